@@ -1,0 +1,204 @@
+"""Batches are `pyarrow.Table`s: how anything Arrow-shaped becomes one, and keeps to one schema.
+
+Nothing here changes a value. A cast is made only where the target type holds every value of the
+source type (`int32` → `int64`, dictionary → its values); all else is an error with a hint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from hygge.errors import HomeError, UnfitValue
+
+
+def as_table(obj: Any, who: str = "the batch") -> pa.Table:
+    """`obj` as a Table, zero-copy where it can be.
+
+    Takes a Table, RecordBatch, pandas or polars DataFrame, or anything with `__arrow_c_stream__`.
+    Dictionary and view columns come out as plain ones. Raises HomeError for anything else.
+    """
+    if isinstance(obj, pa.Table):
+        table = obj
+    elif isinstance(obj, pa.RecordBatch):
+        table = pa.Table.from_batches([obj])
+    elif type(obj).__module__.split(".")[0] == "pandas" and hasattr(obj, "columns"):
+        table = _from_pandas(obj, who)
+    elif hasattr(obj, "__arrow_c_stream__") or hasattr(obj, "__arrow_c_array__"):
+        table = pa.table(obj)
+    else:
+        raise HomeError(
+            f"{who} is a {type(obj).__name__}, which is not Arrow-shaped",
+            "give a pandas or polars DataFrame, a pyarrow Table or RecordBatch, or anything with "
+            "__arrow_c_stream__; pa.Table.from_pydict({...}) and pa.Table.from_pylist([...]) make one",
+        )
+    repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
+    if repeated:
+        raise HomeError(
+            f"{who} has more than one column named {sorted(repeated)}",
+            "rename the columns so that each name stands once",
+        )
+    return plain(table)
+
+
+def _from_pandas(frame: Any, who: str) -> pa.Table:
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise UnfitValue(
+            f"{who}: pandas column holds values of mixed types: {error}",
+            "give the column one type (df[col].astype('string'), for example) before yielding it",
+        ) from error
+    return table.replace_schema_metadata(None)
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """`table` with dictionary, run-end-encoded and view columns as plain ones: equal values."""
+    schema = pa.schema([field.with_type(_plain_type(field.type)) for field in table.schema])
+    return table if schema.equals(table.schema) else table.cast(schema)
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema that `plain` gives, without file-level metadata."""
+    return pa.schema([field.with_type(_plain_type(field.type)) for field in schema])
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return _plain_type(kind.value_type)
+    if kind == pa.string_view():
+        return pa.large_string()
+    if kind == pa.binary_view():
+        return pa.large_binary()
+    return kind
+
+
+def conform(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
+    """`table` in the column order and types of `schema`, or HomeError / UnfitValue.
+
+    Columns may come in another order; a missing, an extra, or a differently typed one is an error,
+    unless the type of `schema` holds every value of the type that came.
+    """
+    if table.schema.equals(schema):
+        return table
+    missing = [name for name in schema.names if name not in table.column_names]
+    extra = [name for name in table.column_names if name not in schema.names]
+    if missing or extra:
+        said = [f"lacks {', '.join(missing)}"] if missing else []
+        said += [f"has {', '.join(extra)} besides"] if extra else []
+        raise HomeError(
+            f"{who}: a batch {' and '.join(said)}; the first had {', '.join(schema.names)}",
+            "every batch of a Home has the same columns; fill absent ones with NULL",
+        )
+    arrays = []
+    for field in schema:
+        array = table.column(field.name)
+        if array.type != field.type:
+            if not widens(array.type, field.type):
+                raise UnfitValue(
+                    f"{who}: column '{field.name}' came as {array.type}, but its type is {field.type}",
+                    "give every batch the same types; `schema = pa.schema([...])` on the class "
+                    "states them once",
+                )
+            array = array.cast(field.type)
+        if not field.nullable and array.null_count:
+            raise UnfitValue(
+                f"{who}: column '{field.name}' is declared without NULLs, but holds {array.null_count}",
+                "declare it nullable, or fill the NULLs before",
+            )
+        arrays.append(array)
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def widens(source: pa.DataType, target: pa.DataType) -> bool:
+    """Whether `target` holds every value of `source` unchanged."""
+    t = pa.types
+    if source == target or t.is_null(source):
+        return True
+    if t.is_integer(source) and t.is_integer(target):
+        if t.is_signed_integer(source):
+            return t.is_signed_integer(target) and source.bit_width <= target.bit_width
+        wider = source.bit_width < target.bit_width
+        return wider or (t.is_unsigned_integer(target) and source.bit_width == target.bit_width)
+    if t.is_floating(source) and t.is_floating(target):
+        return bool(source.bit_width <= target.bit_width)
+    if t.is_decimal(source) and t.is_decimal(target):
+        whole = target.precision - target.scale >= source.precision - source.scale
+        return bool(whole and target.scale >= source.scale)
+    if t.is_timestamp(source) and t.is_timestamp(target):
+        order = ["s", "ms", "us", "ns"]
+        same = order.index(source.unit) == order.index(target.unit)
+        return bool(source.tz == target.tz and same)
+    text = (pa.string(), pa.large_string(), pa.string_view())
+    data = (pa.binary(), pa.large_binary(), pa.binary_view())
+    return (source in text and target in text) or (source in data and target in data)
+
+
+def slices(table: pa.Table, max_rows: int, max_bytes: int) -> Iterator[pa.Table]:
+    """`table` cut into pieces of at most `max_rows`, and about `max_bytes`; never copies.
+
+    A single row larger than `max_bytes` passes alone.
+    """
+    if table.num_rows == 0:
+        return
+    per_row = max(1, table.nbytes // table.num_rows)
+    step = max(1, min(max_rows, max_bytes // per_row))
+    for start in range(0, table.num_rows, step):
+        piece = table.slice(start, step)
+        if piece.num_rows > 1 and piece.nbytes > 2 * max_bytes:
+            yield from slices(piece, max(1, piece.num_rows // 2), max_bytes)
+        else:
+            yield piece
+
+
+def nulls(schema: pa.Schema) -> list[str]:
+    """Names of the columns whose type is not known yet (Arrow's null type)."""
+    return [field.name for field in schema if pa.types.is_null(field.type)]
+
+
+def peek(
+    tables: Iterator[pa.Table], max_bytes: int, who: str
+) -> tuple[pa.Schema | None, Iterator[pa.Table]]:
+    """The schema of a stream that did not declare one, and the whole stream again.
+
+    Reads ahead, at most `max_bytes`, until no column is null-typed. No batch at all gives None.
+    Raises UnfitValue where a column holds only NULLs as far as was looked.
+    """
+    seen: list[pa.Table] = []
+    schema: pa.Schema | None = None
+    held = 0
+    for table in tables:
+        seen.append(table)
+        held += table.nbytes
+        if schema is None:
+            schema = table.schema
+        else:
+            schema = _fill_nulls(schema, table.schema)
+        if not nulls(schema) or held >= max_bytes:
+            break
+    if schema is None:
+        return None, iter(())
+    if unknown := nulls(schema):
+        raise UnfitValue(
+            f"{who}: nothing but NULL in column {', '.join(repr(name) for name in unknown)} "
+            f"in the first {sum(t.num_rows for t in seen):,} rows, so its type is unknown",
+            "state the types once: `schema = pa.schema([(\"name\", pa.string()), ...])` on the class",
+        )
+    return schema, _chain(seen, tables)
+
+
+def _fill_nulls(known: pa.Schema, new: pa.Schema) -> pa.Schema:
+    fields = []
+    for field in known:
+        at = new.get_field_index(field.name)
+        fresh = pa.types.is_null(field.type) and at >= 0
+        fields.append(field.with_type(new.field(at).type) if fresh else field)
+    return pa.schema(fields)
+
+
+def _chain(seen: list[pa.Table], rest: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    while seen:
+        yield seen.pop(0)
+    yield from rest

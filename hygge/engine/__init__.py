@@ -1,0 +1,1 @@
+"""Engines: how the splits of a plan are moved. `import ray` stands here and nowhere else."""

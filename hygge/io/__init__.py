@@ -1,0 +1,1 @@
+"""What several connectors share: files, publishing, SQL. Knows no flow."""

@@ -1,0 +1,201 @@
+"""The small frozen things that travel between processes. They carry facts and no behaviour.
+
+Life of a run: `Run` is named → the Home answers with a `Plan` of `Split`s → every try at a split
+is a `Ticket` → a sealed try is a `Receipt` → the store's commit moves its `Head` and answers with
+a `Commit` → people read the `Report`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Mode = Literal["replace", "append", "merge"]
+Guarantee = Literal["exactly once", "at least once"]
+Visibility = Literal["atomic", "manifest", "per file", "per batch"]
+Watermark = int | float | str | None
+"""A cursor value in JSON form; dates and timestamps as ISO 8601 text."""
+
+PROTOCOL = 1
+"""Version of the two contracts; a connector built for another one is refused."""
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class HomeTraits:
+    """What a Home class declares about itself."""
+
+    protocol: int = PROTOCOL
+    offers: tuple[str, ...] = ()
+    """Formats beyond Arrow that `read` can give as one large_binary column (passthrough)."""
+    max_lanes: int | None = None
+    cursor: bool = False
+    """Whether `open(since)` understands a watermark."""
+
+
+@dataclass(frozen=True)
+class StoreTraits:
+    """What a Store class declares about itself; `hygge plan` prints it."""
+
+    protocol: int = PROTOCOL
+    modes: tuple[Mode, ...] = ("replace", "append")
+    guarantee: Guarantee = "exactly once"
+    visibility: Visibility = "atomic"
+    sees: str = ""
+    """One sentence: what a reader that is not hygge sees, and when."""
+    max_lanes: int | None = None
+    accepts: tuple[str, ...] = ()
+    """Formats beyond Arrow that `stage` takes as passthrough."""
+    understands_op: bool = False
+    """Whether a reserved `_op` column (insert, update, delete) is applied."""
+    lossy: tuple[str, ...] = ()
+    """Arrow types (by their text, or a prefix of it) that cannot be kept exactly."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One field of a plan: Arrow type, and what the source itself calls it."""
+
+    name: str
+    type: pa.DataType
+    native: str | None = None
+    nullable: bool = True
+    collation: str | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """A disjoint part of a Home that can be read again and gives the same rows.
+
+    `version` names the state of the source that was planned (size and mtime, ETag, snapshot id);
+    `read` raises SourceChanged when it is gone. `where` is private to the Home that made it and
+    holds JSON values only.
+    """
+
+    index: int
+    version: str
+    where: dict[str, Any] = field(default_factory=dict)
+    label: str = ""
+    rows: int | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will read, fixed before the first row.
+
+    `columns` is None only for a Home of one split whose schema is known when its rows come.
+    """
+
+    columns: tuple[Column, ...] | None
+    splits: tuple[Split, ...]
+    key: tuple[str, ...] = ()
+    snapshot: str | None = None
+    watermark: Watermark = None
+    reason: str = ""
+    """Why it was split like this, for `hygge plan`."""
+    dead_driver: str = "the run starts anew"
+    """What a driver's death would cost, for `hygge plan`."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one flow. `id` never repeats; `flow` is the flow's identity, never a path."""
+
+    id: str
+    flow: str
+    mode: Mode = "replace"
+    key: tuple[str, ...] = ()
+    cursor: str | None = None
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """One try at one split: never used twice, also not by a restarted driver (`epoch`)."""
+
+    run: str
+    split: int
+    epoch: int = 0
+    n: int = 0
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What staging one ticket gave. `parts` counts the pieces; their names follow from the ticket."""
+
+    ticket: Ticket
+    version: str
+    rows: int
+    bytes: int
+    parts: int = 1
+    max_cursor: Watermark = None
+    set_aside: int = 0
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a store holds committed for a flow. It lives in the store and moves by compare-and-swap."""
+
+    flow: str
+    generation: int
+    run: str
+    rows: int
+    watermark: Watermark = None
+    columns: tuple[tuple[str, str], ...] = ()
+    """(name, Arrow type as text) of what was committed."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """How a commit ended: rows staged = applied + superseded + set aside."""
+
+    head: Head
+    applied: int
+    superseded: int = 0
+    set_aside: int = 0
+    note: str = ""
+
+
+Status = Literal["done", "failed", "skipped", "stopped"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What happened to one flow. Times are seconds; `bytes` are Arrow bytes."""
+
+    flow: str
+    status: Status
+    rows: int = 0
+    bytes: int = 0
+    splits: int = 0
+    lanes: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+    wait_home_s: float = 0.0
+    """Seconds that Homes waited for room in their Inboxes (a slow Store)."""
+    wait_store_s: float = 0.0
+    """Seconds that Stores waited for batches (a slow Home)."""
+    home: str = ""
+    store: str = ""
+    mode: str = ""
+    guarantee: str = ""
+    note: str = ""
+    error: str | None = None
+    hint: str | None = None
+    run: str = ""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of the machine a flow may use."""
+
+    lanes: int | None = None
+    """None: as many as the plan has splits, the machine has CPUs and the Store allows."""
+    memory_per_lane: int = 256 * MIB
+    batch_bytes: int = 32 * MIB
+    retries: int = 3
+    stall_timeout_s: float = 3600.0

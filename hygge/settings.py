@@ -1,0 +1,90 @@
+"""Typed settings of connectors: a pydantic model each, errors in words with the nearest known key."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hygge.errors import ConfigError, nearest, one_of, without_password
+
+
+class Settings(BaseModel):
+    """Root of every connector's settings: unknown keys are refused, values never change later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    @classmethod
+    def read(cls, who: str, given: dict[str, Any]) -> Self:
+        """A model from `given`, or one ConfigError that names every key that is wrong."""
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            problems = [_in_words(cls, who, problem) for problem in error.errors()]
+        message = "\n".join(text for text, _ in problems)
+        hints = [hint for _, hint in problems if hint]
+        raise ConfigError(message, "; ".join(dict.fromkeys(hints)) or None)
+
+
+def _in_words(model: type[BaseModel], who: str, problem: Any) -> tuple[str, str | None]:
+    place = [str(step) for step in problem["loc"]]
+    key = ".".join(place)
+    if problem["type"] == "extra_forbidden":
+        known = _known_at(model, place[:-1])
+        if place[-1] == "options" and not known:
+            return f"{who} takes no settings, but was given 'options'", None
+        return f"{who} does not know '{key}'", one_of("it knows", place[-1], known)
+    if problem["type"] == "missing":
+        return f"{who} needs '{key}'", f"add '{key}'"
+    said = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    value = without_password(repr(problem.get("input")))
+    value = value if len(value) < 80 else value[:77] + "..."
+    where = f"{who}: '{key}'" if key else who
+    expected = (problem.get("ctx") or {}).get("expected")
+    word = problem.get("input")
+    close = nearest(word, str(expected).replace("'", "").replace(" or ", ", ").split(", ")) if (
+        expected and isinstance(word, str)
+    ) else None
+    if problem["type"] == "value_error":
+        return f"{where}: {said}", None
+    return f"{where} is {value}: {said[:1].lower()}{said[1:]}", f"did you mean '{close}'?" if close else None
+
+
+def _known_at(model: type[BaseModel], place: list[str]) -> list[str]:
+    for step in place:
+        field = model.model_fields.get(step)
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return [info.alias or name for name, info in model.model_fields.items()]
+
+
+class Connector:
+    """What Homes and Stores share: a name, and settings read from keyword arguments.
+
+    A subclass with settings declares a `Settings` model; then `self.settings` holds it. A subclass
+    may as well write its own `__init__`; then its keyword arguments are its YAML keys.
+    """
+
+    Settings: ClassVar[type[Settings]] = Settings
+    kind: ClassVar[str] = ""
+    """`type:` in YAML; the file name for built-in connectors."""
+
+    name: str | None = None
+    settings: Any = None
+
+    def __init__(self, name: str | None = None, **settings: Any) -> None:
+        self.name = name
+        self.settings = self.Settings.read(type(self).__name__, settings)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name or ''})"
+
+    def describe(self) -> str:
+        """Where this is, in a few words, without secrets: for plans, reports and errors."""
+        return self.name or type(self).__name__
+
+    def place(self) -> str | None:
+        """A string equal for two connectors that point at the same data, or None if unknown."""
+        return None

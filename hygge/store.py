@@ -1,0 +1,170 @@
+"""Store: where data settles. The contract of everything that can be written.
+
+Write it in one of two forms; either is enough, the base class derives the other.
+
+**Simple**: `async def write(self, df)` takes a pandas DataFrame with Arrow-backed dtypes
+(`receives = "arrow"` asks for `pa.Table`). Such a Store has one lane, is handed its batches in
+order, appends, and delivers at least once: after a failure a batch may come again. Modes `replace`
+and `merge` are refused. Put nothing into `__init__` that cannot be pickled.
+
+**Full**: the verbs below, plain synchronous code; actors own the concurrency.
+
+head(flow)
+    Called by the Flow, in the driver, any number of times. Gives the `Head` of what is committed
+    for that flow, or None. It lives in the store itself and MUST move together with the rows.
+
+prepare(run, schema)
+    Called by the Flow, in the driver, at least once a run. Makes the invisible place for staging.
+    MUST be idempotent, and leave visible rows alone. `schema` is None where only the rows know.
+    Raises NotOurs where `replace` would drop something that hygge did not write, StoreError where
+    there is no permission or no space; both before any row moves.
+
+stage(ticket, schema, batches)
+    Called by the Store actor, at least once a split. Pulls the batches, so that back-pressure, end
+    and failure are plain Python, and gives a `Receipt` when they are durable and still invisible.
+    Two attempts MUST never touch each other's pieces, not even when both run. May give the receipt
+    of an earlier sealed attempt of the same split. Raises Transient where a retry may help.
+
+commit(run, base, receipts, watermark)
+    Called by the Flow, in the driver, at least once. Compare-and-swap: head is `base` → rows and
+    head move together to base + 1; head is this run already → nothing to do; else Superseded.
+    Ends with a `Commit`, or raises Rejected (nothing became visible) or Unknown (ask the head).
+    MUST check that what the receipts promise is there: rows, parts.
+
+discard(run)
+    Called by the Flow, in the driver, any number of times, only after a decision. Removes what the
+    run staged. MUST be safe twice and never touch visible rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import uuid
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from hygge.batches import as_table
+from hygge.errors import ConfigError, StoreError
+from hygge.model import Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
+from hygge.settings import Connector
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SIMPLE = StoreTraits(
+    modes=("append",),
+    guarantee="at least once",
+    visibility="per batch",
+    max_lanes=1,
+    sees="each batch as soon as `write` delivers it; after a failed attempt some may come twice",
+)
+BY_HAND = "by_hand"
+"""The flow that batches written without a Flow belong to."""
+
+
+class Store(Connector):
+    """Where one data set settles. See the module's docstring for the two forms."""
+
+    traits: ClassVar[StoreTraits] = StoreTraits()
+    receives: ClassVar[Literal["pandas", "arrow"]] = "pandas"
+    """Simple form: what `write` is handed."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        simple = cls.write is not Store.write
+        full = [getattr(cls, verb) is not getattr(Store, verb) for verb in ("stage", "commit")]
+        if not simple and not all(full):
+            raise ConfigError(
+                f"{cls.__name__} is a Store that cannot be written: it defines neither write "
+                "nor both of stage and commit",
+                "write `async def write(self, df)`",
+            )
+        if simple and not any(full):
+            if "traits" not in cls.__dict__ and cls.traits is Store.traits:
+                cls.traits = SIMPLE
+            if "write" in cls.__dict__:
+                cls.write = _handed(cls.__dict__["write"])  # type: ignore[method-assign]  # the point
+
+    def head(self, flow: str) -> Head | None:
+        """What is committed for `flow`, or None. A simple Store keeps no head."""
+        return None
+
+    def prepare(self, run: Run, schema: pa.Schema | None) -> None:
+        """Make the invisible place for staging; a simple Store has none."""
+
+    def stage(
+        self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
+    ) -> Receipt:
+        """Take a split's batches; derived for the simple form by awaiting `write` for each."""
+        rows = size = 0
+        loop = asyncio.new_event_loop()
+        try:
+            for batch in batches:
+                loop.run_until_complete(self.write(batch))
+                rows += batch.num_rows
+                size += batch.nbytes
+                del batch
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+        return Receipt(ticket, version="", rows=rows, bytes=size)
+
+    def commit(
+        self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
+    ) -> Commit:
+        """Move rows and head together; in the simple form the rows are there already."""
+        rows = sum(receipt.rows for receipt in receipts)
+        generation = base.generation + 1 if base else 1
+        return Commit(Head(run.flow, generation, run.id, rows, watermark), applied=rows)
+
+    def discard(self, run: Run) -> None:
+        """Remove what a run staged; a simple Store staged nothing."""
+
+    async def write(self, df: Any) -> None:
+        """Append one batch (simple form); derived for the full form: one small committed run.
+
+        `df`: anything Arrow-shaped. When it returns, the rows are durable and visible.
+        """
+        await asyncio.to_thread(_append, self, as_table(df, f"{type(self).__name__}.write"))
+
+
+def new_run_id() -> str:
+    """Sorts by time, never repeats: `20261123T150155-3f9ac1d2`."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+
+
+def _append(store: Store, table: pa.Table) -> None:
+    if "append" not in store.traits.modes:
+        raise StoreError(
+            f"{store.describe()} cannot be appended to", "write it with a Flow in mode 'replace'"
+        )
+    run = Run(new_run_id(), BY_HAND, "append")
+    base = store.head(run.flow)
+    store.prepare(run, table.schema)
+    try:
+        receipt = store.stage(Ticket(run.id, 0), table.schema, iter([table]))
+        store.commit(run, base, [receipt], None)
+    finally:
+        store.discard(run)
+
+
+def _handed(write: Any) -> Any:
+    """A simple Store's `write`, always handed what it asks for, whoever calls it; may be sync."""
+
+    @functools.wraps(write)
+    async def handed(self: Store, df: Any) -> None:
+        table = as_table(df, f"{type(self).__name__}.write")
+        if self.receives == "pandas":
+            import pandas as pd
+
+            df = table.to_pandas(types_mapper=pd.ArrowDtype)
+        else:
+            df = table
+        done = write(self, df)
+        if inspect.isawaitable(done):
+            await done
+
+    return handed

@@ -1,0 +1,1 @@
+"""Built-in Stores, one file a kind; the registry finds them by file name."""
