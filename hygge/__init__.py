@@ -1,0 +1,63 @@
+"""hygge moves data: a Home is where it lives, a Store where it settles, a Flow moves it.
+
+Names are loaded when they are first used, so that `import hygge` stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Home": "hygge.home",
+    "Store": "hygge.store",
+    "Flow": "hygge.flow",
+    "Coordinator": "hygge.coordinator",
+    "Settings": "hygge.settings",
+    "ParquetHome": "hygge.homes.parquet",
+    "CsvHome": "hygge.homes.csv",
+    "JsonlHome": "hygge.homes.jsonl",
+    "ArrowHome": "hygge.homes.arrow",
+    "SQLHome": "hygge.homes.sql",
+    "ParquetStore": "hygge.stores.parquet",
+    "CsvStore": "hygge.stores.csv",
+    "JsonlStore": "hygge.stores.jsonl",
+    "ArrowStore": "hygge.stores.arrow",
+    "SQLStore": "hygge.stores.sql",
+    "HomeTraits": "hygge.model",
+    "StoreTraits": "hygge.model",
+    "Plan": "hygge.model",
+    "Column": "hygge.model",
+    "Split": "hygge.model",
+    "Ticket": "hygge.model",
+    "Receipt": "hygge.model",
+    "Head": "hygge.model",
+    "Run": "hygge.model",
+    "Commit": "hygge.model",
+    "Report": "hygge.model",
+    "HyggeError": "hygge.errors",
+    "ConfigError": "hygge.errors",
+    "FlowFailed": "hygge.errors",
+    "SourceMissing": "hygge.errors",
+    "SourceChanged": "hygge.errors",
+    "UnfitValue": "hygge.errors",
+    "NotOurs": "hygge.errors",
+    "Rejected": "hygge.errors",
+    "Superseded": "hygge.errors",
+    "Transient": "hygge.errors",
+}
+__all__ = [*_WHERE, "__version__"]  # noqa: PLE0604  # names, spelled once
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'hygge' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

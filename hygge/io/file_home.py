@@ -1,0 +1,198 @@
+"""What every file Home shares; a format adds its schema, how a file is cut, and a reader.
+
+Life of a run: `open` lists the files, asks the format for the schema, and packs pieces of files
+into splits of about `split_bytes`. `read` then, in an actor, opens the pieces of one split again,
+checks each file's size and mtime before and after, and yields batches of the planned schema. All
+that `read` needs stands in the split, so a split reads the same in any process.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pyarrow as pa
+from pydantic import Field
+
+from hygge.batches import conform, slices
+from hygge.errors import ConfigError, HomeError, SourceMissing, one_of
+from hygge.home import Home
+from hygge.io.files import SourceFile, find, hive_columns, unchanged
+from hygge.model import MIB, Column, HomeTraits, Plan, Split, Watermark
+from hygge.settings import Settings
+
+
+class FileOptions(Settings):
+    """How a file Home reads."""
+
+    batch_size: int = Field(1_000_000, gt=0)
+    """Rows of a batch at most."""
+    batch_bytes: int = Field(32 * MIB, gt=0)
+    """Arrow bytes of a batch, about; whichever comes first."""
+    split_bytes: int = Field(64 * MIB, gt=0)
+    """File bytes of a split, about: the unit of parallel work and of retry."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of one file that can be read alone. `where` is private to the format."""
+
+    where: dict[str, Any] = field(default_factory=dict)
+    rows: int | None = None
+    bytes: int = 0
+
+
+class FileHome(Home):
+    """A file, a directory, a glob, or hive partitions of one format."""
+
+    traits: ClassVar[HomeTraits] = HomeTraits()
+    suffixes: ClassVar[tuple[str, ...]] = ()
+
+    class Settings(Settings):
+        path: str | None = None
+        """A file, a directory or a glob. Default: the name."""
+        columns: list[str] | None = None
+        """Which columns, in this order. Default: all."""
+        options: FileOptions = FileOptions()
+
+    def __init__(self, name: str | None = None, **settings: Any) -> None:
+        if isinstance(settings.get("path"), os.PathLike):
+            settings["path"] = os.fspath(settings["path"])
+        super().__init__(name, **settings)
+        path = self.settings.path or name
+        if not path:
+            raise ConfigError(f"{type(self).__name__} needs a path", "path='data/users'")
+        # Actors have another working directory: what a path means is settled here.
+        self.path = os.path.abspath(os.path.expanduser(path))
+
+    def describe(self) -> str:
+        return self.path
+
+    def place(self) -> str | None:
+        return f"file:{os.path.realpath(self.path)}"
+
+    def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
+        """The columns that the files themselves have, before projection and partitions."""
+        raise HomeError(f"{type(self).__name__} does not say its schema")
+
+    def pieces(self, file: SourceFile) -> Iterator[Piece]:
+        """The parts of `file` that can be read alone, in file order."""
+        yield Piece(bytes=file.size)
+
+    def open_reader(
+        self, file: SourceFile, where: dict[str, Any], schema: pa.Schema
+    ) -> Iterator[pa.Table]:
+        """Tables with the columns of `schema`, lazily, in file order."""
+        raise HomeError(f"{type(self).__name__} does not read")
+
+    @contextmanager
+    def open(self, since: Watermark = None) -> Iterator[Plan]:
+        files = find(self.path, self.suffixes)
+        try:
+            own = self.schema_of(files)
+            columns = self._projected((*own, *self._partitions(files, own)))
+            schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in columns])
+            splits = tuple(self._pack(files, schema))
+        except (PermissionError, IsADirectoryError) as error:
+            raise HomeError(
+                f"{error.filename} cannot be read: {error.strerror}",
+                "check its permissions, and that hygge runs as a user who may read it",
+            ) from error
+        count = f"{len(files):,} file{'s' if len(files) != 1 else ''}"
+        yield Plan(
+            columns,
+            splits,
+            reason=f"{count} in {len(splits)} split{'s' if len(splits) != 1 else ''} "
+            f"of about {self.settings.options.split_bytes // MIB} MiB",
+            dead_driver="the next run moves all of it again",
+        )
+
+    def read(self, split: Split) -> Iterator[pa.Table]:
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(split.where["schema"])))
+        options = self.settings.options
+        for path, size, mtime_ns, keys, pieces in split.where["files"]:
+            file = SourceFile(path, size, mtime_ns, tuple((k, v) for k, v in keys))
+            unchanged(file)
+            partition = dict(file.keys)
+            inside = pa.schema([f for f in schema if f.name not in partition])
+            for where in pieces:
+                for table in self.open_reader(file, where, inside):
+                    full = conform(_with_keys(table, schema, partition), schema, path)
+                    del table
+                    yield from slices(full, options.batch_size, options.batch_bytes)
+                    del full
+            unchanged(file)
+
+    def _partitions(
+        self, files: Sequence[SourceFile], own: tuple[Column, ...]
+    ) -> tuple[Column, ...]:
+        keys = hive_columns(files)
+        for name in keys:
+            if name in (column.name for column in own):
+                raise HomeError(
+                    f"column '{name}' is both in the files and in their folders ({name}=…)",
+                    "rename one of them, or leave one out with `columns`",
+                )
+        return tuple(Column(name, kind, "hive partition") for name, kind in keys.items())
+
+    def _projected(self, columns: tuple[Column, ...]) -> tuple[Column, ...]:
+        wanted = self.settings.columns
+        if wanted is None:
+            return columns
+        known = {column.name: column for column in columns}
+        for name in wanted:
+            if name not in known:
+                raise SourceMissing(
+                    f"{self.path} has no column '{name}'", one_of("its columns", name, known)
+                )
+        return tuple(known[name] for name in wanted)
+
+    def _pack(self, files: Sequence[SourceFile], schema: pa.Schema) -> Iterator[Split]:
+        """Pieces, in order, into splits of about split_bytes; a split may span small files."""
+        text = base64.b64encode(schema.serialize().to_pybytes()).decode()
+        target = self.settings.options.split_bytes
+        held: list[tuple[SourceFile, Piece]] = []
+        index = 0
+        for file in files:
+            for piece in self.pieces(file):
+                if held and sum(each.bytes for _, each in held) + piece.bytes > target:
+                    yield _split(index, held, text)
+                    held, index = [], index + 1
+                held.append((file, piece))
+        if held or index == 0:
+            yield _split(index, held, text)
+
+
+def _split(index: int, held: list[tuple[SourceFile, Piece]], schema: str) -> Split:
+    entries: list[list[Any]] = []
+    for file, piece in held:
+        entry = [file.path, file.size, file.mtime_ns, [list(key) for key in file.keys], []]
+        if not entries or entries[-1][:4] != entry[:4]:
+            entries.append(entry)
+        entries[-1][4].append(piece.where)
+    told = ";".join(f"{path}:{size}:{mtime}" for path, size, mtime, _, _ in entries)
+    counted = [piece.rows for _, piece in held]
+    return Split(
+        index,
+        version=hashlib.sha256(told.encode()).hexdigest()[:16],
+        where={"schema": schema, "files": entries},
+        label=entries[0][0] if entries else "",
+        rows=sum(r for r in counted if r is not None) if None not in counted else None,
+        bytes=sum(piece.bytes for _, piece in held),
+    )
+
+
+def _with_keys(table: pa.Table, schema: pa.Schema, keys: dict[str, str | None]) -> pa.Table:
+    for name, value in keys.items():
+        at = schema.get_field_index(name)
+        if at >= 0:
+            kind = schema.field(at).type
+            single = int(value) if value is not None and pa.types.is_integer(kind) else value
+            column = pa.repeat(pa.scalar(single, kind), table.num_rows)
+            table = table.append_column(schema.field(at), column)
+    return table

@@ -1,0 +1,334 @@
+"""What every file Store shares; a format adds its writer, its joiner, and what it cannot hold.
+
+Life of a run: `prepare` makes `.<name>.hygge/<run>/` beside the target; `stage` writes the parts of
+a ticket into a folder of its own there, and seals it with `receipt.json` as its last file;
+`commit` gathers the parts of the decided tickets, in split order, and shows them by one rename
+(see `io/publish.py`). The head lies in the target: `_hygge.json` in the directory that the rename
+moves, so rows and head move together. A single file has its head in the hidden sibling, named by
+the size and mtime of the file that it speaks of, written before that file's rename.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Protocol
+
+import pyarrow as pa
+from pydantic import Field
+
+from hygge.errors import NotOurs, Rejected, StoreError, Superseded
+from hygge.io import publish
+from hygge.io.heads import HEAD, Published, foreign, head_of_directory, head_of_file
+from hygge.model import MIB, Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
+from hygge.settings import Settings
+from hygge.store import Store
+
+_RECEIPT = "receipt.json"
+_SCHEMA = "schema.arrow"
+_NEW = "new"
+
+
+class FileStoreOptions(Settings):
+    """How a file Store writes."""
+
+    file_bytes: int = Field(512 * MIB, gt=0)
+    """A new file is begun when one has grown to about this."""
+
+
+class Writer(Protocol):
+    """An open file of one format. `size` is about the bytes written so far."""
+
+    def write(self, table: pa.Table) -> None: ...
+    def size(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class FileStore(Store):
+    """A directory of files, or (with the format's suffix) one file, of one format."""
+
+    traits: ClassVar[StoreTraits] = StoreTraits(
+        modes=("replace", "append"),
+        visibility="atomic",
+        sees="the old files or the new ones: one rename shows a run",
+    )
+    suffixes: ClassVar[tuple[str, ...]] = ()
+
+    class Settings(Settings):
+        path: str | None = None
+        """A directory, or one file where it ends in the format's suffix. Default: data/<name>."""
+        options: FileStoreOptions = FileStoreOptions()
+
+    def __init__(self, name: str | None = None, **settings: Any) -> None:
+        if isinstance(settings.get("path"), os.PathLike):
+            settings["path"] = os.fspath(settings["path"])
+        super().__init__(name, **settings)
+        path = self.settings.path or os.path.join("data", name or type(self).__name__)
+        self.path = os.path.abspath(os.path.expanduser(path))
+        self.single = self.path.lower().endswith(self.suffixes)
+
+    def describe(self) -> str:
+        return self.path
+
+    def place(self) -> str | None:
+        return f"file:{os.path.realpath(self.path)}"
+
+    # What a format gives.
+
+    def suffix(self) -> str:
+        """The ending of a part's file name."""
+        return self.suffixes[0]
+
+    def open_writer(self, path: str, schema: pa.Schema) -> Writer:
+        """A writer for a new file at `path`."""
+        raise StoreError(f"{type(self).__name__} does not write")
+
+    def join(self, parts: Sequence[str], target: str, schema: pa.Schema) -> None:
+        """Several parts, in order, as one file at `target`."""
+        raise StoreError(f"{type(self).__name__} does not join")
+
+    def check_schema(self, schema: pa.Schema) -> None:
+        """Raise UnfitValue for a column whose type the format cannot hold exactly."""
+
+    def count(self, path: str) -> int | None:
+        """Rows of a part by its own footer, or None where the format has none."""
+        return None
+
+    # The verbs.
+
+    def head(self, flow: str) -> Head | None:
+        found = head_of_file(self.path) if self.single else head_of_directory(self.path, flow)
+        return found.head if found and found.head.flow == flow else None
+
+    def prepare(self, run: Run, schema: pa.Schema | None) -> None:
+        if schema is not None:
+            self.check_schema(schema)
+        if self.single and run.mode == "append" and os.path.exists(self.path):
+            raise StoreError(
+                f"{self.path} is one file, which is replaced as a whole and cannot be appended to",
+                "append to a directory: give the store a path without the suffix",
+            )
+        if run.mode == "replace" or self.single:
+            self._refuse_foreign()
+        elif os.path.exists(self.path) and not os.path.isdir(self.path):
+            raise NotOurs(
+                f"{self.path} is a file that hygge did not write", "choose another path"
+            )
+        with publish.in_words(self.path):
+            place = self._place(run)
+            os.makedirs(place, exist_ok=True)
+            publish.sweep(publish.staging(self.path), keep=run.id)
+            if schema is not None:
+                publish.write_synced(os.path.join(place, _SCHEMA), schema.serialize().to_pybytes())
+
+    def stage(
+        self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
+    ) -> Receipt:
+        place = os.path.join(publish.staging(self.path), ticket.run, _ticket_name(ticket))
+        with publish.in_words(self.path):
+            os.makedirs(place)
+            files, rows, size = self._write_parts(place, schema, batches)
+            sealed = {"rows": rows, "files": files, "schema": _text(schema)}
+            publish.write_synced(os.path.join(place, _RECEIPT), json.dumps(sealed).encode())
+            publish.sync(os.path.dirname(place))
+        return Receipt(ticket, "", rows, size, parts=len(files))
+
+    def commit(
+        self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
+    ) -> Commit:
+        with publish.in_words(self.path):
+            folder = os.path.dirname(self.path)
+            os.makedirs(folder, exist_ok=True)
+            with publish.one_at_a_time(folder):
+                return self._commit(run, base, receipts, watermark)
+
+    def discard(self, run: Run) -> None:
+        publish.remove(self._place(run))
+        try:
+            os.rmdir(publish.staging(self.path))
+        except OSError:
+            return  # other runs, or the head of a single file, are in there
+
+    # How they do it.
+
+    def _place(self, run: Run) -> str:
+        return os.path.join(publish.staging(self.path), run.id)
+
+    def _refuse_foreign(self) -> None:
+        found = foreign(self.path, self.single)
+        if found:
+            raise NotOurs(
+                f"{self.path} holds something that hygge did not write: {found}",
+                "move it away, choose another path, or use `mode: append` for a directory",
+            )
+
+    def _write_parts(
+        self, place: str, schema: pa.Schema | None, batches: Iterator[pa.Table]
+    ) -> tuple[list[list[Any]], int, int]:
+        files: list[list[Any]] = []
+        rows = size = in_file = 0
+        writer: Writer | None = None
+        path = ""
+        try:
+            for batch in batches:
+                if writer is None:
+                    path = os.path.join(place, f"{len(files):05d}{self.suffix()}")
+                    writer = self.open_writer(path, schema or batch.schema)
+                    in_file = 0
+                writer.write(batch)
+                rows += batch.num_rows
+                in_file += batch.num_rows
+                size += batch.nbytes
+                del batch
+                if writer.size() >= self.settings.options.file_bytes:
+                    files.append(_closed(writer, path, in_file))
+                    writer = None
+            if writer is not None:
+                files.append(_closed(writer, path, in_file))
+                writer = None
+        finally:
+            if writer is not None:
+                writer.close()
+        return files, rows, size
+
+    def _commit(
+        self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
+    ) -> Commit:
+        rows = sum(receipt.rows for receipt in receipts)
+        now = self.head(run.flow)
+        if now is not None and now.run == run.id:
+            return Commit(now, applied=rows, note="it was committed already")
+        if now != base:
+            raise Superseded(
+                f"{self.path} was changed by run {now.run if now else '(none)'} while this one ran",
+                "run it again",
+            )
+        if run.mode == "replace" or self.single:
+            self._refuse_foreign()
+        parts, schema = self._gathered(run, receipts)
+        if schema is None:
+            return self._nothing(run, base, watermark)
+        new = os.path.join(self._place(run), _NEW)
+        os.makedirs(new, exist_ok=True)
+        for name, path in parts.items():
+            if path != os.path.join(new, name):
+                os.rename(path, os.path.join(new, name))
+        names = list(parts) or [self._empty_part(new, schema)]
+        head = Head(
+            run.flow,
+            base.generation + 1 if base else 1,
+            run.id,
+            rows,
+            watermark,
+            tuple((f.name, str(f.type)) for f in schema),
+        )
+        return self._show(run, head, new, names, schema)
+
+    def _show(
+        self, run: Run, head: Head, new: str, names: list[str], schema: pa.Schema
+    ) -> Commit:
+        paths = [os.path.join(new, name) for name in names]
+        if self.single:
+            whole = paths[0]
+            if len(paths) > 1:
+                whole = os.path.join(self._place(run), "whole")
+                self.join(paths, whole, schema)
+            publish.sync(whole)
+            Published(head, [], _text(schema)).beside(self.path, whole)
+            publish.show_file(whole, self.path)
+            return Commit(head, applied=head.rows)
+        files = [[name, os.path.getsize(path)] for name, path in zip(names, paths, strict=True)]
+        publish.write_synced(
+            os.path.join(new, HEAD), Published(head, files, _text(schema)).to_json()
+        )
+        publish.sync_tree(new)
+        if run.mode == "replace":
+            publish.show_directory(new, self.path)
+        elif not publish.show_inside(new, self.path, _generation_name(head)):
+            raise Superseded(f"{self.path} has a generation {head.generation} already", "run it again")
+        return Commit(head, applied=head.rows)
+
+    def _gathered(
+        self, run: Run, receipts: Sequence[Receipt]
+    ) -> tuple[dict[str, str], pa.Schema | None]:
+        """Final name → path of the decided tickets' parts, in split order, each one checked."""
+        schema: pa.Schema | None = None
+        prepared = os.path.join(self._place(run), _SCHEMA)
+        if os.path.exists(prepared):
+            with open(prepared, "rb") as file:
+                schema = pa.ipc.read_schema(pa.py_buffer(file.read()))
+        parts: dict[str, str] = {}
+        for receipt in sorted(receipts, key=lambda r: r.ticket.split):
+            place = os.path.join(self._place(run), _ticket_name(receipt.ticket))
+            try:
+                with open(os.path.join(place, _RECEIPT), "rb") as file:
+                    sealed = json.load(file)
+            except FileNotFoundError:
+                raise Rejected(f"split {receipt.ticket.split} was never sealed in {place}") from None
+            for at, (name, rows, size) in enumerate(sealed["files"]):
+                final = f"part-{receipt.ticket.split:05d}-{at:04d}{self.suffix()}"
+                path = os.path.join(self._place(run), _NEW, final)
+                if not os.path.exists(path):  # else an earlier try at this commit moved it
+                    path = os.path.join(place, name)
+                self._check_part(path, rows, size)
+                parts[final] = path
+            counted = sum(rows for _, rows, _ in sealed["files"])
+            if not counted == sealed["rows"] == receipt.rows:
+                raise Rejected(
+                    f"split {receipt.ticket.split}: {receipt.rows:,} rows were received, "
+                    f"{counted:,} are in its files"
+                )
+            schema = schema or _schema(sealed["schema"])
+        return parts, schema
+
+    def _check_part(self, path: str, rows: int, size: int) -> None:
+        if not os.path.exists(path) or os.path.getsize(path) != size:
+            raise Rejected(f"{path} is gone, or not as it was sealed", "run it again")
+        by_footer = self.count(path)
+        if by_footer is not None and by_footer != rows:
+            raise Rejected(f"{path} holds {by_footer:,} rows, {rows:,} were written")
+
+    def _empty_part(self, folder: str, schema: pa.Schema) -> str:
+        name = f"part-00000-0000{self.suffix()}"
+        path = os.path.join(folder, name)
+        _closed(self.open_writer(path, schema), path, 0)
+        return name
+
+    def _nothing(self, run: Run, base: Head | None, watermark: Watermark) -> Commit:
+        """No row and no schema: an existing target is emptied and keeps its schema."""
+        generation = base.generation + 1 if base else 1
+        head = Head(run.flow, generation, run.id, 0, watermark, base.columns if base else ())
+        found = head_of_file(self.path) if self.single else head_of_directory(self.path, run.flow)
+        kept = _schema(found.schema) if found else None
+        if run.mode == "append" or kept is None:
+            return Commit(head, applied=0, note="nothing came, so nothing was written")
+        new = os.path.join(self._place(run), _NEW)
+        os.makedirs(new, exist_ok=True)
+        shown = self._show(run, head, new, [self._empty_part(new, kept)], kept)
+        return Commit(shown.head, applied=0, note="nothing came: emptied, with the schema it had")
+
+
+def _closed(writer: Writer, path: str, rows: int) -> list[Any]:
+    writer.close()
+    publish.sync(path)
+    return [os.path.basename(path), rows, os.path.getsize(path)]
+
+
+def _ticket_name(ticket: Ticket) -> str:
+    return f"{ticket.split:05d}-{ticket.epoch}-{ticket.n}"
+
+
+def _generation_name(head: Head) -> str:
+    flow = re.sub(r"[^A-Za-z0-9_.-]", "-", head.flow)
+    return f"run-{flow}-{head.generation:06d}"
+
+
+def _text(schema: pa.Schema | None) -> str | None:
+    return None if schema is None else base64.b64encode(schema.serialize().to_pybytes()).decode()
+
+
+def _schema(text: str | None) -> pa.Schema | None:
+    return None if text is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))

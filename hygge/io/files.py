@@ -1,0 +1,141 @@
+"""Local files as a Home sees them: a file, a directory, a glob, hive partitions.
+
+A file's version is its size and mtime: `unchanged` compares them before and after it is read, so
+that a file rewritten in mid-run is SourceChanged and never half old, half new.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from hygge.errors import HomeError, SourceChanged, SourceMissing, nearest
+
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a Home, as it was when the run was planned. `keys` are its hive partitions."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    keys: tuple[tuple[str, str | None], ...] = ()
+
+
+def find(path: str, suffixes: Sequence[str]) -> list[SourceFile]:
+    """Every file that `path` means, in the order of their names.
+
+    In a directory, and below it, files with one of `suffixes` count; names that begin with `.` or
+    `_` do not. Raises SourceMissing where nothing is there, with the nearest name that is.
+    """
+    if os.path.isdir(path):
+        found = [(each, path) for each in _walk(path, suffixes)]
+        if not found:
+            raise SourceMissing(
+                f"no {' or '.join(suffixes)} file in {path}",
+                "name the directory that holds the files, or give another `type`",
+            )
+    elif os.path.exists(path):
+        found = [(path, os.path.dirname(path))]
+    elif glob.has_magic(path):
+        fixed = _fixed_prefix(path)
+        names = sorted(each for each in glob.glob(path, recursive=True) if os.path.isfile(each))
+        found = [(each, fixed) for each in names]
+        if not found:
+            raise SourceMissing(
+                f"nothing matches {path}", "check the pattern; ** matches folders at any depth"
+            )
+    else:
+        raise SourceMissing(f"there is no file or directory {path}", near(path))
+    return [_described(each, root) for each, root in found]
+
+
+def near(path: str) -> str:
+    """A hint for a path that is not there: the nearest sibling, or the first missing folder."""
+    folder = os.path.dirname(path) or "."
+    while not os.path.isdir(folder):
+        path, folder = folder, os.path.dirname(folder) or "."
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        return f"{folder} cannot be listed: {error.strerror}"
+    close = nearest(os.path.basename(path), names)
+    if close:
+        return f"did you mean {os.path.join(folder, close)}?"
+    return f"there is no {os.path.basename(path)} in {folder}"
+
+
+def unchanged(file: SourceFile) -> None:
+    """Raise SourceChanged unless `file` is still the one that was planned."""
+    try:
+        now = os.stat(file.path)
+    except FileNotFoundError:
+        raise SourceChanged(
+            f"{file.path} was there when the run was planned, and is gone", "run it again"
+        ) from None
+    if (now.st_size, now.st_mtime_ns) != (file.size, file.mtime_ns):
+        raise SourceChanged(
+            f"{file.path} was rewritten while the run was reading it",
+            "run it again when nobody writes to it",
+        )
+
+
+def hive_columns(files: Iterable[SourceFile]) -> dict[str, pa.DataType]:
+    """Partition columns and types: int64 where every value is a plain integer, else text."""
+    values: dict[str, list[str]] = {}
+    names: tuple[str, ...] | None = None
+    for file in files:
+        mine = tuple(name for name, _ in file.keys)
+        if names is not None and mine != names:
+            raise HomeError(
+                f"{file.path} is partitioned by {', '.join(mine) or 'nothing'}, "
+                f"the files before it by {', '.join(names) or 'nothing'}",
+                "name one partitioned directory at a time",
+            )
+        names = mine
+        for name, value in file.keys:
+            values.setdefault(name, [])
+            if value is not None:
+                values[name].append(value)
+    return {name: pa.int64() if _all_int(each) else pa.string() for name, each in values.items()}
+
+
+def _all_int(values: list[str]) -> bool:
+    def plain(text: str) -> bool:
+        return text.lstrip("-").isascii() and text.lstrip("-").isdigit() and str(int(text)) == text
+
+    return bool(values) and all(plain(v) and abs(int(v)) < 2**63 for v in values)
+
+
+def _walk(top: str, suffixes: Sequence[str]) -> Iterator[str]:
+    for folder, folders, names in os.walk(top):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
+        for name in sorted(names):
+            if not name.startswith((".", "_")) and name.lower().endswith(tuple(suffixes)):
+                yield os.path.join(folder, name)
+
+
+def _fixed_prefix(pattern: str) -> str:
+    parts = pattern.split(os.sep)
+    for at, part in enumerate(parts):
+        if glob.has_magic(part):
+            return os.sep.join(parts[:at])
+    return pattern
+
+
+def _described(path: str, root: str) -> SourceFile:
+    stat = os.stat(path)
+    keys = []
+    inside = os.path.dirname(os.path.relpath(path, root)) if root else os.path.dirname(path)
+    for folder in inside.split(os.sep):
+        name, equals, value = folder.partition("=")
+        if equals and name:
+            keys.append((unquote(name), None if value == HIVE_NULL else unquote(value)))
+    return SourceFile(path, stat.st_size, stat.st_mtime_ns, tuple(keys))

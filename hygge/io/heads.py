@@ -1,0 +1,115 @@
+"""The head of a file store: a small JSON beside the rows, and the list of what hygge wrote.
+
+A directory keeps `_hygge.json` at its top (written by `replace`) and one in each sub-directory
+that `append` added. A single file has its heads in the hidden sibling; the one that speaks of the
+file as it stands is found by size and mtime, so a head written for a rename that never happened
+speaks of nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hygge.errors import StoreError
+from hygge.io import publish
+from hygge.model import Head
+
+HEAD = "_hygge.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Published:
+    """A head, the (name, size) of the files that it covers, and their schema as base64 Arrow IPC."""
+
+    head: Head
+    files: list[list[Any]]
+    schema: str | None
+
+    def to_json(self) -> bytes:
+        """Human-readable, one format number in front."""
+        content = {"hygge": FORMAT, **asdict(self.head), "files": self.files, "schema": self.schema}
+        return json.dumps(content, indent=1).encode()
+
+    def beside(self, target: str, staged: str) -> None:
+        """Write this as the head of the single file that `staged` becomes at `target`."""
+        stat = os.stat(staged)
+        name = f"head-{stat.st_size}-{stat.st_mtime_ns}.json"
+        publish.write_synced(os.path.join(publish.staging(target), name), self.to_json())
+        now = _of_single(target) if os.path.exists(target) else None
+        for other in os.listdir(publish.staging(target)):
+            # Only what the file as it stands, or is about to stand, answers to is kept.
+            if other.startswith("head-") and other not in (name, os.path.basename(now or "")):
+                os.unlink(os.path.join(publish.staging(target), other))
+
+
+def head_of_directory(target: str, flow: str) -> Published | None:
+    """The newest head of `flow` in a directory."""
+    mine = [each for _, each in _heads(target) if each.head.flow == flow]
+    return max(mine, key=lambda each: each.head.generation, default=None)
+
+
+def head_of_file(target: str) -> Published | None:
+    """The head of a single file as it stands."""
+    if not os.path.exists(target):
+        return None
+    path = _of_single(target)
+    return _read(path) if os.path.exists(path) else None
+
+
+def foreign(target: str, single: bool) -> str | None:
+    """The first thing at `target` that hygge did not write, or None."""
+    if not os.path.lexists(target):
+        return None
+    if single:
+        return None if head_of_file(target) else "the file itself"
+    if not os.path.isdir(target):
+        return "the file itself"
+    ours: dict[str, int | None] = {}
+    for folder, published in _heads(target):
+        ours[os.path.join(folder, HEAD)] = None
+        ours.update({os.path.join(folder, name): size for name, size in published.files})
+    for folder, _, names in os.walk(target):
+        for name in names:
+            path = os.path.join(folder, name)
+            if path not in ours or ours[path] not in (None, os.path.getsize(path)):
+                return os.path.relpath(path, target)
+    return None
+
+
+def _of_single(target: str) -> str:
+    stat = os.stat(target)
+    return os.path.join(publish.staging(target), f"head-{stat.st_size}-{stat.st_mtime_ns}.json")
+
+
+def _heads(target: str) -> Iterator[tuple[str, Published]]:
+    if not os.path.isdir(target):
+        return
+    folders = [target]
+    folders += [os.path.join(target, name) for name in sorted(os.listdir(target))]
+    for folder in folders:
+        path = os.path.join(folder, HEAD)
+        if os.path.exists(path):
+            yield folder, _read(path)
+
+
+def _read(path: str) -> Published:
+    try:
+        with open(path, "rb") as file:
+            content = json.load(file)
+        if content.pop("hygge") > FORMAT:
+            raise StoreError(
+                f"{path} was written by a newer hygge", "upgrade hygge-data, then run again"
+            )
+        files, schema = content.pop("files"), content.pop("schema")
+        content["columns"] = tuple((name, kind) for name, kind in content["columns"])
+        return Published(Head(**content), files, schema)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{path} is not a head that hygge wrote: {error}",
+            "restore it, or move the whole directory away and run again",
+        ) from error
