@@ -1,0 +1,199 @@
+"""A Ray cluster of n nodes on this machine, for as long as this process lives.
+
+Life: make a private folder (session, logs, spilled objects, token) → start the head, then the other
+nodes, all bound to 127.0.0.1 → say how to use them → wait for Ctrl-C, SIGTERM, `--for` or the end
+of `--run` → end every process that came from here, by its pid → remove the folder.
+
+Who can reach 127.0.0.1 still needs the token, since Ray's jobs API runs any code it is given.
+Other Rays on the machine are neither found nor stopped, and none of them finds this one by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+MIB = 1024 * 1024
+GRACE_S = 10.0
+PR_SET_CHILD_SUBREAPER = 36
+EXAMPLES = """\
+examples:
+  python cluster/local.py 3                          3 nodes until Ctrl-C
+  python cluster/local.py 2 --for 600                2 nodes for ten minutes
+  python cluster/local.py 2 --run hygge flows.yml    2 nodes for one command, exits with its code
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    asked = parse(argv)
+    listen()
+    adopt_orphans()
+    # A short path: the sockets of a session live below it, and a socket's path has 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="hygge-ray-", dir="/tmp"))
+    cluster, ready = None, False
+    try:
+        settings = private_settings(folder)
+        os.environ.pop("RAY_ADDRESS", None)
+        os.environ.update(settings)
+        from ray.cluster_utils import Cluster  # only now: `import ray` reads the environment
+
+        cluster = Cluster(shutdown_at_exit=True)
+        for number in range(asked.nodes):
+            add_node(cluster, asked, head=number == 0)
+        settings |= addresses(cluster)
+        exports = [f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()]
+        (folder / "env").write_text("".join(exports))
+        ready = True
+        if asked.run:
+            return run(asked.run, os.environ | settings)
+        print(welcome(asked, settings, folder), flush=True)
+        threading.Event().wait(asked.seconds)
+    except KeyboardInterrupt:
+        return 0 if ready else 130
+    finally:
+        take_down(cluster)
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python cluster/local.py",
+        description="Stand up a Ray cluster of n nodes on this machine, on 127.0.0.1 only.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("nodes", type=at_least(1), help="how many nodes, the head included")
+    add("--cpus", type=at_least(1), default=2, help="logical CPUs of each node (2)")
+    # Ray refuses a smaller object store than 80 MiB.
+    add("--store-mib", type=at_least(80), default=512, help="object store of each node (512)")
+    add("--no-dashboard", action="store_true", help="quicker; `ray job submit` needs the dashboard")
+    end = parser.add_mutually_exclusive_group()
+    end.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="end after these")
+    help_run = "run CMD against the cluster and exit with its code; stands last"
+    end.add_argument("--run", nargs=argparse.REMAINDER, metavar="CMD", help=help_run)
+    asked = parser.parse_args(argv)
+    if asked.run == []:
+        parser.error("--run needs a command, such as: --run hygge flows.yml")
+    return asked
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, not {text}")
+        return int(text)
+
+    return number
+
+
+def private_settings(folder: Path) -> dict[str, str]:
+    """The environment that the nodes and whoever uses them must share."""
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    return {
+        # Makes 127.0.0.1 the address of a node. Without it a node binds every interface, and a
+        # client reads "127.0.0.1" as "the outer address of this machine".
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_TMPDIR": str(folder),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # A job's entrypoint finds the `python` and `hygge` of this environment.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    }
+
+
+def add_node(cluster: Any, asked: argparse.Namespace, *, head: bool) -> None:
+    web = {"include_dashboard": not asked.no_dashboard, "dashboard_host": "127.0.0.1"}
+    size = {"num_cpus": asked.cpus, "object_store_memory": asked.store_mib * MIB}
+    cluster.add_node(**size, **(web if head else {}))
+    listen()  # a Ray node installs a SIGTERM handler of its own, which drains for 30 s
+
+
+def addresses(cluster: Any) -> dict[str, str]:
+    web = cluster.head_node.webui_url
+    found = {"RAY_ADDRESS": str(cluster.address)}
+    return found | ({"RAY_API_SERVER_ADDRESS": f"http://{web}"} if web else {})
+
+
+def welcome(asked: argparse.Namespace, settings: dict[str, str], folder: Path) -> str:
+    web = settings.get("RAY_API_SERVER_ADDRESS")
+    lines = [
+        f"{asked.nodes} Ray node(s) with {asked.cpus} CPU(s) each; Ctrl-C takes them down",
+        f"  address:    {settings['RAY_ADDRESS']}",
+        f"  dashboard:  {f'{web} (token: {folder}/token)' if web else 'none'}",
+        "in another shell:",
+        f"  . {folder}/env    # RAY_ADDRESS={settings['RAY_ADDRESS']}, and the token",
+        "  hygge flows.yml",
+        *(["  ray job submit --working-dir . -- hygge flows.yml"] if web else []),
+    ]
+    return "\n".join(lines)
+
+
+def run(command: list[str], environment: dict[str, str]) -> int:
+    try:
+        child = subprocess.Popen(command, env=environment)
+    except OSError as error:
+        print(f"cannot run {command[0]!r}: {error.strerror}", file=sys.stderr)
+        return 127
+    try:
+        child.wait()
+    except KeyboardInterrupt as stop:
+        if stop.args == (signal.SIGTERM,):  # a Ctrl-C has reached the command already
+            child.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # `take_down` ends it then
+            child.wait(GRACE_S)
+    code = -signal.SIGKILL if child.returncode is None else child.returncode
+    return code if code >= 0 else 128 - code
+
+
+def listen() -> None:
+    def stop(number: int, _: object) -> NoReturn:
+        raise KeyboardInterrupt(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+def adopt_orphans() -> None:
+    if sys.platform == "linux":  # a process whose parent died becomes ours, and stays in sight
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def take_down(cluster: Any) -> None:
+    """End what descends from this process; another Ctrl-C does not interrupt it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if cluster is None:
+        return
+    import psutil  # type: ignore[import-untyped]  # comes with ray
+
+    ours = psutil.Process()
+    left = set(ours.children(recursive=True))
+    with contextlib.suppress(Exception):  # whatever this does not end is ended by pid
+        cluster.shutdown()
+    while left := {process for process in left | set(ours.children(True)) if process.is_running()}:
+        for process in left:  # psutil tells a reused pid from the process that it saw
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=GRACE_S)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,336 @@
+"""A `home:` or `store:` as people write it → its type and its settings, spelled out.
+
+First the text form becomes a mapping (`shop#orders` → connection and table), then the type is
+inferred from the flow's own words, so that defaults never change what a flow says; then defaults
+lie under it, as far as the class knows them; last, relative paths get the root in front.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hygge.config import connectors
+from hygge.config.document import Node, merge
+from hygge.config.environment import masked, node_text
+from hygge.config.infer import kind_of_contents, suffixes
+from hygge.config.problems import Wrong, meant
+from hygge.config.specs import EndSpec, Side
+from hygge.errors import nearest
+from hygge.registry import by_suffix, kinds
+from hygge.settings import Connector
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
+_NAMED_TABLE = re.compile(r"""([A-Za-z_][\w\-]*)#([\w.$"`\[\] ]+)""")
+_NOT_BUILT_SCHEMES = (
+    "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "wasb", "wasbs", "http", "https",
+    "hdfs", "ftp", "sftp", "hf",
+)  # fmt: skip
+_DATABASES = (
+    "sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql", "duckdb", "snowflake",
+    "bigquery", "redshift", "cockroachdb", "clickhouse", "trino", "databricks", "vertica",
+)  # fmt: skip
+"""For near misses only; any other scheme is left to SQLAlchemy and its plug-ins."""
+_TEXTS = ("type", "name", "path", "connection", "table", "query")
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What an end's words are read against."""
+
+    file: Path
+    root: Path
+    connections: Mapping[str, str]
+    environ: Mapping[str, str]
+    hidden: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class End:
+    """An end whose class is known, before the defaults."""
+
+    side: Side
+    kind: str
+    cls: type[Connector]
+    own: Node
+
+
+def begin(
+    side: Side, node: Node, defaults: Node, around: Surroundings, made: Mapping[str, str]
+) -> End:
+    """`node` spelled out, and its class. `made`: what the stores of this file write, path → kind."""
+    own = _spelled_out(side, node, around)
+    kind = _kind(side, own, defaults, around, made)
+    line = own.value["type"].line if "type" in own.value else own.line
+    return End(side, kind, connectors.find(side, kind, line, around.file.parent), own)
+
+
+def takes(end: End, key: str, option: str | None = None) -> bool:
+    """Whether a default of this name can lie under this end."""
+    if option is not None:
+        return option in (connectors.options_of(end.cls) or ())
+    return key == "type" or key in (connectors.keys_of(end.cls) or ())
+
+
+def finish(end: End, defaults: Node, around: Surroundings) -> EndSpec:
+    """The end with the defaults that it takes under it, and every path absolute."""
+    full = merge(_fitting(end, defaults), end.own)
+    settings: dict[str, Any] = {
+        key: _text(full, key) if key in _TEXTS and not (":" in end.kind and key != "type")
+        else node.plain()
+        for key, node in full.value.items()
+        if key != "type"
+    }
+    name = settings.pop("name", None)
+    if name is not None and not isinstance(name, str):
+        raise Wrong(full.value["name"].line, f"'name' is {full.value['name'].shown()}, not text")
+    if getattr(end.cls, "suffixes", ()):
+        path = settings.get("path") or (name and (f"data/{name}" if end.side == "store" else name))
+        if path:
+            at = full.value.get("path", full)
+            settings["path"] = _usable(end.side, at.line, local(path, around.root), around)
+    if "connection" in settings:
+        settings["connection"] = _url(end, full.value["connection"], settings, around)
+    elif end.kind == "sql" and around.environ.get("HYGGE_DATABASE_URL"):
+        url = around.environ["HYGGE_DATABASE_URL"]
+        settings["connection"] = absolute_url(url, around.root)
+    lines = dict(_lines(full))
+    return EndSpec(end.side, end.kind, name, settings, end.own.line, lines, around.hidden)
+
+
+def local(path: str, root: Path) -> str:
+    """A path of the file as an absolute one."""
+    path = os.path.expanduser(path.removeprefix("file://"))
+    return os.path.normpath(os.path.join(root, path))
+
+
+def database_url(node: Node, root: Path) -> str:
+    """The URL of a connection; its own text, but for a relative file in it."""
+    url = _checked(node)
+    scheme = _URL.match(url)
+    if scheme is None:
+        hint = f"sqlite:///{node_text(node.text)}" if _is_file(url) else "postgresql://user@host/db"
+        raise Wrong(node.line, f"{node.shown()} is not a database URL", f"for example {hint}")
+    _refuse_scheme(node, scheme[1])
+    database = scheme[1].lower().partition("+")[0]
+    close = nearest(database, _DATABASES) if database not in _DATABASES else None
+    if database == "postgres" or (close and _near(database, close)):
+        raise Wrong(
+            node.line, f"no database is called '{database}'", f"did you mean {close}://…?"
+        )
+    return absolute_url(url, root)
+
+
+def absolute_url(url: str, root: Path) -> str:
+    """A URL of a database that is a file, with its path absolute; any other one unchanged."""
+    match = re.match(r"((?:sqlite|duckdb)(?:\+\w+)?:///)([^/?#:][^?]*)(.*)", url, re.S | re.I)
+    if match is None or match[2].startswith("file:"):
+        return url
+    return match[1] + os.path.normpath(os.path.join(root, match[2])) + match[3]
+
+
+def _spelled_out(side: Side, node: Node, around: Surroundings) -> Node:
+    if node.is_mapping:
+        if not node.value:
+            raise Wrong(node.line, f"'{side}' is empty", f"{side}: data/users.parquet")
+        return node
+    if node.is_list or node.value is None or isinstance(node.value, bool | int | float):
+        raise Wrong(
+            node.line,
+            f"'{side}' is {node.shown()}, not a path, a URL or a mapping",
+            f"{side}: data/users.parquet",
+        )
+    text = node.value
+
+    def parts(**words: str) -> Node:
+        return Node({k: Node(v, node.line, node.text) for k, v in words.items()}, node.line)
+
+    scheme = _URL.match(text)
+    if scheme and scheme[1].lower() != "file":
+        _refuse_scheme(node, scheme[1])
+        url, hash_, table = text.rpartition("#")
+        if not hash_ or not table or "@" in table or "/" in table:  # a # of the password
+            raise Wrong(
+                node.line,
+                f"'{side}' is a database URL without a table: {node_text(node.text)}",
+                f"{side}: url#table, or a mapping with `connection` and `table`",
+            )
+        return parts(connection=url, table=table)
+    name, hash_, table = text.partition("#")
+    there = os.path.exists(local(text, around.root))
+    if hash_ and name in around.connections and not there:
+        return parts(connection=name, table=table)
+    if not there and text in around.connections:
+        raise Wrong(
+            node.line,
+            f"'{text}' is a connection, and '{side}' needs a table of it",
+            f"{side}: {text}#table, or ./{text} for a path",
+        )
+    if not there and _NAMED_TABLE.fullmatch(text) and by_suffix(side, text) is None:
+        raise Wrong(
+            node.line,
+            f"there is no connection '{name}' for {node.shown()}",
+            _connections_hint(name, around) + "; or ./ in front if it is a path",
+        )
+    return parts(path=text)
+
+
+def _kind(
+    side: Side, own: Node, defaults: Node, around: Surroundings, made: Mapping[str, str]
+) -> str:
+    """The type by the flow's own words first, then by the defaults, then by what is there."""
+    if "type" in own.value:
+        return _text(own, "type")
+    if any(key in own.value for key in ("connection", "table", "query")):
+        return "sql"
+    if "path" in own.value:
+        node = own.value["path"]
+        path = _checked(node)
+        if (scheme := _URL.match(path)) and scheme[1].lower() != "file":
+            _refuse_scheme(node, scheme[1])
+            raise Wrong(
+                node.line,
+                f"'path' is a database URL: {node_text(node.text)}",
+                "write it as `connection`, with `table` or `query` beside it",
+            )
+        if kind := by_suffix(side, path):
+            return kind
+    if "type" in defaults.value:
+        return _text(defaults, "type")
+    if "path" in own.value:
+        full = local(path, around.root)
+        if side == "store":
+            return _kind_of_new(node, full)
+        return kind_of_contents(node, full, around.file.name, around.environ, made, around.hidden)
+    if any(key in defaults.value for key in ("connection", "table", "query")):
+        return "sql"
+    if side == "store" and "name" in own.value and len(own.value) == 1:
+        return "parquet"
+    known = ("type", "path", "connection", "table", "query", "name", "options")
+    strange = [key for key in own.value if key not in known]
+    hint = meant("it knows", strange[0], known) if strange else f"{side}: {{path: data/users}}"
+    raise Wrong(own.line, f"'{side}' needs `path`, `connection` or `type`", hint)
+
+
+def _kind_of_new(node: Node, path: str) -> str:
+    ending = re.search(r"\.[A-Za-z]\w{0,7}$", os.path.basename(path))
+    if ending is None or os.path.isdir(path):
+        return "parquet"
+    raise Wrong(
+        node.line,
+        f"what type is {node.shown()}? No store ends in '{ending[0]}'",
+        f"{meant('endings', ending[0], suffixes('store'))}; "
+        f"or write store: {{type: parquet, path: {node_text(node.text)}}}",
+    )
+
+
+def _fitting(end: End, defaults: Node) -> Node:
+    """The defaults that this end's class knows."""
+    fitting: dict[str, Node] = {}
+    for key, node in defaults.value.items():
+        if key == "options" and node.is_mapping:
+            known = {k: v for k, v in node.value.items() if takes(end, key, k)}
+            if known:
+                fitting[key] = Node(known, node.line)
+        elif key != "type" and takes(end, key):
+            fitting[key] = node
+    if "table" in end.own.value or "query" in end.own.value:  # one of the two says what to move
+        fitting.pop("table", None)
+        fitting.pop("query", None)
+    return Node(fitting, defaults.line)
+
+
+def _url(end: End, node: Node, settings: Mapping[str, Any], around: Surroundings) -> Any:
+    given = settings["connection"]
+    if isinstance(given, str) and given in around.connections:
+        return around.connections[given]
+    if ":" in end.kind:  # the user's own class: its own meaning
+        return given
+    if isinstance(given, str) and not _URL.match(given) and not _is_file(given):
+        name, hash_, table = given.partition("#")
+        if hash_ and name in around.connections:
+            raise Wrong(
+                node.line,
+                f"'connection' is {node.shown()}, which names a table as well",
+                f"connection: {name}, and beside it table: {table}",
+            )
+        raise Wrong(
+            node.line, f"there is no connection {node.shown()}", _connections_hint(given, around)
+        )
+    url = database_url(node, around.root)
+    if end.side == "store" and (match := re.match(r"(?:sqlite|duckdb)[^:]*:///(/[^?]*)", url)):
+        _usable(end.side, node.line, match[1], around)
+    return url
+
+
+def _connections_hint(name: str, around: Surroundings) -> str:
+    if around.connections:
+        return meant("connections", name, around.connections)
+    return f"name it:  connections: {{{name}: \"postgresql://…\"}}"
+
+
+def _refuse_scheme(node: Node, scheme: str) -> None:
+    if scheme.lower() in _NOT_BUILT_SCHEMES:
+        raise Wrong(
+            node.line,
+            f"{scheme}:// is not built yet: {node_text(node.text)}",
+            "use a local path, or a folder where it is mounted",
+        )
+
+
+def _usable(side: Side, line: int, path: str, around: Surroundings) -> str:
+    """`path`, unless a store would lie in what Ray unpacks for a job and deletes after it."""
+    if side == "store" and "/runtime_resources/working_dir_files/" in path:
+        raise Wrong(
+            line,
+            "the store lies in the working directory that was shipped with the Ray job, "
+            "and would be deleted with it",
+            "give an absolute path on a disk that stays, or set `root` to one",
+        )
+    return path
+
+
+def _checked(node: Node) -> str:
+    if not isinstance(node.value, str) or not node.value.strip():
+        if isinstance(node.value, int | float) and not isinstance(node.value, bool):
+            return node.text
+        raise Wrong(node.line, f"{node.shown()} where text is needed")
+    return node.value
+
+
+def _text(mapping: Node, key: str) -> str:
+    node = mapping.value[key]
+    if node.is_mapping or node.is_list or isinstance(node.value, bool) or node.value in (None, ""):
+        raise Wrong(node.line, f"'{key}' is {node.shown()}, not text", f"{key}: text")
+    return _checked(node)
+
+
+def _is_file(text: str) -> bool:
+    return "/" in text or "." in text
+
+
+def _near(word: str, close: str) -> bool:
+    return nearest(word, [close]) is not None and abs(len(word) - len(close)) <= 2 and (
+        word[:3] == close[:3]
+    )
+
+
+def _lines(node: Node, prefix: str = "") -> Iterable[tuple[str, int]]:
+    if node.is_mapping:
+        for key, each in node.value.items():
+            yield prefix + key, each.line
+            yield from _lines(each, f"{prefix}{key}.")
+
+
+def all_kinds(side: Side) -> str:
+    return ", ".join(kinds(side))
+
+
+__all__ = [
+    "End", "Surroundings", "absolute_url", "begin", "database_url", "finish", "local", "masked",
+    "takes",
+]  # fmt: skip

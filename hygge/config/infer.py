@@ -1,0 +1,101 @@
+"""The type of a home by what lies at its path: the files in a directory or behind a pattern."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+
+from hygge.config.document import Node
+from hygge.config.environment import masked
+from hygge.config.problems import Wrong, meant
+from hygge.config.specs import Side
+from hygge.io.files import near
+from hygge.registry import by_suffix, find, kinds
+
+_LOOKED_AT = 20_000
+"""Files of a directory that are looked at; `check` has to stay quick."""
+
+
+def kind_of_contents(
+    node: Node,
+    path: str,
+    file: str,
+    environ: Mapping[str, str],
+    made: Mapping[str, str],
+    hidden: Mapping[str, str],
+) -> str:
+    """The one kind of file that is at `path`, else Wrong. `made`: what this file's stores write."""
+    found: dict[str, str] = {}
+    for count, each in enumerate(_files(path)):
+        if count >= _LOOKED_AT:
+            break
+        if kind := _kind_of_name(os.path.basename(each)):
+            found.setdefault(kind, os.path.relpath(each, path) if os.path.isdir(path) else each)
+    if len(found) == 1:
+        return next(iter(found))
+    if not found and path in made:
+        return made[path]
+    shown, text = node.shown(), node.text
+    if len(found) > 1:
+        seen = " and ".join(f"{kind} ({masked(each, hidden)})" for kind, each in found.items())
+        raise Wrong(
+            node.line,
+            f"{shown} holds files of more than one type: {seen}",
+            f"home: {{type: {next(iter(found))}, path: {text}}} reads those alone",
+        )
+    known = f"endings: {', '.join(suffixes('home'))}"
+    if os.path.isdir(path):
+        raise Wrong(
+            node.line,
+            f"{shown} holds no file of a known type",
+            f"{known}; or say the type: home: {{type: csv, path: {text}}}",
+        )
+    if os.path.exists(path):
+        ending = os.path.splitext(path)[1]
+        said = f"no home ends in '{ending}'" if ending else "it has no ending"
+        raise Wrong(
+            node.line,
+            f"what type is {shown}? {said[:1].upper()}{said[1:]}",
+            f"{meant('endings', ending, suffixes('home'))}; "
+            f"or write home: {{type: csv, path: {text}}}",
+        )
+    if glob.has_magic(path):
+        raise Wrong(node.line, f"nothing matches {shown}", "** matches folders at any depth")
+    raise Wrong(node.line, f"there is no {shown}", masked(_missing(path, file, environ), hidden))
+
+
+def suffixes(side: Side) -> list[str]:
+    """Every ending that names a type."""
+    return sorted({each for kind in kinds(side) for each in getattr(find(side, kind), "suffixes", ())})
+
+
+def _missing(path: str, file: str, environ: Mapping[str, str]) -> str:
+    if "RAY_JOB_ID" in environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in environ:
+        return (
+            f"{near(path)}; a Ray job sees only what is shipped with it: "
+            f"ray job submit --working-dir . -- hygge {file}"
+        )
+    return near(path)
+
+
+def _files(path: str) -> Iterator[str]:
+    if os.path.isdir(path):
+        for folder, folders, names in os.walk(path):
+            folders[:] = sorted(each for each in folders if each[:1] not in "._")
+            yield from (os.path.join(folder, n) for n in sorted(names) if n[:1] not in "._")
+    elif os.path.isfile(path):
+        yield path
+    elif glob.has_magic(path):
+        for each in sorted(glob.glob(path, recursive=True)):
+            yield from _files(each)
+
+
+def _kind_of_name(name: str) -> str | None:
+    return _kind_of_ending(".".join(["", *name.split(".")[1:][-2:]]))
+
+
+@lru_cache
+def _kind_of_ending(ending: str) -> str | None:
+    return by_suffix("home", f"x{ending}")

@@ -1,0 +1,122 @@
+"""The two actors of a lane. Plain synchronous code: one call at a time, each in its own process.
+
+The Home reads a split and puts its batches; the Store pulls them and stages the split. Both get
+their connector as bytes that are unpickled only when the user's folders are on `sys.path`, so that
+a class from a script, a notebook or a module beside flows.yml is found in any process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray import cloudpickle
+
+from hygge.engine.inbox import Batch, End, Inbox
+from hygge.engine.reading import batches, staged_schema
+from hygge.errors import Transient
+from hygge.model import Limits, Receipt, Split, Ticket
+
+
+def packed(connector: Any) -> bytes:
+    """A connector as it travels; unpacked by the actors."""
+    blob: bytes = cloudpickle.dumps(connector)
+    return blob
+
+
+def _unpacked(blob: bytes, paths: list[str]) -> Any:
+    for path in reversed(paths):
+        if path not in sys.path and os.path.isdir(path):
+            sys.path.insert(0, path)
+    pa.set_cpu_count(1)  # lanes are the parallelism; threads of one would take from the others
+    return cloudpickle.loads(blob)
+
+
+class HomeActor:
+    """Reads splits into an Inbox."""
+
+    def __init__(self, label: str, blob: bytes, paths: list[str], inbox: Inbox) -> None:
+        self.label = label
+        self.home = _unpacked(blob, paths)
+        self.inbox = inbox
+
+    def ready(self) -> int:
+        """The process id, once the connector is unpacked."""
+        return os.getpid()
+
+    def read(self, ticket: Ticket, split: Split, schema: pa.Schema | None, limits: Limits) -> int:
+        """Put every batch of the split; gives the rows when the last one is in the Inbox."""
+        seq = rows = 0
+        tables = batches(self.home, split, schema, limits)
+        try:
+            for table in tables:
+                nbytes, count = max(1, table.nbytes), table.num_rows
+                self.inbox.charge(nbytes)
+                self.inbox.put(Batch(ticket, seq, count, nbytes, [ray.put(table)]))
+                del table
+                seq, rows = seq + 1, rows + count
+        finally:
+            tables.close()  # type: ignore[attr-defined]  # a generator
+        self.inbox.put(End(ticket, seq, rows))
+        return rows
+
+    def __repr__(self) -> str:
+        return f"Home({self.label})"
+
+
+class StoreActor:
+    """Stages splits from an Inbox."""
+
+    def __init__(self, label: str, blob: bytes, paths: list[str], inbox: Inbox) -> None:
+        self.label = label
+        self.store = _unpacked(blob, paths)
+        self.inbox = inbox
+
+    def ready(self) -> int:
+        """The process id, once the connector is unpacked."""
+        return os.getpid()
+
+    def stage(self, ticket: Ticket, schema: pa.Schema | None) -> Receipt:
+        """Stage one split from the batches that the Home sends under this ticket."""
+        tables = _received(self.inbox, ticket)
+        try:
+            known, rest = staged_schema(schema, tables)
+            receipt: Receipt = self.store.stage(ticket, known, rest)
+            for _ in rest:  # a store that stopped pulling early did not take everything
+                raise Transient(f"{self.store.describe()} left batches of split {ticket.split}")
+            return receipt
+        finally:
+            tables.close()  # type: ignore[attr-defined]  # a generator
+
+    def __repr__(self) -> str:
+        return f"Store({self.label})"
+
+
+def _received(inbox: Inbox, ticket: Ticket) -> Iterator[pa.Table]:
+    """The batches of one ticket, in order and complete, or Transient."""
+    seq = rows = freed = 0
+    while True:
+        message = inbox.take(freed)
+        freed = message.nbytes if isinstance(message, Batch) else 0
+        if message.ticket != ticket:
+            continue  # of an attempt that was given up
+        if isinstance(message, End):
+            if (message.batches, message.rows) != (seq, rows):
+                raise Transient(
+                    f"split {ticket.split}: {message.batches} batches with {message.rows:,} rows "
+                    f"were sent, {seq} with {rows:,} came"
+                )
+            return
+        if message.seq != seq:
+            raise Transient(f"split {ticket.split}: batch {seq} is missing")
+        table = ray.get(message.refs[0])
+        del message
+        seq, rows = seq + 1, rows + table.num_rows
+        yield table
+        # The consumer has asked for more: it is done with this one. Drop it before the next wait,
+        # or the shared memory stays pinned while its credit is given back.
+        del table

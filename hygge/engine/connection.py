@@ -1,0 +1,131 @@
+"""The one place that knows how hygge comes to a Ray: a running one, or a private one of its own.
+
+A running Ray is used where there is one: already initialised in this process, named by
+`RAY_ADDRESS`, the job that this process is, or a `ray start` on this machine. Otherwise a private
+instance is started: bound to loopback, quiet, without a dashboard unless asked, ended with the
+process.
+
+Ray's daemons die with the *thread* that started them (PR_SET_PDEATHSIG), so a private instance is
+started in a thread that lives as long as the process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import queue
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+# Before the first import of ray: on Linux this alone makes every daemon of `ray.init()` listen on
+# 127.0.0.1 (Ray's own default on macOS and Windows). A running cluster is not affected.
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
+
+@dataclass(frozen=True)
+class Connected:
+    """Which Ray this is. `outlives`: it was there before and stays, so flows can be its jobs."""
+
+    address: str
+    outlives: bool
+    dashboard: str | None
+    in_job: bool
+
+
+_work: queue.SimpleQueue[tuple[Callable[[], Any], queue.SimpleQueue[Any]]] = queue.SimpleQueue()
+_lock = threading.Lock()
+_thread: threading.Thread | None = None
+_connected: Connected | None = None
+
+
+def in_job() -> bool:
+    """Whether this process is the driver of a Ray job."""
+    return bool(os.environ.get("RAY_JOB_ID") or os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"))
+
+
+def running() -> str | None:
+    """The address of a Ray that is there to be used, or None."""
+    if in_job():
+        return "auto"
+    if os.environ.get("RAY_ADDRESS"):
+        return os.environ["RAY_ADDRESS"]
+    try:
+        with open("/tmp/ray/ray_current_cluster") as file:
+            address = file.read().strip()
+    except OSError:
+        return None
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=0.5):
+            return address
+    except (OSError, ValueError):
+        return None  # what a crashed cluster left behind
+
+
+def connect(dashboard: bool = False) -> Connected:
+    """Come to a Ray, once a process; later calls give the same."""
+    global _connected, _thread
+    with _lock:
+        if _connected is not None and _is_initialized():
+            return _connected
+        if _thread is None:
+            _thread = threading.Thread(target=_serve, name="hygge-ray", daemon=True)
+            _thread.start()
+        answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        _work.put((lambda: _init(dashboard), answer))
+        came = answer.get()
+        if isinstance(came, BaseException):
+            raise came
+        _connected = came
+        return _connected
+
+
+def disconnect() -> None:
+    """End a private instance (or leave a running one) now instead of at exit."""
+    global _connected
+    with _lock:
+        if _connected is not None:
+            import ray
+
+            _connected = None
+            ray.shutdown()
+
+
+def _serve() -> None:
+    while True:
+        call, answer = _work.get()
+        try:
+            answer.put(call())
+        except BaseException as error:
+            answer.put(error)
+
+
+def _is_initialized() -> bool:
+    import ray
+
+    return bool(ray.is_initialized())
+
+
+def _init(dashboard: bool) -> Connected:
+    address = running()
+    if address is None:
+        os.environ.setdefault(_LOOPBACK, "0")
+    # uv would otherwise ship the whole environment to each worker.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns about its future
+    import ray
+
+    if ray.is_initialized():
+        context = ray.get_runtime_context()
+        return Connected(context.gcs_address, True, None, in_job())
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if address is not None:
+        info = ray.init(address=address, **quiet)
+    else:
+        info = ray.init(include_dashboard=dashboard, dashboard_host="127.0.0.1", **quiet)
+        atexit.register(ray.shutdown)
+    url = f"http://{info.dashboard_url}" if info.dashboard_url else None
+    return Connected(info.address_info["gcs_address"], address is not None, url, in_job())

@@ -1,0 +1,135 @@
+"""The Inbox of a lane: a Ray queue of batch references, bounded in bytes by credits.
+
+    Home actor                    Inbox actor                       Store actor
+    charge(nbytes)  ── waits ──▶  charged + nbytes ≤ limit
+    ref = ray.put(table)
+    put(Batch(.., [ref]))  ────▶  queue  ─────────────────────────▶ get(freed)
+                                  charged -= freed                   table = ray.get(ref)
+
+Bytes are charged before `ray.put` and given back with the Store's next `get`, when it has dropped
+its last reference: what is bounded is the charge, not a guess. An empty lane always admits one
+batch, so a row larger than the budget passes alone. The reference is nested in the message, or Ray
+would send the data itself through this actor. After a failure a lane gets a new Inbox: a producer
+that was killed in `put` leaves a zombie behind, and a consumer killed in `get` steals an item.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.queue import Queue, _QueueActor
+
+from hygge.model import Ticket
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One table on its way: who it belongs to, its place in the split, and the nested reference."""
+
+    ticket: Ticket
+    seq: int
+    rows: int
+    nbytes: int
+    refs: list[Any]
+
+
+@dataclass(frozen=True)
+class End:
+    """The Home has sent all of a split: what the Store must have counted."""
+
+    ticket: Ticket
+    batches: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class InboxStats:
+    """What passed through an Inbox, and who waited for whom (seconds)."""
+
+    rows_in: int = 0
+    bytes_in: int = 0
+    rows_out: int = 0
+    bytes_out: int = 0
+    charged: int = 0
+    most_charged: int = 0
+    wait_home_s: float = 0.0
+    wait_store_s: float = 0.0
+    waiting: str = ""
+    """`home` while it waits for room, `store` while it waits for a batch."""
+
+
+class _ByteBoundedActor(_QueueActor):
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(0)  # items are bounded by the bytes they were charged
+        self.max_bytes = max_bytes
+        self.charged = self.most = 0
+        self.room = asyncio.Condition()
+        self.rows_in = self.bytes_in = self.rows_out = self.bytes_out = 0
+        self.wait_home = self.wait_store = 0.0
+        self.home_since: float | None = None
+        self.store_since: float | None = None
+
+    async def charge(self, nbytes: int) -> None:
+        async with self.room:
+            self.home_since = time.monotonic()
+            await self.room.wait_for(
+                lambda: not self.charged or self.charged + nbytes <= self.max_bytes
+            )
+            self.wait_home += time.monotonic() - self.home_since
+            self.home_since = None
+            self.charged += nbytes
+            self.most = max(self.most, self.charged)
+
+    async def put(self, item: Any, timeout: float | None = None) -> None:
+        if isinstance(item, Batch):
+            self.rows_in += item.rows
+            self.bytes_in += item.nbytes
+        await super().put(item, timeout)
+
+    async def get(self, timeout: float | None = None, freed: int = 0) -> Any:
+        if freed:
+            async with self.room:
+                self.charged -= freed
+                self.room.notify_all()
+        self.store_since = time.monotonic()
+        item = await super().get(timeout)
+        self.wait_store += time.monotonic() - self.store_since
+        self.store_since = None
+        if isinstance(item, Batch):
+            self.rows_out += item.rows
+            self.bytes_out += item.nbytes
+        return item
+
+    async def stats(self) -> InboxStats:
+        now = time.monotonic()
+        home = now - self.home_since if self.home_since else 0.0
+        store = now - self.store_since if self.store_since else 0.0
+        return InboxStats(
+            self.rows_in, self.bytes_in, self.rows_out, self.bytes_out,
+            self.charged, self.most, self.wait_home + home, self.wait_store + store,
+            "home" if home else "store" if store else "",
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return "Inbox"
+
+
+class Inbox(Queue):
+    """The handle of a lane's queue; picklable, held by the Flow, the Home and the Store."""
+
+    def __init__(self, max_bytes: int, actor_options: dict[str, Any]) -> None:
+        self.maxsize = 0
+        self.actor = ray.remote(_ByteBoundedActor).options(**actor_options).remote(max_bytes)
+
+    def charge(self, nbytes: int) -> None:
+        """Wait until there is room for `nbytes`, and take it."""
+        ray.get(self.actor.charge.remote(nbytes))
+
+    def take(self, freed: int) -> Batch | End:
+        """Give back `freed` bytes, then wait for the next message."""
+        item: Batch | End = ray.get(self.actor.get.remote(None, freed))
+        return item

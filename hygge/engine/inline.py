@@ -1,0 +1,91 @@
+"""The loop that says what "move" means: `store.stage(ticket, home.read(split))` for each split.
+
+No Ray, no other process: for debugging, for the conformance suites, and for `hygge --inline`.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from hygge.engine.reading import batches, staged_schema
+from hygge.errors import Stopped, Transient
+from hygge.flow import Move, Moved
+from hygge.model import Receipt, Split, Ticket
+from hygge.progress import Seen, Watch
+
+
+def engine() -> InlineEngine:
+    """The engine that `--inline` means."""
+    return InlineEngine()
+
+
+class InlineEngine:
+    """One lane in the caller's own thread; a batch is handed from hand to hand."""
+
+    name = "inline"
+
+    def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved:
+        """See `hygge.flow.Engine`."""
+        moved = Moved()
+        rows = size = 0
+        for split in move.splits:
+            receipt = self._split(move, split, moved, watch, stop, rows, size)
+            moved.receipts.append(receipt)
+            rows, size = rows + receipt.rows, size + receipt.bytes
+            watch.moved(move.flow, Seen(rows, size, len(moved.receipts), len(move.splits), 1))
+        return moved
+
+    def _split(
+        self,
+        move: Move,
+        split: Split,
+        moved: Moved,
+        watch: Watch,
+        stop: threading.Event,
+        rows: int,
+        size: int,
+    ) -> Receipt:
+        for n in range(move.limits.retries + 1):
+            ticket = Ticket(move.run.id, split.index, move.epoch, n)
+            tables = batches(move.home, split, move.schema, move.limits)
+            watched = _watched(tables, move, watch, stop, Seen(rows, size, len(moved.receipts)))
+            try:
+                schema, rest = staged_schema(move.schema, watched)
+                return move.store.stage(ticket, schema, rest)
+            except Transient as error:
+                if n == move.limits.retries:
+                    raise
+                moved.retries += 1
+                watch.said(move.flow, f"split {split.index} is tried again: {error.message}")
+                stop.wait(backoff_s(n))
+            finally:
+                watched.close()
+                tables.close()  # type: ignore[attr-defined]  # a generator
+        raise AssertionError("unreachable")
+
+
+def backoff_s(n: int) -> float:
+    """Seconds to wait before try n + 1: 0.2, 0.4, 0.8 … at most 20, with jitter."""
+    return min(20.0, 0.2 * 2.0**n) * random.uniform(0.5, 1.5)
+
+
+def _watched(
+    tables: Iterator[pa.Table], move: Move, watch: Watch, stop: threading.Event, before: Seen
+) -> Iterator[pa.Table]:
+    rows, size, last = before.rows, before.bytes, time.monotonic()
+    for table in tables:
+        if stop.is_set():
+            raise Stopped("stopped; nothing became visible")
+        rows, size = rows + table.num_rows, size + table.nbytes
+        yield table
+        del table
+        if time.monotonic() - last > 0.2:
+            last = time.monotonic()
+            watch.moved(
+                move.flow, Seen(rows, size, before.splits_done, len(move.splits), lanes=1)
+            )

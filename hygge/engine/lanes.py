@@ -1,0 +1,157 @@
+"""A lane: Home actor + Inbox + Store actor on one node, working on the same split.
+
+It is a placement group of one bundle, so the three share a node and its shared memory. Its actors
+are reused from split to split; the Home may read one split ahead under the same credits. After any
+failure the whole lane is put down and a new one takes its bundle: a new Inbox is the only way to be
+sure that no zombie put or stolen item survives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from hygge.engine.actors import HomeActor, StoreActor, packed
+from hygge.engine.inbox import Inbox, InboxStats
+from hygge.errors import ConfigError
+from hygge.flow import Move
+from hygge.model import Split, Ticket
+
+CPUS_PER_LANE = 1.0
+
+
+@dataclass
+class Work:
+    """One try at one split in a lane: a call to the Home and a call to the Store."""
+
+    split: Split
+    ticket: Ticket
+    read: Any
+    stage: Any
+    was_read: bool = False
+
+
+@dataclass(frozen=True)
+class Luggage:
+    """What every lane of a move needs; packed once."""
+
+    move: Move
+    home: bytes
+    store: bytes
+    paths: list[str] = field(default_factory=lambda: [p for p in sys.path if p])
+
+
+def pack(move: Move) -> Luggage:
+    """The connectors of a move as bytes. Raises ConfigError for what cannot travel."""
+    blobs = []
+    for end in (move.home, move.store):
+        try:
+            blobs.append(packed(end))
+        except Exception as error:
+            raise ConfigError(
+                f"{type(end).__name__} cannot travel to another process: {error}",
+                "open connections, files and locks inside read_batches or write, not in __init__",
+            ) from error
+    return Luggage(move, blobs[0], blobs[1])
+
+
+class Lane:
+    """Three actors in one bundle. `works` is ordered: the Store takes them in this order."""
+
+    def __init__(self, luggage: Luggage, number: int, bundle: Any = None) -> None:
+        self.luggage, self.number = luggage, number
+        self.bundle = bundle or placement_group([{"CPU": CPUS_PER_LANE}])
+        self.works: list[Work] = []
+        self.up = False
+        self.last: InboxStats = InboxStats()
+        self._start()
+
+    def _start(self) -> None:
+        flow, limits = self.luggage.move.flow, self.luggage.move.limits
+        here = PlacementGroupSchedulingStrategy(
+            placement_group=self.bundle, placement_group_bundle_index=0
+        )
+        # The Inbox only passes references on: it takes what the two others leave of the CPU.
+        half = {"num_cpus": CPUS_PER_LANE * 0.45, "scheduling_strategy": here}
+        rest = {"num_cpus": CPUS_PER_LANE * 0.1, "scheduling_strategy": here}
+        label = f"{flow}/{self.number}"
+        self.inbox = Inbox(limits.memory_per_lane, {**rest, "max_concurrency": 16})
+        home, store = self.luggage.home, self.luggage.store
+        paths = self.luggage.paths
+        self.home = (
+            ray.remote(HomeActor)
+            .options(max_restarts=0, max_task_retries=0, **half)
+            .remote(label, home, paths, self.inbox)
+        )
+        self.store = (
+            ray.remote(StoreActor)
+            .options(max_restarts=0, max_task_retries=0, **half)
+            .remote(label, store, paths, self.inbox)
+        )
+        # Both must have unpacked their connector before a split is given to this lane.
+        self.readiness = [self.home.ready.remote(), self.store.ready.remote()]
+        self._stats: Any = None
+
+    def take(self, split: Split, ticket: Ticket) -> None:
+        """Begin a try at a split (behind the one that is being staged, if there is one)."""
+        move = self.luggage.move
+        name = f"{move.flow} split {split.index}"
+        read = self.home.read.options(name=f"read {name}").remote(
+            ticket, split, move.schema, move.limits
+        )
+        stage = self.store.stage.options(name=f"stage {name}").remote(ticket, move.schema)
+        self.works.append(Work(split, ticket, read, stage))
+
+    def has_room(self) -> bool:
+        """Whether a split may be given: idle, or one split ahead when the Home is done reading."""
+        return self.up and (not self.works or (len(self.works) == 1 and self.works[0].was_read))
+
+    def pending(self) -> list[Any]:
+        """The calls that the supervisor waits for."""
+        calls = [] if self.up else list(self.readiness)
+        for work in self.works:
+            calls += [work.stage] if work.was_read else [work.read, work.stage]
+        return calls
+
+    def stats(self) -> InboxStats:
+        """The newest counters of the Inbox; asks again without waiting."""
+        if self._stats is None:
+            self._stats = self.inbox.actor.stats.remote()
+        done, _ = ray.wait([self._stats], timeout=0)
+        if done:
+            with contextlib.suppress(ray.exceptions.RayError):
+                self.last = ray.get(self._stats)
+            self._stats = None
+        return self.last
+
+    def final_stats(self) -> InboxStats:
+        """The counters once more, waiting for them a moment."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            self.last = ray.get(self.inbox.actor.stats.remote(), timeout=2)
+        return self.last
+
+    def partners_error(self, failed: Any, grace_s: float = 0.3) -> BaseException | None:
+        """Why the other side failed, if it says so within a short grace."""
+        others = [call for call in self.pending() if call != failed]
+        done, _ = ray.wait(others, num_returns=1, timeout=grace_s) if others else ([], [])
+        for call in done:
+            try:
+                ray.get(call)
+            except Exception as error:
+                return error
+        return None
+
+    def down(self, keep_bundle: bool = False) -> None:
+        """Kill the three actors, and give the bundle back unless a new lane takes it."""
+        for actor in (self.home, self.store, self.inbox.actor):
+            with contextlib.suppress(Exception):
+                ray.kill(actor, no_restart=True)
+        if not keep_bundle:
+            with contextlib.suppress(Exception):
+                remove_placement_group(self.bundle)

@@ -1,0 +1,284 @@
+"""The default engine: lanes of actors on Ray, supervised by one loop.
+
+The loop waits for whichever call ends first, in a thread of its own kind: no event loop, no signal
+handler, so it works the same under the CLI, in a script and inside Jupyter. It gives splits to
+lanes that have room, collects receipts, puts failed splits back with a new ticket, and looks at the
+Inboxes for progress, for who waits for whom, and for stalls. It must agree with `inline`, also when
+a process dies.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import hygge.engine.connection as connection
+from hygge.engine.inline import backoff_s
+from hygge.errors import ConfigError, HyggeError, Stopped, Transient, without_password
+from hygge.flow import Move, Moved
+from hygge.model import MIB, Split, Ticket
+from hygge.progress import Seen, Watch
+
+_LOOK_EVERY_S = 0.25
+_SAY_STALL_AFTER_S = 60.0
+
+
+def engine() -> RayEngine:
+    """The engine that is used unless another is named."""
+    return RayEngine()
+
+
+class RayEngine:
+    """Moves splits over lanes; comes to a Ray by itself."""
+
+    name = "ray"
+
+    def __init__(self, dashboard: bool = False) -> None:
+        self.dashboard = dashboard
+
+    def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved:
+        """See `hygge.flow.Engine`."""
+        connection.connect(self.dashboard)
+        supervision = _Supervision(move, watch, stop)
+        try:
+            return supervision.run()
+        finally:
+            supervision.down()
+
+
+@dataclass
+class _Try:
+    split: Split
+    n: int = 0
+    not_before: float = 0.0
+
+
+class _Supervision:
+    def __init__(self, move: Move, watch: Watch, stop: threading.Event) -> None:
+        from hygge.engine.lanes import Lane, pack
+
+        self.move, self.watch, self.stop = move, watch, stop
+        self.todo = deque(_Try(split) for split in move.splits)
+        self.failures: dict[int, int] = {}
+        self.tickets: dict[int, int] = {}
+        self.moved = Moved(lanes=how_many_lanes(move))
+        luggage = pack(move)
+        self.lanes = [Lane(luggage, number) for number in range(self.moved.lanes)]
+        self.looked = 0.0
+        self.progressed = time.monotonic()
+        self.said_stall = self.progressed
+        self.sum = (-1, -1)
+        self.before = Seen()  # rows and bytes of lanes that were put down
+
+    def run(self) -> Moved:
+        import ray
+
+        total = len(self.move.splits)
+        while len(self.moved.receipts) < total:
+            if self.stop.is_set():
+                raise Stopped("stopped; nothing became visible")
+            self._give()
+            calls = [call for lane in self.lanes for call in lane.pending()]
+            if calls:
+                done, _ = ray.wait(calls, num_returns=1, timeout=_LOOK_EVERY_S)
+            else:
+                done = []
+                self.stop.wait(_LOOK_EVERY_S / 2)
+            for call in done:
+                self._settle(call)
+            self._look()
+        for lane in self.lanes:
+            if lane.up:
+                stats = lane.final_stats()
+                self.moved.wait_home_s += stats.wait_home_s
+                self.moved.wait_store_s += stats.wait_store_s
+        return self.moved
+
+    def down(self) -> None:
+        for lane in self.lanes:
+            lane.down()
+
+    def _give(self) -> None:
+        now = time.monotonic()
+        # Idle lanes come before lanes that would read ahead.
+        for lane in sorted(self.lanes, key=lambda each: len(each.works)):
+            if not self.todo or not lane.has_room():
+                continue
+            ready = next((each for each in self.todo if each.not_before <= now), None)
+            if ready is None:
+                return
+            self.todo.remove(ready)
+            n = self.tickets.get(ready.split.index, -1) + 1
+            self.tickets[ready.split.index] = n
+            ticket = Ticket(self.move.run.id, ready.split.index, self.move.epoch, n)
+            lane.take(ready.split, ticket)
+
+    def _settle(self, call: Any) -> None:
+        import ray
+
+        lane = next((each for each in self.lanes if call in each.pending()), None)
+        if lane is None:
+            return  # of a lane that was put down meanwhile
+        try:
+            value = ray.get(call)
+        except Exception as error:
+            self._failed(lane, call, error)
+            return
+        self.progressed = time.monotonic()
+        if call in lane.readiness:
+            lane.readiness = [each for each in lane.readiness if each != call]
+            lane.up = not lane.readiness
+            return
+        work = next(each for each in lane.works if call in (each.read, each.stage))
+        if call == work.read:
+            work.was_read = True
+        else:
+            lane.works.remove(work)
+            self.moved.receipts.append(value)
+
+    def _failed(self, lane: Any, call: Any, error: BaseException) -> None:
+        """Put the lane down and its splits back, or raise what a retry cannot mend."""
+        from hygge.engine.lanes import Lane
+
+        cause = _cause(error)
+        if _is_ray(error):
+            other = lane.partners_error(call)
+            if other is not None and not _is_ray(other):
+                error, cause = other, _cause(other)
+        if not _may_be_mended(error, cause):
+            raise cause
+        guilty = next((w.split.index for w in lane.works if call in (w.read, w.stage)), -1)
+        count = self.failures[guilty] = self.failures.get(guilty, 0) + 1
+        said = _said(error, cause)
+        if count > self.move.limits.retries:
+            raise Transient(
+                f"{said} ({count} tries)" if guilty < 0 else
+                f"split {guilty} failed {count} times; the last time: {said}",
+                cause.hint if isinstance(cause, HyggeError) else
+                "look at the workers' logs (`ray logs`); run it again when the cause is gone",
+            ) from cause
+        self.moved.retries += 1
+        what = f"split {guilty}" if guilty >= 0 else f"lane {lane.number}"
+        self.watch.said(self.move.flow, f"{what} is tried again: {said}")
+        wait = time.monotonic() + backoff_s(count - 1)
+        for work in reversed(lane.works):
+            later = wait if work.split.index == guilty else 0.0
+            self.todo.appendleft(_Try(work.split, not_before=later))
+        self.before = Seen(
+            self.before.rows + lane.last.rows_out, self.before.bytes + lane.last.bytes_out
+        )
+        self.moved.wait_home_s += lane.last.wait_home_s
+        self.moved.wait_store_s += lane.last.wait_store_s
+        lane.down(keep_bundle=True)
+        self.lanes[self.lanes.index(lane)] = Lane(lane.luggage, lane.number, lane.bundle)
+
+    def _look(self) -> None:
+        """Progress from the Inboxes' counters, a few times a second; and the stall guard."""
+        now = time.monotonic()
+        if now - self.looked < _LOOK_EVERY_S:
+            return
+        self.looked = now
+        stats = [lane.stats() for lane in self.lanes if lane.up]
+        rows = self.before.rows + sum(each.rows_out for each in stats)
+        size = self.before.bytes + sum(each.bytes_out for each in stats)
+        if (rows, len(self.moved.receipts)) != self.sum:
+            self.sum = (rows, len(self.moved.receipts))
+            self.progressed = self.said_stall = now
+        up = sum(lane.up for lane in self.lanes)
+        waits = self._waits_for(stats, up) if now - self.progressed > 5 else ""
+        self.watch.moved(
+            self.move.flow,
+            Seen(rows, size, len(self.moved.receipts), len(self.move.splits), up, waits),
+        )
+        still = now - self.progressed
+        if still > self.move.limits.stall_timeout_s:
+            raise HyggeError(
+                f"nothing moved for {still:.0f} s: waiting for {self._waits_for(stats, up)}",
+                "look at what it does there; `stall_timeout` says how long hygge waits",
+            )
+        if now - self.said_stall > _SAY_STALL_AFTER_S:
+            self.said_stall = now
+            self.watch.said(
+                self.move.flow,
+                f"nothing moved for {still:.0f} s: waiting for {self._waits_for(stats, up)}",
+            )
+
+    def _waits_for(self, stats: list[Any], up: int) -> str:
+        if not up:
+            return f"{len(self.lanes)} CPUs for {len(self.lanes)} lanes"
+        ends = {each.waiting for each in stats}
+        if "home" in ends or "" in ends:
+            return f"the store {self.move.store.describe()}"
+        return f"the home {self.move.home.describe()}"
+
+
+def how_many_lanes(move: Move) -> int:
+    """As many as there are splits, CPUs, and as the connectors and the object store allow."""
+    import ray
+
+    limits = move.limits
+    resources = ray.cluster_resources()
+    cpus = max(1, int(resources.get("CPU", 1)))
+    room = int(resources.get("object_store_memory", 0) * 0.6)
+    if room and limits.memory_per_lane > room:
+        raise ConfigError(
+            f"memory_per_lane is {limits.memory_per_lane // MIB} MiB, but 60 % of Ray's object "
+            f"store is {room // MIB} MiB",
+            "lower memory_per_lane, or give Ray a larger object store",
+        )
+    most = [limits.lanes or cpus, len(move.splits)]
+    most += [t for t in (move.home.traits.max_lanes, move.store.traits.max_lanes) if t]
+    if room:
+        most.append(room // limits.memory_per_lane)
+    if limits.batch_bytes > limits.memory_per_lane:
+        raise ConfigError(
+            f"batch_bytes ({limits.batch_bytes // MIB} MiB) is more than memory_per_lane "
+            f"({limits.memory_per_lane // MIB} MiB)",
+            "lower batch_bytes or raise memory_per_lane",
+        )
+    return max(1, min(most))
+
+
+def _is_ray(error: BaseException) -> bool:
+    """Whether Ray itself failed (a dead process, a lost object), and not the code it ran."""
+    from ray.exceptions import RayError, RayTaskError
+
+    return isinstance(_cause(error), RayError) or (
+        isinstance(error, RayError) and not isinstance(error, RayTaskError)
+    )
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the user's code or a connector raised, out of Ray's wrapping."""
+    from ray.exceptions import RayTaskError
+
+    while isinstance(error, RayTaskError):
+        inner = error.cause
+        if inner is None or inner is error:
+            return error
+        error = inner
+    return error
+
+
+def _may_be_mended(error: BaseException, cause: BaseException) -> bool:
+    return isinstance(cause, Transient) or _is_ray(error)
+
+
+def _said(error: BaseException, cause: BaseException) -> str:
+    from ray.exceptions import ActorDiedError, ObjectStoreFullError, OutOfMemoryError
+
+    if isinstance(cause, HyggeError):
+        return cause.message
+    if isinstance(cause, ActorDiedError):
+        return "a worker process died"
+    if isinstance(cause, OutOfMemoryError):
+        return "a worker was ended because the node ran out of memory"
+    if isinstance(cause, ObjectStoreFullError):
+        return "Ray's object store is full"
+    first = without_password(str(cause)).strip().splitlines()
+    return f"{type(cause).__name__}: {first[0] if first else ''}"
+
+

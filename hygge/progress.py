@@ -1,0 +1,143 @@
+"""What is seen of a run while it runs: counters that engines fill, and one quiet line for people.
+
+An engine calls the four verbs of `Watch`, from its own thread. `Silent` drops them; `Terminal`
+keeps the sums and redraws one line on standard error, where that is a terminal, a few times a
+second; a log file gets a line when a flow begins, retries or ends, and nothing in between.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Protocol, TextIO
+
+from hygge.model import Report
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What has passed so far in one flow; `rows` and `bytes` as Stores took them."""
+
+    rows: int = 0
+    bytes: int = 0
+    splits_done: int = 0
+    splits: int = 0
+    lanes: int = 0
+    waits_for: str = ""
+
+
+class Watch(Protocol):
+    """Where an engine and a flow report to; may be called from any thread."""
+
+    def began(self, flow: str, splits: int) -> None: ...
+    def moved(self, flow: str, seen: Seen) -> None: ...
+    def said(self, flow: str, text: str) -> None: ...
+    def ended(self, report: Report) -> None: ...
+
+
+class Silent:
+    """Sees nothing: for Python users who did not ask."""
+
+    def began(self, flow: str, splits: int) -> None: ...
+    def moved(self, flow: str, seen: Seen) -> None: ...
+    def said(self, flow: str, text: str) -> None: ...
+    def ended(self, report: Report) -> None: ...
+
+
+@dataclass
+class Terminal:
+    """One line on a terminal, redrawn in place; plain lines elsewhere."""
+
+    out: TextIO = field(default_factory=lambda: sys.stderr)
+    every_s: float = 0.2
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: dict[str, Seen] = {}
+        self._drawn = 0.0
+        self._since = time.monotonic()
+        self._live = self.out.isatty()
+        self._width = 0
+
+    def began(self, flow: str, splits: int) -> None:
+        with self._lock:
+            self._running[flow] = Seen(splits=splits)
+            self._draw(force=True)
+
+    def moved(self, flow: str, seen: Seen) -> None:
+        with self._lock:
+            self._running[flow] = seen
+            self._draw()
+
+    def said(self, flow: str, text: str) -> None:
+        with self._lock:
+            self._clear()
+            self.out.write(f"{flow}: {text}\n" if flow else f"{text}\n")
+            self._draw(force=True)
+
+    def ended(self, report: Report) -> None:
+        with self._lock:
+            self._running.pop(report.flow, None)
+            self._clear()
+            self._draw(force=True)
+
+    def close(self) -> None:
+        """Leave a clean line behind."""
+        with self._lock:
+            self._running.clear()
+            self._clear()
+            self.out.flush()
+
+    def _clear(self) -> None:
+        if self._live and self._width:
+            self.out.write("\r\x1b[K")
+            self._width = 0
+
+    def _draw(self, force: bool = False) -> None:
+        now = time.monotonic()
+        if not self._live or (not force and now - self._drawn < self.every_s):
+            return
+        self._drawn = now
+        if not self._running:
+            self.out.flush()
+            return
+        text = "  ".join(_one(flow, seen) for flow, seen in list(self._running.items())[:3])
+        if len(self._running) > 3:
+            text += f"  and {len(self._running) - 3} more"
+        text += f"  {now - self._since:.0f} s"
+        try:
+            columns = os.get_terminal_size(self.out.fileno()).columns
+        except OSError:
+            columns = 80
+        text = text[: max(10, columns - 1)]
+        self.out.write(f"\r\x1b[K{text}")
+        self.out.flush()
+        self._width = len(text)
+
+
+def _one(flow: str, seen: Seen) -> str:
+    parts = [f"{flow}: {count(seen.rows)} rows", size(seen.bytes)]
+    if seen.splits > 1:
+        parts.append(f"{seen.splits_done}/{seen.splits} splits")
+    if seen.waits_for:
+        parts.append(f"waiting for {seen.waits_for}")
+    return " · ".join(parts)
+
+
+def count(number: int) -> str:
+    """1234567 → `1.23 M`; up to five digits in full."""
+    if number < 100_000:
+        return f"{number:,}"
+    return f"{number / 1e6:.2f} M" if number < 1e9 else f"{number / 1e9:.2f} G"
+
+
+def size(number: float) -> str:
+    """Bytes in decimal units, as disks are sold."""
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" or number >= 10 else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.2f} GB"

@@ -1,0 +1,340 @@
+"""What every Home promises, as tests. Subclass `HomeContract` and give `make`; hooks are optional.
+
+    class TestMyHome(HomeContract):
+        def make(self, table, tmp_path):
+            write(table, tmp_path / "source")
+            return MyHome(path=str(tmp_path / "source"), options={"batch_size": self.batch_rows})
+
+What the Home cannot give exactly it declares in `traits.lossy`; the suite reads it from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import pickle
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from hygge.errors import SourceChanged
+from hygge.home import Home
+from hygge.model import Plan, Split
+from hygge.testing.probes import ArrowMemory, in_worker, open_files, printed, xfail_if_declared
+from hygge.testing.values import difference, every_type, is_lossy, table_of
+
+SECRET = "hunter2-is-secret"
+
+
+class HomeContract:
+    """The promises of a Home."""
+
+    batch_rows: ClassVar[int] = 500
+    """Make a Home that reads at most so many rows at once, where it can be told."""
+    big_rows: ClassVar[int] = 64_000
+    """Rows of half a kilobyte, in the tests of memory."""
+
+    def make(self, table: pa.Table, tmp_path: Path) -> Home:
+        """A Home over exactly these rows."""
+        raise NotImplementedError("give `make(self, table, tmp_path)`: a Home over these rows")
+
+    def make_by_key(self, table: pa.Table, tmp_path: Path) -> Home:
+        """Hook: a Home over these rows, in several splits by the column `k`, which has NULLs."""
+        return self.make(table, tmp_path)
+
+    def make_with_cursor(self, table: pa.Table, tmp_path: Path) -> Home:
+        """Hook, for `traits.cursor`: a Home over these rows whose cursor is the column `n`."""
+        raise NotImplementedError("traits.cursor is set: give `make_with_cursor`")
+
+    def make_with_secret(self, secret: str, tmp_path: Path) -> Home:
+        """Hook: a Home whose settings hold the secret, and whose source cannot be reached."""
+        pytest.skip("no hook make_with_secret: this Home is given no secret")
+
+    def change(self, home: Home) -> None:
+        """Hook: change the source behind the Home's back."""
+        pytest.skip("no hook `change`: this Home's source does not change")
+
+    # Splits
+
+    def test_there_is_at_least_one_split(self, tmp_path: Path) -> None:
+        for rows in (0, 10):
+            with self.make(_table(rows), _folder(tmp_path, str(rows))).open(None) as plan:
+                assert plan.splits, f"the plan of a Home of {rows} rows has no split"
+
+    def test_splits_cover_every_row_once(self, tmp_path: Path) -> None:
+        table = _table(2_500)
+        problem = difference(_read_all(self.make(table, tmp_path)), table)
+        assert problem is None, problem
+
+    def test_every_split_has_its_own_index(self, tmp_path: Path) -> None:
+        with self.make_by_key(_table(2_500), tmp_path).open(None) as plan:
+            indexes = [split.index for split in plan.splits]
+        assert indexes == list(range(len(indexes))), f"splits are numbered {indexes}"
+
+    def test_a_split_reads_the_same_twice(self, tmp_path: Path) -> None:
+        home = self.make(_table(2_500), tmp_path)
+        with home.open(None) as plan:
+            for split in plan.splits:
+                first = _joined(plan, home.read(split))
+                problem = difference(_joined(plan, home.read(split)), first)
+                assert problem is None, f"split {split.index} read again: {problem}"
+
+    def test_splits_can_be_read_in_any_order(self, tmp_path: Path) -> None:
+        table = _table(2_500)
+        home = self.make_by_key(table, tmp_path)
+        with home.open(None) as plan:
+            backwards = [each for split in plan.splits[::-1] for each in home.read(split)]
+            problem = difference(_joined(plan, backwards), table)
+        assert problem is None, problem
+
+    def test_a_null_key_loses_no_row(self, tmp_path: Path) -> None:
+        table = _table(2_500)
+        problem = difference(_read_all(self.make_by_key(table, tmp_path)), table)
+        assert problem is None, problem
+
+    # Schema and values
+
+    def test_batches_have_the_schema_of_the_plan(self, tmp_path: Path) -> None:
+        home = self.make(_table(1_500), tmp_path)
+        with home.open(None) as plan:
+            assert plan.columns is not None or len(plan.splits) == 1, (
+                "only a Home of one split may leave its schema open"
+            )
+            kinds = _kinds(plan)
+            for split in plan.splits:
+                for batch in home.read(split):
+                    came = list(zip(batch.column_names, batch.schema.types, strict=True))
+                    kinds = kinds or came
+                    assert came == kinds, f"a batch has {came}, the plan says {kinds}"
+
+    def test_an_empty_home_gives_no_rows_and_its_schema(self, tmp_path: Path) -> None:
+        table = _table(0)
+        home = self.make(table, tmp_path)
+        with home.open(None) as plan:
+            tables = [each for split in plan.splits for each in home.read(split)]
+            assert sum(each.num_rows for each in tables) == 0
+            if plan.columns is not None:
+                problem = difference(_joined(plan, tables), table)
+                assert problem is None, f"the plan of an empty Home: {problem}"
+
+    @pytest.mark.parametrize("name", list(every_type()))
+    def test_every_type_returns_exactly(self, name: str, tmp_path: Path) -> None:
+        declared = getattr(self.make(_table(1), _folder(tmp_path, "declared")).traits, "lossy", ())
+        table = table_of(every_type()[name])
+        lossy = is_lossy(name, table.schema.field("v").type, declared)
+        try:
+            problem = difference(_read_all(self.make(table, _folder(tmp_path, "values"))), table)
+        except Exception as error:
+            if not lossy:
+                raise
+            problem = f"{type(error).__name__}: {error}"
+        xfail_if_declared(lossy, name, problem)
+
+    def test_both_forms_give_the_same_rows(self, tmp_path: Path) -> None:
+        table = _table(1_500)
+        home = self.make(table, tmp_path)
+
+        async def by_hand() -> list[pa.Table]:
+            return [batch async for batch in home.read_batches()]
+
+        with home.open(None) as plan:
+            from hygge.batches import as_table
+
+            came = _joined(plan, [as_table(each) for each in asyncio.run(by_hand())])
+        problem = difference(came, table)
+        assert problem is None, f"by hand: {problem}"
+
+    # Memory and open things
+
+    def test_the_first_batch_comes_before_all_is_read(self, tmp_path: Path) -> None:
+        home, size = self._big(tmp_path)
+        with ArrowMemory() as memory, home.open(None) as plan:
+            reading = iter(home.read(plan.splits[0]))
+            batch = next(reading)
+            held, rows = memory.now(), batch.num_rows
+            _close(reading)
+        assert rows < self.big_rows // 2, f"the first batch has {rows} of {self.big_rows} rows"
+        assert held < size // 2, f"{held:,} of {size:,} bytes are held for the first batch"
+
+    def test_memory_is_bounded_whatever_the_size(self, tmp_path: Path) -> None:
+        home, size = self._big(tmp_path)
+        rows = 0
+        with ArrowMemory() as memory, home.open(None) as plan:
+            for split in plan.splits:
+                for batch in home.read(split):
+                    rows += batch.num_rows
+                    memory.now()
+                    del batch
+        assert rows == self.big_rows
+        assert memory.peak < size // 2, f"{memory.peak:,} of {size:,} bytes were held at once"
+
+    def test_reading_closed_early_leaves_nothing_open(self, tmp_path: Path) -> None:
+        home = self.make(_table(2_500), tmp_path)
+        _read_one_batch(home)  # pools and threads that live on are opened now
+        gc.collect()
+        before = open_files()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", ResourceWarning)
+            _read_one_batch(home)
+            _read_one_batch(home)
+            gc.collect()
+        after = open_files()
+        assert len(after) <= len(before), f"left open: {sorted(set(after) - set(before)) or after}"
+        lost = [str(each.message) for each in said if issubclass(each.category, ResourceWarning)]
+        assert not lost, f"closed by nobody: {lost}"
+
+    # Other processes, other times
+
+    def test_a_plan_is_small_and_travels(self, tmp_path: Path) -> None:
+        with self.make(_table(2_500), tmp_path).open(None) as plan:
+            for split in plan.splits:
+                try:
+                    again = json.loads(json.dumps(split.where))
+                except (TypeError, ValueError) as error:
+                    raise AssertionError(f"split.where is not JSON: {error}") from error
+                assert again == split.where, "split.where is not the same after JSON"
+            assert pickle.loads(pickle.dumps(plan)) == plan
+
+    def test_it_travels_to_a_worker(self, tmp_path: Path) -> None:
+        table = _table(1_500)
+        home = self.make(table, tmp_path)
+        with home.open(None) as plan:
+            tables = in_worker(_read_splits, home, plan.splits)
+            problem = difference(_joined(plan, tables), table)
+        assert problem is None, f"read by a worker: {problem}"
+
+    def test_a_changed_source_is_noticed(self, tmp_path: Path) -> None:
+        table = _table(1_500)
+        home = self.make(table, tmp_path)
+        with home.open(None) as plan:
+            self.change(home)
+            _planned_rows_or_source_changed(home, plan, table)
+
+    def test_a_change_while_reading_is_noticed(self, tmp_path: Path) -> None:
+        table = _table(2_500)
+        home = self.make(table, tmp_path)
+        with home.open(None) as plan:
+            reading = iter(home.read(plan.splits[0]))
+            first = next(reading)
+            self.change(home)
+            _planned_rows_or_source_changed(home, plan, table, [first], reading)
+            _close(reading)
+
+    def test_a_watermark_divides_the_rows(self, tmp_path: Path) -> None:
+        table = _table(1_000)
+        if not self.make(table.slice(0, 1), _folder(tmp_path, "declared")).traits.cursor:
+            pytest.skip("traits.cursor: this Home keeps no watermark")
+        home = self.make_with_cursor(table.slice(0, 600), _folder(tmp_path, "some"))
+        with home.open(None) as plan:
+            watermark = plan.watermark
+        assert watermark is not None, "the plan of a Home with a cursor has no watermark"
+        with home.open(watermark) as plan:
+            again = _joined(plan, [b for split in plan.splits for b in home.read(split)])
+        assert again.num_rows == 0, f"{again.num_rows} rows came again after their watermark"
+        grown = self.make_with_cursor(table, _folder(tmp_path, "grown"))
+        with grown.open(watermark) as plan:
+            fresh = _joined(plan, [b for split in plan.splits for b in grown.read(split)])
+        problem = difference(fresh, table.slice(600))
+        assert problem is None, f"after the watermark: {problem}"
+
+    def test_secrets_are_never_printed(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        home = self.make_with_secret(SECRET, tmp_path)
+        failure: Exception | None = None
+        said = ""
+        try:
+            with home.open(None) as plan:
+                said = repr(plan)
+                for split in plan.splits:
+                    for _ in home.read(split):
+                        pass
+        except Exception as error:
+            failure = error
+        said += printed(home, failure) + caplog.text
+        at = said.find(SECRET)
+        assert at < 0, f"the secret is printed: …{said[max(0, at - 200) : at].strip()}***"
+
+    def _big(self, tmp_path: Path) -> tuple[Home, int]:
+        # Numbers that look random: compression must not make the table small.
+        n = pa.array(range(self.big_rows), pa.int64())
+        spread = pc.bit_wise_and(pc.multiply(n, 2_654_435_761), 0x3FFFFFFFFFFF)
+        text = pc.binary_repeat(pc.cast(spread, pa.string()), 40)
+        table = pa.table({"n": n, "text": text})
+        size = table.nbytes
+        home = self.make(table, tmp_path)
+        return home, size
+
+
+def _table(rows: int) -> pa.Table:
+    n = list(range(rows))
+    key = [None if at % 7 == 3 else at % 50 for at in n]
+    text = [None if at % 5 == 1 else "" if at % 5 == 2 else f"row {at}" for at in n]
+    kinds = pa.schema([("n", pa.int64()), ("k", pa.int64()), ("text", pa.string())])
+    return pa.table({"n": n, "k": key, "text": text}, schema=kinds)
+
+
+def _folder(tmp_path: Path, name: str) -> Path:
+    (tmp_path / name).mkdir(parents=True)
+    return tmp_path / name
+
+
+def _kinds(plan: Plan) -> list[tuple[str, pa.DataType]]:
+    return [(column.name, column.type) for column in plan.columns or ()]
+
+
+def _joined(plan: Plan, batches: Iterable[pa.Table]) -> pa.Table:
+    tables = list(batches)
+    kinds = _kinds(plan)
+    if tables and not kinds:
+        kinds = list(zip(tables[0].column_names, tables[0].schema.types, strict=True))
+    schema = pa.schema(kinds)
+    for table in tables:
+        assert table.column_names == schema.names, f"{table.column_names}, not {schema.names}"
+    return pa.concat_tables([schema.empty_table(), *tables], promote_options="permissive")
+
+
+def _read_all(home: Home) -> pa.Table:
+    with home.open(None) as plan:
+        return _joined(plan, (each for split in plan.splits for each in home.read(split)))
+
+
+def _read_splits(home: Home, splits: tuple[Split, ...]) -> list[pa.Table]:
+    return [pa.table(each) for split in splits for each in home.read(split)]
+
+
+def _read_one_batch(home: Home) -> None:
+    with home.open(None) as plan:
+        reading = iter(home.read(plan.splits[0]))
+        next(reading, None)
+        _close(reading)
+
+
+def _planned_rows_or_source_changed(
+    home: Home,
+    plan: Plan,
+    table: pa.Table,
+    seen: Iterable[pa.Table] = (),
+    reading: Iterable[pa.Table] = (),
+) -> None:
+    tables = list(seen)
+    begun = bool(tables)
+    try:
+        tables += reading
+        for split in plan.splits[1 if begun else 0 :]:
+            tables += home.read(split)
+    except SourceChanged:
+        return
+    problem = difference(_joined(plan, tables), table)
+    assert problem is None, f"the source changed, and nobody said so: {problem}"
+
+
+def _close(reading: Any) -> None:
+    if hasattr(reading, "close"):
+        reading.close()
