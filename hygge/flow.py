@@ -148,6 +148,7 @@ class Flow:
             store=self.store.describe(),
             mode=self.mode,
             guarantee=self.store.traits.guarantee,
+            started_at=time.time(),
         )
         try:
             report = self._run(report, watch, stop)
@@ -173,7 +174,7 @@ class Flow:
         since = base.watermark if base and self.mode != "replace" else None
         with self.home.open(since) as plan:
             schema = schema_of(plan)
-            self._check_key(schema)
+            self.check_columns(schema)
             watch.began(self.name, len(plan.splits))
             self.store.prepare(run, schema)
             decided = True
@@ -189,6 +190,7 @@ class Flow:
                 if watermark is None and base is not None and self.mode != "replace":
                     watermark = base.watermark
                 commit = self.store.commit(run, base, receipts, watermark)
+                done_at = time.time()
             except Unknown:
                 decided = False
                 raise
@@ -210,6 +212,7 @@ class Flow:
             wait_store_s=round(moved.wait_store_s, 3),
             note=self._note(commit, moved),
             run=run.id,
+            done_at=done_at,
         )
 
     def _check(self) -> None:
@@ -236,7 +239,8 @@ class Flow:
                 "write to another place",
             )
 
-    def _check_key(self, schema: pa.Schema | None) -> None:
+    def check_columns(self, schema: pa.Schema | None) -> None:
+        """Raise SourceMissing unless the plan has the key and cursor columns."""
         if schema is None:
             return
         for name in (*self.key, *([self.cursor] if self.cursor else ())):

@@ -187,6 +187,23 @@ class Report:
     error: str | None = None
     hint: str | None = None
     run: str = ""
+    started_at: float = 0.0
+    """Epoch seconds when planning began."""
+    done_at: float = 0.0
+    """Epoch seconds when the commit had returned."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What happened to all flows of a file, in the order of the file."""
+
+    flows: tuple[Report, ...]
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether every flow is done."""
+        return all(report.status == "done" for report in self.flows)
 
 
 @dataclass(frozen=True)

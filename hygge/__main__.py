@@ -1,0 +1,5 @@
+"""`python -m hygge flows.yml`."""
+
+from hygge.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,222 @@
+"""The `hygge` command. Results go to standard output, talk to standard error.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped. Nothing heavy is imported before a
+command needs it, so `hygge --help` and `hygge check` answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from hygge.errors import HyggeError, UsageError, one_of
+
+_COMMANDS = ("run", "check", "plan")
+_LATER = ("discover", "init", "history", "verify", "submit", "status", "logs", "stop")
+_STOP_WITHIN_S = 4.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; gives the exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in given or bool(os.environ.get("HYGGE_DEBUG"))
+    try:
+        arguments = _parser().parse_args(_with_command(given))
+        run: Callable[[argparse.Namespace], int] = arguments.call
+        return run(arguments)
+    except UsageError as error:
+        return _tell(error, 2, debug)
+    except HyggeError as error:
+        return _tell(error, 1, debug)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from hygge.progress import Silent, Terminal
+
+    stop = threading.Event()
+    signalled: list[float] = []
+
+    def on_signal(number: int, frame: Any) -> None:
+        signalled.append(time.monotonic())
+        stop.set()
+
+    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    watch: Any = Silent() if arguments.quiet else Terminal()
+    try:
+        coordinator = _coordinator(arguments)
+        outcome: list[Any] = []
+        worker = threading.Thread(
+            target=_into, args=(outcome, coordinator.run, watch, stop), daemon=True
+        )
+        worker.start()
+        while worker.is_alive():
+            worker.join(0.1)
+            if signalled and time.monotonic() - signalled[0] > _STOP_WITHIN_S or len(signalled) > 1:
+                # Ray's own start, or a stuck call, does not listen: its processes die with this one.
+                print("\nstopped", file=sys.stderr)
+                os._exit(130)
+        summary = outcome[0]
+        if isinstance(summary, BaseException):
+            raise summary
+        getattr(watch, "close", lambda: None)()
+        _print_report(summary, arguments)
+        if signalled:
+            print("stopped; nothing of what was running became visible", file=sys.stderr)
+            return 130
+        return 0 if summary.ok else 1
+    finally:
+        getattr(watch, "close", lambda: None)()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _into(outcome: list[Any], call: Callable[..., Any], *given: Any) -> None:
+    try:
+        outcome.append(call(*given))
+    except BaseException as error:
+        outcome.append(error)
+
+
+def _print_report(summary: Any, arguments: argparse.Namespace) -> None:
+    from hygge.words import report_json, report_text
+
+    print(report_json(summary) if arguments.json else report_text(summary), flush=True)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    coordinator = _coordinator(arguments)
+    number = len(coordinator.file.flows)
+    print(f"{arguments.file}: {number} flow{'s' if number != 1 else ''}, nothing wrong found")
+    return 0
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from hygge.flow import schema_of
+    from hygge.words import plan_text
+
+    coordinator = _coordinator(arguments)
+    texts = []
+    for spec in coordinator.file.flows:
+        flow = coordinator.flow(spec)
+        base = flow.store.head(flow.identity)
+        since = base.watermark if base and flow.mode != "replace" else None
+        with flow.home.open(since) as plan:
+            flow.check_columns(schema_of(plan))
+            texts.append(plan_text(flow, plan))
+    print("\n\n".join(texts))
+    return 0
+
+
+def _coordinator(arguments: argparse.Namespace) -> Any:
+    if not os.path.exists(arguments.file):
+        raise UsageError(
+            f"there is no file {arguments.file}",
+            "name a YAML file of flows: hygge flows.yml"
+            + (
+                "\ninside a Ray job the file must be shipped: "
+                f"ray job submit --working-dir . -- hygge {arguments.file}"
+                if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR")
+                else ""
+            ),
+        )
+    if os.path.isdir(arguments.file):
+        raise UsageError(f"{arguments.file} is a directory", "name the YAML file in it")
+    from hygge.coordinator import Coordinator
+
+    wanted = [name.strip() for part in arguments.select for name in part.split(",")]
+    return Coordinator(
+        arguments.file,
+        select=[name for name in wanted if name],
+        engine="inline" if arguments.inline else "ray",
+        jobs=arguments.jobs,
+        dashboard=arguments.dashboard,
+    )
+
+
+def _tell(error: HyggeError, code: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exception(error, file=sys.stderr)
+    print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+def _with_command(given: list[str]) -> list[str]:
+    """`hygge flows.yml` is `hygge run flows.yml`."""
+    words = [word for word in given if not word.startswith("-")]
+    if not words or words[0] in _COMMANDS:
+        return given
+    if words[0] in _LATER:
+        raise UsageError(f"`hygge {words[0]}` is not built yet", f"there are: {', '.join(_COMMANDS)}")
+    if "." not in words[0] and os.sep not in words[0] and not os.path.exists(words[0]):
+        raise UsageError(
+            f"there is no command and no file '{words[0]}'",
+            one_of("commands", words[0], _COMMANDS) + "; or name a file: hygge flows.yml",
+        )
+    return ["run", *given]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"see `{self.prog} --help`")
+
+
+def _parser() -> argparse.ArgumentParser:
+    from hygge import __version__
+
+    parser = _Parser(
+        prog="hygge",
+        description="Moves tables and files between databases, lakes and files, exactly, on Ray.",
+        epilog="`hygge flows.yml` is short for `hygge run flows.yml`.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"hygge {__version__}")
+    commands = parser.add_subparsers(metavar="command", required=True)
+    for name, call, text in (
+        ("run", _run, "run the flows of a file"),
+        ("check", _check, "find what is wrong in a file, without reading any data"),
+        ("plan", _plan, "show what a run would do, without moving a row"),
+    ):
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.set_defaults(call=call, **_DEFAULTS)
+        command.add_argument("file", help="a YAML file of flows")
+        command.add_argument(
+            "--select", action="append", metavar="FLOW,…", help="only these flows"
+        )
+        command.add_argument("--debug", action="store_true", help="show tracebacks")
+        if name == "run":
+            _run_options(command)
+    return parser
+
+
+_DEFAULTS: dict[str, Any] = {
+    "select": [], "inline": False, "jobs": None, "json": False, "quiet": False, "dashboard": False,
+}  # fmt: skip
+
+
+def _run_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--inline", action="store_true", help="in this process, without Ray")
+    command.add_argument(
+        "--jobs", choices=("auto", "each", "one"), help="each flow as a Ray job of its own, or not"
+    )
+    command.add_argument("--json", action="store_true", help="the report as one line of JSON")
+    command.add_argument("--quiet", action="store_true", help="no progress")
+    command.add_argument(
+        "--dashboard", action="store_true", help="a Ray dashboard on 127.0.0.1 while it runs"
+    )

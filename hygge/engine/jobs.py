@@ -1,0 +1,133 @@
+"""Flows as Ray jobs: each with its own log, status and stop in Ray's own tools.
+
+`submitter` decides whether that is what happens: on a Ray that outlives this process yes (unless
+`jobs: one`), on the private Ray of a laptop no. A job runs `hygge run <file> --select <flow>` and
+prints its report as one JSON line, which the parent reads from the job's log. Nothing secret goes
+into an entrypoint, metadata or runtime_env: a job reads the file and its environment itself.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import threading
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hygge.engine import connection
+from hygge.errors import ConfigError
+from hygge.model import Report
+from hygge.progress import Watch
+from hygge.words import REPORT_MARK, report_from_json
+
+if TYPE_CHECKING:
+    from hygge.config.flows import FlowsFile, FlowSpec
+
+_LOOK_EVERY_S = 0.5
+
+
+def submitter(
+    jobs: str,
+    file: FlowsFile,
+    dashboard: bool,
+    watch: Watch,
+    stop: threading.Event,
+    child: str,
+) -> Callable[[FlowSpec], Report] | None:
+    """A function that runs one flow as a Ray job, or None where flows stay in this process."""
+    if jobs == "one":
+        return None
+    here = connection.running()
+    if here is None:
+        if jobs == "each":
+            raise ConfigError(
+                "jobs: each needs a Ray that outlives this process, and none is running",
+                "start one with `ray start --head`, set RAY_ADDRESS, or use `jobs: auto`",
+            )
+        return None
+    connected = connection.connect(dashboard)
+    if connected.dashboard is None and not connected.in_job:
+        return None
+
+    def run(spec: FlowSpec) -> Report:
+        return _run(connected, file, spec, watch, stop, child)
+
+    return run
+
+
+def _run(
+    connected: connection.Connected,
+    file: FlowsFile,
+    spec: FlowSpec,
+    watch: Watch,
+    stop: threading.Event,
+    child: str,
+) -> Report:
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    client = JobSubmissionClient(connected.dashboard)
+    job = f"hygge-{spec.name}-{uuid.uuid4().hex[:8]}"
+    command = [sys.executable, "-m", "hygge", "run", _path(connected, file)]
+    client.submit_job(
+        entrypoint=shlex.join([*command, "--select", spec.name, "--json", "--jobs", "one"]),
+        submission_id=job,
+        runtime_env={**_inherited(connected), "env_vars": {child: "1"}},
+        metadata={"hygge_flow": spec.name, "hygge_file": os.path.basename(file.path)},
+    )
+    watch.began(spec.name, 1)
+    watch.said(spec.name, f"runs as Ray job {job}")
+    told = 0
+    asked_to_stop = False
+    while True:
+        status = client.get_job_status(job)
+        lines = client.get_job_logs(job).splitlines()
+        for line in lines[told:]:
+            if not line.startswith(REPORT_MARK) and not _of_ray(line):
+                watch.said("", f"{line}" if line.startswith(spec.name) else f"{spec.name}: {line}")
+        told = len(lines)
+        if status.is_terminal():
+            break
+        if stop.is_set() and not asked_to_stop:
+            asked_to_stop = True
+            client.stop_job(job)
+        stop.wait(0.1 if asked_to_stop else _LOOK_EVERY_S)
+    report = _report(lines, spec)
+    if report is None:
+        stopped = status == JobStatus.STOPPED
+        message = client.get_job_info(job).message or "no message"
+        report = Report(
+            spec.name,
+            "stopped" if stopped else "failed",
+            error=f"Ray job {job} ended as {status} without a report: {message}",
+            hint=f"see `ray job logs {job}`",
+        )
+    watch.ended(report)
+    return report
+
+
+def _report(lines: list[str], spec: FlowSpec) -> Report | None:
+    for line in reversed(lines):
+        if line.startswith(REPORT_MARK):
+            return next(r for r in report_from_json(line).flows if r.flow == spec.name)
+    return None
+
+
+def _path(connected: connection.Connected, file: FlowsFile) -> str:
+    """Inside a job the file came with the working directory; elsewhere it is on this machine."""
+    return os.path.relpath(file.path) if connected.in_job else os.path.abspath(file.path)
+
+
+def _inherited(connected: connection.Connected) -> dict[str, Any]:
+    """The working directory that this job was submitted with is its flows' as well."""
+    if not connected.in_job:
+        return {}
+    import ray
+
+    mine = ray.get_runtime_context().runtime_env
+    return {"working_dir": mine["working_dir"]} if mine.get("working_dir") else {}
+
+
+def _of_ray(line: str) -> bool:
+    return "INFO worker.py:" in line or "INFO job_manager.py:" in line or "Runtime env" in line

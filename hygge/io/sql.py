@@ -1,0 +1,283 @@
+"""What every SQL Home and Store shares: a connection that can travel, names, and errors in words.
+
+A connection travels to actors as its URL, password included; it is never printed. An Engine or a
+Connection becomes its URL here, or is refused where it holds something that a URL cannot say.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hygge.errors import (
+    ConfigError,
+    HomeError,
+    HyggeError,
+    SourceMissing,
+    StoreError,
+    Transient,
+    UnfitValue,
+    Unknown,
+    without_password,
+)
+
+ENV = "HYGGE_DATABASE_URL"
+_SYNC = {"postgresql+asyncpg": "postgresql+psycopg", "sqlite+aiosqlite": "sqlite+pysqlite"}
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433, "oracle": 1521}
+_HARMLESS = {"check_same_thread", "timeout", "isolation_level", "detect_types", "cached_statements"}
+
+
+def connection_url(given: Any, who: str) -> str:
+    """The URL that a `connection` setting means; None means the environment's."""
+    from sqlalchemy.engine import URL, make_url
+    from sqlalchemy.exc import ArgumentError
+
+    if given is None:
+        given = os.environ.get(ENV)
+        if not given:
+            raise ConfigError(
+                f"{who} has no connection, and {ENV} is not set",
+                f"give connection=\"postgresql://user@host/db\", or set {ENV}",
+            )
+    if isinstance(given, URL):
+        url = given
+    elif isinstance(given, str):
+        try:
+            url = make_url(re.sub(r"^postgres(?=[:+])", "postgresql", given))
+        except (ArgumentError, ValueError) as error:
+            raise ConfigError(
+                f"{who}: connection is not a database URL: {without_password(given)}",
+                "write dialect://user:password@host/database, or sqlite:///path/to.db; "
+                "characters such as @ and / in a password are written %40 and %2F",
+            ) from error
+    else:
+        url = _of_engine(given, who)
+    name = _SYNC.get(url.drivername, url.drivername)
+    url = url.set(drivername={"postgresql": "postgresql+psycopg"}.get(name, name))
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_url(url, who)
+    return url.render_as_string(hide_password=False)
+
+
+def _of_engine(given: Any, who: str) -> Any:
+    engine = getattr(given, "sync_engine", None) or getattr(given, "engine", None)
+    if engine is None or not hasattr(engine, "url"):
+        raise ConfigError(
+            f"{who}: connection is a {type(given).__name__}",
+            "give a URL, or a SQLAlchemy Engine or Connection",
+        )
+    lost = _lost(engine)
+    if lost:
+        raise ConfigError(
+            f"{who}: this Engine cannot travel to other processes: {lost}",
+            "give the connection as a URL that says everything",
+        )
+    return engine.url
+
+
+def _lost(engine: Any) -> str | None:
+    """What an Engine holds that its URL does not say, in words; values are never shown."""
+    if type(engine.pool).__name__ == "StaticPool":
+        return "it keeps one connection for everybody (StaticPool)"
+    creator = engine.pool._creator
+    if getattr(creator, "__qualname__", "") != "create_engine.<locals>.connect":
+        return "it was made with `creator`, which a URL cannot say"
+    if engine.dialect.dispatch.do_connect:
+        return "it has a `do_connect` listener, which a URL cannot say"
+    kept = dict(zip(creator.__code__.co_freevars, creator.__closure__, strict=True))
+    given = dict(kept["cparams"].cell_contents)
+    _, plain = engine.dialect.create_connect_args(engine.url)
+    harmless = _HARMLESS if engine.dialect.name == "sqlite" else set()
+    other = sorted(k for k in given if given[k] != plain.get(k) and k not in harmless)
+    return f"it was made with connect_args {', '.join(other)}" if other else None
+
+
+def _sqlite_url(url: Any, who: str) -> str:
+    database, query = url.database or "", dict(url.query)
+    if url.get_driver_name() != "pysqlite":
+        raise ConfigError(f"{who}: SQLite through {url.drivername} is not built", "use sqlite:///")
+    if database.startswith("file:"):
+        database, _, inside = database.removeprefix("file:").partition("?")
+        query.update(part.partition("=")[::2] for part in inside.split("&") if part)
+    if database in ("", ":memory:") or query.get("mode") == "memory":
+        raise ConfigError(
+            f"{who}: an in-memory SQLite database cannot travel to other processes",
+            "use a file: sqlite:///path/to.db",
+        )
+    unknown = sorted(set(query) - {"uri", "mode", "timeout", "check_same_thread", "cache"})
+    if unknown:
+        raise ConfigError(f"{who}: SQLite setting '{unknown[0]}' in the URL is not built")
+    path = os.path.abspath(os.path.expanduser(database))
+    return url.set(database=path, query={}).render_as_string(hide_password=False)  # type: ignore[no-any-return]  # a URL
+
+
+def sqlite_path(url: str) -> str | None:
+    """The file of a SQLite URL, or None for any other database."""
+    from sqlalchemy.engine import make_url
+
+    found = make_url(url)
+    return found.database if found.get_backend_name() == "sqlite" else None
+
+
+def shown(url: str) -> str:
+    """The URL for people: no password, no driver."""
+    from sqlalchemy.engine import make_url
+
+    found = make_url(url)
+    plain = found.set(drivername=found.get_backend_name())
+    return without_password(plain.render_as_string(hide_password=True))
+
+
+def place(url: str, table: str) -> str:
+    """Equal for two connectors that mean the same table, whoever they log in as."""
+    from sqlalchemy.engine import make_url
+
+    found = make_url(url)
+    kind = found.get_backend_name()
+    if kind == "sqlite":
+        # SQLite's names do not distinguish case.
+        return f"sqlite:{os.path.realpath(found.database or '')}#{sqlite_table(table).lower()}"
+    host = found.host or found.query.get("host") or "localhost"
+    port = found.port or _PORTS.get(kind, 0)
+    schema, name = split_name(table)
+    if schema is None and kind == "postgresql":
+        schema = "public"
+    return f"{kind}://{str(host).lower()}:{port}/{found.database}#{schema or ''}.{name}"
+
+
+def split_name(table: str) -> tuple[str | None, str]:
+    """`schema.table` as its two names; a part in double quotes may hold dots."""
+    parts = re.findall(r'"((?:[^"]|"")*)"|([^.]+)', table)
+    names = [quoted.replace('""', '"') or plain for quoted, plain in parts]
+    if len(names) < 2:
+        return None, names[0] if names else table
+    return ".".join(names[:-1]), names[-1]
+
+
+def sqlite_table(table: str) -> str:
+    """The table's name in SQLite, which has no schemas: dots belong to the name."""
+    if table.startswith("main."):
+        table = table.removeprefix("main.")
+    if len(table) > 2 and table[0] == table[-1] == '"':
+        return table[1:-1].replace('""', '"')
+    return table
+
+
+@contextmanager
+def connected(url: str, who: str, side: type[HyggeError], **options: Any) -> Iterator[Any]:
+    """A SQLAlchemy Connection of its own, closed at the end; errors in words."""
+    import sqlalchemy as sa
+
+    with in_words(who, side):
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        try:
+            with engine.connect() as connection:
+                yield connection.execution_options(**options) if options else connection
+        finally:
+            engine.dispose()
+
+
+@contextmanager
+def in_words(who: str, side: type[HyggeError]) -> Iterator[None]:
+    """A driver's errors as ours: `side` (HomeError or StoreError), Transient, or UnfitValue."""
+    import sqlite3
+
+    from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+    try:
+        yield
+    except HyggeError:
+        raise
+    except sqlite3.Error as error:
+        raise _sqlite_error(error, who, side) from error
+    except DBAPIError as error:
+        raise _driver_error(error, who, side) from error
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise ConfigError(
+            f"{who}: the driver for this database is not installed: {without_password(error)}",
+            "install it, or name an installed one in the URL: mysql+pymysql://…",
+        ) from error
+    except SQLAlchemyError as error:
+        raise side(f"{who}: {without_password(error)}") from error
+
+
+def _sqlite_error(error: Any, who: str, side: type[HyggeError]) -> HyggeError:
+    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    text = f"{who}: {error}"
+    if code in (5, 6):  # BUSY, LOCKED
+        return Transient(
+            text, "another program holds the database; end its transaction, then run again"
+        )
+    if code == 13:  # FULL
+        return side(text, "make room on the disk; nothing became visible")
+    if code in (3, 8):  # PERM, READONLY
+        return side(text, "allow this user to write the file and its directory")
+    if code == 14:  # CANTOPEN
+        return side(text, "check that the file and its directory can be opened by this user")
+    if code in (11, 26):  # CORRUPT, NOTADB
+        return side(text, "is it a SQLite database? `PRAGMA integrity_check` says what is wrong")
+    if "no such column" in str(error) or "no such table" in str(error):
+        return (SourceMissing if side is HomeError else side)(text)
+    if "Could not decode to UTF-8" in str(error):
+        return UnfitValue(text, "it is no text: read it with CAST(… AS BLOB) in a query")
+    return side(text)
+
+
+_FATAL = re.compile(r"(?i)password|authenticat|access denied|does not exist|unknown database")
+_RETRY = ("08", "40", "53300", "55P03", "57P01", "57P02", "57P03")
+
+
+def _driver_error(error: Any, who: str, side: type[HyggeError]) -> HyggeError:
+    import sqlalchemy.exc as exc
+
+    said = without_password(str(error.orig)).strip()
+    text = f"{who}: {said}"
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    if state.startswith("42501") or state == "25006":
+        return side(text, "grant this user the right to do so")
+    if state in ("42P01", "42703", "3F000", "3D000") and side is HomeError:
+        return SourceMissing(text)
+    if state.startswith("53100"):
+        return side(text, "make room on the database's disk; nothing became visible")
+    if state.startswith(_RETRY):
+        return Transient(text)
+    if isinstance(error, exc.DataError) or state.startswith("22"):
+        return UnfitValue(text, "read the column as text: options: {types: {name: string}}")
+    lost = error.connection_invalidated or isinstance(error, exc.InterfaceError)
+    if _FATAL.search(said):
+        return side(text, "check user, password, host and database in the connection")
+    if lost or (not state and isinstance(error, exc.OperationalError)):
+        return Transient(text, "is the server up, and reachable from here?")
+    return side(text)
+
+
+def unknown_commit(who: str, error: BaseException) -> HyggeError:
+    """A commit whose answer was lost: only the head knows."""
+    return Unknown(
+        f"{who}: the connection was lost while committing: {without_password(error)}",
+        "run again: the head in the database says whether it was done",
+    )
+
+
+def missing_table(who: str, table: str, known: list[str]) -> SourceMissing:
+    """No such table, with the nearest one."""
+    from hygge.errors import one_of
+
+    return SourceMissing(f"{who}: there is no table '{table}'", one_of("tables", table, known))
+
+
+def missing_column(who: str, column: str, known: list[str]) -> SourceMissing:
+    """No such column, with the nearest one."""
+    from hygge.errors import one_of
+
+    return SourceMissing(f"{who} has no column '{column}'", one_of("columns", column, known))
+
+
+__all__ = [
+    "ENV", "StoreError", "connected", "connection_url", "in_words", "missing_column",
+    "missing_table", "place", "shown", "split_name", "sqlite_path", "sqlite_table",
+    "unknown_commit",
+]
