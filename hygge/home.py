@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -35,7 +36,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hygge.errors import ConfigError, HomeError
 from hygge.model import Column, HomeTraits, Plan, Split, Watermark
-from hygge.settings import Connector
+from hygge.settings import Connector, built_in_two_steps
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,6 +51,8 @@ class Home(Connector):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if built_in_two_steps(sys._getframe(1)):
+            return
         simple = cls.read_batches is not Home.read_batches
         full = (cls.open is not Home.open, cls.read is not Home.read)
         if not simple and not all(full):

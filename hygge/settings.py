@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import FrameType
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -58,6 +59,14 @@ def _known_at(model: type[BaseModel], place: list[str]) -> list[str]:
             return []
         model = inner
     return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def built_in_two_steps(caller: FrameType) -> bool:
+    """Whether a class comes from `types.new_class`, as when cloudpickle rebuilds it in a worker.
+
+    It is empty at that moment and gets its methods, checked where it was defined, just after.
+    """
+    return caller.f_globals.get("__name__") == "types"
 
 
 class Connector:

@@ -41,6 +41,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -49,7 +50,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from hygge.batches import as_table
 from hygge.errors import ConfigError, StoreError
 from hygge.model import Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
-from hygge.settings import Connector
+from hygge.settings import Connector, built_in_two_steps
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,6 +75,8 @@ class Store(Connector):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if built_in_two_steps(sys._getframe(1)):
+            return
         simple = cls.write is not Store.write
         full = [getattr(cls, verb) is not getattr(Store, verb) for verb in ("stage", "commit")]
         if not simple and not all(full):

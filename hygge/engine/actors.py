@@ -40,12 +40,12 @@ class HomeActor:
     """Reads splits into an Inbox."""
 
     def __init__(self, label: str, blob: bytes, paths: list[str], inbox: Inbox) -> None:
-        self.label = label
-        self.home = _unpacked(blob, paths)
-        self.inbox = inbox
+        self.label, self.inbox = label, inbox
+        self.blob, self.paths = blob, paths
 
     def ready(self) -> int:
-        """The process id, once the connector is unpacked."""
+        """Unpack the connector; gives the process id. Not in __init__, so that errors keep a cause."""
+        self.home = _unpacked(self.blob, self.paths)
         return os.getpid()
 
     def read(self, ticket: Ticket, split: Split, schema: pa.Schema | None, limits: Limits) -> int:
@@ -72,12 +72,12 @@ class StoreActor:
     """Stages splits from an Inbox."""
 
     def __init__(self, label: str, blob: bytes, paths: list[str], inbox: Inbox) -> None:
-        self.label = label
-        self.store = _unpacked(blob, paths)
-        self.inbox = inbox
+        self.label, self.inbox = label, inbox
+        self.blob, self.paths = blob, paths
 
     def ready(self) -> int:
-        """The process id, once the connector is unpacked."""
+        """Unpack the connector; gives the process id. Not in __init__, so that errors keep a cause."""
+        self.store = _unpacked(self.blob, self.paths)
         return os.getpid()
 
     def stage(self, ticket: Ticket, schema: pa.Schema | None) -> Receipt:

@@ -194,7 +194,8 @@ class _Supervision:
             Seen(rows, size, len(self.moved.receipts), len(self.move.splits), up, waits),
         )
         still = now - self.progressed
-        if still > self.move.limits.stall_timeout_s:
+        # Lanes that are not up yet may wait for a busy cluster as long as it takes.
+        if up and still > self.move.limits.stall_timeout_s:
             raise HyggeError(
                 f"nothing moved for {still:.0f} s: waiting for {self._waits_for(stats, up)}",
                 "look at what it does there; `stall_timeout` says how long hygge waits",
@@ -208,7 +209,8 @@ class _Supervision:
 
     def _waits_for(self, stats: list[Any], up: int) -> str:
         if not up:
-            return f"{len(self.lanes)} CPUs for {len(self.lanes)} lanes"
+            count = len(self.lanes)
+            return f"{count} CPU{'s'[: count != 1]} for {count} lane{'s'[: count != 1]}"
         ends = {each.waiting for each in stats}
         if "home" in ends or "" in ends:
             return f"the store {self.move.store.describe()}"

@@ -1,0 +1,26 @@
+"""One Ray for the whole suite, as `hygge` itself would start it; no test stops anybody else's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+os.environ.pop("RAY_ADDRESS", None)
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+
+@pytest.fixture(scope="session")
+def ray_here() -> Iterator[None]:
+    """The private Ray of this process; tests share it because starting one takes seconds."""
+    from hygge.engine import connection
+
+    connection.connect()
+    yield
+    connection.disconnect()
+
+
+@pytest.fixture(autouse=True)
+def _no_database_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HYGGE_DATABASE_URL", raising=False)

@@ -1,0 +1,209 @@
+"""The Ray engine: every row once whatever dies, bounded bytes, causes kept, ends when told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+from ends import Careful, Counted
+
+from hygge import Flow, FlowFailed
+from hygge.engine import on_ray
+from hygge.model import MIB, Limits
+from hygge.progress import Silent
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+
+def numbers(path: Path) -> list[int]:
+    table = ds.dataset(path, format="arrow", exclude_invalid_files=False).to_table(columns=["n"])
+    return sorted(table.column("n").to_pylist())
+
+
+def flow(home: Counted, store: Careful, **limits: object) -> Flow:
+    return Flow(home, store, name="counted", limits=Limits(**limits))  # type: ignore[arg-type]
+
+
+class Listening(Silent):
+    def __init__(self) -> None:
+        self.words: list[str] = []
+
+    def said(self, flow: str, text: str) -> None:
+        self.words.append(text)
+
+
+def test_every_row_arrives_once_over_several_lanes(tmp_path):
+    report = flow(Counted(splits=7), Careful(path=tmp_path / "out"), lanes=2).run()
+    assert numbers(tmp_path / "out") == list(range(7 * 400))
+    assert (report.rows, report.splits, report.lanes, report.retries) == (2800, 7, 2, 0)
+
+
+def test_home_inbox_and_store_are_different_processes(tmp_path):
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    flow(Counted(pids=str(pids)), Careful(path=tmp_path / "out", pids=str(pids))).run()
+    home, store = sorted(pids.iterdir())
+    assert home.name.startswith("home-")
+    assert store.name.startswith("store-")
+    assert home.name.split("-")[1] != store.name.split("-")[1]
+
+
+@pytest.mark.parametrize("end", ["home", "store"])
+@pytest.mark.parametrize("act", ["die", "transient"])
+def test_a_worker_that_dies_or_stumbles_costs_no_row(tmp_path, end, act):
+    trouble = {"act": act, "flag": str(tmp_path / "flag")}
+    home = Counted(splits=3, **(trouble if end == "home" else {}))
+    store = Careful(path=tmp_path / "out", **(trouble if end == "store" else {}))
+    heard = Listening()
+    report = Flow(home, store, name="counted").run(heard)
+    assert (tmp_path / "flag").exists()
+    assert numbers(tmp_path / "out") == list(range(1200))
+    assert report.retries == 1
+    assert any("tried again" in word for word in heard.words)
+
+
+def test_a_dead_inbox_costs_no_row(tmp_path, monkeypatch):
+    import ray
+
+    from hygge.engine.lanes import Lane
+
+    killed = []
+    take = Lane.take
+
+    def take_and_kill(self, split, ticket):
+        take(self, split, ticket)
+        if not killed:
+            killed.append(ticket)
+            ray.kill(self.inbox.actor)
+
+    monkeypatch.setattr(Lane, "take", take_and_kill)
+    report = flow(Counted(splits=2), Careful(path=tmp_path / "out"), lanes=1).run()
+    assert killed
+    assert numbers(tmp_path / "out") == list(range(800))
+    assert report.retries >= 1
+
+
+@pytest.mark.parametrize("end", ["home", "store"])
+def test_an_error_that_no_retry_mends_stops_at_once_with_its_cause(tmp_path, end):
+    home = Counted(act="permanent" if end == "home" else "")
+    store = Careful(path=tmp_path / "out", act="permanent" if end == "store" else "")
+    with pytest.raises(FlowFailed, match="ValueError: the value is wrong") as caught:
+        flow(home, store).run()
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert caught.value.report.status == "failed"
+    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == [], "staging is left behind"
+
+
+def test_an_error_that_comes_back_is_given_up_after_some_tries(tmp_path):
+    home = Counted(act="transient")
+    with pytest.raises(FlowFailed, match="failed 2 times.*the line was cut"):
+        flow(home, Careful(path=tmp_path / "out"), retries=1).run()
+
+
+def test_with_a_slow_store_the_home_waits_and_the_bytes_stay_bounded(tmp_path):
+    from hygge.engine.lanes import Lane
+
+    seen = []
+    look = Lane.final_stats
+
+    def keep(self):
+        seen.append(look(self))
+        return seen[-1]
+
+    home = Counted(batches=40, rows=1000, width=1024)
+    store = Careful(path=tmp_path / "out", delay_s=0.02)
+    patch = pytest.MonkeyPatch()
+    patch.setattr(Lane, "final_stats", keep)
+    try:
+        report = flow(home, store, memory_per_lane=3 * MIB, batch_bytes=2 * MIB).run()
+    finally:
+        patch.undo()
+    assert report.rows == 40_000
+    assert report.wait_home_s > 0.2
+    assert 0 < seen[0].most_charged <= 3 * MIB
+    assert seen[0].charged == 0
+    assert seen[0].bytes_out == report.bytes > 39 * MIB
+
+
+def test_the_data_does_not_pass_through_the_inbox(tmp_path):
+    from hygge.engine.lanes import Lane
+
+    shared = []
+    look = Lane.final_stats
+
+    def measure(self):
+        import ray
+
+        pid = ray.get(self.inbox.actor.__ray_call__.remote(lambda actor: __import__("os").getpid()))
+        status = Path(f"/proc/{pid}/status").read_text()
+        shared.append(int(status.split("RssShmem:")[1].split()[0]) * 1024)
+        return look(self)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(Lane, "final_stats", measure)
+    try:
+        report = flow(
+            Counted(batches=50, rows=2000, width=1024), Careful(path=tmp_path / "out")
+        ).run()
+    finally:
+        patch.undo()
+    assert report.bytes > 98 * MIB
+    assert shared[0] < report.bytes / 100
+
+
+def test_a_row_larger_than_the_budget_passes_alone(tmp_path):
+    home = Counted(batches=3, rows=1, width=8 * MIB)
+    report = flow(
+        home, Careful(path=tmp_path / "out"), memory_per_lane=4 * MIB, batch_bytes=1 * MIB
+    ).run()
+    assert report.rows == 3
+
+
+def test_stop_ends_a_hanging_run_soon_and_shows_nothing(tmp_path):
+    stop = threading.Event()
+    threading.Timer(1.5, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(FlowFailed) as caught:
+        Flow(Counted(act="hang"), Careful(path=tmp_path / "out"), name="h").run(stop=stop)
+    assert caught.value.report.status == "stopped"
+    assert time.monotonic() - began < 6
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stall_names_who_is_waited_for(tmp_path):
+    with pytest.raises(FlowFailed, match="nothing moved for .* waiting for the home Counted"):
+        flow(Counted(act="hang"), Careful(path=tmp_path / "out"), stall_timeout_s=1.0).run()
+
+
+def test_what_cannot_travel_is_refused_in_a_sentence(tmp_path):
+    home = Counted()
+    home.lock = threading.Lock()
+    with pytest.raises(FlowFailed, match="Counted cannot travel to another process") as caught:
+        flow(home, Careful(path=tmp_path / "out")).run()
+    assert "not in __init__" in caught.value.hint
+
+
+def test_a_budget_beyond_the_object_store_is_refused(tmp_path):
+    with pytest.raises(FlowFailed, match="60 % of Ray's object"):
+        flow(Counted(), Careful(path=tmp_path / "out"), memory_per_lane=1 << 40).run()
+
+
+def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
+    from hygge.flow import Move
+    from hygge.model import Run, Split, StoreTraits
+
+    def lanes(splits: int, asked: int | None, most: int | None) -> int:
+        store = Careful(path=tmp_path / "out")
+        monkeypatch.setattr(Careful, "traits", StoreTraits(max_lanes=most))
+        splits_ = tuple(Split(i, "") for i in range(splits))
+        move = Move("f", Run("r", "f"), Counted(), store, pa.schema([]), splits_, Limits(asked))
+        return on_ray.how_many_lanes(move)
+
+    assert lanes(1, None, None) == 1
+    assert lanes(8, 3, None) == 3
+    assert lanes(8, 3, 1) == 1
