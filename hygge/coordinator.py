@@ -9,6 +9,7 @@ private Ray of a laptop this process is the job. `python -m hygge.coordinator fl
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import threading
 import time
@@ -56,7 +57,7 @@ class Coordinator:
 
     def flow(self, spec: FlowSpec) -> Flow:
         """The Flow that a part of the file describes."""
-        from hygge.config.ends import build
+        from hygge.config.flows import build
 
         home, store = build(spec)
         return Flow(
@@ -157,6 +158,5 @@ def _ended(report: Report) -> str:
 
 
 if __name__ == "__main__":
-    from hygge.cli import main
-
-    raise SystemExit(main())
+    # By name: the command line is a floor above.
+    raise SystemExit(importlib.import_module("hygge.cli").main())

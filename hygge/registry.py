@@ -24,12 +24,13 @@ Side = Literal["home", "store"]
 _ROOT: dict[Side, type[Connector]] = {"home": Home, "store": Store}
 
 
-def kinds(side: Side) -> list[str]:
+@cache
+def kinds(side: Side) -> tuple[str, ...]:
     """Every `type:` that is installed, without loading any."""
     package = importlib.import_module(f"hygge.{side}s")
     built_in = [info.name for info in pkgutil.iter_modules(package.__path__)]
     plugged = [point.name for point in entry_points(group=f"hygge.{side}s")]
-    return sorted({*built_in, *plugged})
+    return tuple(sorted({*built_in, *plugged}))
 
 
 @cache

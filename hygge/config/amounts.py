@@ -37,9 +37,7 @@ def size(node: Node, key: str) -> int:
         if match and match[2].lower() in _UNITS:
             number = round(float(match[1]) * _UNITS[match[2].lower()])
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise Wrong(
-            node.line, f"'{key}' is {node.shown()}, not a size", f"bytes, or {key}: 256MiB"
-        )
+        raise Wrong(node.line, f"'{key}' is {node.shown()}, not a size", f"bytes, or {key}: 256MiB")
     return number
 
 

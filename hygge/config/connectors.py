@@ -53,9 +53,11 @@ def find(side: Side, kind: str, line: int, folder: Path) -> type[Connector]:
     except ConfigError as error:
         raise Wrong(line, error.message, error.hint) from error
     except Exception as error:  # somebody else's module: anything may happen in it
-        where = f" ({Path(error.filename).name}, line {error.lineno})" if (
-            isinstance(error, SyntaxError) and error.filename
-        ) else ""
+        where = (
+            f" ({Path(error.filename).name}, line {error.lineno})"
+            if (isinstance(error, SyntaxError) and error.filename)
+            else ""
+        )
         said = error.msg if isinstance(error, SyntaxError) else error
         raise Wrong(
             line,
@@ -63,6 +65,10 @@ def find(side: Side, kind: str, line: int, folder: Path) -> type[Connector]:
             f"python -c 'import {module}' shows the whole of it" if colon else None,
         ) from error
     return found
+
+
+def is_of_files(cls: type[Connector]) -> bool:
+    return bool(getattr(cls, "suffixes", None))
 
 
 def keys_of(cls: type[Connector]) -> frozenset[str] | None:

@@ -15,13 +15,14 @@ from typing import Any
 import yaml
 
 from hygge.config.problems import Problems
+from hygge.errors import without_password
 
 EXAMPLE = "a whole file is:  flows: {users: {home: data/users.parquet, store: data/lake/users}}"
 
 
 @dataclass(frozen=True)
 class Node:
-    """A scalar, a list of Nodes, or a mapping of text to Nodes. In a mapping, `line` is the key's."""
+    """A scalar, a list or a mapping of Nodes. In a mapping, `line` is that of the key."""
 
     value: Any
     line: int
@@ -61,7 +62,7 @@ class Node:
             return "a list"
         if self.value is None:
             return "empty"
-        return f"'{self.text}'" if isinstance(self.value, str) else self.text
+        return f"'{without_password(self.text)}'" if isinstance(self.value, str) else self.text
 
 
 def merge(under: Node, over: Node) -> Node:
@@ -76,9 +77,8 @@ def merge(under: Node, over: Node) -> Node:
 
 def parse(text: str, problems: Problems) -> Node:
     """The top mapping of the file. Raises at once where there is no tree to go on with."""
-    loader = _Loader(text)
     try:
-        root = loader.get_single_node()
+        root = yaml.compose(text, _Loader)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         problems.add(line, "a control character, which YAML does not allow", "delete it")
@@ -88,13 +88,10 @@ def parse(text: str, problems: Problems) -> Node:
         if root is None:
             problems.add(1, "the file is empty", EXAMPLE)
         elif not isinstance(root, yaml.MappingNode):
-            problems.add(
-                root.start_mark.line + 1, "the file does not begin with keys such as `flows:`", EXAMPLE
-            )
+            line = root.start_mark.line + 1
+            problems.add(line, "the file does not begin with keys such as `flows:`", EXAMPLE)
         else:
             return _Tree(problems).node(root)
-    finally:
-        loader.dispose()
     problems.raise_any()
     raise AssertionError("a problem was noted above")
 
@@ -102,7 +99,7 @@ def parse(text: str, problems: Problems) -> Node:
 class _Loader(yaml.SafeLoader):
     """Composes nodes only, and never constructs an object."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012  # where PyYAML looks for it
 
 
 for _tag, _pattern, _first in (
@@ -117,11 +114,9 @@ for _tag, _pattern, _first in (
     ),
     ("merge", r"<<", ["<"]),
 ):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^{_pattern}$"), _first
-    )
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^{_pattern}$"), _first)
 
-_BRACES = "braces begin a mapping in YAML: put the whole value in quotes, \"{…}/x\""
+_BRACES = 'braces begin a mapping in YAML: put the whole value in quotes, "{…}/x"'
 
 
 class _Tree:
@@ -146,6 +141,7 @@ class _Tree:
         elif isinstance(raw, yaml.SequenceNode):
             made = Node([self.node(each) for each in raw.value], line)
         else:
+            assert isinstance(raw, yaml.MappingNode)
             made = Node(self._mapping(raw), line)
         self.above.pop()
         self.made[id(raw)] = made
@@ -166,9 +162,8 @@ class _Tree:
             elif tag not in ("str", "merge", "value"):
                 raise ValueError
         except (ValueError, KeyError):
-            self.problems.add(
-                line, f"the tag !{tag.lstrip('!')} means nothing here", "leave it out, or quote the value"
-            )
+            said = f"the tag !{tag.lstrip('!')} means nothing here"
+            self.problems.add(line, said, "leave it out, or quote the value")
             return Node(None, line, text, broken=True)
         return Node(value, line, text)
 
@@ -179,6 +174,7 @@ class _Tree:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
                 self.problems.add(line, "a key that is itself a mapping or a list", _BRACES)
+                made["{…}"] = Node(None, line, broken=True)
             elif key.tag == "tag:yaml.org,2002:merge":
                 node = self.node(value)
                 merged += node.value if node.is_list else [node]
@@ -210,6 +206,7 @@ def _is_bare(raw: yaml.Node) -> bool:
     )
 
 
+_TABS = "use spaces: YAML is not indented with tabs"
 _UNQUOTED_BRACE = re.compile(r"""\{[^{}"']*\}[^\s,}\]]|[\[{,][^"']*\$\{|:\s+\{\{""")
 
 
@@ -224,11 +221,11 @@ def _in_words(error: yaml.MarkedYAMLError, lines: list[str]) -> tuple[int, str, 
 
     for number in {at, max(at - 1, 0), begun}:
         if number < len(lines) and re.match(r" *\t", lines[number]):
-            return number + 1, "a tab at the beginning of the line", "use spaces: YAML knows no tabs"
+            return number + 1, "a tab at the beginning of the line", _TABS
     if rest.startswith("\t"):
-        return at + 1, "a tab between key and value", "use spaces: YAML knows no tabs"
+        return at + 1, "a tab between key and value", _TABS
     if "single document" in (error.context or ""):
-        return at + 1, "a second document begins (---)", "one file holds one document: delete the ---"
+        return at + 1, "a second document begins (---)", "one file holds one: delete the ---"
     for number in (at, begun):
         if number < len(lines) and _UNQUOTED_BRACE.search(lines[number]):
             return number + 1, f"unquoted braces: {_excerpt(lines[number])}", _BRACES
@@ -255,8 +252,9 @@ def _in_words(error: yaml.MarkedYAMLError, lines: list[str]) -> tuple[int, str, 
     if "flow" in (error.context or ""):
         return begun + 1, "a { or [ is opened and not closed", "close it, or quote the whole value"
     for number in (at, at - 1):
-        glued = re.match(r"\s*(?:- )?([\w-]+):[^\s/:]", lines[number]) if 0 <= number < len(lines) else None
-        if glued:
+        if number not in range(len(lines)):
+            continue
+        if glued := re.match(r"\s*(?:- )?([\w-]+):[^\s/:]", lines[number]):
             return (
                 number + 1,
                 f"no space after the colon: {_excerpt(lines[number])}",
@@ -272,13 +270,11 @@ def _in_words(error: yaml.MarkedYAMLError, lines: list[str]) -> tuple[int, str, 
         return (
             at + 1,
             f"this does not fit what begins on line {begun + 1}: {_excerpt(line)}",
-            "begin the keys of one mapping in one column; quote a value that goes on after its quotes",
+            "begin the keys of one mapping in one column; quotes go around the whole of a value",
         )
-    return at + 1, f"this is not YAML ({problem}): {_excerpt(line)}", "quote the value, or indent it"
+    return at + 1, f"this is not YAML ({problem}): {_excerpt(line)}", "put the value in quotes"
 
 
 def _excerpt(line: str) -> str:
-    from hygge.errors import without_password
-
     line = without_password(line.strip())
     return line if len(line) <= 60 else line[:57] + "..."

@@ -16,12 +16,11 @@ from typing import Any
 
 from hygge.config import connectors
 from hygge.config.document import Node, merge
-from hygge.config.environment import masked, node_text
-from hygge.config.infer import kind_of_contents, suffixes
-from hygge.config.problems import Wrong, meant
+from hygge.config.environment import node_text
+from hygge.config.infer import kind_of_contents, kind_of_name, suffixes
+from hygge.config.problems import AlreadySaid, Wrong, meant
 from hygge.config.specs import EndSpec, Side
 from hygge.errors import nearest
-from hygge.registry import by_suffix, kinds
 from hygge.settings import Connector
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
@@ -44,7 +43,8 @@ class Surroundings:
 
     file: Path
     root: Path
-    connections: Mapping[str, str]
+    connections: Mapping[str, str | None]
+    """Name → URL, or None where the URL is wrong, which was said."""
     environ: Mapping[str, str]
     hidden: Mapping[str, str]
 
@@ -62,7 +62,9 @@ class End:
 def begin(
     side: Side, node: Node, defaults: Node, around: Surroundings, made: Mapping[str, str]
 ) -> End:
-    """`node` spelled out, and its class. `made`: what the stores of this file write, path → kind."""
+    """`node` spelled out, and its class. `made`: what this file's stores write, path → kind."""
+    if node.is_broken():
+        raise AlreadySaid(node.line, "a variable of it is missing")
     own = _spelled_out(side, node, around)
     kind = _kind(side, own, defaults, around, made)
     line = own.value["type"].line if "type" in own.value else own.line
@@ -79,20 +81,20 @@ def takes(end: End, key: str, option: str | None = None) -> bool:
 def finish(end: End, defaults: Node, around: Surroundings) -> EndSpec:
     """The end with the defaults that it takes under it, and every path absolute."""
     full = merge(_fitting(end, defaults), end.own)
+    if full.is_broken():
+        raise AlreadySaid(end.own.line, "a variable of it is missing")
+    texts = ("name",) if ":" in end.kind else _TEXTS  # a class of one's own has its own meanings
     settings: dict[str, Any] = {
-        key: _text(full, key) if key in _TEXTS and not (":" in end.kind and key != "type")
-        else node.plain()
+        key: _text(full, key) if key in texts else node.plain()
         for key, node in full.value.items()
         if key != "type"
     }
     name = settings.pop("name", None)
-    if name is not None and not isinstance(name, str):
-        raise Wrong(full.value["name"].line, f"'name' is {full.value['name'].shown()}, not text")
-    if getattr(end.cls, "suffixes", ()):
+    if connectors.is_of_files(end.cls):
         path = settings.get("path") or (name and (f"data/{name}" if end.side == "store" else name))
-        if path:
+        if isinstance(path, str):
             at = full.value.get("path", full)
-            settings["path"] = _usable(end.side, at.line, local(path, around.root), around)
+            settings["path"] = _kept(end.side, at, local(path, around.root))
     if "connection" in settings:
         settings["connection"] = _url(end, full.value["connection"], settings, around)
     elif end.kind == "sql" and around.environ.get("HYGGE_DATABASE_URL"):
@@ -119,9 +121,7 @@ def database_url(node: Node, root: Path) -> str:
     database = scheme[1].lower().partition("+")[0]
     close = nearest(database, _DATABASES) if database not in _DATABASES else None
     if database == "postgres" or (close and _near(database, close)):
-        raise Wrong(
-            node.line, f"no database is called '{database}'", f"did you mean {close}://…?"
-        )
+        raise Wrong(node.line, f"no database is called '{database}'", f"did you mean {close}://…?")
     return absolute_url(url, root)
 
 
@@ -161,6 +161,7 @@ def _spelled_out(side: Side, node: Node, around: Surroundings) -> Node:
             )
         return parts(connection=url, table=table)
     name, hash_, table = text.partition("#")
+    written = node.text.partition("#")[0]
     there = os.path.exists(local(text, around.root))
     if hash_ and name in around.connections and not there:
         return parts(connection=name, table=table)
@@ -170,10 +171,10 @@ def _spelled_out(side: Side, node: Node, around: Surroundings) -> Node:
             f"'{text}' is a connection, and '{side}' needs a table of it",
             f"{side}: {text}#table, or ./{text} for a path",
         )
-    if not there and _NAMED_TABLE.fullmatch(text) and by_suffix(side, text) is None:
+    if not there and _NAMED_TABLE.fullmatch(text) and kind_of_name(side, text) is None:
         raise Wrong(
             node.line,
-            f"there is no connection '{name}' for {node.shown()}",
+            f"there is no connection '{written}' for {node.shown()}",
             _connections_hint(name, around) + "; or ./ in front if it is a path",
         )
     return parts(path=text)
@@ -197,7 +198,7 @@ def _kind(
                 f"'path' is a database URL: {node_text(node.text)}",
                 "write it as `connection`, with `table` or `query` beside it",
             )
-        if kind := by_suffix(side, path):
+        if kind := kind_of_name(side, path):
             return kind
     if "type" in defaults.value:
         return _text(defaults, "type")
@@ -222,7 +223,7 @@ def _kind_of_new(node: Node, path: str) -> str:
         return "parquet"
     raise Wrong(
         node.line,
-        f"what type is {node.shown()}? No store ends in '{ending[0]}'",
+        f"what type is {node.shown()}? No store ends in '{os.path.splitext(node.text)[1]}'",
         f"{meant('endings', ending[0], suffixes('store'))}; "
         f"or write store: {{type: parquet, path: {node_text(node.text)}}}",
     )
@@ -247,30 +248,30 @@ def _fitting(end: End, defaults: Node) -> Node:
 def _url(end: End, node: Node, settings: Mapping[str, Any], around: Surroundings) -> Any:
     given = settings["connection"]
     if isinstance(given, str) and given in around.connections:
-        return around.connections[given]
+        named = around.connections[given]
+        if named is None:
+            raise AlreadySaid(node.line, "its connection is wrong")
+        return _kept(end.side, node, named)
     if ":" in end.kind:  # the user's own class: its own meaning
         return given
     if isinstance(given, str) and not _URL.match(given) and not _is_file(given):
-        name, hash_, table = given.partition("#")
-        if hash_ and name in around.connections:
+        name = given.partition("#")[0]
+        if name in around.connections:
             raise Wrong(
                 node.line,
                 f"'connection' is {node.shown()}, which names a table as well",
-                f"connection: {name}, and beside it table: {table}",
+                f"connection: {name}, and the table beside it as `table`",
             )
         raise Wrong(
             node.line, f"there is no connection {node.shown()}", _connections_hint(given, around)
         )
-    url = database_url(node, around.root)
-    if end.side == "store" and (match := re.match(r"(?:sqlite|duckdb)[^:]*:///(/[^?]*)", url)):
-        _usable(end.side, node.line, match[1], around)
-    return url
+    return _kept(end.side, node, database_url(node, around.root))
 
 
 def _connections_hint(name: str, around: Surroundings) -> str:
     if around.connections:
         return meant("connections", name, around.connections)
-    return f"name it:  connections: {{{name}: \"postgresql://…\"}}"
+    return f'name it:  connections: {{{name}: "postgresql://…"}}'
 
 
 def _refuse_scheme(node: Node, scheme: str) -> None:
@@ -282,16 +283,16 @@ def _refuse_scheme(node: Node, scheme: str) -> None:
         )
 
 
-def _usable(side: Side, line: int, path: str, around: Surroundings) -> str:
-    """`path`, unless a store would lie in what Ray unpacks for a job and deletes after it."""
-    if side == "store" and "/runtime_resources/working_dir_files/" in path:
+def _kept(side: Side, node: Node, place: str) -> str:
+    """`place`, unless a store would lie in what Ray unpacks for a job and deletes after it."""
+    if side == "store" and "/runtime_resources/working_dir_files/" in place:
         raise Wrong(
-            line,
+            node.line,
             "the store lies in the working directory that was shipped with the Ray job, "
             "and would be deleted with it",
             "give an absolute path on a disk that stays, or set `root` to one",
         )
-    return path
+    return place
 
 
 def _checked(node: Node) -> str:
@@ -314,8 +315,10 @@ def _is_file(text: str) -> bool:
 
 
 def _near(word: str, close: str) -> bool:
-    return nearest(word, [close]) is not None and abs(len(word) - len(close)) <= 2 and (
-        word[:3] == close[:3]
+    return (
+        nearest(word, [close]) is not None
+        and abs(len(word) - len(close)) <= 2
+        and (word[:3] == close[:3])
     )
 
 
@@ -324,13 +327,3 @@ def _lines(node: Node, prefix: str = "") -> Iterable[tuple[str, int]]:
         for key, each in node.value.items():
             yield prefix + key, each.line
             yield from _lines(each, f"{prefix}{key}.")
-
-
-def all_kinds(side: Side) -> str:
-    return ", ".join(kinds(side))
-
-
-__all__ = [
-    "End", "Surroundings", "absolute_url", "begin", "database_url", "finish", "local", "masked",
-    "takes",
-]  # fmt: skip

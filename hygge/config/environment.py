@@ -109,7 +109,8 @@ def masked(text: str, hidden: Mapping[str, str]) -> str:
     for value in sorted(hidden, key=len, reverse=True):
         for form in dict.fromkeys((value, repr(value)[1:-1])):
             if len(form) < 8:
-                text = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", lambda _, v=value: hidden[v], text)
+                words = re.split(rf"(?<!\w){re.escape(form)}(?!\w)", text)
+                text = hidden[value].join(words)
             else:
                 text = _cut_masked(text, form, hidden[value])
     return without_password(text)

@@ -11,6 +11,7 @@ from hygge.config.document import Node
 from hygge.config.environment import masked
 from hygge.config.problems import Wrong, meant
 from hygge.config.specs import Side
+from hygge.errors import nearest
 from hygge.io.files import near
 from hygge.registry import by_suffix, find, kinds
 
@@ -31,8 +32,9 @@ def kind_of_contents(
     for count, each in enumerate(_files(path)):
         if count >= _LOOKED_AT:
             break
-        if kind := _kind_of_name(os.path.basename(each)):
-            found.setdefault(kind, os.path.relpath(each, path) if os.path.isdir(path) else each)
+        if kind := kind_of_name("home", each):
+            inside = os.path.isdir(path)
+            found.setdefault(kind, os.path.relpath(each, path if inside else _fixed(path)))
     if len(found) == 1:
         return next(iter(found))
     if not found and path in made:
@@ -53,7 +55,7 @@ def kind_of_contents(
             f"{known}; or say the type: home: {{type: csv, path: {text}}}",
         )
     if os.path.exists(path):
-        ending = os.path.splitext(path)[1]
+        ending = os.path.splitext(text)[1]
         said = f"no home ends in '{ending}'" if ending else "it has no ending"
         raise Wrong(
             node.line,
@@ -62,22 +64,48 @@ def kind_of_contents(
             f"or write home: {{type: csv, path: {text}}}",
         )
     if glob.has_magic(path):
-        raise Wrong(node.line, f"nothing matches {shown}", "** matches folders at any depth")
-    raise Wrong(node.line, f"there is no {shown}", masked(_missing(path, file, environ), hidden))
+        raise Wrong(node.line, f"no file matches {shown}", "** matches folders at any depth")
+    hint = ray_hint(masked(_near(path), hidden), file, environ)
+    raise Wrong(node.line, f"there is no {shown}", hint)
+
+
+def kind_of_name(side: Side, path: str) -> str | None:
+    """What `by_suffix` says; an ending (of two parts at most: `.csv.gz`) is asked for once."""
+    name = os.path.basename(path.rstrip("/"))
+    return _kind_of_ending(side, ".".join(["", *name.split(".")[1:][-2:]]))
 
 
 def suffixes(side: Side) -> list[str]:
     """Every ending that names a type."""
-    return sorted({each for kind in kinds(side) for each in getattr(find(side, kind), "suffixes", ())})
+    found = (getattr(find(side, kind), "suffixes", ()) for kind in kinds(side))
+    return sorted({suffix for each in found for suffix in each})
 
 
-def _missing(path: str, file: str, environ: Mapping[str, str]) -> str:
+def ray_hint(hint: str, file: str, environ: Mapping[str, str]) -> str:
+    """`hint`, and inside a Ray job also how the files that are missing get there."""
     if "RAY_JOB_ID" in environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in environ:
         return (
-            f"{near(path)}; a Ray job sees only what is shipped with it: "
+            f"{hint}; a Ray job sees only what is shipped with it: "
             f"ray job submit --working-dir . -- hygge {file}"
         )
-    return near(path)
+    return hint
+
+
+def _near(path: str) -> str:
+    """A hint for a path that is not there; `users` may also have been meant as `users.parquet`."""
+    folder, name = os.path.split(path)
+    stems = {}
+    if os.path.isdir(folder):
+        stems = {each.partition(".")[0]: each for each in sorted(os.listdir(folder))}
+    close = nearest(name, [stem for stem in stems if stem])
+    return f"did you mean {os.path.join(folder, stems[close])}?" if close else near(path)
+
+
+def _fixed(pattern: str) -> str:
+    """The folder above the first part of a pattern that has a wildcard."""
+    while glob.has_magic(pattern):
+        pattern = os.path.dirname(pattern)
+    return pattern
 
 
 def _files(path: str) -> Iterator[str]:
@@ -88,14 +116,9 @@ def _files(path: str) -> Iterator[str]:
     elif os.path.isfile(path):
         yield path
     elif glob.has_magic(path):
-        for each in sorted(glob.glob(path, recursive=True)):
-            yield from _files(each)
-
-
-def _kind_of_name(name: str) -> str | None:
-    return _kind_of_ending(".".join(["", *name.split(".")[1:][-2:]]))
+        yield from filter(os.path.isfile, sorted(glob.glob(path, recursive=True)))
 
 
 @lru_cache
-def _kind_of_ending(ending: str) -> str | None:
-    return by_suffix("home", f"x{ending}")
+def _kind_of_ending(side: Side, ending: str) -> str | None:
+    return by_suffix(side, f"x{ending}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from hygge.errors import ConfigError, nearest, one_of
+from hygge.errors import ConfigError, one_of
 
 
 class Wrong(Exception):
@@ -21,6 +21,10 @@ class Wrong(Exception):
         self.line = line
         self.text = text
         self.hint = hint
+
+
+class AlreadySaid(Wrong):
+    """The reason was noted elsewhere; this part of the file is left, and nothing more is said."""
 
 
 def paragraph(file: str, wrong: Wrong, flow: str | None = None) -> str:
@@ -45,9 +49,7 @@ class Problems:
         self.file = file
         self._found: list[tuple[int, str, str | None]] = []
 
-    def add(
-        self, line: int, text: str, hint: str | None = None, flow: str | None = None
-    ) -> None:
+    def add(self, line: int, text: str, hint: str | None = None, flow: str | None = None) -> None:
         self._found.append((line, paragraph(self.file, Wrong(line, text), flow), hint))
 
     def add_elsewhere(self, file: str, line: int, text: str, hint: str | None = None) -> None:
@@ -59,6 +61,8 @@ class Problems:
         """What is raised as `Wrong` inside is noted, and the file is read on."""
         try:
             yield
+        except AlreadySaid:
+            pass
         except Wrong as wrong:
             self.add(wrong.line, wrong.text, wrong.hint, flow)
 
@@ -94,6 +98,6 @@ def meant(what: str, word: str, known: Iterable[str]) -> str:
     """A hint for an unknown `word`: what it was probably meant to be, then all there is."""
     words = sorted(known)
     elsewhere = _SAID_ELSEWHERE.get(word.lower())
-    if elsewhere in words and not nearest(word, words):
+    if elsewhere in words:
         return f"did you mean '{elsewhere}'? {what}: {', '.join(words)}"
     return one_of(what, word, words)

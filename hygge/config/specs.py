@@ -40,7 +40,7 @@ class FlowSpec:
     mode: Mode = "replace"
     key: tuple[str, ...] = ()
     depends_on: tuple[str, ...] = ()
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     line: int = 0
     file: Path = Path("flows.yml")
 

@@ -18,6 +18,7 @@ twenty digits in one inferred float64. A type that was *stated* is taken at its 
 
 from __future__ import annotations
 
+import base64
 import binascii
 import re
 from collections.abc import Callable
@@ -42,7 +43,7 @@ _WORDS: dict[str, pa.DataType] = {
     "timestamp_tz": pa.timestamp("us", "UTC"), "timestamptz": pa.timestamp("us", "UTC"),
     "binary": pa.binary(), "bytes": pa.binary(),
 }  # fmt: skip
-_DECIMAL = re.compile(r"(?:decimal|numeric|decimal128|decimal256)\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
+_DECIMAL = re.compile(r"(?:decimal|numeric)(?:128|256)?\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:,\s*(?:tz=)?utc)?\]")
 
 _INT = "^-?(0|[1-9][0-9]*)$"
@@ -78,14 +79,26 @@ def type_of(word: str) -> pa.DataType:
         kind = pa.decimal128 if precision <= 38 else pa.decimal256
         return kind(precision, scale)
     if found := _TIMESTAMP.fullmatch(plain):
-        return pa.timestamp(found[1], "UTC" if "utc" in plain else None)
+        unit: Any = found[1]
+        return pa.timestamp(unit, "UTC") if "utc" in plain else pa.timestamp(unit)
     raise ValueError(
         f"there is no type '{word}': {one_of('types', plain, [*_WORDS, 'decimal(p,s)'])}"
     )
 
 
+def types_of(words: dict[str, str]) -> dict[str, pa.DataType]:
+    """The types of an option `types`; ValueError names the column."""
+    made = {}
+    for column, word in words.items():
+        try:
+            made[column] = type_of(word)
+        except ValueError as error:
+            raise ValueError(f"column '{column}': {error}") from None
+    return made
+
+
 def infer(texts: Any, *, only_times: bool = False) -> pa.DataType:
-    """The type of a sample. `only_times`: dates and timestamps, where else text is meant as text."""
+    """The type of a sample. `only_times`: dates and timestamps; all other text is meant as text."""
     import pyarrow.compute as pc
 
     texts = pc.unique(texts.drop_null())
@@ -120,7 +133,7 @@ def fit(texts: Any, kind: pa.DataType, inferred: bool) -> Any:
 
 
 def must_be_read_as_text(kind: pa.DataType, inferred: bool) -> bool:
-    """Whether a parser of its own (pyarrow.csv) could change a value of this type, or not read it."""
+    """Whether pyarrow.csv by itself could change a value of this type, or cannot read it."""
     t = pa.types
     if t.is_string(kind) or t.is_binary(kind) or t.is_decimal256(kind):
         return True
@@ -132,7 +145,8 @@ def inexact(texts: Any) -> bool:
     import pyarrow.compute as pc
 
     # Up to 15 digits always are, unless an exponent leads out of the range.
-    doubtful = pc.or_(pc.greater(pc.binary_length(texts), 15), pc.match_substring(texts, "e", ignore_case=True))
+    exponent = pc.match_substring(texts, "e", ignore_case=True)
+    doubtful = pc.or_(pc.greater(pc.binary_length(texts), pa.scalar(15)), exponent)
     texts = texts.filter(doubtful)
     again = texts.cast(pa.float64()).cast(pa.string())
     texts = texts.filter(pc.not_equal(texts, again))
@@ -145,6 +159,22 @@ def float_gives_back(text: str) -> bool:
         return not number.is_finite() or Decimal(repr(float(text))) == number
     except InvalidOperation:
         return False
+
+
+def base64_text(column: Any) -> Any:
+    """Binary as text, for formats that hold none."""
+    values = column.to_pylist()
+    return pa.array(
+        [None if value is None else base64.b64encode(value).decode() for value in values],
+        pa.large_string(),
+    )
+
+
+def plain_decimals(column: Any) -> Any:
+    """Decimals as 0.00000001, also where a cast would give 1E-8."""
+    if 0 <= column.type.scale <= 6:
+        return column.cast(pa.string())
+    return pa.array([None if v is None else f"{v:f}" for v in column.to_pylist()], pa.string())
 
 
 def _infer_plain(texts: Any) -> pa.DataType | None:
@@ -190,8 +220,8 @@ def _converted(texts: Any, kind: pa.DataType, inferred: bool) -> Any:
     if texts.type == kind:
         return texts
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        made = [None if t is None else binascii.a2b_base64(t, strict_mode=True) for t in texts.to_pylist()]
-        return pa.array(made, kind)
+        values = texts.to_pylist()
+        return pa.array([None if t is None else _from_base64(t) for t in values], kind)
     if inferred:
         _refuse_other_forms(texts, kind)
         return _checked_cast(texts, kind)
@@ -201,6 +231,10 @@ def _converted(texts: Any, kind: pa.DataType, inferred: bool) -> Any:
         import pyarrow.compute as pc
 
         return _checked_cast(pc.utf8_trim_whitespace(texts), kind)
+
+
+def _from_base64(text: str) -> bytes:
+    return binascii.a2b_base64(text, strict_mode=True)
 
 
 def _checked_cast(texts: Any, kind: pa.DataType) -> Any:
@@ -227,7 +261,7 @@ def _refuse_other_forms(texts: Any, kind: pa.DataType) -> None:
 
     starts: Callable[[str], Any] = lambda prefix: pc.starts_with(texts, prefix)  # noqa: E731
     if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
-        refuse(pc.and_(starts("0"), pc.greater(pc.binary_length(texts), 1)))
+        refuse(pc.and_(starts("0"), pc.greater(pc.binary_length(texts), pa.scalar(1))))
         refuse(pc.or_(starts("-0"), starts("+")))
         if pa.types.is_decimal(kind):
             refuse(pc.match_substring_regex(texts, "[^0-9-]"))
@@ -242,3 +276,9 @@ def _refuse_other_forms(texts: Any, kind: pa.DataType) -> None:
             raise ValueError(str(error)) from error
     elif pa.types.is_boolean(kind):
         refuse(pc.is_in(texts, value_set=pa.array(["0", "1"])))
+
+
+def shortened(value: str) -> str:
+    """A value as an error shows it."""
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:40] + "…" + shown[-15:]

@@ -17,10 +17,10 @@ from hygge.errors import (
     HomeError,
     HyggeError,
     SourceMissing,
-    StoreError,
     Transient,
     UnfitValue,
     Unknown,
+    one_of,
     without_password,
 )
 
@@ -264,20 +264,10 @@ def unknown_commit(who: str, error: BaseException) -> HyggeError:
 
 def missing_table(who: str, table: str, known: list[str]) -> SourceMissing:
     """No such table, with the nearest one."""
-    from hygge.errors import one_of
-
     return SourceMissing(f"{who}: there is no table '{table}'", one_of("tables", table, known))
 
 
 def missing_column(who: str, column: str, known: list[str]) -> SourceMissing:
     """No such column, with the nearest one."""
-    from hygge.errors import one_of
-
     return SourceMissing(f"{who} has no column '{column}'", one_of("columns", column, known))
 
-
-__all__ = [
-    "ENV", "StoreError", "connected", "connection_url", "in_words", "missing_column",
-    "missing_table", "place", "shown", "split_name", "sqlite_path", "sqlite_table",
-    "unknown_commit",
-]

@@ -74,7 +74,7 @@ def declared_for(kind: Any, column: str) -> str:
     digits = DIGITS.get(getattr(kind, "unit", ""), 6)
     suffix = "" if digits == 6 else f"({digits})"
     if t.is_timestamp(kind):
-        return f'"TIMESTAMPTZ{suffix} {kind.tz}"' if kind.tz else f"TIMESTAMP{suffix}"
+        return f"TIMESTAMPTZ{suffix} {kind.tz}" if kind.tz else f"TIMESTAMP{suffix}"
     if t.is_time(kind):
         return f"TIME{suffix}"
     if t.is_duration(kind):
@@ -89,7 +89,7 @@ def declared_for(kind: Any, column: str) -> str:
 
 def arrow_for(declared: str) -> Any:
     """The Arrow type of a declared type, hygge's own or a foreign one; None: its values decide."""
-    word = declared.strip().strip('"')
+    word = declared.strip()
     if zone := re.fullmatch(r"TIMESTAMPTZ(?:\((\d)\))? (.+)", word):
         return pa.timestamp(_unit(zone[1]), zone[2])
     name, numbers = _parsed(word.upper())

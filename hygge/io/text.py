@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import IO, Any, Literal
 
 import pyarrow as pa
 
-from hygge.errors import HomeError, UnfitValue
+from hygge.errors import ConfigError, HomeError, UnfitValue
 from hygge.model import MIB
 
 Compression = Literal["none", "gzip", "zstd"]
@@ -42,6 +42,19 @@ def compression_of(path: str) -> Compression:
     if lower.endswith(".gz"):
         return "gzip"
     return "zstd" if lower.endswith(".zst") else "none"
+
+
+def settled_compression(path: str, single: bool, stated: Compression | None) -> Compression:
+    """What a store's `compression` says, or a single file's suffix; they must not disagree."""
+    if not single:
+        return stated or "none"
+    by_suffix = compression_of(path)
+    if stated is not None and stated != by_suffix:
+        raise ConfigError(
+            f"{path} ends as compression {by_suffix} does, but compression is {stated}",
+            "leave `compression` out: the suffix says it (none, .gz, .zst)",
+        )
+    return by_suffix
 
 
 def known_encoding(name: str) -> str:
@@ -111,6 +124,14 @@ class Text:
     def read(self, n: int = -1) -> bytes:
         if n is None or n < 0:
             return b"".join(iter(lambda: self.read(BLOCK_BYTES), b""))
+        found = [self._take(n)]
+        missing = n - len(found[0])
+        while missing and found[-1]:
+            found.append(self._take(missing))
+            missing -= len(found[-1])
+        return b"".join(found)
+
+    def _take(self, n: int) -> bytes:
         if not self._held:
             self._held = self._fetch(n)
         given, self._held = self._held[:n], self._held[n:]
@@ -215,7 +236,7 @@ def cut(first: int, size: int, target: int) -> Iterator[tuple[int, int]]:
     """[first, size) in ranges of about `target` bytes; at least one."""
     count = max(1, -(-(size - first) // target))
     borders = [first + (size - first) * at // count for at in range(count + 1)]
-    yield from zip(borders, borders[1:], strict=False)
+    yield from pairwise(borders)
 
 
 class open_compressed:
@@ -252,28 +273,31 @@ def concatenate(
     parts: Sequence[str], target: str, compression: Compression, head: bytes = b""
 ) -> None:
     """Several files as one, in order. Each begins with `head`, which stands once in the target."""
-    plain_copy = compression != "zstd"
-    start = compressed_head(head, compression) if plain_copy else head
-    with open(target, "wb") as raw:
-        out: Any = raw if plain_copy else pa.CompressedOutputStream(pa.PythonFile(raw), "zstd")
-        for number, part in enumerate(parts):
+    if compression == "zstd":
+        _one_frame(parts, target, head)
+        return
+    start = compressed_head(head, compression)
+    with open(target, "wb") as out:
+        out.write(start)
+        for part in parts:
             with open(part, "rb") as file:
-                source: Any = file
-                if not plain_copy:
-                    source = pa.CompressedInputStream(pa.PythonFile(file), "zstd")
-                found = source.read(len(start))
-                if found != start:
-                    raise HomeError(f"{part} does not begin as it was written", "run it again")
-                if number == 0:
-                    out.write(start)
-                if plain_copy:
-                    shutil.copyfileobj(source, out, MIB)
-                else:
-                    while block := source.read(MIB):
-                        out.write(block)
-        if not plain_copy:
-            out.flush()
-            out.close()
-        elif not raw.closed:
-            raw.flush()
-            os.fsync(raw.fileno())
+                _expect(file.read(len(start)), start, part)
+                shutil.copyfileobj(file, out, MIB)
+
+
+def _one_frame(parts: Sequence[str], target: str, head: bytes) -> None:
+    out = open_compressed(target, "zstd")
+    try:
+        out.stream.write(head)
+        for part in parts:
+            with Text(part) as text:
+                _expect(text.read(len(head)) if head else b"", head, part)
+                while block := text.read(MIB):
+                    out.stream.write(block)
+    finally:
+        out.close()
+
+
+def _expect(found: bytes, start: bytes, part: str) -> None:
+    if found != start:
+        raise HomeError(f"{part} does not begin as it was written", "run it again")

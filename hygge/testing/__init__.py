@@ -17,6 +17,7 @@ Names are loaded when first used: workers import the connectors of `moving` with
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _WHERE = {
     "every_type": "hygge.testing.values",
     "same": "hygge.testing.values",
 }
+_PARTS = ("attempts", "engines", "homes", "probes", "staging", "stores")
 __all__ = ["EngineContract", "HomeContract", "StoreContract", "every_type", "same"]
 
 
@@ -41,8 +43,9 @@ def __getattr__(name: str) -> Any:
     if name.endswith("Contract"):
         import pytest
 
-        # Before the import: only then do its assertions say what they compared.
-        pytest.register_assert_rewrite(_WHERE[name])
+        # Before their import: only then do assertions say what they compared.
+        parts = [f"hygge.testing.{part}" for part in _PARTS]
+        pytest.register_assert_rewrite(*(part for part in parts if part not in sys.modules))
     value = getattr(importlib.import_module(_WHERE[name]), name)
     globals()[name] = value
     return value

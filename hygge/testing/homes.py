@@ -26,10 +26,15 @@ import pytest
 from hygge.errors import SourceChanged
 from hygge.home import Home
 from hygge.model import Plan, Split
-from hygge.testing.probes import ArrowMemory, in_worker, open_files, printed, xfail_if_declared
+from hygge.testing.probes import (
+    SECRET,
+    ArrowMemory,
+    in_worker,
+    open_files,
+    printed,
+    xfail_if_declared,
+)
 from hygge.testing.values import difference, every_type, is_lossy, table_of
-
-SECRET = "hunter2-is-secret"
 
 
 class HomeContract:
@@ -276,7 +281,8 @@ def _table(rows: int) -> pa.Table:
     n = list(range(rows))
     key = [None if at % 7 == 3 else at % 50 for at in n]
     text = [None if at % 5 == 1 else "" if at % 5 == 2 else f"row {at}" for at in n]
-    kinds = pa.schema([("n", pa.int64()), ("k", pa.int64()), ("text", pa.string())])
+    columns: dict[str, Any] = {"n": pa.int64(), "k": pa.int64(), "text": pa.string()}
+    kinds = pa.schema(columns)
     return pa.table({"n": n, "k": key, "text": text}, schema=kinds)
 
 
@@ -285,16 +291,15 @@ def _folder(tmp_path: Path, name: str) -> Path:
     return tmp_path / name
 
 
-def _kinds(plan: Plan) -> list[tuple[str, pa.DataType]]:
+def _kinds(plan: Plan) -> list[Any]:
     return [(column.name, column.type) for column in plan.columns or ()]
 
 
 def _joined(plan: Plan, batches: Iterable[pa.Table]) -> pa.Table:
     tables = list(batches)
-    kinds = _kinds(plan)
-    if tables and not kinds:
-        kinds = list(zip(tables[0].column_names, tables[0].schema.types, strict=True))
-    schema = pa.schema(kinds)
+    schema = pa.schema(_kinds(plan))
+    if tables and plan.columns is None:
+        schema = tables[0].schema
     for table in tables:
         assert table.column_names == schema.names, f"{table.column_names}, not {schema.names}"
     return pa.concat_tables([schema.empty_table(), *tables], promote_options="permissive")

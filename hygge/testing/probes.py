@@ -15,6 +15,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+DRIVER = os.getpid()
+"""The process that the tests run in."""
+SECRET = "hunter2-is-secret"
+"""What a test hides in settings, and looks for in all that is printed."""
+
 
 def in_worker(work: Callable[..., Any], *args: Any) -> Any:
     """`work(*args)` in a fresh process that shares nothing with this one but pickles."""
@@ -47,7 +52,7 @@ class ArrowMemory:
 
     def now(self) -> int:
         """Bytes allocated at this moment, above the start."""
-        held = pa.total_allocated_bytes() - self._start
+        held: int = pa.total_allocated_bytes() - self._start
         self.peak = max(self.peak, held)
         return held
 

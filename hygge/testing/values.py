@@ -226,10 +226,11 @@ def _numbers() -> dict[str, pa.Array[Any]]:
 
 def _times() -> dict[str, pa.Array[Any]]:
     arrays: dict[str, pa.Array[Any]] = {}
+    arrow: Any = pa  # whose stubs ask for each unit in words
     for unit in _UNITS:
         per_s: int = 1000 ** _UNITS.index(unit)
         counts = [0, -1, 1_700_000_000 * per_s + 1, None]
-        for kind in (pa.timestamp(unit), pa.timestamp(unit, "UTC"), pa.duration(unit)):  # type: ignore[call-overload,type-var]  # a unit by name
+        for kind in (arrow.timestamp(unit), arrow.timestamp(unit, "UTC"), arrow.duration(unit)):
             if str(kind) not in ("timestamp[us]", "timestamp[us, tz=UTC]"):
                 arrays[str(kind)] = pa.array(counts, pa.int64()).cast(kind)
     plus_two = pa.timestamp("us", "+02:00")

@@ -1,0 +1,376 @@
+"""flows.yml, from its text to a `FlowsFile` of which nothing is known to be wrong.
+
+text → tree (`document`) → variables (`environment`) → top-level keys → ends (`ends`), stores before
+homes because a home may be what another flow's store writes → connectors (`connectors`) → how the
+flows fit together (`checks`). Nothing stops at the first mistake: what is wrong is gathered in
+`Problems`, and raised once, as one ConfigError.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
+
+from hygge.config import amounts, checks, connectors, ends
+from hygge.config.connectors import build
+from hygge.config.document import EXAMPLE, Node, merge, parse
+from hygge.config.environment import Environment
+from hygge.config.infer import ray_hint
+from hygge.config.problems import Problems, Wrong, meant
+from hygge.config.specs import (
+    DEFAULT_KEYS,
+    FLOW_KEYS,
+    NOT_BUILT_FLOW,
+    NOT_BUILT_TOP,
+    TOP_KEYS,
+    EndSpec,
+    FlowsFile,
+    FlowSpec,
+    Jobs,
+    Side,
+    select,
+)
+from hygge.errors import ConfigError, nearest
+from hygge.model import Mode
+from hygge.settings import Connector
+
+__all__ = ["EndSpec", "FlowSpec", "FlowsFile", "build", "read_flows", "select"]
+
+_SIDES: tuple[Side, ...] = ("store", "home")
+_NAME = re.compile(r"\w[\w.\-]{0,99}")
+
+
+def read_flows(path: str | Path, environ: Mapping[str, str] | None = None) -> FlowsFile:
+    """The file at `path`, all of it checked; else one ConfigError that lists every problem."""
+    environ = os.environ if environ is None else environ
+    file = Path(path)
+    return _Reading(file, environ).flows_file(_content(file, environ))
+
+
+@dataclass
+class _Draft:
+    """A flow on its way: what of it could be read so far."""
+
+    name: str
+    node: Node
+    ends: dict[Side, ends.End] = field(default_factory=dict)
+    specs: dict[Side, EndSpec] = field(default_factory=dict)
+    made: dict[Side, Connector] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+
+    def line(self, key: str) -> int:
+        node = self.node.value.get(key)
+        return node.line if node else self.node.line
+
+
+class _Reading:
+    """One reading of one file."""
+
+    def __init__(self, file: Path, environ: Mapping[str, str]) -> None:
+        self.file = file
+        self.folder = file.absolute().parent
+        self.problems = Problems(str(file))
+        self.environment = Environment(self.folder, environ, self.problems)
+        self.defaults = Node({}, 1)
+
+    def flows_file(self, text: str) -> FlowsFile:
+        top = parse(text, self.problems)
+        values = {
+            key: node if key == "flows" else self.environment.fill(node, self.problems)
+            for key, node in top.value.items()
+        }
+        self._known_top(values)
+        root = self._root(values.get("root"))
+        self.around = ends.Surroundings(
+            self.file,
+            root,
+            self._connections(values.get("connections"), root),
+            self.environment.values,
+            self.environment.hidden,
+        )
+        self._defaults(values.get("defaults"))
+        drafts = list(self._drafts(values))
+        self._ends(drafts)
+        flows = [flow for draft in drafts if (flow := self._flow(draft))]
+        checks.together(flows, drafts, self.problems)
+        project = self._project(values.get("project"))
+        parallel, jobs = 4, "auto"
+        with self.problems.collect():
+            if node := _given(values, "max_parallel_flows"):
+                parallel = amounts.count(node, "max_parallel_flows", 1)
+        with self.problems.collect():
+            if node := _given(values, "jobs"):
+                jobs = _one_of(node, "jobs", get_args(Jobs))
+        self.problems.raise_any()
+        ordered = checks.in_order(flows)
+        return FlowsFile(self.file, root, project, parallel, jobs, ordered)  # type: ignore[arg-type]  # _one_of
+
+    def _known_top(self, values: Mapping[str, Node]) -> None:
+        for key, node in values.items():
+            if key in NOT_BUILT_TOP:
+                self._not_built(key, node, None)
+            elif key not in TOP_KEYS:
+                hint = meant("top-level keys", key, TOP_KEYS)
+                if node.is_mapping and {"home", "store"} & set(node.value):
+                    hint = f"a flow stands under `flows:`, as `flows: {{{key}: …}}`"
+                elif key in FLOW_KEYS:
+                    hint = f"'{key}' belongs to a flow, or under `defaults:`"
+                self.problems.add(node.line, f"'{key}' is not a key of this file", hint)
+
+    def _not_built(self, key: str, node: Node, flow: str | None) -> None:
+        self.problems.add(node.line, f"'{key}' is not built yet", f"take '{key}' out", flow)
+
+    def _root(self, node: Node | None) -> Path:
+        if node is None or node.broken:
+            return self.folder
+        if not isinstance(node.value, str) or not node.value:
+            self.problems.add(node.line, f"'root' is {node.shown()}, not a path", "root: .")
+            return self.folder
+        if "://" in node.value:
+            self.problems.add(node.line, f"a 'root' that is a URL is not built yet: {node.shown()}")
+            return self.folder
+        root = Path(ends.local(node.value, self.folder))
+        if root.exists() and not root.is_dir():
+            self.problems.add(node.line, f"'root' is {node.shown()}, which is not a folder")
+        return root
+
+    def _project(self, node: Node | None) -> str | None:
+        if node is None:
+            return None
+        if node.is_mapping or node.is_list or not node.text:
+            text = f"'project' is {node.shown()}, not a name"
+            self.problems.add(node.line, text, "project: shop")
+        return str(node.value)
+
+    def _connections(self, node: Node | None, root: Path) -> dict[str, str | None]:
+        found: dict[str, str | None] = {}
+        example = 'connections: {shop: "postgresql://user:${SHOP_PASSWORD}@host/db"}'
+        if node is None or node.value is None:
+            return found
+        if not node.is_mapping:
+            self.problems.add(node.line, f"'connections' is {node.shown()}", example)
+            return found
+        for name, each in node.value.items():
+            found[name] = None
+            with self.problems.collect():
+                url = each
+                if each.is_mapping:
+                    for key, inner in each.value.items():
+                        if key == "max_connections":
+                            self._not_built(key, inner, None)
+                        elif key != "url":
+                            text = f"connection '{name}' does not know '{key}'"
+                            self.problems.add(inner.line, text, meant("it knows", key, ["url"]))
+                    if "url" not in each.value:
+                        raise Wrong(each.line, f"connection '{name}' needs 'url'", example)
+                    url = each.value["url"]
+                if not url.is_broken():
+                    found[name] = ends.database_url(url, root)
+        return found
+
+    def _defaults(self, node: Node | None) -> None:
+        if node is None or node.value is None:
+            return
+        example = "defaults: {mode: append, store: {options: {compression: zstd}}}"
+        if not node.is_mapping:
+            self.problems.add(node.line, f"'defaults' is {node.shown()}", example)
+            return
+        kept = {}
+        for key, each in node.value.items():
+            if key in NOT_BUILT_FLOW:
+                self._not_built(key, each, None)
+            elif key not in DEFAULT_KEYS:
+                hint = meant("defaults", key, DEFAULT_KEYS)
+                self.problems.add(each.line, f"'{key}' is not a default", hint)
+            elif key in _SIDES and not each.is_mapping:
+                text = f"the default of '{key}' is {each.shown()}, not a mapping"
+                self.problems.add(each.line, text, example)
+            elif key in _SIDES and "name" in each.value:
+                text = f"'name' cannot be a default of '{key}'"
+                self.problems.add(each.value["name"].line, text, "give it in each flow")
+            else:
+                kept[key] = each
+        self.defaults = Node(kept, node.line)
+
+    def _drafts(self, values: Mapping[str, Node]) -> Iterator[_Draft]:
+        node = values.get("flows")
+        if node is None or not node.value or not node.is_mapping:
+            if node is not None and node.value:
+                text = f"'flows' is {node.shown()}, not a mapping of names"
+                self.problems.add(node.line, text, EXAMPLE)
+            elif node is not None or not self.problems.count:
+                self.problems.add(node.line if node else 1, "there are no flows", EXAMPLE)
+            return
+        for name, raw in node.value.items():
+            each = self.environment.fill(raw, self.problems, name)
+            if not _NAME.fullmatch(name):
+                clean = re.sub(r"[^\w.\-]+", "_", name).strip("_.-")[:100] or "flow"
+                text = f"'{name}' is no name for a flow: letters, digits, _ - . only"
+                self.problems.add(each.line, text, f"{clean}:")
+            elif not each.is_mapping:
+                hint = f"{name}: {{home: data/users.parquet, store: data/lake/users}}"
+                self.problems.add(each.line, f"it is {each.shown()}, not a mapping", hint, name)
+            else:
+                yield _Draft(name, each)
+
+    def _ends(self, drafts: list[_Draft]) -> None:
+        """Classes first, for all flows; then it is known which defaults fit where."""
+        made: dict[str, str] = {}
+        for side in _SIDES:
+            for draft in drafts:
+                node = draft.node.value.get(side)
+                with self.problems.collect(draft.name):
+                    if node is None:
+                        self._missing_end(draft, side)
+                        continue
+                    end = ends.begin(side, node, self._default(side), self.around, made)
+                    draft.ends[side] = end
+                    path = end.own.value.get("path")
+                    if side == "store" and path is not None and connectors.is_of_files(end.cls):
+                        made[ends.local(str(path.value), self.around.root)] = end.kind
+            self._unused_defaults(drafts, side)
+        for draft in drafts:
+            self._known_in_flow(draft)
+            for side, end in draft.ends.items():
+                with self.problems.collect(draft.name):
+                    spec = ends.finish(end, self._default(side), self.around)
+                    draft.specs[side] = spec
+                    connector, wrongs = connectors.connect(spec, end.cls)
+                    for wrong in wrongs:
+                        self._add(wrong, draft)
+                    if connector is not None:
+                        draft.made[side] = connector
+
+    def _default(self, side: Side) -> Node:
+        found: Node = self.defaults.value.get(side, Node({}, self.defaults.line))
+        return found
+
+    def _add(self, wrong: Wrong, draft: _Draft) -> None:
+        """Said once, without a flow's name, if it stands in the defaults."""
+        own = _lines(draft.node)
+        shared = wrong.line not in own and wrong.line in _lines(self.defaults)
+        self.problems.add(wrong.line, wrong.text, wrong.hint, None if shared else draft.name)
+
+    def _missing_end(self, draft: _Draft, side: Side) -> None:
+        strange = [key for key in draft.node.value if key not in FLOW_KEYS]
+        if not any(f"'{side}'?" in meant("", key, FLOW_KEYS) for key in strange):
+            example = {"home": "data/users.parquet", "store": "data/lake/users"}[side]
+            raise Wrong(draft.node.line, f"it has no '{side}'", f"{side}: {example}")
+
+    def _unused_defaults(self, drafts: list[_Draft], side: Side) -> None:
+        found = [draft.ends[side] for draft in drafts if side in draft.ends]
+        if len(found) < len(drafts) or not found:
+            return  # what a wrong end would have taken is not known
+        known = {key for end in found for key in connectors.keys_of(end.cls) or ()}
+        options = {key for end in found for key in connectors.options_of(end.cls) or ()}
+        for key, node in self._default(side).value.items():
+            if key == "options" and node.is_mapping:
+                for option, each in node.value.items():
+                    if option not in options:
+                        text = f"no {side} of this file knows the default option '{option}'"
+                        self.problems.add(each.line, text, meant("options", option, options))
+            elif key not in known and key != "type":
+                text = f"no {side} of this file knows the default '{key}'"
+                self.problems.add(node.line, text, meant("they know", key, known))
+
+    def _known_in_flow(self, draft: _Draft) -> None:
+        for key, node in draft.node.value.items():
+            if key in NOT_BUILT_FLOW:
+                self._not_built(key, node, draft.name)
+            elif key not in FLOW_KEYS:
+                hint = meant("keys of a flow", key, FLOW_KEYS)
+                takers: list[str] = []
+                for side, end in sorted(draft.ends.items()):
+                    if key in (connectors.keys_of(end.cls) or ()):
+                        takers.append(f"under `{side}:`")
+                    elif key in (connectors.options_of(end.cls) or ()):
+                        takers.append(f"under `options` of `{side}:`")
+                if takers:
+                    hint = f"it belongs {' or '.join(takers)}"
+                text = f"'{key}' is not a key of a flow"
+                self.problems.add(node.line, text, hint, draft.name)
+
+    def _flow(self, draft: _Draft) -> FlowSpec | None:
+        """The flow, as far as it is right; None where an end is missing."""
+        full = merge(self.defaults, draft.node).value
+        before = self.problems.count
+        mode: Mode = "replace"
+        key: tuple[str, ...] = ()
+
+        def inside(word: str) -> str | None:
+            return draft.name if word in draft.node.value else None
+
+        with self.problems.collect(inside("mode")):
+            if node := _given(full, "mode"):
+                mode = _one_of(node, "mode", get_args(Mode))  # type: ignore[assignment]  # one of them
+        with self.problems.collect(inside("key")):
+            if node := _given(full, "key"):
+                key = _names(node, "key")
+        with self.problems.collect(draft.name):
+            if node := _given(full, "depends_on"):
+                draft.after = _names(node, "depends_on")
+        limits = checks.limits(full, self.problems, inside)
+        made = draft.made.get("store")
+        if "mode" not in full and made is not None and mode not in made.traits.modes:  # type: ignore[attr-defined]  # every Store has traits
+            mode = made.traits.modes[0]  # type: ignore[attr-defined]  # a simple Store appends
+        if len(draft.specs) < 2:
+            return None
+        home, store = draft.specs["home"], draft.specs["store"]
+        flow = FlowSpec(
+            draft.name, home, store, mode, key, draft.after, limits, draft.node.line, self.file
+        )
+        if self.problems.count == before:
+            checks.alone(flow, draft, full, self.problems)
+        return flow
+
+
+def _given(full: Mapping[str, Node], key: str) -> Node | None:
+    node = full.get(key)
+    return None if node is None or node.is_broken() else node
+
+
+def _one_of(node: Node, key: str, known: tuple[str, ...]) -> str:
+    if node.value not in known:
+        said = meant(f"{key} is one of", str(node.text), known)
+        raise Wrong(node.line, f"'{key}' is {node.shown()}", said)
+    return str(node.value)
+
+
+def _names(node: Node, key: str) -> tuple[str, ...]:
+    items = node.value if node.is_list else [node]
+    if any(item.is_list or item.is_mapping or not item.text for item in items):
+        raise Wrong(node.line, f"'{key}' is not a list of names", f"{key}: [id]")
+    names = tuple(item.value if isinstance(item.value, str) else item.text for item in items)
+    for name in names:
+        if names.count(name) > 1:
+            raise Wrong(node.line, f"'{key}' names '{name}' twice", "keep one")
+    return names
+
+
+def _lines(node: Node) -> set[int]:
+    return {node.line}.union(*(_lines(each) for each in node.children()))
+
+
+def _content(file: Path, environ: Mapping[str, str]) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{file}:{line}: not UTF-8 text", "save the file as UTF-8") from None
+    except FileNotFoundError:
+        folder = file.parent
+        there = sorted(p.name for p in folder.glob("*.y*ml")) if folder.is_dir() else []
+        close = nearest(file.name, there)
+        if close or there:
+            hint = f"did you mean {folder / (close or there[0])}?"
+        else:
+            hint = f"there is no .yml file in {folder if folder.is_dir() else folder.parent}"
+        raise ConfigError(f"there is no file {file}", ray_hint(hint, file.name, environ)) from None
+    except OSError as error:
+        raise ConfigError(
+            f"{file} cannot be read: {error.strerror}", "name the YAML file itself"
+        ) from None

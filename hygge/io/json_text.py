@@ -1,0 +1,231 @@
+"""JSON lines on their way to tables: a fast way that is exact, a slow way that explains.
+
+A block is whole lines. `pyarrow.json` parses it against the schema; dates, times, timestamps and
+binary come as text, which `cells.fit` converts strictly. Whatever the fast way refuses, and all
+that it would take too lightly (a line that is no object, invalid UTF-8, a number that float64 does
+not give back), goes through Python's json line by line, numbers as their text. That way either
+gives the exact values or names file, line and column.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any, NoReturn, cast
+
+import pyarrow as pa
+
+from hygge.errors import UnfitValue, one_of
+from hygge.io import cells
+from hygge.io.json_values import Misfit, parse, value_of
+from hygge.io.text import BLOCK_BYTES, Text, lines_before, misencoded
+
+_LONG_NUMBER = re.compile(rb"-?[0-9][0-9.]{15,}(?:[eE][-+]?[0-9]+)?|-?[0-9.]+[eE][-+]?[0-9]+")
+
+
+@dataclass(frozen=True)
+class JsonForm:
+    """How one file is written, and which of its columns have stated types."""
+
+    path: str
+    encoding: str
+    stated: frozenset[str]
+    sample_bytes: int
+    strict: bool
+    """Whether a field that the schema does not have is an error (no `columns` were chosen)."""
+
+    def tables(self, where: dict[str, Any], schema: pa.Schema) -> Iterator[pa.Table]:
+        start, end = where.get("start", 0), where.get("end")
+        with Text(self.path, self.encoding, start, end) as text:
+            lines = 0
+            for block in blocks(text, BLOCK_BYTES):
+                table = self._fast(block, schema)
+                if table is None:
+                    table = self._slow(block, schema, (start, lines))
+                lines += block.count(b"\n")
+                if table.num_rows:
+                    yield table
+                del table
+
+    def _fast(self, block: bytes, schema: pa.Schema) -> pa.Table | None:
+        """The block as a table, or None where the slow way must look at it."""
+        import pyarrow.json as pj
+
+        if not is_lines_of_objects(block):
+            return None
+        wire = wire_schema(schema, nested=self.strict)
+        if wire is None or not self._floats_are_given_back(block, schema):
+            return None
+        try:
+            block.decode()
+            table = pj.read_json(
+                cast("IO[bytes]", pa.BufferReader(block)),
+                pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
+                pj.ParseOptions(
+                    explicit_schema=wire,
+                    unexpected_field_behavior="error" if self.strict else "ignore",
+                ),
+            )
+            if table.num_rows != block.count(b"\n") + (not block.endswith(b"\n")):
+                return None  # two objects on a line, or one on several
+            arrays = []
+            for field in schema:
+                array = table.column(field.name)
+                if array.type != field.type:
+                    array = cells.fit(array, field.type, False)
+                elif field.type == pa.float32() and _any_inf(array):
+                    return None
+                arrays.append(array)
+        except (pa.ArrowInvalid, UnicodeDecodeError, cells.Unfit):
+            return None
+        if not arrays:
+            return table.select([])
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+    def _floats_are_given_back(self, block: bytes, schema: pa.Schema) -> bool:
+        inferred = (f.type for f in schema if f.name not in self.stated)
+        if not any(holds_float(kind) for kind in inferred):
+            return True
+        found = [text.decode() for text in _LONG_NUMBER.findall(block)]
+        try:
+            return not found or not cells.inexact(pa.array(found, pa.string()))
+        except pa.ArrowInvalid:
+            return False  # not a number after all (1.2.3.4 in a text): look closer
+
+    def _slow(self, block: bytes, schema: pa.Schema, at: tuple[int, int]) -> pa.Table:
+        known = set(schema.names)
+        rows: list[dict[str, Any]] = []
+        numbers: list[int] = []
+        for number, raw in enumerate(block.split(b"\n")):
+            row = self._parsed(raw, at, number)
+            if row is None:
+                continue
+            if self.strict and (unknown := [name for name in row if name not in known]):
+                self._fail(
+                    at,
+                    number,
+                    f": field '{unknown[0]}' is none that the first {self.sample_bytes:,} bytes "
+                    "have",
+                    f"{one_of('fields', unknown[0], known)}; state it in `types`, take a larger "
+                    "sample_bytes, or choose `columns`",
+                )
+            rows.append(row)
+            numbers.append(number)
+        arrays = []
+        for field in schema:
+            stated = field.name in self.stated
+            values = []
+            for row, number in zip(rows, numbers, strict=True):
+                try:
+                    values.append(value_of(row.get(field.name), field.type, stated))
+                except Misfit as misfit:
+                    said = f", column '{field.name}': {misfit} is no {field.type}"
+                    self._fail(at, number, said, self._hint(field.name, field.type))
+            arrays.append(pa.array(values, field.type))
+        if not arrays:
+            return pa.table({"row": pa.nulls(len(rows))}).select([])
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+    def _parsed(self, raw: bytes, at: tuple[int, int], number: int) -> dict[str, Any] | None:
+        if not raw.strip():
+            return None
+        try:
+            row = parse(raw.decode())
+        except UnicodeDecodeError as error:
+            raise misencoded(self.path, self._line(at, number), self.encoding) from error
+        except (ValueError, RecursionError) as error:
+            shown = cells.shortened(raw.decode(errors="replace"))
+            self._fail(at, number, f": {str(error) or 'nested too deeply'}: {shown}",
+                       "each line must be one whole JSON object")  # fmt: skip
+        if not isinstance(row, dict):
+            shown = cells.shortened(raw.decode(errors="replace"))
+            self._fail(at, number, f": {shown} is no JSON object", "each line must be one object")
+        return row
+
+    def _hint(self, name: str, kind: pa.DataType) -> str:
+        if name in self.stated:
+            return f"`options: {{types: {{{name}: string}}}}` keeps it as it is written"
+        return (
+            f"the first {self.sample_bytes:,} bytes look like {kind}: say "
+            f"`options: {{types: {{{name}: string}}}}`, or take a larger sample_bytes"
+        )
+
+    def _line(self, at: tuple[int, int], number: int) -> int:
+        start, lines = at
+        return lines_before(self.path, start) + lines + number + 1
+
+    def _fail(self, at: tuple[int, int], number: int, said: str, hint: str) -> NoReturn:
+        raise UnfitValue(f"{self.path}, line {self._line(at, number)}{said}", hint)
+
+    def sample(self) -> list[tuple[int, dict[str, Any]]]:
+        """(line, object) of the whole lines in the first `sample_bytes`; at least one line."""
+        with Text(self.path, self.encoding) as text:
+            block = next(blocks(text, self.sample_bytes), b"")
+        parsed = (
+            (number + 1, self._parsed(raw, (0, 0), number))
+            for number, raw in enumerate(block.split(b"\n"))
+        )
+        return [(line, row) for line, row in parsed if row is not None]
+
+
+def blocks(text: Text, size: int) -> Iterator[bytes]:
+    """Runs of whole lines, each about `size` bytes, or one line where that is longer."""
+    held: list[bytes] = []
+    while chunk := text.read(size):
+        end = chunk.rfind(b"\n") + 1
+        if not end:
+            held.append(chunk)
+            continue
+        yield b"".join([*held, chunk[:end]])
+        held = [chunk[end:]] if end < len(chunk) else []
+    if held:
+        yield b"".join(held)
+
+
+def is_lines_of_objects(block: bytes) -> bool:
+    """Whether each line begins with {. (pyarrow.json crashes on a line that is `null`.)"""
+    starts = block.count(b"\n{") + block.startswith(b"{")
+    return starts == block.count(b"\n") + (not block.endswith(b"\n"))
+
+
+def wire_schema(schema: pa.Schema, nested: bool) -> pa.Schema | None:
+    """What pyarrow.json is asked for; None where it could not be asked exactly.
+
+    Without `nested`, a struct would lose its unknown fields without a word.
+    """
+    t = pa.types
+    fields = []
+    for field in schema:
+        kind = field.type
+        if t.is_nested(kind):
+            if not nested or not _plain_nested(kind):
+                return None
+        elif t.is_temporal(kind) or t.is_binary(kind):
+            kind = pa.string()
+        fields.append(pa.field(field.name, kind))
+    return pa.schema(fields)
+
+
+def _plain_nested(kind: pa.DataType) -> bool:
+    t = pa.types
+    if t.is_list(kind):
+        return _plain_nested(kind.value_type)
+    if t.is_struct(kind):
+        return all(_plain_nested(kind.field(i).type) for i in range(kind.num_fields))
+    plain = t.is_string(kind) or t.is_boolean(kind) or t.is_integer(kind)
+    return bool(plain or kind == pa.float64())
+
+
+def holds_float(kind: pa.DataType) -> bool:
+    if pa.types.is_list(kind):
+        return holds_float(kind.value_type)
+    if pa.types.is_struct(kind):
+        return any(holds_float(kind.field(i).type) for i in range(kind.num_fields))
+    return bool(pa.types.is_floating(kind))
+
+
+def _any_inf(array: Any) -> bool:
+    import pyarrow.compute as pc
+
+    return bool(pc.any(pc.is_inf(array)).as_py())

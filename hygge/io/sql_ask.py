@@ -1,0 +1,120 @@
+"""What is asked of a database: a table or a query, and how. And how rows become batches.
+
+`Ask` travels from SQLHome to the code of one kind of database (`sqlite_home`, `sql_home`; a fast
+path for one server is a third), which answers with a plan and with rows.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import Field, field_validator
+
+from hygge.io.cells import type_of
+from hygge.model import MIB
+from hygge.settings import Settings
+
+ROWS_PER_SPLIT = 200_000
+BYTES_PER_SPLIT = 64 * MIB
+_STEP = 256
+
+
+class SQLHomeOptions(Settings):
+    """How a database is read."""
+
+    batch_size: int = Field(50_000, gt=0)
+    """Rows of a batch, at most."""
+    batch_bytes: int = Field(32 * MIB, gt=0)
+    """Bytes of a batch, about; whichever comes first. A larger row passes alone."""
+    splits: Literal["auto"] | int = "auto"
+    """How many parts are read independently; auto: about 200,000 rows or 64 MiB each."""
+    types: dict[str, str] = {}
+    """Types of columns, in words, instead of what the catalog says: {price: "decimal(10,2)"}."""
+    null_cursor: Literal["error", "skip", "read"] = "error"
+    """A run that goes on from a watermark finds rows without a cursor value: it fails, leaves them
+    out, or reads them again each time. A first run reads them always."""
+
+    @field_validator("splits")
+    @classmethod
+    def _positive(cls, value: Any) -> Any:
+        if value != "auto" and value < 1:
+            raise ValueError("splits is 'auto' or at least 1")
+        return value
+
+    @field_validator("types")
+    @classmethod
+    def _known_words(cls, value: dict[str, str]) -> dict[str, str]:
+        for word in value.values():
+            type_of(word)
+        return value
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One table or query of one database, as SQLHome was told."""
+
+    url: str = field(repr=False)
+    who: str
+    """What to call it in errors: the URL without its password, and the table."""
+    table: str | None
+    query: str | None
+    columns: tuple[str, ...] | None
+    where: str | None
+    split_by: str | None
+    cursor: str | None
+    options: SQLHomeOptions
+
+    @cached_property
+    def stated(self) -> dict[str, pa.DataType]:
+        """Types that the user stated, by column."""
+        return {name: type_of(word) for name, word in self.options.types.items()}
+
+
+def pack(schema: pa.Schema) -> str:
+    """A schema as JSON text, for a split's `where` and a ledger."""
+    return base64.b64encode(schema.serialize().to_pybytes()).decode()
+
+
+def unpack(text: str) -> pa.Schema:
+    """The schema that `pack` packed."""
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
+
+
+def column_groups(
+    fetch: Callable[[int], Sequence[Sequence[Any]]], options: SQLHomeOptions
+) -> Iterator[list[list[Any]]]:
+    """Rows from `fetch(n)` as columns, gathered to a batch's rows and bytes.
+
+    Rows are fetched in small steps, fewer while they are big, since a driver cannot be asked for
+    bytes; and turned into columns step by step, which keeps them in the processor's cache.
+    """
+    columns: list[list[Any]] = []
+    count = size = turn = 0
+    step = 16
+    while fresh := fetch(min(step, options.batch_size - count)):
+        columns = columns or [[] for _ in fresh[0]]
+        # Measuring costs as much as reading small rows: of many, every eighth one, in turn.
+        turn, every = turn + 1, 8 if len(fresh) >= 64 else 1
+        fresh_bytes = 0
+        for column, values in zip(columns, zip(*fresh, strict=True), strict=True):
+            column.extend(values)
+            fresh_bytes += every * _width(values[turn % every :: every])
+        count += len(fresh)
+        size += fresh_bytes
+        room = max(1, options.batch_bytes // 4 // max(1, fresh_bytes // len(fresh)))
+        step = max(1, min(_STEP, step * 2, room))
+        if count >= options.batch_size or size >= options.batch_bytes:
+            del fresh
+            yield columns
+            columns, count, size = [], 0, 0
+    if columns:
+        yield columns
+
+
+def _width(values: tuple[Any, ...]) -> int:
+    return sum([len(v) if type(v) in (str, bytes) else 8 for v in values])

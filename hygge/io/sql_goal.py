@@ -1,0 +1,140 @@
+"""Where rows of a database Store go, and the row that says what is committed there.
+
+`_hygge_heads` stands beside the target, one row a flow and target. `made` says whether hygge
+created the target: only then may `replace` drop what is in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+from pydantic import Field
+
+from hygge.errors import NotOurs, Rejected, StoreError, Superseded
+from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
+from hygge.settings import Settings
+
+HEADS = "_hygge_heads"
+LEDGER = "_hygge_ledger"
+OLD_S = 24 * 3600
+HEAD_COLUMNS = (
+    "flow", "target", "generation", "run", "rows", "watermark", "columns", "made", "committed_at",
+)  # fmt: skip
+
+
+class SQLStoreOptions(Settings):
+    """How a database is written."""
+
+    batch_size: int = Field(5_000, gt=0)
+    """Rows handed to the driver at once."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One table of one database, as SQLStore was told."""
+
+    url: str = field(repr=False)
+    who: str
+    """What to call it in errors."""
+    table: str
+    options: SQLStoreOptions
+
+
+def ticket_name(ticket: Ticket) -> str:
+    """Names the table of a ticket within its run."""
+    return f"t_{ticket.split}_{ticket.epoch}_{ticket.n}"
+
+
+def head_values(
+    run: Run, target: str, base: Head | None, rows: int, watermark: Watermark,
+    schema: pa.Schema | None, made: bool,
+) -> dict[str, Any]:
+    """The row of `_hygge_heads` that a commit writes."""
+    columns = [] if schema is None else [[each.name, str(each.type)] for each in schema]
+    return {
+        "flow": run.flow,
+        "target": target,
+        "generation": base.generation + 1 if base else 1,
+        "run": run.id,
+        "rows": rows,
+        "watermark": json.dumps(watermark),
+        "columns": json.dumps(columns),
+        "made": int(made),
+        "committed_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
+    }
+
+
+def head_of(row: dict[str, Any]) -> Head:
+    """The Head of such a row."""
+    columns = tuple((name, kind) for name, kind in json.loads(row["columns"]))
+    return Head(
+        row["flow"], row["generation"], row["run"], row["rows"],
+        json.loads(row["watermark"]), columns,
+    )  # fmt: skip
+
+
+def already(now: Head | None, run: Run, receipts: Sequence[Receipt]) -> Commit | None:
+    """The commit of this very run, where it is the head already."""
+    if now is None or now.run != run.id:
+        return None
+    staged = sum(receipt.rows for receipt in receipts)
+    return Commit(now, now.rows, max(0, staged - now.rows), note="it was committed before")
+
+
+def check_base(now: Head | None, base: Head | None, who: str) -> None:
+    """The compare of compare-and-swap."""
+    if (now and (now.generation, now.run)) != (base and (base.generation, base.run)):
+        raise Superseded(
+            f"{who}: run {now.run if now else 'none'} is committed, where "
+            f"{base.run if base else 'none'} was expected",
+            "two runs of this flow overlapped; run it again",
+        )
+
+
+def check_staged(receipt: Receipt, sealed: int | None, counted: int | None, who: str) -> None:
+    """What a receipt promises must be there."""
+    if sealed is None or sealed != receipt.rows or counted != receipt.rows:
+        there = "nothing" if sealed is None or counted is None else f"{counted:,} rows"
+        raise Rejected(
+            f"{who}: split {receipt.ticket.split} was staged with {receipt.rows:,} rows, "
+            f"but {there} can be found",
+            "its staging was removed or changed; run again",
+        )
+
+
+def not_ours(who: str) -> NotOurs:
+    """`replace` onto a table that hygge did not make."""
+    return NotOurs(
+        f"{who} exists, and hygge did not make it",
+        "choose another table, use `mode: append`, or drop the table yourself",
+    )
+
+
+def lost_target(who: str, flow: str) -> StoreError:
+    """The head speaks of rows that are gone."""
+    return StoreError(
+        f"{who} is gone, but flow '{flow}' has committed rows to it; going on would leave them out",
+        f"restore the table, or start anew: DELETE FROM {HEADS} WHERE flow = '{flow}'",
+    )
+
+
+def check_merge(
+    rows: int, nulls: int, distinct: int, run: Run, who: str
+) -> None:
+    """A merge needs keys that are there, and one row each unless a cursor tells which is last."""
+    key = ", ".join(run.key)
+    if nulls:
+        raise Rejected(
+            f"{who}: {nulls:,} rows have NULL in the merge key ({key})",
+            "fill the key in, leave these rows out with `where`, or use another key",
+        )
+    if rows != distinct and run.cursor is None:
+        raise Rejected(
+            f"{who}: {rows - distinct:,} rows share their merge key ({key}) with another one",
+            "name a `cursor` on the home, so that the last of them counts, or use another key",
+        )

@@ -1,0 +1,201 @@
+"""JSON lines as a Store: a directory of files, or one file where the path ends in `.jsonl`.
+
+A foreign reader (DuckDB's glob, `pyarrow.dataset`) sees the old files or the new ones, never a
+mixture: a run is shown by one rename. Each row is one object on one line, with every column.
+
+NULL is null and "" is "". Integers are written whole, whatever their size; decimals as texts
+("12.50"), because most readers would take a number through a float; timestamps as
+"2024-02-29T10:00:00.000000", those with a time zone in UTC with a Z; binary as base64 text. JSON
+has no NaN: NaN and infinities are the texts "NaN", "Infinity", "-Infinity". `JsonlHome` reads all
+of it back exactly where `types:` state what it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from hygge.batches import slices
+from hygge.errors import UnfitValue
+from hygge.io.cells import base64_text, plain_decimals
+from hygge.io.file_store import FileStore, FileStoreOptions, Writer
+from hygge.io.text import (
+    SUFFIX_OF,
+    Compression,
+    concatenate,
+    open_compressed,
+    settled_compression,
+    with_compressed,
+)
+from hygge.model import MIB
+
+_ROWS, _BYTES = 65_536, 32 * MIB
+"""What is turned into text at a time."""
+
+
+class JsonlStoreOptions(FileStoreOptions):
+    """How JSON lines are written."""
+
+    compression: Compression | None = None
+    """none, gzip or zstd. Default: what the path's suffix says, else none."""
+
+
+class JsonlStore(FileStore):
+    """`JsonlStore("events", path="data/events.jsonl.gz")`."""
+
+    suffixes: ClassVar[tuple[str, ...]] = with_compressed(".jsonl", ".ndjson")
+
+    class Settings(FileStore.Settings):
+        options: JsonlStoreOptions = JsonlStoreOptions()
+
+    def __init__(self, name: str | None = None, **settings: Any) -> None:
+        super().__init__(name, **settings)
+        stated = self.settings.options.compression
+        self.compression = settled_compression(self.path, self.single, stated)
+
+    def suffix(self) -> str:
+        return ".jsonl" + SUFFIX_OF[self.compression]
+
+    def open_writer(self, path: str, schema: pa.Schema) -> Writer:
+        return _JsonlWriter(path, self.compression)
+
+    def join(self, parts: Sequence[str], target: str, schema: pa.Schema) -> None:
+        concatenate(parts, target, self.compression)
+
+    def check_schema(self, schema: pa.Schema) -> None:
+        for field in schema:
+            if unheld := _unheld(field.type):
+                raise UnfitValue(
+                    f"column '{field.name}' is {field.type}, and JSON has no form for {unheld}",
+                    "leave it out with `columns`, or write parquet",
+                )
+
+
+def _unheld(kind: Any) -> str | None:
+    t = pa.types
+    if t.is_map(kind) or t.is_union(kind) or t.is_duration(kind) or t.is_interval(kind):
+        return str(kind)
+    if t.is_nested(kind):
+        inner = [kind.field(i).type for i in range(kind.num_fields)]
+        found = (_unheld(each) for each in inner)
+        return next((each for each in found if each), None)
+    return None
+
+
+class _JsonlWriter:
+    """One file of lines."""
+
+    def __init__(self, path: str, compression: Compression) -> None:
+        self.out = open_compressed(path, compression)
+
+    def write(self, table: pa.Table) -> None:
+        for piece in slices(table, _ROWS, _BYTES):
+            self.out.stream.write(_lines(piece))
+
+    def size(self) -> int:
+        return self.out.size()
+
+    def close(self) -> None:
+        self.out.close()
+
+
+def _lines(table: pa.Table) -> Any:
+    """The rows as lines: each column as JSON texts, joined row by row by Arrow itself."""
+    import pyarrow.compute as pc
+
+    if table.num_columns == 0:
+        return b"{}\n" * table.num_rows
+    pieces: list[Any] = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        begin = ", " if pieces else "{"
+        pieces.append(pa.scalar(f"{begin}{_quoted(name)}: ", pa.large_string()))
+        literals = _literals(column).cast(pa.large_string()).combine_chunks()
+        pieces.append(pc.fill_null(literals, pa.scalar("null", pa.large_string())))
+    end, nothing = (pa.scalar(text, pa.large_string()) for text in ("}\n", ""))
+    lines: Any = pc.binary_join_element_wise(*pieces, end, nothing)
+    # Arrow keeps the texts of an array one behind the other: together they are the lines.
+    total = pc.sum(pc.binary_length(lines)).as_py()
+    return lines.buffers()[2].slice(0, total)
+
+
+def _literals(column: Any) -> Any:
+    """Each value as JSON text; NULL stays NULL."""
+    import pyarrow.compute as pc
+
+    t: Any = pa.types
+    kind = column.type
+    if t.is_boolean(kind) or t.is_integer(kind) or t.is_null(kind):
+        return column.cast(pa.string())
+    if t.is_floating(kind):
+        return _floats(column)
+    if t.is_string(kind) or t.is_large_string(kind):
+        return _texts(column)
+    if t.is_nested(kind):
+        plain = (_plain(value, kind) for value in column.to_pylist())
+        made = [None if v is None else json.dumps(v, ensure_ascii=False) for v in plain]
+        return pa.chunked_array([pa.array(made, pa.large_string())])
+    if t.is_decimal(kind):
+        text = plain_decimals(column)
+    elif t.is_timestamp(kind):
+        text = _moments(column)
+    elif t.is_date(kind) or t.is_time(kind):
+        text = column.cast(pa.string())
+    else:
+        text = base64_text(column)
+    text = text.cast(pa.large_string())
+    return pc.binary_join_element_wise('"', text, '"', "")
+
+
+def _moments(column: Any) -> Any:
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if kind.tz is not None:
+        column = column.cast(pa.timestamp(kind.unit, "UTC"))
+    return pc.replace_substring(column.cast(pa.string()), " ", "T", max_replacements=1)
+
+
+def _floats(column: Any) -> Any:
+    import pyarrow.compute as pc
+
+    text = column.cast(pa.string())
+    if pc.all(pc.is_finite(column)).as_py() in (True, None):
+        return text
+    for arrow, ours in (("nan", '"NaN"'), ("inf", '"Infinity"'), ("-inf", '"-Infinity"')):
+        text = pc.if_else(pc.equal(text, pa.scalar(arrow)), pa.scalar(ours), text)
+    return text
+
+
+def _texts(column: Any) -> Any:
+    import pyarrow.compute as pc
+
+    text = column.cast(pa.large_string())
+    if pc.any(pc.match_substring_regex(text, r"[\x00-\x1f]")).as_py():
+        made = [None if v is None else _quoted(v) for v in text.to_pylist()]
+        return pa.chunked_array([pa.array(made, pa.large_string())])
+    text = pc.replace_substring(text, "\\", "\\\\")
+    text = pc.replace_substring(text, '"', '\\"')
+    return pc.binary_join_element_wise('"', text, '"', "")
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    """A nested value as `json.dumps` takes it, its leaves as the columns are written."""
+    t: Any = pa.types
+    if value is None:
+        return None
+    if t.is_struct(kind):
+        fields = [kind.field(i) for i in range(kind.num_fields)]
+        return {field.name: _plain(value[field.name], field.type) for field in fields}
+    if t.is_nested(kind):
+        return [_plain(each, kind.value_type) for each in value]
+    if isinstance(value, str | bool | int):
+        return value
+    text = _literals(pa.chunked_array([pa.array([value], kind)]))[0].as_py()
+    return json.loads(text)

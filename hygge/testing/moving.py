@@ -1,0 +1,192 @@
+"""A Home and a Store for the tests of engines: small, picklable, and able to fail on demand.
+
+All that they do is written, line by line, to one log in their folder: workers append to it, the
+test reads it. `Trouble` is counted by files in that folder, so that it strikes as often as it was
+asked to, whichever process it strikes in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from hygge.errors import Transient, UnfitValue
+from hygge.home import Home
+from hygge.model import Column, Commit, Head, Plan, Receipt, Run, Split, Ticket, Watermark
+from hygge.settings import Settings
+from hygge.store import Store
+
+_COLUMNS: dict[str, Any] = {
+    "n": pa.int64(),
+    "split": pa.int64(),
+    "seq": pa.int64(),
+    "padding": pa.large_binary(),
+}
+SCHEMA = pa.schema(_COLUMNS)
+SAID = "the trouble that was asked for"
+REMEDY = "do not ask for trouble"
+
+
+class Trouble(Settings):
+    """What goes wrong before batch `after` of split `split`, the first `times` times."""
+
+    kind: Literal["transient", "unfit", "foreign", "kill"]
+    split: int = 0
+    after: int = 2
+    times: int = 1
+
+
+class Scene(Settings):
+    """Where a connector writes its log, and what it suffers from."""
+
+    folder: str
+    driver: int = 0
+    """The process that must not be killed."""
+    trouble: Trouble | None = None
+    wait_s: float = 0.0
+    """How slow each batch is."""
+
+
+class Numbers(Home):
+    """`splits` splits of `batches` batches of `rows` rows, counted through."""
+
+    class Settings(Scene):
+        splits: int = 1
+        batches: int = 4
+        rows: int = 10
+        padding_bytes: int = 0
+        declared: bool = True
+        """Whether the plan knows the schema."""
+
+    @contextmanager
+    def open(self, since: Watermark = None) -> Iterator[Plan]:
+        columns = tuple(Column(field.name, field.type) for field in SCHEMA)
+        splits = tuple(Split(at, version="1") for at in range(self.settings.splits))
+        yield Plan(columns if self.settings.declared else None, splits)
+
+    def read(self, split: Split) -> Iterator[pa.Table]:
+        scene = self.settings
+        note(scene.folder, read=split.index)
+        for seq in range(scene.batches):
+            _suffer(scene, split.index, seq)
+            time.sleep(scene.wait_s)
+            table = _batch(split.index, seq, scene.rows, scene.batches, scene.padding_bytes)
+            note(scene.folder, made=table.nbytes)
+            yield table
+            del table
+
+
+class Shelf(Store):
+    """One file a ticket, under its final name once it is sealed."""
+
+    class Settings(Scene):
+        pass
+
+    def stage(
+        self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
+    ) -> Receipt:
+        scene = self.settings
+        names = None if schema is None else schema.names
+        note(scene.folder, stage=_name(ticket), run=ticket.run, schema=names)
+        rows = size = seq = 0
+        tables = []
+        for table in batches:
+            _suffer(scene, ticket.split, seq)
+            time.sleep(scene.wait_s)
+            # Only what the test looks at is kept: the Store must not hold memory itself.
+            tables.append(table.select(["n", "seq"]).combine_chunks())
+            rows, size, seq = rows + table.num_rows, size + table.nbytes, seq + 1
+            note(scene.folder, taken=table.nbytes)
+            del table
+        whole = pa.concat_tables(tables) if tables else SCHEMA.empty_table().select(["n", "seq"])
+        path = os.path.join(scene.folder, _name(ticket))
+        with pa.OSFile(f"{path}.tmp", "wb") as file, pa.ipc.new_file(file, whole.schema) as writer:
+            writer.write_table(whole)
+        os.rename(f"{path}.tmp", f"{path}.arrow")
+        return Receipt(ticket, "", rows, size)
+
+    def commit(
+        self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
+    ) -> Commit:
+        note(self.settings.folder, commit=run.id)
+        return Commit(Head(run.flow, 1, run.id, 0), applied=0)
+
+    def discard(self, run: Run) -> None:
+        note(self.settings.folder, discard=run.id)
+
+
+def sealed(folder: str, ticket: Ticket) -> pa.Table | None:
+    """What a ticket sealed, in the order in which it came; None if it never did."""
+    path = os.path.join(folder, f"{_name(ticket)}.arrow")
+    if not os.path.exists(path):
+        return None
+    with pa.OSFile(path, "rb") as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def note(folder: str, **fact: Any) -> None:
+    """Append one line to the log; short appends of several processes do not mix."""
+    handle = os.open(os.path.join(folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        os.write(handle, f"{json.dumps(fact)}\n".encode())
+    finally:
+        os.close(handle)
+
+
+def noted(folder: str, key: str) -> list[Any]:
+    """The log's values under `key`, in the order of their writing."""
+    return [fact[key] for fact in log(folder) if key in fact]
+
+
+def log(folder: str) -> list[dict[str, Any]]:
+    """All lines of the log."""
+    path = os.path.join(folder, "log")
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def _name(ticket: Ticket) -> str:
+    return f"{ticket.split}-{ticket.epoch}-{ticket.n}"
+
+
+def _batch(split: int, seq: int, rows: int, batches: int, padding_bytes: int) -> pa.Table:
+    first = (split * batches + seq) * rows
+    padding = pa.repeat(pa.scalar(b"x" * padding_bytes, pa.large_binary()), rows)
+    columns: list[Any] = [pa.array(range(first, first + rows), pa.int64())]
+    columns += [pa.repeat(pa.scalar(each, pa.int64()), rows) for each in (split, seq)]
+    return pa.Table.from_arrays([*columns, padding], schema=SCHEMA)
+
+
+def _suffer(scene: Scene, split: int, seq: int) -> None:
+    trouble = scene.trouble
+    if trouble is None or (trouble.split, trouble.after) != (split, seq):
+        return
+    for at in range(trouble.times):
+        try:
+            os.close(os.open(os.path.join(scene.folder, f"trouble-{at}"), os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            continue
+        _strike(scene, trouble)
+        return
+
+
+def _strike(scene: Scene, trouble: Trouble) -> None:
+    if trouble.kind == "transient":
+        raise Transient(SAID, REMEDY)
+    if trouble.kind == "unfit":
+        raise UnfitValue(SAID, REMEDY)
+    if trouble.kind == "foreign":
+        raise ZeroDivisionError(SAID)
+    if os.getpid() == scene.driver:
+        note(scene.folder, spared=os.getpid())
+        return
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,7 @@
+from hygge.engine.inline import InlineEngine
+from hygge.testing import EngineContract
+
+
+class TestInlineEngine(EngineContract):
+    def engine(self):
+        return InlineEngine()
