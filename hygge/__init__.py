@@ -48,7 +48,7 @@ _WHERE = {
     "Superseded": "hygge.errors",
     "Transient": "hygge.errors",
 }
-__all__ = [*_WHERE, "__version__"]  # noqa: PLE0604  # names, spelled once
+__all__ = [*_WHERE, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

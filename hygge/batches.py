@@ -31,8 +31,8 @@ def as_table(obj: Any, who: str = "the batch") -> pa.Table:
     else:
         raise HomeError(
             f"{who} is a {type(obj).__name__}, which is not Arrow-shaped",
-            "give a pandas or polars DataFrame, a pyarrow Table or RecordBatch, or anything with "
-            "__arrow_c_stream__; pa.Table.from_pydict({...}) and pa.Table.from_pylist([...]) make one",
+            "give a pandas or polars DataFrame, a pyarrow Table or RecordBatch, or anything "
+            "with __arrow_c_stream__; pa.Table.from_pydict({...}) and pa.Table.from_pylist([...]) make one",
         )
     repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
     if repeated:
@@ -98,14 +98,16 @@ def conform(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
         if array.type != field.type:
             if not widens(array.type, field.type):
                 raise UnfitValue(
-                    f"{who}: column '{field.name}' came as {array.type}, but its type is {field.type}",
+                    f"{who}: column '{field.name}' came as {array.type}, "
+                    f"but its type is {field.type}",
                     "give every batch the same types; `schema = pa.schema([...])` on the class "
                     "states them once",
                 )
             array = array.cast(field.type)
         if not field.nullable and array.null_count:
             raise UnfitValue(
-                f"{who}: column '{field.name}' is declared without NULLs, but holds {array.null_count}",
+                f"{who}: column '{field.name}' is declared without NULLs, "
+                f"but holds {array.null_count}",
                 "declare it nullable, or fill the NULLs before",
             )
         arrays.append(array)
@@ -119,9 +121,11 @@ def widens(source: pa.DataType, target: pa.DataType) -> bool:
         return True
     if t.is_integer(source) and t.is_integer(target):
         if t.is_signed_integer(source):
-            return t.is_signed_integer(target) and source.bit_width <= target.bit_width
+            return bool(t.is_signed_integer(target) and source.bit_width <= target.bit_width)
         wider = source.bit_width < target.bit_width
-        return wider or (t.is_unsigned_integer(target) and source.bit_width == target.bit_width)
+        return bool(
+            wider or (t.is_unsigned_integer(target) and source.bit_width == target.bit_width)
+        )
     if t.is_floating(source) and t.is_floating(target):
         return bool(source.bit_width <= target.bit_width)
     if t.is_decimal(source) and t.is_decimal(target):
@@ -172,10 +176,7 @@ def peek(
     for table in tables:
         seen.append(table)
         held += table.nbytes
-        if schema is None:
-            schema = table.schema
-        else:
-            schema = _fill_nulls(schema, table.schema)
+        schema = table.schema if schema is None else _fill_nulls(schema, table.schema)
         if not nulls(schema) or held >= max_bytes:
             break
     if schema is None:
@@ -184,7 +185,7 @@ def peek(
         raise UnfitValue(
             f"{who}: nothing but NULL in column {', '.join(repr(name) for name in unknown)} "
             f"in the first {sum(t.num_rows for t in seen):,} rows, so its type is unknown",
-            "state the types once: `schema = pa.schema([(\"name\", pa.string()), ...])` on the class",
+            'state the types once: `schema = pa.schema([("name", pa.string()), ...])` on the class',
         )
     return schema, _chain(seen, tables)
 

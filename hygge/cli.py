@@ -63,8 +63,9 @@ def _run(arguments: argparse.Namespace) -> int:
         worker.start()
         while worker.is_alive():
             worker.join(0.1)
-            if signalled and time.monotonic() - signalled[0] > _STOP_WITHIN_S or len(signalled) > 1:
-                # Ray's own start, or a stuck call, does not listen: its processes die with this one.
+            late = signalled and time.monotonic() - signalled[0] > _STOP_WITHIN_S
+            if late or len(signalled) > 1:
+                # Ray's own start, or a stuck call, does not listen; it dies with this one.
                 print("\nstopped", file=sys.stderr)
                 os._exit(130)
         summary = outcome[0]
@@ -163,7 +164,9 @@ def _with_command(given: list[str]) -> list[str]:
     if not words or words[0] in _COMMANDS:
         return given
     if words[0] in _LATER:
-        raise UsageError(f"`hygge {words[0]}` is not built yet", f"there are: {', '.join(_COMMANDS)}")
+        raise UsageError(
+            f"`hygge {words[0]}` is not built yet", f"there are: {', '.join(_COMMANDS)}"
+        )
     if "." not in words[0] and os.sep not in words[0] and not os.path.exists(words[0]):
         raise UsageError(
             f"there is no command and no file '{words[0]}'",
@@ -196,9 +199,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.set_defaults(call=call, **_DEFAULTS)
         command.add_argument("file", help="a YAML file of flows")
-        command.add_argument(
-            "--select", action="append", metavar="FLOW,…", help="only these flows"
-        )
+        command.add_argument("--select", action="append", metavar="FLOW,…", help="only these flows")
         command.add_argument("--debug", action="store_true", help="show tracebacks")
         if name == "run":
             _run_options(command)

@@ -49,7 +49,7 @@ class Coordinator:
         from hygge.config.flows import read_flows
         from hygge.config.flows import select as selected
 
-        file = read_flows(path)
+        file = read_flows(os.fspath(path))
         self.file: FlowsFile = selected(file, select) if select else file
         self.engine, self.dashboard = engine, dashboard
         self.jobs = jobs or self.file.jobs
@@ -72,7 +72,7 @@ class Coordinator:
         )
 
     async def start(self, watch: Watch | None = None) -> Summary:
-        """Run every flow, off the event loop; raises FlowFailed, with the Summary, if one failed."""
+        """Run every flow, off the event loop; raises FlowFailed with the Summary if one failed."""
         stop = threading.Event()
         running = asyncio.get_running_loop().run_in_executor(None, self.run, watch, stop)
         try:

@@ -112,7 +112,9 @@ def _rebuild(
     return error
 
 
-_URL_SECRET = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*://)(?P<user>[^:/?#\s]*):(?P<secret>[^\s/]*)@")
+_URL_SECRET = re.compile(
+    r"(?P<scheme>[A-Za-z][\w+.-]*://)(?P<user>[^:/?#\s]*):(?P<secret>[^\s/]*)@"
+)
 _QUERY_SECRET = re.compile(
     r"(?i)(?P<key>\b(?:password|passwd|pwd|secret|token|sslpassword|access_key|secret_key)=)[^&;\s'\"]+"
 )

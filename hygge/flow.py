@@ -54,7 +54,7 @@ class Move:
     store: Store
     schema: pa.Schema | None
     splits: tuple[Split, ...]
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     epoch: int = 0
 
 
@@ -179,9 +179,7 @@ class Flow:
             self.store.prepare(run, schema)
             decided = True
             try:
-                move = Move(
-                    self.name, run, self.home, self.store, schema, plan.splits, self.limits
-                )
+                move = Move(self.name, run, self.home, self.store, schema, plan.splits, self.limits)
                 moved = engine.move(move, watch, stop)
                 receipts = self._complete(plan, moved)
                 if stop.is_set():
@@ -223,9 +221,7 @@ class Flow:
                 f"its modes: {', '.join(modes)}",
             )
         if self.mode == "merge" and not self.key:
-            raise ConfigError(
-                f"flow '{self.name}': mode merge needs a key", "name it: `key: [id]`"
-            )
+            raise ConfigError(f"flow '{self.name}': mode merge needs a key", "name it: `key: [id]`")
         if self.cursor and self.mode == "replace":
             raise ConfigError(
                 f"flow '{self.name}': a cursor reads only what is new, and `replace` would drop "

@@ -125,7 +125,7 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What staging one ticket gave. `parts` counts the pieces; their names follow from the ticket."""
+    """What staging one ticket gave. `parts` counts pieces; their names follow from the ticket."""
 
     ticket: Ticket
     version: str
@@ -138,7 +138,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Head:
-    """What a store holds committed for a flow. It lives in the store and moves by compare-and-swap."""
+    """What a store holds committed for a flow; in the store itself, moved by compare-and-swap."""
 
     flow: str
     generation: int

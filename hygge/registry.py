@@ -1,7 +1,7 @@
 """Finds connector classes by their `type:`; nothing imports a connector by name.
 
-A type is a file name in `hygge/homes` or `hygge/stores` (`parquet`), the name of an entry point in
-the groups `hygge.homes` / `hygge.stores` (an installed plug-in), or `module:Class` (the user's own).
+A type is a file name in `hygge/homes` or `hygge/stores` (`parquet`), the name of an entry point
+in the groups `hygge.homes` / `hygge.stores` (an installed plug-in), or `module:Class` (one's own).
 """
 
 from __future__ import annotations

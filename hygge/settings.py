@@ -1,4 +1,4 @@
-"""Typed settings of connectors: a pydantic model each, errors in words with the nearest known key."""
+"""Typed settings of connectors: a pydantic model each, errors in words with the nearest key."""
 
 from __future__ import annotations
 
@@ -43,12 +43,17 @@ def _in_words(model: type[BaseModel], who: str, problem: Any) -> tuple[str, str 
     where = f"{who}: '{key}'" if key else who
     expected = (problem.get("ctx") or {}).get("expected")
     word = problem.get("input")
-    close = nearest(word, str(expected).replace("'", "").replace(" or ", ", ").split(", ")) if (
-        expected and isinstance(word, str)
-    ) else None
+    close = (
+        nearest(word, str(expected).replace("'", "").replace(" or ", ", ").split(", "))
+        if (expected and isinstance(word, str))
+        else None
+    )
     if problem["type"] == "value_error":
         return f"{where}: {said}", None
-    return f"{where} is {value}: {said[:1].lower()}{said[1:]}", f"did you mean '{close}'?" if close else None
+    return (
+        f"{where} is {value}: {said[:1].lower()}{said[1:]}",
+        f"did you mean '{close}'?" if close else None,
+    )
 
 
 def _known_at(model: type[BaseModel], place: list[str]) -> list[str]:

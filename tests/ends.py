@@ -104,5 +104,3 @@ def act(what: str, flag: str) -> None:
 def note_pid(folder: str, who: str) -> None:
     if folder:
         Path(folder, f"{who}-{os.getpid()}").touch()
-
-

@@ -292,8 +292,8 @@ def test_a_module_that_fails_to_import_says_where(read: Reader, tmp_path: Path) 
     [
         ("home: users.parquet\n    store: users.parquet", 4, "the same place", "of its own"),
         ("home: d\n    store: d/out", 4, "inside the home", "beside the home"),
-        ("home: users.parquet\n    store: {type: 'OWN:Plain'}", 4, "Plain cannot replace, which is "
-         "the mode unless another is given; its modes: append", "mode: append"),
+        ("home: users.parquet\n    store: {type: 'OWN:Plain'}\n    mode: replace", 5, "Plain cannot"
+         " replace; its modes: append", "mode: append"),
         ("home: users.parquet\n    store: {type: 'OWN:Merging'}\n    mode: merge", 5,
          "mode merge needs 'key'", "key: [id]"),
         ("home: {connection: 'sqlite:///s.db', table: t, cursor: id}\n    store: out", 3,

@@ -1,5 +1,5 @@
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from foreign import dataset_rows, plant_file
 
 from hygge import ParquetHome, ParquetStore
 from hygge.testing import HomeContract, StoreContract
@@ -9,19 +9,12 @@ class TestParquetHome(HomeContract):
     def make(self, table, tmp_path):
         pq.write_table(table, tmp_path / "t.parquet", row_group_size=self.batch_rows)
         options = {"batch_size": self.batch_rows, "split_bytes": 5_000}
-        return ParquetHome(path=str(tmp_path / "t.parquet"), options=options)
-
-    make_by_key = make
+        return ParquetHome(path=tmp_path / "t.parquet", options=options)
 
     def change(self, home):
-        with open(home.path, "ab") as file:
-            file.write(b"PAR1")
+        pq.write_table(pq.read_table(home.path).slice(1), home.path)
 
 
 class TestParquetStore(StoreContract):
-    def make(self, tmp_path):
-        return ParquetStore(path=str(tmp_path / "out"))
-
-    def rows(self, store):
-        files = ds.dataset(store.path, format="parquet").files if __import__("os").path.isdir(store.path) else []
-        return ds.dataset(files).to_table() if files else None
+    make = lambda self, tmp_path: ParquetStore(path=tmp_path / "out")  # noqa: E731
+    rows, plant_foreign = dataset_rows("parquet"), plant_file

@@ -20,8 +20,18 @@ import pyarrow as pa
 
 from hygge import Home, Settings, Store
 from hygge.errors import NotOurs, Rejected, SourceChanged, SourceMissing, Superseded
-from hygge.model import Column, Commit, Head, Plan, Receipt, Run, Split, StoreTraits, Ticket
-from hygge.model import Watermark
+from hygge.model import (
+    Column,
+    Commit,
+    Head,
+    Plan,
+    Receipt,
+    Run,
+    Split,
+    StoreTraits,
+    Ticket,
+    Watermark,
+)
 
 HEADS = "hygge.json"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import pyarrow as pa
@@ -44,7 +44,7 @@ class HomeActor:
         self.blob, self.paths = blob, paths
 
     def ready(self) -> int:
-        """Unpack the connector; gives the process id. Not in __init__, so that errors keep a cause."""
+        """Unpack the connector (not in __init__: errors keep their cause); gives the process id."""
         self.home = _unpacked(self.blob, self.paths)
         return os.getpid()
 
@@ -60,7 +60,7 @@ class HomeActor:
                 del table
                 seq, rows = seq + 1, rows + count
         finally:
-            tables.close()  # type: ignore[attr-defined]  # a generator
+            tables.close()
         self.inbox.put(End(ticket, seq, rows))
         return rows
 
@@ -76,7 +76,7 @@ class StoreActor:
         self.blob, self.paths = blob, paths
 
     def ready(self) -> int:
-        """Unpack the connector; gives the process id. Not in __init__, so that errors keep a cause."""
+        """Unpack the connector (not in __init__: errors keep their cause); gives the process id."""
         self.store = _unpacked(self.blob, self.paths)
         return os.getpid()
 
@@ -90,13 +90,13 @@ class StoreActor:
                 raise Transient(f"{self.store.describe()} left batches of split {ticket.split}")
             return receipt
         finally:
-            tables.close()  # type: ignore[attr-defined]  # a generator
+            tables.close()
 
     def __repr__(self) -> str:
         return f"Store({self.label})"
 
 
-def _received(inbox: Inbox, ticket: Ticket) -> Iterator[pa.Table]:
+def _received(inbox: Inbox, ticket: Ticket) -> Generator[pa.Table]:
     """The batches of one ticket, in order and complete, or Transient."""
     seq = rows = freed = 0
     while True:

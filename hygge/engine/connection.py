@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hygge.errors import HyggeError
+
 # Before the first import of ray: on Linux this alone makes every daemon of `ray.init()` listen on
 # 127.0.0.1 (Ray's own default on macOS and Windows). A running cluster is not affected.
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -52,8 +54,10 @@ def running() -> str | None:
         return "auto"
     if os.environ.get("RAY_ADDRESS"):
         return os.environ["RAY_ADDRESS"]
+    # Where `ray start` leaves its address; a private instance of `ray.init()` leaves none.
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     try:
-        with open("/tmp/ray/ray_current_cluster") as file:
+        with open(os.path.join(folder, "ray", "ray_current_cluster")) as file:
             address = file.read().strip()
     except OSError:
         return None
@@ -94,6 +98,13 @@ def disconnect() -> None:
             ray.shutdown()
 
 
+def _has_token() -> bool:
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return True
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return os.path.exists(named or os.path.expanduser("~/.ray/auth_token"))
+
+
 def _serve() -> None:
     while True:
         call, answer = _work.get()
@@ -113,9 +124,15 @@ def _init(dashboard: bool) -> Connected:
     address = running()
     if address is None:
         os.environ.setdefault(_LOOPBACK, "0")
+    elif _has_token():
+        # Since 2.59 `ray start` asks for the token, and only `auto` offers it by itself; a cluster
+        # without authentication does not mind.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     # uv would otherwise ship the whole environment to each worker.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns about its future
+    os.environ.setdefault(
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+    )  # or Ray warns about its future
     import ray
 
     if ray.is_initialized():
@@ -123,7 +140,14 @@ def _init(dashboard: bool) -> Connected:
         return Connected(context.gcs_address, True, None, in_job())
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is not None:
-        info = ray.init(address=address, **quiet)
+        try:
+            info = ray.init(address=address, **quiet)
+        except (ConnectionError, TimeoutError) as error:
+            raise HyggeError(
+                f"there is no Ray at {address}, or it does not answer: {error.__cause__ or error}",
+                "unset RAY_ADDRESS to use a private Ray, or start that cluster; one with token "
+                "authentication needs its token here (RAY_AUTH_MODE=token, ~/.ray/auth_token)",
+            ) from error
     else:
         info = ray.init(include_dashboard=dashboard, dashboard_host="127.0.0.1", **quiet)
         atexit.register(ray.shutdown)

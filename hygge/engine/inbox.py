@@ -62,7 +62,7 @@ class InboxStats:
     """`home` while it waits for room, `store` while it waits for a batch."""
 
 
-class _ByteBoundedActor(_QueueActor):
+class InboxActor(_QueueActor):
     def __init__(self, max_bytes: int) -> None:
         super().__init__(0)  # items are bounded by the bytes they were charged
         self.max_bytes = max_bytes
@@ -123,7 +123,7 @@ class Inbox(Queue):
 
     def __init__(self, max_bytes: int, actor_options: dict[str, Any]) -> None:
         self.maxsize = 0
-        self.actor = ray.remote(_ByteBoundedActor).options(**actor_options).remote(max_bytes)
+        self.actor = ray.remote(InboxActor).options(**actor_options).remote(max_bytes)
 
     def charge(self, nbytes: int) -> None:
         """Wait until there is room for `nbytes`, and take it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pyarrow as pa
 
@@ -65,7 +65,7 @@ class InlineEngine:
                 stop.wait(backoff_s(n))
             finally:
                 watched.close()
-                tables.close()  # type: ignore[attr-defined]  # a generator
+                tables.close()
         raise AssertionError("unreachable")
 
 
@@ -76,7 +76,7 @@ def backoff_s(n: int) -> float:
 
 def _watched(
     tables: Iterator[pa.Table], move: Move, watch: Watch, stop: threading.Event, before: Seen
-) -> Iterator[pa.Table]:
+) -> Generator[pa.Table]:
     rows, size, last = before.rows, before.bytes, time.monotonic()
     for table in tables:
         if stop.is_set():
@@ -86,6 +86,4 @@ def _watched(
         del table
         if time.monotonic() - last > 0.2:
             last = time.monotonic()
-            watch.moved(
-                move.flow, Seen(rows, size, before.splits_done, len(move.splits), lanes=1)
-            )
+            watch.moved(move.flow, Seen(rows, size, before.splits_done, len(move.splits), lanes=1))

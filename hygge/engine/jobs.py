@@ -130,4 +130,5 @@ def _inherited(connected: connection.Connected) -> dict[str, Any]:
 
 
 def _of_ray(line: str) -> bool:
-    return "INFO worker.py:" in line or "INFO job_manager.py:" in line or "Runtime env" in line
+    """Whether Ray itself wrote a line of a job's log."""
+    return " INFO " in line or line.startswith(("Running entrypoint", "Runtime env"))

@@ -155,10 +155,12 @@ class _Supervision:
         said = _said(error, cause)
         if count > self.move.limits.retries:
             raise Transient(
-                f"{said} ({count} tries)" if guilty < 0 else
-                f"split {guilty} failed {count} times; the last time: {said}",
-                cause.hint if isinstance(cause, HyggeError) else
-                "look at the workers' logs (`ray logs`); run it again when the cause is gone",
+                f"{said} ({count} tries)"
+                if guilty < 0
+                else f"split {guilty} failed {count} times; the last time: {said}",
+                cause.hint
+                if isinstance(cause, HyggeError)
+                else "look at the workers' logs (`ray logs`); run it again when the cause is gone",
             ) from cause
         self.moved.retries += 1
         what = f"split {guilty}" if guilty >= 0 else f"lane {lane.number}"
@@ -258,9 +260,9 @@ def _cause(error: BaseException) -> BaseException:
     from ray.exceptions import RayTaskError
 
     while isinstance(error, RayTaskError):
-        inner = error.cause
+        inner: BaseException | None = error.cause
         if inner is None or inner is error:
-            return error
+            break
         error = inner
     return error
 
@@ -282,5 +284,3 @@ def _said(error: BaseException, cause: BaseException) -> str:
         return "Ray's object store is full"
     first = without_password(str(cause)).strip().splitlines()
     return f"{type(cause).__name__}: {first[0] if first else ''}"
-
-

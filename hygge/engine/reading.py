@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pyarrow as pa
 
@@ -13,7 +13,7 @@ from hygge.model import Limits, Split
 
 def batches(
     home: Home, split: Split, schema: pa.Schema | None, limits: Limits
-) -> Iterator[pa.Table]:
+) -> Generator[pa.Table]:
     """The split's rows in the plan's schema, cut to `batch_bytes`; closes the Home's iterator."""
     who = home.describe()
     tables = iter(home.read(split))

@@ -48,7 +48,9 @@ class ArrowHome(FileHome):
         step = max(1, min(count, 16 * MIB * count // max(1, file.size)))
         for start in range(0, max(count, 1), step):
             stop = min(start + step, count)
-            yield Piece({"from": start, "to": stop}, None, file.size * (stop - start) // max(1, count))
+            yield Piece(
+                {"from": start, "to": stop}, None, file.size * (stop - start) // max(1, count)
+            )
 
     def open_reader(
         self, file: SourceFile, where: dict[str, Any], schema: pa.Schema

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from pydantic import Field, field_validator
 
+from hygge.errors import HomeError
 from hygge.io import cells, json_values
 from hygge.io.file_home import FileHome, FileOptions, Piece
 from hygge.io.files import SourceFile
@@ -65,6 +66,11 @@ class JsonlHome(FileHome):
             if rows:
                 break
         names = dict.fromkeys([*(name for _, row in rows for name in row), *stated])
+        if not names:
+            raise HomeError(
+                f"{path} has no column: no object with a field stands in it",
+                "leave it out, or state its columns with `types`",
+            )
         return tuple(self._column(name, rows, path, stated) for name in names)
 
     def pieces(self, file: SourceFile) -> Iterator[Piece]:

@@ -32,8 +32,12 @@ class ParquetHome(FileHome):
                 native = [opened.schema.column(i) for i in range(len(opened.schema))]
             if first is None:
                 first = schema
-                physical = {c.path: str(c.logical_type) if str(c.logical_type) != "None"
-                            else c.physical_type for c in native}
+                physical = {
+                    c.path: str(c.logical_type)
+                    if str(c.logical_type) != "None"
+                    else c.physical_type
+                    for c in native
+                }
             elif not schema.equals(first):
                 try:
                     conform(schema.empty_table(), first, file.path)
@@ -50,9 +54,7 @@ class ParquetHome(FileHome):
             meta = opened.metadata
             groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
             for at, group in enumerate(groups):
-                size = sum(
-                    group.column(i).total_compressed_size for i in range(group.num_columns)
-                )
+                size = sum(group.column(i).total_compressed_size for i in range(group.num_columns))
                 yield Piece({"group": at}, group.num_rows, size)
             if not groups:
                 yield Piece({}, 0, 0)
@@ -81,7 +83,8 @@ class ParquetHome(FileHome):
 def _rows_a_batch(group: Any, options: Any) -> int:
     """Rows of about batch_bytes; the uncompressed size of encoded pages is below Arrow's."""
     size = max(1, group.total_byte_size * 2)
-    return max(1, min(options.batch_size, options.batch_bytes * group.num_rows // size or 1))
+    fit = int(options.batch_bytes * group.num_rows // size)
+    return max(1, min(int(options.batch_size), fit))
 
 
 def _open(path: str) -> Any:

@@ -43,7 +43,7 @@ class SQLHome(Home):
         split_by: str | None = None
         """An integer, date, timestamp or text column whose ranges are read independently."""
         cursor: str | None = None
-        """A column that only grows: runs in `append` and `merge` read what is beyond the last run."""
+        """A column that only grows: `append` and `merge` read what is beyond the last run."""
         options: SQLHomeOptions = SQLHomeOptions()
 
     def __init__(self, name: str | None = None, **settings: Any) -> None:
@@ -69,10 +69,10 @@ class SQLHome(Home):
         return place(self.settings.connection, self.table) if self.table else None
 
     def open(self, since: Watermark = None) -> AbstractContextManager[Plan]:
-        return self._kind().planned(self._ask(), since)
+        return self._kind().planned(self._ask(), since)  # type: ignore[no-any-return]  # a module
 
     def read(self, split: Split) -> Iterator[pa.Table]:
-        return self._kind().read(self._ask(), split)
+        return self._kind().read(self._ask(), split)  # type: ignore[no-any-return]  # a module
 
     def _kind(self) -> Any:
         """The code of this kind of database: `planned(ask, since)` and `read(ask, split)`."""
@@ -88,6 +88,13 @@ class SQLHome(Home):
         given = self.settings
         columns = None if given.columns is None else tuple(given.columns)
         return Ask(
-            given.connection, self.describe(), self.table, given.query, columns, given.where,
-            given.split_by, given.cursor, given.options,
+            given.connection,
+            self.describe(),
+            self.table,
+            given.query,
+            columns,
+            given.where,
+            given.split_by,
+            given.cursor,
+            given.options,
         )

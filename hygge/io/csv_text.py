@@ -102,8 +102,7 @@ class CsvForm:
                 names = next(record for record in self._reader(lines) if record)
             if repeated := sorted({name for name in names if names.count(name) > 1}):
                 raise HomeError(
-                    f"{self.path} has more than one column named "
-                    f"{', '.join(map(repr, repeated))}",
+                    f"{self.path} has more than one column named {', '.join(map(repr, repeated))}",
                     "rename one of them in the header",
                 )
             return names, len(lines)

@@ -114,9 +114,7 @@ class FileStore(Store):
         if run.mode == "replace" or self.single:
             self._refuse_foreign()
         elif os.path.exists(self.path) and not os.path.isdir(self.path):
-            raise NotOurs(
-                f"{self.path} is a file that hygge did not write", "choose another path"
-            )
+            raise NotOurs(f"{self.path} is a file that hygge did not write", "choose another path")
         with publish.in_words(self.path):
             place = self._place(run)
             os.makedirs(place, exist_ok=True)
@@ -227,9 +225,7 @@ class FileStore(Store):
         )
         return self._show(run, head, new, names, schema)
 
-    def _show(
-        self, run: Run, head: Head, new: str, names: list[str], schema: pa.Schema
-    ) -> Commit:
+    def _show(self, run: Run, head: Head, new: str, names: list[str], schema: pa.Schema) -> Commit:
         paths = [os.path.join(new, name) for name in names]
         if self.single:
             whole = paths[0]
@@ -248,7 +244,9 @@ class FileStore(Store):
         if run.mode == "replace":
             publish.show_directory(new, self.path)
         elif not publish.show_inside(new, self.path, _generation_name(head)):
-            raise Superseded(f"{self.path} has a generation {head.generation} already", "run it again")
+            raise Superseded(
+                f"{self.path} has a generation {head.generation} already", "run it again"
+            )
         return Commit(head, applied=head.rows)
 
     def _gathered(
@@ -267,7 +265,9 @@ class FileStore(Store):
                 with open(os.path.join(place, _RECEIPT), "rb") as file:
                     sealed = json.load(file)
             except FileNotFoundError:
-                raise Rejected(f"split {receipt.ticket.split} was never sealed in {place}") from None
+                raise Rejected(
+                    f"split {receipt.ticket.split} was never sealed in {place}"
+                ) from None
             for at, (name, rows, size) in enumerate(sealed["files"]):
                 final = f"part-{receipt.ticket.split:05d}-{at:04d}{self.suffix()}"
                 path = os.path.join(self._place(run), _NEW, final)

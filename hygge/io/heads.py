@@ -24,7 +24,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Published:
-    """A head, the (name, size) of the files that it covers, and their schema as base64 Arrow IPC."""
+    """A head, the (name, size) of the files that it covers, their schema as base64 Arrow IPC."""
 
     head: Head
     files: list[list[Any]]

@@ -21,7 +21,7 @@ from hygge.io import cells
 from hygge.io.json_values import Misfit, parse, value_of
 from hygge.io.text import BLOCK_BYTES, Text, lines_before, misencoded
 
-_LONG_NUMBER = re.compile(rb"-?[0-9][0-9.]{15,}(?:[eE][-+]?[0-9]+)?|-?[0-9.]+[eE][-+]?[0-9]+")
+_EXPONENT = re.compile(rb"[eE][-+]?[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class JsonForm:
         inferred = (f.type for f in schema if f.name not in self.stated)
         if not any(holds_float(kind) for kind in inferred):
             return True
-        found = [text.decode() for text in _LONG_NUMBER.findall(block)]
+        found = doubtful_numbers(block)
         try:
             return not found or not cells.inexact(pa.array(found, pa.string()))
         except pa.ArrowInvalid:
@@ -181,6 +181,28 @@ def blocks(text: Text, size: int) -> Iterator[bytes]:
         held = [chunk[end:]] if end < len(chunk) else []
     if held:
         yield b"".join(held)
+
+
+def doubtful_numbers(block: bytes) -> list[str]:
+    """Runs of digits that float64 may not give back: more than 15 digits, or with an exponent.
+
+    They may stand in texts as well; then they are looked at for nothing.
+    """
+    import numpy as np
+
+    signs = np.frombuffer(block, np.uint8)
+    digit = np.zeros(len(signs) + 2, np.bool_)
+    digit[1:-1] = (signs - 48 < 10) | (signs == 46)  # 0-9 and the point; uint8 wraps below 0
+    edges = np.flatnonzero(digit[1:] != digit[:-1])
+    starts, ends = edges[::2], edges[1::2]
+    after = signs[np.minimum(ends, len(signs) - 1)]
+    doubtful = (ends - starts > 16) | (after == 69) | (after == 101)
+    found = []
+    for start, end in zip(starts[doubtful].tolist(), ends[doubtful].tolist(), strict=True):
+        exponent = _EXPONENT.match(block, end)
+        if exponent or end - start > 16:
+            found.append(block[start : exponent.end() if exponent else end].decode())
+    return found
 
 
 def is_lines_of_objects(block: bytes) -> bool:

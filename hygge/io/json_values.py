@@ -172,9 +172,7 @@ def infer(
                 f"{path}, line {values[0][0]}: '{name}' is an object without fields",
                 f"`{stated}string}}}}` keeps it as JSON text",
             )
-        fields = [
-            (key, [(line, value.get(key)) for line, value in values]) for key in names
-        ]
+        fields = [(key, [(line, value.get(key)) for line, value in values]) for key in names]
         return pa.struct(
             [(k, infer(f"{name}.{k}", inner, path, column or name)) for k, inner in fields]
         )
@@ -191,9 +189,7 @@ def _sort(value: Any) -> str:
     return "a list" if isinstance(value, list) else "an object"
 
 
-def _infer_number(
-    name: str, values: list[tuple[int, Any]], path: str, stated: str
-) -> pa.DataType:
+def _infer_number(name: str, values: list[tuple[int, Any]], path: str, stated: str) -> pa.DataType:
     if all(_WHOLE.fullmatch(value) and value != "-0" for _, value in values):
         numbers = [int(value) for _, value in values]
         if kind := cells.whole_number(min(numbers), max(numbers)):
@@ -203,6 +199,6 @@ def _infer_number(
             raise UnfitValue(
                 f"{path}, line {line}: '{name}' is {cells.shortened(value)}, which float64 does "
                 "not hold exactly",
-                f"`{stated}\"decimal(38,10)\"}}}}`, or string, or float64 to round it",
+                f'`{stated}"decimal(38,10)"}}}}`, or string, or float64 to round it',
             )
     return pa.float64()

@@ -40,7 +40,7 @@ def connection_url(given: Any, who: str) -> str:
         if not given:
             raise ConfigError(
                 f"{who} has no connection, and {ENV} is not set",
-                f"give connection=\"postgresql://user@host/db\", or set {ENV}",
+                f'give connection="postgresql://user@host/db", or set {ENV}',
             )
     if isinstance(given, URL):
         url = given
@@ -270,4 +270,3 @@ def missing_table(who: str, table: str, known: list[str]) -> SourceMissing:
 def missing_column(who: str, column: str, known: list[str]) -> SourceMissing:
     """No such column, with the nearest one."""
     return SourceMissing(f"{who} has no column '{column}'", one_of("columns", column, known))
-

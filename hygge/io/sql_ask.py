@@ -15,8 +15,9 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import Field, field_validator
 
+from hygge.errors import HomeError
 from hygge.io.cells import type_of
-from hygge.model import MIB
+from hygge.model import MIB, Watermark
 from hygge.settings import Settings
 
 ROWS_PER_SPLIT = 200_000
@@ -33,7 +34,7 @@ class SQLHomeOptions(Settings):
     """Bytes of a batch, about; whichever comes first. A larger row passes alone."""
     splits: Literal["auto"] | int = "auto"
     """How many parts are read independently; auto: about 200,000 rows or 64 MiB each."""
-    types: dict[str, str] = {}
+    types: dict[str, str] = Field(default_factory=dict)
     """Types of columns, in words, instead of what the catalog says: {price: "decimal(10,2)"}."""
     null_cursor: Literal["error", "skip", "read"] = "error"
     """A run that goes on from a watermark finds rows without a cursor value: it fails, leaves them
@@ -73,6 +74,23 @@ class Ask:
     def stated(self) -> dict[str, pa.DataType]:
         """Types that the user stated, by column."""
         return {name: type_of(word) for name, word in self.options.types.items()}
+
+
+def null_note(ask: Ask, since: Watermark, rows: int) -> list[str]:
+    """What happens to `rows` rows whose cursor is NULL; HomeError where the user must decide."""
+    if not rows:
+        return []
+    many = f"{rows:,} rows have no '{ask.cursor}'"
+    if since is None:
+        return [f"{many}: a first run reads them"]
+    if ask.options.null_cursor == "error":
+        raise HomeError(
+            f"{ask.who}: {many}, so nobody can tell whether they are new",
+            "fill them in, or decide: options: {null_cursor: skip} leaves them out from now on, "
+            "{null_cursor: read} reads them in every run (for `mode: merge`)",
+        )
+    said = "are left out" if ask.options.null_cursor == "skip" else "are read again"
+    return [f"{many}: they {said}"]
 
 
 def pack(schema: pa.Schema) -> str:

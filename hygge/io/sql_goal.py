@@ -51,8 +51,13 @@ def ticket_name(ticket: Ticket) -> str:
 
 
 def head_values(
-    run: Run, target: str, base: Head | None, rows: int, watermark: Watermark,
-    schema: pa.Schema | None, made: bool,
+    run: Run,
+    target: str,
+    base: Head | None,
+    rows: int,
+    watermark: Watermark,
+    schema: pa.Schema | None,
+    made: bool,
 ) -> dict[str, Any]:
     """The row of `_hygge_heads` that a commit writes."""
     columns = [] if schema is None else [[each.name, str(each.type)] for each in schema]
@@ -123,9 +128,7 @@ def lost_target(who: str, flow: str) -> StoreError:
     )
 
 
-def check_merge(
-    rows: int, nulls: int, distinct: int, run: Run, who: str
-) -> None:
+def check_merge(rows: int, nulls: int, distinct: int, run: Run, who: str) -> None:
     """A merge needs keys that are there, and one row each unless a cursor tells which is last."""
     key = ", ".join(run.key)
     if nulls:

@@ -48,9 +48,7 @@ def ranges(bounds: Sequence[Any]) -> list[dict[str, Any]]:
     return [{"low": ends[at], "high": ends[at + 1]} for at in range(len(ends) - 1)]
 
 
-def condition(
-    where: dict[str, Any], key: str, bind: Callable[[Any], str]
-) -> str | None:
+def condition(where: dict[str, Any], key: str, bind: Callable[[Any], str]) -> str | None:
     """SQL of one range; `bind` gives the placeholder of a value. None: all rows."""
     low, high = where.get("low"), where.get("high")
     if low is None and high is None:
@@ -67,4 +65,8 @@ def label(where: dict[str, Any], key: str) -> str:
     low, high = where.get("low"), where.get("high")
     if low is None and high is None:
         return ""
-    return f"{key} {'…' if low is None else low} … {'' if high is None else f'before {high}'}".strip()
+    return " ".join(
+        [key]
+        + ([f"from {low}"] if low is not None else [])
+        + ([f"before {high}"] if high is not None else [])
+    )

@@ -48,7 +48,7 @@ def quote(name: str) -> str:
 
 @contextmanager
 def opened(
-    path: str, who: str, side: type[HyggeError], mode: str = "ro", busy_s: float = BUSY_S
+    path: str, who: str, side: type[HyggeError], mode: str = "ro"
 ) -> Iterator[sqlite3.Connection]:
     """A raw connection in autocommit, closed at the end. `ro` never makes a file, `rwc` does."""
     if mode == "ro" and not os.path.isfile(path):
@@ -57,7 +57,7 @@ def opened(
         connection = sqlite3.connect(
             f"file:{url_quote(path)}?mode={mode}",
             uri=True,
-            timeout=busy_s,
+            timeout=BUSY_S,
             isolation_level=None,
             check_same_thread=False,
         )

@@ -64,8 +64,14 @@ def append(
 
 
 def merge(
-    connection: sqlite3.Connection, target: str, slots: Sequence[Slot], tables: Sequence[str],
-    exists: bool, made: bool, run: Run, who: str,
+    connection: sqlite3.Connection,
+    target: str,
+    slots: Sequence[Slot],
+    tables: Sequence[str],
+    exists: bool,
+    made: bool,
+    run: Run,
+    who: str,
 ) -> int:
     """Staged rows update those of the same key, or are added; gives how many were superseded.
 
@@ -97,10 +103,7 @@ def merge(
             connection.execute(f"UPDATE {quoted} AS t SET {changed} FROM {_ALL} AS s WHERE {same}")
         connection.execute(
             f"INSERT INTO {quoted} ({', '.join(columns)}) SELECT {', '.join(columns)} FROM {_ALL} "
-            f"AS s WHERE NOT EXISTS (SELECT 1 FROM {quoted} AS t WHERE {same}) ORDER BY s.rowid"
-            if _has_rowid(slots)
-            else f"INSERT INTO {quoted} ({', '.join(columns)}) SELECT {', '.join(columns)} FROM "
-            f"{_ALL} AS s WHERE NOT EXISTS (SELECT 1 FROM {quoted} AS t WHERE {same})"
+            f"AS s WHERE NOT EXISTS (SELECT 1 FROM {quoted} AS t WHERE {same})"
         )
     except sqlite3.IntegrityError as error:
         raise Rejected(f"the merged rows break a rule of '{target}': {error}") from error
@@ -170,10 +173,6 @@ def _name_of(slots: Sequence[Slot], name: str) -> str:
         if slot.name.lower() == name.lower():
             return slot.name
     raise Rejected(f"the rows have no column '{name}'", "check `key` and `cursor`")
-
-
-def _has_rowid(slots: Sequence[Slot]) -> bool:
-    return "rowid" not in {slot.name.lower() for slot in slots}
 
 
 def _rowid(slots: Sequence[Slot]) -> str:

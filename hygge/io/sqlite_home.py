@@ -21,7 +21,7 @@ import pyarrow as pa
 from hygge.errors import ConfigError, HomeError, SourceChanged
 from hygge.io import sql_splits, sqlite
 from hygge.io.sql import in_words, missing_column, missing_table, sqlite_path, sqlite_table
-from hygge.io.sql_ask import Ask, pack, column_groups, unpack
+from hygge.io.sql_ask import Ask, column_groups, null_note, pack, unpack
 from hygge.io.sqlite_types import arrow_for, by_classes
 from hygge.io.sqlite_values import decode
 from hygge.model import Column, Plan, Split, Watermark
@@ -54,9 +54,7 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
             conditions += [ranged] if ranged else []
         chosen = ", ".join(f"h.{sqlite.quote(name)}" for name in schema.names)
         connection.execute("BEGIN")
-        cursor = connection.execute(
-            f"SELECT {chosen} FROM {source} AS h{_and(conditions)}", values
-        )
+        cursor = connection.execute(f"SELECT {chosen} FROM {source} AS h{_and(conditions)}", values)
         sqlite.one(connection, "SELECT 1 FROM main.sqlite_master")
         # Only now: the transaction holds its state, so what the file says is what will be read.
         if split.version and sqlite.version(path) != split.version:
@@ -119,9 +117,7 @@ def _plan(connection: Any, path: str, ask: Ask, since: Watermark) -> Plan:
         connection.execute("ROLLBACK")
 
 
-def _learn(
-    connection: Any, source: str, ask: Ask, since: Watermark, version: str | None
-) -> Plan:
+def _learn(connection: Any, source: str, ask: Ask, since: Watermark, version: str | None) -> Plan:
     """The plan of the state that this transaction sees; one split where `version` is None."""
     kept = _catalog(connection, ask)
     chosen = _chosen(kept, ask)
@@ -239,8 +235,11 @@ def _upper(
         )
     if kinds == [("text",)]:
         _check_one_form(connection, source, cursor, ask, arrow_for(declared))
+    beyond = f"{cursor} > ?" if since is not None else f"{cursor} IS NOT NULL"
     upper = sqlite.one(
-        connection, f"SELECT max({cursor}) FROM {source} AS h WHERE {cursor} IS NOT NULL{filtered}"
+        connection,
+        f"SELECT max({cursor}) FROM {source} AS h WHERE {beyond}{filtered}",
+        *([since] if since is not None else []),
     )
     if isinstance(upper, bytes):
         raise ConfigError(f"{ask.who}: cursor '{ask.cursor}' holds blobs", "use another column")
@@ -269,23 +268,6 @@ def _check_one_form(connection: Any, source: str, cursor: str, ask: Ask, kind: A
         )
 
 
-def null_note(ask: Ask, since: Watermark, rows: int) -> list[str]:
-    """What happens to `rows` rows whose cursor is NULL; HomeError where the user must decide."""
-    if not rows:
-        return []
-    many = f"{rows:,} rows have no '{ask.cursor}'"
-    if since is None:
-        return [f"{many}: a first run reads them"]
-    if ask.options.null_cursor == "error":
-        raise HomeError(
-            f"{ask.who}: {many}, so nobody can tell whether they are new",
-            "fill them in, or decide: options: {null_cursor: skip} leaves them out from now on, "
-            "{null_cursor: read} reads them in every run (for `mode: merge`)",
-        )
-    said = "are left out" if ask.options.null_cursor == "skip" else "are read again"
-    return [f"{many}: they {said}"]
-
-
 def _binder(values: list[Any]) -> Any:
     def bind(value: Any) -> str:
         values.append(value)
@@ -301,9 +283,9 @@ def _conditions(ask: Ask, since: Any, upper: Any, values: list[Any]) -> list[str
     bind, cursor = _binder(values), f"h.{sqlite.quote(ask.cursor)}"
     if upper is None:
         return conditions  # no row has a cursor value
-    inside = f"{cursor} <= {bind(upper)}"
-    if since is not None:
-        inside = f"{cursor} > {bind(since)} AND {inside}"
+    # Values are bound in the order of their marks.
+    beyond = f"{cursor} > {bind(since)} AND " if since is not None else ""
+    inside = f"{beyond}{cursor} <= {bind(upper)}"
     if since is None or ask.options.null_cursor == "read":
         inside = f"({inside} OR {cursor} IS NULL)"
     return [*conditions, inside]
@@ -330,12 +312,15 @@ def _split_key(connection: Any, kept: list[sqlite.Kept], ask: Ask) -> tuple[str 
 
 
 def _is_long(kind: Any) -> bool:
-    t = pa.types
-    return t.is_string(kind) or t.is_large_string(kind) or t.is_binary(kind) or t.is_large_binary(kind)
+    return kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 
 
 def _measure(
-    connection: Any, source: str, lengths: list[str], conditions: list[str], values: list[Any],
+    connection: Any,
+    source: str,
+    lengths: list[str],
+    conditions: list[str],
+    values: list[Any],
     ask: Ask,
 ) -> tuple[int, float]:
     """Rows, and bytes of a row's long values as the first ones have them."""
@@ -348,8 +333,13 @@ def _measure(
 
 
 def _bounds(
-    connection: Any, source: str, key: str, conditions: list[str], values: list[Any],
-    rows: int, count: int,
+    connection: Any,
+    source: str,
+    key: str,
+    conditions: list[str],
+    values: list[Any],
+    rows: int,
+    count: int,
 ) -> list[Any]:
     """Inner bounds of `count` ranges; none where the key has no values that can be compared."""
     present = [*conditions, f"h.{key} IS NOT NULL"]
@@ -372,4 +362,3 @@ def _bounds(
         values,
     )
     return sql_splits.bounds_of([bound for (bound,) in picked])
-

@@ -15,7 +15,6 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any
 
 import pyarrow as pa
 
@@ -141,7 +140,8 @@ def commit(
         try:
             done = _commit(connection, goal, run, base, receipts, watermark)
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # a full disk has ended it already
+                connection.execute("ROLLBACK")
             raise
         try:
             connection.execute("COMMIT")
@@ -158,8 +158,12 @@ def discard(goal: Goal, run: Run) -> None:
 
 
 def _commit(
-    connection: sqlite3.Connection, goal: Goal, run: Run, base: Head | None,
-    receipts: Sequence[Receipt], watermark: Watermark,
+    connection: sqlite3.Connection,
+    goal: Goal,
+    run: Run,
+    base: Head | None,
+    receipts: Sequence[Receipt],
+    watermark: Watermark,
 ) -> Commit:
     connection.execute(_HEADS_DDL)
     now = _head(connection, goal, run.flow)
@@ -180,8 +184,11 @@ def _commit(
             connection.execute(f"DELETE FROM main.{sqlite.quote(target)}")
             notes.append("nothing to move: the table is now empty and keeps its columns")
         else:
-            notes.append("nothing to move, and no schema: no table was made" if not exists
-                         else "nothing to move")
+            notes.append(
+                "nothing to move, and no schema: no table was made"
+                if not exists
+                else "nothing to move"
+            )
         made = made and exists
     else:
         slots = _slots_of(connection, target, run.mode, schema, goal.who)
@@ -194,11 +201,12 @@ def _commit(
         else:
             superseded = merge(connection, target, slots, tables, exists, made, run, goal.who)
         if not rows:
-            notes.append("nothing to move" if exists and run.mode != "replace" else
-                         "nothing to move: the table is empty")
-    row = head_values(
-        run, target.lower(), base, rows - superseded, watermark, schema, made
-    )
+            notes.append(
+                "nothing to move"
+                if exists and run.mode != "replace"
+                else "nothing to move: the table is empty"
+            )
+    row = head_values(run, target.lower(), base, rows - superseded, watermark, schema, made)
     marks = ", ".join("?" * len(HEAD_COLUMNS))
     connection.execute(
         f"INSERT OR REPLACE INTO main.{HEADS} ({', '.join(HEAD_COLUMNS)}) VALUES ({marks})",
@@ -296,9 +304,7 @@ def _insert(
     marks = ", ".join("?" * len(slots))
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.executemany(
-            f"INSERT INTO {name} VALUES ({marks})", zip(*columns, strict=True)
-        )
+        connection.executemany(f"INSERT INTO {name} VALUES ({marks})", zip(*columns, strict=True))
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

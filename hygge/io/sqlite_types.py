@@ -7,7 +7,7 @@ type, and its affinity must leave the stored value alone:
     date32 time64[us] timestamp[us]     DATE TIME TIMESTAMP, as ISO 8601 text
     timestamp[us, tz=Europe/Berlin]     "TIMESTAMPTZ Europe/Berlin", as ISO 8601 text in UTC
     decimal128(38, 10)                  DECIMAL_TEXT(38,10), as text with all its digits
-    uint64                              U64_TEXT, as text (no "INT" in the name: that is an affinity)
+    uint64                              U64_TEXT, as text (any name with INT is an affinity)
     other widths and units              INTEGER_8, UINTEGER_32, FLOAT32, TIMESTAMP(9), DURATION(6) …
 
 SQLite turns NaN into NULL and -0.0 into 0.0, so these two are kept in a REAL column as the text
@@ -104,7 +104,7 @@ def arrow_for(declared: str) -> Any:
         return pa.duration(_unit(numbers[0]))
     if name == "TIME":
         unit = _unit(numbers[0] if numbers else None)
-        return pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit)  # type: ignore[call-overload]  # a unit by name
+        return pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit)
     if name in ("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"):
         return pa.timestamp("us", "UTC")
     if name in ("TIMESTAMP", "DATETIME", "TIMESTAMP WITHOUT TIME ZONE"):

@@ -63,8 +63,10 @@ def _iso(column: Any) -> list[Any]:
         column = column.cast(pa.int64()).cast(pa.timestamp(column.type.unit))
     texts = column.cast(pa.string())
     if pc.any(pc.starts_with(texts, "<")).as_py():
-        far = [t if t is None or t[0] != "<" else _far(v.value, v.type)
-               for t, v in zip(texts.to_pylist(), column, strict=True)]
+        far = [
+            t if t is None or t[0] != "<" else _far(v.value, v.type)
+            for t, v in zip(texts.to_pylist(), column, strict=True)
+        ]
         texts = pa.array(far, pa.string())
     if zoned:
         texts = pc.binary_join_element_wise(texts, "Z", "")
@@ -74,18 +76,14 @@ def _iso(column: Any) -> list[Any]:
 def _far(value: int, kind: Any) -> str:
     import numpy as np
 
-    unit = getattr(kind, "unit", "D") if pa.types.is_timestamp(kind) else "D"
+    unit: Any = kind.unit if pa.types.is_timestamp(kind) else "D"
     text = str(np.datetime64(value, unit)).replace("T", " ")
     if text == "NaT":
-        raise UnfitValue(
-            f"{kind} {value} has no place in any calendar", "set it to NULL before"
-        )
+        raise UnfitValue(f"{kind} {value} has no place in any calendar", "set it to NULL before")
     return text
 
 
-def decode(
-    values: Sequence[Any], kind: Any, table: str, column: str, asked: bool = False
-) -> Any:
+def decode(values: Sequence[Any], kind: Any, table: str, column: str, asked: bool = False) -> Any:
     """SQLite values as an Arrow array of `kind`, or UnfitValue that names the first misfit.
 
     `asked`: the user named this type, so that numbers may become text (and text bytes).
@@ -99,7 +97,11 @@ def decode(
             try:
                 how([value], {type(value)} - {type(None)}, kind, asked)
             except (
-                pa.ArrowException, ValueError, TypeError, OverflowError, InvalidOperation
+                pa.ArrowException,
+                ValueError,
+                TypeError,
+                OverflowError,
+                InvalidOperation,
             ) as misfit:
                 raise UnfitValue(
                     f"{table}: column '{column}' is {kind}, but holds {_shown(value)}",
@@ -250,19 +252,19 @@ def _days(text: str | None) -> int | None:
     return int(np.datetime64(text, "D").astype("int64"))
 
 
-def _count(text: str | None, unit: str, zoned: bool) -> int | None:
+def _count(text: str | None, unit: Any, zoned: bool) -> int | None:
     import numpy as np
 
     if text is None:
         return None
     found = _FAR_TIME.fullmatch(text)
     if not found:  # a usual year, in a column that also holds a far one
-        near = pa.scalar(text).cast(pa.timestamp(unit, "UTC" if zoned else None))  # type: ignore[call-overload]  # a unit by name
-        return int(near.value)  # type: ignore[attr-defined]  # a timestamp has it
+        near = pa.scalar(text).cast(pa.timestamp(unit, "UTC" if zoned else None))
+        return int(near.value)
     if len(found[3] or "") > DIGITS[unit] or bool(found[4]) != zoned:
         raise ValueError("not a moment of this type")
     wanted = f"{found[1]}T{found[2]}".lstrip("+")
-    count = np.datetime64(wanted, unit)  # type: ignore[call-overload]  # a unit by name
+    count = np.datetime64(wanted, unit)
     if not str(count).startswith(wanted.split(".")[0]):
         raise ValueError("too far for this unit")  # numpy wraps around
     return int(count.astype("int64"))

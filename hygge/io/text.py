@@ -62,8 +62,9 @@ def known_encoding(name: str) -> str:
     try:
         return codecs.lookup(name).name
     except LookupError:
-        raise ValueError(f"there is no encoding '{name}'; utf-8, latin-1, cp1252 and utf-16 are") \
-            from None
+        raise ValueError(
+            f"there is no encoding '{name}'; utf-8, latin-1, cp1252 and utf-16 are"
+        ) from None
 
 
 class Text:

@@ -21,7 +21,7 @@ import pyarrow as pa
 from pydantic import model_validator
 
 from hygge.errors import UnfitValue
-from hygge.io.cells import base64_text, plain_decimals
+from hygge.io.cells import base64_text, moments_text, plain_decimals
 from hygge.io.file_store import FileStore, FileStoreOptions, Writer
 from hygge.io.text import (
     SUFFIX_OF,
@@ -137,8 +137,8 @@ def _writable(table: pa.Table) -> pa.Table:
         kind, column = field.type, table.column(at)
         if t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind):
             column = base64_text(column)
-        elif t.is_timestamp(kind) and kind.tz not in (None, "UTC"):
-            column = column.cast(pa.timestamp(kind.unit, "UTC"))
+        elif t.is_timestamp(kind) and kind.tz is not None:
+            column = moments_text(column)
         elif t.is_decimal(kind):
             column = plain_decimals(column)
         else:

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from hygge.batches import slices
 from hygge.errors import UnfitValue
-from hygge.io.cells import base64_text, plain_decimals
+from hygge.io.cells import base64_text, moments_text, plain_decimals
 from hygge.io.file_store import FileStore, FileStoreOptions, Writer
 from hygge.io.text import (
     SUFFIX_OF,
@@ -111,14 +111,22 @@ def _lines(table: pa.Table) -> Any:
     pieces: list[Any] = []
     for name, column in zip(table.column_names, table.columns, strict=True):
         begin = ", " if pieces else "{"
-        pieces.append(pa.scalar(f"{begin}{_quoted(name)}: ", pa.large_string()))
-        literals = _literals(column).cast(pa.large_string()).combine_chunks()
+        pieces.append(f"{begin}{_quoted(name)}: ")
+        literals = _literals(column.combine_chunks()).cast(pa.large_string())
         pieces.append(pc.fill_null(literals, pa.scalar("null", pa.large_string())))
-    end, nothing = (pa.scalar(text, pa.large_string()) for text in ("}\n", ""))
-    lines: Any = pc.binary_join_element_wise(*pieces, end, nothing)
+    lines = _joined(*pieces, "}\n")
     # Arrow keeps the texts of an array one behind the other: together they are the lines.
     total = pc.sum(pc.binary_length(lines)).as_py()
     return lines.buffers()[2].slice(0, total)
+
+
+def _joined(*pieces: Any) -> Any:
+    """Texts joined row by row; a str stands in every row, and NULL makes NULL."""
+    import pyarrow.compute as pc
+
+    large = pa.large_string()
+    each = [pa.scalar(p, large) if isinstance(p, str) else p.cast(large) for p in pieces]
+    return pc.binary_join_element_wise(*each, pa.scalar("", large))
 
 
 def _literals(column: Any) -> Any:
@@ -136,26 +144,16 @@ def _literals(column: Any) -> Any:
     if t.is_nested(kind):
         plain = (_plain(value, kind) for value in column.to_pylist())
         made = [None if v is None else json.dumps(v, ensure_ascii=False) for v in plain]
-        return pa.chunked_array([pa.array(made, pa.large_string())])
+        return pa.array(made, pa.large_string())
     if t.is_decimal(kind):
         text = plain_decimals(column)
     elif t.is_timestamp(kind):
-        text = _moments(column)
+        text = pc.replace_substring(moments_text(column), " ", "T", max_replacements=1)
     elif t.is_date(kind) or t.is_time(kind):
         text = column.cast(pa.string())
     else:
         text = base64_text(column)
-    text = text.cast(pa.large_string())
-    return pc.binary_join_element_wise('"', text, '"', "")
-
-
-def _moments(column: Any) -> Any:
-    import pyarrow.compute as pc
-
-    kind = column.type
-    if kind.tz is not None:
-        column = column.cast(pa.timestamp(kind.unit, "UTC"))
-    return pc.replace_substring(column.cast(pa.string()), " ", "T", max_replacements=1)
+    return _joined('"', text, '"')
 
 
 def _floats(column: Any) -> Any:
@@ -175,10 +173,10 @@ def _texts(column: Any) -> Any:
     text = column.cast(pa.large_string())
     if pc.any(pc.match_substring_regex(text, r"[\x00-\x1f]")).as_py():
         made = [None if v is None else _quoted(v) for v in text.to_pylist()]
-        return pa.chunked_array([pa.array(made, pa.large_string())])
+        return pa.array(made, pa.large_string())
     text = pc.replace_substring(text, "\\", "\\\\")
     text = pc.replace_substring(text, '"', '\\"')
-    return pc.binary_join_element_wise('"', text, '"', "")
+    return _joined('"', text, '"')
 
 
 def _quoted(text: str) -> str:
@@ -197,5 +195,5 @@ def _plain(value: Any, kind: Any) -> Any:
         return [_plain(each, kind.value_type) for each in value]
     if isinstance(value, str | bool | int):
         return value
-    text = _literals(pa.chunked_array([pa.array([value], kind)]))[0].as_py()
+    text = _literals(pa.array([value], kind))[0].as_py()
     return json.loads(text)

@@ -3,12 +3,12 @@
 What a reader of the table sees: the old rows until the commit, then the new ones, in one
 transaction; staged rows are never in sight. SQLite: a run is staged in a file beside the database,
 which is neither locked nor changed until the commit. Other databases: staged in tables
-`_hygge_<run>_…` of the target's schema. What is committed stands in `_hygge_heads` beside the table.
+`_hygge_<run>_…` of the target's schema. What is committed stands in `_hygge_heads` beside it.
 
 `replace` makes the table anew, if hygge made it; anything else found there is an error, and stays.
-`append` and `merge` need the columns to fit, and say so before a row moves. `merge` updates the rows
-of the same key and adds the others; NULL in the key is an error, and so are two staged rows of one
-key, unless the home has a `cursor`: then the last by cursor counts.
+`append` and `merge` need the columns to fit, and say so before a row moves. `merge` updates the
+rows of the same key and adds the others; NULL in the key is an error, and so are two staged rows of
+one key, unless the home has a `cursor`: then the last by cursor counts.
 """
 
 from __future__ import annotations
@@ -54,9 +54,7 @@ class SQLStore(Store):
         super().__init__(name, **settings)
         table = self.settings.table or name
         if not table:
-            raise ConfigError(
-                "SQLStore knows no table", 'SQLStore("users") writes the table users'
-            )
+            raise ConfigError("SQLStore knows no table", 'SQLStore("users") writes the table users')
         self.table: str = table
         if self.table.lower().startswith(("_hygge_", "sqlite_")):
             raise ConfigError(f"SQLStore: the name '{self.table}' is reserved", "choose another")

@@ -144,7 +144,7 @@ class EngineContract:
     def test_bytes_in_flight_are_bounded_when_the_store_is_slow(self, tmp_path: Path) -> None:
         home, store = _ends(tmp_path, {"batches": 40, "rows": 8, "padding_bytes": 16_384}, "store")
         store = Shelf(folder=store.settings.folder, driver=DRIVER, wait_s=0.01)
-        self._moved(home, store, Limits(lanes=1, memory_per_lane=MIB))
+        self._moved(home, store, Limits(lanes=1, memory_per_lane=MIB, batch_bytes=MIB // 4))
         held = most = largest = 0
         for fact in log(store.settings.folder):
             held += fact.get("made", 0) - fact.get("taken", 0)

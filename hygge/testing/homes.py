@@ -218,6 +218,7 @@ class HomeContract:
         table = _table(1_500)
         home = self.make(table, tmp_path)
         with home.open(None) as plan:
+            _skip_unless_versioned(plan)
             self.change(home)
             _planned_rows_or_source_changed(home, plan, table)
 
@@ -225,6 +226,7 @@ class HomeContract:
         table = _table(2_500)
         home = self.make(table, tmp_path)
         with home.open(None) as plan:
+            _skip_unless_versioned(plan)
             reading = iter(home.read(plan.splits[0]))
             first = next(reading)
             self.change(home)
@@ -319,6 +321,11 @@ def _read_one_batch(home: Home) -> None:
         reading = iter(home.read(plan.splits[0]))
         next(reading, None)
         _close(reading)
+
+
+def _skip_unless_versioned(plan: Plan) -> None:
+    if len(plan.splits) == 1 and not plan.splits[0].version:
+        pytest.skip("one split without a version: it gives what is there when it is read")
 
 
 def _planned_rows_or_source_changed(

@@ -118,7 +118,7 @@ class StoreContract(Attempts):
         reader = threading.Thread(target=read)
         reader.start()
         try:
-            for at, tag in enumerate("abc"):
+            for at, tag in enumerate("abcdefghijkl"):
                 parts = [tagged(tag, 100 * at + 20 * split) for split in range(3)]
                 run = put(store, *parts)
                 runs[run.run.id] = tag

@@ -1,0 +1,229 @@
+"""Replace, append and merge in any database: from run tables into the target.
+
+The caller holds the transaction. `replace` empties the old table and fills it in the same
+transaction, so that grants, views and keys stay; only where the columns differ is it made anew, and
+only where DDL is part of a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from hygge.batches import plain_schema, widens
+from hygge.errors import Rejected, StoreError, one_of
+from hygge.io.sql_goal import check_merge
+from hygge.io.sql_types import arrow_for, column_for
+from hygge.model import Run
+
+_TRANSACTIONAL_DDL = ("postgresql", "mssql")
+_ORDINAL = "_hygge_row"
+_SPLIT = "_hygge_split"
+
+
+class Target(NamedTuple):
+    """A table by its names, and the dialect that it is in."""
+
+    schema: str | None
+    name: str
+    dialect: str
+
+
+def exists(connection: Any, target: Target) -> bool:
+    """Whether there is such a table or view."""
+    import sqlalchemy as sa
+
+    return bool(sa.inspect(connection).has_table(target.name, schema=target.schema))
+
+
+def table_for(target: Target, schema: pa.Schema | None, staged: bool = False) -> Any:
+    """A Table for an Arrow schema; a staged one also numbers its rows."""
+    import sqlalchemy as sa
+
+    columns = [
+        sa.Column(
+            each.name, column_for(each.type, target.dialect, each.name), nullable=each.nullable,
+            key=f"c{at}", autoincrement=False,
+        )
+        for at, each in enumerate(plain_schema(schema) if schema is not None else [])
+    ]  # fmt: skip
+    if staged:
+        columns.append(sa.Column(_ORDINAL, sa.BigInteger, key="ordinal", nullable=False))
+    return sa.Table(target.name, sa.MetaData(), *columns, schema=target.schema)
+
+
+def check_fit(connection: Any, target: Target, schema: pa.Schema, there: bool, who: str) -> None:
+    """StoreError where the rows' columns do not go into the table as it is."""
+    table_for(target, schema)
+    if not there:
+        return
+    kept = {each["name"]: each for each in _columns(connection, target)}
+    for each in schema:
+        found = kept.pop(each.name, None)
+        if found is None:
+            raise StoreError(
+                f"{who} has no column '{each.name}', which the rows have",
+                "add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, or use `mode: "
+                f"replace`; {one_of('its columns', each.name, list(kept))}",
+            )
+        has = arrow_for(found["type"], target.dialect)[0]
+        wants, _ = arrow_for(column_for(each.type, target.dialect, each.name), target.dialect)
+        if not widens(wants, has):
+            raise StoreError(
+                f"{who}: column '{each.name}' is {found['type']}, which cannot keep {each.type} "
+                "exactly",
+                "change the column's type, or use `mode: replace`",
+            )
+    for name, found in kept.items():
+        fills = found.get("default") is not None or found.get("identity") or found.get("computed")
+        if not fills and found.get("autoincrement") is not True:
+            raise StoreError(
+                f"{who} has column '{name}', which the rows lack",
+                "give it a DEFAULT, drop it, or use `mode: replace`",
+            )
+
+
+def apply(
+    connection: Any,
+    target: Target,
+    schema: pa.Schema,
+    staged: Sequence[Any],
+    run: Run,
+    there: bool,
+    made: bool,
+    who: str,
+) -> None:
+    """Staged rows into the target, by the run's mode."""
+    import sqlalchemy as sa
+    from sqlalchemy.exc import IntegrityError
+
+    table = table_for(target, schema)
+    if run.mode == "replace" and there:
+        there = _emptied(connection, target, table, schema, who)
+    if not there:
+        table.create(connection)
+        if run.mode == "merge" and target.dialect in _TRANSACTIONAL_DDL:
+            key = [_column(table, name) for name in run.key]
+            index = sa.Index(f"_hygge_key_{target.name}"[:63], *key, unique=True)
+            index.create(connection)
+    names = list(schema.names)
+    try:
+        for source in staged:
+            picked = sa.select(*[_column(source, name) for name in names])
+            if run.mode == "merge":
+                same = _same(table, source, run)
+                changed = {
+                    _column(table, name): _column(source, name)
+                    for name in names
+                    if name not in run.key
+                }
+                if changed:
+                    connection.execute(sa.update(table).values(changed).where(same))
+                picked = picked.where(~sa.exists().where(same).correlate(source))
+            else:
+                picked = picked.order_by(source.c.ordinal)
+            into = [_column(table, name) for name in names]
+            connection.execute(sa.insert(table).from_select(into, picked))
+    except IntegrityError as error:
+        raise Rejected(
+            f"the rows break a rule of {who}: {error.orig}",
+            "use `mode: merge` with a key, or leave these rows out with `where`",
+        ) from error
+
+
+def winners(
+    connection: Any,
+    target: Target,
+    name: str,
+    schema: pa.Schema,
+    staged: Sequence[Any],
+    run: Run,
+    who: str,
+) -> tuple[list[Any], int]:
+    """A table of one row a key: of staged rows that share one, the last by cursor counts."""
+    import sqlalchemy as sa
+
+    table = table_for(target._replace(name=name), schema)
+    table.drop(connection, checkfirst=True)
+    table.create(connection)
+    parts = [
+        sa.select(*source.columns, sa.literal(at, sa.Integer).label(_SPLIT))
+        for at, source in enumerate(staged)
+    ]
+    every = sa.union_all(*parts).subquery("a") if len(parts) > 1 else parts[0].subquery("a")
+    key = [_column(every, each) for each in run.key]
+    rows, nulls = connection.execute(
+        sa.select(
+            sa.func.count(),
+            sa.func.count(sa.case((sa.or_(*[each.is_(None) for each in key]), 1))),
+        ).select_from(every)
+    ).one()
+    keys = sa.select(*key).distinct().subquery()
+    distinct = connection.execute(sa.select(sa.func.count()).select_from(keys)).scalar_one()
+    check_merge(rows, nulls, distinct, run, who)
+    order = [every.c[_SPLIT].desc(), _column(every, _ORDINAL).desc()]
+    if run.cursor is not None:
+        cursor = _column(every, run.cursor)
+        order = [sa.case((cursor.is_(None), 1), else_=0), cursor.desc(), *order]
+    number = sa.func.row_number().over(partition_by=key, order_by=order).label("_hygge_n")
+    numbered = sa.select(*[_column(every, each) for each in schema.names], number).subquery("n")
+    picked = sa.select(*[_column(numbered, each) for each in schema.names])
+    connection.execute(
+        sa.insert(table).from_select(
+            [_column(table, each) for each in schema.names],
+            picked.where(numbered.c["_hygge_n"] == 1),
+        )
+    )
+    return [table], distinct
+
+
+def _emptied(connection: Any, target: Target, table: Any, schema: pa.Schema, who: str) -> bool:
+    """The old table without its rows; dropped where its columns differ. True: it is still there."""
+    from sqlalchemy.exc import DBAPIError
+
+    kept = [
+        (each["name"], arrow_for(each["type"], target.dialect)[0], each.get("nullable", True))
+        for each in _columns(connection, target)
+    ]
+    wanted = [
+        (each.name, arrow_for(column_for(each.type, target.dialect, each.name), target.dialect)[0],
+         each.nullable)
+        for each in plain_schema(schema)
+    ]  # fmt: skip
+    if kept == wanted:
+        connection.execute(table.delete())
+        return True
+    if target.dialect not in _TRANSACTIONAL_DDL:
+        raise StoreError(
+            f"{who} has other columns than the rows, and {target.dialect} cannot make a table "
+            "anew inside a transaction",
+            "drop the table yourself, then run again",
+        )
+    try:
+        table.drop(connection)
+    except DBAPIError as error:
+        if str(getattr(error.orig, "sqlstate", "")) == "2BP01":
+            raise Rejected(
+                f"{who} has other columns than the rows, and something depends on it: {error.orig}",
+                "drop what depends on it, or keep the columns with `columns`",
+            ) from error
+        raise
+    return False
+
+
+def _columns(connection: Any, target: Target) -> list[Any]:
+    import sqlalchemy as sa
+
+    return list(sa.inspect(connection).get_columns(target.name, target.schema))
+
+
+def _column(table: Any, name: str) -> Any:
+    return next(each for each in table.columns if each.name == name)
+
+
+def _same(table: Any, source: Any, run: Run) -> Any:
+    import sqlalchemy as sa
+
+    return sa.and_(*[_column(table, name) == _column(source, name) for name in run.key])

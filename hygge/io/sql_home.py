@@ -1,0 +1,343 @@
+"""Any database as a Home, through SQLAlchemy Core and a cursor that streams.
+
+One split is one transaction, so one state. With `split_by` the ranges are read independently: each
+row is as of its split's read, and the plan says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+
+from hygge.errors import ConfigError, HomeError
+from hygge.io import sql_splits
+from hygge.io.sql import connected, missing_column, missing_table, split_name
+from hygge.io.sql_ask import Ask, column_groups, null_note, pack, unpack
+from hygge.io.sql_types import arrow_for, column_for, decode, from_json, to_json
+from hygge.model import Column, Plan, Split, Watermark
+
+_BUFFERED_ROWS = 2000
+
+
+@contextmanager
+def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
+    """Plan a run: schema, watermark, ranges. Nothing is held afterwards."""
+    with _reading(ask) as connection:
+        plan = _learn(connection, ask, since)
+    yield plan
+
+
+def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
+    """The rows of one split, in batches of the plan's schema."""
+    import sqlalchemy as sa
+
+    where = split.where
+    with _reading(ask) as connection:
+        if "schema" not in where:
+            yield from _guessed(connection, ask)
+            return
+        schema, texts = unpack(where["schema"]), set(where["texts"])
+        kinds = unpack(where["types"])
+        dialect = connection.dialect.name
+        chosen = [
+            sa.cast(sa.column(name), sa.Text).label(name) if name in texts else sa.column(name)
+            for name in schema.names
+        ]
+        statement = sa.select(*chosen).select_from(_source(ask, kinds.names))
+        bounds = (where.get("since"), where.get("upper"))
+        for condition in _conditions(ask, kinds, dialect, *bounds):
+            statement = statement.where(condition)
+        if "key" in where:
+            low, high = (
+                from_json(where[end], kinds.field(where["key"]).type) for end in ("low", "high")
+            )
+            ranged = _between(_typed(where["key"], kinds, dialect), low, high)
+            statement = statement if ranged is None else statement.where(ranged)
+        streaming = connection.execution_options(
+            stream_results=True, max_row_buffer=min(ask.options.batch_size, _BUFFERED_ROWS)
+        )
+        result = streaming.execute(statement)
+        for columns in column_groups(result.fetchmany, ask.options):
+            arrays = [
+                decode(values, field.type, ask.who, field.name)
+                for values, field in zip(columns, schema, strict=True)
+            ]
+            columns.clear()
+            yield pa.Table.from_arrays(arrays, schema=schema)
+
+
+@contextmanager
+def _reading(ask: Ask) -> Iterator[Any]:
+    """A connection in a read-only transaction of one state, where the dialect has that."""
+    options: dict[str, Any] = {}
+    if ask.url.startswith("postgresql"):
+        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with connected(ask.url, ask.who, HomeError, **options) as connection:
+        yield connection
+
+
+def _guessed(connection: Any, ask: Ask) -> Iterator[pa.Table]:
+    """A query through a driver that does not name its types: the values do."""
+    import sqlalchemy as sa
+
+    result = connection.execution_options(stream_results=True).execute(
+        sa.text(_escaped(ask.query or ""))
+    )
+    names = list(result.keys())
+    _check_once(names, ask)
+    for columns in column_groups(result.fetchmany, ask.options):
+        arrays = []
+        for name, values in zip(names, columns, strict=True):
+            stated = ask.stated.get(name)
+            array = decode(values, stated, ask.who, name) if stated else pa.array(values)
+            if stated is None and pa.types.is_decimal(array.type):
+                raise ConfigError(
+                    f"{ask.who}: nobody says how precise column '{name}' is",
+                    f'state it: options: {{types: {{{name}: "decimal(38,10)"}}}}',
+                )
+            arrays.append(array)
+        yield pa.Table.from_arrays(arrays, names=names)
+
+
+def _learn(connection: Any, ask: Ask, since: Watermark) -> Plan:
+    found = _catalog(connection, ask)
+    if found is None:
+        if ask.columns or ask.cursor or ask.split_by or ask.where:
+            raise ConfigError(
+                f"{ask.who}: this driver does not name the types of a query, so columns, where, "
+                "cursor and split_by cannot be used beside it",
+                "write them into the query, or make it a view",
+            )
+        return Plan(None, (Split(0, ""),), reason="one split: a query")
+    everything, texts, primary = found
+    by_name = {each.name: each for each in everything}
+    for name in (ask.cursor, ask.split_by, *(ask.columns or ()), *ask.stated):
+        if name is not None and name not in by_name:
+            raise missing_column(ask.who, name, list(by_name))
+    chosen = everything if ask.columns is None else [by_name[name] for name in ask.columns]
+    schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in chosen])
+    kinds = pa.schema([pa.field(c.name, c.type) for c in everything])
+    upper, notes = _upper(connection, ask, kinds, since)
+    base: dict[str, Any] = {
+        "schema": pack(schema),
+        "types": pack(kinds),
+        "texts": sorted(texts & set(schema.names)),
+    }
+    if ask.cursor:
+        base |= {"since": since, "upper": upper}
+    bounds: list[Any] = []
+    if ask.split_by is None:
+        notes.insert(0, "one split, of one state: name `split_by` to read ranges side by side")
+    else:
+        bounds = _bounds(connection, ask, kinds, since, upper)
+        notes.insert(
+            0,
+            f"{len(bounds) + 1} splits by {ask.split_by}: each row is as of its split's read, "
+            "since no state is shared",
+        )
+    splits = []
+    for index, part in enumerate(sql_splits.ranges([to_json(bound) for bound in bounds])):
+        where = {**base, **part, "key": ask.split_by} if bounds else base
+        splits.append(Split(index, "", where, sql_splits.label(part, ask.split_by or "")))
+    return Plan(tuple(chosen), tuple(splits), primary, watermark=upper, reason="; ".join(notes))
+
+
+def _catalog(connection: Any, ask: Ask) -> tuple[list[Column], set[str], tuple[str, ...]] | None:
+    """Columns, which of them are read as text, and the primary key; None where nobody knows."""
+    dialect = connection.dialect.name
+    primary: tuple[str, ...] = ()
+    if ask.query is None:
+        reflected, primary = reflect(connection, ask.table or "", ask.who)
+    else:
+        described = _described(connection, ask)
+        if described is None:
+            return None
+        reflected = described
+    columns, texts = [], set()
+    for each in reflected:
+        kind, as_text = arrow_for(each["type"], dialect)
+        stated = ask.stated.get(each["name"])
+        if stated is not None:
+            as_text = (stated == pa.string() and kind != pa.string()) or as_text
+            kind = stated
+        if as_text:
+            texts.add(each["name"])
+        columns.append(
+            Column(
+                each["name"],
+                kind,
+                each.get("native") or str(each["type"]),
+                nullable=each.get("nullable", True),
+                collation=getattr(each["type"], "collation", None),
+            )
+        )
+    return columns, texts, primary
+
+
+def reflect(connection: Any, table: str, who: str) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """The catalog's columns of a table or view, and its primary key; SourceMissing if not there."""
+    import sqlalchemy as sa
+
+    schema, name = split_name(table)
+    inspector = sa.inspect(connection)
+    if not inspector.has_table(name, schema=schema):
+        known = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
+        raise missing_table(who, name, [each for each in known if not each.startswith("_hygge_")])
+    primary = inspector.get_pk_constraint(name, schema).get("constrained_columns") or ()
+    return list(inspector.get_columns(name, schema)), tuple(primary)
+
+
+def _described(connection: Any, ask: Ask) -> list[dict[str, Any]] | None:
+    """Columns of a query, from what the driver says of its result."""
+    import sqlalchemy as sa
+
+    if connection.dialect.driver != "psycopg":
+        return None
+    query = _escaped(ask.query or "")
+    result = connection.execute(sa.text(f"SELECT * FROM ({query}) h WHERE 1 = 0"))
+    described = list(result.cursor.description)
+    _check_once([each.name for each in described], ask)
+    types = result.cursor.adapters.types
+    columns = []
+    for each in described:
+        known = types.get(each.type_code)
+        native = known.name if known else "unknown"
+        if known is not None and known.array_oid == each.type_code:
+            kind: Any = sa.types.NullType()
+            native = f"{native}[]"
+        elif native == "numeric":
+            kind = sa.Numeric(each.precision, each.scale) if each.precision else sa.Numeric()
+        else:
+            kind = _pg_type(native)
+        columns.append({"name": each.name, "type": kind, "native": native})
+    return columns
+
+
+def _pg_type(native: str) -> Any:
+    """Postgres' own names of types, which a result has instead of those of the SQL standard."""
+    import sqlalchemy as sa
+
+    known: dict[str, Any] = {
+        "int2": sa.SmallInteger(), "int4": sa.Integer(), "int8": sa.BigInteger(),
+        "float4": sa.REAL(), "float8": sa.Double(), "bool": sa.Boolean(),
+        "bytea": sa.LargeBinary(), "date": sa.Date(), "timestamp": sa.DateTime(),
+        "timestamptz": sa.DateTime(timezone=True), "time": sa.Time(),
+        "text": sa.Text(), "varchar": sa.Text(), "bpchar": sa.Text(), "name": sa.Text(),
+    }  # fmt: skip
+    return known.get(native, sa.types.NullType())
+
+
+def _check_once(names: list[str], ask: Ask) -> None:
+    again = sorted({name for name in names if names.count(name) > 1})
+    if again:
+        raise HomeError(
+            f"{ask.who}: the query gives more than one column named '{again[0]}'",
+            "name each one: SELECT a.id AS a_id, b.id AS b_id",
+        )
+
+
+def _source(ask: Ask, names: list[str]) -> Any:
+    import sqlalchemy as sa
+
+    if ask.query is None:
+        schema, name = split_name(ask.table or "")
+        return sa.table(name, schema=schema)
+    return sa.text(_escaped(ask.query)).columns(*map(sa.column, names)).subquery("h")
+
+
+def _escaped(sql: str) -> str:
+    """Somebody's SQL for `sa.text`, which would take `:name` as a parameter."""
+    return re.sub(r"(?<![:\w\\]):(?=\w)", r"\\:", sql.strip().rstrip(";"))
+
+
+def _typed(name: str, kinds: pa.Schema, dialect: str) -> Any:
+    import sqlalchemy as sa
+
+    return sa.column(name, column_for(kinds.field(name).type, dialect, name))
+
+
+def _conditions(ask: Ask, kinds: pa.Schema, dialect: str, since: Any, upper: Any) -> list[Any]:
+    import sqlalchemy as sa
+
+    conditions: list[Any] = [sa.text(f"({_escaped(ask.where)})")] if ask.where else []
+    if ask.cursor is None or upper is None:
+        return conditions
+    column, kind = _typed(ask.cursor, kinds, dialect), kinds.field(ask.cursor).type
+    inside = column <= from_json(upper, kind)
+    if since is not None:
+        inside = sa.and_(column > from_json(since, kind), inside)
+    if since is None or ask.options.null_cursor == "read":
+        inside = sa.or_(inside, column.is_(None))
+    return [*conditions, inside]
+
+
+def _between(column: Any, low: Any, high: Any) -> Any:
+    import sqlalchemy as sa
+
+    if low is None:
+        return None if high is None else sa.or_(column < high, column.is_(None))
+    return column >= low if high is None else sa.and_(column >= low, column < high)
+
+
+def _upper(
+    connection: Any, ask: Ask, kinds: pa.Schema, since: Watermark
+) -> tuple[Watermark, list[str]]:
+    import sqlalchemy as sa
+
+    if ask.cursor is None:
+        return None, []
+    column = _typed(ask.cursor, kinds, connection.dialect.name)
+    # The highest beyond `since`, so that deleted rows do not take the watermark back.
+    beyond = column.is_not(None)
+    if since is not None:
+        beyond = column > from_json(since, kinds.field(ask.cursor).type)
+    asked = sa.select(
+        sa.func.max(sa.case((beyond, column))), sa.func.count() - sa.func.count(column)
+    ).select_from(_source(ask, kinds.names))
+    if ask.where:
+        asked = asked.where(sa.text(f"({_escaped(ask.where)})"))
+    upper, absent = connection.execute(asked).one()
+    return (since if upper is None else to_json(upper)), null_note(ask, since, absent)
+
+
+def _bounds(
+    connection: Any, ask: Ask, kinds: pa.Schema, since: Watermark, upper: Watermark
+) -> list[Any]:
+    """Inner bounds of the ranges of `split_by`, as the database orders its keys."""
+    import sqlalchemy as sa
+
+    t: Any = pa.types
+    assert ask.split_by is not None  # asked only then
+    dialect = connection.dialect.name
+    kind = kinds.field(ask.split_by).type
+    column = _typed(ask.split_by, kinds, dialect)
+    whole = t.is_integer(kind)
+    if not (whole or t.is_date(kind) or t.is_timestamp(kind) or kind == pa.string()):
+        raise ConfigError(
+            f"{ask.who}: split_by '{ask.split_by}' is {kind}",
+            "split by an integer, date, timestamp or text column",
+        )
+
+    def over(*what: Any) -> Any:
+        found = sa.select(*what).select_from(_source(ask, kinds.names)).where(column.is_not(None))
+        for condition in _conditions(ask, kinds, dialect, since, upper):
+            found = found.where(condition)
+        return found
+
+    rows, low, high = connection.execute(
+        over(sa.func.count(), sa.func.min(column), sa.func.max(column))
+    ).one()
+    count = sql_splits.how_many(ask.options.splits, rows, 0)
+    if count < 2 or rows < 2:
+        return []
+    if whole and sql_splits.dense(int(low), int(high), rows):
+        return sql_splits.even(int(low), int(high), count)
+    number = sa.func.row_number().over(order_by=column).label("n")
+    numbered = over(column.label("k"), number).subquery()
+    at = sql_splits.places(rows, count)
+    picked = sa.select(numbered.c.k).where(numbered.c.n.in_(at)).order_by(numbered.c.n)
+    return sql_splits.bounds_of([bound for (bound,) in connection.execute(picked)])

@@ -1,0 +1,163 @@
+"""On a Ray that outlives the command each flow is a Ray job; seen from outside with Ray's tools."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+RAY = Path(sys.executable).parent / "ray"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dict[str, str]]:
+    """`ray start --head` on ports and in a folder of its own; the environment to reach it."""
+    home = tempfile.mkdtemp(prefix="hygge-", dir="/tmp")  # Ray's socket paths must be short
+    port, dashboard = free_port(), free_port()
+    command = [RAY, "start", "--head", "--block", f"--port={port}"]
+    command += [f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1", "--num-cpus=4"]
+    command += [f"--dashboard-agent-listen-port={free_port()}"]
+    command += ["--disable-usage-stats", "--object-store-memory=800000000"]
+    environ = {**os.environ, "RAY_TMPDIR": home}
+    log = open(Path(home) / "start.log", "w")  # noqa: SIM115  # closed below, the process has it
+    started = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
+    # For Ray's own commands, which `ray start` tells people to set.
+    environ |= {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}", "RAY_AUTH_MODE": "token"}
+    try:
+        until = time.monotonic() + 60
+        while not Path(home, "ray", "ray_current_cluster").exists():
+            assert started.poll() is None, Path(home, "start.log").read_text()
+            assert time.monotonic() < until, Path(home, "start.log").read_text()
+            time.sleep(0.2)
+        yield environ
+    finally:
+        log.close()
+        started.send_signal(signal.SIGTERM)
+        try:
+            started.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def flows(tmp_path: Path) -> Path:
+    pq.write_table(pa.table({"id": range(1000)}), tmp_path / "users.parquet")
+    (tmp_path / "flows.yml").write_text(
+        "flows:\n"
+        "  one:\n    home: users.parquet\n    store: out/one\n"
+        "  two:\n    home: users.parquet\n    store: out/two.csv\n"
+    )
+    return tmp_path / "flows.yml"
+
+
+def hygge(cluster: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hygge", *map(str, arguments)]
+    return subprocess.run(command, env=cluster, capture_output=True, text=True, timeout=120)
+
+
+def jobs(cluster: dict[str, str]) -> list[str]:
+    command = [RAY, "list", "jobs", "--format=json"]
+    command += ["--address", cluster["RAY_API_SERVER_ADDRESS"]]
+    listed = subprocess.run(
+        command, env=cluster, capture_output=True, text=True, timeout=60, check=True
+    )
+    return [
+        job["submission_id"]
+        for job in json.loads(listed.stdout)
+        if (job["submission_id"] or "").startswith("hygge-") and job["status"] == "SUCCEEDED"
+    ]
+
+
+def test_two_flows_run_as_two_ray_jobs(cluster, flows):
+    done = hygge(cluster, flows)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "2 flows: 2 done" in done.stdout
+    assert pq.read_table(flows.parent / "out" / "one").num_rows == 1000
+    assert (flows.parent / "out" / "two.csv").read_text().count("\n") == 1001
+    names = sorted(each.rsplit("-", 1)[0] for each in jobs(cluster))
+    assert names == ["hygge-one", "hygge-two"]
+
+
+def test_a_flow_that_fails_in_its_job_is_reported_with_its_cause(cluster, flows):
+    (flows.parent / "users.parquet").write_bytes(b"not a parquet file")
+    done = hygge(cluster, flows, "--select", "one")
+    assert done.returncode == 1
+    assert "cannot be read as Parquet" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_ray_list_actors_shows_home_inbox_and_store_in_different_processes(cluster, tmp_path):
+    script = tmp_path / "slow.py"
+    script.write_text(
+        "import time, pandas as pd\n"
+        "from hygge import Home, Store\n"
+        "class Slow(Home):\n"
+        "    async def read_batches(self):\n"
+        "        for n in range(200):\n"
+        "            time.sleep(0.1)\n"
+        "            yield pd.DataFrame({'n': [n]})\n"
+    )
+    (tmp_path / "flows.yml").write_text(
+        "flows:\n  slow:\n    home: {type: 'slow:Slow'}\n    store: out\n"
+    )
+    running = subprocess.Popen(
+        [sys.executable, "-m", "hygge", "flows.yml", "--jobs", "one"],
+        env=cluster, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        seen: dict[str, int] = {}
+        until = time.monotonic() + 40
+        while len(seen) < 3 and time.monotonic() < until:
+            listed = subprocess.run(
+                [RAY, "list", "actors", "--format=json", "--filter", "state=ALIVE",
+                 "--address", cluster["RAY_API_SERVER_ADDRESS"]],
+                env=cluster, capture_output=True, text=True, timeout=60, check=True,
+            )  # fmt: skip
+            actors = json.loads(listed.stdout) if listed.stdout.startswith("[") else []
+            for actor in actors:
+                if actor["pid"]:
+                    seen[actor["class_name"]] = actor["pid"]
+            seen = {k: v for k, v in seen.items() if k in ("HomeActor", "StoreActor", "InboxActor")}
+        assert sorted(seen) == ["HomeActor", "InboxActor", "StoreActor"]
+        assert len(set(seen.values())) == 3
+    finally:
+        running.send_signal(signal.SIGINT)
+        output, _ = running.communicate(timeout=20)
+    assert running.returncode == 130, output
+    assert not (tmp_path / "out").exists()
+
+
+def test_inside_a_submitted_job_the_shipped_file_runs(cluster, tmp_path):
+    work, lake = tmp_path / "work", tmp_path / "lake"
+    work.mkdir()
+    pq.write_table(pa.table({"id": range(50)}), work / "users.parquet")
+    (work / "flows.yml").write_text(
+        f"flows:\n  shipped:\n    home: users.parquet\n    store: {lake}\n"
+    )
+    submitted = subprocess.run(
+        [RAY, "job", "submit", "--working-dir", work, "--", sys.executable, "-m", "hygge",
+         "flows.yml"],
+        env=cluster, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert submitted.returncode == 0, submitted.stdout + submitted.stderr
+    assert pq.read_table(lake).num_rows == 50

@@ -1,0 +1,11 @@
+from foreign import sqlite_rows
+
+from hygge import SQLStore
+from hygge.testing import StoreContract
+
+
+class TestSQLiteStore(StoreContract):
+    def make(self, tmp_path):
+        return SQLStore("t", connection=f"sqlite:///{tmp_path}/t.db")
+
+    rows = sqlite_rows
