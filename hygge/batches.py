@@ -32,7 +32,7 @@ def as_table(obj: Any, who: str = "the batch") -> pa.Table:
         raise HomeError(
             f"{who} is a {type(obj).__name__}, which is not Arrow-shaped",
             "give a pandas or polars DataFrame, a pyarrow Table or RecordBatch, or anything "
-            "with __arrow_c_stream__; pa.Table.from_pydict({...}) and pa.Table.from_pylist([...]) make one",
+            "with __arrow_c_stream__; pa.Table.from_pydict({...}) makes one of lists",
         )
     repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
     if repeated:

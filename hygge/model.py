@@ -35,6 +35,8 @@ class HomeTraits:
     max_lanes: int | None = None
     cursor: bool = False
     """Whether `open(since)` understands a watermark."""
+    lossy: tuple[str, ...] = ()
+    """Arrow types (by their text, or a prefix of it) that this Home never gives."""
 
 
 @dataclass(frozen=True)

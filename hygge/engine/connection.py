@@ -12,11 +12,12 @@ started in a thread that lives as long as the process.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import queue
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +99,29 @@ def disconnect() -> None:
             ray.shutdown()
 
 
+@contextlib.contextmanager
+def _lean() -> Iterator[None]:
+    """Leave out two daemons that a private instance without a dashboard has no use for.
+
+    Ray has no setting for it: the API server (it would serve nothing, and `ray.init` waits for it)
+    and the autoscaler's monitor. Where Ray changes these names, both simply start.
+    """
+    from ray._private.node import Node
+
+    def without_api_server(node: Any, **_: Any) -> None:
+        node._webui_url = ""
+
+    instead = {"start_api_server": without_api_server, "start_monitor": lambda node: None}
+    kept = {name: getattr(Node, name) for name in instead if hasattr(Node, name)}
+    for name in kept:
+        setattr(Node, name, instead[name])
+    try:
+        yield
+    finally:
+        for name, method in kept.items():
+            setattr(Node, name, method)
+
+
 def _has_token() -> bool:
     if os.environ.get("RAY_AUTH_TOKEN"):
         return True
@@ -149,7 +173,8 @@ def _init(dashboard: bool) -> Connected:
                 "authentication needs its token here (RAY_AUTH_MODE=token, ~/.ray/auth_token)",
             ) from error
     else:
-        info = ray.init(include_dashboard=dashboard, dashboard_host="127.0.0.1", **quiet)
+        with contextlib.nullcontext() if dashboard else _lean():
+            info = ray.init(include_dashboard=dashboard, dashboard_host="127.0.0.1", **quiet)
         atexit.register(ray.shutdown)
     url = f"http://{info.dashboard_url}" if info.dashboard_url else None
     return Connected(info.address_info["gcs_address"], address is not None, url, in_job())

@@ -15,18 +15,22 @@ def batches(
     home: Home, split: Split, schema: pa.Schema | None, limits: Limits
 ) -> Generator[pa.Table]:
     """The split's rows in the plan's schema, cut to `batch_bytes`; closes the Home's iterator."""
-    who = home.describe()
+    who, planned = home.describe(), schema
     tables = iter(home.read(split))
     try:
         rest = tables
         if schema is None:
             schema, rest = peek(tables, limits.batch_bytes, who)
+        came = False
         for table in rest:
+            came = came or table.num_rows > 0
             assert schema is not None  # a stream that gives a table has a schema
             whole = conform(table, schema, who)
             del table
             yield from slices(whole, max(1, whole.num_rows), limits.batch_bytes)
             del whole
+        if not came and planned is None and schema is not None:
+            yield schema.empty_table()  # no row, but the first to say what the columns are
     finally:
         close = getattr(tables, "close", None)
         if close is not None:

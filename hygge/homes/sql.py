@@ -19,7 +19,7 @@ from pydantic import Field
 from hygge.errors import ConfigError
 from hygge.home import Home
 from hygge.io.sql import connection_url, place, shown, sqlite_path
-from hygge.io.sql_ask import Ask, SQLHomeOptions
+from hygge.io.sql_ask import NESTED, Ask, SQLHomeOptions
 from hygge.model import HomeTraits, Plan, Split, Watermark
 from hygge.settings import Settings
 
@@ -27,7 +27,7 @@ from hygge.settings import Settings
 class SQLHome(Home):
     """`SQLHome("users", connection="postgresql://…", options={"batch_size": 10_000})`."""
 
-    traits: ClassVar[HomeTraits] = HomeTraits(cursor=True)
+    traits: ClassVar[HomeTraits] = HomeTraits(cursor=True, lossy=NESTED)
 
     class Settings(Settings):
         connection: str = Field(repr=False)

@@ -53,7 +53,7 @@ class FileStore(Store):
     traits: ClassVar[StoreTraits] = StoreTraits(
         modes=("replace", "append"),
         visibility="atomic",
-        sees="the old files or the new ones: one rename shows a run",
+        sees="the old files or the new ones, never both: one rename shows a run",
     )
     suffixes: ClassVar[tuple[str, ...]] = ()
 
@@ -214,7 +214,7 @@ class FileStore(Store):
         for name, path in parts.items():
             if path != os.path.join(new, name):
                 os.rename(path, os.path.join(new, name))
-        names = list(parts) or [self._empty_part(new, schema)]
+        names = list(parts) or [self._empty_part(run, new, schema)]
         head = Head(
             run.flow,
             base.generation + 1 if base else 1,
@@ -269,7 +269,7 @@ class FileStore(Store):
                     f"split {receipt.ticket.split} was never sealed in {place}"
                 ) from None
             for at, (name, rows, size) in enumerate(sealed["files"]):
-                final = f"part-{receipt.ticket.split:05d}-{at:04d}{self.suffix()}"
+                final = self._part_name(run, receipt.ticket.split, at)
                 path = os.path.join(self._place(run), _NEW, final)
                 if not os.path.exists(path):  # else an earlier try at this commit moved it
                     path = os.path.join(place, name)
@@ -291,8 +291,13 @@ class FileStore(Store):
         if by_footer is not None and by_footer != rows:
             raise Rejected(f"{path} holds {by_footer:,} rows, {rows:,} were written")
 
-    def _empty_part(self, folder: str, schema: pa.Schema) -> str:
-        name = f"part-00000-0000{self.suffix()}"
+    def _part_name(self, run: Run, split: int, at: int) -> str:
+        # A name never comes back in a later run: a reader that listed the old files and opens them
+        # after the exchange finds none of them, instead of some rows of each run.
+        return f"part-{split:05d}-{at:04d}-{run.id.rpartition('-')[2]}{self.suffix()}"
+
+    def _empty_part(self, run: Run, folder: str, schema: pa.Schema) -> str:
+        name = self._part_name(run, 0, 0)
         path = os.path.join(folder, name)
         _closed(self.open_writer(path, schema), path, 0)
         return name
@@ -307,7 +312,7 @@ class FileStore(Store):
             return Commit(head, applied=0, note="nothing came, so nothing was written")
         new = os.path.join(self._place(run), _NEW)
         os.makedirs(new, exist_ok=True)
-        shown = self._show(run, head, new, [self._empty_part(new, kept)], kept)
+        shown = self._show(run, head, new, [self._empty_part(run, new, kept)], kept)
         return Commit(shown.head, applied=0, note="nothing came: emptied, with the schema it had")
 
 

@@ -25,6 +25,10 @@ BYTES_PER_SPLIT = 64 * MIB
 _STEP = 256
 
 
+NESTED = ("list", "large_list", "fixed_size_list", "struct", "map", "month_day_nano_interval")
+"""Types that a column of a database does not hold; `lossy` of both ends."""
+
+
 class SQLHomeOptions(Settings):
     """How a database is read."""
 

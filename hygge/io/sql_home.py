@@ -162,7 +162,7 @@ def _catalog(connection: Any, ask: Ask) -> tuple[list[Column], set[str], tuple[s
         kind, as_text = arrow_for(each["type"], dialect)
         stated = ask.stated.get(each["name"])
         if stated is not None:
-            as_text = (stated == pa.string() and kind != pa.string()) or as_text
+            as_text = stated == pa.string() and (as_text or kind != pa.string())
             kind = stated
         if as_text:
             texts.add(each["name"])

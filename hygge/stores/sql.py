@@ -21,6 +21,7 @@ from pydantic import Field
 
 from hygge.errors import ConfigError, StoreError
 from hygge.io.sql import connection_url, place, shown, sqlite_path
+from hygge.io.sql_ask import NESTED
 from hygge.io.sql_goal import Goal, SQLStoreOptions
 from hygge.model import Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
 from hygge.settings import Settings
@@ -28,8 +29,6 @@ from hygge.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_NESTED = ("list", "large_list", "fixed_size_list", "struct", "map", "month_day_nano_interval")
 
 
 class SQLStore(Store):
@@ -39,7 +38,7 @@ class SQLStore(Store):
         modes=("replace", "append", "merge"),
         visibility="atomic",
         sees="the old rows or the new ones: one transaction shows a run",
-        lossy=_NESTED,
+        lossy=NESTED,
     )
 
     class Settings(Settings):
@@ -64,7 +63,7 @@ class SQLStore(Store):
         else:
             from hygge.io.sql_types import LOSSY
 
-            self.traits = replace(type(self).traits, lossy=(*_NESTED, *LOSSY))  # type: ignore[misc]  # as above
+            self.traits = replace(type(self).traits, lossy=(*NESTED, *LOSSY))  # type: ignore[misc]  # as above
 
     def describe(self) -> str:
         return f"{shown(self.settings.connection)}#{self.table}"

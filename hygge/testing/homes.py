@@ -130,7 +130,7 @@ class HomeContract:
 
     @pytest.mark.parametrize("name", list(every_type()))
     def test_every_type_returns_exactly(self, name: str, tmp_path: Path) -> None:
-        declared = getattr(self.make(_table(1), _folder(tmp_path, "declared")).traits, "lossy", ())
+        declared = self.make(_table(1), _folder(tmp_path, "declared")).traits.lossy
         table = table_of(every_type()[name])
         lossy = is_lossy(name, table.schema.field("v").type, declared)
         try:
