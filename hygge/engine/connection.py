@@ -101,25 +101,33 @@ def disconnect() -> None:
 
 @contextlib.contextmanager
 def _lean() -> Iterator[None]:
-    """Leave out two daemons that a private instance without a dashboard has no use for.
+    """Leave out what a private instance without a dashboard has no use for.
 
-    Ray has no setting for it: the API server (it would serve nothing, and `ray.init` waits for it)
-    and the autoscaler's monitor. Where Ray changes these names, both simply start.
+    The API server (it would serve nothing, and `ray.init` waits for it), the autoscaler's monitor,
+    and the parts of the node's agent that belong to the dashboard. Ray has no setting for it; where
+    a name changes there, that part simply starts.
     """
+    import ray._private.utils as utils
     from ray._private.node import Node
 
     def without_api_server(node: Any, **_: Any) -> None:
         node._webui_url = ""
 
-    instead = {"start_api_server": without_api_server, "start_monitor": lambda node: None}
-    kept = {name: getattr(Node, name) for name in instead if hasattr(Node, name)}
-    for name in kept:
-        setattr(Node, name, instead[name])
+    instead = [
+        (Node, "start_api_server", without_api_server),
+        (Node, "start_monitor", lambda node: None),
+        (utils, "get_dashboard_dependency_error", lambda: "hygge asks for none"),
+    ]
+    kept = [(where, name, getattr(where, name, None)) for where, name, _ in instead]
+    for (where, name, other), (_, _, own) in zip(instead, kept, strict=True):
+        if own is not None:
+            setattr(where, name, other)
     try:
         yield
     finally:
-        for name, method in kept.items():
-            setattr(Node, name, method)
+        for where, name, own in kept:
+            if own is not None:
+                setattr(where, name, own)
 
 
 def _has_token() -> bool:
