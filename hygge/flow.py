@@ -79,6 +79,10 @@ class Engine(Protocol):
 
     name: str
 
+    def get_ready(self) -> None:
+        """Come to where it runs. Called before planning, so that no snapshot waits for it."""
+        ...
+
     def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved: ...
 
 
@@ -148,10 +152,12 @@ class Flow:
             store=self.store.describe(),
             mode=self.mode,
             guarantee=self.store.traits.guarantee,
-            started_at=time.time(),
         )
         try:
-            report = self._run(report, watch, stop)
+            engine = find_engine(self.engine) if isinstance(self.engine, str) else self.engine
+            engine.get_ready()
+            began, report = time.monotonic(), replace(report, started_at=time.time())
+            report = self._run(engine, report, watch, stop)
         except Exception as error:
             said = in_words(error)
             report = replace(
@@ -167,8 +173,9 @@ class Flow:
         watch.ended(report)
         return report
 
-    def _run(self, report: Report, watch: Watch, stop: threading.Event) -> Report:
-        engine = find_engine(self.engine) if isinstance(self.engine, str) else self.engine
+    def _run(
+        self, engine: Engine, report: Report, watch: Watch, stop: threading.Event
+    ) -> Report:
         run = Run(new_run_id(), self.identity, self.mode, self.key, self.cursor)
         base = self.store.head(self.identity)
         since = base.watermark if base and self.mode != "replace" else None

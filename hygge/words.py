@@ -77,7 +77,7 @@ def plan_text(flow: Flow, plan: Plan) -> str:
         f"{flow.name}: {flow.mode}, {traits.guarantee}",
         f"  home    {shorter(flow.home.describe())}",
         f"  store   {shorter(flow.store.describe())}",
-        f"  splits  {len(plan.splits)}: {plan.reason}",
+        f"  splits  {plan.reason or len(plan.splits)}",
     ]
     rows = [split.rows for split in plan.splits]
     known = sum(row for row in rows if row is not None)
@@ -113,8 +113,10 @@ def _columns(plan: Plan, lossy: Iterable[str]) -> list[str]:
 
 
 def shorter(path: str) -> str:
-    """A path below the working directory, relative to it."""
-    if path.startswith(os.sep):
-        relative = os.path.relpath(path)
-        return relative if not relative.startswith("..") else path
+    """A path (also that of a SQLite URL) below the working directory, relative to it."""
+    scheme = "sqlite:///" if path.startswith("sqlite:////") else ""
+    plain = path.removeprefix(scheme)
+    if plain.startswith(os.sep):
+        relative = os.path.relpath(plain)
+        return path if relative.startswith("..") else scheme + relative
     return path

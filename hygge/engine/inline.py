@@ -29,6 +29,9 @@ class InlineEngine:
 
     name = "inline"
 
+    def get_ready(self) -> None:
+        """Nothing to come to."""
+
     def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved:
         """See `hygge.flow.Engine`."""
         moved = Moved()

@@ -46,8 +46,10 @@ def submitter(
                 "jobs: each needs a Ray that outlives this process, and none is running",
                 "start one with `ray start --head`, set RAY_ADDRESS, or use `jobs: auto`",
             )
+        if dashboard:
+            watch.said("", f"Ray's dashboard: {connection.connect(dashboard).dashboard}")
         return None
-    connected = connection.connect(dashboard)
+    connected = connection.connect()
     if connected.dashboard is None and not connected.in_job:
         return None
 

@@ -36,12 +36,13 @@ class RayEngine:
 
     name = "ray"
 
-    def __init__(self, dashboard: bool = False) -> None:
-        self.dashboard = dashboard
+    def get_ready(self) -> None:
+        """Attach to a running Ray, or start a private one (seconds, once a process)."""
+        connection.connect()
 
     def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved:
         """See `hygge.flow.Engine`."""
-        connection.connect(self.dashboard)
+        connection.connect()
         supervision = _Supervision(move, watch, stop)
         try:
             return supervision.run()

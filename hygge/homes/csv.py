@@ -25,7 +25,7 @@ from hygge.io.csv_text import CsvForm, Reading
 from hygge.io.file_home import FileHome, FileOptions, Piece
 from hygge.io.files import SourceFile
 from hygge.io.text import compression_of, cut, known_encoding, with_compressed
-from hygge.model import MIB, Column
+from hygge.model import MIB, Column, HomeTraits
 
 
 class CsvOptions(FileOptions):
@@ -85,6 +85,7 @@ class CsvOptions(FileOptions):
 class CsvHome(FileHome):
     """`CsvHome("users", path="data/users.csv", options={"types": {"zip": "string"}})`."""
 
+    traits: ClassVar[HomeTraits] = HomeTraits(lossy=cells.NO_TEXT)
     suffixes: ClassVar[tuple[str, ...]] = with_compressed(".csv", ".tsv")
 
     class Settings(FileHome.Settings):

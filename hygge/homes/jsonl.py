@@ -25,7 +25,7 @@ from hygge.io.file_home import FileHome, FileOptions, Piece
 from hygge.io.files import SourceFile
 from hygge.io.json_text import JsonForm
 from hygge.io.text import compression_of, cut, known_encoding, owned, with_compressed
-from hygge.model import MIB, Column
+from hygge.model import MIB, Column, HomeTraits
 
 
 class JsonlOptions(FileOptions):
@@ -41,7 +41,7 @@ class JsonlOptions(FileOptions):
     @field_validator("types")
     @classmethod
     def _known_types(cls, types: dict[str, str]) -> dict[str, str]:
-        cells.types_of(types)
+        cells.types_of(types, nested=True)
         return types
 
     @field_validator("encoding")
@@ -53,13 +53,14 @@ class JsonlOptions(FileOptions):
 class JsonlHome(FileHome):
     """`JsonlHome("events", path="data/events.jsonl", options={"types": {"id": "uint64"}})`."""
 
+    traits: ClassVar[HomeTraits] = HomeTraits(lossy=json_values.NO_JSON)
     suffixes: ClassVar[tuple[str, ...]] = with_compressed(".jsonl", ".ndjson")
 
     class Settings(FileHome.Settings):
         options: JsonlOptions = JsonlOptions()
 
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
-        stated = cells.types_of(self.settings.options.types)
+        stated = cells.types_of(self.settings.options.types, nested=True)
         path, rows = files[0].path, []
         for file in files:
             path, rows = file.path, self._form(file).sample()

@@ -1,8 +1,10 @@
 """Cells of text and the types they may have: what stands behind `types:` and `sample_bytes`.
 
-Words for types: string, int8 … int64, uint8 … uint64, float32, float64, bool, date, time,
+Words for types: string, int8 … int64, uint8 … uint64, float16, float32, float64, bool, date, time,
 timestamp (microseconds, no zone), timestamp_tz (microseconds, UTC), timestamp[ns],
-decimal(p,s), binary (base64). Aliases: text, int, integer, bigint, float, double, boolean …
+timestamp[us, tz=Europe/Berlin], decimal(p,s), binary (base64), binary(n) for n bytes each.
+Aliases: text, int, integer, bigint, float, double, boolean … JSONL also knows list<int64>,
+fixed_size_list<int64>[2] and struct<id: int64, tags: list<string>>, any words inside.
 
 What a sample infers (`infer`): a type only where *every* sampled value has its plain form.
   007  +5              text (zip codes, telephone numbers)
@@ -34,7 +36,8 @@ _WORDS: dict[str, pa.DataType] = {
     "int8": pa.int8(), "int16": pa.int16(), "int32": pa.int32(), "int64": pa.int64(),
     "uint8": pa.uint8(), "uint16": pa.uint16(), "uint32": pa.uint32(), "uint64": pa.uint64(),
     "int": pa.int64(), "integer": pa.int64(), "bigint": pa.int64(), "smallint": pa.int16(),
-    "float32": pa.float32(), "float64": pa.float64(), "float": pa.float64(),
+    "float16": pa.float16(), "halffloat": pa.float16(), "float32": pa.float32(),
+    "float64": pa.float64(), "float": pa.float64(),
     "double": pa.float64(), "real": pa.float32(),
     "bool": pa.bool_(), "boolean": pa.bool_(),
     "date": pa.date32(), "date32": pa.date32(), "date32[day]": pa.date32(),
@@ -44,7 +47,15 @@ _WORDS: dict[str, pa.DataType] = {
     "binary": pa.binary(), "bytes": pa.binary(),
 }  # fmt: skip
 _DECIMAL = re.compile(r"(?:decimal|numeric)(?:128|256)?\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
-_TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:,\s*(?:tz=)?utc)?\]")
+_TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:,\s*(?:tz=)?([\w+:/-]+))?\]", re.IGNORECASE)
+_BYTES = re.compile(r"(?:binary\(\s*(\d+)\s*\)|fixed_size_binary\[(\d+)\])")
+_LIST = re.compile(r"(?:fixed_size_)?list<(?:(?:item|element):)?(.*)>(?:\[(\d+)\])?", re.IGNORECASE)
+_STRUCT = re.compile(r"struct<(.+)>", re.IGNORECASE)
+NO_TEXT = (
+    "list", "large_list", "fixed_size_list", "struct", "map", "dense_union", "sparse_union",
+    "duration", "month_day_nano_interval",
+)  # fmt: skip
+"""Types (by the beginning of their text) that a cell of text holds no value of."""
 
 _INT = "^-?(0|[1-9][0-9]*)$"
 # An exponent without a point must have its sign: 12E45 is a code, 1e+45 is a number.
@@ -78,20 +89,61 @@ def type_of(word: str) -> pa.DataType:
             raise ValueError(f"'{word}': precision is 1 to 76, and scale at most the precision")
         kind = pa.decimal128 if precision <= 38 else pa.decimal256
         return kind(precision, scale)
-    if found := _TIMESTAMP.fullmatch(plain):
-        unit: Any = found[1]
-        return pa.timestamp(unit, "UTC") if "utc" in plain else pa.timestamp(unit)
+    if found := _TIMESTAMP.fullmatch(word.strip()):
+        unit: Any = found[1].lower()
+        return pa.timestamp(unit, _zone(word, found[2])) if found[2] else pa.timestamp(unit)
+    if found := _BYTES.fullmatch(plain):
+        return pa.binary(int(found[1] or found[2]))
     raise ValueError(
         f"there is no type '{word}': {one_of('types', plain, [*_WORDS, 'decimal(p,s)'])}"
     )
 
 
-def types_of(words: dict[str, str]) -> dict[str, pa.DataType]:
+def _zone(word: str, zone: str) -> str:
+    from zoneinfo import ZoneInfo
+
+    if zone.upper() == "UTC":
+        return "UTC"
+    try:
+        if not re.fullmatch(r"[+-]\d\d:\d\d", zone):
+            ZoneInfo(zone)
+    except (KeyError, OSError, ValueError):
+        raise ValueError(f"'{word}': there is no time zone '{zone}'") from None
+    return zone
+
+
+def nested_type_of(word: str) -> pa.DataType:
+    """The type that a word means where lists and structs can be written too."""
+    word = word.strip()
+    if found := _LIST.fullmatch(word):
+        inner = nested_type_of(found[1])
+        return pa.list_(inner, int(found[2])) if found[2] else pa.list_(inner)
+    if found := _STRUCT.fullmatch(word):
+        fields = [part.partition(":") for part in _at_top(found[1])]
+        if unnamed := [name for name, colon, _ in fields if not colon]:
+            raise ValueError(f"'{word}': {unnamed[0].strip()!r} is no `name: type`")
+        return pa.struct([(name.strip(), nested_type_of(kind)) for name, _, kind in fields])
+    return type_of(word)
+
+
+def _at_top(text: str) -> list[str]:
+    """`text` cut at the commas that stand in no bracket."""
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign in "<([") - (sign in ">)]")
+        if sign == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
+
+
+def types_of(words: dict[str, str], *, nested: bool = False) -> dict[str, pa.DataType]:
     """The types of an option `types`; ValueError names the column."""
     made = {}
     for column, word in words.items():
         try:
-            made[column] = type_of(word)
+            made[column] = nested_type_of(word) if nested else type_of(word)
         except ValueError as error:
             raise ValueError(f"column '{column}': {error}") from None
     return made
@@ -135,9 +187,14 @@ def fit(texts: Any, kind: pa.DataType, inferred: bool) -> Any:
 def must_be_read_as_text(kind: pa.DataType, inferred: bool) -> bool:
     """Whether pyarrow.csv by itself could change a value of this type, or cannot read it."""
     t = pa.types
-    if t.is_string(kind) or t.is_binary(kind) or t.is_decimal256(kind):
+    if t.is_string(kind) or is_bytes(kind) or t.is_decimal256(kind) or t.is_float16(kind):
         return True
     return inferred and (t.is_integer(kind) or t.is_floating(kind) or t.is_boolean(kind))
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    t = pa.types
+    return bool(t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind))
 
 
 def moments_text(column: Any) -> Any:
@@ -230,7 +287,7 @@ def _castable(texts: Any, *kinds: pa.DataType) -> pa.DataType:
 def _converted(texts: Any, kind: pa.DataType, inferred: bool) -> Any:
     if texts.type == kind:
         return texts
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+    if is_bytes(kind):
         values = texts.to_pylist()
         return pa.array([None if t is None else _from_base64(t) for t in values], kind)
     if inferred:

@@ -223,7 +223,9 @@ def wire_schema(schema: pa.Schema, nested: bool) -> pa.Schema | None:
         if t.is_nested(kind):
             if not nested or not _plain_nested(kind):
                 return None
-        elif t.is_temporal(kind) or t.is_binary(kind):
+        elif t.is_float16(kind):
+            return None
+        elif t.is_temporal(kind) or cells.is_bytes(kind):
             kind = pa.string()
         fields.append(pa.field(field.name, kind))
     return pa.schema(fields)

@@ -25,6 +25,10 @@ _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,80})")
 _ENDLESS = ("NaN", "Infinity", "-Infinity", "nan", "inf", "-inf")
 
 
+NO_JSON = ("map", "dense_union", "sparse_union", "duration", "month_day_nano_interval")
+"""Types (by the beginning of their text) that JSON holds no value of."""
+
+
 class Number(str):
     """A JSON number, as it is written."""
 
@@ -60,7 +64,9 @@ def value_of(value: Any, kind: pa.DataType, stated: bool) -> Any:
     t = pa.types
     if value is None:
         return None
-    if t.is_list(kind) and isinstance(value, list):
+    if t.is_fixed_size_list(kind) and isinstance(value, list) and len(value) != kind.list_size:
+        raise Misfit(_shown(value))
+    if (t.is_list(kind) or t.is_fixed_size_list(kind)) and isinstance(value, list):
         return [value_of(each, kind.value_type, stated) for each in value]
     if t.is_struct(kind) and isinstance(value, dict):
         return _struct_of(value, kind, stated)

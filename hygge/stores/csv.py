@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 from pydantic import model_validator
 
 from hygge.errors import UnfitValue
-from hygge.io.cells import base64_text, moments_text, plain_decimals
+from hygge.io.cells import NO_TEXT, base64_text, is_bytes, moments_text, plain_decimals
 from hygge.io.file_store import FileStore, FileStoreOptions, Writer
 from hygge.io.text import (
     SUFFIX_OF,
@@ -32,6 +33,7 @@ from hygge.io.text import (
     settled_compression,
     with_compressed,
 )
+from hygge.model import StoreTraits
 
 
 class CsvStoreOptions(FileStoreOptions):
@@ -57,6 +59,7 @@ class CsvStoreOptions(FileStoreOptions):
 class CsvStore(FileStore):
     """`CsvStore("users", path="data/users.csv.gz")`."""
 
+    traits: ClassVar[StoreTraits] = replace(FileStore.traits, lossy=NO_TEXT)
     suffixes: ClassVar[tuple[str, ...]] = with_compressed(".csv", ".tsv")
 
     class Settings(FileStore.Settings):
@@ -78,12 +81,10 @@ class CsvStore(FileStore):
         concatenate(parts, target, self.compression, self._header(schema))
 
     def check_schema(self, schema: pa.Schema) -> None:
-        t = pa.types
         for field in schema:
-            kind = field.type
-            if t.is_nested(kind) or t.is_duration(kind) or t.is_interval(kind) or t.is_union(kind):
+            if str(field.type).startswith(NO_TEXT):
                 raise UnfitValue(
-                    f"column '{field.name}' is {kind}, which CSV has no form for",
+                    f"column '{field.name}' is {field.type}, which CSV has no form for",
                     "leave it out with `columns`, or write jsonl or parquet",
                 )
 
@@ -135,7 +136,7 @@ def _writable(table: pa.Table) -> pa.Table:
     t = pa.types
     for at, field in enumerate(table.schema):
         kind, column = field.type, table.column(at)
-        if t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind):
+        if is_bytes(kind):
             column = base64_text(column)
         elif t.is_timestamp(kind) and kind.tz is not None:
             column = moments_text(column)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ from hygge.batches import slices
 from hygge.errors import UnfitValue
 from hygge.io.cells import base64_text, moments_text, plain_decimals
 from hygge.io.file_store import FileStore, FileStoreOptions, Writer
+from hygge.io.json_values import NO_JSON
 from hygge.io.text import (
     SUFFIX_OF,
     Compression,
@@ -30,7 +32,7 @@ from hygge.io.text import (
     settled_compression,
     with_compressed,
 )
-from hygge.model import MIB
+from hygge.model import MIB, StoreTraits
 
 _ROWS, _BYTES = 65_536, 32 * MIB
 """What is turned into text at a time."""
@@ -46,6 +48,7 @@ class JsonlStoreOptions(FileStoreOptions):
 class JsonlStore(FileStore):
     """`JsonlStore("events", path="data/events.jsonl.gz")`."""
 
+    traits: ClassVar[StoreTraits] = replace(FileStore.traits, lossy=NO_JSON)
     suffixes: ClassVar[tuple[str, ...]] = with_compressed(".jsonl", ".ndjson")
 
     class Settings(FileStore.Settings):
@@ -76,7 +79,7 @@ class JsonlStore(FileStore):
 
 def _unheld(kind: Any) -> str | None:
     t = pa.types
-    if t.is_map(kind) or t.is_union(kind) or t.is_duration(kind) or t.is_interval(kind):
+    if str(kind).startswith(NO_JSON):
         return str(kind)
     if t.is_nested(kind):
         inner = [kind.field(i).type for i in range(kind.num_fields)]
@@ -108,16 +111,39 @@ def _lines(table: pa.Table) -> Any:
 
     if table.num_columns == 0:
         return b"{}\n" * table.num_rows
-    pieces: list[Any] = []
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        begin = ", " if pieces else "{"
-        pieces.append(f"{begin}{_quoted(name)}: ")
-        literals = _literals(column.combine_chunks()).cast(pa.large_string())
-        pieces.append(pc.fill_null(literals, pa.scalar("null", pa.large_string())))
-    lines = _joined(*pieces, "}\n")
+    columns = [column.combine_chunks() for column in table.columns]
+    lines = _joined(_objects(table.column_names, columns), "\n")
     # Arrow keeps the texts of an array one behind the other: together they are the lines.
     total = pc.sum(pc.binary_length(lines)).as_py()
     return lines.buffers()[2].slice(0, total)
+
+
+def _objects(names: Sequence[str], columns: Sequence[Any]) -> Any:
+    """One object of all columns for each row."""
+    pieces: list[Any] = []
+    for name, column in zip(names, columns, strict=True):
+        begin = ", " if pieces else "{"
+        pieces += [f"{begin}{_quoted(name)}: ", _with_null(column)]
+    return _joined(*pieces, "}")
+
+
+def _lists(column: Any) -> Any:
+    """One list for each row; its items are written as a column of their own."""
+    import pyarrow.compute as pc
+
+    counts = pc.fill_null(pc.list_value_length(column), 0).cast(pa.int64())
+    ends = pc.cumulative_sum(counts)
+    starts = pa.concat_arrays([pa.array([0], pa.int64()), ends])
+    items: Any = pa.LargeListArray.from_arrays(starts, _with_null(column.flatten()))
+    text = _joined("[", pc.binary_join(items, ", "), "]")
+    return pc.if_else(column.is_valid(), text, None)
+
+
+def _with_null(column: Any) -> Any:
+    """Each value as JSON text, NULL as null."""
+    import pyarrow.compute as pc
+
+    return pc.fill_null(_literals(column).cast(pa.large_string()), "null")
 
 
 def _joined(*pieces: Any) -> Any:
@@ -141,10 +167,11 @@ def _literals(column: Any) -> Any:
         return _floats(column)
     if t.is_string(kind) or t.is_large_string(kind):
         return _texts(column)
+    if t.is_struct(kind):
+        names = [kind.field(i).name for i in range(kind.num_fields)]
+        return pc.if_else(column.is_valid(), _objects(names, column.flatten()), None)
     if t.is_nested(kind):
-        plain = (_plain(value, kind) for value in column.to_pylist())
-        made = [None if v is None else json.dumps(v, ensure_ascii=False) for v in plain]
-        return pa.array(made, pa.large_string())
+        return _lists(column)
     if t.is_decimal(kind):
         text = plain_decimals(column)
     elif t.is_timestamp(kind):
@@ -181,19 +208,3 @@ def _texts(column: Any) -> Any:
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
-
-
-def _plain(value: Any, kind: Any) -> Any:
-    """A nested value as `json.dumps` takes it, its leaves as the columns are written."""
-    t: Any = pa.types
-    if value is None:
-        return None
-    if t.is_struct(kind):
-        fields = [kind.field(i) for i in range(kind.num_fields)]
-        return {field.name: _plain(value[field.name], field.type) for field in fields}
-    if t.is_nested(kind):
-        return [_plain(each, kind.value_type) for each in value]
-    if isinstance(value, str | bool | int):
-        return value
-    text = _literals(pa.array([value], kind))[0].as_py()
-    return json.loads(text)

@@ -1,0 +1,165 @@
+"""The command as a person uses it: quick to answer, quick to stop, one report, plain exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hygge.cli import main
+
+HYGGE = [sys.executable, "-m", "hygge"]
+
+
+@pytest.fixture
+def flows(tmp_path: Path) -> Path:
+    pq.write_table(pa.table({"id": range(100)}), tmp_path / "users.parquet")
+    file = tmp_path / "flows.yml"
+    file.write_text(
+        "flows:\n"
+        "  first: {home: users.parquet, store: out/first}\n"
+        "  broken: {home: none.parquet, store: out/broken}\n"
+        "  after_broken: {home: users.parquet, store: out/after, depends_on: [broken]}\n"
+        "  after_that: {home: users.parquet, store: out/that, depends_on: [after_broken]}\n"
+        "  last: {home: users.parquet, store: out/last, depends_on: [first]}\n"
+    )
+    return file
+
+
+def test_one_that_fails_does_not_stop_the_others_and_its_dependants_are_skipped(flows, capsys):
+    assert main([str(flows), "--inline"]) == 1
+    said = capsys.readouterr().out
+    assert "first         done  100 rows" in said
+    assert "last          done  100 rows" in said
+    assert "broken        failed" in said
+    assert "after_broken  skipped: it depends on broken, which failed" in said
+    assert "after_that    skipped: it depends on after_broken, which was skipped" in said
+    assert "error: broken: there is no file or directory" in said
+    assert "5 flows: 2 done, 1 failed, 2 skipped" in said
+    assert sorted(os.listdir(flows.parent / "out")) == ["first", "last"]
+
+
+def test_select_runs_only_what_is_named(flows, capsys):
+    assert main(["run", str(flows), "--inline", "--select", "first,last"]) == 0
+    assert "2 flows: 2 done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["-m", "hygge"], ["-m", "hygge", "run"], ["-m", "hygge.coordinator"]],
+    ids=" ".join,
+)
+def test_every_way_to_say_it_runs_the_file(command, flows):
+    done = subprocess.run(
+        [sys.executable, *command, str(flows), "--inline", "--select", "first"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("first  done  100 rows")
+    assert done.stderr == ""
+
+
+def test_plan_shows_what_would_happen_and_moves_nothing(flows, capsys):
+    assert main(["plan", str(flows), "--select", "first"]) == 0
+    said = capsys.readouterr().out
+    for part in ("first: replace, exactly once", "splits  1: 1 file", "id  int64", "one rename"):
+        assert part in said
+    assert not (flows.parent / "out").exists()
+
+
+def test_the_report_in_json_is_one_line(flows, capsys):
+    from hygge.words import report_from_json
+
+    assert main([str(flows), "--inline", "--json", "--select", "first"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    report = report_from_json(line).flows[0]
+    assert (report.flow, report.rows, report.status) == ("first", 100, "done")
+    assert report.started_at <= report.done_at
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        (["--help"], ["ray", "pandas", "pyarrow", "sqlalchemy", "pydantic"]),
+        (["check", "FLOWS"], ["ray", "pandas", "pyarrow.dataset", "sqlalchemy"]),
+        (["plan", "FLOWS", "--select", "first"], ["ray", "pandas", "pyarrow.dataset"]),
+    ],
+    ids=["help", "check", "plan"],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(arguments, absent, flows):
+    given = [str(flows) if each == "FLOWS" else each for each in arguments]
+    code = (
+        "import sys\nfrom hygge.cli import main\n"
+        f"try: main({given!r})\nexcept SystemExit: pass\n"
+        f"print([m for m in {absent!r} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == "[]"
+
+
+SLOW = """
+import time
+import pandas as pd
+from hygge import Home
+class Slow(Home):
+    async def read_batches(self):
+        for n in range(600):
+            open("reading", "w").close()
+            yield pd.DataFrame({"n": [n]})
+            time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("moment", ["while Ray starts", "while rows move"])
+def test_ctrl_c_stops_soon_and_leaves_no_process_and_nothing_visible(moment, tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW.replace('"reading"', repr(str(tmp_path / "reading"))))
+    (tmp_path / "flows.yml").write_text("flows:\n  s: {home: {type: 'slow:Slow'}, store: out/s}\n")
+    mark = f"HYGGE_TEST_MARK={tmp_path.name}-{os.getpid()}"
+    environ = {**os.environ, mark.split("=")[0]: mark.split("=")[1]}
+    environ.pop("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", None)
+    running = subprocess.Popen(
+        [*HYGGE, "flows.yml"], cwd=tmp_path, env=environ, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    if moment == "while rows move":
+        while not (tmp_path / "reading").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+    else:
+        while len(marked(mark)) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+    began = time.monotonic()
+    running.send_signal(signal.SIGINT)
+    output, errors = running.communicate(timeout=30)
+    took = time.monotonic() - began
+    assert running.returncode == 130, output + errors
+    assert took < 5
+    assert "stopped" in errors
+    assert "Traceback" not in output + errors
+    assert not (tmp_path / "out").exists() or os.listdir(tmp_path / "out") == []
+    while marked(mark) and time.monotonic() < began + 5:
+        time.sleep(0.1)
+    assert marked(mark) == []
+
+
+def marked(mark: str) -> list[str]:
+    """The processes that inherited our mark: everything that the command started."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (process / "environ").read_bytes().split(b"\0"):
+                state = (process / "stat").read_text().rsplit(")", 1)[1].split()[0]
+                if state != "Z":
+                    found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,18 @@
+from foreign import jsonl_records, plant_file, text_rows, type_words, without_a_row, write_jsonl
+
+from hygge import JsonlHome, JsonlStore
+from hygge.testing import HomeContract, StoreContract
+
+
+class TestJsonlHome(HomeContract):
+    def make(self, table, tmp_path):
+        write_jsonl(table, tmp_path / "t.jsonl")
+        options = {"batch_size": self.batch_rows, "types": type_words(table.schema)}
+        return JsonlHome(path=tmp_path / "t.jsonl", options=options | {"split_bytes": table.nbytes // 8 + 999})
+
+    change = staticmethod(without_a_row)
+
+
+class TestJsonlStore(StoreContract):
+    make = lambda self, tmp_path: JsonlStore(path=tmp_path / "out")  # noqa: E731
+    rows, plant_foreign = text_rows(JsonlHome, jsonl_records), plant_file
