@@ -44,8 +44,9 @@ def as_table(obj: Any, who: str = "the batch") -> pa.Table:
 
 
 def _from_pandas(frame: Any, who: str) -> pa.Table:
+    named = any(name is not None for name in frame.index.names)  # then it is a column to people
     try:
-        table = pa.Table.from_pandas(frame, preserve_index=False)
+        table = pa.Table.from_pandas(frame, preserve_index=named)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise UnfitValue(
             f"{who}: pandas column holds values of mixed types: {error}",
@@ -89,7 +90,7 @@ def conform(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
         said = [f"lacks {', '.join(missing)}"] if missing else []
         said += [f"has {', '.join(extra)} besides"] if extra else []
         raise HomeError(
-            f"{who}: a batch {' and '.join(said)}; the first had {', '.join(schema.names)}",
+            f"{who} {' and '.join(said)}; the first had {', '.join(schema.names)}",
             "every batch of a Home has the same columns; fill absent ones with NULL",
         )
     arrays = []

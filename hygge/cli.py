@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from hygge.errors import HyggeError, UsageError, one_of
+from hygge.errors import HyggeError, UsageError, nearest, one_of
 
 _COMMANDS = ("run", "check", "plan")
 _LATER = ("discover", "init", "history", "verify", "submit", "status", "logs", "stop")
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in given or bool(os.environ.get("HYGGE_DEBUG"))
     try:
-        arguments = _parser().parse_args(_with_command(given))
+        arguments = _understood(given)
         run: Callable[[argparse.Namespace], int] = arguments.call
         return run(arguments)
     except UsageError as error:
@@ -72,6 +72,9 @@ def _run(arguments: argparse.Namespace) -> int:
         if isinstance(summary, BaseException):
             raise summary
         getattr(watch, "close", lambda: None)()
+        if arguments.debug:
+            for error in coordinator.errors.values():
+                _trace(error)
         _print_report(summary, arguments)
         if signalled:
             print("stopped; nothing of what was running became visible", file=sys.stderr)
@@ -107,27 +110,40 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
+    from hygge.flow import in_words
+
+    coordinator = _coordinator(arguments)
+    texts, errors = [], []
+    for spec in coordinator.file.flows:
+        try:
+            texts.append(_plan_of(coordinator.flow(spec)))
+        except Exception as error:
+            if arguments.debug:
+                _trace(error)
+            said = in_words(error)
+            errors.append(f"error: {spec.name}: {said}")
+    if texts:
+        print("\n\n".join(texts), flush=True)
+    if errors:
+        print("\n\n".join(errors), file=sys.stderr)
+    return 1 if errors else 0
+
+
+def _plan_of(flow: Any) -> str:
     from hygge.flow import schema_of
     from hygge.words import plan_text
 
-    coordinator = _coordinator(arguments)
-    texts = []
-    for spec in coordinator.file.flows:
-        flow = coordinator.flow(spec)
-        base = flow.store.head(flow.identity)
-        since = base.watermark if base and flow.mode != "replace" else None
-        with flow.home.open(since) as plan:
-            flow.check_columns(schema_of(plan))
-            texts.append(plan_text(flow, plan))
-    print("\n\n".join(texts))
-    return 0
+    base = flow.store.head(flow.identity)
+    with flow.home.open(flow.since(base)) as plan:
+        flow.check_columns(schema_of(plan))
+        return plan_text(flow, plan)
 
 
 def _coordinator(arguments: argparse.Namespace) -> Any:
     if not os.path.exists(arguments.file):
         raise UsageError(
             f"there is no file {arguments.file}",
-            "name a YAML file of flows: hygge flows.yml"
+            _yaml_near(arguments.file)
             + (
                 "\ninside a Ray job the file must be shipped: "
                 f"ray job submit --working-dir . -- hygge {arguments.file}"
@@ -136,7 +152,10 @@ def _coordinator(arguments: argparse.Namespace) -> Any:
             ),
         )
     if os.path.isdir(arguments.file):
-        raise UsageError(f"{arguments.file} is a directory", "name the YAML file in it")
+        raise UsageError(
+            f"{arguments.file} is a directory",
+            _yaml_near(os.path.join(arguments.file, "flows.yml")),
+        )
     from hygge.coordinator import Coordinator
 
     wanted = [name.strip() for part in arguments.select for name in part.split(",")]
@@ -151,11 +170,49 @@ def _coordinator(arguments: argparse.Namespace) -> Any:
 
 def _tell(error: HyggeError, code: int, debug: bool) -> int:
     if debug:
-        import traceback
-
-        traceback.print_exception(error, file=sys.stderr)
+        _trace(error)
     print(f"error: {error}", file=sys.stderr)
     return code
+
+
+def _trace(error: BaseException) -> None:
+    import traceback
+
+    from hygge.errors import without_password
+
+    said = "".join(traceback.format_exception(error))
+    print(without_password(said), file=sys.stderr)
+
+
+def _yaml_near(file: str) -> str:
+    """A hint for a YAML file that is not there: the nearest one that is."""
+    folder = os.path.dirname(file)
+    names = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
+    there = sorted(name for name in names if name.endswith((".yml", ".yaml")))
+    close = nearest(os.path.basename(file), there) or (there[0] if len(there) == 1 else None)
+    if close:
+        return f"did you mean `hygge {os.path.join(folder, close)}`?"
+    if there:
+        return f"YAML files there: {', '.join(there)}"
+    return "name a YAML file of flows: hygge flows.yml"
+
+
+def _understood(given: list[str]) -> argparse.Namespace:
+    if not given:
+        raise UsageError(
+            "nothing to do",
+            "name a YAML file of flows: hygge flows.yml\n`hygge --help` lists the commands",
+        )
+    arguments, unknown = _parser().parse_known_args(_with_command(given))
+    if not unknown:
+        return arguments
+    word = unknown[0].partition("=")[0]
+    if not word.startswith("-"):
+        raise UsageError(f"'{word}' is one argument too many", "hygge takes one file of flows")
+    raise UsageError(
+        f"there is no option {word} of `hygge {arguments.command}`",
+        one_of("options", word, arguments.options),
+    )
 
 
 def _with_command(given: list[str]) -> list[str]:
@@ -203,6 +260,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--debug", action="store_true", help="show tracebacks")
         if name == "run":
             _run_options(command)
+        options = [o for o in command._option_string_actions if o.startswith("--")]
+        command.set_defaults(command=name, options=options)
     return parser
 
 

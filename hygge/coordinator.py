@@ -18,7 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from hygge.errors import FlowFailed
-from hygge.flow import Flow
+from hygge.flow import Flow, in_words
 from hygge.model import Report, Summary
 from hygge.progress import Silent, Watch
 
@@ -53,6 +53,8 @@ class Coordinator:
         self.file: FlowsFile = selected(file, select) if select else file
         self.engine, self.dashboard = engine, dashboard
         self.jobs = jobs or self.file.jobs
+        self.errors: dict[str, BaseException] = {}
+        """Why flows failed that ran in this process, by name: for whoever wants the traceback."""
         self.parallel = max_parallel_flows or self.file.max_parallel_flows
 
     def flow(self, spec: FlowSpec) -> Flow:
@@ -136,21 +138,25 @@ class Coordinator:
 
             submit = jobs.submitter(self.jobs, self.file, self.dashboard, watch, stop, CHILD)
             if submit is not None:
-                return submit
+                return self._reported(submit)
+        return self._reported(lambda spec: self.flow(spec).run(watch, stop))
 
-        def here(spec: FlowSpec) -> Report:
+    def _reported(self, run: Callable[[FlowSpec], Report]) -> Callable[[FlowSpec], Report]:
+        """Whatever one flow raises must not cost another its report."""
+
+        def reported(spec: FlowSpec) -> Report:
             try:
-                return self.flow(spec).run(watch, stop)
+                return run(spec)
             except FlowFailed as error:
+                self.errors[spec.name] = error.__cause__ or error
                 report: Report = error.report
                 return report
             except Exception as error:
-                from hygge.flow import in_words
-
+                self.errors[spec.name] = error
                 said = in_words(error)
                 return Report(spec.name, "failed", error=said.message, hint=said.hint)
 
-        return here
+        return reported
 
 
 def _ended(report: Report) -> str:

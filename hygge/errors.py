@@ -23,6 +23,7 @@ either: whoever builds a message from a URL passes it through `without_password`
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -124,6 +125,31 @@ def without_password(text: object) -> str:
     """`text` with the password of every URL in it, and of `password=…` pairs, shown as `***`."""
     hidden = _URL_SECRET.sub(r"\g<scheme>\g<user>:***@", str(text))
     return _QUERY_SECRET.sub(r"\g<key>***", hidden)
+
+
+_LIBRARIES = (
+    os.path.dirname(os.__file__) + os.sep,
+    os.path.dirname(__file__) + os.sep,
+    f"{os.sep}site-packages{os.sep}",
+    f"{os.sep}dist-packages{os.sep}",
+    "<frozen ",
+)
+
+
+def raised_at(error: BaseException, own: str | None = None) -> str:
+    """`file:line` where `error` was raised: the deepest in the user's code, not in a library.
+
+    `own` is a file that counts as the user's even among the libraries: an installed connector.
+    """
+    deepest = users = ""
+    frame = error.__traceback__
+    while frame is not None:
+        file = frame.tb_frame.f_code.co_filename
+        deepest = f"{file}:{frame.tb_lineno}"
+        if file == own or not any(part in file for part in _LIBRARIES):
+            users = deepest
+        frame = frame.tb_next
+    return users or deepest
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

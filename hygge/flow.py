@@ -15,7 +15,9 @@ The flow knows no engine; it declares the `Engine` that it needs, and finds one 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -29,18 +31,32 @@ from hygge.errors import (
     Rejected,
     SourceMissing,
     Stopped,
+    Transient,
     Unknown,
     one_of,
+    raised_at,
     without_password,
 )
 from hygge.home import Home
-from hygge.model import Commit, Limits, Mode, Plan, Receipt, Report, Run, Split
+from hygge.model import (
+    Commit,
+    Head,
+    Limits,
+    Mode,
+    Plan,
+    Receipt,
+    Report,
+    Run,
+    Split,
+    Watermark,
+)
 from hygge.progress import Seen, Silent, Watch
 from hygge.store import Store, new_run_id
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_LONG = 1000
 _ENGINES = {"ray": "hygge.engine.on_ray", "inline": "hygge.engine.inline"}
 
 
@@ -124,7 +140,7 @@ class Flow:
         self.limits = limits or Limits()
         self.engine = engine
         self.cursor = getattr(home.settings, "cursor", None)
-        self._check()
+        self._check(name)
 
     async def start(self, watch: Watch | None = None) -> Report:
         """Run to the end, off the event loop. Gives the Report, or raises FlowFailed with one.
@@ -173,37 +189,43 @@ class Flow:
         watch.ended(report)
         return report
 
-    def _run(
-        self, engine: Engine, report: Report, watch: Watch, stop: threading.Event
-    ) -> Report:
+    def _run(self, engine: Engine, report: Report, watch: Watch, stop: threading.Event) -> Report:
         run = Run(new_run_id(), self.identity, self.mode, self.key, self.cursor)
         base = self.store.head(self.identity)
-        since = base.watermark if base and self.mode != "replace" else None
-        with self.home.open(since) as plan:
-            schema = schema_of(plan)
-            self.check_columns(schema)
-            watch.began(self.name, len(plan.splits))
-            self.store.prepare(run, schema)
-            decided = True
-            try:
-                move = Move(self.name, run, self.home, self.store, schema, plan.splits, self.limits)
-                moved = engine.move(move, watch, stop)
-                receipts = self._complete(plan, moved)
-                if stop.is_set():
-                    raise Stopped("stopped before the commit; nothing became visible")
-                watermark = plan.watermark
-                if watermark is None and base is not None and self.mode != "replace":
-                    watermark = base.watermark
-                commit = self.store.commit(run, base, receipts, watermark)
-                done_at = time.time()
-            except Unknown:
-                decided = False
+        since = self.since(base)
+        commit: Commit | None = None
+        late = ""
+        try:
+            with self.home.open(since) as plan:
+                schema = schema_of(plan)
+                self.check_columns(schema)
+                watch.began(self.name, len(plan.splits))
+                try:
+                    self.store.prepare(run, schema)
+                    move = Move(
+                        self.name, run, self.home, self.store, schema, plan.splits, self.limits
+                    )
+                    moved = engine.move(move, watch, stop)
+                    receipts = self._complete(plan, moved)
+                    if stop.is_set():
+                        raise Stopped("stopped before the commit; nothing became visible")
+                    watermark = since if plan.watermark is None else plan.watermark
+                    commit = self._commit(run, base, receipts, watermark, watch, stop)
+                    done_at = time.time()
+                except Unknown:
+                    raise  # what was staged may be what is visible
+                except BaseException:
+                    with contextlib.suppress(Exception):  # the first error is the one to tell
+                        self.store.discard(run)
+                    raise
+                self.store.discard(run)
+        except Exception as error:
+            if commit is None:
                 raise
-            finally:
-                if decided:
-                    self.store.discard(run)
+            late = f"committed, and then: {in_words(error).message}"
+        assert commit is not None
         rows = sum(receipt.rows for receipt in receipts)
-        self._reconcile(rows, commit)
+        notes = [*self._notes(rows, commit, moved), *([late] if late else [])]
         watch.moved(self.name, Seen(rows, splits_done=len(receipts), splits=len(receipts)))
         return replace(
             report,
@@ -215,12 +237,56 @@ class Flow:
             retries=moved.retries,
             wait_home_s=round(moved.wait_home_s, 3),
             wait_store_s=round(moved.wait_store_s, 3),
-            note=self._note(commit, moved),
+            note="; ".join(notes),
             run=run.id,
             done_at=done_at,
         )
 
-    def _check(self) -> None:
+    def since(self, base: Head | None) -> Watermark:
+        """The watermark to read from, or None for everything.
+
+        Raises ConfigError where reading everything would append rows that are there already.
+        """
+        if base is None or self.mode == "replace":
+            return None
+        if base.cursor == self.cursor and (base.watermark is not None or not base.rows):
+            return base.watermark
+        if self.mode == "merge" or not (self.cursor or base.cursor):
+            return None  # every row again: merge changes nothing by it, plain append means it
+        was = f"the watermark of '{base.cursor}'" if base.cursor else "rows without a watermark"
+        raise ConfigError(
+            f"flow '{self.name}': {self.store.describe()} holds {was} of this flow, and now the "
+            f"cursor is {repr(self.cursor) if self.cursor else 'gone'}: rows would come twice",
+            "keep the cursor, use `mode: merge` with a key, or give the flow another name",
+        )
+
+    def _commit(
+        self,
+        run: Run,
+        base: Head | None,
+        receipts: list[Receipt],
+        watermark: Watermark,
+        watch: Watch,
+        stop: threading.Event,
+    ) -> Commit:
+        """Commit, again after what a retry may mend; an unknown outcome is settled by the head."""
+        for n in range(self.limits.retries + 1):
+            try:
+                return self.store.commit(run, base, receipts, watermark)
+            except (Transient, Unknown) as error:
+                stop.wait(min(10.0, 0.5 * 2.0**n))
+                if isinstance(error, Unknown):
+                    with contextlib.suppress(Transient):
+                        head = self.store.head(self.identity)
+                        if head is not None and head.run == run.id:
+                            rows = sum(receipt.rows for receipt in receipts)
+                            return Commit(head, applied=rows, note="settled by asking the head")
+                if n == self.limits.retries:
+                    raise
+                watch.said(self.name, f"the commit is tried again: {error.message}")
+        raise AssertionError("unreachable")
+
+    def _check(self, named: str | None) -> None:
         modes = self.store.traits.modes
         if self.mode not in modes:
             raise ConfigError(
@@ -234,6 +300,11 @@ class Flow:
                 f"flow '{self.name}': a cursor reads only what is new, and `replace` would drop "
                 "the rest",
                 "use `mode: append`, or `mode: merge` with a key",
+            )
+        if self.cursor and named is None and self.home.name is None:
+            raise ConfigError(
+                f"flow '{self.name}' reads by a cursor and has no name of its own",
+                'give it one, `name="orders"`: under it the store keeps how far it has read',
             )
         here = self.home.place()
         if here is not None and here == self.store.place():
@@ -265,23 +336,20 @@ class Flow:
             )
         return sorted(moved.receipts, key=lambda receipt: receipt.ticket.split)
 
-    def _reconcile(self, rows: int, commit: Commit) -> None:
-        accounted = commit.applied + commit.superseded + commit.set_aside
-        if rows != accounted:
-            raise Rejected(
-                f"{rows:,} rows were staged and {accounted:,} are accounted for "
-                f"(applied {commit.applied:,}, superseded {commit.superseded:,}, "
-                f"set aside {commit.set_aside:,})",
-                "this is a defect of the store: please report it with this message",
-            )
-
-    def _note(self, commit: Commit, moved: Moved) -> str:
+    def _notes(self, rows: int, commit: Commit, moved: Moved) -> list[str]:
         notes = [commit.note] if commit.note else []
         if commit.superseded:
             notes.append(f"{commit.superseded:,} superseded by newer rows of the same key")
+        accounted = commit.applied + commit.superseded + commit.set_aside
+        if rows != accounted:
+            # It is visible already: hiding it behind "failed" would have it run again.
+            notes.append(
+                f"WRONG COUNT: {rows:,} rows were staged and the store accounts for {accounted:,}; "
+                "compare the store with its source, and report this as a defect of the store"
+            )
         if moved.retries and self.store.traits.guarantee == "at least once":
             notes.append("a batch may have been written twice: this store delivers at least once")
-        return "; ".join(notes)
+        return notes
 
 
 def schema_of(plan: Plan) -> pa.Schema | None:
@@ -298,14 +366,16 @@ def in_words(error: BaseException) -> HyggeError:
     if isinstance(error, HyggeError):
         return error
     text = without_password(str(error)).strip() or "no message"
-    where = ""
-    frame = error.__traceback__
-    while frame is not None:
-        code = frame.tb_frame.f_code
-        where = f" ({code.co_filename}:{frame.tb_lineno})"
-        frame = frame.tb_next
-    said = getattr(error, "hygge_where", where)
-    return HyggeError(f"{type(error).__name__}: {text}{said}", "run with --debug for the traceback")
+    if len(text) > _LONG:
+        text = f"{text[:_LONG]} …"
+    # Engines note both on the error itself: a traceback does not travel between processes.
+    who = getattr(error, "hygge_who", "")
+    where = getattr(error, "hygge_where", "") or raised_at(error)
+    return HyggeError(
+        f"{who}{' raised ' if who else ''}{type(error).__name__}: {text}"
+        + (f" ({where})" if where else ""),
+        "mend it there; --debug shows the whole traceback",
+    )
 
 
 def _is_a(given: Any, wanted: type, what: str) -> None:
@@ -316,4 +386,8 @@ def _is_a(given: Any, wanted: type, what: str) -> None:
 
 
 def _short(end: Home | Store) -> str:
-    return end.name or type(end).__name__.lower()
+    """The end's name, else the last word of where it is: `users` of `lake/users.parquet`."""
+    if end.name:
+        return end.name
+    last = re.split(r"[/#\\]", end.describe().rstrip("/"))[-1].split(".")[0]
+    return re.sub(r"\W+", "_", last).strip("_") or type(end).__name__.lower()

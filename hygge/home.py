@@ -112,11 +112,15 @@ def _drain(batches: Any, who: str) -> Iterator[pa.Table]:
             f"{who}.read_batches returns instead of yielding",
             "write `yield df` for each batch; `return [df]` gives nothing to read lazily",
         )
-    number = 0
     if hasattr(batches, "__aiter__"):
         items: Iterator[Any] = _from_async(batches)
-    else:
+    elif hasattr(batches, "__iter__"):
         items = iter(batches)
+    else:
+        raise HomeError(
+            f"{who}.read_batches gives a {type(batches).__name__} instead of batches",
+            "write `yield df` for each batch",
+        )
     for number, item in enumerate(items, 1):
         yield as_table(item, f"{who}: batch {number}")
 

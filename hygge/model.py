@@ -149,6 +149,8 @@ class Head:
     watermark: Watermark = None
     columns: tuple[tuple[str, str], ...] = ()
     """(name, Arrow type as text) of what was committed."""
+    cursor: str | None = None
+    """The column that the watermark is of."""
 
 
 @dataclass(frozen=True)

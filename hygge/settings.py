@@ -38,7 +38,9 @@ def _in_words(model: type[BaseModel], who: str, problem: Any) -> tuple[str, str 
     if problem["type"] == "missing":
         return f"{who} needs '{key}'", f"add '{key}'"
     said = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    value = without_password(repr(problem.get("input")))
+    field = model.model_fields.get(place[0]) if place else None
+    secret = field is not None and field.repr is False
+    value = "not shown" if secret else without_password(repr(problem.get("input")))
     value = value if len(value) < 80 else value[:77] + "..."
     where = f"{who}: '{key}'" if key else who
     expected = (problem.get("ctx") or {}).get("expected")

@@ -93,7 +93,7 @@ class RoundsDecimals(FolderHome):
 
 
 class DeclaresWhatItKeeps(FolderHome):
-    traits = type("Traits", (HomeTraits,), {"lossy": ("int64",)})()
+    traits = HomeTraits(lossy=("int64",))
 
 
 class HalfByHand(FolderHome):

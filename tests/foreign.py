@@ -100,6 +100,12 @@ def type_words(schema):
     return {f.name: words.get(str(f.type), str(f.type).replace("large_", "")) for f in schema}
 
 
+def text_options(table, batch_rows):
+    """Options of a Home over a file of text that holds this table: several splits, stated types."""
+    split_bytes = table.nbytes // 8 + 999
+    return {"batch_size": batch_rows, "split_bytes": split_bytes, "types": type_words(table.schema)}
+
+
 def without_a_row(home):
     """`change` of a HomeContract: the second line is taken out of its file."""
     lines = Path(home.path).read_bytes().splitlines(keepends=True)

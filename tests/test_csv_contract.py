@@ -1,4 +1,4 @@
-from foreign import csv_records, plant_file, text_rows, type_words, without_a_row, write_csv
+from foreign import csv_records, plant_file, text_options, text_rows, without_a_row, write_csv
 
 from hygge import CsvHome, CsvStore
 from hygge.testing import HomeContract, StoreContract
@@ -7,8 +7,8 @@ from hygge.testing import HomeContract, StoreContract
 class TestCsvHome(HomeContract):
     def make(self, table, tmp_path):
         write_csv(table, tmp_path / "t.csv")
-        options = {"batch_size": self.batch_rows, "types": type_words(table.schema)}
-        options |= {"split_bytes": table.nbytes // 8 + 999, "newlines_in_values": "v" in table.column_names}
+        options = text_options(table, self.batch_rows)
+        options["newlines_in_values"] = "v" in table.column_names
         return CsvHome(path=tmp_path / "t.csv", options=options)
 
     change = staticmethod(without_a_row)

@@ -1,4 +1,4 @@
-from foreign import jsonl_records, plant_file, text_rows, type_words, without_a_row, write_jsonl
+from foreign import jsonl_records, plant_file, text_options, text_rows, without_a_row, write_jsonl
 
 from hygge import JsonlHome, JsonlStore
 from hygge.testing import HomeContract, StoreContract
@@ -7,8 +7,8 @@ from hygge.testing import HomeContract, StoreContract
 class TestJsonlHome(HomeContract):
     def make(self, table, tmp_path):
         write_jsonl(table, tmp_path / "t.jsonl")
-        options = {"batch_size": self.batch_rows, "types": type_words(table.schema)}
-        return JsonlHome(path=tmp_path / "t.jsonl", options=options | {"split_bytes": table.nbytes // 8 + 999})
+        options = text_options(table, self.batch_rows)
+        return JsonlHome(path=tmp_path / "t.jsonl", options=options)
 
     change = staticmethod(without_a_row)
 

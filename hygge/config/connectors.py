@@ -19,7 +19,7 @@ from hygge import registry
 from hygge.config.environment import masked
 from hygge.config.problems import Wrong, as_error, meant, paragraph
 from hygge.config.specs import FLOW_KEYS, NOT_BUILT_FLOW, EndSpec, FlowSpec, Side
-from hygge.errors import ConfigError
+from hygge.errors import ConfigError, raised_at
 from hygge.home import Home
 from hygge.settings import Connector
 from hygge.store import Store
@@ -107,7 +107,9 @@ def connect(spec: EndSpec, cls: type[Connector]) -> tuple[Connector | None, list
             wrongs += _in_lines(error, spec, cls)
         except Exception as error:  # a class's own __init__: anything may happen in it
             text = f"{cls.__name__} cannot be made: {type(error).__name__}: {error}"
-            wrongs.append(Wrong(spec.line, masked(text, spec.hidden)))
+            text += f" ({raised_at(error)})"
+            hint = f"mend {cls.__name__}.__init__, or what it is given here"
+            wrongs.append(Wrong(spec.line, masked(text, spec.hidden), hint))
     wrongs += missing
     return (None if wrongs else made), wrongs
 

@@ -7,9 +7,11 @@ a class from a script, a notebook or a module beside flows.yml is found in any p
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pickle
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -17,8 +19,9 @@ import ray
 from ray import cloudpickle
 
 from hygge.engine.inbox import Batch, End, Inbox
-from hygge.engine.reading import batches, staged_schema
-from hygge.errors import Transient
+from hygge.engine.reading import batches, staged
+from hygge.errors import ConfigError, HyggeError, Transient
+from hygge.flow import in_words
 from hygge.model import Limits, Receipt, Split, Ticket
 
 
@@ -33,7 +36,28 @@ def _unpacked(blob: bytes, paths: list[str]) -> Any:
         if path not in sys.path and os.path.isdir(path):
             sys.path.insert(0, path)
     pa.set_cpu_count(1)  # lanes are the parallelism; threads of one would take from the others
-    return cloudpickle.loads(blob)
+    try:
+        return cloudpickle.loads(blob)
+    except Exception as error:
+        raise ConfigError(
+            f"a connector cannot be unpacked in a worker: {type(error).__name__}: {error}",
+            "modules beside flows.yml are found by themselves; install others where Ray runs",
+        ) from error
+
+
+@contextlib.contextmanager
+def _portable() -> Iterator[None]:
+    """An error that could not be unpickled by the driver goes there in words."""
+    try:
+        yield
+    except (HyggeError, ray.exceptions.RayError):
+        raise
+    except Exception as error:
+        try:
+            pickle.loads(cloudpickle.dumps(error))
+        except Exception:
+            raise in_words(error) from None
+        raise
 
 
 class HomeActor:
@@ -52,15 +76,13 @@ class HomeActor:
         """Put every batch of the split; gives the rows when the last one is in the Inbox."""
         seq = rows = 0
         tables = batches(self.home, split, schema, limits)
-        try:
+        with _portable(), contextlib.closing(tables):
             for table in tables:
                 nbytes, count = max(1, table.nbytes), table.num_rows
                 self.inbox.charge(nbytes)
                 self.inbox.put(Batch(ticket, seq, count, nbytes, [ray.put(table)]))
                 del table
                 seq, rows = seq + 1, rows + count
-        finally:
-            tables.close()
         self.inbox.put(End(ticket, seq, rows))
         return rows
 
@@ -83,14 +105,8 @@ class StoreActor:
     def stage(self, ticket: Ticket, schema: pa.Schema | None) -> Receipt:
         """Stage one split from the batches that the Home sends under this ticket."""
         tables = _received(self.inbox, ticket)
-        try:
-            known, rest = staged_schema(schema, tables)
-            receipt: Receipt = self.store.stage(ticket, known, rest)
-            for _ in rest:  # a store that stopped pulling early did not take everything
-                raise Transient(f"{self.store.describe()} left batches of split {ticket.split}")
-            return receipt
-        finally:
-            tables.close()
+        with _portable(), contextlib.closing(tables):
+            return staged(self.store, ticket, schema, tables)
 
     def __repr__(self) -> str:
         return f"Store({self.label})"

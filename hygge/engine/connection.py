@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
 import queue
 import socket
@@ -170,6 +171,8 @@ def _init(dashboard: bool) -> Connected:
     if ray.is_initialized():
         context = ray.get_runtime_context()
         return Connected(context.gcs_address, True, None, in_job())
+    # In a notebook Ray would advise to install its widgets.
+    logging.getLogger("ray.widgets").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is not None:
         try:

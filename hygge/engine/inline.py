@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator
 
 import pyarrow as pa
 
-from hygge.engine.reading import batches, staged_schema
+from hygge.engine.reading import batches, staged
 from hygge.errors import Stopped, Transient
 from hygge.flow import Move, Moved
 from hygge.model import Receipt, Split, Ticket
@@ -56,13 +56,17 @@ class InlineEngine:
         for n in range(move.limits.retries + 1):
             ticket = Ticket(move.run.id, split.index, move.epoch, n)
             tables = batches(move.home, split, move.schema, move.limits)
-            watched = _watched(tables, move, watch, stop, Seen(rows, size, len(moved.receipts)))
+            of_home: list[Exception] = []
+            watched = _watched(
+                tables, move, watch, stop, Seen(rows, size, len(moved.receipts)), of_home
+            )
             try:
-                schema, rest = staged_schema(move.schema, watched)
-                return move.store.stage(ticket, schema, rest)
-            except Transient as error:
-                if n == move.limits.retries:
-                    raise
+                return staged(move.store, ticket, move.schema, watched)
+            except Exception as raised:
+                # A Store may have taken an error of its batches for one of its own.
+                error = of_home[0] if of_home else raised
+                if not isinstance(error, Transient) or n == move.limits.retries:
+                    raise error from error.__cause__
                 moved.retries += 1
                 watch.said(move.flow, f"split {split.index} is tried again: {error.message}")
                 stop.wait(backoff_s(n))
@@ -78,10 +82,15 @@ def backoff_s(n: int) -> float:
 
 
 def _watched(
-    tables: Iterator[pa.Table], move: Move, watch: Watch, stop: threading.Event, before: Seen
+    tables: Iterator[pa.Table],
+    move: Move,
+    watch: Watch,
+    stop: threading.Event,
+    before: Seen,
+    failed: list[Exception],
 ) -> Generator[pa.Table]:
     rows, size, last = before.rows, before.bytes, time.monotonic()
-    for table in tables:
+    for table in _noting(tables, failed):
         if stop.is_set():
             raise Stopped("stopped; nothing became visible")
         rows, size = rows + table.num_rows, size + table.nbytes
@@ -90,3 +99,11 @@ def _watched(
         if time.monotonic() - last > 0.2:
             last = time.monotonic()
             watch.moved(move.flow, Seen(rows, size, before.splits_done, len(move.splits), lanes=1))
+
+
+def _noting(tables: Iterator[pa.Table], failed: list[Exception]) -> Generator[pa.Table]:
+    try:
+        yield from tables
+    except Exception as error:
+        failed.append(error)
+        raise

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hygge.config.flows import FlowsFile, FlowSpec
 
 _LOOK_EVERY_S = 0.5
+_MISSES = 20
 
 
 def submitter(
@@ -75,16 +76,24 @@ def _run(
     client.submit_job(
         entrypoint=shlex.join([*command, "--select", spec.name, "--json", "--jobs", "one"]),
         submission_id=job,
-        runtime_env={**_inherited(connected), "env_vars": {child: "1"}},
+        runtime_env={**_inherited(connected), "env_vars": {child: "1", **_debug()}},
         metadata={"hygge_flow": spec.name, "hygge_file": os.path.basename(file.path)},
     )
     watch.began(spec.name, 1)
     watch.said(spec.name, f"runs as Ray job {job}")
-    told = 0
+    told = missed = 0
     asked_to_stop = False
     while True:
-        status = client.get_job_status(job)
-        lines = client.get_job_logs(job).splitlines()
+        try:
+            status = client.get_job_status(job)
+            lines = client.get_job_logs(job).splitlines()
+        except (RuntimeError, OSError):  # the dashboard did not answer; the job goes on
+            missed += 1
+            if missed > _MISSES:
+                raise
+            stop.wait(_LOOK_EVERY_S * missed)
+            continue
+        missed = 0
         for line in lines[told:]:
             if not line.startswith(REPORT_MARK) and not _of_ray(line):
                 watch.said("", f"{line}" if line.startswith(spec.name) else f"{spec.name}: {line}")
@@ -107,6 +116,10 @@ def _run(
         )
     watch.ended(report)
     return report
+
+
+def _debug() -> dict[str, str]:
+    return {name: os.environ[name] for name in ("HYGGE_DEBUG",) if os.environ.get(name)}
 
 
 def _report(lines: list[str], spec: FlowSpec) -> Report | None:

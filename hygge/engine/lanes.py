@@ -42,8 +42,8 @@ class Luggage:
     """What every lane of a move needs; packed once."""
 
     move: Move
-    home: bytes
-    store: bytes
+    home: bytes = field(repr=False)
+    store: bytes = field(repr=False)
     paths: list[str] = field(default_factory=lambda: [p for p in sys.path if p])
 
 

@@ -150,6 +150,8 @@ class _Supervision:
             if other is not None and not _is_ray(other):
                 error, cause = other, _cause(other)
         if not _may_be_mended(error, cause):
+            if cause is not error:
+                raise cause from error  # the worker's traceback stands in Ray's wrapping
             raise cause
         guilty = next((w.split.index for w in lane.works if call in (w.read, w.stage)), -1)
         count = self.failures[guilty] = self.failures.get(guilty, 0) + 1

@@ -1,20 +1,59 @@
-"""What every engine does between `Home.read` and `Store.stage`: one schema, batches of a size."""
+"""What every engine does around `Home.read` and `Store.stage`: one schema, batches of a size.
+
+An error that is not one of ours leaves here with the class that raised it, and the file and line.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Generator, Iterator
 
 import pyarrow as pa
 
 from hygge.batches import conform, peek, slices
+from hygge.errors import HyggeError, StoreError, raised_at
 from hygge.home import Home
-from hygge.model import Limits, Split
+from hygge.model import Limits, Receipt, Split, Ticket
+from hygge.store import Store
+
+
+@contextlib.contextmanager
+def blamed(end: Home | Store) -> Iterator[None]:
+    """Note on a foreign error whose code raised it and where: it travels with the error."""
+    who = type(end).__name__
+    try:
+        yield
+    except HyggeError:
+        raise
+    except SystemExit as error:
+        raise HyggeError(
+            f"{who} ended the process with sys.exit({error.code!r}) ({_at(end, error)})",
+            "raise an error there instead, or return",
+        ) from error
+    except Exception as error:
+        if not hasattr(error, "hygge_where"):
+            with contextlib.suppress(AttributeError, TypeError):
+                error.hygge_who = who  # type: ignore[attr-defined]  # read by flow.in_words
+                error.hygge_where = _at(end, error)  # type: ignore[attr-defined]
+        raise
+
+
+def _at(end: Home | Store, error: BaseException) -> str:
+    return raised_at(error, getattr(sys.modules.get(type(end).__module__), "__file__", None))
 
 
 def batches(
     home: Home, split: Split, schema: pa.Schema | None, limits: Limits
 ) -> Generator[pa.Table]:
     """The split's rows in the plan's schema, cut to `batch_bytes`; closes the Home's iterator."""
+    with blamed(home):
+        yield from _batches(home, split, schema, limits)
+
+
+def _batches(
+    home: Home, split: Split, schema: pa.Schema | None, limits: Limits
+) -> Generator[pa.Table]:
     who, planned = home.describe(), schema
     tables = iter(home.read(split))
     try:
@@ -22,10 +61,10 @@ def batches(
         if schema is None:
             schema, rest = peek(tables, limits.batch_bytes, who)
         came = False
-        for table in rest:
+        for number, table in enumerate(rest, 1):
             came = came or table.num_rows > 0
             assert schema is not None  # a stream that gives a table has a schema
-            whole = conform(table, schema, who)
+            whole = conform(table, schema, f"{who}: batch {number}")
             del table
             yield from slices(whole, max(1, whole.num_rows), limits.batch_bytes)
             del whole
@@ -37,19 +76,45 @@ def batches(
             close()
 
 
-def staged_schema(
-    schema: pa.Schema | None, tables: Iterator[pa.Table]
-) -> tuple[pa.Schema | None, Iterator[pa.Table]]:
-    """The schema to stage with: the plan's, or that of the first batch; and all batches again."""
-    if schema is not None:
-        return schema, tables
-    first = next(tables, None)
-    if first is None:
-        return None, iter(())
-    return first.schema, _again(first, tables)
+def staged(
+    store: Store, ticket: Ticket, schema: pa.Schema | None, tables: Iterator[pa.Table]
+) -> Receipt:
+    """The receipt of one split, which must account for every row that the Store was handed."""
+    handed = _Handed(tables)
+    if schema is None:
+        schema = handed.look()
+    with blamed(store):
+        receipt = store.stage(ticket, schema, handed)
+    if next(handed, None) is not None:
+        raise StoreError(
+            f"{store.describe()} sealed split {ticket.split} without taking all of its batches",
+            "`stage` pulls until its batches end",
+        )
+    if receipt.rows + receipt.set_aside != handed.rows:
+        raise StoreError(
+            f"{store.describe()} was handed {handed.rows:,} rows of split {ticket.split}, and its "
+            f"receipt says {receipt.rows:,} and {receipt.set_aside:,} set aside",
+            "a receipt counts every row that `stage` pulled",
+        )
+    return receipt
 
 
-def _again(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    yield first
-    del first
-    yield from rest
+class _Handed:
+    """Tables on their way to a Store, counted; keeps no table that was given."""
+
+    def __init__(self, tables: Iterator[pa.Table]) -> None:
+        self.tables, self.rows = tables, 0
+        self.first: list[pa.Table] = []
+
+    def look(self) -> pa.Schema | None:
+        """The schema of the first table, which is given again."""
+        self.first = [table for table in [next(self.tables, None)] if table is not None]
+        return self.first[0].schema if self.first else None
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        return self
+
+    def __next__(self) -> pa.Table:
+        table = self.first.pop() if self.first else next(self.tables)
+        self.rows += table.num_rows
+        return table

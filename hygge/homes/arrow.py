@@ -29,10 +29,10 @@ class ArrowHome(FileHome):
             if first is None:
                 first = schema
             try:
-                conform(schema.empty_table(), first, file.path)
+                conform(schema.empty_table(), first, "it")
             except HyggeError as error:
                 raise HomeError(
-                    f"{file.path} has other columns than {files[0].path}: {error.message}",
+                    f"{file.path} does not go with {files[0].path}: {error.message}",
                     "move them in flows of their own",
                 ) from error
         assert first is not None  # find() gives at least one file

@@ -40,10 +40,10 @@ class ParquetHome(FileHome):
                 }
             elif not schema.equals(first):
                 try:
-                    conform(schema.empty_table(), first, file.path)
+                    conform(*_chosen(schema, first, self.settings.columns), "it")
                 except HyggeError as error:
                     raise HomeError(
-                        f"{file.path} has other columns than {files[0].path}: {error.message}",
+                        f"{file.path} does not go with {files[0].path}: {error.message}",
                         "move them in flows of their own, or choose the common ones with `columns`",
                     ) from error
         assert first is not None  # find() gives at least one file
@@ -80,6 +80,16 @@ class ParquetHome(FileHome):
             raise _unreadable(file.path, error) from error
 
 
+def _chosen(
+    schema: pa.Schema, first: pa.Schema, columns: list[str] | None
+) -> tuple[pa.Table, pa.Schema]:
+    """An empty table of one file, and the schema it must have: all columns, or the chosen ones."""
+    if columns is not None:
+        schema = pa.schema([field for field in schema if field.name in columns])
+        first = pa.schema([field for field in first if field.name in columns])
+    return schema.empty_table(), first
+
+
 def _rows_a_batch(group: Any, options: Any) -> int:
     """Rows of about batch_bytes; the uncompressed size of encoded pages is below Arrow's."""
     size = max(1, group.total_byte_size * 2)
@@ -91,7 +101,7 @@ def _open(path: str) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path, pre_buffer=False)
+        return pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
     except PermissionError:
         raise
     except (pa.ArrowException, OSError) as error:

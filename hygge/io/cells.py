@@ -122,6 +122,8 @@ def nested_type_of(word: str) -> pa.DataType:
         fields = [part.partition(":") for part in _at_top(found[1])]
         if unnamed := [name for name, colon, _ in fields if not colon]:
             raise ValueError(f"'{word}': {unnamed[0].strip()!r} is no `name: type`")
+        if len({name.strip() for name, _, _ in fields}) < len(fields):
+            raise ValueError(f"'{word}': two fields have one name")
         return pa.struct([(name.strip(), nested_type_of(kind)) for name, _, kind in fields])
     return type_of(word)
 

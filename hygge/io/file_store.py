@@ -158,9 +158,14 @@ class FileStore(Store):
     def _refuse_foreign(self) -> None:
         found = foreign(self.path, self.single)
         if found:
+            if not os.path.isdir(self.path):
+                raise NotOurs(
+                    f"{self.path} is a file that hygge did not write",
+                    "move it away, or choose another path; it stays as it is",
+                )
             raise NotOurs(
                 f"{self.path} holds something that hygge did not write: {found}",
-                "move it away, choose another path, or use `mode: append` for a directory",
+                "move it away, choose another path, or add to it with `mode: append`",
             )
 
     def _write_parts(

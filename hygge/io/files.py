@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from hygge.errors import HomeError, SourceChanged, SourceMissing, nearest
 
+_LISTED = 8
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -58,18 +59,22 @@ def find(path: str, suffixes: Sequence[str]) -> list[SourceFile]:
 
 
 def near(path: str) -> str:
-    """A hint for a path that is not there: the nearest sibling, or the first missing folder."""
+    """A hint for a path that is not there: the nearest sibling, or what is there instead."""
+    path = path.rstrip(os.sep)
     folder = os.path.dirname(path) or "."
+    missing = ""
     while not os.path.isdir(folder):
         path, folder = folder, os.path.dirname(folder) or "."
+        missing = f"there is no folder {path}; "
     try:
-        names = sorted(os.listdir(folder))
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
         return f"{folder} cannot be listed: {error.strerror}"
     close = nearest(os.path.basename(path), names)
     if close:
         return f"did you mean {os.path.join(folder, close)}?"
-    return f"there is no {os.path.basename(path)} in {folder}"
+    listed = ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
+    return f"{missing}{folder} " + (f"holds {listed}" if names else "is empty")
 
 
 def unchanged(file: SourceFile) -> None:

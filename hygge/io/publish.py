@@ -154,20 +154,30 @@ def in_words(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         path = error.filename or what
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        number = error.errno or 0
+        reason = os.strerror(number) if number else str(error)
+        aside = f" ({path})" if path != what else ""
+        if number in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(
                 f"the disk is full while writing {path}",
                 "free some space, or give a store on another disk, then run it again; "
                 "nothing of this run is visible",
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StoreError(
-                f"{path} cannot be written: {os.strerror(error.errno)}",
-                "check the permissions of the folder; hygge writes beside the target, then renames",
-            ) from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            raise StoreError(
-                f"{path} cannot be made: {os.strerror(error.errno)}",
-                "a file stands where a folder is needed; choose another path",
-            ) from error
-        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
+        hint = _HINTS.get(number, "look at the disk and the folder, then run it again")
+        raise StoreError(f"{what} cannot be written: {reason}{aside}", hint) from error
+
+
+_PERMIT = "let this user write the folder; hygge writes beside the target, then renames"
+_IN_THE_WAY = "a file stands where a folder is needed; choose another path"
+_HINTS = {
+    errno.EACCES: _PERMIT,
+    errno.EPERM: _PERMIT,
+    errno.EROFS: "choose a path on a disk that is not read-only, or mount it for writing",
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.EEXIST: _IN_THE_WAY,
+    errno.ENOENT: "that folder can have no new entries; choose another path",
+    errno.EFBIG: "a limit on the size of files was met (see `ulimit -f`): raise it, or let a "
+    "directory store write smaller files with `options: {file_bytes: …}`",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "raise the limit of open files (see `ulimit -n`)",
+}

@@ -213,6 +213,8 @@ def _sqlite_error(error: Any, who: str, side: type[HyggeError]) -> HyggeError:
         )
     if code == 13:  # FULL
         return side(text, "make room on the disk; nothing became visible")
+    if code == 10:  # IOERR
+        return side(text, "look at the disk, and at the limit on the size of files (`ulimit -f`)")
     if code in (3, 8):  # PERM, READONLY
         return side(text, "allow this user to write the file and its directory")
     if code == 14:  # CANTOPEN

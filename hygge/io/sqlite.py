@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote as url_quote
 
 from hygge.errors import HyggeError, SourceMissing
+from hygge.io.files import near
 from hygge.io.sql import in_words
 
 BUSY_S = 30.0
@@ -52,7 +53,7 @@ def opened(
 ) -> Iterator[sqlite3.Connection]:
     """A raw connection in autocommit, closed at the end. `ro` never makes a file, `rwc` does."""
     if mode == "ro" and not os.path.isfile(path):
-        raise SourceMissing(f"there is no SQLite database {path}", "check the path in the URL")
+        raise SourceMissing(f"there is no SQLite database {path}", near(path))
     with in_words(who, side):
         connection = sqlite3.connect(
             f"file:{url_quote(path)}?mode={mode}",

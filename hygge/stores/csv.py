@@ -6,9 +6,10 @@ mixture: a run is shown by one rename. Each file of a directory has its own head
 NULL is written as nothing, the empty string as "", every text in quotes. Numbers are written with
 as many digits as give them back exactly, decimals plainly with their scale; timestamps as
 `2024-02-29 10:00:00.000000`, those with a time zone in UTC with a Z; binary as base64; NaN and
-infinities as nan, inf, -inf. In a file of one column a NULL is a blank line, which `CsvHome`,
-DuckDB and PostgreSQL read as NULL, and pandas skips. Types are not in the file: state them
-(`types:`) where it is read.
+infinities as nan, inf, -inf. In a file of one column a NULL is a blank line: `CsvHome`, DuckDB and
+polars read a NULL; pandas skips the line unless told `skip_blank_lines=False`. (DuckDB and pandas
+read "" as NULL too, as they do with any CSV.) Types are not in the file: state them (`types:`)
+where it is read.
 """
 
 from __future__ import annotations

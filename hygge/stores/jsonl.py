@@ -81,6 +81,8 @@ def _unheld(kind: Any) -> str | None:
     t = pa.types
     if str(kind).startswith(NO_JSON):
         return str(kind)
+    if t.is_struct(kind) and len({kind.field(i).name for i in range(kind.num_fields)}) < len(kind):
+        return f"{kind} with two fields of one name"
     if t.is_nested(kind):
         inner = [kind.field(i).type for i in range(kind.num_fields)]
         found = (_unheld(each) for each in inner)
@@ -109,22 +111,22 @@ def _lines(table: pa.Table) -> Any:
     """The rows as lines: each column as JSON texts, joined row by row by Arrow itself."""
     import pyarrow.compute as pc
 
-    if table.num_columns == 0:
+    if table.num_columns == 0 or table.num_rows == 0:
         return b"{}\n" * table.num_rows
     columns = [column.combine_chunks() for column in table.columns]
-    lines = _joined(_objects(table.column_names, columns), "\n")
+    lines = _objects(table.column_names, columns, end="}\n")
     # Arrow keeps the texts of an array one behind the other: together they are the lines.
     total = pc.sum(pc.binary_length(lines)).as_py()
     return lines.buffers()[2].slice(0, total)
 
 
-def _objects(names: Sequence[str], columns: Sequence[Any]) -> Any:
+def _objects(names: Sequence[str], columns: Sequence[Any], end: str = "}") -> Any:
     """One object of all columns for each row."""
     pieces: list[Any] = []
     for name, column in zip(names, columns, strict=True):
         begin = ", " if pieces else "{"
         pieces += [f"{begin}{_quoted(name)}: ", _with_null(column)]
-    return _joined(*pieces, "}")
+    return _joined(*pieces, end)
 
 
 def _lists(column: Any) -> Any:
@@ -135,7 +137,7 @@ def _lists(column: Any) -> Any:
     ends = pc.cumulative_sum(counts)
     starts = pa.concat_arrays([pa.array([0], pa.int64()), ends])
     items: Any = pa.LargeListArray.from_arrays(starts, _with_null(column.flatten()))
-    text = _joined("[", pc.binary_join(items, ", "), "]")
+    text = _joined("[", pc.binary_join(items, pa.scalar(", ", pa.large_string())), "]")
     return pc.if_else(column.is_valid(), text, None)
 
 
@@ -167,6 +169,8 @@ def _literals(column: Any) -> Any:
         return _floats(column)
     if t.is_string(kind) or t.is_large_string(kind):
         return _texts(column)
+    if t.is_struct(kind) and kind.num_fields == 0:
+        return pc.if_else(column.is_valid(), pa.scalar("{}", pa.large_string()), None)
     if t.is_struct(kind):
         names = [kind.field(i).name for i in range(kind.num_fields)]
         return pc.if_else(column.is_valid(), _objects(names, column.flatten()), None)
@@ -187,6 +191,8 @@ def _floats(column: Any) -> Any:
     import pyarrow.compute as pc
 
     text = column.cast(pa.string())
+    # Many readers take -0 for an integer, and lose its sign.
+    text = pc.if_else(pc.equal(text, pa.scalar("-0")), pa.scalar("-0.0"), text)
     if pc.all(pc.is_finite(column)).as_py() in (True, None):
         return text
     for arrow, ours in (("nan", '"NaN"'), ("inf", '"Infinity"'), ("-inf", '"-Infinity"')):
