@@ -77,7 +77,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 _trace(error)
         _print_report(summary, arguments)
         if signalled:
-            print("stopped; nothing of what was running became visible", file=sys.stderr)
+            print("stopped", file=sys.stderr)
             return 130
         return 0 if summary.ok else 1
     finally:

@@ -172,13 +172,19 @@ class Flow:
         try:
             engine = find_engine(self.engine) if isinstance(self.engine, str) else self.engine
             engine.get_ready()
+            if stop.is_set():
+                raise Stopped("stopped before it began")
             began, report = time.monotonic(), replace(report, started_at=time.time())
             report = self._run(engine, report, watch, stop)
         except Exception as error:
             said = in_words(error)
+            stopped = isinstance(error, Stopped)
+            exactly = self.store.traits.guarantee == "exactly once"
+            visible = "nothing became visible" if exactly else "what was written till then is there"
             report = replace(
                 report,
-                status="stopped" if isinstance(error, Stopped) else "failed",
+                status="stopped" if stopped else "failed",
+                note=visible if stopped else report.note,
                 seconds=time.monotonic() - began,
                 error=said.message,
                 hint=said.hint,
@@ -208,7 +214,7 @@ class Flow:
                     moved = engine.move(move, watch, stop)
                     receipts = self._complete(plan, moved)
                     if stop.is_set():
-                        raise Stopped("stopped before the commit; nothing became visible")
+                        raise Stopped("stopped before the commit")
                     watermark = since if plan.watermark is None else plan.watermark
                     commit = self._commit(run, base, receipts, watermark, watch, stop)
                     done_at = time.time()
@@ -255,7 +261,7 @@ class Flow:
             return None  # every row again: merge changes nothing by it, plain append means it
         was = f"the watermark of '{base.cursor}'" if base.cursor else "rows without a watermark"
         raise ConfigError(
-            f"flow '{self.name}': {self.store.describe()} holds {was} of this flow, and now the "
+            f"{self.store.describe()} holds {was} of this flow, and now the "
             f"cursor is {repr(self.cursor) if self.cursor else 'gone'}: rows would come twice",
             "keep the cursor, use `mode: merge` with a key, or give the flow another name",
         )
@@ -306,10 +312,12 @@ class Flow:
                 f"flow '{self.name}' reads by a cursor and has no name of its own",
                 'give it one, `name="orders"`: under it the store keeps how far it has read',
             )
-        here = self.home.place()
-        if here is not None and here == self.store.place():
+        if self.home.holds(self.store):
+            same = self.home.place() == self.store.place()
+            said = "the home is the store" if same else "the store is inside the home"
             raise ConfigError(
-                f"flow '{self.name}': the home is the store ({self.store.describe()})",
+                f"flow '{self.name}': {said} ({self.store.describe()}), so the next run would read "
+                "what this one wrote",
                 "write to another place",
             )
 

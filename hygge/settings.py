@@ -104,3 +104,7 @@ class Connector:
     def place(self) -> str | None:
         """A string equal for two connectors that point at the same data, or None if unknown."""
         return None
+
+    def holds(self, other: Connector) -> bool:
+        """Whether what is written to `other` would be read from this one in the next run."""
+        return self.place() is not None and self.place() == other.place()

@@ -22,7 +22,7 @@ def report_text(summary: Summary) -> str:
     width = max((len(report.flow) for report in summary.flows), default=0)
     lines = [_line(report, width) for report in summary.flows]
     for report in summary.flows:
-        if report.note:
+        if report.note and report.status == "done":
             lines.append(f"note: {report.flow}: {report.note}")
     for report in summary.flows:
         if report.error and report.status == "failed":
@@ -41,7 +41,7 @@ def report_text(summary: Summary) -> str:
 def _line(report: Report, width: int) -> str:
     if report.status != "done":
         return f"{report.flow:<{width}}  {report.status}" + (
-            f": {report.note}" if report.status == "skipped" else ""
+            f": {report.note}" if report.note else ""
         )
     parts = [
         f"{report.flow:<{width}}  done",

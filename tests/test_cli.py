@@ -71,7 +71,12 @@ def test_every_way_to_say_it_runs_the_file(command, flows):
 def test_plan_shows_what_would_happen_and_moves_nothing(flows, capsys):
     assert main(["plan", str(flows), "--select", "first"]) == 0
     said = capsys.readouterr().out
-    for part in ("first: replace, exactly once", "splits  1 file in 1 split", "id  int64", "one rename"):
+    for part in (
+        "first: replace, exactly once",
+        "splits  1 file in 1 split",
+        "id  int64",
+        "one rename",
+    ):
         assert part in said
     assert not (flows.parent / "out").exists()
 

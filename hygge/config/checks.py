@@ -101,21 +101,13 @@ def alone(flow: FlowSpec, draft: Draft, full: Mapping[str, Node], problems: Prob
             "give the store a place of its own",
             flow.name,
         )
-    elif flow.home.kind == flow.store.kind and _inside(flow):
+    elif home is not None and store is not None and home.holds(store):
         problems.add(
             flow.store.line,
             "the store lies inside the home: the next run would read what this one wrote",
             "put the store beside the home",
             flow.name,
         )
-
-
-def _inside(flow: FlowSpec) -> bool:
-    home, store = flow.home.settings.get("path"), flow.store.settings.get("path")
-    if not isinstance(home, str) or not isinstance(store, str):
-        return False
-    rest = store.removeprefix(home.rstrip("/") + "/")
-    return rest != store and not any(part[:1] in "._" for part in rest.split("/"))
 
 
 def together(flows: Sequence[FlowSpec], drafts: Sequence[Draft], problems: Problems) -> None:

@@ -92,7 +92,7 @@ def _watched(
     rows, size, last = before.rows, before.bytes, time.monotonic()
     for table in _noting(tables, failed):
         if stop.is_set():
-            raise Stopped("stopped; nothing became visible")
+            raise Stopped("stopped")
         rows, size = rows + table.num_rows, size + table.nbytes
         yield table
         del table

@@ -23,6 +23,9 @@ from hygge.model import MIB, Split, Ticket
 from hygge.progress import Seen, Watch
 
 _LOOK_EVERY_S = 0.25
+_lock = threading.Lock()
+_reserved = [0]
+"""Bytes that the running lanes of this process may charge together."""
 _SAY_STALL_AFTER_S = 60.0
 
 
@@ -65,8 +68,12 @@ class _Supervision:
         self.todo = deque(_Try(split) for split in move.splits)
         self.failures: dict[int, int] = {}
         self.tickets: dict[int, int] = {}
-        self.moved = Moved(lanes=how_many_lanes(move))
         luggage = pack(move)
+        self.reserved = 0
+        with _lock:
+            self.moved = Moved(lanes=how_many_lanes(move, _reserved[0]))
+            self.reserved = self.moved.lanes * move.limits.memory_per_lane
+            _reserved[0] += self.reserved
         self.lanes = [Lane(luggage, number) for number in range(self.moved.lanes)]
         self.looked = 0.0
         self.progressed = time.monotonic()
@@ -80,7 +87,7 @@ class _Supervision:
         total = len(self.move.splits)
         while len(self.moved.receipts) < total:
             if self.stop.is_set():
-                raise Stopped("stopped; nothing became visible")
+                raise Stopped("stopped")
             self._give()
             calls = [call for lane in self.lanes for call in lane.pending()]
             if calls:
@@ -101,6 +108,8 @@ class _Supervision:
     def down(self) -> None:
         for lane in self.lanes:
             lane.down()
+        with _lock:
+            _reserved[0] -= self.reserved
 
     def _give(self) -> None:
         now = time.monotonic()
@@ -222,8 +231,12 @@ class _Supervision:
         return f"the home {self.move.home.describe()}"
 
 
-def how_many_lanes(move: Move) -> int:
-    """As many as there are splits, CPUs, and as the connectors and the object store allow."""
+def how_many_lanes(move: Move, reserved: int = 0) -> int:
+    """As many as there are splits, CPUs, and as the connectors and the object store allow.
+
+    `reserved`: bytes that the lanes of other flows of this process may charge. One lane is given in
+    any case: flows that wait for each other's memory would be slower than Ray's own spilling.
+    """
     import ray
 
     limits = move.limits
@@ -239,7 +252,7 @@ def how_many_lanes(move: Move) -> int:
     most = [limits.lanes or cpus, len(move.splits)]
     most += [t for t in (move.home.traits.max_lanes, move.store.traits.max_lanes) if t]
     if room:
-        most.append(room // limits.memory_per_lane)
+        most.append((room - reserved) // limits.memory_per_lane)
     if limits.batch_bytes > limits.memory_per_lane:
         raise ConfigError(
             f"batch_bytes ({limits.batch_bytes // MIB} MiB) is more than memory_per_lane "

@@ -22,9 +22,9 @@ from pydantic import Field
 from hygge.batches import conform, slices
 from hygge.errors import ConfigError, HomeError, SourceMissing, one_of
 from hygge.home import Home
-from hygge.io.files import SourceFile, find, hive_columns, unchanged
+from hygge.io.files import SourceFile, find, fixed_prefix, hive_columns, unchanged
 from hygge.model import MIB, Column, HomeTraits, Plan, Split, Watermark
-from hygge.settings import Settings
+from hygge.settings import Connector, Settings
 
 
 class FileOptions(Settings):
@@ -75,6 +75,14 @@ class FileHome(Home):
 
     def place(self) -> str | None:
         return f"file:{os.path.realpath(self.path)}"
+
+    def holds(self, other: Connector) -> bool:
+        if super().holds(other):
+            return True
+        place, kinds = other.place() or "", getattr(other, "suffixes", ())
+        inside = place.removeprefix(f"file:{os.path.realpath(fixed_prefix(self.path))}{os.sep}")
+        hidden = any(part.startswith((".", "_")) for part in inside.split(os.sep))
+        return inside != place and not hidden and bool(set(kinds) & set(self.suffixes))
 
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
         """The columns that the files themselves have, before projection and partitions."""

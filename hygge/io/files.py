@@ -46,7 +46,7 @@ def find(path: str, suffixes: Sequence[str]) -> list[SourceFile]:
     elif os.path.exists(path):
         found = [(path, os.path.dirname(path))]
     elif glob.has_magic(path):
-        fixed = _fixed_prefix(path)
+        fixed = fixed_prefix(path)
         names = sorted(each for each in glob.glob(path, recursive=True) if os.path.isfile(each))
         found = [(each, fixed) for each in names]
         if not found:
@@ -127,7 +127,8 @@ def _walk(top: str, suffixes: Sequence[str]) -> Iterator[str]:
                 yield os.path.join(folder, name)
 
 
-def _fixed_prefix(pattern: str) -> str:
+def fixed_prefix(pattern: str) -> str:
+    """The folder that every match of a glob lies in; a path without magic as it is."""
     parts = pattern.split(os.sep)
     for at, part in enumerate(parts):
         if glob.has_magic(part):

@@ -1,16 +1,17 @@
 """Where rows of a database Store go, and the row that says what is committed there.
 
-`_hygge_heads` stands beside the target, one row a flow and target. `made` says whether hygge
-created the target: only then may `replace` drop what is in it.
+`_hygge_heads` stands beside the target, one row a flow and target. `made` is NULL, or names the
+table that hygge created: only while the target is still that one may `replace` drop what is in it.
+A `replace` removes the heads of other flows on its target: their rows are gone, so they start anew.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import Field
@@ -23,7 +24,8 @@ HEADS = "_hygge_heads"
 LEDGER = "_hygge_ledger"
 OLD_S = 24 * 3600
 HEAD_COLUMNS = (
-    "flow", "target", "generation", "run", "rows", "watermark", "columns", "made", "committed_at",
+    "flow", "target", "generation", "run", "rows", "watermark", "cursor", "columns", "made",
+    "committed_at",
 )  # fmt: skip
 
 
@@ -32,6 +34,9 @@ class SQLStoreOptions(Settings):
 
     batch_size: int = Field(5_000, gt=0)
     """Rows handed to the driver at once."""
+    zones: Literal["error", "utc"] = "error"
+    """Where the database keeps moments without the name of their zone: a column in another zone
+    than UTC is an error, or keeps its moments and is in UTC from then on. SQLite keeps the name."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,13 @@ def head_values(
     rows: int,
     watermark: Watermark,
     schema: pa.Schema | None,
-    made: bool,
+    made: str | None,
 ) -> dict[str, Any]:
     """The row of `_hygge_heads` that a commit writes."""
     columns = [] if schema is None else [[each.name, str(each.type)] for each in schema]
+    cursor = run.cursor
+    if cursor is None and base is not None and watermark is not None:
+        cursor = base.cursor  # a run without one has taken the watermark over
     return {
         "flow": run.flow,
         "target": target,
@@ -68,8 +76,9 @@ def head_values(
         "run": run.id,
         "rows": rows,
         "watermark": json.dumps(watermark),
+        "cursor": cursor,
         "columns": json.dumps(columns),
-        "made": int(made),
+        "made": made,
         "committed_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
     }
 
@@ -79,8 +88,13 @@ def head_of(row: dict[str, Any]) -> Head:
     columns = tuple((name, kind) for name, kind in json.loads(row["columns"]))
     return Head(
         row["flow"], row["generation"], row["run"], row["rows"],
-        json.loads(row["watermark"]), columns,
+        json.loads(row["watermark"]), columns, cursor=row["cursor"],
     )  # fmt: skip
+
+
+def still(now: str | None, made: Iterable[str | None]) -> bool:
+    """Whether a table is one that hygge made; people may have added columns behind the others."""
+    return now is not None and any(each is not None and now.startswith(each) for each in made)
 
 
 def already(now: Head | None, run: Run, receipts: Sequence[Receipt]) -> Commit | None:
@@ -115,7 +129,7 @@ def check_staged(receipt: Receipt, sealed: int | None, counted: int | None, who:
 def not_ours(who: str) -> NotOurs:
     """`replace` onto a table that hygge did not make."""
     return NotOurs(
-        f"{who} exists, and hygge did not make it",
+        f"{who} exists, and hygge did not make it, or not as it is now",
         "choose another table, use `mode: append`, or drop the table yourself",
     )
 
@@ -126,6 +140,17 @@ def lost_target(who: str, flow: str) -> StoreError:
         f"{who} is gone, but flow '{flow}' has committed rows to it; going on would leave them out",
         f"restore the table, or start anew: DELETE FROM {HEADS} WHERE flow = '{flow}'",
     )
+
+
+def check_all_in(applied: int, wanted: int, who: str) -> None:
+    """The database must have taken every row that it was handed."""
+    if applied != wanted:
+        raise Rejected(
+            f"{who} took {applied:,} of {wanted:,} rows: a trigger or a rule of the table leaves "
+            "out rows, or several of them met in one",
+            "write to a table without such triggers and rules, or leave these rows out with "
+            "`where`",
+        )
 
 
 def check_merge(rows: int, nulls: int, distinct: int, run: Run, who: str) -> None:

@@ -35,6 +35,7 @@ from hygge.io.sql_goal import (
     head_values,
     lost_target,
     not_ours,
+    still,
     ticket_name,
 )
 from hygge.io.sqlite_apply import append, merge, replace
@@ -42,10 +43,11 @@ from hygge.io.sqlite_target import Slot, existing, fresh
 from hygge.io.sqlite_values import encode
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
+_TRIES = 100
 _HEADS_DDL = (
     f"CREATE TABLE IF NOT EXISTS main.{HEADS} (flow TEXT NOT NULL, target TEXT NOT NULL, "
     "generation INTEGER NOT NULL, run TEXT NOT NULL, rows INTEGER NOT NULL, watermark TEXT, "
-    "columns TEXT NOT NULL, made INTEGER NOT NULL, committed_at TEXT NOT NULL, "
+    "cursor TEXT, columns TEXT NOT NULL, made TEXT, committed_at TEXT NOT NULL, "
     "PRIMARY KEY (flow, target))"
 )
 
@@ -70,7 +72,7 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
         if not os.access(path, os.W_OK):
             raise StoreError(f"{goal.who}: the file may not be written", "allow this user to")
     try:
-        os.makedirs(_staging(goal), exist_ok=True)
+        _begin(goal, run)
     except OSError as error:
         raise StoreError(
             f"{goal.who}: cannot stage in {folder}: {error.strerror}",
@@ -124,7 +126,7 @@ def commit(
 ) -> Commit:
     """Compare the head, move the rows and the head, in one transaction."""
     path = _path(goal)
-    new = not os.path.exists(path)
+    new = not os.path.exists(path) or os.path.getsize(path) == 0
     with sqlite.opened(path, goal.who, StoreError, "rwc") as connection:
         if new:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -189,15 +191,14 @@ def _commit(
                 if not exists
                 else "nothing to move"
             )
-        made = made and exists
     else:
         slots = _slots_of(connection, target, run.mode, schema, goal.who)
         if declared and _declared(slots) != declared:
             raise Rejected(f"{goal.who} changed its columns while the run was staged", "run again")
         if run.mode == "replace":
-            notes += replace(connection, target, slots, tables)
+            notes += replace(connection, target, slots, tables, rows, goal.who)
         elif run.mode == "append":
-            append(connection, target, slots, tables, exists)
+            append(connection, target, slots, tables, exists, rows, goal.who)
         else:
             superseded = merge(connection, target, slots, tables, exists, made, run, goal.who)
         if not rows:
@@ -206,7 +207,11 @@ def _commit(
                 if exists and run.mode != "replace"
                 else "nothing to move: the table is empty"
             )
-    row = head_values(run, target.lower(), base, rows - superseded, watermark, schema, made)
+    if run.mode == "replace":
+        others = f"DELETE FROM main.{HEADS} WHERE target = ? AND flow <> ?"
+        connection.execute(others, [target.lower(), run.flow])
+    name = _identity(connection, target) if made else None
+    row = head_values(run, target.lower(), base, rows - superseded, watermark, schema, name)
     marks = ", ".join("?" * len(HEAD_COLUMNS))
     connection.execute(
         f"INSERT OR REPLACE INTO main.{HEADS} ({', '.join(HEAD_COLUMNS)}) VALUES ({marks})",
@@ -323,10 +328,18 @@ def _head(connection: sqlite3.Connection, goal: Goal, flow: str) -> Head | None:
 
 
 def _made(connection: sqlite3.Connection, target: str) -> bool:
+    """Whether the table that is there now is one that hygge made."""
     if sqlite.kind_of(connection, HEADS) is None:
         return False
-    found = f"SELECT max(made) FROM main.{HEADS} WHERE target = ?"
-    return bool(sqlite.one(connection, found, target.lower()))
+    found = connection.execute(f"SELECT made FROM main.{HEADS} WHERE target = ?", [target.lower()])
+    return still(_identity(connection, target), [name for (name,) in found])
+
+
+def _identity(connection: sqlite3.Connection, target: str) -> str | None:
+    """What names a table as it is: its CREATE without the last bracket, or None."""
+    asked = "SELECT sql FROM main.sqlite_master WHERE type = 'table' AND lower(name) = lower(?)"
+    sql = sqlite.one(connection, asked, target)
+    return None if sql is None else str(sql).removesuffix(")")
 
 
 def _path(goal: Goal) -> str:
@@ -338,6 +351,22 @@ def _path(goal: Goal) -> str:
 def _staging(goal: Goal) -> str:
     folder, name = os.path.split(_path(goal))
     return os.path.join(folder, f".{name}.hygge")
+
+
+def _begin(goal: Goal, run: Run) -> None:
+    """Make the run's file, in a folder that another run may be removing as it ends."""
+    for turn in range(_TRIES):
+        try:
+            os.makedirs(_staging(goal), exist_ok=True)
+            # Only ever made here, not opened: closing a descriptor would end SQLite's own locks.
+            os.close(os.open(_staged(goal, run.id), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except (FileExistsError, FileNotFoundError):
+            if os.path.exists(_staged(goal, run.id)):
+                return
+            if turn == _TRIES - 1:
+                raise
+        else:
+            return
 
 
 def _staged(goal: Goal, run: str) -> str:
