@@ -171,6 +171,7 @@ class Flow:
         )
         try:
             engine = find_engine(self.engine) if isinstance(self.engine, str) else self.engine
+            watch.moved(self.name, Seen(waits_for=f"the engine ({engine.name})"))
             engine.get_ready()
             if stop.is_set():
                 raise Stopped("stopped before it began")

@@ -119,6 +119,8 @@ class Terminal:
 
 
 def _one(flow: str, seen: Seen) -> str:
+    if not seen.rows and seen.waits_for:
+        return f"{flow}: waiting for {seen.waits_for}"
     parts = [f"{flow}: {count(seen.rows)} rows", size(seen.bytes)]
     if seen.splits > 1:
         parts.append(f"{seen.splits_done}/{seen.splits} splits")

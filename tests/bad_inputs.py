@@ -1,4 +1,4 @@
-"""The bad inputs of `test_bad_input.py`: what is made, which command finds it, words it must say."""
+"""The cases of `test_bad_input.py`: what is made, which command finds it, which words it says."""
 
 from __future__ import annotations
 

@@ -1,15 +1,17 @@
 """The head of a file store: a small JSON beside the rows, and the list of what hygge wrote.
 
 A directory keeps `_hygge.json` at its top (written by `replace`) and one in each sub-directory
-that `append` added. A single file has its heads in the hidden sibling; the one that speaks of the
-file as it stands is found by size and mtime, so a head written for a rename that never happened
-speaks of nothing.
+that `append` added; any other sub-directory is foreign, also one that holds another store. A single
+file has its heads in the hidden sibling; the one that speaks of it as it stands is
+found by size and mtime, so a head written for a rename that never happened speaks of nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,7 +26,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Published:
-    """A head, the (name, size) of the files that it covers, their schema as base64 Arrow IPC."""
+    """A head, (name, size, mtime_ns) of the files it covers, their schema as base64 Arrow IPC."""
 
     head: Head
     files: list[list[Any]]
@@ -45,6 +47,20 @@ class Published:
             # Only what the file as it stands, or is about to stand, answers to is kept.
             if other.startswith("head-") and other not in (name, os.path.basename(now or "")):
                 os.unlink(os.path.join(publish.staging(target), other))
+
+
+def generation_name(head: Head) -> str:
+    """The sub-directory that an appended generation becomes; two flows never share one."""
+    flow = re.sub(r"[^A-Za-z0-9_.-]", "-", head.flow)
+    if flow != head.flow:
+        flow = f"{flow}-{hashlib.sha256(head.flow.encode()).hexdigest()[:8]}"
+    return f"run-{flow}-{head.generation:06d}"
+
+
+def newest_in_directory(target: str) -> Published | None:
+    """The newest head of any flow in a directory."""
+    found = (each for _, each in _heads(target))
+    return max(found, key=lambda each: each.head.run, default=None)
 
 
 def head_of_directory(target: str, flow: str) -> Published | None:
@@ -69,16 +85,27 @@ def foreign(target: str, single: bool) -> str | None:
         return None if head_of_file(target) else "the file itself"
     if not os.path.isdir(target):
         return "the file itself"
-    ours: dict[str, int | None] = {}
+    ours: dict[str, list[int]] = {}
+    folders = {target}
     for folder, published in _heads(target):
-        ours[os.path.join(folder, HEAD)] = None
-        ours.update({os.path.join(folder, name): size for name, size in published.files})
-    for folder, _, names in os.walk(target):
-        for name in names:
-            path = os.path.join(folder, name)
-            if path not in ours or ours[path] not in (None, os.path.getsize(path)):
+        folders.add(folder)
+        ours[os.path.join(folder, HEAD)] = []
+        ours.update({os.path.join(folder, name): told for name, *told in published.files})
+    for folder, inner, names in os.walk(target, onerror=_raise):
+        for path in (os.path.join(folder, name) for name in (*inner, *names)):
+            known = path in folders or path in ours
+            if not known or os.path.islink(path):
                 return os.path.relpath(path, target)
+            stat = os.stat(path)
+            # Heads of older versions know no mtime.
+            if told := ours.get(path):
+                if told != [stat.st_size, stat.st_mtime_ns][: len(told)]:
+                    return f"{os.path.relpath(path, target)} was changed after hygge wrote it"
     return None
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _of_single(target: str) -> str:
@@ -89,12 +116,14 @@ def _of_single(target: str) -> str:
 def _heads(target: str) -> Iterator[tuple[str, Published]]:
     if not os.path.isdir(target):
         return
-    folders = [target]
-    folders += [os.path.join(target, name) for name in sorted(os.listdir(target))]
-    for folder in folders:
-        path = os.path.join(folder, HEAD)
-        if os.path.exists(path):
-            yield folder, _read(path)
+    if os.path.exists(os.path.join(target, HEAD)):
+        yield target, _read(os.path.join(target, HEAD))
+    for name in sorted(os.listdir(target)):
+        path = os.path.join(target, name, HEAD)
+        if name.startswith("run-") and os.path.exists(path):
+            published = _read(path)
+            if name.endswith(f"-{published.head.generation:06d}"):
+                yield os.path.dirname(path), published
 
 
 def _read(path: str) -> Published:

@@ -5,16 +5,22 @@ For a target `lake/users` the hidden sibling is `lake/.users.hygge`; a run stage
 itself is made durable by an fsync of the folder that holds it.
 
     replace a directory   RENAME_EXCHANGE of the new directory and the old one, atomic for every
-                          reader; where the file system cannot, two renames with a short gap
+                          reader; where the file system cannot, two renames with a short gap, and
+                          `put_back` mends what a death in that gap leaves
     append to one         one rename of the run's sub-directory into it
     a single file         one rename over the old one
+
+Locks are the kernel's, which frees them at death: `one_at_a_time` for the moment of a commit, and
+`Alive` in a run's staging for as long as somebody works on it; `sweep` takes only what has none.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
+import glob
 import os
 import shutil
 import time
@@ -26,8 +32,12 @@ from hygge.errors import StoreError, Transient
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
-LEFTOVERS = timedelta(hours=24)
-"""A run's staging is taken for abandoned when it is older than this."""
+LEFTOVERS = timedelta(hours=1)
+"""A run's staging that nobody holds is taken for abandoned when it is older than this."""
+_ASIDE = ".old"
+_GONE = ".gone-"
+_ALIVE = "alive"
+_TRIES = 10
 
 
 def staging(target: str) -> str:
@@ -102,32 +112,109 @@ def _exchange(left: str, right: str) -> None:
         number = ctypes.get_errno()
         if number not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
             raise OSError(number, os.strerror(number), left)
-    aside = f"{left}.old"
+    aside = f"{left}{_ASIDE}"
     os.rename(right, aside)
-    os.rename(left, right)
+    try:
+        os.rename(left, right)
+    except OSError:
+        os.rename(aside, right)
+        raise
     os.rename(aside, left)
+
+
+def put_back(target: str) -> None:
+    """Give `target` its old content again, where a commit died between its two renames."""
+    if _lost(target):
+        with one_at_a_time(staging(target)):
+            put_back_locked(target)
+
+
+def put_back_locked(target: str) -> None:
+    """`put_back` for who holds the lock on the staging of `target`."""
+    for aside in _lost(target):
+        os.rename(aside, target)
+        sync(os.path.dirname(target))
+        return
+
+
+def _lost(target: str) -> list[str]:
+    """What was moved aside for a new content that still waits beside it."""
+    if os.path.lexists(target):
+        return []
+    found = glob.glob(os.path.join(glob.escape(staging(target)), "*", f"*{_ASIDE}"))
+    return [aside for aside in found if os.path.isdir(aside.removesuffix(_ASIDE))]
 
 
 @contextmanager
 def one_at_a_time(folder: str, wait_s: float = 30.0) -> Iterator[None]:
-    """An exclusive lock on `folder` for the moment of a commit; the kernel frees it at death."""
-    handle = os.open(folder, os.O_RDONLY)
+    """An exclusive lock on `folder`, which is made if it is not there."""
+    until = time.monotonic() + wait_s
+    while (handle := _locked(folder)) is None:
+        if time.monotonic() > until:
+            raise Transient(
+                f"another hygge run is committing in {folder}, for over {wait_s:.0f} s",
+                "wait for it, or end it, then run again",
+            )
+        time.sleep(0.02)
     try:
-        until = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise Transient(
-                        f"another hygge run is committing in {folder}, for over {wait_s:.0f} s",
-                        "wait for it, or end it, then run again",
-                    ) from None
-                time.sleep(0.02)
         yield
     finally:
         os.close(handle)
+
+
+def _locked(folder: str) -> int | None:
+    """A handle that holds the lock on `folder` as it stands at its path, or None."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:  # removed by another run in this moment
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    if _stands_at(folder, handle):
+        return handle
+    os.close(handle)
+    return None
+
+
+def _stands_at(path: str, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+class Alive:
+    """A shared lock in a run's staging, which is made: nobody sweeps it until all are closed."""
+
+    handle: int | None = None
+
+    def __init__(self, place: str) -> None:
+        path = os.path.join(place, _ALIVE)
+        for left in reversed(range(_TRIES)):
+            try:
+                os.makedirs(place, exist_ok=True)
+                handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            except FileNotFoundError:  # removed, or swept, by another run in this moment
+                if not left:
+                    raise
+                continue
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            if _stands_at(path, handle):
+                self.handle = handle
+                return
+            os.close(handle)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    def close(self) -> None:
+        handle, self.handle = self.handle, None
+        if handle is not None:
+            os.close(handle)
+
+    __del__ = close
 
 
 def remove(path: str) -> None:
@@ -135,16 +222,40 @@ def remove(path: str) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def sweep(place: str, keep: str) -> None:
-    """Remove the staging of other runs in `place` that are too old to be alive."""
-    oldest = datetime.now(UTC) - LEFTOVERS
+def sweep(target: str, keep: str) -> None:
+    """Remove what dead runs staged for `target`; content that waits to be put back is none of it.
+
+    It is renamed away before it is deleted, so that nobody finds a part of it.
+    """
+    place = staging(target)
+    with one_at_a_time(place):
+        put_back_locked(target)
+        for name in os.listdir(place):
+            began = _began(name)
+            if began and began < datetime.now(UTC) - LEFTOVERS and name != keep:
+                with contextlib.suppress(OSError):  # somebody works on it, or not ours to move
+                    _rename_away(place, name)
     for name in os.listdir(place) if os.path.isdir(place) else ():
-        try:
-            began = datetime.strptime(name.split("-")[0], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-        except ValueError:
-            continue
-        if name != keep and began < oldest:
+        if name.startswith(_GONE):
             remove(os.path.join(place, name))
+
+
+def _began(run: str) -> datetime | None:
+    """When a run began, by its id; None for what else lies in the staging."""
+    try:
+        return datetime.strptime(run.split("-")[0], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _rename_away(place: str, name: str) -> None:
+    path = os.path.join(place, name)
+    handle = os.open(os.path.join(path, _ALIVE), os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.rename(path, os.path.join(place, f"{_GONE}{name}"))
+    finally:
+        os.close(handle)
 
 
 @contextmanager

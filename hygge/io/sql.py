@@ -47,12 +47,13 @@ def connection_url(given: Any, who: str) -> str:
     elif isinstance(given, str):
         try:
             url = make_url(re.sub(r"^postgres(?=[:+])", "postgresql", given))
-        except (ArgumentError, ValueError) as error:
+        except (ArgumentError, ValueError):
             raise ConfigError(
-                f"{who}: connection is not a database URL: {without_password(given)}",
+                f"{who}: connection is not a database URL",
                 "write dialect://user:password@host/database, or sqlite:///path/to.db; "
-                "characters such as @ and / in a password are written %40 and %2F",
-            ) from error
+                "characters such as @ and / in a password are written %40 and %2F; it is not "
+                "shown here, since it may hold a password",
+            ) from None
     else:
         url = _of_engine(given, who)
     name = _SYNC.get(url.drivername, url.drivername)
@@ -110,7 +111,8 @@ def _sqlite_url(url: Any, who: str) -> str:
     unknown = sorted(set(query) - {"uri", "mode", "timeout", "check_same_thread", "cache"})
     if unknown:
         raise ConfigError(f"{who}: SQLite setting '{unknown[0]}' in the URL is not built")
-    path = os.path.abspath(os.path.expanduser(database))
+    # Not through a link: SQLite keeps log and journal beside the file itself, and so does hygge.
+    path = os.path.realpath(os.path.expanduser(database))
     return url.set(database=path, query={}).render_as_string(hide_password=False)  # type: ignore[no-any-return]  # a URL
 
 
@@ -123,11 +125,11 @@ def sqlite_path(url: str) -> str | None:
 
 
 def shown(url: str) -> str:
-    """The URL for people: no password, no driver."""
+    """The URL for people: no password, no driver, nothing behind `?`."""
     from sqlalchemy.engine import make_url
 
     found = make_url(url)
-    plain = found.set(drivername=found.get_backend_name())
+    plain = found.set(drivername=found.get_backend_name(), query={})
     return without_password(plain.render_as_string(hide_password=True))
 
 

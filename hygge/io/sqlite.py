@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote as url_quote
@@ -94,6 +94,17 @@ def columns(connection: sqlite3.Connection, table: str) -> list[Kept]:
         for _, name, declared, notnull, default, key, hidden in rows
         if hidden != 1
     ]
+
+
+def collations(connection: sqlite3.Connection, table: str) -> dict[str, str]:
+    """How each column of a table compares its text. Only an index says so: one on an empty twin."""
+    asked = "SELECT sql FROM main.sqlite_master WHERE type = 'table' AND lower(name) = lower(?)"
+    names = [each.name for each in columns(connection, table)]
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as twin:
+        twin.execute(one(connection, asked, table))
+        twin.execute(f"CREATE INDEX _hygge_i ON {quote(table)} ({', '.join(map(quote, names))})")
+        found = {row[2]: row[4] for row in twin.execute("PRAGMA index_xinfo(_hygge_i)")}
+    return {name: quote(found[name]) for name in names}
 
 
 def rowid_of(connection: sqlite3.Connection, table: str) -> str | None:

@@ -1,7 +1,9 @@
 """Replace, append and merge in SQLite: from staged tables into the target, in one transaction.
 
 The caller holds the transaction; `staged` is the attached staging file. Where a staged table and
-the target have the same columns, `INSERT INTO … SELECT *` copies whole records.
+the target have the same columns, `INSERT INTO … SELECT *` copies whole records. What a statement
+changed is compared with what it was handed: a trigger may leave out rows (`RAISE(IGNORE)`), and a
+rule of the table may say ON CONFLICT IGNORE or REPLACE, which OR ABORT overrules.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Sequence
 
 from hygge.errors import Rejected
 from hygge.io import sqlite
-from hygge.io.sql_goal import check_merge
+from hygge.io.sql_goal import check_all_in, check_merge
 from hygge.io.sqlite_target import Slot
 from hygge.model import Run
 
@@ -19,7 +21,12 @@ _ALL = "temp._hygge_all"
 
 
 def replace(
-    connection: sqlite3.Connection, target: str, slots: Sequence[Slot], tables: Sequence[str]
+    connection: sqlite3.Connection,
+    target: str,
+    slots: Sequence[Slot],
+    tables: Sequence[str],
+    rows: int,
+    who: str,
 ) -> list[str]:
     """A new table in the place of the old one; indexes and triggers that people made are kept."""
     kept = connection.execute(
@@ -29,7 +36,7 @@ def replace(
     ).fetchall()
     connection.execute(f"DROP TABLE IF EXISTS main.{sqlite.quote(target)}")
     _make(connection, target, slots)
-    _insert(connection, target, slots, tables)
+    check_all_in(_insert(connection, target, slots, tables), rows, who)
     notes = []
     for name, sql in kept:
         try:
@@ -50,12 +57,14 @@ def append(
     slots: Sequence[Slot],
     tables: Sequence[str],
     exists: bool,
+    rows: int,
+    who: str,
 ) -> None:
     """Staged rows behind those that are there."""
     if not exists:
         _make(connection, target, slots)
     try:
-        _insert(connection, target, slots, tables)
+        check_all_in(_insert(connection, target, slots, tables), rows, who)
     except sqlite3.IntegrityError as error:
         raise Rejected(
             f"the new rows break a rule of '{target}': {error}",
@@ -81,12 +90,15 @@ def merge(
         _make(connection, target, slots)
     key = [sqlite.quote(_name_of(slots, name)) for name in run.key]
     columns = [sqlite.quote(slot.name) for slot in slots]
-    connection.execute(f"CREATE TEMP TABLE _hygge_all ({', '.join(s.ddl() for s in slots)})")
+    # With the target's collations, so that a key here is a key there: 'a' and 'A' under NOCASE.
+    collations = sqlite.collations(connection, target)
+    ddl = ", ".join(f"{slot.ddl()} COLLATE {collations[slot.name]}" for slot in slots)
+    connection.execute(f"CREATE TEMP TABLE _hygge_all ({ddl})")
     for table in tables:
         connection.execute(f"INSERT INTO {_ALL} SELECT * FROM staged.{table}")
-    absent = " OR ".join(f"{name} IS NULL" for name in key)
+    null = " OR ".join(f"{name} IS NULL" for name in key)
     rows = sqlite.one(connection, f"SELECT count(*) FROM {_ALL}")
-    nulls = sqlite.one(connection, f"SELECT count(*) FROM {_ALL} WHERE {absent}")
+    nulls = sqlite.one(connection, f"SELECT count(*) FROM {_ALL} WHERE {null}")
     distinct = sqlite.one(
         connection, f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(key)} FROM {_ALL})"
     )
@@ -98,13 +110,18 @@ def merge(
     same = " AND ".join(f"t.{name} = s.{name}" for name in key)
     changed = ", ".join(f"{name} = s.{name}" for name in columns if name not in key)
     quoted = f"main.{sqlite.quote(target)}"
+    known = sqlite.one(connection, f"SELECT count(*) FROM {quoted} AS t JOIN {_ALL} AS s ON {same}")
+    absent = f"FROM {_ALL} AS s WHERE NOT EXISTS (SELECT 1 FROM {quoted} AS t WHERE {same})"
+    fresh = sqlite.one(connection, f"SELECT count(*) {absent}")
+    listed = ", ".join(columns)
     try:
         if changed:
-            connection.execute(f"UPDATE {quoted} AS t SET {changed} FROM {_ALL} AS s WHERE {same}")
-        connection.execute(
-            f"INSERT INTO {quoted} ({', '.join(columns)}) SELECT {', '.join(columns)} FROM {_ALL} "
-            f"AS s WHERE NOT EXISTS (SELECT 1 FROM {quoted} AS t WHERE {same})"
-        )
+            done = connection.execute(
+                f"UPDATE OR ABORT {quoted} AS t SET {changed} FROM {_ALL} AS s WHERE {same}"
+            )
+            check_all_in(done.rowcount, known, who)
+        done = connection.execute(f"INSERT OR ABORT INTO {quoted} ({listed}) SELECT {listed} {absent}")
+        check_all_in(done.rowcount, fresh, who)
     except sqlite3.IntegrityError as error:
         raise Rejected(f"the merged rows break a rule of '{target}': {error}") from error
     connection.execute(f"DROP TABLE {_ALL}")
@@ -151,20 +168,16 @@ def _make(connection: sqlite3.Connection, target: str, slots: Sequence[Slot]) ->
 
 def _insert(
     connection: sqlite3.Connection, target: str, slots: Sequence[Slot], tables: Sequence[str]
-) -> None:
+) -> int:
+    """How many rows came in."""
     kept = sqlite.columns(connection, target)
     same = [(k.name, k.declared) for k in kept] == [(s.name, s.declared) for s in slots]
     columns = ", ".join(sqlite.quote(slot.name) for slot in slots)
+    quoted, count = f"main.{sqlite.quote(target)}", 0
     for table in tables:
-        if same:
-            connection.execute(
-                f"INSERT INTO main.{sqlite.quote(target)} SELECT * FROM staged.{table}"
-            )
-        else:
-            connection.execute(
-                f"INSERT INTO main.{sqlite.quote(target)} ({columns}) "
-                f"SELECT {columns} FROM staged.{table}"
-            )
+        which = f"{quoted} SELECT *" if same else f"{quoted} ({columns}) SELECT {columns}"
+        count += connection.execute(f"INSERT OR ABORT INTO {which} FROM staged.{table}").rowcount
+    return count
 
 
 def _name_of(slots: Sequence[Slot], name: str) -> str:
