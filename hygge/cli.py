@@ -110,7 +110,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from hygge.flow import in_words
+    from hygge.errors import in_words
 
     coordinator = _coordinator(arguments)
     texts, errors = [], []
@@ -159,6 +159,8 @@ def _coordinator(arguments: argparse.Namespace) -> Any:
     from hygge.coordinator import Coordinator
 
     wanted = [name.strip() for part in arguments.select for name in part.split(",")]
+    if arguments.select and not any(wanted):
+        raise UsageError("--select names no flow", "name some of the file, or leave --select out")
     return Coordinator(
         arguments.file,
         select=[name for name in wanted if name],

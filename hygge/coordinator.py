@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
-from hygge.errors import FlowFailed
-from hygge.flow import Flow, in_words
+from hygge.errors import FlowFailed, in_words
+from hygge.flow import Flow
 from hygge.model import Report, Summary
 from hygge.progress import Silent, Watch
 

@@ -113,18 +113,27 @@ def _rebuild(
     return error
 
 
-_URL_SECRET = re.compile(
-    r"(?P<scheme>[A-Za-z][\w+.-]*://)(?P<user>[^:/?#\s]*):(?P<secret>[^\s/]*)@"
+# A password may hold / and @, so it ends at the last @ before a space: rather too much is hidden.
+_URL_SECRET = re.compile(r"(?P<open>\b[A-Za-z][\w+.-]*:/+[^:/?#\s]*:)\S*@")
+_BARE_SECRET = re.compile(r"(?P<open>(?<![\w.%+/-])[\w.%+-]{1,64}:)(?!/)[^\s@]{1,256}@")
+_VALUE = r"(?:\\*\"[^\"]*\"?|\\*'[^']*'?|\{[^}]*\}?|[^&;\s'\"]+)"
+_PAIR_SECRET = re.compile(
+    r"(?i)(?P<open>(?:(?:password|passwd|pwd|secret|token|access_key|api_?key)"
+    r"(?:\\*[\"']\s*[:=]|\s*=|%3D)|(?:password|passwd|pwd):)\s*)" + _VALUE
 )
-_QUERY_SECRET = re.compile(
-    r"(?i)(?P<key>\b(?:password|passwd|pwd|secret|token|sslpassword|access_key|secret_key)=)[^&;\s'\"]+"
+_HEADER_SECRET = re.compile(
+    r"(?i)(?P<open>authorization[\\\"']*\s*[:=]\s*(?:(?:bearer|basic)\s)?\s*)" + _VALUE
 )
 
 
 def without_password(text: object) -> str:
     """`text` with the password of every URL in it, and of `password=…` pairs, shown as `***`."""
-    hidden = _URL_SECRET.sub(r"\g<scheme>\g<user>:***@", str(text))
-    return _QUERY_SECRET.sub(r"\g<key>***", hidden)
+    hidden = str(text)
+    if "@" in hidden:
+        hidden = _URL_SECRET.sub(r"\g<open>***@", hidden)
+        hidden = _BARE_SECRET.sub(r"\g<open>***@", hidden)
+    hidden = _PAIR_SECRET.sub(r"\g<open>***", hidden)
+    return _HEADER_SECRET.sub(r"\g<open>***", hidden)
 
 
 _LIBRARIES = (
@@ -134,6 +143,9 @@ _LIBRARIES = (
     f"{os.sep}dist-packages{os.sep}",
     "<frozen ",
 )
+
+
+_COMPILED = (".pyx", ".pxi")
 
 
 def raised_at(error: BaseException, own: str | None = None) -> str:
@@ -146,7 +158,9 @@ def raised_at(error: BaseException, own: str | None = None) -> str:
     while frame is not None:
         file = frame.tb_frame.f_code.co_filename
         deepest = f"{file}:{frame.tb_lineno}"
-        if file == own or not any(part in file for part in _LIBRARIES):
+        if file == own or not (
+            file.endswith(_COMPILED) or any(part in file for part in _LIBRARIES)
+        ):
             users = deepest
         frame = frame.tb_next
     return users or deepest
@@ -164,3 +178,20 @@ def one_of(what: str, word: str, known: Iterable[str]) -> str:
     close = nearest(word, options)
     listed = ", ".join(options) if options else "none"
     return f"did you mean '{close}'? {what}: {listed}" if close else f"{what}: {listed}"
+
+
+def in_words(error: BaseException) -> HyggeError:
+    """Any error as one of ours, without secrets; ours pass as they are."""
+    if isinstance(error, HyggeError):
+        return error
+    text = without_password(str(error)).strip() or "no message"
+    if len(text) > 1000:
+        text = f"{text[:1000]} …"
+    # Engines note both on the error itself: a traceback does not travel between processes.
+    who = getattr(error, "hygge_who", "")
+    where = getattr(error, "hygge_where", "") or raised_at(error)
+    return HyggeError(
+        f"{who}{' raised ' if who else ''}{type(error).__name__}: {text}"
+        + (f" ({where})" if where else ""),
+        "mend it there; --debug shows the whole traceback",
+    )

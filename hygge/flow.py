@@ -27,15 +27,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hygge.errors import (
     ConfigError,
     FlowFailed,
-    HyggeError,
     Rejected,
     SourceMissing,
     Stopped,
     Transient,
     Unknown,
+    in_words,
     one_of,
-    raised_at,
-    without_password,
 )
 from hygge.home import Home
 from hygge.model import (
@@ -56,7 +54,6 @@ from hygge.store import Store, new_run_id
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_LONG = 1000
 _ENGINES = {"ray": "hygge.engine.on_ray", "inline": "hygge.engine.inline"}
 
 
@@ -368,23 +365,6 @@ def schema_of(plan: Plan) -> pa.Schema | None:
     if plan.columns is None:
         return None
     return pa.schema([pa.field(c.name, c.type, c.nullable) for c in plan.columns])
-
-
-def in_words(error: BaseException) -> HyggeError:
-    """Any error as one of ours, without secrets; ours pass as they are."""
-    if isinstance(error, HyggeError):
-        return error
-    text = without_password(str(error)).strip() or "no message"
-    if len(text) > _LONG:
-        text = f"{text[:_LONG]} …"
-    # Engines note both on the error itself: a traceback does not travel between processes.
-    who = getattr(error, "hygge_who", "")
-    where = getattr(error, "hygge_where", "") or raised_at(error)
-    return HyggeError(
-        f"{who}{' raised ' if who else ''}{type(error).__name__}: {text}"
-        + (f" ({where})" if where else ""),
-        "mend it there; --debug shows the whole traceback",
-    )
 
 
 def _is_a(given: Any, wanted: type, what: str) -> None:

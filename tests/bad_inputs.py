@@ -56,7 +56,7 @@ USERS = parquet("u.parquet", id=[1, 2, 3], name=["a", "b", "c"])
 SHOP = sqlite(
     "s.db", "CREATE TABLE users (id INTEGER, n INTEGER)", "INSERT INTO users VALUES (1,'x')"
 )
-OWN = "from hygge import Home, Store\nimport pandas as pd\n"
+OWN = "from hygge import Home, Store\nimport pyarrow as pa\n"
 CHECK, PLAN, RUN = 0, 1, 2
 
 
@@ -150,21 +150,21 @@ CASES = {
 }  # fmt: skip
 
 HOMES = {
-    "raises": ("yield pd.DataFrame({'a': [1]})\n        raise ValueError('boom')",
+    "raises": ("yield pa.table({'a': [1]})\n        raise ValueError('boom')",
         ("Mine raised ValueError: boom", "own.py:6", "--debug")),
-    "raises in a library": ("yield pd.DataFrame({'a': [1]})['b']",
-        ("Mine raised KeyError: 'b'", "own.py:5")),
+    "raises in a library": ("yield pa.table({'a': [1]})['b']",
+        ("Mine raised KeyError: 'Field \"b\"", "own.py:5")),
     "raises what a store might": ("raise PermissionError(13, 'no')\n        yield",
         ("Mine raised PermissionError", "own.py:5")),
     "raises what cannot travel": ("raise Odd(1, 2)\n        yield",
         ("Mine raised Odd: odd 1 2", "own.py:5")),
     "yields a dict": ("yield {'a': [1]}", ("Mine: batch 1 is a dict", "DataFrame")),
-    "yields differing columns": ("yield pd.DataFrame({'a': [1]})\n        "
-        "yield pd.DataFrame({'b': [1]})", ("Mine: batch 2 lacks a and has b besides", "NULL")),
-    "yields differing types": ("yield pd.DataFrame({'a': [1]})\n        "
-        "yield pd.DataFrame({'a': ['x']})", ("Mine: batch 2: column 'a'", "string", "pa.schema")),
+    "yields differing columns": ("yield pa.table({'a': [1]})\n        "
+        "yield pa.table({'b': [1]})", ("Mine: batch 2 lacks a and has b besides", "NULL")),
+    "yields differing types": ("yield pa.table({'a': [1]})\n        "
+        "yield pa.table({'a': ['x']})", ("Mine: batch 2: column 'a'", "string", "pa.schema")),
     "returns": ("return [1]", ("Mine.read_batches returns instead of yielding", "yield df")),
-    "ends the process": ("yield pd.DataFrame({'a': [1]})\n        raise SystemExit(3)",
+    "ends the process": ("yield pa.table({'a': [1]})\n        raise SystemExit(3)",
         ("Mine ended the process with sys.exit(3)", "own.py:6")),
 }  # fmt: skip
 ODD = "class Odd(Exception):\n    def __init__(self, a, b): super().__init__(f'odd {a} {b}')\n"

@@ -174,6 +174,7 @@ def test_a_wrong_file_is_one_error_and_exit_code_1(text, words, here, capsys):
         (["run", "."], (". is a directory", "flows.yml")),
         (["check"], ("file",)),
         (["flows.yml", "--select", "g"], ("has no flow 'g'", "flows: f")),
+        (["flows.yml", "--select", ""], ("--select names no flow",)),
         (["plan", "flows.yml", "--select", "ff"], ("no flow 'ff'", "did you mean 'f'?")),
     ],
 )
@@ -264,7 +265,6 @@ ON_RAY = (
     "raises what cannot travel",
     "yields a dict",
     "yields differing columns",
-    "ends the process",
 )
 
 
@@ -288,3 +288,10 @@ def test_on_ray_own_homes_are_named_in_the_same_words(here, capsys):
     assert text.count("hint: ") == len(homes)
     assert "Traceback" not in text
     assert snapshot(here) == before
+
+
+def test_the_hint_for_files_that_differ_holds_the_common_columns_can_be_moved(here, capsys):
+    CASES["files that differ in columns"].make(here)
+    written("{path: d, columns: [id]}")
+    code, text = said(capsys, "flows.yml", "--inline")
+    assert (code, "done  2 rows" in text) == (0, True), text

@@ -20,8 +20,7 @@ from ray import cloudpickle
 
 from hygge.engine.inbox import Batch, End, Inbox
 from hygge.engine.reading import batches, staged
-from hygge.errors import ConfigError, HyggeError, Transient
-from hygge.flow import in_words
+from hygge.errors import ConfigError, HyggeError, Transient, in_words
 from hygge.model import Limits, Receipt, Split, Ticket
 
 

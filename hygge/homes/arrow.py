@@ -29,11 +29,11 @@ class ArrowHome(FileHome):
             if first is None:
                 first = schema
             try:
-                conform(schema.empty_table(), first, "it")
+                conform(self.chosen(schema).empty_table(), self.chosen(first), "it")
             except HyggeError as error:
                 raise HomeError(
                     f"{file.path} does not go with {files[0].path}: {error.message}",
-                    "move them in flows of their own",
+                    "move them in flows of their own, or choose the common ones with `columns`",
                 ) from error
         assert first is not None  # find() gives at least one file
         return tuple(Column(f.name, f.type, str(f.type), f.nullable) for f in first)

@@ -40,7 +40,7 @@ class ParquetHome(FileHome):
                 }
             elif not schema.equals(first):
                 try:
-                    conform(*_chosen(schema, first, self.settings.columns), "it")
+                    conform(self.chosen(schema).empty_table(), self.chosen(first), "it")
                 except HyggeError as error:
                     raise HomeError(
                         f"{file.path} does not go with {files[0].path}: {error.message}",
@@ -80,16 +80,6 @@ class ParquetHome(FileHome):
             raise _unreadable(file.path, error) from error
 
 
-def _chosen(
-    schema: pa.Schema, first: pa.Schema, columns: list[str] | None
-) -> tuple[pa.Table, pa.Schema]:
-    """An empty table of one file, and the schema it must have: all columns, or the chosen ones."""
-    if columns is not None:
-        schema = pa.schema([field for field in schema if field.name in columns])
-        first = pa.schema([field for field in first if field.name in columns])
-    return schema.empty_table(), first
-
-
 def _rows_a_batch(group: Any, options: Any) -> int:
     """Rows of about batch_bytes; the uncompressed size of encoded pages is below Arrow's."""
     size = max(1, group.total_byte_size * 2)
@@ -102,7 +92,7 @@ def _open(path: str) -> Any:
 
     try:
         return pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
-    except PermissionError:
+    except (PermissionError, FileNotFoundError):
         raise
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error

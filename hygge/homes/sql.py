@@ -3,8 +3,12 @@
 What a reader gets: the types of the catalog, exactly; SQLite splits by rowid within one state of
 its file, other databases are one split unless `split_by` is given. With `cursor`, a run reads
 `cursor > watermark AND cursor <= its highest value now`: rows that share the highest value come
-together, and what is written later is for the next run. Rows whose cursor is NULL come with the
-first run; later runs stop at them unless `options.null_cursor` decides.
+together, and what is written later is for the next run. So a row that gets a cursor value later
+which is not above the watermark (two rows within one tick of a clock, a transaction that was open
+while the run read) is never read. `mode: merge` with `options: {cursor_ties: read}` reads the
+watermark's own rows again, which a merge takes without harm; nothing reads those below it. Rows
+whose cursor is NULL come with the first run; later runs stop at them unless `options.null_cursor`
+decides.
 """
 
 from __future__ import annotations

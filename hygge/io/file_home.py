@@ -20,7 +20,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from hygge.batches import conform, slices
-from hygge.errors import ConfigError, HomeError, SourceMissing, one_of
+from hygge.errors import ConfigError, HomeError, SourceChanged, SourceMissing, one_of
 from hygge.home import Home
 from hygge.io.files import SourceFile, find, fixed_prefix, hive_columns, unchanged
 from hygge.model import MIB, Column, HomeTraits, Plan, Split, Watermark
@@ -100,12 +100,17 @@ class FileHome(Home):
 
     @contextmanager
     def open(self, since: Watermark = None) -> Iterator[Plan]:
-        files = find(self.path, self.suffixes)
         try:
+            files = find(self.path, self.suffixes)
             own = self.schema_of(files)
             columns = self._projected((*own, *self._partitions(files, own)))
             schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in columns])
             splits = tuple(self._pack(files, schema))
+        except FileNotFoundError as error:
+            raise SourceChanged(
+                f"{error.filename or self.path} was there when {self.path} was listed, and is gone",
+                "run it again when nobody writes there",
+            ) from error
         except (PermissionError, IsADirectoryError) as error:
             raise HomeError(
                 f"{error.filename} cannot be read: {error.strerror}",
@@ -136,6 +141,11 @@ class FileHome(Home):
                     del full
             unchanged(file)
 
+    def chosen(self, schema: pa.Schema) -> pa.Schema:
+        """The fields that `columns` names, all without it: only these need to be alike in files."""
+        wanted = self.settings.columns
+        return schema if wanted is None else pa.schema([f for f in schema if f.name in wanted])
+
     def _partitions(
         self, files: Sequence[SourceFile], own: tuple[Column, ...]
     ) -> tuple[Column, ...]:
@@ -165,13 +175,14 @@ class FileHome(Home):
         text = base64.b64encode(schema.serialize().to_pybytes()).decode()
         target = self.settings.options.split_bytes
         held: list[tuple[SourceFile, Piece]] = []
-        index = 0
+        index = size = 0
         for file in files:
             for piece in self.pieces(file):
-                if held and sum(each.bytes for _, each in held) + piece.bytes > target:
+                if held and size + piece.bytes > target:
                     yield _split(index, held, text)
-                    held, index = [], index + 1
+                    held, index, size = [], index + 1, 0
                 held.append((file, piece))
+                size += piece.bytes
         if held or index == 0:
             yield _split(index, held, text)
 

@@ -2,18 +2,19 @@
 
 Life of a run: `prepare` makes `.<name>.hygge/<run>/` beside the target; `stage` writes the parts of
 a ticket into a folder of its own there, and seals it with `receipt.json` as its last file;
-`commit` gathers the parts of the decided tickets, in split order, and shows them by one rename
-(see `io/publish.py`). The head lies in the target: `_hygge.json` in the directory that the rename
-moves, so rows and head move together. A single file has its head in the hidden sibling, named by
-the size and mtime of the file that it speaks of, written before that file's rename.
+`commit` gathers the parts of the decided tickets, in split order, checks and joins them, and then,
+under the lock of the target, compares the head and shows them by one rename (see `io/publish.py`).
+From `prepare` to `discard` the driver holds a lock that keeps the staging from being swept.
+
+The head lies in the target: `_hygge.json` in the directory that the rename moves, so rows and head
+move together. A single file has its head in the hidden sibling, named by the size and mtime of the
+file that it speaks of, written before that file's rename.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -22,7 +23,19 @@ from pydantic import Field
 
 from hygge.errors import NotOurs, Rejected, StoreError, Superseded
 from hygge.io import publish
-from hygge.io.heads import HEAD, Published, foreign, head_of_directory, head_of_file
+from hygge.io.heads import (
+    HEAD,
+    Published,
+    described,
+    foreign,
+    generation_name,
+    head_of_directory,
+    head_of_file,
+    newest_in_directory,
+    refuse_difference,
+    schema_text,
+    text_schema,
+)
 from hygge.model import MIB, Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
 from hygge.settings import Settings
 from hygge.store import Store
@@ -67,14 +80,20 @@ class FileStore(Store):
             settings["path"] = os.fspath(settings["path"])
         super().__init__(name, **settings)
         path = self.settings.path or os.path.join("data", name or type(self).__name__)
-        self.path = os.path.abspath(os.path.expanduser(path))
+        # A link is followed here, so that what is renamed later is the directory itself.
+        self.path = os.path.realpath(os.path.expanduser(path))
+        self._alive: dict[str, publish.Alive] = {}
         self.single = self.path.lower().endswith(self.suffixes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Locks stay in the process that took them.
+        return {**self.__dict__, "_alive": {}}
 
     def describe(self) -> str:
         return self.path
 
     def place(self) -> str | None:
-        return f"file:{os.path.realpath(self.path)}"
+        return f"file:{self.path}"
 
     # What a format gives.
 
@@ -100,25 +119,18 @@ class FileStore(Store):
     # The verbs.
 
     def head(self, flow: str) -> Head | None:
-        found = head_of_file(self.path) if self.single else head_of_directory(self.path, flow)
-        return found.head if found and found.head.flow == flow else None
+        with publish.in_words(self.path):
+            publish.put_back(self.path)
+            return self._head(flow)
 
     def prepare(self, run: Run, schema: pa.Schema | None) -> None:
         if schema is not None:
             self.check_schema(schema)
-        if self.single and run.mode == "append" and os.path.exists(self.path):
-            raise StoreError(
-                f"{self.path} is one file, which is replaced as a whole and cannot be appended to",
-                "append to a directory: give the store a path without the suffix",
-            )
-        if run.mode == "replace" or self.single:
-            self._refuse_foreign()
-        elif os.path.exists(self.path) and not os.path.isdir(self.path):
-            raise NotOurs(f"{self.path} is a file that hygge did not write", "choose another path")
         with publish.in_words(self.path):
-            place = self._place(run)
-            os.makedirs(place, exist_ok=True)
-            publish.sweep(publish.staging(self.path), keep=run.id)
+            publish.put_back(self.path)
+            self._may_be_written(run, schema)
+            place = self._kept(run)
+            publish.sweep(self.path, keep=run.id)
             if schema is not None:
                 publish.write_synced(os.path.join(place, _SCHEMA), schema.serialize().to_pybytes())
 
@@ -129,7 +141,7 @@ class FileStore(Store):
         with publish.in_words(self.path):
             os.makedirs(place)
             files, rows, size = self._write_parts(place, schema, batches)
-            sealed = {"rows": rows, "files": files, "schema": _text(schema)}
+            sealed = {"rows": rows, "files": files, "schema": schema_text(schema)}
             publish.write_synced(os.path.join(place, _RECEIPT), json.dumps(sealed).encode())
             publish.sync(os.path.dirname(place))
         return Receipt(ticket, "", rows, size, parts=len(files))
@@ -138,13 +150,18 @@ class FileStore(Store):
         self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
     ) -> Commit:
         with publish.in_words(self.path):
-            folder = os.path.dirname(self.path)
-            os.makedirs(folder, exist_ok=True)
-            with publish.one_at_a_time(folder):
-                return self._commit(run, base, receipts, watermark)
+            publish.put_back(self.path)
+            # One run may be committed twice at once: by a driver that was taken for dead, too.
+            with publish.one_at_a_time(self._kept(run)):
+                done = self._done(run, base, receipts)
+                return done or self._commit(run, base, receipts, watermark)
 
     def discard(self, run: Run) -> None:
+        with publish.in_words(self.path):
+            publish.put_back(self.path)
         publish.remove(self._place(run))
+        if run.id in self._alive:
+            self._alive.pop(run.id).close()
         try:
             os.rmdir(publish.staging(self.path))
         except OSError:
@@ -154,6 +171,33 @@ class FileStore(Store):
 
     def _place(self, run: Run) -> str:
         return os.path.join(publish.staging(self.path), run.id)
+
+    def _kept(self, run: Run) -> str:
+        """The run's staging, which from now on is not swept."""
+        if run.id not in self._alive or not os.path.isdir(self._place(run)):
+            self._alive[run.id] = publish.Alive(self._place(run))
+        return self._place(run)
+
+    def _head(self, flow: str) -> Head | None:
+        found = self._published(flow)
+        return found.head if found and found.head.flow == flow else None
+
+    def _published(self, flow: str) -> Published | None:
+        return head_of_file(self.path) if self.single else head_of_directory(self.path, flow)
+
+    def _may_be_written(self, run: Run, schema: pa.Schema | None) -> None:
+        """Raise unless what is at the target now may be replaced, or appended to."""
+        if self.single and run.mode == "append" and os.path.exists(self.path):
+            raise StoreError(
+                f"{self.path} is one file, which is replaced as a whole and cannot be appended to",
+                "append to a directory: give the store a path without the suffix",
+            )
+        if run.mode == "replace" or self.single:
+            self._refuse_foreign()
+        elif os.path.exists(self.path) and not os.path.isdir(self.path):
+            raise NotOurs(f"{self.path} is a file that hygge did not write", "choose another path")
+        elif found := newest_in_directory(self.path):
+            refuse_difference(self.path, text_schema(found.schema), schema)
 
     def _refuse_foreign(self) -> None:
         found = foreign(self.path, self.single)
@@ -197,62 +241,95 @@ class FileStore(Store):
                 writer.close()
         return files, rows, size
 
-    def _commit(
-        self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
-    ) -> Commit:
-        rows = sum(receipt.rows for receipt in receipts)
-        now = self.head(run.flow)
+    def _done(self, run: Run, base: Head | None, receipts: Sequence[Receipt]) -> Commit | None:
+        """The commit that was made already; None where the head is `base`, and may be moved."""
+        now = self._head(run.flow)
         if now is not None and now.run == run.id:
+            rows = sum(receipt.rows for receipt in receipts)
             return Commit(now, applied=rows, note="it was committed already")
         if now != base:
             raise Superseded(
                 f"{self.path} was changed by run {now.run if now else '(none)'} while this one ran",
                 "run it again",
             )
-        if run.mode == "replace" or self.single:
-            self._refuse_foreign()
+        return None
+
+    def _commit(
+        self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
+    ) -> Commit:
         parts, schema = self._gathered(run, receipts)
+        rows = sum(receipt.rows for receipt in receipts)
+        before = base if run.mode == "append" else None
+        if before and not rows and (before.watermark, before.cursor) == (watermark, run.cursor):
+            return Commit(before, applied=0, note="nothing new")
+        note = ""
+        if schema is None and run.mode != "append" and (found := self._published(run.flow)):
+            schema = text_schema(found.schema)
+            note = "nothing came: emptied, with the schema it had"
+        generation = base.generation + 1 if base else 1
+        columns = tuple((f.name, str(f.type)) for f in schema or ())
+        head = Head(run.flow, generation, run.id, rows, watermark, columns, run.cursor)
         if schema is None:
-            return self._nothing(run, base, watermark)
+            return Commit(head, applied=0, note="nothing came, so nothing was written")
         new = os.path.join(self._place(run), _NEW)
         os.makedirs(new, exist_ok=True)
         for name, path in parts.items():
             if path != os.path.join(new, name):
                 os.rename(path, os.path.join(new, name))
-        names = list(parts) or [self._empty_part(run, new, schema)]
-        head = Head(
-            run.flow,
-            base.generation + 1 if base else 1,
-            run.id,
-            rows,
-            watermark,
-            tuple((f.name, str(f.type)) for f in schema),
-        )
-        return self._show(run, head, new, names, schema)
+        names = list(parts) or ([] if before else [self._empty_part(run, new, schema)])
+        staged, told = self._ready(run, head, names, schema)
+        with publish.one_at_a_time(publish.staging(self.path)):
+            publish.put_back_locked(self.path)
+            done = self._done(run, base, receipts)
+            if done is None:
+                self._show(run, staged, told, schema)
+        return done or Commit(head, applied=rows, note=note)
 
-    def _show(self, run: Run, head: Head, new: str, names: list[str], schema: pa.Schema) -> Commit:
+    def _ready(
+        self, run: Run, head: Head, names: list[str], schema: pa.Schema
+    ) -> tuple[str, Published]:
+        """What one rename will show, complete and durable, and what is to be told of it."""
+        new = os.path.join(self._place(run), _NEW)
+        if not self.single:
+            files = [entry for name in names if (entry := described(new, name))]
+            told = Published(head, files, schema_text(schema))
+            publish.write_synced(os.path.join(new, HEAD), told.to_json())
+            publish.sync_tree(new)
+            return new, told
         paths = [os.path.join(new, name) for name in names]
+        whole = paths[0]
+        if len(paths) > 1:
+            whole = os.path.join(self._place(run), "whole")
+            self.join(paths, whole, schema)
+        publish.sync(whole)
+        return whole, Published(head, [], schema_text(schema))
+
+    def _show(self, run: Run, staged: str, told: Published, schema: pa.Schema) -> None:
+        """Under the lock of the target: the last look, the rename, and a look at what it shows."""
+        try:
+            self._may_be_written(run, schema)
+        except NotOurs:
+            raise
+        except StoreError as error:  # it became so after `prepare`
+            raise Rejected(error.message, error.hint) from error
+        shown = self.path
         if self.single:
-            whole = paths[0]
-            if len(paths) > 1:
-                whole = os.path.join(self._place(run), "whole")
-                self.join(paths, whole, schema)
-            publish.sync(whole)
-            Published(head, [], _text(schema)).beside(self.path, whole)
-            publish.show_file(whole, self.path)
-            return Commit(head, applied=head.rows)
-        files = [[name, os.path.getsize(path)] for name, path in zip(names, paths, strict=True)]
-        publish.write_synced(
-            os.path.join(new, HEAD), Published(head, files, _text(schema)).to_json()
-        )
-        publish.sync_tree(new)
-        if run.mode == "replace":
-            publish.show_directory(new, self.path)
-        elif not publish.show_inside(new, self.path, _generation_name(head)):
-            raise Superseded(
-                f"{self.path} has a generation {head.generation} already", "run it again"
+            told.beside(self.path, staged)
+            publish.show_file(staged, self.path)
+        elif run.mode == "replace":
+            publish.show_directory(staged, self.path)
+        else:
+            shown = os.path.join(self.path, generation_name(told.head))
+            if not publish.show_inside(staged, self.path, os.path.basename(shown)):
+                raise Superseded(
+                    f"{self.path} has a generation {told.head.generation} already", "run it again"
+                )
+        whole = all(described(shown, name) == [name, *is_] for name, *is_ in told.files)
+        if not whole or self._head(run.flow) != told.head:
+            raise StoreError(
+                f"{shown} is not what was put there a moment ago: something else writes there, too",
+                "see what does, then run it again in mode `replace`",
             )
-        return Commit(head, applied=head.rows)
 
     def _gathered(
         self, run: Run, receipts: Sequence[Receipt]
@@ -286,7 +363,7 @@ class FileStore(Store):
                     f"split {receipt.ticket.split}: {receipt.rows:,} rows were received, "
                     f"{counted:,} are in its files"
                 )
-            schema = schema or _schema(sealed["schema"])
+            schema = schema or text_schema(sealed["schema"])
         return parts, schema
 
     def _check_part(self, path: str, rows: int, size: int) -> None:
@@ -307,19 +384,6 @@ class FileStore(Store):
         _closed(self.open_writer(path, schema), path, 0)
         return name
 
-    def _nothing(self, run: Run, base: Head | None, watermark: Watermark) -> Commit:
-        """No row and no schema: an existing target is emptied and keeps its schema."""
-        generation = base.generation + 1 if base else 1
-        head = Head(run.flow, generation, run.id, 0, watermark, base.columns if base else ())
-        found = head_of_file(self.path) if self.single else head_of_directory(self.path, run.flow)
-        kept = _schema(found.schema) if found else None
-        if run.mode == "append" or kept is None:
-            return Commit(head, applied=0, note="nothing came, so nothing was written")
-        new = os.path.join(self._place(run), _NEW)
-        os.makedirs(new, exist_ok=True)
-        shown = self._show(run, head, new, [self._empty_part(run, new, kept)], kept)
-        return Commit(shown.head, applied=0, note="nothing came: emptied, with the schema it had")
-
 
 def _closed(writer: Writer, path: str, rows: int) -> list[Any]:
     writer.close()
@@ -329,16 +393,3 @@ def _closed(writer: Writer, path: str, rows: int) -> list[Any]:
 
 def _ticket_name(ticket: Ticket) -> str:
     return f"{ticket.split:05d}-{ticket.epoch}-{ticket.n}"
-
-
-def _generation_name(head: Head) -> str:
-    flow = re.sub(r"[^A-Za-z0-9_.-]", "-", head.flow)
-    return f"run-{flow}-{head.generation:06d}"
-
-
-def _text(schema: pa.Schema | None) -> str | None:
-    return None if schema is None else base64.b64encode(schema.serialize().to_pybytes()).decode()
-
-
-def _schema(text: str | None) -> pa.Schema | None:
-    return None if text is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))

@@ -6,8 +6,11 @@ that a file rewritten in mid-run is SourceChanged and never half old, half new.
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
+import re
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -34,7 +37,8 @@ def find(path: str, suffixes: Sequence[str]) -> list[SourceFile]:
     """Every file that `path` means, in the order of their names.
 
     In a directory, and below it, files with one of `suffixes` count; names that begin with `.` or
-    `_` do not. Raises SourceMissing where nothing is there, with the nearest name that is.
+    `_` do not. Links to directories are followed; one that is reached twice is an error, as is one
+    that may not be listed. Raises SourceMissing where nothing is there, with the nearest name.
     """
     if os.path.isdir(path):
         found = [(each, path) for each in _walk(path, suffixes)]
@@ -47,8 +51,9 @@ def find(path: str, suffixes: Sequence[str]) -> list[SourceFile]:
         found = [(path, os.path.dirname(path))]
     elif glob.has_magic(path):
         fixed = fixed_prefix(path)
-        names = sorted(each for each in glob.glob(path, recursive=True) if os.path.isfile(each))
-        found = [(each, fixed) for each in names]
+        parts = path[len(fixed) :].lstrip(os.sep).split(os.sep)
+        # Not glob.glob: it passes over a directory that it may not list, in silence.
+        found = [(each, fixed) for each in sorted(_matches(fixed or os.sep, parts))]
         if not found:
             raise SourceMissing(
                 f"nothing matches {path}", "check the pattern; ** matches folders at any depth"
@@ -114,17 +119,62 @@ def hive_columns(files: Iterable[SourceFile]) -> dict[str, pa.DataType]:
 
 def _all_int(values: list[str]) -> bool:
     def plain(text: str) -> bool:
-        return text.lstrip("-").isascii() and text.lstrip("-").isdigit() and str(int(text)) == text
+        return bool(re.fullmatch("-?[0-9]{1,19}", text)) and str(int(text)) == text
 
     return bool(values) and all(plain(v) and abs(int(v)) < 2**63 for v in values)
 
 
 def _walk(top: str, suffixes: Sequence[str]) -> Iterator[str]:
-    for folder, folders, names in os.walk(top):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
-        for name in sorted(names):
+    for folder, names in _folders(top, hidden=(".", "_")):
+        for name in names:
             if not name.startswith((".", "_")) and name.lower().endswith(tuple(suffixes)):
                 yield os.path.join(folder, name)
+
+
+def _folders(top: str, hidden: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
+    """Every directory from `top` down, behind links too, with the names of its files, in order."""
+    seen: dict[tuple[int, int], str] = {}
+    for folder, folders, names in os.walk(top, onerror=_raise, followlinks=True):
+        here = os.stat(folder)
+        before = seen.setdefault((here.st_dev, here.st_ino), folder)
+        if before != folder:
+            raise HomeError(
+                f"{folder} is the same directory as {before}: its rows would be read twice",
+                "remove the link, or name with a pattern what is to be read",
+            )
+        folders[:] = sorted(name for name in folders if not name.startswith(hidden))
+        yield folder, sorted(names)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _matches(folder: str, parts: Sequence[str]) -> Iterator[str]:
+    """The files below `folder` that a pattern means, by glob's rules."""
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        for below, names in _folders(folder, hidden=(".",)):
+            if rest:
+                yield from _matches(below, rest)
+            else:
+                yield from (os.path.join(below, n) for n in names if not n.startswith("."))
+        return
+    names = [part]
+    if glob.has_magic(part):
+        names = fnmatch.filter(os.listdir(folder), part)
+        names = [n for n in names if part.startswith(".") or not n.startswith(".")]
+    for path in (os.path.join(folder, name) for name in names):
+        try:
+            mode = os.stat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.islink(path) and not rest:
+                yield path  # to nothing: `_described` says so
+            continue
+        if rest and stat.S_ISDIR(mode):
+            yield from _matches(path, rest)
+        elif not rest and stat.S_ISREG(mode):
+            yield path
 
 
 def fixed_prefix(pattern: str) -> str:
@@ -137,11 +187,18 @@ def fixed_prefix(pattern: str) -> str:
 
 
 def _described(path: str, root: str) -> SourceFile:
-    stat = os.stat(path)
+    try:
+        now = os.stat(path)
+    except FileNotFoundError:
+        if os.path.islink(path):
+            raise HomeError(
+                f"{path} is a link to a file that is not there", "mend the link, or remove it"
+            ) from None
+        raise
     keys = []
     inside = os.path.dirname(os.path.relpath(path, root)) if root else os.path.dirname(path)
     for folder in inside.split(os.sep):
         name, equals, value = folder.partition("=")
         if equals and name:
             keys.append((unquote(name), None if value == HIVE_NULL else unquote(value)))
-    return SourceFile(path, stat.st_size, stat.st_mtime_ns, tuple(keys))
+    return SourceFile(path, now.st_size, now.st_mtime_ns, tuple(keys))

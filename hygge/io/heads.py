@@ -2,12 +2,13 @@
 
 A directory keeps `_hygge.json` at its top (written by `replace`) and one in each sub-directory
 that `append` added; any other sub-directory is foreign, also one that holds another store. A single
-file has its heads in the hidden sibling; the one that speaks of it as it stands is
-found by size and mtime, so a head written for a rename that never happened speaks of nothing.
+file has its heads in the hidden sibling; the one that speaks of it as it stands is found by size
+and mtime, so a head written for a rename that never happened speaks of nothing.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -15,6 +16,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import pyarrow as pa
 
 from hygge.errors import StoreError
 from hygge.io import publish
@@ -98,10 +101,49 @@ def foreign(target: str, single: bool) -> str | None:
                 return os.path.relpath(path, target)
             stat = os.stat(path)
             # Heads of older versions know no mtime.
-            if told := ours.get(path):
-                if told != [stat.st_size, stat.st_mtime_ns][: len(told)]:
-                    return f"{os.path.relpath(path, target)} was changed after hygge wrote it"
+            told = ours.get(path, [])
+            if told != [stat.st_size, stat.st_mtime_ns][: len(told)]:
+                return f"{os.path.relpath(path, target)} was changed after hygge wrote it"
     return None
+
+
+def described(folder: str, name: str) -> list[Any] | None:
+    """A file as a head tells of it; None where it is not there."""
+    try:
+        stat = os.stat(os.path.join(folder, name))
+    except FileNotFoundError:
+        return None
+    return [name, stat.st_size, stat.st_mtime_ns]
+
+
+def refuse_difference(path: str, there: pa.Schema | None, new: pa.Schema | None) -> None:
+    """Raise StoreError where rows of `new` do not go with those that `path` holds."""
+    if there is None or new is None:
+        return
+    hint = "append the same columns, in the same order and types, or write to another path"
+    for field in there:
+        at = new.get_field_index(field.name)
+        if at >= 0 and new.field(at).type != field.type:
+            raise StoreError(
+                f"column '{field.name}' is {field.type} in {path}, and {new.field(at).type} "
+                "in this run",
+                hint,
+            )
+    if there.names != new.names:
+        raise StoreError(
+            f"{path} has the columns {', '.join(there.names)}; this run has {', '.join(new.names)}",
+            hint,
+        )
+
+
+def schema_text(schema: pa.Schema | None) -> str | None:
+    """A schema as base64 of Arrow IPC, for JSON."""
+    return None if schema is None else base64.b64encode(schema.serialize().to_pybytes()).decode()
+
+
+def text_schema(text: str | None) -> pa.Schema | None:
+    """What `schema_text` was given."""
+    return None if text is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
 
 
 def _raise(error: OSError) -> None:

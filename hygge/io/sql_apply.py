@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from hygge.batches import plain_schema, widens
 from hygge.errors import Rejected, StoreError, one_of
-from hygge.io.sql_goal import check_merge
+from hygge.io.sql_goal import check_all_in, check_merge
 from hygge.io.sql_types import arrow_for, column_for
 from hygge.model import Run
 
@@ -36,6 +36,17 @@ def exists(connection: Any, target: Target) -> bool:
     import sqlalchemy as sa
 
     return bool(sa.inspect(connection).has_table(target.name, schema=target.schema))
+
+
+def identity(connection: Any, target: Target) -> str | None:
+    """What names a table as it is; the same for as long as nobody makes it anew. None: no table."""
+    import sqlalchemy as sa
+
+    if not exists(connection, target):
+        return None
+    if target.dialect == "postgresql":
+        return f"oid {sa.inspect(connection).get_table_oid(target.name, target.schema)}."
+    return "".join(f"{each['name']} {each['type']}\n" for each in _columns(connection, target))
 
 
 def table_for(target: Target, schema: pa.Schema | None, staged: bool = False) -> Any:
@@ -92,10 +103,10 @@ def apply(
     staged: Sequence[Any],
     run: Run,
     there: bool,
-    made: bool,
+    rows: int,
     who: str,
 ) -> None:
-    """Staged rows into the target, by the run's mode."""
+    """Staged rows into the target, by the run's mode; `rows` is how many there are."""
     import sqlalchemy as sa
     from sqlalchemy.exc import IntegrityError
 
@@ -109,6 +120,7 @@ def apply(
             index = sa.Index(f"_hygge_key_{target.name}"[:63], *key, unique=True)
             index.create(connection)
     names = list(schema.names)
+    count = 0
     try:
         for source in staged:
             picked = sa.select(*[_column(source, name) for name in names])
@@ -120,17 +132,31 @@ def apply(
                     if name not in run.key
                 }
                 if changed:
-                    connection.execute(sa.update(table).values(changed).where(same))
+                    pairs = sa.select(sa.func.count()).select_from(table).join(source, same)
+                    met = connection.execute(pairs).scalar_one()
+                    done = connection.execute(sa.update(table).values(changed).where(same))
+                    _check_count(done.rowcount, met, who)
                 picked = picked.where(~sa.exists().where(same).correlate(source))
             else:
                 picked = picked.order_by(source.c.ordinal)
             into = [_column(table, name) for name in names]
-            connection.execute(sa.insert(table).from_select(into, picked))
+            if run.mode == "merge":
+                new = sa.select(sa.func.count()).select_from(picked.subquery())
+                rows = connection.execute(new).scalar_one()
+            done = connection.execute(sa.insert(table).from_select(into, picked))
+            count = -1 if min(count, done.rowcount) < 0 else count + done.rowcount
     except IntegrityError as error:
         raise Rejected(
             f"the rows break a rule of {who}: {error.orig}",
             "use `mode: merge` with a key, or leave these rows out with `where`",
         ) from error
+    _check_count(count, rows, who)
+
+
+def _check_count(count: int, wanted: int, who: str) -> None:
+    """What statements changed; a driver that does not say (-1) is believed."""
+    if count >= 0:
+        check_all_in(count, wanted, who)
 
 
 def winners(

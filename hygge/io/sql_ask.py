@@ -44,6 +44,10 @@ class SQLHomeOptions(Settings):
     """A run that goes on from a watermark finds rows without a cursor value: it fails, leaves them
     out, or reads them again each time. A first run reads them always."""
 
+    cursor_ties: Literal["skip", "read"] = "skip"
+    """Rows whose cursor is the watermark itself: left out, also those that came after the last run;
+    or read again in every run, for `mode: merge` (`append` would have them twice)."""
+
     @field_validator("splits")
     @classmethod
     def _positive(cls, value: Any) -> Any:
@@ -95,6 +99,16 @@ def null_note(ask: Ask, since: Watermark, rows: int) -> list[str]:
         )
     said = "are left out" if ask.options.null_cursor == "skip" else "are read again"
     return [f"{many}: they {said}"]
+
+
+def tie_note(ask: Ask, upper: Watermark) -> list[str]:
+    """What a later run will not see."""
+    if upper is None or ask.options.cursor_ties == "read":
+        return []
+    return [
+        f"rows that get '{ask.cursor}' {upper} later, or one below it, are not seen; `mode: merge` "
+        "with options: {cursor_ties: read} sees the former"
+    ]
 
 
 def pack(schema: pa.Schema) -> str:

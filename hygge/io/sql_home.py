@@ -16,7 +16,7 @@ import pyarrow as pa
 from hygge.errors import ConfigError, HomeError
 from hygge.io import sql_splits
 from hygge.io.sql import connected, missing_column, missing_table, split_name
-from hygge.io.sql_ask import Ask, column_groups, null_note, pack, unpack
+from hygge.io.sql_ask import Ask, column_groups, null_note, pack, tie_note, unpack
 from hygge.io.sql_types import arrow_for, column_for, decode, from_json, to_json
 from hygge.model import Column, Plan, Split, Watermark
 
@@ -269,7 +269,9 @@ def _conditions(ask: Ask, kinds: pa.Schema, dialect: str, since: Any, upper: Any
     column, kind = _typed(ask.cursor, kinds, dialect), kinds.field(ask.cursor).type
     inside = column <= from_json(upper, kind)
     if since is not None:
-        inside = sa.and_(column > from_json(since, kind), inside)
+        low = from_json(since, kind)
+        ties = ask.options.cursor_ties == "read"
+        inside = sa.and_(column >= low if ties else column > low, inside)
     if since is None or ask.options.null_cursor == "read":
         inside = sa.or_(inside, column.is_(None))
     return [*conditions, inside]
@@ -301,7 +303,8 @@ def _upper(
     if ask.where:
         asked = asked.where(sa.text(f"({_escaped(ask.where)})"))
     upper, absent = connection.execute(asked).one()
-    return (since if upper is None else to_json(upper)), null_note(ask, since, absent)
+    upper = since if upper is None else to_json(upper)
+    return upper, [*null_note(ask, since, absent), *tie_note(ask, upper)]
 
 
 def _bounds(

@@ -19,7 +19,7 @@ import pyarrow as pa
 from hygge.batches import plain, plain_schema
 from hygge.errors import Rejected, StoreError, Superseded
 from hygge.io.sql import connected, in_words, split_name, unknown_commit
-from hygge.io.sql_apply import Target, apply, check_fit, exists, table_for, winners
+from hygge.io.sql_apply import Target, apply, check_fit, exists, identity, table_for, winners
 from hygge.io.sql_ask import pack, unpack
 from hygge.io.sql_goal import (
     HEADS,
@@ -33,8 +33,9 @@ from hygge.io.sql_goal import (
     head_values,
     lost_target,
     not_ours,
+    still,
 )
-from hygge.io.sql_types import encode
+from hygge.io.sql_types import encode, refuse_inexact
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
 
@@ -85,6 +86,7 @@ def stage(
             batch = plain(batch)
             if table is None:
                 schema = batch.schema
+                _refuse_inexact(goal, schema)
                 table = _make(connection, goal, name, schema)
             with in_words(who, StoreError), connection.begin():
                 _insert(connection, table, batch, rows, goal)
@@ -119,10 +121,11 @@ def commit(
         target = _target(goal)
         rows = sum(receipt.rows for receipt in receipts)
         if schema is not None and run.mode == "merge":
+            name = _run_name(run.id) + "_w"
             with connection.begin():
-                name = _run_name(run.id) + "_w"
-                staged, kept = winners(connection, target, name, schema, staged, run, goal.who)
                 _remember(connection, goal, run, name)
+            with connection.begin():
+                staged, kept = winners(connection, target, name, schema, staged, run, goal.who)
         else:
             kept = rows
         transaction = connection.begin()
@@ -163,13 +166,17 @@ def _commit(
     from sqlalchemy.exc import IntegrityError
 
     heads = _heads(goal)
+    _one_at_a_time(connection, target)
     check_base(_head(connection, goal, run.flow, lock=True), base, goal.who)
     _check(connection, goal, run, target, schema)
     there = exists(connection, target)
-    made = not there or _made(connection, goal)
+    made = not there or _made(connection, goal, target)
+    if run.mode == "replace":
+        others = (heads.c.flow != run.flow) & (heads.c.target == target.name)
+        connection.execute(heads.delete().where(others))
     note = ""
     if schema is not None:
-        apply(connection, target, schema, staged, run, there, made, goal.who)
+        apply(connection, target, schema, staged, run, there, kept, goal.who)
     elif there and run.mode == "replace":
         connection.execute(table_for(target, None).delete())
         note = "nothing to move: the table is now empty and keeps its columns"
@@ -179,9 +186,9 @@ def _commit(
             if schema is not None or there
             else ("nothing to move, and no schema: no table was made")
         )
-    made = made and (there or schema is not None)
-    row = head_values(run, goal.table, base, kept, watermark, schema, made)
-    mine = (heads.c.flow == run.flow) & (heads.c.target == goal.table)
+    name = identity(connection, target) if made else None
+    row = head_values(run, target.name, base, kept, watermark, schema, name)
+    mine = (heads.c.flow == run.flow) & (heads.c.target == target.name)
     if base is None:
         try:
             connection.execute(heads.insert().values(row))
@@ -229,8 +236,10 @@ def _staged(
 def _check(connection: Any, goal: Goal, run: Run, target: Target, schema: pa.Schema | None) -> None:
     """What can be refused before a row moves."""
     there = exists(connection, target)
+    if schema is not None:
+        _refuse_inexact(goal, plain_schema(schema))
     if run.mode == "replace":
-        if there and not _made(connection, goal):
+        if there and not _made(connection, goal, target):
             raise not_ours(goal.who)
         if schema is not None:
             table_for(target._replace(dialect=connection.dialect.name), schema)
@@ -267,8 +276,9 @@ def _heads(goal: Goal) -> Any:
         sa.Column("run", sa.String(64), nullable=False),
         sa.Column("rows", sa.BigInteger, nullable=False),
         sa.Column("watermark", sa.Text),
+        sa.Column("cursor", sa.Text),
         sa.Column("columns", sa.Text, nullable=False),
-        sa.Column("made", sa.SmallInteger, nullable=False),
+        sa.Column("made", sa.Text),
         sa.Column("committed_at", sa.String(32), nullable=False),
         schema=_target(goal).schema,
     )  # fmt: skip
@@ -297,15 +307,33 @@ def _has(connection: Any, goal: Goal, name: str) -> bool:
 
 def _head(connection: Any, goal: Goal, flow: str, lock: bool = False) -> Head | None:
     heads = _heads(goal)
-    asked = heads.select().where(heads.c.flow == flow, heads.c.target == goal.table)
+    target = _target(goal).name  # its schema is that of the heads
+    asked = heads.select().where(heads.c.flow == flow, heads.c.target == target)
     row = connection.execute(asked.with_for_update() if lock else asked).mappings().one_or_none()
     return None if row is None else head_of(dict(row))
 
 
-def _made(connection: Any, goal: Goal) -> bool:
+def _made(connection: Any, goal: Goal, target: Target) -> bool:
+    """Whether the table that is there now is one that hygge made."""
+    import sqlalchemy as sa
+
     heads = _heads(goal)
-    asked = heads.select().where(heads.c.target == goal.table, heads.c.made == 1)
-    return connection.execute(asked).first() is not None
+    asked = sa.select(heads.c.made).where(heads.c.target == target.name)
+    return still(identity(connection, target), connection.execute(asked).scalars())
+
+
+def _one_at_a_time(connection: Any, target: Target) -> None:
+    """Commits to one table wait for each other, or a `replace` could miss rows just appended."""
+    import sqlalchemy as sa
+
+    if target.dialect == "postgresql":
+        name = hashlib.sha256(f"hygge {target.schema or 'public'}.{target.name}".encode()).digest()
+        key = int.from_bytes(name[:8], "big", signed=True)
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+
+
+def _refuse_inexact(goal: Goal, schema: pa.Schema) -> None:
+    refuse_inexact(schema, _target(goal).dialect, goal.who, zones=goal.options.zones == "error")
 
 
 def _run_name(run: str) -> str:

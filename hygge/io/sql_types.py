@@ -16,8 +16,15 @@ import pyarrow as pa
 from hygge.errors import UnfitValue
 from hygge.model import Watermark
 
-LOSSY = ("duration", "time64[ns]", "timestamp[ns", "null", "string holding NUL")
+_LOSSY = (
+    "duration", "time64[ns]", "timestamp[ns", "null", "string holding NUL", "fixed_size_binary",
+)  # fmt: skip
+_ZONES = (
+    "Africa/", "America/", "Antarctica/", "Arctic/", "Asia/", "Atlantic/", "Australia/", "Brazil/",
+    "Canada/", "Etc/", "Europe/", "GMT", "Indian/", "Pacific/", "US/", "+", "-",
+)  # fmt: skip
 _SIZED = ("postgresql", "mysql", "mariadb", "mssql")
+_MY = ("mysql", "mariadb")
 _CASTS = ("postgresql",)
 _CLASSES: dict[str, set[type]] = {
     "integer": {int},
@@ -30,6 +37,31 @@ _CLASSES: dict[str, set[type]] = {
     "timestamp": {datetime},
     "time": {time},
 }
+
+
+def lossy(dialect: str) -> tuple[str, ...]:
+    """Arrow types, or how their names begin, that this database does not hold exactly."""
+    zones = _ZONES if dialect == "postgresql" else ("",)
+    moments = [f"timestamp[{unit}, tz={zone}" for unit in ("s", "ms", "us") for zone in zones]
+    return (*_LOSSY, *moments, *(() if dialect in _MY else ("uint64",)))
+
+
+def refuse_inexact(schema: pa.Schema, dialect: str, who: str, zones: bool) -> None:
+    """UnfitValue for a column whose values would fit, but come back as another type."""
+    for each in schema:
+        kind: Any = each.type
+        if pa.types.is_timestamp(kind) and kind.tz not in (None, "UTC") and zones:
+            remedy = "turn it into UTC before, or keep its moments only: options: {zones: utc}"
+        elif kind == pa.uint64() and dialect not in _MY:
+            remedy = "make it decimal(20,0), or int64 where it fits, before"
+        elif type(kind) is pa.FixedSizeBinaryType:
+            remedy = "make it binary before"
+        else:
+            continue
+        raise UnfitValue(
+            f"{who}: column '{each.name}' is {kind}, which {dialect} would give back otherwise",
+            remedy,
+        )
 
 
 def arrow_for(kind: Any, dialect: str) -> tuple[Any, bool]:
@@ -83,12 +115,12 @@ def column_for(kind: Any, dialect: str, column: str) -> Any:
     from sqlalchemy.dialects import mysql
 
     t: Any = pa.types
-    my = dialect in ("mysql", "mariadb")
+    my = dialect in _MY
     if t.is_boolean(kind):
         return sa.Boolean()
     if t.is_integer(kind):
         if kind == pa.uint64():
-            return sa.Numeric(20, 0)
+            return mysql.BIGINT(unsigned=True) if my else sa.Numeric(20, 0)
         bits = kind.bit_width + (1 if t.is_unsigned_integer(kind) else 0)
         return sa.SmallInteger() if bits <= 16 else sa.Integer() if bits <= 32 else sa.BigInteger()
     if t.is_floating(kind):

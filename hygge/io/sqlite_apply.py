@@ -110,18 +110,22 @@ def merge(
     same = " AND ".join(f"t.{name} = s.{name}" for name in key)
     changed = ", ".join(f"{name} = s.{name}" for name in columns if name not in key)
     quoted = f"main.{sqlite.quote(target)}"
-    known = sqlite.one(connection, f"SELECT count(*) FROM {quoted} AS t JOIN {_ALL} AS s ON {same}")
-    absent = f"FROM {_ALL} AS s WHERE NOT EXISTS (SELECT 1 FROM {quoted} AS t WHERE {same})"
-    fresh = sqlite.one(connection, f"SELECT count(*) {absent}")
+    there, met = connection.execute(
+        f"SELECT count(*), count(DISTINCT s.{_rowid(slots)}) FROM {quoted} AS t "
+        f"JOIN {_ALL} AS s ON {same}"
+    ).fetchone()
     listed = ", ".join(columns)
     try:
         if changed:
             done = connection.execute(
                 f"UPDATE OR ABORT {quoted} AS t SET {changed} FROM {_ALL} AS s WHERE {same}"
             )
-            check_all_in(done.rowcount, known, who)
-        done = connection.execute(f"INSERT OR ABORT INTO {quoted} ({listed}) SELECT {listed} {absent}")
-        check_all_in(done.rowcount, fresh, who)
+            check_all_in(done.rowcount, there, who)
+        done = connection.execute(
+            f"INSERT OR ABORT INTO {quoted} ({listed}) SELECT {listed} FROM {_ALL} AS s "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {quoted} AS t WHERE {same})"
+        )
+        check_all_in(done.rowcount, distinct - met, who)
     except sqlite3.IntegrityError as error:
         raise Rejected(f"the merged rows break a rule of '{target}': {error}") from error
     connection.execute(f"DROP TABLE {_ALL}")

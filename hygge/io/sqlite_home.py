@@ -21,7 +21,7 @@ import pyarrow as pa
 from hygge.errors import ConfigError, HomeError, SourceChanged
 from hygge.io import sql_splits, sqlite
 from hygge.io.sql import in_words, missing_column, missing_table, sqlite_path, sqlite_table
-from hygge.io.sql_ask import Ask, column_groups, null_note, pack, unpack
+from hygge.io.sql_ask import Ask, column_groups, null_note, pack, tie_note, unpack
 from hygge.io.sqlite_types import arrow_for, by_classes
 from hygge.io.sqlite_values import decode
 from hygge.model import Column, Plan, Split, Watermark
@@ -246,7 +246,8 @@ def _upper(
     without = sqlite.one(
         connection, f"SELECT count(*) FROM {source} AS h WHERE {cursor} IS NULL{filtered}"
     )
-    return (since if upper is None else upper), null_note(ask, since, without or 0)
+    upper = since if upper is None else upper
+    return upper, [*null_note(ask, since, without or 0), *tie_note(ask, upper)]
 
 
 def _check_one_form(connection: Any, source: str, cursor: str, ask: Ask, kind: Any) -> None:
@@ -284,7 +285,8 @@ def _conditions(ask: Ask, since: Any, upper: Any, values: list[Any]) -> list[str
     if upper is None:
         return conditions  # no row has a cursor value
     # Values are bound in the order of their marks.
-    beyond = f"{cursor} > {bind(since)} AND " if since is not None else ""
+    more = ">=" if ask.options.cursor_ties == "read" else ">"
+    beyond = f"{cursor} {more} {bind(since)} AND " if since is not None else ""
     inside = f"{beyond}{cursor} <= {bind(upper)}"
     if since is None or ask.options.null_cursor == "read":
         inside = f"({inside} OR {cursor} IS NULL)"

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from hygge.errors import UnfitValue
 from hygge.io.file_store import FileStore, FileStoreOptions, Writer
 from hygge.model import MIB
 
 _SAMPLE_ROWS = 20_000
+_MOST_BYTES = 256 * MIB
 _PAYS_BELOW = 0.5
 """A dictionary pays where fewer than this share of the sampled values are distinct."""
 
@@ -29,7 +30,17 @@ class ParquetOptions(FileStoreOptions):
     compression: Literal["none", "snappy", "gzip", "zstd", "lz4", "brotli"] = "snappy"
     compression_level: int | None = None
     row_group_bytes: int = Field(32 * MIB, gt=0)
-    """Arrow bytes of a row group, about: batches smaller than this are gathered."""
+    """Arrow bytes of a row group, about, at most 256 MiB: smaller batches are gathered."""
+
+    @field_validator("row_group_bytes")
+    @classmethod
+    def _fits_in_memory(cls, given: int) -> int:
+        if given > _MOST_BYTES:
+            raise ValueError(
+                f"{given:,} is more than {_MOST_BYTES:,} (256 MiB): every lane gathers a row group "
+                "in its memory"
+            )
+        return given
 
 
 class ParquetStore(FileStore):
@@ -74,14 +85,16 @@ class _ParquetWriter:
         self.path, self.schema, self.options = path, schema, options
         self.writer: Any = None
         self.file: Any = None
-        self.held: list[pa.Table] = []
+        self.held: list[tuple[pa.Buffer, pa.Schema]] = []
         self.held_bytes = 0
 
     def write(self, table: pa.Table) -> None:
-        self.held.append(table)
-        self.held_bytes += table.nbytes
-        if self.held_bytes >= self.options.row_group_bytes // 2:
-            self._flush()
+        if self.held_bytes + table.nbytes >= self.options.row_group_bytes // 2:
+            self._flush(table)
+        else:
+            # A copy: the batch may lie in shared memory that is given back when we ask for more.
+            self.held += [(batch.serialize(), table.schema) for batch in table.to_batches()]
+            self.held_bytes += table.nbytes
 
     def size(self) -> int:
         return int(self.file.tell()) if self.file is not None else 0
@@ -92,9 +105,16 @@ class _ParquetWriter:
         self.writer.close()
         self.file.close()
 
-    def _flush(self) -> None:
-        table = pa.concat_tables(self.held) if self.held else self.schema.empty_table()
+    def _flush(self, last: pa.Table | None = None) -> None:
+        tables = [
+            pa.Table.from_batches([pa.ipc.read_record_batch(copy, schema)])
+            for copy, schema in self.held
+        ]
         self.held, self.held_bytes = [], 0
+        if last is not None:
+            tables.append(last)
+        table = pa.concat_tables(tables) if tables else self.schema.empty_table()
+        del tables, last
         if self.writer is None:
             self._open(table)
         if table.num_rows:

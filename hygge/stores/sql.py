@@ -5,7 +5,8 @@ transaction; staged rows are never in sight. SQLite: a run is staged in a file b
 which is neither locked nor changed until the commit. Other databases: staged in tables
 `_hygge_<run>_…` of the target's schema. What is committed stands in `_hygge_heads` beside it.
 
-`replace` makes the table anew, if hygge made it; anything else found there is an error, and stays.
+`replace` makes the table anew, if hygge made it and nobody else did since; anything else found
+there is an error, and stays. Other flows that append to that table start anew at their next run.
 `append` and `merge` need the columns to fit, and say so before a row moves. `merge` updates the
 rows of the same key and adds the others; NULL in the key is an error, and so are two staged rows of
 one key, unless the home has a `cursor`: then the last by cursor counts.
@@ -61,9 +62,10 @@ class SQLStore(Store):
             # One writer at a time is all that a SQLite file takes.
             self.traits = replace(type(self).traits, max_lanes=1)  # type: ignore[misc]  # of this one
         else:
-            from hygge.io.sql_types import LOSSY
+            from hygge.io.sql_types import lossy
 
-            self.traits = replace(type(self).traits, lossy=(*NESTED, *LOSSY))  # type: ignore[misc]  # as above
+            kind = self.settings.connection.partition(":")[0].partition("+")[0]
+            self.traits = replace(type(self).traits, lossy=(*NESTED, *lossy(kind)))  # type: ignore[misc]  # as above
 
     def describe(self) -> str:
         return f"{shown(self.settings.connection)}#{self.table}"

@@ -1,0 +1,344 @@
+"""Defects that a review proved in the file connectors; each test is one of them, and stays."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import pickle
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hygge import ArrowHome, ArrowStore, CsvHome, CsvStore, Flow, ParquetHome, ParquetStore
+from hygge.errors import ConfigError, HomeError, NotOurs, Rejected, SourceChanged, StoreError
+from hygge.io import files, publish
+from hygge.io.file_home import FileHome
+from hygge.io.files import SourceFile
+from hygge.io.heads import HEAD, generation_name, head_of_directory
+from hygge.model import Head, Run, Ticket
+from hygge.store import new_run_id
+
+IDS = pa.schema([("id", pa.int64())])
+LONG_AGO = "20251101T000000-aaaaaaaa"
+
+
+def write(path: Path, **columns) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def read(home) -> list[dict]:
+    with home.open() as plan:
+        return [
+            row for split in plan.splits for batch in home.read(split) for row in batch.to_pylist()
+        ]
+
+
+def visible(path: Path) -> list[int]:
+    return sorted(row["id"] for row in read(ParquetHome(path=path)))
+
+
+def run(store, ids, mode="replace", flow="A", schema=IDS, run_id=None, watermark=None):
+    """A whole run by hand; gives its Commit."""
+    begun = begin(store, ids, mode, flow, schema, run_id)
+    try:
+        return store.commit(*begun, watermark)
+    finally:
+        store.discard(begun[0])
+
+
+def begin(store, ids, mode="replace", flow="A", schema=IDS, run_id=None):
+    it = Run(run_id or new_run_id(), flow, mode)
+    base = store.head(flow)
+    store.prepare(it, schema)
+    batches = [pa.table({schema.names[0]: ids}, schema=schema)] if ids else []
+    return it, base, [store.stage(Ticket(it.id, 0), schema, iter(batches))]
+
+
+def as_nobody(work) -> str:
+    """What `work` gives, or raises, for a user who may read less than root."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setuid(65534)
+            said = f"{work()}"
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(theirs, said.encode())
+        os._exit(0)
+    os.close(theirs)
+    os.waitpid(child, 0)
+    with os.fdopen(ours) as pipe:
+        return pipe.read()
+
+
+# What is read
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("pattern", ["", "**/*.parquet", "*/*.parquet"])
+def test_a_directory_that_may_not_be_listed_is_an_error(pattern):
+    import shutil
+    import tempfile
+
+    top = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        top.chmod(0o755)
+        write(top / "l/a.parquet", id=[1])
+        write(top / "l/open/b.parquet", id=[2])
+        write(top / "l/shut/c.parquet", id=[3])
+        (top / "l/shut").chmod(0)
+        said = as_nobody(lambda: files.find(str(top / "l" / pattern), (".parquet",)))
+        assert said.startswith("PermissionError"), said
+        said = as_nobody(lambda: read(ParquetHome(path=top / "l" / pattern)))
+        assert said.startswith("HomeError"), said
+        assert f"{top}/l/shut cannot be read" in said
+    finally:
+        shutil.rmtree(top)
+
+
+@pytest.mark.parametrize("pattern", ["", "**", "*/*.parquet", "*"])
+def test_links_to_directories_are_followed(pattern, tmp_path):
+    write(tmp_path / "elsewhere/b.parquet", id=[2, 3])
+    write(tmp_path / "l/k/a.parquet", id=[1])
+    (tmp_path / "l/more").symlink_to("../elsewhere")
+    found = files.find(str(tmp_path / "l" / pattern) if pattern != "*" else f"{tmp_path}/l/*/*", ())
+    if not pattern:
+        found = files.find(str(tmp_path / "l"), (".parquet",))
+    assert [os.path.basename(each.path) for each in found] == ["a.parquet", "b.parquet"]
+
+
+@pytest.mark.parametrize("pattern", ["", "/**/*.parquet"])
+def test_a_directory_that_links_reach_twice_is_an_error(pattern, tmp_path):
+    write(tmp_path / "l/k/a.parquet", id=[1])
+    (tmp_path / "l/k/up").symlink_to("..")
+    with pytest.raises(HomeError, match="the same directory as"):
+        read(ParquetHome(path=f"{tmp_path}/l{pattern}"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("*.parquet", "a"),
+        ("[bc]*/*", "bc"),
+        ("**/*.parquet", "abcd"),
+        ("**", "abcd"),
+        ("c/**/?.parquet", "cd"),
+        ("*/d/d.parquet", "d"),
+        (".h/*", "h"),
+        ("*/nothing", ""),
+    ],
+)
+def test_patterns_mean_what_glob_means(pattern, found, tmp_path):
+    import glob
+
+    for name in ("a", "b/b", "c/c", "c/d/d", ".h/h", "c/.x"):
+        write(tmp_path / f"{name}.parquet", id=[1])
+    wanted = sorted(filter(os.path.isfile, glob.glob(f"{tmp_path}/{pattern}", recursive=True)))
+    assert sorted(Path(path).stem for path in wanted) == list(found)
+    if found:
+        assert [each.path for each in files.find(f"{tmp_path}/{pattern}", ())] == wanted
+
+
+def test_a_file_that_goes_while_it_is_listed_is_source_changed(tmp_path, monkeypatch):
+    write(tmp_path / "l/a.parquet", id=[1])
+    walk = files._walk
+
+    def raced(*args):
+        for path in walk(*args):
+            os.unlink(path)
+            yield path
+
+    monkeypatch.setattr(files, "_walk", raced)
+    with pytest.raises(SourceChanged, match=r"a\.parquet was there") as caught:
+        read(ParquetHome(path=tmp_path / "l"))
+    assert caught.value.hint
+
+
+def test_a_link_to_nothing_is_named(tmp_path):
+    (tmp_path / "a.parquet").symlink_to("gone.parquet")
+    with pytest.raises(HomeError, match="a link to a file that is not there"):
+        read(ParquetHome(path=tmp_path))
+
+
+def test_hive_values_that_are_almost_numbers_are_text(tmp_path):
+    write(tmp_path / "k=--5/a.parquet", id=[1])
+    assert read(ParquetHome(path=tmp_path)) == [{"id": 1, "k": "--5"}]
+
+
+@pytest.mark.parametrize("home", [ParquetHome, ArrowHome])
+def test_files_need_only_be_alike_in_the_chosen_columns(home, tmp_path):
+    from pyarrow import feather
+
+    put = {ParquetHome: pq.write_table, ArrowHome: feather.write_feather}[home]
+    put(pa.table({"id": [1], "x": [1]}), tmp_path / f"a{home.suffixes[0]}")
+    put(pa.table({"id": [2], "x": ["b"]}), tmp_path / f"b{home.suffixes[0]}")
+    with pytest.raises(HomeError) as caught:
+        read(home(path=tmp_path))
+    assert "`columns`" in (caught.value.hint or "")
+    assert read(home(path=tmp_path, columns=["id"])) == [{"id": 1}, {"id": 2}]
+
+
+def test_many_small_files_are_packed_in_order_and_soon():
+    class Home(FileHome):
+        suffixes = (".x",)
+
+    many = [SourceFile(f"/d/{at:05d}.x", 100, 1) for at in range(20_000)]
+    began = time.process_time()
+    splits = list(Home(path="x", options={"split_bytes": 1_000_000})._pack(many, IDS))
+    assert time.process_time() - began < 5, "quadratic: it took a minute"
+    assert [split.bytes for split in splits] == [1_000_000, 1_000_000]
+    assert [entry[0] for s in splits for entry in s.where["files"]] == [each.path for each in many]
+
+
+# What append looks at
+
+
+@pytest.mark.parametrize(
+    ("there", "new", "said"),
+    [
+        ({"id": pa.int64()}, {"id": pa.string()}, "column 'id' is int64 in .*, and string in"),
+        ({"id": pa.int64()}, {"id": pa.int32()}, "column 'id' is int64 in .*, and int32 in"),
+        ({"id": pa.int64()}, {"id": pa.int64(), "z": pa.int64()}, "columns id; this run has id, z"),
+        ({"a": pa.int64(), "b": pa.int64()}, {"b": pa.int64(), "a": pa.int64()}, "columns a, b;"),
+    ],
+)
+def test_append_refuses_another_schema_before_rows_move(there, new, said, tmp_path):
+    store = CsvStore(path=tmp_path / "o", options={"header": False})
+    run(store, [], "append", schema=pa.schema(there))
+    for flow in ("A", "B"):
+        with pytest.raises(StoreError, match=said) as caught:
+            store.prepare(Run(new_run_id(), flow, "append"), pa.schema(new))
+        assert caught.value.hint
+    assert not (tmp_path / ".o.hygge").exists()
+
+
+def test_append_rejects_a_schema_that_only_the_rows_showed(tmp_path):
+    store = ParquetStore(path=tmp_path / "o")
+    run(store, [1], "append")
+    it = Run(new_run_id(), "A", "append")
+    base = store.head("A")
+    store.prepare(it, None)
+    receipt = store.stage(Ticket(it.id, 0), None, iter([pa.table({"id": ["x"]})]))
+    with pytest.raises(Rejected, match="column 'id' is int64"):
+        store.commit(it, base, [receipt], None)
+    assert visible(tmp_path / "o") == [1]
+
+
+def test_of_two_first_appends_to_one_file_the_second_is_rejected(tmp_path):
+    store = ParquetStore(path=tmp_path / "o.parquet")
+    first, second = begin(store, [1], "append", "A"), begin(store, [2], "append", "B")
+    store.commit(*first, None)
+    with pytest.raises(Rejected, match="cannot be appended to"):
+        store.commit(*second, None)
+    assert visible(tmp_path / "o.parquet") == [1]
+
+
+def test_an_append_of_nothing_new_writes_nothing(tmp_path):
+    store = ParquetStore(path=tmp_path / "o")
+    run(store, [1], "append", watermark=1)
+    before = sorted(tmp_path.rglob("*"))
+    for _ in range(3):
+        commit = run(store, [], "append", watermark=1)
+        assert (commit.note, commit.applied, commit.head) == ("nothing new", 0, store.head("A"))
+    assert sorted(tmp_path.rglob("*")) == before
+    moved = run(store, [], "append", watermark=2)
+    assert store.head("A") == moved.head
+    assert moved.head.watermark == 2
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1, "a head needs no empty file"
+    run(store, [5])
+    assert visible(tmp_path / "o") == [5], "a head alone is ours to replace"
+
+
+def test_flows_whose_names_look_alike_in_a_path_share_no_folder(tmp_path):
+    store = ParquetStore(path=tmp_path / "o")
+    for at, flow in enumerate(("a b", "a-b", "a:b")):
+        run(store, [at], "append", flow)
+    assert visible(tmp_path / "o") == [0, 1, 2]
+    assert generation_name(Head("a-b", 1, "r", 0)) == "run-a-b-000001"
+
+
+def test_the_head_keeps_the_cursor_and_old_heads_stay_readable(tmp_path):
+    store = ParquetStore(path=tmp_path / "o")
+    it = Run(new_run_id(), "A", "append", cursor="id")
+    store.prepare(it, IDS)
+    store.commit(it, None, [store.stage(Ticket(it.id, 0), IDS, iter([pa.table({"id": [1]})]))], 1)
+    assert store.head("A").cursor == "id"
+    head = next((tmp_path / "o").rglob(HEAD))
+    text = head.read_text().replace(' "cursor": "id",\n', "")
+    assert "cursor" not in text
+    head.write_text(text)
+    assert store.head("A").cursor is None
+
+
+# What replace leaves alone
+
+
+def test_a_store_inside_a_store_is_foreign(tmp_path):
+    run(ParquetStore(path=tmp_path / "o/sub"), [1], flow="B")
+    outer = ParquetStore(path=tmp_path / "o")
+    assert outer.head("B") is None, "the head of another store"
+    run(outer, [2], "append")
+    with pytest.raises(NotOurs, match="sub"):
+        run(outer, [3])
+    assert visible(tmp_path / "o/sub") == [1]
+
+
+@pytest.mark.parametrize("kind", ["link to a directory", "link to a file", "empty directory"])
+@pytest.mark.parametrize("where", ["o", "o/run-A-000002"])
+def test_links_and_empty_directories_of_others_are_foreign(kind, where, tmp_path):
+    store = ParquetStore(path=tmp_path / "o")
+    run(store, [1])
+    run(store, [2], "append")
+    mine = tmp_path / where / "mine"
+    if kind == "empty directory":
+        mine.mkdir()
+    else:
+        mine.symlink_to("/tmp" if kind == "link to a directory" else __file__)
+    with pytest.raises(NotOurs, match="mine"):
+        run(store, [3])
+    assert os.path.lexists(mine)
+
+
+def test_a_part_that_was_edited_to_the_same_size_is_foreign(tmp_path):
+    store = CsvStore(path=tmp_path / "o")
+    run(store, [1])
+    part = next((tmp_path / "o").glob("*.csv"))
+    part.write_text(part.read_text().replace("1", "9"))
+    with pytest.raises(NotOurs, match="was changed after hygge wrote it"):
+        run(store, [2])
+    assert read(CsvHome(path=tmp_path / "o")) == [{"id": 9}]
+
+
+def test_heads_that_know_no_mtime_stay_good(tmp_path):
+    import json
+
+    store = ParquetStore(path=tmp_path / "o")
+    run(store, [1])
+    head = json.loads((tmp_path / "o" / HEAD).read_text())
+    head["files"] = [entry[:2] for entry in head["files"]]
+    (tmp_path / "o" / HEAD).write_text(json.dumps(head))
+    run(store, [2])
+    assert visible(tmp_path / "o") == [2]
+
+
+def test_a_target_behind_a_link_is_written_where_it_is(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "o").symlink_to("real")
+    (tmp_path / "s.csv").symlink_to("real.csv")
+    home = ParquetHome(path=write(tmp_path / "a.parquet", id=[1]))
+    for store in (ParquetStore(path=tmp_path / "o"), CsvStore(path=tmp_path / "s.csv")):
+        for _ in range(2):
+            Flow(home, store, engine="inline", name="A").run()
+    assert (tmp_path / "o").is_symlink()
+    assert (tmp_path / "s.csv").is_symlink()
+    assert visible(tmp_path / "real") == [1]
+    assert read(CsvHome(path=tmp_path / "real.csv")) == [{"id": 1}]
