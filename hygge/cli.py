@@ -19,7 +19,7 @@ from hygge.errors import HyggeError, UsageError, nearest, one_of
 
 _COMMANDS = ("run", "check", "plan")
 _LATER = ("discover", "init", "history", "verify", "submit", "status", "logs", "stop")
-_STOP_WITHIN_S = 4.0
+_STOP_WITHIN_S = 2.5
 
 
 def main(argv: Sequence[str] | None = None) -> int:

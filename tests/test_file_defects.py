@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import pickle
-import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hygge import ArrowHome, ArrowStore, CsvHome, CsvStore, Flow, ParquetHome, ParquetStore
-from hygge.errors import ConfigError, HomeError, NotOurs, Rejected, SourceChanged, StoreError
-from hygge.io import files, publish
+from hygge import ArrowHome, CsvHome, CsvStore, Flow, ParquetHome, ParquetStore
+from hygge.errors import HomeError, NotOurs, Rejected, SourceChanged, StoreError
+from hygge.io import files
 from hygge.io.file_home import FileHome
 from hygge.io.files import SourceFile
-from hygge.io.heads import HEAD, generation_name, head_of_directory
+from hygge.io.heads import HEAD, generation_name
 from hygge.model import Head, Run, Ticket
 from hygge.store import new_run_id
 
 IDS = pa.schema([("id", pa.int64())])
-LONG_AGO = "20251101T000000-aaaaaaaa"
 
 
 def write(path: Path, **columns) -> Path:
@@ -62,58 +57,36 @@ def begin(store, ids, mode="replace", flow="A", schema=IDS, run_id=None):
     return it, base, [store.stage(Ticket(it.id, 0), schema, iter(batches))]
 
 
-def as_nobody(work) -> str:
-    """What `work` gives, or raises, for a user who may read less than root."""
-    ours, theirs = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setuid(65534)
-            said = f"{work()}"
-        except BaseException as error:
-            said = f"{type(error).__name__}: {error}"
-        os.write(theirs, said.encode())
-        os._exit(0)
-    os.close(theirs)
-    os.waitpid(child, 0)
-    with os.fdopen(ours) as pipe:
-        return pipe.read()
-
-
 # What is read
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
-@pytest.mark.parametrize("pattern", ["", "**/*.parquet", "*/*.parquet"])
-def test_a_directory_that_may_not_be_listed_is_an_error(pattern):
-    import shutil
-    import tempfile
+@pytest.mark.parametrize("pattern", ["", "/**/*.parquet", "/*/*.parquet"])
+def test_a_directory_that_may_not_be_listed_is_an_error(pattern, tmp_path, monkeypatch):
+    write(tmp_path / "l/open/b.parquet", id=[2])
+    write(tmp_path / "l/shut/c.parquet", id=[3])
 
-    top = Path(tempfile.mkdtemp(dir="/tmp"))
-    try:
-        top.chmod(0o755)
-        write(top / "l/a.parquet", id=[1])
-        write(top / "l/open/b.parquet", id=[2])
-        write(top / "l/shut/c.parquet", id=[3])
-        (top / "l/shut").chmod(0)
-        said = as_nobody(lambda: files.find(str(top / "l" / pattern), (".parquet",)))
-        assert said.startswith("PermissionError"), said
-        said = as_nobody(lambda: read(ParquetHome(path=top / "l" / pattern)))
-        assert said.startswith("HomeError"), said
-        assert f"{top}/l/shut cannot be read" in said
-    finally:
-        shutil.rmtree(top)
+    def refusing(listing):
+        def refuse(path="."):
+            if str(path).endswith("shut"):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return listing(path)
+
+        return refuse
+
+    # Not by its mode: root, who runs the tests in a container, may list anything.
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir))
+    monkeypatch.setattr(os, "listdir", refusing(os.listdir))
+    with pytest.raises(HomeError, match="l/shut cannot be read: Permission denied") as caught:
+        read(ParquetHome(path=f"{tmp_path}/l{pattern}"))
+    assert caught.value.hint
 
 
-@pytest.mark.parametrize("pattern", ["", "**", "*/*.parquet", "*"])
+@pytest.mark.parametrize("pattern", ["", "/**", "/*/*.parquet", "/*/*"])
 def test_links_to_directories_are_followed(pattern, tmp_path):
     write(tmp_path / "elsewhere/b.parquet", id=[2, 3])
     write(tmp_path / "l/k/a.parquet", id=[1])
     (tmp_path / "l/more").symlink_to("../elsewhere")
-    found = files.find(str(tmp_path / "l" / pattern) if pattern != "*" else f"{tmp_path}/l/*/*", ())
-    if not pattern:
-        found = files.find(str(tmp_path / "l"), (".parquet",))
-    assert [os.path.basename(each.path) for each in found] == ["a.parquet", "b.parquet"]
+    assert read(ParquetHome(path=f"{tmp_path}/l{pattern}")) == [{"id": 1}, {"id": 2}, {"id": 3}]
 
 
 @pytest.mark.parametrize("pattern", ["", "/**/*.parquet"])

@@ -140,7 +140,7 @@ class FileStore(Store):
         place = os.path.join(publish.staging(self.path), ticket.run, _ticket_name(ticket))
         with publish.in_words(self.path):
             os.makedirs(place)
-            files, rows, size = self._write_parts(place, schema, batches)
+            files, rows, size, schema = self._write_parts(place, schema, batches)
             sealed = {"rows": rows, "files": files, "schema": schema_text(schema)}
             publish.write_synced(os.path.join(place, _RECEIPT), json.dumps(sealed).encode())
             publish.sync(os.path.dirname(place))
@@ -214,7 +214,7 @@ class FileStore(Store):
 
     def _write_parts(
         self, place: str, schema: pa.Schema | None, batches: Iterator[pa.Table]
-    ) -> tuple[list[list[Any]], int, int]:
+    ) -> tuple[list[list[Any]], int, int, pa.Schema | None]:
         files: list[list[Any]] = []
         rows = size = in_file = 0
         writer: Writer | None = None
@@ -223,7 +223,8 @@ class FileStore(Store):
             for batch in batches:
                 if writer is None:
                     path = os.path.join(place, f"{len(files):05d}{self.suffix()}")
-                    writer = self.open_writer(path, schema or batch.schema)
+                    schema = batch.schema if schema is None else schema
+                    writer = self.open_writer(path, schema)
                     in_file = 0
                 writer.write(batch)
                 rows += batch.num_rows
@@ -239,7 +240,7 @@ class FileStore(Store):
         finally:
             if writer is not None:
                 writer.close()
-        return files, rows, size
+        return files, rows, size, schema
 
     def _done(self, run: Run, base: Head | None, receipts: Sequence[Receipt]) -> Commit | None:
         """The commit that was made already; None where the head is `base`, and may be moved."""

@@ -131,6 +131,7 @@ class _ParquetWriter:
             compression_level=self.options.compression_level,
             use_dictionary=_repeating(first),
             write_statistics=True,
+            write_page_checksum=True,
             store_schema=True,
         )
 
