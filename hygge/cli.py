@@ -7,6 +7,7 @@ command needs it, so `hygge --help` and `hygge check` answer at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -65,8 +66,9 @@ def _run(arguments: argparse.Namespace) -> int:
             worker.join(0.1)
             late = signalled and time.monotonic() - signalled[0] > _STOP_WITHIN_S
             if late or len(signalled) > 1:
-                # Ray's own start, or a stuck call, does not listen; it dies with this one.
+                # Ray's own start, or a stuck call, does not listen; it goes with this process.
                 print("\nstopped", file=sys.stderr)
+                _end_descendants()
                 os._exit(130)
         summary = outcome[0]
         if isinstance(summary, BaseException):
@@ -87,6 +89,22 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _end_descendants() -> None:
+    """End every process that this one started, and theirs: some of Ray's outlive a sudden end."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
+                parent = int(file.read().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(name))
+    todo = [os.getpid()]
+    while todo:
+        for child in children.get(todo.pop(), ()):
+            todo.append(child)
+            with contextlib.suppress(OSError):
+                os.kill(child, signal.SIGKILL)
 
 
 def _into(outcome: list[Any], call: Callable[..., Any], *given: Any) -> None:

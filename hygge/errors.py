@@ -114,8 +114,8 @@ def _rebuild(
 
 
 # A password may hold / and @, so it ends at the last @ before a space: rather too much is hidden.
-_URL_SECRET = re.compile(r"(?P<open>\b[A-Za-z][\w+.-]*:/+[^:/?#\s]*:)\S*@")
-_BARE_SECRET = re.compile(r"(?P<open>(?<![\w.%+/-])[\w.%+-]{1,64}:)(?!/)[^\s@]{1,256}@")
+_URL_SECRET = re.compile(r"(?P<open>\b[A-Za-z][\w+.-]{0,30}:/{1,3}[^:/?#\s]{0,256}:)\S*@")
+_BARE_SECRET = re.compile(r"(?P<open>(?<![\w.%+-])[\w.%+-]{1,64}:)(?!/)[^\s@]{1,256}@")
 _VALUE = r"(?:\\*\"[^\"]*\"?|\\*'[^']*'?|\{[^}]*\}?|[^&;\s'\"]+)"
 _PAIR_SECRET = re.compile(
     r"(?i)(?P<open>(?:(?:password|passwd|pwd|secret|token|access_key|api_?key)"

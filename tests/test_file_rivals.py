@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import random
 import subprocess
 import sys
 import weakref
@@ -106,6 +107,26 @@ def test_a_death_between_the_two_renames_loses_nothing(then, tmp_path, monkeypat
         )
 
 
+def test_a_second_rename_that_fails_shows_the_old_content_at_once(tmp_path, monkeypatch):
+    store = ParquetStore(path=tmp_path / "o")
+    run(store, [1])
+    begun = begin(store, [2, 3])
+    monkeypatch.setattr(publish.ctypes, "CDLL", lambda *_, **__: object())
+    rename, failed = os.rename, []
+
+    def fails_once(source, to):
+        if to == str(tmp_path / "o") and os.path.exists(f"{source}.old") and not failed:
+            failed.append(source)
+            raise OSError(errno.EIO, "once")
+        rename(source, to)
+
+    monkeypatch.setattr(os, "rename", fails_once)
+    with pytest.raises(StoreError):
+        store.commit(*begun, None)
+    assert failed
+    assert visible(tmp_path / "o") == [1]
+
+
 def test_long_work_is_done_outside_the_lock_of_the_target(tmp_path, monkeypatch):
     target = str(tmp_path / "o.parquet")
     store, other = ParquetStore(path=target), ParquetStore(path=target)
@@ -125,16 +146,18 @@ def test_long_work_is_done_outside_the_lock_of_the_target(tmp_path, monkeypatch)
 def test_an_arrow_part_is_counted_without_its_values(tmp_path):
     schema = pa.schema([("id", pa.int64())])
     store = ArrowStore(path=tmp_path / "o", options={"compression": "zstd"})
-    writer = store.open_writer(str(tmp_path / "x.arrow"), schema)
+    path = tmp_path / "x.arrow"
+    writer, dice = store.open_writer(str(path), schema), random.Random(1)
     for _ in range(10):
-        writer.write(pa.table({"id": range(100_000)}, schema=schema))
+        ids = [dice.randrange(1000) for _ in range(10_000)]
+        writer.write(pa.table({"id": ids}, schema=schema))
     writer.close()
-    with open(tmp_path / "x.arrow", "r+b") as file:
-        whole = file.read()
-        values = max(range(1000, len(whole) - 3000, 997), key=lambda at: len(set(whole[at:][:99])))
-        file.seek(values)
-        file.write(b"?" * 500)  # what decompresses these values fails
-    assert store.count(str(tmp_path / "x.arrow")) == 1_000_000
+    with open(path, "r+b") as file:
+        file.seek(path.stat().st_size * 11 // 20)  # amid the values of the sixth of ten batches
+        file.write(b"?" * 500)
+    with pytest.raises(OSError, match="decompress|ZSTD"), pa.ipc.open_file(path) as file:
+        file.read_all()
+    assert store.count(str(path)) == 100_000
 
 
 class Memory(bytearray):

@@ -19,6 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.batches import widens
 from hygge.errors import StoreError
 from hygge.io import publish
 from hygge.model import Head
@@ -123,10 +124,11 @@ def refuse_difference(path: str, there: pa.Schema | None, new: pa.Schema | None)
     hint = "append the same columns, in the same order and types, or write to another path"
     for field in there:
         at = new.get_field_index(field.name)
-        if at >= 0 and new.field(at).type != field.type:
+        kind = new.field(at).type if at >= 0 else field.type
+        # string and large_string hold the same values, and every reader takes one for the other.
+        if not (widens(kind, field.type) and widens(field.type, kind)):
             raise StoreError(
-                f"column '{field.name}' is {field.type} in {path}, and {new.field(at).type} "
-                "in this run",
+                f"column '{field.name}' is {field.type} in {path}, and {kind} in this run",
                 hint,
             )
     if there.names != new.names:

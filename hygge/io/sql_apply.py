@@ -143,7 +143,8 @@ def apply(
             if run.mode == "merge":
                 new = sa.select(sa.func.count()).select_from(picked.subquery())
                 rows = connection.execute(new).scalar_one()
-            done = connection.execute(sa.insert(table).from_select(into, picked))
+            insert = sa.insert(table).from_select(into, picked)
+            done = connection.execute(insert.execution_options(preserve_rowcount=True))
             count = -1 if min(count, done.rowcount) < 0 else count + done.rowcount
     except IntegrityError as error:
         raise Rejected(
