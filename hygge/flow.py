@@ -310,6 +310,14 @@ class Flow:
                 f"flow '{self.name}' reads by a cursor and has no name of its own",
                 'give it one, `name="orders"`: under it the store keeps how far it has read',
             )
+        options = getattr(self.home.settings, "options", None)
+        for option in ("cursor_ties", "null_cursor"):
+            if self.mode == "append" and getattr(options, option, None) == "read":
+                raise ConfigError(
+                    f"flow '{self.name}': `{option}: read` reads some rows in every run, and "
+                    "`append` would add them each time",
+                    "use `mode: merge` with a key, or take the option out",
+                )
         if self.home.holds(self.store):
             same = self.home.place() == self.store.place()
             said = "the home is the store" if same else "the store is inside the home"
