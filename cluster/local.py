@@ -22,13 +22,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 MIB = 1024 * 1024
 GRACE_S = 10.0
 PR_SET_CHILD_SUBREAPER = 36
+SIGNALLED: list[int] = []
 EXAMPLES = """\
 examples:
   python cluster/local.py 3                          3 nodes until Ctrl-C
@@ -122,8 +123,26 @@ def private_settings(folder: Path) -> dict[str, str]:
 def add_node(cluster: Any, asked: argparse.Namespace, *, head: bool) -> None:
     web = {"include_dashboard": not asked.no_dashboard, "dashboard_host": "127.0.0.1"}
     size = {"num_cpus": asked.cpus, "object_store_memory": asked.store_mib * MIB}
-    cluster.add_node(**size, **(web if head else {}))
-    listen()  # a Ray node installs a SIGTERM handler of its own, which drains for 30 s
+    with own_handlers():
+        cluster.add_node(**size, **(web if head else {}))
+    if SIGNALLED:  # raised where Python could only print it, in a callback of Ray's
+        raise KeyboardInterrupt(SIGNALLED[0])
+
+
+@contextlib.contextmanager
+def own_handlers() -> Iterator[None]:
+    """Keep ours: a Ray node installs a SIGTERM handler of its own, which drains for 30 s."""
+    install = signal.signal
+
+    def keep(number: int, handler: Any) -> Any:
+        ours = number in (signal.SIGINT, signal.SIGTERM)
+        return signal.getsignal(number) if ours else install(number, handler)
+
+    signal.signal = keep  # type: ignore[assignment]  # for the moment of a start
+    try:
+        yield
+    finally:
+        signal.signal = install
 
 
 def addresses(cluster: Any) -> dict[str, str]:
@@ -165,6 +184,7 @@ def run(command: list[str], environment: dict[str, str]) -> int:
 
 def listen() -> None:
     def stop(number: int, _: object) -> NoReturn:
+        SIGNALLED.append(number)
         raise KeyboardInterrupt(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):

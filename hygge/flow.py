@@ -98,6 +98,10 @@ class Engine(Protocol):
 
     def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved: ...
 
+    def release(self) -> None:
+        """Give back what `get_ready` took and no move used. Called at the end, in any case."""
+        ...
+
 
 def find_engine(name: str) -> Engine:
     """An engine by its name: `ray` (the default) or `inline`."""
@@ -169,11 +173,14 @@ class Flow:
         try:
             engine = find_engine(self.engine) if isinstance(self.engine, str) else self.engine
             watch.moved(self.name, Seen(waits_for=f"the engine ({engine.name})"))
-            engine.get_ready()
-            if stop.is_set():
-                raise Stopped("stopped before it began")
-            began, report = time.monotonic(), replace(report, started_at=time.time())
-            report = self._run(engine, report, watch, stop)
+            try:
+                engine.get_ready()
+                if stop.is_set():
+                    raise Stopped("stopped before it began")
+                began, report = time.monotonic(), replace(report, started_at=time.time())
+                report = self._run(engine, report, watch, stop)
+            finally:
+                engine.release()
         except Exception as error:
             said = in_words(error)
             stopped = isinstance(error, Stopped)

@@ -37,6 +37,7 @@ def test_its_types_are_found_once_it_is_installed(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.syspath_prepend(str(PLUGIN))
     registry.find.cache_clear()
+    registry.kinds.cache_clear()
     assert "arrow_zip" in registry.kinds("home")
     assert registry.find("home", "arrow_zip").__name__ == "ArrowZipHome"
     assert registry.find("store", "arrow_zip").__name__ == "ArrowZipStore"
@@ -46,3 +47,4 @@ def test_its_types_are_found_once_it_is_installed(tmp_path, monkeypatch):
 def _forget():
     yield
     registry.find.cache_clear()
+    registry.kinds.cache_clear()

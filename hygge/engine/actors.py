@@ -62,14 +62,17 @@ def _portable() -> Iterator[None]:
 class HomeActor:
     """Reads splits into an Inbox."""
 
-    def __init__(self, label: str, blob: bytes, paths: list[str], inbox: Inbox) -> None:
-        self.label, self.inbox = label, inbox
-        self.blob, self.paths = blob, paths
+    def __init__(self, inbox: Inbox) -> None:
+        self.inbox, self.label = inbox, ""
 
-    def ready(self) -> int:
-        """Unpack the connector (not in __init__: errors keep their cause); gives the process id."""
-        self.home = _unpacked(self.blob, self.paths)
+    def pid(self) -> int:
+        """The process id: the process stands."""
         return os.getpid()
+
+    def load(self, label: str, blob: bytes, paths: list[str]) -> None:
+        """Unpack the connector; not in __init__, where an error would lose its cause."""
+        self.label = label
+        self.home = _unpacked(blob, paths)
 
     def read(self, ticket: Ticket, split: Split, schema: pa.Schema | None, limits: Limits) -> int:
         """Put every batch of the split; gives the rows when the last one is in the Inbox."""
@@ -92,14 +95,17 @@ class HomeActor:
 class StoreActor:
     """Stages splits from an Inbox."""
 
-    def __init__(self, label: str, blob: bytes, paths: list[str], inbox: Inbox) -> None:
-        self.label, self.inbox = label, inbox
-        self.blob, self.paths = blob, paths
+    def __init__(self, inbox: Inbox) -> None:
+        self.inbox, self.label = inbox, ""
 
-    def ready(self) -> int:
-        """Unpack the connector (not in __init__: errors keep their cause); gives the process id."""
-        self.store = _unpacked(self.blob, self.paths)
+    def pid(self) -> int:
+        """The process id: the process stands."""
         return os.getpid()
+
+    def load(self, label: str, blob: bytes, paths: list[str]) -> None:
+        """Unpack the connector; not in __init__, where an error would lose its cause."""
+        self.label = label
+        self.store = _unpacked(blob, paths)
 
     def stage(self, ticket: Ticket, schema: pa.Schema | None) -> Receipt:
         """Stage one split from the batches that the Home sends under this ticket."""

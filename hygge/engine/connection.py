@@ -166,13 +166,13 @@ def _init(dashboard: bool) -> Connected:
     os.environ.setdefault(
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
     )  # or Ray warns about its future
+    # In a notebook Ray would advise, while it is imported, to install its widgets.
+    logging.getLogger("ray.widgets").setLevel(logging.ERROR)
     import ray
 
     if ray.is_initialized():
         context = ray.get_runtime_context()
         return Connected(context.gcs_address, True, None, in_job())
-    # In a notebook Ray would advise to install its widgets.
-    logging.getLogger("ray.widgets").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is not None:
         try:

@@ -63,15 +63,18 @@ class InboxStats:
 
 
 class InboxActor(_QueueActor):
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self) -> None:
         super().__init__(0)  # items are bounded by the bytes they were charged
-        self.max_bytes = max_bytes
+        self.max_bytes = 0
         self.charged = self.most = 0
         self.room = asyncio.Condition()
         self.rows_in = self.bytes_in = self.rows_out = self.bytes_out = 0
         self.wait_home = self.wait_store = 0.0
         self.home_since: float | None = None
         self.store_since: float | None = None
+
+    async def bound(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
 
     async def charge(self, nbytes: int) -> None:
         async with self.room:
@@ -121,9 +124,9 @@ class InboxActor(_QueueActor):
 class Inbox(Queue):
     """The handle of a lane's queue; picklable, held by the Flow, the Home and the Store."""
 
-    def __init__(self, max_bytes: int, actor_options: dict[str, Any]) -> None:
+    def __init__(self, actor_options: dict[str, Any]) -> None:
         self.maxsize = 0
-        self.actor = ray.remote(InboxActor).options(**actor_options).remote(max_bytes)
+        self.actor = ray.remote(InboxActor).options(**actor_options).remote()
 
     def charge(self, nbytes: int) -> None:
         """Wait until there is room for `nbytes`, and take it."""

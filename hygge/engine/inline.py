@@ -32,6 +32,9 @@ class InlineEngine:
     def get_ready(self) -> None:
         """Nothing to come to."""
 
+    def release(self) -> None:
+        """Nothing was taken."""
+
     def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved:
         """See `hygge.flow.Engine`."""
         moved = Moved()

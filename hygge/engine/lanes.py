@@ -64,39 +64,39 @@ def pack(move: Move) -> Luggage:
 class Lane:
     """Three actors in one bundle. `works` is ordered: the Store takes them in this order."""
 
-    def __init__(self, luggage: Luggage, number: int, bundle: Any = None) -> None:
-        self.luggage, self.number = luggage, number
+    luggage: Luggage
+
+    def __init__(self, bundle: Any = None) -> None:
         self.bundle = bundle or placement_group([{"CPU": CPUS_PER_LANE}])
         self.works: list[Work] = []
         self.up = False
+        self.number = 0
         self.last: InboxStats = InboxStats()
-        self._start()
-
-    def _start(self) -> None:
-        flow, limits = self.luggage.move.flow, self.luggage.move.limits
         here = PlacementGroupSchedulingStrategy(
             placement_group=self.bundle, placement_group_bundle_index=0
         )
         # The Inbox only passes references on: it takes what the two others leave of the CPU.
         half = {"num_cpus": CPUS_PER_LANE * 0.45, "scheduling_strategy": here}
         rest = {"num_cpus": CPUS_PER_LANE * 0.1, "scheduling_strategy": here}
-        label = f"{flow}/{self.number}"
-        self.inbox = Inbox(limits.memory_per_lane, {**rest, "max_concurrency": 16})
-        home, store = self.luggage.home, self.luggage.store
-        paths = self.luggage.paths
-        self.home = (
-            ray.remote(HomeActor)
-            .options(max_restarts=0, max_task_retries=0, **half)
-            .remote(label, home, paths, self.inbox)
-        )
-        self.store = (
-            ray.remote(StoreActor)
-            .options(max_restarts=0, max_task_retries=0, **half)
-            .remote(label, store, paths, self.inbox)
-        )
-        # Both must have unpacked their connector before a split is given to this lane.
-        self.readiness = [self.home.ready.remote(), self.store.ready.remote()]
+        self.inbox = Inbox({**rest, "max_concurrency": 16})
+        once: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, **half}
+        self.home = ray.remote(HomeActor).options(**once).remote(self.inbox)
+        self.store = ray.remote(StoreActor).options(**once).remote(self.inbox)
+        self.readiness = [self.home.pid.remote(), self.store.pid.remote()]
         self._stats: Any = None
+
+    def wait(self, timeout_s: float) -> None:
+        """Give the processes a moment to stand; a busy cluster may take longer, and may."""
+        ray.wait(self.readiness, num_returns=len(self.readiness), timeout=timeout_s)
+
+    def load(self, luggage: Luggage, number: int) -> None:
+        """Bring the connectors in; no split is given before both are unpacked."""
+        self.luggage, self.number = luggage, number
+        label = f"{luggage.move.flow}/{number}"
+        limit = self.inbox.actor.bound.remote(luggage.move.limits.memory_per_lane)
+        home = self.home.load.remote(label, luggage.home, luggage.paths)
+        store = self.store.load.remote(label, luggage.store, luggage.paths)
+        self.readiness = [limit, home, store]
 
     def take(self, split: Split, ticket: Ticket) -> None:
         """Begin a try at a split (behind the one that is being staged, if there is one)."""

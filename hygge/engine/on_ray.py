@@ -23,6 +23,7 @@ from hygge.model import MIB, Split, Ticket
 from hygge.progress import Seen, Watch
 
 _LOOK_EVERY_S = 0.25
+_FIRST_LANE_S = 5.0
 _lock = threading.Lock()
 _reserved = [0]
 """Bytes that the running lanes of this process may charge together."""
@@ -39,14 +40,31 @@ class RayEngine:
 
     name = "ray"
 
+    def __init__(self) -> None:
+        self.first: Any = None
+
     def get_ready(self) -> None:
-        """Attach to a running Ray, or start a private one (seconds, once a process)."""
+        """Attach to a running Ray, or start a private one (seconds, once a process).
+
+        The processes of the first lane, which every flow needs, are started as well.
+        """
         connection.connect()
+        from hygge.engine.lanes import Lane
+
+        self.first = Lane()
+        self.first.wait(_FIRST_LANE_S)
+
+    def release(self) -> None:
+        """Put down the first lane where no move took it."""
+        if self.first is not None:
+            self.first.down()
+            self.first = None
 
     def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved:
         """See `hygge.flow.Engine`."""
         connection.connect()
-        supervision = _Supervision(move, watch, stop)
+        supervision = _Supervision(move, watch, stop, self.first)
+        self.first = None
         try:
             return supervision.run()
         finally:
@@ -61,7 +79,7 @@ class _Try:
 
 
 class _Supervision:
-    def __init__(self, move: Move, watch: Watch, stop: threading.Event) -> None:
+    def __init__(self, move: Move, watch: Watch, stop: threading.Event, first: Any) -> None:
         from hygge.engine.lanes import Lane, pack
 
         self.move, self.watch, self.stop = move, watch, stop
@@ -74,7 +92,11 @@ class _Supervision:
             self.moved = Moved(lanes=how_many_lanes(move, _reserved[0]))
             self.reserved = self.moved.lanes * move.limits.memory_per_lane
             _reserved[0] += self.reserved
-        self.lanes = [Lane(luggage, number) for number in range(self.moved.lanes)]
+        self.lanes = [Lane() for _ in range(self.moved.lanes - (first is not None))]
+        if first is not None:
+            self.lanes.insert(0, first)
+        for number, lane in enumerate(self.lanes):
+            lane.load(luggage, number)
         self.looked = 0.0
         self.progressed = time.monotonic()
         self.said_stall = self.progressed
@@ -187,7 +209,9 @@ class _Supervision:
         self.moved.wait_home_s += lane.last.wait_home_s
         self.moved.wait_store_s += lane.last.wait_store_s
         lane.down(keep_bundle=True)
-        self.lanes[self.lanes.index(lane)] = Lane(lane.luggage, lane.number, lane.bundle)
+        fresh = Lane(lane.bundle)
+        fresh.load(lane.luggage, lane.number)
+        self.lanes[self.lanes.index(lane)] = fresh
 
     def _look(self) -> None:
         """Progress from the Inboxes' counters, a few times a second; and the stall guard."""
@@ -249,7 +273,8 @@ def how_many_lanes(move: Move, reserved: int = 0) -> int:
             f"store is {room // MIB} MiB",
             "lower memory_per_lane, or give Ray a larger object store",
         )
-    most = [limits.lanes or cpus, len(move.splits)]
+    # A lane keeps two processes busy, its Home and its Store.
+    most = [limits.lanes or max(1, cpus // 2), len(move.splits)]
     most += [t for t in (move.home.traits.max_lanes, move.store.traits.max_lanes) if t]
     if room:
         most.append((room - reserved) // limits.memory_per_lane)
