@@ -62,10 +62,12 @@ def cluster() -> Iterator[dict[str, str]]:
 @pytest.fixture
 def flows(tmp_path: Path) -> Path:
     pq.write_table(pa.table({"id": range(1000)}), tmp_path / "users.parquet")
+    (tmp_path / "bad.parquet").write_bytes(b"not a parquet file")
     (tmp_path / "flows.yml").write_text(
         "flows:\n"
         "  one:\n    home: users.parquet\n    store: out/one\n"
         "  two:\n    home: users.parquet\n    store: out/two.csv\n"
+        "  bad:\n    home: bad.parquet\n    store: out/bad\n"
     )
     return tmp_path / "flows.yml"
 
@@ -88,22 +90,16 @@ def jobs(cluster: dict[str, str]) -> list[str]:
     ]
 
 
-def test_two_flows_run_as_two_ray_jobs(cluster, flows):
+def test_two_flows_run_as_two_ray_jobs_and_a_third_fails_in_its_own(cluster, flows):
     done = hygge(cluster, flows)
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert "2 flows: 2 done" in done.stdout
+    assert done.returncode == 1, done.stderr + done.stdout
+    assert "3 flows: 2 done, 1 failed" in done.stdout
+    assert "cannot be read as Parquet" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
     assert pq.read_table(flows.parent / "out" / "one").num_rows == 1000
     assert (flows.parent / "out" / "two.csv").read_text().count("\n") == 1001
     names = sorted(each.rsplit("-", 1)[0] for each in jobs(cluster))
     assert names == ["hygge-one", "hygge-two"]
-
-
-def test_a_flow_that_fails_in_its_job_is_reported_with_its_cause(cluster, flows):
-    (flows.parent / "users.parquet").write_bytes(b"not a parquet file")
-    done = hygge(cluster, flows, "--select", "one")
-    assert done.returncode == 1
-    assert "cannot be read as Parquet" in done.stdout
-    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_ray_list_actors_shows_home_inbox_and_store_in_different_processes(cluster, tmp_path):

@@ -96,7 +96,10 @@ def disconnect() -> None:
         if _connected is not None:
             import ray
 
+            from hygge.engine.lanes import forget_idle
+
             _connected = None
+            forget_idle()
             ray.shutdown()
 
 

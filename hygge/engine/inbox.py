@@ -65,16 +65,20 @@ class InboxStats:
 class InboxActor(_QueueActor):
     def __init__(self) -> None:
         super().__init__(0)  # items are bounded by the bytes they were charged
-        self.max_bytes = 0
-        self.charged = self.most = 0
         self.room = asyncio.Condition()
+        self._count_from_zero(0)
+
+    async def bound(self, max_bytes: int) -> None:
+        """Begin a flow: its budget, and counters from zero."""
+        self._count_from_zero(max_bytes)
+
+    def _count_from_zero(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.charged = self.most = 0
         self.rows_in = self.bytes_in = self.rows_out = self.bytes_out = 0
         self.wait_home = self.wait_store = 0.0
         self.home_since: float | None = None
         self.store_since: float | None = None
-
-    async def bound(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
 
     async def charge(self, nbytes: int) -> None:
         async with self.room:

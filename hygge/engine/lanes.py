@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,9 @@ from hygge.flow import Move
 from hygge.model import Split, Ticket
 
 CPUS_PER_LANE = 1.0
+_KEPT_S = 2.0
+_lock = threading.Lock()
+_idle: list[Lane] = []
 
 
 @dataclass
@@ -61,6 +65,42 @@ def pack(move: Move) -> Luggage:
     return Luggage(move, blobs[0], blobs[1])
 
 
+def a_lane() -> Lane:
+    """One that a flow of this process has just left, or a new one."""
+    with _lock:
+        return _idle.pop() if _idle else Lane()
+
+
+def leave(lane: Lane) -> None:
+    """Keep a lane that did its work for the flow that follows, for a moment: then it goes down.
+
+    A file of many small tables does not pay for three processes a table. The moment is short
+    because an idle lane holds its CPU, and its processes the modules that they have imported.
+    """
+    if not lane.up or lane.works:
+        lane.down()
+        return
+    with _lock:
+        _idle.append(lane)
+    timer = threading.Timer(_KEPT_S, _down_if_idle, [lane])
+    timer.daemon = True
+    timer.start()
+
+
+def forget_idle() -> None:
+    """The Ray that they are of has ended."""
+    with _lock:
+        _idle.clear()
+
+
+def _down_if_idle(lane: Lane) -> None:
+    with _lock:
+        if lane not in _idle:
+            return
+        _idle.remove(lane)
+    lane.down()
+
+
 class Lane:
     """Three actors in one bundle. `works` is ordered: the Store takes them in this order."""
 
@@ -92,6 +132,7 @@ class Lane:
     def load(self, luggage: Luggage, number: int) -> None:
         """Bring the connectors in; no split is given before both are unpacked."""
         self.luggage, self.number = luggage, number
+        self.up, self.last, self._stats = False, InboxStats(), None
         label = f"{luggage.move.flow}/{number}"
         limit = self.inbox.actor.bound.remote(luggage.move.limits.memory_per_lane)
         home = self.home.load.remote(label, luggage.home, luggage.paths)

@@ -49,9 +49,9 @@ class RayEngine:
         The processes of the first lane, which every flow needs, are started as well.
         """
         connection.connect()
-        from hygge.engine.lanes import Lane
+        from hygge.engine.lanes import a_lane
 
-        self.first = Lane()
+        self.first = a_lane()
         self.first.wait(_FIRST_LANE_S)
 
     def release(self) -> None:
@@ -66,9 +66,12 @@ class RayEngine:
         supervision = _Supervision(move, watch, stop, self.first)
         self.first = None
         try:
-            return supervision.run()
-        finally:
-            supervision.down()
+            moved = supervision.run()
+        except BaseException:
+            supervision.down(keep=False)
+            raise
+        supervision.down(keep=True)
+        return moved
 
 
 @dataclass
@@ -80,7 +83,7 @@ class _Try:
 
 class _Supervision:
     def __init__(self, move: Move, watch: Watch, stop: threading.Event, first: Any) -> None:
-        from hygge.engine.lanes import Lane, pack
+        from hygge.engine.lanes import a_lane, pack
 
         self.move, self.watch, self.stop = move, watch, stop
         self.todo = deque(_Try(split) for split in move.splits)
@@ -92,9 +95,8 @@ class _Supervision:
             self.moved = Moved(lanes=how_many_lanes(move, _reserved[0]))
             self.reserved = self.moved.lanes * move.limits.memory_per_lane
             _reserved[0] += self.reserved
-        self.lanes = [Lane() for _ in range(self.moved.lanes - (first is not None))]
-        if first is not None:
-            self.lanes.insert(0, first)
+        self.lanes = [first] if first is not None else []
+        self.lanes += [a_lane() for _ in range(self.moved.lanes - len(self.lanes))]
         for number, lane in enumerate(self.lanes):
             lane.load(luggage, number)
         self.looked = 0.0
@@ -127,9 +129,14 @@ class _Supervision:
                 self.moved.wait_store_s += stats.wait_store_s
         return self.moved
 
-    def down(self) -> None:
+    def down(self, keep: bool) -> None:
+        from hygge.engine.lanes import leave
+
         for lane in self.lanes:
-            lane.down()
+            if keep:
+                leave(lane)
+            else:
+                lane.down()
         with _lock:
             _reserved[0] -= self.reserved
 
