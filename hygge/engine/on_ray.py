@@ -83,31 +83,35 @@ class _Try:
 
 class _Supervision:
     def __init__(self, move: Move, watch: Watch, stop: threading.Event, first: Any) -> None:
-        from hygge.engine.lanes import a_lane, pack
-
         self.move, self.watch, self.stop = move, watch, stop
         self.todo = deque(_Try(split) for split in move.splits)
         self.failures: dict[int, int] = {}
         self.tickets: dict[int, int] = {}
-        luggage = pack(move)
+        self.moved = Moved()
         self.reserved = 0
-        with _lock:
-            self.moved = Moved(lanes=how_many_lanes(move, _reserved[0]))
-            self.reserved = self.moved.lanes * move.limits.memory_per_lane
-            _reserved[0] += self.reserved
         self.lanes = [first] if first is not None else []
-        self.lanes += [a_lane() for _ in range(self.moved.lanes - len(self.lanes))]
-        for number, lane in enumerate(self.lanes):
-            lane.load(luggage, number)
         self.looked = 0.0
         self.progressed = time.monotonic()
         self.said_stall = self.progressed
         self.sum = (-1, -1)
         self.before = Seen()  # rows and bytes of lanes that were put down
 
+    def _man_lanes(self) -> None:
+        from hygge.engine.lanes import a_lane, pack
+
+        luggage = pack(self.move)
+        with _lock:
+            self.moved.lanes = how_many_lanes(self.move, _reserved[0])
+            self.reserved = self.moved.lanes * self.move.limits.memory_per_lane
+            _reserved[0] += self.reserved
+        self.lanes += [a_lane() for _ in range(self.moved.lanes - len(self.lanes))]
+        for number, lane in enumerate(self.lanes):
+            lane.load(luggage, number)
+
     def run(self) -> Moved:
         import ray
 
+        self._man_lanes()
         total = len(self.move.splits)
         while len(self.moved.receipts) < total:
             if self.stop.is_set():
