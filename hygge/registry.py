@@ -108,9 +108,9 @@ def _checked(side: Side, kind: str, found: Any) -> Any:
             f"type '{kind}': {getattr(found, '__name__', found)} is not a {root.__name__}",
             f"derive it from hygge.{root.__name__}",
         )
-    if found.traits.protocol != PROTOCOL:  # type: ignore[attr-defined]  # Home and Store have it
+    if found.traits.protocol != PROTOCOL:
         raise ConfigError(
-            f"type '{kind}' is built for version {found.traits.protocol} of the contract, "  # type: ignore[attr-defined]  # as above
+            f"type '{kind}' is built for version {found.traits.protocol} of the contract, "
             f"this hygge speaks version {PROTOCOL}",
             "install matching versions of the plug-in and of hygge-data",
         )

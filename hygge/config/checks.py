@@ -72,7 +72,7 @@ def alone(flow: FlowSpec, draft: Draft, full: Mapping[str, Node], problems: Prob
     home, store = draft.made.get("home"), draft.made.get("store")
     at = full["mode"].line if "mode" in full else flow.store.line
     if store is not None:
-        modes = store.traits.modes  # type: ignore[attr-defined]  # every Store has traits
+        modes = store.traits.modes
         if flow.mode not in modes:
             problems.add(
                 at,

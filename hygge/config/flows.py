@@ -315,8 +315,8 @@ class _Reading:
                 draft.after = _names(node, "depends_on")
         limits = checks.limits(full, self.problems, inside)
         made = draft.made.get("store")
-        if "mode" not in full and made is not None and mode not in made.traits.modes:  # type: ignore[attr-defined]  # every Store has traits
-            mode = made.traits.modes[0]  # type: ignore[attr-defined]  # a simple Store appends
+        if "mode" not in full and made is not None and mode not in made.traits.modes:
+            mode = made.traits.modes[0]
         if len(draft.specs) < 2:
             return None
         home, store = draft.specs["home"], draft.specs["store"]

@@ -34,7 +34,7 @@ def blamed(end: Home | Store) -> Iterator[None]:
     except Exception as error:
         if not hasattr(error, "hygge_where"):
             with contextlib.suppress(AttributeError, TypeError):
-                error.hygge_who = who  # type: ignore[attr-defined]  # read by flow.in_words
+                error.hygge_who = who  # type: ignore[attr-defined]  # read by in_words
                 error.hygge_where = _at(end, error)  # type: ignore[attr-defined]
         raise
 
