@@ -86,8 +86,6 @@ class Connector:
     Settings: ClassVar[type[Settings]] = Settings
     traits: ClassVar[Any] = None
     """HomeTraits or StoreTraits: what the class declares about itself."""
-    kind: ClassVar[str] = ""
-    """`type:` in YAML; the file name for built-in connectors."""
 
     name: str | None = None
     settings: Any = None
