@@ -23,7 +23,14 @@ stage(ticket, schema, batches)
     Called by the Store actor, at least once a split. Pulls the batches, so that back-pressure, end
     and failure are plain Python, and gives a `Receipt` when they are durable and still invisible.
     Two attempts MUST never touch each other's pieces, not even when both run. May give the receipt
-    of an earlier sealed attempt of the same split. Raises Transient where a retry may help.
+    of an earlier sealed attempt of the same split and epoch (same driver, same plan), without
+    taking its batches. Raises Transient where a retry may help.
+
+resume(run, receipts)
+    Called by the Flow, in the driver, after `prepare`, when it goes on with a run that another
+    driver began. Gives those of `receipts` whose rows are still staged, whole, and removes
+    whatever else was staged for the run. MUST never touch visible rows, and be safe twice.
+    A Store that does not write it is taken at the word of its receipts; `commit` checks them.
 
 commit(run, base, receipts, watermark)
     Called by the Flow, in the driver, at least once. Compare-and-swap: head is `base` → rows and
@@ -114,6 +121,10 @@ class Store(Connector):
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
         return Receipt(ticket, version="", rows=rows, bytes=size)
+
+    def resume(self, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
+        """Which receipts of a run that died still hold; a Store that does not know says all."""
+        return list(receipts)
 
     def commit(
         self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark

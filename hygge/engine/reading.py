@@ -85,6 +85,9 @@ def staged(
         schema = handed.look()
     with blamed(store):
         receipt = store.stage(ticket, schema, handed)
+    if receipt.ticket != ticket:
+        for _ in handed:  # an earlier attempt was sealed: the rows are only counted again
+            pass
     if next(handed, None) is not None:
         raise StoreError(
             f"{store.describe()} sealed split {ticket.split} without taking all of its batches",
