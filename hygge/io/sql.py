@@ -230,8 +230,29 @@ def _sqlite_error(error: Any, who: str, side: type[HyggeError]) -> HyggeError:
     return side(text)
 
 
-_FATAL = re.compile(r"(?i)password|authenticat|access denied|does not exist|unknown database")
-_RETRY = ("08", "40", "53300", "55P03", "57P01", "57P02", "57P03")
+# libpq gives no SQLSTATE where a connection is not made, so its words must do.
+_FATAL = re.compile(
+    r"(?i)password|authenticat|access denied|does not exist|unknown database|unknown column|"
+    r"pg_hba|not permitted|permission denied|ssl.*required|certificate|server does not support ssl"
+)
+_RETRY = ("08", "40", "25P03", "25P04", "53300", "55P03", "57P01", "57P02", "57P03", "57P05")
+_ADVICE = {
+    "25P0": "the server ends transactions that wait or last so long: raise the timeout that it "
+    "names for this user",
+    "40P01": "somebody else held what this needed, and waited for what this held; run again",
+    "53300": "the server takes no more connections now: fewer lanes need fewer",
+    "55P03": "another program holds the table; end its transaction, then run again",
+    "57P": "the server was stopped or restarted; is it up again?",
+    "08": "is the server up, and reachable from here?",
+}
+_STOPS = {
+    "42501": "grant this user the right to do so",
+    "25006": "connect to the primary, or let this user write: SET default_transaction_read_only",
+    "28": "check user, password, host and database in the connection",
+    "3D": "check the database in the connection",
+    "53100": "make room on the database's disk; nothing became visible",
+    "57014": "raise statement_timeout for this user, or read smaller parts with `split_by`",
+}
 
 
 def _driver_error(error: Any, who: str, side: type[HyggeError]) -> HyggeError:
@@ -240,22 +261,34 @@ def _driver_error(error: Any, who: str, side: type[HyggeError]) -> HyggeError:
     said = without_password(str(error.orig)).strip()
     text = f"{who}: {said}"
     state = str(getattr(error.orig, "sqlstate", None) or "")
-    if state.startswith("42501") or state == "25006":
-        return side(text, "grant this user the right to do so")
-    if state in ("42P01", "42703", "3F000", "3D000") and side is HomeError:
-        return SourceMissing(text)
-    if state.startswith("53100"):
-        return side(text, "make room on the database's disk; nothing became visible")
+    if state in ("42P01", "42703", "3F000"):
+        if side is HomeError:
+            return SourceMissing(text, "check the names in `table`, `columns`, `where` and `query`")
+        return side(text, "was it altered or dropped while the run went on? run again")
+    for start, hint in _STOPS.items():
+        if state.startswith(start):
+            return side(text, hint)
     if state.startswith(_RETRY):
-        return Transient(text)
-    if isinstance(error, exc.DataError) or state.startswith("22"):
-        return UnfitValue(text, "read the column as text: options: {types: {name: string}}")
+        found = (hint for start, hint in _ADVICE.items() if state.startswith(start))
+        return Transient(text, next(found, "run again"))
     lost = error.connection_invalidated or isinstance(error, exc.InterfaceError)
-    if _FATAL.search(said):
-        return side(text, "check user, password, host and database in the connection")
+    if not state and not error.connection_invalidated and _FATAL.search(said):
+        return side(text, _STOPS["28"])
     if lost or (not state and isinstance(error, exc.OperationalError)):
-        return Transient(text, "is the server up, and reachable from here?")
+        return Transient(text, _ADVICE["08"])
+    if isinstance(error, exc.DataError) or state.startswith("22"):
+        if side is HomeError:
+            return UnfitValue(text, "read the column as text: options: {types: {name: string}}")
+        return UnfitValue(
+            text, "widen the column in the database, or leave these rows out with `where`"
+        )
     return side(text)
+
+
+def is_unknown(error: Any) -> bool:
+    """Whether a COMMIT that gave this error may have been done all the same."""
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    return bool(error.connection_invalidated) or state in ("08007", "40003")
 
 
 def unknown_commit(who: str, error: BaseException) -> HyggeError:

@@ -18,7 +18,8 @@ from hygge.io.sql_goal import check_all_in, check_merge
 from hygge.io.sql_types import arrow_for, column_for
 from hygge.model import Run
 
-_TRANSACTIONAL_DDL = ("postgresql", "mssql")
+TRANSACTIONAL_DDL = ("postgresql", "mssql")
+"""Where making a table is part of a transaction; elsewhere it ends the one that it is in."""
 _ORDINAL = "_hygge_row"
 _SPLIT = "_hygge_split"
 
@@ -115,43 +116,61 @@ def apply(
         there = _emptied(connection, target, table, schema, who)
     if not there:
         table.create(connection)
-        if run.mode == "merge" and target.dialect in _TRANSACTIONAL_DDL:
+        if run.mode == "merge" and target.dialect in TRANSACTIONAL_DDL:
             key = [_column(table, name) for name in run.key]
             index = sa.Index(f"_hygge_key_{target.name}"[:63], *key, unique=True)
             index.create(connection)
-    names = list(schema.names)
+    elif run.mode == "merge":
+        _alone(connection, target)
     count = 0
     try:
         for source in staged:
-            picked = sa.select(*[_column(source, name) for name in names])
+            done = _merge(connection, table, source, schema, run, who) if run.mode == "merge" else 0
+            picked = sa.select(*[_column(source, name) for name in schema.names])
             if run.mode == "merge":
-                same = _same(table, source, run)
-                changed = {
-                    _column(table, name): _column(source, name)
-                    for name in names
-                    if name not in run.key
-                }
-                if changed:
-                    pairs = sa.select(sa.func.count()).select_from(table).join(source, same)
-                    met = connection.execute(pairs).scalar_one()
-                    done = connection.execute(sa.update(table).values(changed).where(same))
-                    _check_count(done.rowcount, met, who)
-                picked = picked.where(~sa.exists().where(same).correlate(source))
+                same = sa.exists().where(_same(table, source, run))
+                picked = picked.where(~same.correlate(source))
             else:
                 picked = picked.order_by(source.c.ordinal)
-            into = [_column(table, name) for name in names]
-            if run.mode == "merge":
-                new = sa.select(sa.func.count()).select_from(picked.subquery())
-                rows = connection.execute(new).scalar_one()
+            into = [_column(table, name) for name in schema.names]
             insert = sa.insert(table).from_select(into, picked)
-            done = connection.execute(insert.execution_options(preserve_rowcount=True))
-            count = -1 if min(count, done.rowcount) < 0 else count + done.rowcount
+            new = connection.execute(insert.execution_options(preserve_rowcount=True)).rowcount
+            count = -1 if min(count, new) < 0 else count + done + new
     except IntegrityError as error:
         raise Rejected(
             f"the rows break a rule of {who}: {error.orig}",
             "use `mode: merge` with a key, or leave these rows out with `where`",
         ) from error
     _check_count(count, rows, who)
+
+
+def _merge(connection: Any, table: Any, source: Any, schema: pa.Schema, run: Run, who: str) -> int:
+    """Update the rows whose keys are there; gives how many of `source` have met one."""
+    import sqlalchemy as sa
+
+    same = _same(table, source, run)
+    there = sa.select(sa.func.count()).select_from(source)
+    there = there.where(sa.exists().where(same).correlate(source))
+    met: int = connection.execute(there).scalar_one()
+    changed = {
+        _column(table, name): _column(source, name) for name in schema.names if name not in run.key
+    }
+    if changed:
+        pairs = sa.select(sa.func.count()).select_from(table).join(source, same)
+        wanted = connection.execute(pairs).scalar_one()
+        done = connection.execute(sa.update(table).values(changed).where(same))
+        _check_count(done.rowcount, wanted, who)
+    return met
+
+
+def _alone(connection: Any, target: Target) -> None:
+    """No other writer from here on: a key that comes in between would be missed, or be twice."""
+    import sqlalchemy as sa
+
+    if target.dialect == "postgresql":
+        preparer = connection.dialect.identifier_preparer
+        name = preparer.format_table(sa.table(target.name, schema=target.schema))
+        connection.execute(sa.text(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def _check_count(count: int, wanted: int, who: str) -> None:
@@ -222,7 +241,7 @@ def _emptied(connection: Any, target: Target, table: Any, schema: pa.Schema, who
     if kept == wanted:
         connection.execute(table.delete())
         return True
-    if target.dialect not in _TRANSACTIONAL_DDL:
+    if target.dialect not in TRANSACTIONAL_DDL:
         raise StoreError(
             f"{who} has other columns than the rows, and {target.dialect} cannot make a table "
             "anew inside a transaction",

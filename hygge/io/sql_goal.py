@@ -3,6 +3,7 @@
 `_hygge_heads` stands beside the target, one row a flow and target. `made` is NULL, or names the
 table that hygge created: only while the target is still that one may `replace` drop what is in it.
 A `replace` removes the heads of other flows on its target: their rows are gone, so they start anew.
+Every row has the number of its format; of a newer one, or one that makes no sense, hygge keeps off.
 """
 
 from __future__ import annotations
@@ -22,10 +23,15 @@ from hygge.settings import Settings
 
 HEADS = "_hygge_heads"
 LEDGER = "_hygge_ledger"
-OLD_S = 24 * 3600
+FORMAT = 1
+"""Of the rows of `_hygge_heads`."""
+OLD_S = 25 * 3600
+"""What a run staged is swept after so long without a sign of life; resuming ends an hour before."""
+BEAT_S = 600
+"""A split that takes long gives a sign of life this often."""
 HEAD_COLUMNS = (
-    "flow", "target", "generation", "run", "rows", "watermark", "cursor", "columns", "made",
-    "committed_at",
+    "flow", "target", "format", "generation", "run", "rows", "watermark", "cursor", "columns",
+    "made", "committed_at",
 )  # fmt: skip
 
 
@@ -72,6 +78,7 @@ def head_values(
     return {
         "flow": run.flow,
         "target": target,
+        "format": FORMAT,
         "generation": base.generation + 1 if base else 1,
         "run": run.id,
         "rows": rows,
@@ -83,18 +90,46 @@ def head_values(
     }
 
 
-def head_of(row: dict[str, Any]) -> Head:
-    """The Head of such a row."""
-    columns = tuple((name, kind) for name, kind in json.loads(row["columns"]))
-    return Head(
-        row["flow"], row["generation"], row["run"], row["rows"],
-        json.loads(row["watermark"]), columns, cursor=row["cursor"],
-    )  # fmt: skip
+def head_of(row: dict[str, Any], who: str) -> Head:
+    """The Head of such a row; StoreError where hygge did not write it, or a newer one did."""
+    lacks = [name for name in HEAD_COLUMNS if name not in row]
+    number = row.get("format")
+    if isinstance(number, int) and number > FORMAT:
+        raise StoreError(
+            f"{who}: the head of flow {row.get('flow')!r} in {HEADS} was written by a newer hygge "
+            f"(format {number})",
+            "upgrade hygge-data, then run again",
+        )
+    if lacks:
+        raise not_a_head(who, f"there is no column '{lacks[0]}'")
+    try:
+        columns = tuple((str(name), str(kind)) for name, kind in json.loads(row["columns"]))
+        head = Head(
+            row["flow"], row["generation"], row["run"], row["rows"],
+            json.loads(row["watermark"]), columns, cursor=row["cursor"],
+        )  # fmt: skip
+    except (ValueError, TypeError) as error:
+        raise not_a_head(who, f"of flow {row['flow']!r}: {error}") from error
+    counts = (number, head.generation, head.rows)
+    if not all(type(each) is int and each >= 0 for each in counts) or not head.generation:
+        raise not_a_head(who, f"format, generation and rows of flow {head.flow!r} are {counts}")
+    if not isinstance(head.run, str) or isinstance(head.watermark, list | dict):
+        raise not_a_head(who, f"run and watermark are {head.run!r} and {head.watermark!r}")
+    return head
+
+
+def not_a_head(who: str, why: str) -> StoreError:
+    """What is found where the head should be."""
+    return StoreError(
+        f"{who}: what stands in {HEADS} is not what hygge writes there: {why}",
+        f"restore it from a backup. Without it nobody knows what was moved: to start anew, empty "
+        f"the table that was written, and drop {HEADS} or the row in it",
+    )
 
 
 def still(now: str | None, made: Iterable[str | None]) -> bool:
     """Whether a table is one that hygge made; people may have added columns behind the others."""
-    return now is not None and any(each is not None and now.startswith(each) for each in made)
+    return now is not None and any(isinstance(each, str) and now.startswith(each) for each in made)
 
 
 def already(now: Head | None, run: Run, receipts: Sequence[Receipt]) -> Commit | None:

@@ -1,30 +1,41 @@
 """Any database as a Store, through SQLAlchemy Core; PostgreSQL first.
 
-Life of a run: `stage` fills a table per ticket in the target's schema, in short transactions, and
-seals it in `_hygge_ledger`; `commit` holds the head's row, and moves rows and head in one
-transaction. Tables of a run are found through the ledger, where they are named before they are
-made, so that `discard` misses none.
+Life of a run: `stage` fills a table per ticket in the target's schema; load and seal are one
+transaction, so that a worker that dies leaves nothing half. Where making a table ends a transaction
+(MySQL), it leaves an empty table, which the ledger knows. `commit` waits for other commits to the
+table, holds the head's row, compares it, and moves rows and head in one transaction. What reads the
+table then sees the old rows or the new ones at every level of isolation; but PostgreSQL's tables
+made anew (a `replace` with other columns) are empty to a transaction of REPEATABLE READ that was
+open before the commit and had not touched the table yet.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 
 from hygge.batches import plain, plain_schema
-from hygge.errors import Rejected, StoreError, Superseded
-from hygge.io.sql import connected, in_words, split_name, unknown_commit
-from hygge.io.sql_apply import Target, apply, check_fit, exists, identity, table_for, winners
-from hygge.io.sql_ask import pack, unpack
+from hygge.errors import HyggeError, Rejected, StoreError, Superseded, Transient, UnfitValue
+from hygge.io import sql_ledger as ledger
+from hygge.io.sql import connected, in_words, is_unknown, unknown_commit
+from hygge.io.sql_apply import (
+    TRANSACTIONAL_DDL,
+    Target,
+    apply,
+    check_fit,
+    exists,
+    identity,
+    table_for,
+    winners,
+)
 from hygge.io.sql_goal import (
-    HEADS,
+    BEAT_S,
     LEDGER,
-    OLD_S,
     Goal,
     already,
     check_base,
@@ -33,7 +44,6 @@ from hygge.io.sql_goal import (
     head_values,
     lost_target,
     not_ours,
-    still,
 )
 from hygge.io.sql_types import encode, refuse_inexact
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
@@ -42,66 +52,60 @@ from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 def head(goal: Goal, flow: str) -> Head | None:
     """What is committed for `flow`."""
     with _open(goal) as connection:
-        if not _has(connection, goal, HEADS):
-            return None
-        return _head(connection, goal, flow)
+        return ledger.head_at(connection, goal, flow)
 
 
 def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     """Refuse what can be refused; make the tables of heads and of the ledger."""
     with _open(goal) as connection:
+        ledger.begin(connection, goal, run)
         with connection.begin():
-            for table in (_heads(goal), _ledger(goal)):
-                table.create(connection, checkfirst=True)
-        target = _target(goal)
-        with connection.begin():
-            _check(connection, goal, run, target, schema)
-        old = _ledger(goal)
-        stale = old.select().with_only_columns(old.c.run).where(old.c.began < time.time() - OLD_S)
-        for run_id in {row.run for row in connection.execute(stale.where(old.c.run != run.id))}:
-            _drop(connection, goal, run_id)
+            _check(connection, goal, run, ledger.target_of(goal), schema)
+        ledger.sweep(connection, goal, run)
 
 
 def stage(
     goal: Goal, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
 ) -> Receipt:
     """One ticket's rows into a table of its own, sealed by its row of the ledger."""
-    ledger, name = _ledger(goal), _run_table(ticket)
     table: Any = None
     rows = size = 0
     with _open(goal) as connection:
-        who = goal.who
-        begun = {
-            "name": name,
-            "run": ticket.run,
-            "target": goal.table,
-            "began": time.time(),
-            "sealed": 0,
-        }
         with connection.begin():
-            connection.execute(ledger.insert().values(begun))
-        if schema is not None:
-            table = _make(connection, goal, name, plain_schema(schema))
-        for batch in batches:
-            batch = plain(batch)
-            if table is None:
-                schema = batch.schema
-                _refuse_inexact(goal, schema)
-                table = _make(connection, goal, name, schema)
-            with in_words(who, StoreError), connection.begin():
+            ledger.beat(connection, goal, ticket.run)
+            earlier = ledger.sealed_before(connection, goal, ticket)
+        if earlier is not None:
+            return earlier
+        with in_words(goal.who, StoreError), connection.begin():
+            _as_slow_as_it_comes(connection)
+            if schema is not None:
+                table = _make(connection, goal, ticket, plain_schema(schema))
+            seen = time.monotonic()
+            for batch in batches:
+                batch = plain(batch)
+                if table is None:
+                    schema = batch.schema
+                    _refuse_inexact(goal, schema)
+                    table = _make(connection, goal, ticket, schema)
                 _insert(connection, table, batch, rows, goal)
-            rows += batch.num_rows
-            size += batch.nbytes
-            del batch
-        sealed = {
-            "sealed": 1,
-            "rows": rows,
-            "bytes": size,
-            "arrow": None if schema is None else pack(plain_schema(schema)),
-        }
-        with connection.begin():
-            connection.execute(ledger.update().where(ledger.c.name == name).values(sealed))
+                rows += batch.num_rows
+                size += batch.nbytes
+                del batch
+                if time.monotonic() - seen > BEAT_S:
+                    seen = time.monotonic()
+                    _beat(goal, ticket.run)
+            ledger.seal(connection, goal, ticket, rows, size, schema)
     return Receipt(ticket, "", rows, size, parts=0 if table is None else 1)
+
+
+def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
+    """Which receipts' rows are sealed and all there; whatever else the run staged is removed."""
+    with _open(goal) as connection:
+        with connection.begin():
+            held = [each for each in receipts if _holds(connection, goal, each)]
+        names = {ledger.run_table(each.ticket) for each in held}
+        ledger.drop(connection, goal, run.id, keep={ledger.run_name(run.id), *names})
+    return held
 
 
 def commit(
@@ -112,44 +116,32 @@ def commit(
 
     with _open(goal) as connection:
         with connection.begin():
-            now = _head(connection, goal, run.flow)
+            now = ledger.head_at(connection, goal, run.flow)
             done = already(now, run, receipts)
             if done is not None:
                 return done
             check_base(now, base, goal.who)
-        schema, staged = _staged(connection, goal, receipts)
-        target = _target(goal)
-        rows = sum(receipt.rows for receipt in receipts)
-        if schema is not None and run.mode == "merge":
-            name = _run_name(run.id) + "_w"
-            with connection.begin():
-                _remember(connection, goal, run, name)
-            with connection.begin():
-                staged, kept = winners(connection, target, name, schema, staged, run, goal.who)
-        else:
-            kept = rows
         transaction = connection.begin()
         try:
-            moved, note = _commit(
-                connection, goal, run, base, target, schema, staged, kept, watermark
-            )
+            done = _commit(connection, goal, run, base, receipts, watermark)
         except BaseException:
-            transaction.rollback()
+            with suppress(DBAPIError):  # the first error is the one to tell
+                transaction.rollback()
             raise
         try:
             transaction.commit()
         except DBAPIError as error:
-            if error.connection_invalidated:
+            if is_unknown(error):
                 raise unknown_commit(goal.who, error) from error
             raise
-        return Commit(moved, kept, rows - kept, note=note)
+        return done
 
 
 def discard(goal: Goal, run: Run) -> None:
     """Drop the run's tables."""
     with _open(goal) as connection:
-        if _has(connection, goal, LEDGER):
-            _drop(connection, goal, run.id)
+        if exists(connection, ledger.target_of(goal, LEDGER)):
+            ledger.drop(connection, goal, run.id)
 
 
 def _commit(
@@ -157,20 +149,29 @@ def _commit(
     goal: Goal,
     run: Run,
     base: Head | None,
-    target: Target,
-    schema: pa.Schema | None,
-    staged: Sequence[Any],
-    kept: int,
+    receipts: Sequence[Receipt],
     watermark: Watermark,
-) -> tuple[Head, str]:
-    from sqlalchemy.exc import IntegrityError
-
-    heads = _heads(goal)
-    _one_at_a_time(connection, target)
-    check_base(_head(connection, goal, run.flow, lock=True), base, goal.who)
+) -> Commit:
+    target = ledger.target_of(goal)
+    done = _compare(connection, goal, run, base, receipts)
+    if done is not None:
+        return done
+    schema, staged = _staged(connection, goal, receipts)
+    rows = kept = sum(receipt.rows for receipt in receipts)
+    if schema is not None and run.mode == "merge":
+        copy = f"{ledger.run_name(run.id)}_w{uuid4().hex[:8]}"
+        ledger.remember(connection, goal, run.id, copy)
+        staged, kept = winners(connection, target, copy, schema, staged, run, goal.who)
+        if target.dialect not in TRANSACTIONAL_DDL:
+            # Making that table has let go of the head.
+            done = _compare(connection, goal, run, base, receipts)
+            if done is not None:
+                return done
+    ledger.not_for_ever(connection, target)
     _check(connection, goal, run, target, schema)
     there = exists(connection, target)
-    made = not there or _made(connection, goal, target)
+    made = not there or ledger.is_made(connection, goal)
+    heads = ledger.heads_table(goal)
     if run.mode == "replace":
         others = (heads.c.flow != run.flow) & (heads.c.target == target.name)
         connection.execute(heads.delete().where(others))
@@ -188,177 +189,121 @@ def _commit(
         )
     name = identity(connection, target) if made else None
     row = head_values(run, target.name, base, kept, watermark, schema, name)
-    mine = (heads.c.flow == run.flow) & (heads.c.target == target.name)
+    _move_head(connection, goal, base, row)
+    return Commit(head_of(row, goal.who), kept, rows - kept, note=note)
+
+
+def _compare(
+    connection: Any, goal: Goal, run: Run, base: Head | None, receipts: Sequence[Receipt]
+) -> Commit | None:
+    """Hold the head, and compare it; what is done already if this very run is committed."""
+    ledger.one_at_a_time(connection, ledger.target_of(goal))
+    now, _ = ledger.heads_at(connection, goal, lock=True).get(run.flow, (None, None))
+    done = already(now, run, receipts)
+    if done is None:
+        check_base(now, base, goal.who)
+    return done
+
+
+def _move_head(connection: Any, goal: Goal, base: Head | None, row: dict[str, Any]) -> None:
+    """The swap of compare-and-swap; it compares again, for databases that locked nothing."""
+    from sqlalchemy.exc import IntegrityError
+
+    heads = ledger.heads_table(goal)
     if base is None:
         try:
             connection.execute(heads.insert().values(row))
         except IntegrityError as error:
-            raise Superseded(
-                f"{goal.who}: another run of this flow committed first", "run it again"
+            raise Transient(
+                f"{goal.who}: another run of this flow committed at the same moment",
+                "the head says which one; run it again",
             ) from error
-    else:
-        changed = connection.execute(
-            heads.update().where(mine, heads.c.run == base.run).values(row)
-        )
-        if changed.rowcount != 1:
-            raise Superseded(f"{goal.who}: another run committed first", "run it again")
-    return head_of(row), note
+        return
+    mine = (heads.c.flow == row["flow"]) & (heads.c.target == row["target"])
+    changed = connection.execute(heads.update().where(mine, heads.c.run == base.run).values(row))
+    if changed.rowcount != 1:
+        raise Superseded(f"{goal.who}: another run committed first", "run it again")
 
 
 def _staged(
     connection: Any, goal: Goal, receipts: Sequence[Receipt]
 ) -> tuple[pa.Schema | None, list[Any]]:
     """The one schema that was staged, and the tables that hold it, in split order."""
-    import sqlalchemy as sa
-
-    ledger, schema, tables = _ledger(goal), None, []
+    schema, tables = None, []
     for receipt in sorted(receipts, key=lambda receipt: receipt.ticket.split):
-        name = _run_table(receipt.ticket)
-        with connection.begin():
-            row = connection.execute(
-                ledger.select().where(ledger.c.name == name, ledger.c.sealed == 1)
-            ).one_or_none()
-            counted = None if row is None else 0
-            if row is not None and row.arrow is not None:
-                found = unpack(row.arrow)
-                if schema is not None and not found.equals(schema):
-                    raise Rejected(f"{goal.who}: the splits were staged with different columns")
-                schema = found
-                table = table_for(_target(goal, name), schema, staged=True)
-                tables.append(table)
-                counted = connection.execute(
-                    sa.select(sa.func.count()).select_from(table)
-                ).scalar_one()
-        check_staged(receipt, None if row is None else row.rows, counted, goal.who)
+        sealed, counted, found = ledger.staged_at(connection, goal, receipt.ticket)
+        check_staged(receipt, sealed, counted, goal.who)
+        if found is not None:
+            if schema is not None and not found.equals(schema):
+                raise Rejected(f"{goal.who}: the splits were staged with different columns")
+            schema = found
+            name = ledger.run_table(receipt.ticket)
+            tables.append(table_for(ledger.target_of(goal, name), schema, staged=True))
     return schema, tables
+
+
+def _holds(connection: Any, goal: Goal, receipt: Receipt) -> bool:
+    sealed, counted, _ = ledger.staged_at(connection, goal, receipt.ticket)
+    return sealed == counted == receipt.rows
 
 
 def _check(connection: Any, goal: Goal, run: Run, target: Target, schema: pa.Schema | None) -> None:
     """What can be refused before a row moves."""
     there = exists(connection, target)
+    heads = ledger.heads_at(connection, goal)
     if schema is not None:
         _refuse_inexact(goal, plain_schema(schema))
     if run.mode == "replace":
-        if there and not _made(connection, goal, target):
+        if there and not ledger.is_made(connection, goal):
             raise not_ours(goal.who)
         if schema is not None:
             table_for(target._replace(dialect=connection.dialect.name), schema)
         return
-    if not there:
-        found = _head(connection, goal, run.flow)
-        if found is not None and found.columns:
-            raise lost_target(goal.who, run.flow)
+    if not there and run.flow in heads and heads[run.flow][0].columns:
+        raise lost_target(goal.who, run.flow)
     if schema is not None:
         check_fit(connection, target, plain_schema(schema), there, goal.who)
 
 
 @contextmanager
 def _open(goal: Goal) -> Iterator[Any]:
-    with connected(goal.url, goal.who, StoreError) as connection:
+    # Each statement of a commit must see what the commit it waited for has done.
+    known = ledger.target_of(goal).dialect == "postgresql"
+    options = {"isolation_level": "READ COMMITTED"} if known else {}
+    with connected(goal.url, goal.who, StoreError, **options) as connection:
         yield connection
 
 
-def _target(goal: Goal, name: str | None = None) -> Target:
-    from sqlalchemy.engine import make_url
-
-    schema, table = split_name(goal.table)
-    return Target(schema, name or table, make_url(goal.url).get_backend_name())
-
-
-def _heads(goal: Goal) -> Any:
+def _as_slow_as_it_comes(connection: Any) -> None:
+    """A transaction that waits for its next batch is no forgotten one."""
     import sqlalchemy as sa
 
-    return sa.Table(
-        HEADS, sa.MetaData(),
-        sa.Column("flow", sa.String(255), primary_key=True),
-        sa.Column("target", sa.String(255), primary_key=True),
-        sa.Column("generation", sa.BigInteger, nullable=False),
-        sa.Column("run", sa.String(64), nullable=False),
-        sa.Column("rows", sa.BigInteger, nullable=False),
-        sa.Column("watermark", sa.Text),
-        sa.Column("cursor", sa.Text),
-        sa.Column("columns", sa.Text, nullable=False),
-        sa.Column("made", sa.Text),
-        sa.Column("committed_at", sa.String(32), nullable=False),
-        schema=_target(goal).schema,
-    )  # fmt: skip
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
 
 
-def _ledger(goal: Goal) -> Any:
-    import sqlalchemy as sa
-
-    return sa.Table(
-        LEDGER, sa.MetaData(),
-        sa.Column("name", sa.String(63), primary_key=True),
-        sa.Column("run", sa.String(64), nullable=False),
-        sa.Column("target", sa.String(255), nullable=False),
-        sa.Column("began", sa.Double, nullable=False),
-        sa.Column("sealed", sa.SmallInteger, nullable=False),
-        sa.Column("rows", sa.BigInteger),
-        sa.Column("bytes", sa.BigInteger),
-        sa.Column("arrow", sa.Text),
-        schema=_target(goal).schema,
-    )  # fmt: skip
-
-
-def _has(connection: Any, goal: Goal, name: str) -> bool:
-    return exists(connection, _target(goal, name))
-
-
-def _head(connection: Any, goal: Goal, flow: str, lock: bool = False) -> Head | None:
-    heads = _heads(goal)
-    target = _target(goal).name  # its schema is that of the heads
-    asked = heads.select().where(heads.c.flow == flow, heads.c.target == target)
-    row = connection.execute(asked.with_for_update() if lock else asked).mappings().one_or_none()
-    return None if row is None else head_of(dict(row))
-
-
-def _made(connection: Any, goal: Goal, target: Target) -> bool:
-    """Whether the table that is there now is one that hygge made."""
-    import sqlalchemy as sa
-
-    heads = _heads(goal)
-    asked = sa.select(heads.c.made).where(heads.c.target == target.name)
-    return still(identity(connection, target), connection.execute(asked).scalars())
-
-
-def _one_at_a_time(connection: Any, target: Target) -> None:
-    """Commits to one table wait for each other, or a `replace` could miss rows just appended."""
-    import sqlalchemy as sa
-
-    if target.dialect == "postgresql":
-        name = hashlib.sha256(f"hygge {target.schema or 'public'}.{target.name}".encode()).digest()
-        key = int.from_bytes(name[:8], "big", signed=True)
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+def _beat(goal: Goal, run: str) -> None:
+    """A sign of life in the middle of a load, whose own transaction nobody sees yet."""
+    with suppress(HyggeError), _open(goal) as connection, connection.begin():
+        ledger.beat(connection, goal, run)
 
 
 def _refuse_inexact(goal: Goal, schema: pa.Schema) -> None:
-    refuse_inexact(schema, _target(goal).dialect, goal.who, zones=goal.options.zones == "error")
+    dialect = ledger.target_of(goal).dialect
+    refuse_inexact(schema, dialect, goal.who, zones=goal.options.zones == "error")
 
 
-def _run_name(run: str) -> str:
-    return f"_hygge_{hashlib.sha256(run.encode()).hexdigest()[:12]}"
-
-
-def _run_table(ticket: Ticket) -> str:
-    return f"{_run_name(ticket.run)}_{ticket.split}_{ticket.epoch}_{ticket.n}"
-
-
-def _make(connection: Any, goal: Goal, name: str, schema: pa.Schema) -> Any:
-    table = table_for(_target(goal, name), schema, staged=True)
-    with connection.begin():
-        table.create(connection)
+def _make(connection: Any, goal: Goal, ticket: Ticket, schema: pa.Schema) -> Any:
+    name = ledger.run_table(ticket)
+    ledger.remember(connection, goal, ticket.run, name)
+    table = table_for(ledger.target_of(goal, name), schema, staged=True)
+    table.create(connection)
     return table
 
 
-def _remember(connection: Any, goal: Goal, run: Run, name: str) -> None:
-    ledger = _ledger(goal)
-    connection.execute(ledger.delete().where(ledger.c.name == name))
-    row = {"name": name, "run": run.id, "target": goal.table, "began": time.time(), "sealed": 0}
-    connection.execute(ledger.insert().values(row))
-
-
 def _insert(connection: Any, table: Any, batch: pa.Table, before: int, goal: Goal) -> None:
+    from sqlalchemy.exc import DataError
+
     step = goal.options.batch_size
     keys = [column.key for column in table.columns]
     for start in range(0, batch.num_rows, step):
@@ -368,20 +313,15 @@ def _insert(connection: Any, table: Any, batch: pa.Table, before: int, goal: Goa
         ]
         numbers = range(before + start, before + start + piece.num_rows)
         rows = [dict(zip(keys, row, strict=True)) for row in zip(*columns, numbers, strict=True)]
-        connection.execute(table.insert(), rows)
-
-
-def _drop(connection: Any, goal: Goal, run: str) -> None:
-    import sqlalchemy as sa
-
-    ledger = _ledger(goal)
-    # Whatever was read before this has ended its transaction, so each drop is one of its own.
-    connection.rollback()
-    with connection.begin():
-        asked = sa.select(ledger.c.name).where(ledger.c.run == run)
-        names = [name for (name,) in connection.execute(asked)]
-    for name in names:
-        with connection.begin():
-            found = _target(goal, name)
-            sa.Table(name, sa.MetaData(), schema=found.schema).drop(connection, checkfirst=True)
-            connection.execute(ledger.delete().where(ledger.c.name == name))
+        try:
+            connection.execute(table.insert(), rows)
+        except DataError as error:
+            # The table was made for these types, so it is a value that its type does not show.
+            for name, values in zip(piece.schema.names, columns, strict=True):
+                if any(type(value) is str and "\0" in value for value in values):
+                    raise UnfitValue(
+                        f"{goal.who}: column '{name}' holds the character NUL, which a text of "
+                        f"{connection.dialect.name} cannot keep",
+                        "take it out before, or make the column binary",
+                    ) from error
+            raise

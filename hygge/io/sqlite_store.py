@@ -1,10 +1,11 @@
 """SQLite as a Store: staged in a file of its own beside the database, shown by one transaction.
 
 Life of a run: `prepare` makes `.<database>.hygge/<run>.db`; `stage` fills a table per ticket there,
-one short transaction a batch, so that neither readers nor other attempts wait, and seals it by a
-row of the ledger, in the transaction that ends it; `commit` attaches that file and moves rows and
-head together in one transaction of the database, which until then was neither locked nor changed.
-So a flow may read from the file that it writes. WAL is switched on only in a file that hygge made.
+one short transaction a batch, so that other attempts do not wait for a slow one, and seals it by a
+row of the ledger, the last of all: rows of a worker that died have none, and nobody takes them;
+`commit` attaches that file and moves rows and head together in one transaction of the database,
+which until then was neither locked nor changed. So a flow may read from the file that it writes.
+WAL is switched on only in a file that hygge made.
 """
 
 from __future__ import annotations
@@ -12,21 +13,20 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from typing import Any
 
 import pyarrow as pa
 
 from hygge.batches import plain
 from hygge.errors import HyggeError, Rejected, StoreError
 from hygge.io import sqlite
+from hygge.io import sqlite_staging as staging
 from hygge.io.sql import in_words, sqlite_path, sqlite_table, unknown_commit
-from hygge.io.sql_ask import pack, unpack
+from hygge.io.sql_ask import unpack
 from hygge.io.sql_goal import (
     HEAD_COLUMNS,
     HEADS,
-    OLD_S,
     Goal,
     already,
     check_base,
@@ -34,6 +34,7 @@ from hygge.io.sql_goal import (
     head_of,
     head_values,
     lost_target,
+    not_a_head,
     not_ours,
     still,
     ticket_name,
@@ -43,11 +44,11 @@ from hygge.io.sqlite_target import Slot, existing, fresh
 from hygge.io.sqlite_values import encode
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
-_TRIES = 100
 _HEADS_DDL = (
     f"CREATE TABLE IF NOT EXISTS main.{HEADS} (flow TEXT NOT NULL, target TEXT NOT NULL, "
-    "generation INTEGER NOT NULL, run TEXT NOT NULL, rows INTEGER NOT NULL, watermark TEXT, "
-    "cursor TEXT, columns TEXT NOT NULL, made TEXT, committed_at TEXT NOT NULL, "
+    "format INTEGER NOT NULL, generation INTEGER NOT NULL, run TEXT NOT NULL, "
+    "rows INTEGER NOT NULL, watermark TEXT, cursor TEXT, columns TEXT NOT NULL, made TEXT, "
+    "committed_at TEXT NOT NULL, "
     "PRIMARY KEY (flow, target))"
 )
 
@@ -63,7 +64,7 @@ def head(goal: Goal, flow: str) -> Head | None:
 
 def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     """Refuse what can be refused, and make the run's staging file."""
-    path, folder = _path(goal), os.path.dirname(_path(goal))
+    path = _path(goal)
     if schema is not None and (run.mode == "replace" or not os.path.exists(path)):
         fresh(schema, goal.who)
     if os.path.exists(path):
@@ -71,32 +72,19 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
             _check_target(connection, goal, run, schema)
         if not os.access(path, os.W_OK):
             raise StoreError(f"{goal.who}: the file may not be written", "allow this user to")
-    try:
-        _begin(goal, run)
-    except OSError as error:
-        raise StoreError(
-            f"{goal.who}: cannot stage in {folder}: {error.strerror}",
-            "the run is staged beside the database; allow this user to write there",
-        ) from error
-    _sweep(goal)
-    with sqlite.opened(_staged(goal, run.id), goal.who, StoreError, "rwc") as connection:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS ledger (ticket TEXT PRIMARY KEY, rows INTEGER, "
-            "bytes INTEGER, schema TEXT, declared TEXT)"
-        )
-        connection.execute("CREATE TABLE IF NOT EXISTS run (mode TEXT)")
-        if sqlite.one(connection, "SELECT count(*) FROM run") == 0:
-            connection.execute("INSERT INTO run VALUES (?)", [run.mode])
+    staging.begin(path, run, goal.who)
+    staging.sweep(path)
 
 
 def stage(
     goal: Goal, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
 ) -> Receipt:
     """One ticket's rows into a table of the staging file, sealed by its ledger row."""
-    path, name = _staged(goal, ticket.run), ticket_name(ticket)
-    if not os.path.exists(path):
-        raise StoreError(f"{goal.who}: run {ticket.run} is not prepared, or was discarded")
-    with sqlite.opened(path, goal.who, StoreError, "rw") as connection:
+    name = ticket_name(ticket)
+    with staging.opened(_path(goal), ticket.run, goal.who) as connection:
+        earlier = staging.sealed_before(connection, ticket)
+        if earlier is not None:
+            return earlier
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA cache_size = -32768")
         mode = sqlite.one(connection, "SELECT mode FROM run")
@@ -115,10 +103,16 @@ def stage(
             rows += batch.num_rows
             size += batch.nbytes
             del batch
-        connection.execute("PRAGMA synchronous = FULL")
-        sealed = (name, rows, size, pack(schema) if schema is not None else None, _declared(slots))
-        connection.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?)", sealed)
+        staging.seal(connection, ticket, rows, size, schema, _declared(slots))
     return Receipt(ticket, "", rows, size, parts=1 if slots else 0)
+
+
+def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
+    """Which receipts' rows are sealed and all there, in columns that still fit; drop the rest."""
+    with staging.opened(_path(goal), run.id, goal.who) as connection:
+        held = [each for each in receipts if _holds(connection, goal, run, each)]
+        staging.keep_only(connection, {ticket_name(each.ticket) for each in held})
+    return held
 
 
 def commit(
@@ -134,10 +128,11 @@ def commit(
         done = already(now, run, receipts)
         if done is not None:
             return done
-        staged = _staged(goal, run.id)
-        if not os.path.exists(staged):
+        if not staging.attached(connection, path, run):
+            done = already(_head(connection, goal, run.flow), run, receipts)
+            if done is not None:  # by another process, just now
+                return done
             raise Rejected(f"{goal.who}: what run {run.id} staged is gone", "run again")
-        connection.execute("ATTACH ? AS staged", [staged])
         connection.execute("BEGIN IMMEDIATE")
         try:
             done = _commit(connection, goal, run, base, receipts, watermark)
@@ -154,9 +149,7 @@ def commit(
 
 def discard(goal: Goal, run: Run) -> None:
     """Remove the run's staging file."""
-    _remove(_staged(goal, run.id))
-    with suppress(OSError):
-        os.rmdir(_staging(goal))  # stays while other runs are in there
+    staging.remove(_path(goal), run)
 
 
 def _commit(
@@ -178,7 +171,7 @@ def _commit(
     schema, declared, tables = _check_ledger(connection, goal, ordered)
     _check_target(connection, goal, run, schema)
     exists = sqlite.kind_of(connection, target) is not None
-    made = not exists or _made(connection, target)
+    made = not exists or _made(connection, goal)
     notes: list[str] = []
     rows, superseded = sum(receipt.rows for receipt in receipts), 0
     if schema is None:
@@ -217,7 +210,7 @@ def _commit(
         f"INSERT OR REPLACE INTO main.{HEADS} ({', '.join(HEAD_COLUMNS)}) VALUES ({marks})",
         [row[name] for name in HEAD_COLUMNS],
     )
-    return Commit(head_of(row), rows - superseded, superseded, note="; ".join(notes))
+    return Commit(head_of(row, goal.who), rows - superseded, superseded, note="; ".join(notes))
 
 
 def _after_failure(
@@ -242,19 +235,22 @@ def _check_ledger(
     """The one schema that was staged, its declared types, and the tables that hold it, in order."""
     schema, declared, tables = None, None, []
     for receipt in receipts:
-        name = ticket_name(receipt.ticket)
-        row = connection.execute(
-            "SELECT rows, schema, declared FROM staged.ledger WHERE ticket = ?", [name]
-        ).fetchone()
-        counted = 0 if row and row[1] is None else None
-        if row and row[1] is not None:
-            counted = sqlite.one(connection, f"SELECT count(*) FROM staged.{name}")
-            if declared not in (None, row[2]):
+        found = staging.entry(connection, receipt.ticket, "staged")
+        check_staged(receipt, found.sealed, found.counted, goal.who)
+        if found.schema is not None:
+            if declared not in (None, found.declared):
                 raise Rejected(f"{goal.who}: the splits were staged with different columns")
-            schema, declared = unpack(row[1]), row[2]
-            tables.append(name)
-        check_staged(receipt, row and row[0], counted, goal.who)
+            schema, declared = unpack(found.schema), found.declared
+            tables.append(ticket_name(receipt.ticket))
     return schema, declared, tables
+
+
+def _holds(connection: sqlite3.Connection, goal: Goal, run: Run, receipt: Receipt) -> bool:
+    found = staging.entry(connection, receipt.ticket, "main")
+    if not found.sealed == found.counted == receipt.rows:
+        return False
+    slots = found.schema and _slots(goal, run.mode, unpack(found.schema))
+    return found.declared == _declared(slots or None)
 
 
 def _check_target(
@@ -265,7 +261,7 @@ def _check_target(
     if kind == "view":
         raise StoreError(f"{goal.who} is a view", "name a table")
     if run.mode == "replace":
-        if kind is not None and not _made(connection, target):
+        if kind is not None and not _made(connection, goal):
             raise not_ours(goal.who)
         return
     if kind is None:
@@ -317,22 +313,34 @@ def _insert(
         raise
 
 
+def _heads(connection: sqlite3.Connection, goal: Goal) -> dict[str, tuple[Head, Any]]:
+    """By flow: what is committed to the target, and what `made` says; nonsense is an error."""
+    if sqlite.kind_of(connection, HEADS) is None:
+        return {}
+    asked = f"SELECT * FROM main.{HEADS} WHERE target = ?"
+    try:
+        cursor = connection.execute(asked, [sqlite_table(goal.table).lower()])
+    except sqlite3.OperationalError as error:
+        if "no such column" in str(error):
+            raise not_a_head(goal.who, str(error)) from error
+        raise
+    names = [each[0] for each in cursor.description]
+    rows = [dict(zip(names, row, strict=True)) for row in cursor]
+    found = [(head_of(row, goal.who), row["made"]) for row in rows]
+    heads = {head.flow: (head, made) for head, made in found}
+    if len(heads) < len(found):
+        raise not_a_head(goal.who, "there are two heads of one flow")
+    return heads
+
+
 def _head(connection: sqlite3.Connection, goal: Goal, flow: str) -> Head | None:
-    if sqlite.kind_of(connection, HEADS) is None:
-        return None
-    row = connection.execute(
-        f"SELECT {', '.join(HEAD_COLUMNS)} FROM main.{HEADS} WHERE flow = ? AND target = ?",
-        [flow, sqlite_table(goal.table).lower()],
-    ).fetchone()
-    return head_of(dict(zip(HEAD_COLUMNS, row, strict=True))) if row else None
+    return _heads(connection, goal).get(flow, (None, None))[0]
 
 
-def _made(connection: sqlite3.Connection, target: str) -> bool:
+def _made(connection: sqlite3.Connection, goal: Goal) -> bool:
     """Whether the table that is there now is one that hygge made."""
-    if sqlite.kind_of(connection, HEADS) is None:
-        return False
-    found = connection.execute(f"SELECT made FROM main.{HEADS} WHERE target = ?", [target.lower()])
-    return still(_identity(connection, target), [name for (name,) in found])
+    made = [each for _, each in _heads(connection, goal).values()]
+    return still(_identity(connection, sqlite_table(goal.table)), made)
 
 
 def _identity(connection: sqlite3.Connection, target: str) -> str | None:
@@ -346,43 +354,3 @@ def _path(goal: Goal) -> str:
     path = sqlite_path(goal.url)
     assert path is not None  # SQLStore sends other databases elsewhere
     return path
-
-
-def _staging(goal: Goal) -> str:
-    folder, name = os.path.split(_path(goal))
-    return os.path.join(folder, f".{name}.hygge")
-
-
-def _begin(goal: Goal, run: Run) -> None:
-    """Make the run's file, in a folder that another run may be removing as it ends."""
-    for turn in range(_TRIES):
-        try:
-            os.makedirs(_staging(goal), exist_ok=True)
-            # Only ever made here, not opened: closing a descriptor would end SQLite's own locks.
-            os.close(os.open(_staged(goal, run.id), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        except (FileExistsError, FileNotFoundError):
-            if os.path.exists(_staged(goal, run.id)):
-                return
-            if turn == _TRIES - 1:
-                raise
-        else:
-            return
-
-
-def _staged(goal: Goal, run: str) -> str:
-    return os.path.join(_staging(goal), f"{run}.db")
-
-
-def _remove(path: str) -> None:
-    for each in (path, f"{path}-journal", f"{path}-wal", f"{path}-shm"):
-        with suppress(FileNotFoundError):
-            os.unlink(each)
-
-
-def _sweep(goal: Goal) -> None:
-    """Remove what runs left behind that died more than a day ago."""
-    for name in os.listdir(_staging(goal)):
-        path = os.path.join(_staging(goal), name)
-        with suppress(FileNotFoundError):
-            if name.endswith(".db") and time.time() - os.stat(path).st_mtime > OLD_S:
-                _remove(path)

@@ -86,6 +86,9 @@ class SQLStore(Store):
     ) -> Receipt:
         return self._kind().stage(self._goal(), ticket, schema, batches)  # type: ignore[no-any-return]  # a module
 
+    def resume(self, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
+        return self._kind().resume(self._goal(), run, receipts)  # type: ignore[no-any-return]  # a module
+
     def commit(
         self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
     ) -> Commit:

@@ -1,0 +1,263 @@
+"""The two tables that hygge keeps beside its targets in a database: heads, and the ledger.
+
+The ledger has a row for each run at work, `_hygge_<run>`, and one for each table that holds rows of
+it, `_hygge_<run>_<split>_<epoch>_<n>`, sealed in the transaction that filled it. Whoever seals must
+find the row of the run: once `discard` took it away, no zombie leaves anything behind. Each seal,
+and each long wait between two of them, refreshes `began` there; what shows no sign of life for 25 h
+is swept by the next run of any flow in that schema.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Any
+
+import pyarrow as pa
+
+from hygge.batches import plain_schema
+from hygge.errors import StoreError, Transient
+from hygge.io.sql import in_words, split_name
+from hygge.io.sql_apply import Target, exists, identity, table_for
+from hygge.io.sql_ask import pack, unpack
+from hygge.io.sql_goal import HEADS, LEDGER, OLD_S, Goal, head_of, not_a_head, still
+from hygge.model import Head, Receipt, Run, Ticket
+
+_LOCK_WAIT = "30s"
+
+
+def target_of(goal: Goal, name: str | None = None) -> Target:
+    """The table of a goal, or another one in its schema."""
+    from sqlalchemy.engine import make_url
+
+    schema, table = split_name(goal.table)
+    return Target(schema, name or table, make_url(goal.url).get_backend_name())
+
+
+def heads_table(goal: Goal) -> Any:
+    """`_hygge_heads` in the schema of the goal."""
+    import sqlalchemy as sa
+
+    return sa.Table(
+        HEADS, sa.MetaData(),
+        sa.Column("flow", sa.String(255), primary_key=True),
+        sa.Column("target", sa.String(255), primary_key=True),
+        sa.Column("format", sa.Integer, nullable=False),
+        sa.Column("generation", sa.BigInteger, nullable=False),
+        sa.Column("run", sa.String(64), nullable=False),
+        sa.Column("rows", sa.BigInteger, nullable=False),
+        sa.Column("watermark", sa.Text),
+        sa.Column("cursor", sa.Text),
+        sa.Column("columns", sa.Text, nullable=False),
+        sa.Column("made", sa.Text),
+        sa.Column("committed_at", sa.String(32), nullable=False),
+        schema=target_of(goal).schema,
+    )  # fmt: skip
+
+
+def ledger_table(goal: Goal) -> Any:
+    """`_hygge_ledger` in the schema of the goal."""
+    import sqlalchemy as sa
+
+    return sa.Table(
+        LEDGER, sa.MetaData(),
+        sa.Column("name", sa.String(63), primary_key=True),
+        sa.Column("run", sa.String(64), nullable=False),
+        sa.Column("target", sa.String(255), nullable=False),
+        sa.Column("began", sa.Double, nullable=False),
+        sa.Column("sealed", sa.SmallInteger, nullable=False),
+        sa.Column("rows", sa.BigInteger),
+        sa.Column("bytes", sa.BigInteger),
+        sa.Column("arrow", sa.Text),
+        schema=target_of(goal).schema,
+    )  # fmt: skip
+
+
+def run_name(run: str) -> str:
+    """What the ledger calls a run."""
+    return f"_hygge_{hashlib.sha256(run.encode()).hexdigest()[:12]}"
+
+
+def run_table(ticket: Ticket) -> str:
+    """The table of one attempt."""
+    return f"{run_name(ticket.run)}_{ticket.split}_{ticket.epoch}_{ticket.n}"
+
+
+def one_at_a_time(connection: Any, target: Target) -> None:
+    """Whoever makes or changes this table through hygge waits here, to the end of a transaction."""
+    import sqlalchemy as sa
+
+    if target.dialect == "postgresql":
+        name = sa.func.concat(
+            "hygge ", sa.func.coalesce(target.schema, sa.func.current_schema()), ".", target.name
+        )
+        asked = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0)))
+        connection.execute(asked)
+
+
+def not_for_ever(connection: Any, target: Target) -> None:
+    """From here on this transaction waits for locks of others no longer than SQLite would."""
+    import sqlalchemy as sa
+
+    if target.dialect == "postgresql":
+        connection.execute(
+            sa.text(
+                f"SELECT set_config('lock_timeout', '{_LOCK_WAIT}', true) "
+                "WHERE current_setting('lock_timeout') = '0'"
+            )
+        )
+
+
+def heads_at(connection: Any, goal: Goal, lock: bool = False) -> dict[str, tuple[Head, Any]]:
+    """By flow: what is committed to the target, and what `made` says; nonsense is an error."""
+    import sqlalchemy as sa
+    from sqlalchemy.exc import ProgrammingError
+
+    table, target = heads_table(goal), target_of(goal).name  # whose schema is that of the heads
+    asked = sa.select(sa.text("*")).select_from(table).where(table.c.target == target)
+    try:
+        rows = connection.execute(asked.with_for_update() if lock else asked).mappings().all()
+    except ProgrammingError as error:
+        state = str(getattr(error.orig, "sqlstate", ""))
+        if state in ("42703", "42883", "42809"):  # no such column, other types, no table
+            raise not_a_head(goal.who, f"{error.orig}") from error
+        raise
+    found = [(head_of(dict(row), goal.who), row["made"]) for row in rows]
+    heads = {head.flow: (head, made) for head, made in found}
+    if len(heads) < len(found):
+        raise not_a_head(goal.who, "there are two heads of one flow")
+    return heads
+
+
+def head_at(connection: Any, goal: Goal, flow: str) -> Head | None:
+    """What is committed for `flow`; None also where no heads are kept yet."""
+    if not exists(connection, target_of(goal, HEADS)):
+        return None
+    return heads_at(connection, goal).get(flow, (None, None))[0]
+
+
+def is_made(connection: Any, goal: Goal) -> bool:
+    """Whether the table that is there now is one that hygge made."""
+    heads = heads_at(connection, goal).values()
+    return still(identity(connection, target_of(goal)), [made for _, made in heads])
+
+
+def begin(connection: Any, goal: Goal, run: Run) -> None:
+    """Make both tables, and the run's row; a run that is gone on with shows that it lives."""
+    ledger = ledger_table(goal)
+    with connection.begin():
+        one_at_a_time(connection, target_of(goal, LEDGER))
+        for table in (heads_table(goal), ledger):
+            table.create(connection, checkfirst=True)
+        if not _refresh(connection, goal, run.id):
+            row = _row(goal, run.id, run_name(run.id))
+            connection.execute(ledger.insert().values(row))
+
+
+def beat(connection: Any, goal: Goal, run: str) -> None:
+    """A sign of life; StoreError where the run's row is gone."""
+    if not _refresh(connection, goal, run):
+        raise StoreError(
+            f"{goal.who}: run {run} is not prepared, or was discarded",
+            "it was decided without this attempt; if it was not, run again",
+        )
+
+
+def remember(connection: Any, goal: Goal, run: str, name: str) -> None:
+    """Name a table before it is made: where making it ends the transaction, `discard` finds it."""
+    connection.execute(ledger_table(goal).insert().values(_row(goal, run, name)))
+
+
+def seal(
+    connection: Any, goal: Goal, ticket: Ticket, rows: int, size: int, schema: pa.Schema | None
+) -> None:
+    """The last statements of the transaction that staged a ticket's rows."""
+    ledger, name = ledger_table(goal), run_table(ticket)
+    beat(connection, goal, ticket.run)
+    connection.execute(ledger.delete().where(ledger.c.name == name))
+    arrow = None if schema is None else pack(plain_schema(schema))
+    row = _row(goal, ticket.run, name) | {"sealed": 1, "rows": rows, "bytes": size, "arrow": arrow}
+    connection.execute(ledger.insert().values(row))
+
+
+def sealed_before(connection: Any, goal: Goal, ticket: Ticket) -> Receipt | None:
+    """The receipt of an earlier attempt at this split under the same plan, if one was sealed."""
+    ledger = ledger_table(goal)
+    alike = f"{run_name(ticket.run)}_{ticket.split}_{ticket.epoch}_"
+    row = connection.execute(
+        ledger.select()
+        .where(ledger.c.name.startswith(alike, autoescape=True), ledger.c.sealed == 1)
+        .order_by(ledger.c.name)
+    ).first()
+    if row is None:
+        return None
+    earlier = Ticket(ticket.run, ticket.split, ticket.epoch, int(row.name.removeprefix(alike)))
+    return Receipt(earlier, "", row.rows, row.bytes, parts=0 if row.arrow is None else 1)
+
+
+def staged_at(
+    connection: Any, goal: Goal, ticket: Ticket
+) -> tuple[int | None, int | None, pa.Schema | None]:
+    """Rows of a ticket as they were sealed, and as they are there now; and their schema."""
+    import sqlalchemy as sa
+
+    ledger, name = ledger_table(goal), run_table(ticket)
+    row = connection.execute(
+        ledger.select().where(ledger.c.name == name, ledger.c.sealed == 1)
+    ).one_or_none()
+    if row is None or row.arrow is None:
+        return None if row is None else row.rows, 0, None
+    if not exists(connection, target_of(goal, name)):
+        return row.rows, None, None
+    schema = unpack(row.arrow)
+    table = table_for(target_of(goal, name), schema, staged=True)
+    counted = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+    return row.rows, counted, schema
+
+
+def drop(connection: Any, goal: Goal, run: str, keep: Collection[str] = ()) -> None:
+    """Remove the run's tables and its rows of the ledger, but for those named in `keep`."""
+    import sqlalchemy as sa
+
+    ledger = ledger_table(goal)
+    # Whatever was read before this has ended its transaction, so each drop is one of its own.
+    connection.rollback()
+    with connection.begin():
+        if run_name(run) not in keep:
+            connection.execute(ledger.delete().where(ledger.c.name == run_name(run)))
+    with connection.begin():
+        asked = sa.select(ledger.c.name).where(ledger.c.run == run)
+        names = [name for (name,) in connection.execute(asked) if name not in keep]
+    for name in names:
+        with connection.begin():
+            found = target_of(goal, name)
+            not_for_ever(connection, found)
+            sa.Table(name, sa.MetaData(), schema=found.schema).drop(connection, checkfirst=True)
+            connection.execute(ledger.delete().where(ledger.c.name == name))
+
+
+def sweep(connection: Any, goal: Goal, run: Run) -> None:
+    """Drop what runs left that show no sign of life; what cannot be dropped now stays."""
+    import sqlalchemy as sa
+
+    ledger = ledger_table(goal)
+    last = sa.func.max(ledger.c.began)
+    with connection.begin():
+        asked = sa.select(ledger.c.run).group_by(ledger.c.run)
+        dead = connection.execute(asked.having(last < time.time() - OLD_S)).scalars().all()
+    for each in dead:
+        if each != run.id:
+            with suppress(StoreError, Transient), in_words(goal.who, StoreError):
+                drop(connection, goal, each)
+
+
+def _row(goal: Goal, run: str, name: str) -> dict[str, Any]:
+    return {"name": name, "run": run, "target": goal.table, "began": time.time(), "sealed": 0}
+
+
+def _refresh(connection: Any, goal: Goal, run: str) -> bool:
+    ledger = ledger_table(goal)
+    mine = ledger.update().where(ledger.c.name == run_name(run)).values(began=time.time())
+    return bool(connection.execute(mine).rowcount)
