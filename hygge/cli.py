@@ -68,6 +68,7 @@ def _run(arguments: argparse.Namespace) -> int:
             if late or len(signalled) > 1:
                 # Ray's own start, or a stuck call, does not listen; it goes with this process.
                 print("\nstopped", file=sys.stderr)
+                _free_leases()
                 _end_descendants()
                 os._exit(130)
         summary = outcome[0]
@@ -89,6 +90,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _free_leases() -> None:
+    """So that the next run begins at once; one that cannot be freed is found dead later."""
+    from hygge.journal import interrupt_all
+
+    freeing = threading.Thread(target=interrupt_all, daemon=True)
+    freeing.start()
+    freeing.join(0.5)
 
 
 def _end_descendants() -> None:
@@ -148,7 +158,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _plan_of(flow: Any) -> str:
-    from hygge.flow import schema_of
+    from hygge.moving import schema_of
     from hygge.words import plan_text
 
     base = flow.store.head(flow.identity)
@@ -185,6 +195,7 @@ def _coordinator(arguments: argparse.Namespace) -> Any:
         engine="inline" if arguments.inline else "ray",
         jobs=arguments.jobs,
         dashboard=arguments.dashboard,
+        fresh=arguments.fresh,
     )
 
 
@@ -287,6 +298,7 @@ def _parser() -> argparse.ArgumentParser:
 
 _DEFAULTS: dict[str, Any] = {
     "select": [], "inline": False, "jobs": None, "json": False, "quiet": False, "dashboard": False,
+    "fresh": False,
 }  # fmt: skip
 
 
@@ -294,6 +306,9 @@ def _run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--inline", action="store_true", help="in this process, without Ray")
     command.add_argument(
         "--jobs", choices=("auto", "each", "one"), help="each flow as a Ray job of its own, or not"
+    )
+    command.add_argument(
+        "--fresh", action="store_true", help="start anew, whatever a run that died has left"
     )
     command.add_argument("--json", action="store_true", help="the report as one line of JSON")
     command.add_argument("--quiet", action="store_true", help="no progress")

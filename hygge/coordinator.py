@@ -33,6 +33,7 @@ class Coordinator:
     """`await Coordinator("flows.yml").start()`.
 
     `select` names some of the flows. `engine` is `ray` or `inline`. `jobs` overrides the file's.
+    `fresh` starts every flow anew, whatever a run that died has left.
     Raises ConfigError at once when the file is wrong, with everything that is wrong in it.
     """
 
@@ -45,13 +46,14 @@ class Coordinator:
         jobs: str | None = None,
         max_parallel_flows: int | None = None,
         dashboard: bool = False,
+        fresh: bool = False,
     ) -> None:
         from hygge.config.flows import read_flows
         from hygge.config.flows import select as selected
 
         file = read_flows(os.fspath(path))
         self.file: FlowsFile = selected(file, select) if select else file
-        self.engine, self.dashboard = engine, dashboard
+        self.engine, self.dashboard, self.fresh = engine, dashboard, fresh
         self.jobs = jobs or self.file.jobs
         self.errors: dict[str, BaseException] = {}
         """Why flows failed that ran in this process, by name: for whoever wants the traceback."""
@@ -71,6 +73,8 @@ class Coordinator:
             limits=spec.limits,
             engine=self.engine,
             project=self.file.project,
+            state=self.file.state,
+            fresh=self.fresh,
         )
 
     async def start(self, watch: Watch | None = None) -> Summary:
@@ -136,7 +140,9 @@ class Coordinator:
         if self.engine == "ray" and not os.environ.get(CHILD):
             from hygge.engine import jobs
 
-            submit = jobs.submitter(self.jobs, self.file, self.dashboard, watch, stop, CHILD)
+            submit = jobs.submitter(
+                self.jobs, self.file, self.dashboard, self.fresh, watch, stop, CHILD
+            )
             if submit is not None:
                 return self._reported(submit)
         return self._reported(lambda spec: self.flow(spec).run(watch, stop))

@@ -12,6 +12,7 @@
     │   ├── Rejected          the store refused the commit; nothing became visible
     │   │   └── Superseded    another run moved the head first
     │   └── Unknown           the commit may or may not have happened: ask the head
+    ├── JournalError          what earlier runs left cannot be read, or forbids this run
     ├── Transient             a retry may help (reset, lock, dead worker); all others stop at once
     ├── FlowFailed            what `await flow.start()` raises; carries the report
     └── Stopped               somebody asked the run to stop (Ctrl-C, SIGTERM)
@@ -86,6 +87,10 @@ class Superseded(Rejected):
 
 class Unknown(StoreError):
     """The commit may or may not have happened; only the head knows."""
+
+
+class JournalError(HyggeError):
+    """What earlier runs left in the journal cannot be read, or forbids this run."""
 
 
 class Transient(HyggeError):

@@ -1,121 +1,50 @@
 """A Flow moves one data set from a Home to a Store: plan → move → commit → record.
 
-Life of a run, all in the driver but for the move:
-
-    head      what the store holds committed for this flow, and up to which watermark
-    plan      `Home.open`: columns, splits, watermark, fixed before the first row; held to the end
-    prepare   the store's invisible place; whatever can be refused is refused here
-    move      an engine stages every split, each try under a ticket of its own
-    commit    exactly one receipt a split; rows and head become visible together
-    discard   what the run staged is removed, whether it committed or not
-
-The flow knows no engine; it declares the `Engine` that it needs, and finds one by name.
+Here is what people hold in hand, and what can be refused before anything begins; what happens then,
+and in which order, is told in `hygge/running.py`. The flow finds its engine by name.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import importlib
+import os
 import re
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+from hygge.driver import Driver
 from hygge.errors import (
     ConfigError,
     FlowFailed,
-    Rejected,
+    JournalError,
     SourceMissing,
     Stopped,
-    Transient,
-    Unknown,
     in_words,
     one_of,
 )
 from hygge.home import Home
-from hygge.model import (
-    Commit,
-    Head,
-    Limits,
-    Mode,
-    Plan,
-    Receipt,
-    Report,
-    Run,
-    Split,
-    Watermark,
-)
+from hygge.io.places import place_at
+from hygge.journal import FlowJournal, Lease
+from hygge.model import Head, Limits, Mode, Report, Watermark
+from hygge.moving import Engine, find_engine
 from hygge.progress import Seen, Silent, Watch
-from hygge.store import Store, new_run_id
+from hygge.running import Ended, run_once
+from hygge.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_ENGINES = {"ray": "hygge.engine.on_ray", "inline": "hygge.engine.inline"}
-
-
-@dataclass(frozen=True)
-class Move:
-    """What an engine is asked to do: stage every split of a plan once."""
-
-    flow: str
-    run: Run
-    home: Home
-    store: Store
-    schema: pa.Schema | None
-    splits: tuple[Split, ...]
-    limits: Limits = field(default_factory=Limits)
-    epoch: int = 0
-
-
-@dataclass
-class Moved:
-    """What a move gave: one receipt a split, in any order, and how it went."""
-
-    receipts: list[Receipt] = field(default_factory=list)
-    lanes: int = 1
-    retries: int = 0
-    wait_home_s: float = 0.0
-    wait_store_s: float = 0.0
-
-
-class Engine(Protocol):
-    """Moves splits. Blocking; called in a thread without an event loop.
-
-    MUST give one receipt for every split, retry under new tickets what a retry may mend
-    (`Transient`, a dead worker), raise the first other error with its cause kept, and end soon
-    with `Stopped` once `stop` is set. MUST bound the bytes in flight by `limits.memory_per_lane`.
-    """
-
-    name: str
-
-    def get_ready(self) -> None:
-        """Come to where it runs. Called before planning, so that no snapshot waits for it."""
-        ...
-
-    def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved: ...
-
-    def release(self) -> None:
-        """Give back what `get_ready` took and no move used. Called at the end, in any case."""
-        ...
-
-
-def find_engine(name: str) -> Engine:
-    """An engine by its name: `ray` (the default) or `inline`."""
-    if name not in _ENGINES:
-        raise ConfigError(f"there is no engine '{name}'", one_of("engines", name, _ENGINES))
-    engine: Engine = importlib.import_module(_ENGINES[name]).engine()
-    return engine
 
 
 class Flow:
     """`await Flow(home=SQLHome("users"), store=ParquetStore("users")).start()`.
 
     `mode` defaults to `replace` where the store can, else to `append`. `name` defaults to
-    `<home>_to_<store>`. `engine` is `ray` or `inline`. `limits` bounds lanes and memory.
+    `<home>_to_<store>`. `engine` is `ray` or `inline`. `limits` bounds lanes and memory. `state` is
+    where the journal lies, a folder or the URL of an object store: HYGGE_STATE, else `.hygge`.
+    `fresh` gives up what a run that died has staged, instead of going on with it.
     """
 
     def __init__(
@@ -129,6 +58,8 @@ class Flow:
         limits: Limits | None = None,
         engine: str | Engine = "ray",
         project: str | None = None,
+        state: str | os.PathLike[str] | None = None,
+        fresh: bool = False,
     ) -> None:
         _is_a(home, Home, "home")
         _is_a(store, Store, "store")
@@ -140,6 +71,8 @@ class Flow:
         self.key = (key,) if isinstance(key, str) else tuple(key)
         self.limits = limits or Limits()
         self.engine = engine
+        self.state = os.fspath(state or os.environ.get("HYGGE_STATE") or ".hygge")
+        self.fresh = fresh
         self.cursor = getattr(home.settings, "cursor", None)
         self._check(name)
 
@@ -178,18 +111,16 @@ class Flow:
                 if stop.is_set():
                     raise Stopped("stopped before it began")
                 began, report = time.monotonic(), replace(report, started_at=time.time())
-                report = self._run(engine, report, watch, stop)
+                report = self._reported(report, self._run(engine, watch, stop))
             finally:
                 engine.release()
         except Exception as error:
             said = in_words(error)
             stopped = isinstance(error, Stopped)
-            exactly = self.store.traits.guarantee == "exactly once"
-            visible = "nothing became visible" if exactly else "what was written till then is there"
             report = replace(
                 report,
                 status="stopped" if stopped else "failed",
-                note=visible if stopped else report.note,
+                note=self._visible(stopped),
                 seconds=time.monotonic() - began,
                 error=said.message,
                 hint=said.hint,
@@ -200,57 +131,50 @@ class Flow:
         watch.ended(report)
         return report
 
-    def _run(self, engine: Engine, report: Report, watch: Watch, stop: threading.Event) -> Report:
-        run = Run(new_run_id(), self.identity, self.mode, self.key, self.cursor)
-        base = self.store.head(self.identity)
-        since = self.since(base)
-        commit: Commit | None = None
-        late = ""
-        try:
-            with self.home.open(since) as plan:
-                schema = schema_of(plan)
-                self.check_columns(schema)
-                watch.began(self.name, len(plan.splits))
-                try:
-                    self.store.prepare(run, schema)
-                    move = Move(
-                        self.name, run, self.home, self.store, schema, plan.splits, self.limits
-                    )
-                    moved = engine.move(move, watch, stop)
-                    receipts = self._complete(plan, moved)
-                    if stop.is_set():
-                        raise Stopped("stopped before the commit")
-                    watermark = since if plan.watermark is None else plan.watermark
-                    commit = self._commit(run, base, receipts, watermark, watch, stop)
-                    done_at = time.time()
-                except Unknown:
-                    raise  # what was staged may be what is visible
-                except BaseException:
-                    with contextlib.suppress(Exception):  # the first error is the one to tell
-                        self.store.discard(run)
+    def _run(self, engine: Engine, watch: Watch, stop: threading.Event) -> Ended:
+        place = place_at(self.state)
+        place.check()
+        with Lease(place, self.identity, stop) as lease:
+            journal = FlowJournal(place, self.identity)
+            driver = Driver(self, journal, lease.epoch, watch, stop)
+            try:
+                return run_once(driver, engine, self.fresh)
+            except Stopped as error:
+                if lease.lost is None:
                     raise
-                self.store.discard(run)
-        except Exception as error:
-            if commit is None:
-                raise
-            late = f"committed, and then: {in_words(error).message}"
-        assert commit is not None
-        rows = sum(receipt.rows for receipt in receipts)
-        notes = [*self._notes(rows, commit, moved), *([late] if late else [])]
-        watch.moved(self.name, Seen(rows, splits_done=len(receipts), splits=len(receipts)))
+                raise JournalError(
+                    f"{lease.lost}, which took this one for dead", "look there for how it ended"
+                ) from error
+
+    def _reported(self, report: Report, ended: Ended) -> Report:
+        receipts, moved, commit = ended.receipts, ended.moved, ended.commit
+        rows, aside = (sum(getattr(r, each) for r in receipts) for each in ("rows", "set_aside"))
         return replace(
             report,
             status="done",
             rows=rows,
             bytes=sum(receipt.bytes for receipt in receipts),
+            rows_read=rows + aside,
+            applied=commit.applied,
+            superseded=commit.superseded,
+            set_aside=aside + commit.set_aside,
             splits=len(receipts),
+            resumed=ended.resumed,
             lanes=moved.lanes,
             retries=moved.retries,
             wait_home_s=round(moved.wait_home_s, 3),
             wait_store_s=round(moved.wait_store_s, 3),
-            note="; ".join(notes),
-            run=run.id,
-            done_at=done_at,
+            note="; ".join(self._notes(ended)),
+            run=ended.run.id,
+            done_at=ended.done_at,
+        )
+
+    def _visible(self, stopped: bool) -> str:
+        if self.store.traits.guarantee == "exactly once":
+            return "nothing became visible" if stopped else ""
+        return (
+            "this store delivers at least once: what was written till then is there, and running "
+            "it again may write it twice"
         )
 
     def since(self, base: Head | None) -> Watermark:
@@ -270,32 +194,6 @@ class Flow:
             f"cursor is {repr(self.cursor) if self.cursor else 'gone'}: rows would come twice",
             "keep the cursor, use `mode: merge` with a key, or give the flow another name",
         )
-
-    def _commit(
-        self,
-        run: Run,
-        base: Head | None,
-        receipts: list[Receipt],
-        watermark: Watermark,
-        watch: Watch,
-        stop: threading.Event,
-    ) -> Commit:
-        """Commit, again after what a retry may mend; an unknown outcome is settled by the head."""
-        for n in range(self.limits.retries + 1):
-            try:
-                return self.store.commit(run, base, receipts, watermark)
-            except (Transient, Unknown) as error:
-                stop.wait(min(10.0, 0.5 * 2.0**n))
-                if isinstance(error, Unknown):
-                    with contextlib.suppress(Transient):
-                        head = self.store.head(self.identity)
-                        if head is not None and head.run == run.id:
-                            rows = sum(receipt.rows for receipt in receipts)
-                            return Commit(head, applied=rows, note="settled by asking the head")
-                if n == self.limits.retries:
-                    raise
-                watch.said(self.name, f"the commit is tried again: {error.message}")
-        raise AssertionError("unreachable")
 
     def _check(self, named: str | None) -> None:
         modes = self.store.traits.modes
@@ -345,22 +243,13 @@ class Flow:
                     one_of("its columns", name, schema.names),
                 )
 
-    def _complete(self, plan: Plan, moved: Moved) -> list[Receipt]:
-        """One receipt a split, no more, no less: what the commit is decided on."""
-        wanted = [split.index for split in plan.splits]
-        came = sorted(receipt.ticket.split for receipt in moved.receipts)
-        if came != sorted(wanted):
-            raise Rejected(
-                f"{len(wanted)} splits were planned and {len(came)} receipts came; "
-                "nothing became visible",
-                "this is a defect of hygge: please report it with this message",
-            )
-        return sorted(moved.receipts, key=lambda receipt: receipt.ticket.split)
-
-    def _notes(self, rows: int, commit: Commit, moved: Moved) -> list[str]:
-        notes = [commit.note] if commit.note else []
+    def _notes(self, ended: Ended) -> list[str]:
+        commit, notes = ended.commit, [*ended.notes]
+        if commit.note:
+            notes.insert(0, commit.note)
         if commit.superseded:
             notes.append(f"{commit.superseded:,} superseded by newer rows of the same key")
+        rows = sum(receipt.rows for receipt in ended.receipts)
         accounted = commit.applied + commit.superseded + commit.set_aside
         if rows != accounted:
             # It is visible already: hiding it behind "failed" would have it run again.
@@ -368,18 +257,9 @@ class Flow:
                 f"WRONG COUNT: {rows:,} rows were staged and the store accounts for {accounted:,}; "
                 "compare the store with its source, and report this as a defect of the store"
             )
-        if moved.retries and self.store.traits.guarantee == "at least once":
+        if self.store.traits.guarantee == "at least once" and (ended.moved.retries or ended.again):
             notes.append("a batch may have been written twice: this store delivers at least once")
         return notes
-
-
-def schema_of(plan: Plan) -> pa.Schema | None:
-    """The Arrow schema of a plan, or None where only the rows know."""
-    import pyarrow as pa
-
-    if plan.columns is None:
-        return None
-    return pa.schema([pa.field(c.name, c.type, c.nullable) for c in plan.columns])
 
 
 def _is_a(given: Any, wanted: type, what: str) -> None:

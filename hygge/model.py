@@ -175,7 +175,14 @@ class Report:
     status: Status
     rows: int = 0
     bytes: int = 0
+    rows_read: int = 0
+    """rows_read = rows (staged) + set_aside, and rows = applied + superseded + set_aside."""
+    applied: int = 0
+    superseded: int = 0
+    set_aside: int = 0
     splits: int = 0
+    resumed: int = 0
+    """Splits that an earlier run had staged already."""
     lanes: int = 0
     retries: int = 0
     seconds: float = 0.0
@@ -220,3 +227,5 @@ class Limits:
     batch_bytes: int = 32 * MIB
     retries: int = 3
     stall_timeout_s: float = 3600.0
+    resume_within_s: float = 24 * 3600.0
+    """A run that died longer ago is not gone on with."""

@@ -45,17 +45,35 @@ def _line(report: Report, width: int) -> str:
         )
     parts = [
         f"{report.flow:<{width}}  done",
-        f"{report.rows:,} rows",
+        _counted(report),
         size(report.bytes),
         f"{report.seconds:.1f} s",
     ]
     if report.splits > 1:
         parts.append(f"{report.splits} splits over {report.lanes} lane{'s'[: report.lanes != 1]}")
+    if report.resumed:
+        parts.append(f"{report.resumed} staged before")
     if report.retries:
         parts.append(f"{report.retries} retried")
     if report.guarantee != "exactly once":
         parts.append(report.guarantee)
     return "  ".join(parts) + f"  → {shorter(report.store)}"
+
+
+def _counted(report: Report) -> str:
+    """The reconciliation: rows read = staged + set aside, staged = applied + superseded …"""
+    ends = [
+        f"{number:,} {word}"
+        for number, word in (
+            (report.applied, "applied"),
+            (report.superseded, "superseded"),
+            (report.set_aside, "set aside"),
+        )
+        if number
+    ]
+    if len(ends) < 2:
+        return f"{report.rows_read:,} rows read = staged = applied"
+    return f"{report.rows_read:,} rows read = staged = {' + '.join(ends)}"
 
 
 def report_json(summary: Summary) -> str:

@@ -22,5 +22,10 @@ def ray_here() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _state_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory) -> None:
+    monkeypatch.setenv("HYGGE_STATE", str(tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture(autouse=True)
 def _no_database_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYGGE_DATABASE_URL", raising=False)

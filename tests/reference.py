@@ -29,7 +29,7 @@ from hygge.errors import (
     Superseded,
     Transient,
 )
-from hygge.flow import Moved
+from hygge.moving import Moved
 from hygge.home import Home
 from hygge.model import Column, Commit, Head, HomeTraits, Plan, Receipt, Split, StoreTraits, Ticket
 from hygge.settings import Settings

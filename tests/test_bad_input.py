@@ -19,10 +19,14 @@ from hygge.cli import main
 
 
 def snapshot(folder: Path) -> dict[str, bytes | None]:
-    """Every file and directory below, with its bytes."""
+    """Every file and directory below, with its bytes; the journal keeps its own."""
     # SQLite keeps a log of nothing and its index beside a database that was only read.
     passing = ("__pycache__", ".pyc", "-shm", "-wal")
-    paths = (path for path in folder.rglob("*") if not path.name.endswith(passing))
+    paths = (
+        path
+        for path in folder.rglob("*")
+        if not path.name.endswith(passing) and ".hygge" not in path.relative_to(folder).parts
+    )
     return {str(p): p.read_bytes() if p.is_file() else None for p in paths}
 
 

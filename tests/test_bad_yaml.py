@@ -123,7 +123,6 @@ def test_a_wrong_word_is_named_with_its_line_and_the_nearest_right_one(
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        (GOOD + "state: s3://bucket/x\n", "'state'"),
         *(
             (GOOD + f"    {key}: 1\n", f"'{key}'")
             for key in (
@@ -133,7 +132,6 @@ def test_a_wrong_word_is_named_with_its_line_and_the_nearest_right_one(
                 "resources",
                 "cpus_per_lane",
                 "max_bytes_per_second",
-                "resume_within",
             )
         ),
         (GOOD + "defaults: {on_value: as_text}\n", "'on_value'"),

@@ -142,7 +142,7 @@ def test_a_budget_beyond_the_object_store_is_refused(tmp_path):
 
 
 def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
-    from hygge.flow import Move
+    from hygge.moving import Move
     from hygge.model import Run, Split, StoreTraits
 
     def lanes(splits: int, asked: int | None, most: int | None) -> int:

@@ -35,6 +35,7 @@ def limits(
         "batch_bytes": ("batch_bytes", amounts.size),
         "retries": ("retries", lambda node, key: amounts.count(node, key, 0)),
         "stall_timeout": ("stall_timeout_s", amounts.seconds),
+        "resume_within": ("resume_within_s", amounts.seconds),
     }
     for key, (name, read) in readers.items():
         node = full.get(key)

@@ -29,6 +29,9 @@ _NOT_BUILT_SCHEMES = (
     "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "wasb", "wasbs", "http", "https",
     "hdfs", "ftp", "sftp", "hf",
 )  # fmt: skip
+STATE_SCHEMES = ("s3", "gs", "az", "abfss")
+SHIPPED = "/runtime_resources/working_dir_files/"
+"""In the paths of what Ray unpacks for a job, and deletes after it."""
 _DATABASES = (
     "sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql", "duckdb", "snowflake",
     "bigquery", "redshift", "cockroachdb", "clickhouse", "trino", "databricks", "vertica",
@@ -285,12 +288,32 @@ def _refuse_scheme(node: Node, scheme: str) -> None:
 
 def _kept(side: Side, node: Node, place: str) -> str:
     """`place`, unless a store would lie in what Ray unpacks for a job and deletes after it."""
-    if side == "store" and "/runtime_resources/working_dir_files/" in place:
+    if side == "store" and SHIPPED in place:
         raise Wrong(
             node.line,
             "the store lies in the working directory that was shipped with the Ray job, "
             "and would be deleted with it",
             "give an absolute path on a disk that stays, or set `root` to one",
+        )
+    return place
+
+
+def state(node: Node, root: Path) -> str:
+    """Where the journal lies: a folder below `root`, or a URL of an object store."""
+    text = _checked(node)
+    scheme, separator, _ = text.partition("://")
+    if separator and scheme.lower() in STATE_SCHEMES:
+        return text
+    if separator and scheme != "file":
+        known = ", ".join(f"{each}://" for each in STATE_SCHEMES)
+        raise Wrong(node.line, f"'state' is {node.shown()}", f"a folder, or one of {known}")
+    place = local(text.removeprefix("file://"), root)
+    if SHIPPED in place:
+        raise Wrong(
+            node.line,
+            "the state lies in the working directory that was shipped with the Ray job, "
+            "and would be deleted with it",
+            "give an absolute path on a disk that stays, or a URL: `state: s3://bucket/hygge`",
         )
     return place
 

@@ -25,7 +25,6 @@ from hygge.config.specs import (
     DEFAULT_KEYS,
     FLOW_KEYS,
     NOT_BUILT_FLOW,
-    NOT_BUILT_TOP,
     TOP_KEYS,
     EndSpec,
     FlowsFile,
@@ -105,15 +104,17 @@ class _Reading:
         with self.problems.collect():
             if node := _given(values, "jobs"):
                 jobs = _one_of(node, "jobs", get_args(Jobs))
+        state = str(root / ".hygge")
+        with self.problems.collect():
+            if node := _given(values, "state"):
+                state = ends.state(node, root)
         self.problems.raise_any()
         ordered = checks.in_order(flows)
-        return FlowsFile(self.file, root, project, parallel, jobs, ordered)  # type: ignore[arg-type]  # _one_of
+        return FlowsFile(self.file, root, project, parallel, jobs, state, ordered)  # type: ignore[arg-type]  # _one_of
 
     def _known_top(self, values: Mapping[str, Node]) -> None:
         for key, node in values.items():
-            if key in NOT_BUILT_TOP:
-                self._not_built(key, node, None)
-            elif key not in TOP_KEYS:
+            if key not in TOP_KEYS:
                 hint = meant("top-level keys", key, TOP_KEYS)
                 if node.is_mapping and {"home", "store"} & set(node.value):
                     hint = f"a flow stands under `flows:`, as `flows: {{{key}: …}}`"

@@ -54,6 +54,8 @@ class FlowsFile:
     project: str | None
     max_parallel_flows: int
     jobs: Jobs
+    state: str
+    """A folder, or the URL of an object store: where the journal lies."""
     flows: tuple[FlowSpec, ...]
 
 
@@ -75,14 +77,19 @@ def select(file: FlowsFile, names: Sequence[str]) -> FlowsFile:
 
 
 TOP_KEYS = (
-    "project", "root", "connections", "defaults", "flows", "max_parallel_flows", "jobs",
+    "project", "root", "connections", "defaults", "flows", "max_parallel_flows", "jobs", "state",
 )  # fmt: skip
-LIMIT_KEYS = ("lanes", "memory_per_lane", "batch_bytes", "retries", "stall_timeout")
+LIMIT_KEYS = (
+    "lanes",
+    "memory_per_lane",
+    "batch_bytes",
+    "retries",
+    "stall_timeout",
+    "resume_within",
+)
 FLOW_KEYS = ("home", "store", "mode", "key", "depends_on", *LIMIT_KEYS)
 DEFAULT_KEYS = ("home", "store", "mode", "key", *LIMIT_KEYS)
-NOT_BUILT_TOP = ("state",)
 NOT_BUILT_FLOW = (
     "tables", "consistency", "on_value", "resources", "cpus_per_lane", "max_bytes_per_second",
-    "resume_within",
 )  # fmt: skip
 """Drawn, and to come: refused as that, so that nobody believes they have an effect."""

@@ -5,7 +5,6 @@ No Ray, no other process: for debugging, for the conformance suites, and for `hy
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -14,8 +13,8 @@ import pyarrow as pa
 
 from hygge.engine.reading import batches, staged
 from hygge.errors import Stopped, Transient
-from hygge.flow import Move, Moved
 from hygge.model import Receipt, Split, Ticket
+from hygge.moving import Move, Moved, backoff_s
 from hygge.progress import Seen, Watch
 
 
@@ -36,12 +35,13 @@ class InlineEngine:
         """Nothing was taken."""
 
     def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved:
-        """See `hygge.flow.Engine`."""
+        """See `hygge.moving.Engine`."""
         moved = Moved()
         rows = size = 0
         for split in move.splits:
             receipt = self._split(move, split, moved, watch, stop, rows, size)
             moved.receipts.append(receipt)
+            move.sealed(receipt)
             rows, size = rows + receipt.rows, size + receipt.bytes
             watch.moved(move.flow, Seen(rows, size, len(moved.receipts), len(move.splits), 1))
         return moved
@@ -60,11 +60,18 @@ class InlineEngine:
             ticket = Ticket(move.run.id, split.index, move.epoch, n)
             tables = batches(move.home, split, move.schema, move.limits)
             of_home: list[Exception] = []
+            counted: list[int] = []
             watched = _watched(
-                tables, move, watch, stop, Seen(rows, size, len(moved.receipts)), of_home
+                _noting(tables, of_home, counted),
+                move,
+                watch,
+                stop,
+                Seen(rows, size, len(moved.receipts)),
             )
             try:
-                return staged(move.store, ticket, move.schema, watched)
+                receipt = staged(move.store, ticket, move.schema, watched)
+                moved.rows_read += sum(counted)
+                return receipt
             except Exception as raised:
                 # A Store may have taken an error of its batches for one of its own.
                 error = of_home[0] if of_home else raised
@@ -79,21 +86,15 @@ class InlineEngine:
         raise AssertionError("unreachable")
 
 
-def backoff_s(n: int) -> float:
-    """Seconds to wait before try n + 1: 0.2, 0.4, 0.8 … at most 20, with jitter."""
-    return min(20.0, 0.2 * 2.0**n) * random.uniform(0.5, 1.5)
-
-
 def _watched(
     tables: Iterator[pa.Table],
     move: Move,
     watch: Watch,
     stop: threading.Event,
     before: Seen,
-    failed: list[Exception],
 ) -> Generator[pa.Table]:
     rows, size, last = before.rows, before.bytes, time.monotonic()
-    for table in _noting(tables, failed):
+    for table in tables:
         if stop.is_set():
             raise Stopped("stopped")
         rows, size = rows + table.num_rows, size + table.nbytes
@@ -104,9 +105,14 @@ def _watched(
             watch.moved(move.flow, Seen(rows, size, before.splits_done, len(move.splits), lanes=1))
 
 
-def _noting(tables: Iterator[pa.Table], failed: list[Exception]) -> Generator[pa.Table]:
+def _noting(
+    tables: Iterator[pa.Table], failed: list[Exception], counted: list[int]
+) -> Generator[pa.Table]:
     try:
-        yield from tables
+        for table in tables:
+            counted.append(table.num_rows)
+            yield table
+            del table
     except Exception as error:
         failed.append(error)
         raise

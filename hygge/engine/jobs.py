@@ -33,6 +33,7 @@ def submitter(
     jobs: str,
     file: FlowsFile,
     dashboard: bool,
+    fresh: bool,
     watch: Watch,
     stop: threading.Event,
     child: str,
@@ -55,7 +56,7 @@ def submitter(
         return None
 
     def run(spec: FlowSpec) -> Report:
-        return _run(connected, file, spec, watch, stop, child)
+        return _run(connected, file, spec, fresh, watch, stop, child)
 
     return run
 
@@ -64,6 +65,7 @@ def _run(
     connected: connection.Connected,
     file: FlowsFile,
     spec: FlowSpec,
+    fresh: bool,
     watch: Watch,
     stop: threading.Event,
     child: str,
@@ -73,8 +75,9 @@ def _run(
     client = JobSubmissionClient(connected.dashboard)
     job = f"hygge-{spec.name}-{uuid.uuid4().hex[:8]}"
     command = [sys.executable, "-m", "hygge", "run", _path(connected, file)]
+    words = ["--select", spec.name, "--json", "--jobs", "one", *(["--fresh"] if fresh else [])]
     client.submit_job(
-        entrypoint=shlex.join([*command, "--select", spec.name, "--json", "--jobs", "one"]),
+        entrypoint=shlex.join([*command, *words]),
         submission_id=job,
         runtime_env={**_inherited(connected), "env_vars": {child: "1", **_debug()}},
         metadata={"hygge_flow": spec.name, "hygge_file": os.path.basename(file.path)},

@@ -21,8 +21,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from hygge.engine.actors import HomeActor, StoreActor, packed
 from hygge.engine.inbox import Inbox, InboxStats
 from hygge.errors import ConfigError
-from hygge.flow import Move
 from hygge.model import Split, Ticket
+from hygge.moving import Move
 
 CPUS_PER_LANE = 1.0
 _KEPT_S = 2.0

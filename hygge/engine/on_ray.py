@@ -9,6 +9,7 @@ a process dies.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -16,10 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import hygge.engine.connection as connection
-from hygge.engine.inline import backoff_s
 from hygge.errors import ConfigError, HyggeError, Stopped, Transient, without_password
-from hygge.flow import Move, Moved
 from hygge.model import MIB, Split, Ticket
+from hygge.moving import Move, Moved, backoff_s
 from hygge.progress import Seen, Watch
 
 _LOOK_EVERY_S = 0.25
@@ -61,7 +61,7 @@ class RayEngine:
             self.first = None
 
     def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved:
-        """See `hygge.flow.Engine`."""
+        """See `hygge.moving.Engine`."""
         connection.connect()
         supervision = _Supervision(move, watch, stop, self.first)
         self.first = None
@@ -88,6 +88,7 @@ class _Supervision:
         self.failures: dict[int, int] = {}
         self.tickets: dict[int, int] = {}
         self.moved = Moved()
+        self.rows_read: dict[Ticket, int] = {}
         self.reserved = 0
         self.lanes = [first] if first is not None else []
         self.looked = 0.0
@@ -178,9 +179,15 @@ class _Supervision:
         work = next(each for each in lane.works if call in (each.read, each.stage))
         if call == work.read:
             work.was_read = True
-        else:
-            lane.works.remove(work)
-            self.moved.receipts.append(value)
+            self.rows_read[work.ticket] = value
+            return
+        lane.works.remove(work)
+        self.moved.receipts.append(value)
+        if not work.was_read:  # both ended at once; the Store has seen the Home's last word
+            with contextlib.suppress(ray.exceptions.RayError):
+                self.rows_read[work.ticket] = ray.get(work.read)
+        self.moved.rows_read += self.rows_read.pop(work.ticket, value.rows + value.set_aside)
+        self.move.sealed(value)
 
     def _failed(self, lane: Any, call: Any, error: BaseException) -> None:
         """Put the lane down and its splits back, or raise what a retry cannot mend."""

@@ -55,10 +55,16 @@ class Published:
 
 def generation_name(head: Head) -> str:
     """The sub-directory that an appended generation becomes; two flows never share one."""
-    flow = re.sub(r"[^A-Za-z0-9_.-]", "-", head.flow)
-    if flow != head.flow:
-        flow = f"{flow}-{hashlib.sha256(head.flow.encode()).hexdigest()[:8]}"
-    return f"run-{flow}-{head.generation:06d}"
+    return f"run-{file_name(head.flow)}-{head.generation:06d}"
+
+
+def file_name(flow: str) -> str:
+    """A name for files and folders of a flow; two flows never share one."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", flow)
+    # A name of dots alone, or a very long one, is no file's.
+    if name != flow or not name.strip(".") or len(name) > 150:
+        name = f"{name[:150]}-{hashlib.sha256(flow.encode()).hexdigest()[:8]}"
+    return name
 
 
 def newest_in_directory(target: str) -> Published | None:

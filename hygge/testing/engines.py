@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Literal
 import pytest
 
 from hygge.errors import Stopped, Transient, UnfitValue
-from hygge.flow import Engine, Move, Moved, schema_of
 from hygge.model import MIB, Limits, Run
+from hygge.moving import Engine, Move, Moved, schema_of
 from hygge.progress import Silent
 from hygge.store import new_run_id
 from hygge.testing.moving import REMEDY, SAID, SCHEMA, Numbers, Shelf, Trouble, log, noted, sealed

@@ -1,0 +1,108 @@
+"""What one driver of a flow has in hand, and the steps that a run and its recovery share."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from hygge.errors import Stopped, Transient, Unknown
+from hygge.home import Home
+from hygge.journal import Decision, FlowJournal
+from hygge.model import Commit, Head, Limits, Mode, Receipt, Run, Watermark
+from hygge.moving import backoff_s
+from hygge.progress import Watch
+from hygge.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Given = TypeVar("Given")
+
+
+class Movement(Protocol):
+    """A Flow, as its driver sees it."""
+
+    name: str
+    identity: str
+    home: Home
+    store: Store
+    mode: Mode
+    key: tuple[str, ...]
+    cursor: str | None
+    limits: Limits
+
+    def since(self, base: Head | None) -> Watermark: ...
+    def check_columns(self, schema: pa.Schema | None) -> None: ...
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The process that plans, decides and commits; `epoch` is its own for ever."""
+
+    flow: Movement
+    journal: FlowJournal
+    epoch: int
+    watch: Watch
+    stop: threading.Event
+
+    def say(self, text: str) -> None:
+        """To whoever watches."""
+        self.watch.said(self.flow.name, text)
+
+    def head(self) -> Head | None:
+        """What the store holds committed for this flow."""
+        return self.again("the head", lambda: self.flow.store.head(self.flow.identity))
+
+    def again(self, what: str, call: Callable[[], Given]) -> Given:
+        """`call`, again after what a retry may mend: bounded, and said."""
+        for n in range(self.flow.limits.retries + 1):
+            try:
+                return call()
+            except Transient as error:
+                if n == self.flow.limits.retries:
+                    raise
+                self.say(f"{what} is tried again: {error.message}")
+                if self.stop.wait(backoff_s(n)):
+                    raise Stopped("stopped while it waited to try again") from error
+        raise AssertionError("unreachable")
+
+    def commit(
+        self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
+    ) -> Commit:
+        """Commit, again after what a retry may mend; an unknown outcome is settled by the head."""
+        for n in range(self.flow.limits.retries + 1):
+            try:
+                return self.flow.store.commit(run, base, receipts, watermark)
+            except (Transient, Unknown) as error:
+                # Also when asked to stop: what is decided is better known than not.
+                self.stop.wait(min(10.0, backoff_s(n)))
+                if isinstance(error, Unknown):
+                    with contextlib.suppress(Transient):
+                        head = self.flow.store.head(self.flow.identity)
+                        if head is not None and head.run == run.id:
+                            return committed_before(head, receipts, "settled by asking the head")
+                if n == self.flow.limits.retries:
+                    raise
+                self.say(f"the commit is tried again: {error.message}")
+        raise AssertionError("unreachable")
+
+    def abandon(self, run: Run, why: str) -> Decision:
+        """Decide that a run does not commit, if nobody has decided, and clean up after it."""
+        decision = self.journal.decide(run, Decision(abandoned=why))
+        if decision.abandoned is not None:
+            self.close(run, f"abandoned: {decision.abandoned}")
+        return decision
+
+    def close(self, run: Run, how: str) -> None:
+        """Remove what a run staged, and note how it ended."""
+        self.again("the clean-up", lambda: self.flow.store.discard(run))
+        self.journal.end(run, how)
+
+
+def committed_before(head: Head, receipts: Sequence[Receipt], note: str) -> Commit:
+    """The commit that made `head`, as far as the head tells."""
+    staged = sum(receipt.rows for receipt in receipts)
+    return Commit(head, applied=head.rows, superseded=max(0, staged - head.rows), note=note)

@@ -1,0 +1,272 @@
+"""One run of a flow. What is written when makes it exactly once:
+
+    lease      an epoch of its own, so that no ticket is ever used twice
+    past       what earlier drivers left is settled first (`hygge/settling.py`)
+    plan       `Home.open`, then the journal's plan: before a row is read
+    prepare    the store's invisible place; whatever can be refused is refused here
+    move       an engine stages what is not staged yet; each receipt is sealed in the journal
+    decision   one create-only entry: exactly these tickets, or nothing
+    commit     the store's compare-and-swap of its head: rows and head become visible together
+    outcome    evidence, after what was staged is removed
+
+A death at any point leaves what stands above it to the next driver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from hygge.driver import Driver
+from hygge.errors import (
+    ConfigError,
+    HyggeError,
+    Rejected,
+    Stopped,
+    Superseded,
+    UnfitValue,
+    in_words,
+)
+from hygge.journal import Decision, Past
+from hygge.journal.fingerprint import fingerprint
+from hygge.journal.runs import digest_of, newest_of_each
+from hygge.model import Commit, Plan, Receipt, Run
+from hygge.moving import Engine, Move, Moved, schema_of
+from hygge.settling import Left, Settled, settle
+from hygge.store import new_run_id
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_PUTS_AT_ONCE = 8
+
+
+@dataclass
+class Ended:
+    """What a run came to, once it is visible."""
+
+    run: Run
+    commit: Commit
+    receipts: tuple[Receipt, ...]
+    moved: Moved = field(default_factory=lambda: Moved(lanes=0))
+    resumed: int = 0
+    again: bool = False
+    """Whether a run that died before it may have written some of these rows, too."""
+    notes: list[str] = field(default_factory=list)
+    done_at: float = field(default_factory=time.time)
+
+
+def run_once(driver: Driver, engine: Engine, fresh: bool) -> Ended:
+    """Run the flow of `driver`, or see an earlier run of it through."""
+    flow = driver.flow
+    known = fingerprint(flow.home, flow.store, flow.mode, flow.key)
+    left = settle(driver, known, fresh)
+    if left.settled is not None and flow.mode == "append" and flow.cursor is None:
+        # An append means each run: this one was asked for once.
+        return _of_settled(left.settled, "run again to append once more")
+    running: _Running | None = None
+    try:
+        with contextlib.ExitStack() as stack:
+            since = flow.since(left.head)
+            plan = driver.again("the plan", lambda: stack.enter_context(flow.home.open(since)))
+            flow.check_columns(schema_of(plan))
+            if left.settled is not None and _is_of(left.settled.decision, plan):
+                return _of_settled(left.settled, "the source has not changed since")
+            running = _Running(driver, engine, plan, left, known)
+            running.go(since)
+    except Exception as error:
+        if running is None or running.ended is None:
+            raise
+        running.ended.notes.append(f"committed, and then: {in_words(error).message}")
+    assert running is not None
+    assert running.ended is not None
+    running.ended.again = left.earlier
+    driver.journal.prune(running.ended.commit.head)
+    return running.ended
+
+
+class _Running:
+    """The part of a run between its plan and its outcome."""
+
+    def __init__(
+        self, driver: Driver, engine: Engine, plan: Plan, left: Left, known: dict[str, str]
+    ) -> None:
+        self.driver, self.engine, self.plan = driver, engine, plan
+        self.flow, self.journal = driver.flow, driver.journal
+        self.base = left.head
+        self.schema = schema_of(plan)
+        self.digests = {split.index: digest_of(split) for split in plan.splits}
+        self.versions = {split.index: split.version for split in plan.splits}
+        self.decided = False
+        self.ended: Ended | None = None
+        self.kept: list[Receipt] = []
+        gone_on = None if left.candidate is None else self._gone_on_with(left.candidate)
+        if gone_on is not None:
+            self.run = gone_on
+            return
+        flow = self.flow
+        self.run = Run(new_run_id(), flow.identity, flow.mode, flow.key, flow.cursor)
+        began = datetime.now(UTC)
+        columns = _columns(self.schema)
+        self.journal.plan(Past(self.run, driver.epoch, began, self.base, columns, known))
+
+    def go(self, since: object) -> None:
+        """Stage what is missing, decide, commit, and clean up."""
+        sealing = _Sealing(self)
+        try:
+            self.driver.watch.began(self.flow.name, len(self.plan.splits))
+            moved = self._staged(sealing)
+            receipts = self._complete(moved, sealing)
+            if self.driver.stop.is_set():
+                raise Stopped("stopped before the commit")
+            watermark = since if self.plan.watermark is None else self.plan.watermark
+            digests = tuple(self.digests[receipt.ticket.split] for receipt in receipts)
+            self.decided = True  # from here on, another may see this run through
+            decision = self.journal.decide(self.run, Decision(receipts, watermark, digests))  # type: ignore[arg-type]  # a Watermark
+            if decision.abandoned is not None:
+                self.decided = False
+                raise Superseded(
+                    f"this run was given up by another driver: {decision.abandoned}",
+                    "run it again if nobody else does",
+                )
+            commit = self.driver.commit(self.run, self.base, decision.receipts, decision.watermark)
+        except BaseException as error:
+            sealing.close()
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                self._failed(error, sealing)
+            raise
+        sealing.close()
+        self.ended = Ended(self.run, commit, decision.receipts, moved, len(self.kept))
+        self.driver.close(self.run, "committed")
+
+    def _gone_on_with(self, past: Past) -> Run | None:
+        """The run of `past`, if some of what it sealed is of use; else it is abandoned."""
+        why = None
+        if past.columns != _columns(self.schema):
+            why = "the columns of the source changed"
+        else:
+            self.kept = newest_of_each(self.journal.receipts(past.run), self.digests)
+            if not self.kept:
+                why = "nothing that it staged is of use now"
+        if why is None:
+            return past.run
+        self.driver.abandon(past.run, why)
+        return None
+
+    def _staged(self, sealing: _Sealing) -> Moved:
+        store, driver, run = self.flow.store, self.driver, self.run
+        driver.again("the preparation", lambda: store.prepare(run, self.schema))
+        if self.kept:
+            before = self.kept
+            self.kept = driver.again(
+                "the look at what is staged", lambda: store.resume(run, before)
+            )
+            driver.say(f"{len(self.kept)} of {len(self.plan.splits)} splits were already staged")
+        staged = {receipt.ticket.split for receipt in self.kept}
+        splits = tuple(split for split in self.plan.splits if split.index not in staged)
+        if not splits:
+            return Moved(lanes=0)
+        move = Move(
+            self.flow.name, run, self.flow.home, store, self.schema, splits,
+            self.flow.limits, driver.epoch, sealing.seal,
+        )  # fmt: skip
+        return self.engine.move(move, driver.watch, driver.stop)
+
+    def _complete(self, moved: Moved, sealing: _Sealing) -> tuple[Receipt, ...]:
+        """One sealed receipt a split, no more, no less, of as many rows as were read."""
+        receipts = sorted([*self.kept, *sealing.all()], key=lambda each: each.ticket.split)
+        wanted = sorted(split.index for split in self.plan.splits)
+        if [receipt.ticket.split for receipt in receipts] != wanted:
+            raise Rejected(
+                f"{len(wanted)} splits were planned and {len(receipts)} receipts came; "
+                "nothing became visible",
+                "this is a defect of hygge: please report it with this message",
+            )
+        new = sum(each.rows + each.set_aside for each in sealing.all())
+        if new != moved.rows_read:
+            raise Rejected(
+                f"{moved.rows_read:,} rows were read and {new:,} are accounted for; nothing became "
+                "visible",
+                "this is a defect of hygge or of the store: please report it with this message",
+            )
+        return tuple(receipts)
+
+    def _failed(self, error: BaseException, sealing: _Sealing) -> None:
+        """Leave what the next run can use, and nothing else."""
+        why = "interrupted" if isinstance(error, Stopped) else in_words(_plain(error)).message
+        if self.decided:
+            if isinstance(error, Rejected | UnfitValue | ConfigError):
+                self.driver.close(self.run, f"refused: {why}")
+            else:  # it may have been committed, or may be still: the next run asks the head
+                self.journal.stopped(self.run, self.driver.epoch, why)
+                self.driver.say("everything is staged and decided; running it again finishes it")
+            return
+        sealed = [*self.kept, *sealing.sealed()]
+        if any(self.digests[receipt.ticket.split] for receipt in sealed):
+            self.journal.stopped(self.run, self.driver.epoch, why)
+            self.driver.say(
+                f"{len(sealed)} of {len(self.plan.splits)} splits are staged; running it again "
+                "goes on from there"
+            )
+        else:
+            self.driver.abandon(self.run, why)
+
+
+class _Sealing:
+    """Receipts on their way into the journal, several at once."""
+
+    def __init__(self, running: _Running) -> None:
+        self.running = running
+        self.pool = ThreadPoolExecutor(_PUTS_AT_ONCE, thread_name_prefix="hygge-seal")
+        self.puts: list[tuple[Receipt, Future[None]]] = []
+
+    def seal(self, receipt: Receipt) -> None:
+        """Put one; raises what went wrong with an earlier one."""
+        for _, put in self.puts[-_PUTS_AT_ONCE:]:
+            if put.done():
+                put.result()
+        running, split = self.running, receipt.ticket.split
+        kept = replace(receipt, version=running.versions[split])
+        put = self.pool.submit(running.journal.seal, running.run, kept, running.digests[split])
+        self.puts.append((kept, put))
+
+    def all(self) -> list[Receipt]:
+        """Every one, when all of them are sealed."""
+        for _, put in self.puts:
+            put.result()
+        return [receipt for receipt, _ in self.puts]
+
+    def sealed(self) -> list[Receipt]:
+        """Those that are."""
+        return [r for r, put in self.puts if put.done() and put.exception() is None]
+
+    def close(self) -> None:
+        self.pool.shutdown(wait=True)
+
+
+def _of_settled(settled: Settled, note: str) -> Ended:
+    decision, commit = settled.decision, settled.commit
+    said = f"an earlier run ({settled.run.id}) was decided, and is committed; {note}"
+    count = len(decision.receipts)
+    return Ended(settled.run, commit, decision.receipts, resumed=count, notes=[said])
+
+
+def _is_of(decision: Decision, plan: Plan) -> bool:
+    """Whether a plan would give just what was decided."""
+    now = {split.index: digest_of(split) for split in plan.splits}
+    splits = [receipt.ticket.split for receipt in decision.receipts]
+    return all(now.values()) and now == dict(zip(splits, decision.digests, strict=True))
+
+
+def _columns(schema: pa.Schema | None) -> tuple[tuple[str, str, bool], ...] | None:
+    if schema is None:
+        return None
+    return tuple((field.name, str(field.type), field.nullable) for field in schema)
+
+
+def _plain(error: BaseException) -> Exception:
+    return error if isinstance(error, Exception) else HyggeError(type(error).__name__)

@@ -1,0 +1,143 @@
+"""What a driver does about the runs that earlier ones left, before it begins one of its own.
+
+    prepared     its tickets are frozen: committed now, or known to be committed, or refused by the
+                 store for good
+    undecided    the newest may be gone on with; any other is abandoned, by a decision of its own
+    abandoned    what it staged is removed
+
+The head of the store says what happened; the journal only tells what was meant to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from hygge.driver import Driver, committed_before
+from hygge.errors import ConfigError, HyggeError, JournalError, Rejected, UnfitValue
+from hygge.journal import GIVEN_UP, Decision, Past
+from hygge.journal.fingerprint import difference
+from hygge.model import Commit, Head, Run
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A run of an earlier driver, seen through by this one."""
+
+    run: Run
+    decision: Decision
+    commit: Commit
+
+
+@dataclass
+class Left:
+    """What there is to go on with."""
+
+    head: Head | None
+    settled: Settled | None = None
+    candidate: Past | None = None
+    earlier: bool = False
+    """Whether an earlier run had no outcome yet."""
+
+
+def settle(driver: Driver, fingerprint: dict[str, str], fresh: bool) -> Left:
+    """Settle what earlier drivers left. Raises JournalError where that must be done otherwise."""
+    if fresh:
+        return Left(_pass_over(driver))
+    open_runs = driver.journal.unsettled()
+    left = Left(driver.head(), earlier=bool(open_runs))
+    for past in reversed(open_runs):
+        if past.decision is None or past.decision.abandoned is not None:
+            continue
+        done = _settle(driver, past, past.decision, fingerprint, left.head)
+        if done is not None:
+            left.settled, left.head = Settled(past.run, past.decision, done), done.head
+    for past in open_runs:
+        if past.decision is not None:
+            if past.decision.abandoned is not None:
+                driver.close(past.run, f"abandoned: {past.decision.abandoned}")
+            continue
+        why = _why_not(driver, past, fingerprint, left)
+        if why is None:
+            left.candidate = past
+            continue
+        driver.say(f"the run of {_when(past)} is given up: {why}")
+        decision = driver.abandon(past.run, why)
+        if decision.abandoned is None:  # its driver lives, and was quicker
+            raise JournalError(
+                f"run {past.run.id} of this flow was decided in this moment by another driver",
+                "run it again",
+            )
+    return left
+
+
+def _why_not(driver: Driver, past: Past, fingerprint: dict[str, str], left: Left) -> str | None:
+    """Why an undecided run cannot be gone on with, or None."""
+    if left.candidate is not None:
+        return "a newer run began after it"
+    changed = difference(past.fingerprint, fingerprint)
+    if changed is not None:
+        return f"the flow changed: {changed}"
+    within = timedelta(seconds=driver.flow.limits.resume_within_s)
+    if datetime.now(UTC) - past.began > within:
+        return f"it is older than resume_within ({within})"
+    if _place(past.base) != _place(left.head):
+        return "something was committed since it began"
+    return None
+
+
+def _settle(
+    driver: Driver,
+    past: Past,
+    decision: Decision,
+    fingerprint: dict[str, str],
+    head: Head | None,
+) -> Commit | None:
+    """See a prepared run through; None where it did not, and cannot, commit."""
+    run, store = past.run, driver.flow.store
+    if head is not None and head.run == run.id:
+        done = committed_before(head, decision.receipts, "")
+    elif changed := difference(past.fingerprint, fingerprint):
+        raise JournalError(
+            f"the run of {_when(past)} was about to commit when its driver died, and the flow has "
+            f"changed since: {changed}",
+            "run it once as it was, so that this run is finished; or give that run up with "
+            "`--fresh`",
+        )
+    elif store.traits.guarantee == "exactly once" and _place(head) != _place(past.base):
+        driver.say(f"the run of {_when(past)} is given up: something was committed since it began")
+        driver.close(run, "superseded")
+        return None
+    else:
+        driver.say(f"the run of {_when(past)} was about to commit when its driver died: finishing")
+        try:
+            done = driver.commit(run, past.base, decision.receipts, decision.watermark)
+        except (Rejected, UnfitValue, ConfigError) as error:
+            driver.say(f"the run of {_when(past)} is given up: {error.message}")
+            driver.close(run, f"refused: {error.message}")
+            return None
+        except HyggeError as error:
+            hint = f"{error.hint or 'mend that, then run it again'}; `--fresh` gives that run up"
+            error.hint = hint
+            raise
+    driver.close(run, "committed")
+    return done
+
+
+def _pass_over(driver: Driver) -> Head | None:
+    """Give up, on purpose, whatever has no outcome, also what cannot be read.
+
+    A driver that still lives and commits meanwhile moves the head: then this run is superseded.
+    """
+    for run_id in driver.journal.pass_over():
+        driver.say(f"run {run_id} is given up, as --fresh asks")
+        driver.close(Run(run_id, driver.flow.identity, driver.flow.mode), GIVEN_UP)
+    return driver.head()
+
+
+def _place(head: Head | None) -> tuple[int, str] | None:
+    return None if head is None else (head.generation, head.run)
+
+
+def _when(past: Past) -> str:
+    return f"{past.began.astimezone():%Y-%m-%d %H:%M:%S}"
