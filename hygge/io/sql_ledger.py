@@ -233,6 +233,7 @@ def drop(connection: Any, goal: Goal, run: str, keep: Collection[str] = ()) -> N
     for name in names:
         with connection.begin():
             found = target_of(goal, name)
+            one_at_a_time(connection, found)  # two may clean up after one run
             not_for_ever(connection, found)
             sa.Table(name, sa.MetaData(), schema=found.schema).drop(connection, checkfirst=True)
             connection.execute(ledger.delete().where(ledger.c.name == name))

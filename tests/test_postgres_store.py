@@ -1,0 +1,388 @@
+"""SQLStore on PostgreSQL: one transaction a split, one head, and what is found is not trusted."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import psycopg
+import pyarrow as pa
+import pytest
+
+from hygge.errors import NotOurs, Rejected, StoreError, Superseded, Transient
+from hygge.io import sql_ledger, sql_store
+from hygge.model import Run, Ticket
+from hygge.stores.sql import SQLStore
+
+pytest_plugins = ["postgres"]
+ROWS = pa.table({"id": [1, 2, 3], "v": ["a", "b", None]})
+MORE = pa.table({"id": [3, 4], "v": ["c", "d"]})
+
+
+@pytest.fixture
+def schema(pg):
+    return pg.schema()
+
+
+@pytest.fixture
+def store(pg, schema):
+    return SQLStore("t", table=f"{schema}.t", connection=pg.url)
+
+
+def staged(store, run, *splits, epoch=0):
+    store.prepare(run, ROWS.schema)
+    return [
+        store.stage(Ticket(run.id, at, epoch), rows.schema, iter([rows]))
+        for at, rows in enumerate(splits)
+    ]
+
+
+def moved(store, run, *splits, watermark=None):
+    base = store.head(run.flow)
+    commit = store.commit(run, base, staged(store, run, *splits), watermark)
+    store.discard(run)
+    return commit
+
+
+def tables(pg, schema):
+    """What a catalog shows, without hygge's two tables and the target."""
+    found = pg.ask("SELECT tablename FROM pg_tables WHERE schemaname = %s", schema)
+    return {name for (name,) in found} - {"t", "_hygge_heads", "_hygge_ledger"}
+
+
+def seen(pg, schema):
+    return pg.ask(f"SELECT id, v FROM {schema}.t ORDER BY id, v")
+
+
+# A split's load and its seal are one transaction
+
+
+def test_a_load_that_breaks_leaves_no_table_and_no_row(pg, schema, store):
+    def broken():
+        yield ROWS
+        raise ZeroDivisionError
+
+    run = Run("r1", "f")
+    store.prepare(run, ROWS.schema)
+    for known in (ROWS.schema, None):
+        with pytest.raises(ZeroDivisionError):
+            store.stage(Ticket("r1", 0), known, broken())
+        assert tables(pg, schema) == set()
+    assert pg.ask(f"SELECT name FROM {schema}._hygge_ledger") == [(sql_ledger.run_name("r1"),)]
+
+
+def test_a_sealed_split_is_not_loaded_again_in_its_epoch(store):
+    run = Run("r1", "f")
+    (first,) = staged(store, run, ROWS)
+
+    def must_not_be_taken():
+        raise AssertionError("loaded again")
+        yield
+
+    again = store.stage(Ticket("r1", 0, n=1), ROWS.schema, must_not_be_taken())
+    assert again == first
+    assert store.stage(Ticket("r1", 0, epoch=1), MORE.schema, iter([MORE])).rows == 2
+    assert store.stage(Ticket("r1", 10), MORE.schema, iter([MORE])).rows == 2
+    store.prepare(Run("r2", "f"), None)
+    assert store.stage(Ticket("r2", 0), None, iter([MORE])).rows == 2
+
+
+def test_a_zombie_of_a_discarded_run_leaves_nothing(pg, schema, store):
+    run = Run("r1", "f")
+    store.prepare(run, ROWS.schema)
+
+    def outlives_its_run():
+        yield ROWS
+        store.discard(run)  # waits for nobody
+        yield ROWS
+
+    with pytest.raises(StoreError, match="was discarded"):
+        store.stage(Ticket("r1", 0), ROWS.schema, outlives_its_run())
+    with pytest.raises(StoreError, match="was discarded"):
+        store.stage(Ticket("r1", 1), ROWS.schema, iter([ROWS]))
+    assert tables(pg, schema) == set()
+    assert pg.ask(f"SELECT * FROM {schema}._hygge_ledger") == []
+
+
+# Going on with a run
+
+
+def test_a_run_that_is_gone_on_with_keeps_what_holds_and_drops_the_rest(pg, schema, store):
+    run = Run("r1", "f", "append")
+    moved(store, Run("r0", "f", "append"), ROWS)
+    receipts = staged(store, run, ROWS, MORE, ROWS, ROWS)
+    names = [sql_ledger.run_table(each.ticket) for each in receipts]
+    pg.ask(f"DELETE FROM {schema}.{names[1]} WHERE id = 3")
+    pg.ask(f"DROP TABLE {schema}.{names[2]}")
+    never = Ticket("r1", 9)
+    asked = [*receipts[:3], type(receipts[0])(never, "", 3, 9)]
+    for _ in range(2):
+        store.prepare(run, ROWS.schema)
+        assert store.resume(run, asked) == receipts[:1]
+        assert tables(pg, schema) == {names[0]}
+    assert len(seen(pg, schema)) == 3
+    again = store.stage(Ticket("r1", 1, epoch=1), MORE.schema, iter([MORE]))
+    assert store.commit(run, store.head("f"), [receipts[0], again], None).applied == 5
+    assert len(seen(pg, schema)) == 8
+
+
+def test_what_shows_no_sign_of_life_for_a_day_is_swept_and_nothing_else(pg, schema, store):
+    for name in ("dead", "slow", "young"):
+        staged(store, Run(name, name), ROWS)
+    old = time.time() - 25.1 * 3600
+    pg.ask(f"UPDATE {schema}._hygge_ledger SET began = {old} WHERE run IN ('dead', 'slow')")
+    store.stage(Ticket("slow", 1), ROWS.schema, iter([ROWS]))  # somebody works on it
+    store.prepare(Run("other", "f"), ROWS.schema)
+    left = {run for (run,) in pg.ask(f"SELECT run FROM {schema}._hygge_ledger")}
+    assert left == {"slow", "young", "other"}
+    assert len(tables(pg, schema)) == 3
+
+
+def test_a_long_load_shows_that_it_lives(pg, schema, store, monkeypatch):
+    monkeypatch.setattr(sql_store, "BEAT_S", 0.0)
+    store.prepare(Run("slow", "f"), ROWS.schema)
+
+    def takes_a_day():
+        yield ROWS
+        pg.ask(f"UPDATE {schema}._hygge_ledger SET began = began - 90200")
+        yield ROWS
+        store.prepare(Run("other", "g"), ROWS.schema)
+        yield ROWS
+
+    assert store.stage(Ticket("slow", 0), ROWS.schema, takes_a_day()).rows == 9
+
+
+def test_a_run_that_is_gone_on_with_late_is_not_swept_by_its_own_prepare(pg, schema, store):
+    run = Run("r1", "f")
+    receipts = staged(store, run, ROWS)
+    pg.ask(f"UPDATE {schema}._hygge_ledger SET began = began - 90200")
+    store.prepare(run, ROWS.schema)
+    store.prepare(Run("other", "g"), ROWS.schema)
+    assert store.resume(run, receipts) == receipts
+
+
+# One head, compared and moved with the rows
+
+
+def at_once(*calls):
+    """Run the calls side by side; their results or errors, in order."""
+    together, ended = threading.Barrier(len(calls)), [None] * len(calls)
+
+    def run(at, call):
+        together.wait()
+        try:
+            ended[at] = call()
+        except Exception as error:
+            ended[at] = error
+
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(calls)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    return ended
+
+
+@pytest.mark.parametrize("mode", ["replace", "append", "merge"])
+def test_two_processes_that_commit_one_run_commit_it_once(pg, schema, store, mode):
+    moved(store, Run("r0", "f", mode, ("id",)), ROWS)
+    run, base = Run("r1", "f", mode, ("id",)), store.head("f")
+    receipts = staged(store, run, MORE)
+
+    def commit():
+        done = store.commit(run, base, receipts, 7)
+        store.discard(run)
+        return done
+
+    ended = at_once(*[commit] * 4)
+    assert {(each.head.run, each.head.generation, each.applied) for each in ended} == {("r1", 2, 2)}
+    count = {"replace": 2, "append": 5, "merge": 4}[mode]
+    assert len(seen(pg, schema)) == count
+
+
+@pytest.mark.parametrize("mode", ["replace", "append", "merge"])
+def test_first_commits_of_two_flows_at_once_both_arrive(pg, schema, store, mode):
+    runs = [Run(f"r-{flow}", flow, mode, ("id",)) for flow in "ab"]
+
+    def move(run):
+        return lambda: moved(store, run, ROWS)
+
+    ended = at_once(*map(move, runs))
+    assert [getattr(each, "applied", each) for each in ended] == [3, 3]
+    assert len(seen(pg, schema)) == (6 if mode == "append" else 3)
+    # A `replace` ends the heads of the others: their rows are gone.
+    assert len([1 for flow in "ab" if store.head(flow)]) == (1 if mode == "replace" else 2)
+
+
+@pytest.mark.parametrize("mode", ["replace", "append", "merge"])
+@pytest.mark.parametrize("first", [True, False])
+def test_of_two_runs_over_one_head_one_commits(pg, schema, store, mode, first):
+    if not first:
+        moved(store, Run("r0", "f", mode, ("id",)), MORE)
+    base, runs = store.head("f"), [Run(f"r{at}", "f", mode, ("id",)) for at in (1, 2)]
+    receipts = [staged(store, run, ROWS) for run in runs]
+    ended = at_once(
+        *[lambda at=at: store.commit(runs[at], base, receipts[at], at) for at in (0, 1)]
+    )
+    won = [at for at in (0, 1) if not isinstance(ended[at], Exception)]
+    assert len(won) == 1
+    assert isinstance(ended[1 - won[0]], Superseded | Transient)
+    assert store.head("f").run == runs[won[0]].id
+    assert len(seen(pg, schema)) == {"replace": 3, "append": 3, "merge": 3}[mode] + (
+        0 if first or mode == "replace" else {"append": 2, "merge": 1}[mode]
+    )
+    with pytest.raises(Superseded):
+        store.commit(runs[1 - won[0]], base, receipts[1 - won[0]], None)
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+@pytest.mark.parametrize("mode", ["replace", "append", "merge"])
+def test_a_reader_of_any_isolation_sees_old_or_new(pg, schema, store, mode, level):
+    moved(store, Run("r0", "f", mode, ("id",)), ROWS)
+    old = (3, 1)
+    new = ({"replace": 2, "append": 5, "merge": 4}[mode], 2)
+    run, base = Run("r1", "f", mode, ("id",)), store.head("f")
+    receipts = staged(store, run, MORE)
+    asked = (
+        f"SELECT (SELECT count(*) FROM {schema}.t), (SELECT generation FROM {schema}._hygge_heads)"
+    )
+    with pg.connect() as reader:
+        reader.execute(f"BEGIN ISOLATION LEVEL {level}")
+        assert reader.execute(asked).fetchone() == old
+        store.commit(run, base, receipts, None)  # does not wait for readers
+        assert reader.execute(asked).fetchone() == (new if level == "READ COMMITTED" else old)
+        reader.execute("COMMIT")
+        assert reader.execute(asked).fetchone() == new
+
+
+def test_a_default_isolation_of_the_server_changes_nothing(pg, schema, store):
+    with pg.connect() as admin:
+        admin.execute("ALTER ROLE postgres SET default_transaction_isolation = 'serializable'")
+        try:
+            moved(store, Run("r0", "f", "append"), ROWS)
+            run, base = Run("r1", "f", "append"), store.head("f")
+            receipts = staged(store, run, ROWS)
+            ended = at_once(*[lambda: store.commit(run, base, receipts, None)] * 3)
+        finally:
+            admin.execute("ALTER ROLE postgres RESET default_transaction_isolation")
+    assert [getattr(each, "applied", each) for each in ended] == [3, 3, 3]
+    assert len(seen(pg, schema)) == 6
+
+
+def test_a_key_that_comes_from_elsewhere_while_a_merge_commits_is_one_row(pg, schema, store):
+    pg.ask(f"CREATE TABLE {schema}.t (id bigint, v text)")  # nothing keeps its keys apart
+    run = Run("r1", "f", "merge", ("id",))
+    receipts = staged(store, run, MORE)
+    with pg.connect() as other:
+        other.execute("BEGIN")
+        other.execute(f"INSERT INTO {schema}.t VALUES (3, 'theirs')")
+        waiting = threading.Thread(target=store.commit, args=(run, None, receipts, None))
+        waiting.start()
+        while not pg.ask("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+            time.sleep(0.01)
+        other.execute("COMMIT")
+        waiting.join()
+    assert seen(pg, schema) == [(3, "c"), (4, "d")]
+
+
+def test_rows_that_a_rule_swallows_fail_the_run_before_anything_is_visible(pg, schema, store):
+    moved(store, Run("r0", "f", "append"), ROWS)
+    pg.ask(
+        f"CREATE FUNCTION {schema}.skip() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN IF NEW.id = 4 THEN RETURN NULL; END IF; RETURN NEW; END$$"
+    )
+    pg.ask(
+        f"CREATE TRIGGER x BEFORE INSERT OR UPDATE ON {schema}.t "
+        f"FOR EACH ROW EXECUTE FUNCTION {schema}.skip()"
+    )
+    before = store.head("f")
+    for name, mode, words in (("r1", "append", "1 of 2"), ("r2", "merge", "1 of 2")):
+        with pytest.raises(Rejected, match=f"took {words} rows"):
+            moved(store, Run(name, "f", mode, ("id",)), MORE)
+    assert store.head("f") == before
+    assert len(seen(pg, schema)) == 3
+
+
+# What is found is not trusted
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "mode"),
+    [
+        ("ALTER TABLE {}.t DROP COLUMN v", "no column 'v'", "append"),
+        ("ALTER TABLE {}.t ALTER COLUMN id TYPE integer", "cannot keep int64 exactly", "append"),
+        ("ALTER TABLE {}.t ADD COLUMN w int", "has column 'w', which the rows lack", "merge"),
+        ("DROP TABLE {}.t", "is gone", "append"),
+        ("DROP TABLE {0}.t; CREATE TABLE {0}.t (id bigint, v text)", "did not make it", "replace"),
+    ],
+)
+@pytest.mark.parametrize("when", ["between runs", "in mid-run"])
+def test_a_table_that_was_altered_is_an_error_and_stays(
+    pg, schema, store, change, words, mode, when
+):
+    moved(store, Run("r0", "f", mode, ("id",)), ROWS, watermark=3)
+    before, run = store.head("f"), Run("r1", "f", mode, ("id",))
+    if when == "in mid-run":
+        receipts = staged(store, run, MORE)
+    with pg.connect() as other:
+        other.execute(change.format(schema))
+    with pytest.raises(StoreError, match=words) as caught:
+        if when == "between runs":
+            store.prepare(run, MORE.schema)
+        else:
+            store.commit(run, before, receipts, 4)
+    assert caught.value.hint
+    assert isinstance(caught.value, NotOurs) is (mode == "replace")
+    assert store.head("f") == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("UPDATE {} SET format = 99", "written by a newer hygge"),
+        ("UPDATE {} SET format = 0, generation = -1", "generation"),
+        ("UPDATE {} SET columns = 'nonsense'", "Expecting value"),
+        ("UPDATE {} SET watermark = '[1]'", "watermark"),
+        ("UPDATE {} SET watermark = NULL", "flow 'f'"),
+        ("ALTER TABLE {} DROP COLUMN format", "no column 'format'"),
+        ("ALTER TABLE {} DROP COLUMN target", "target"),
+        ("ALTER TABLE {} ALTER COLUMN generation TYPE text", "generation"),
+        ("DROP TABLE {0}; CREATE TABLE {0} (x int)", "target"),
+        ("ALTER TABLE {0} DROP CONSTRAINT _hygge_heads_pkey; INSERT INTO {0} SELECT * FROM {0}",
+         "two heads"),
+    ],
+)  # fmt: skip
+def test_a_head_that_hygge_did_not_write_stops_everything(pg, schema, store, change, words):
+    moved(store, Run("r0", "f", "append"), ROWS)
+    run, base = Run("r1", "f", "append"), store.head("f")
+    receipts = staged(store, run, MORE)
+    with pg.connect() as other:
+        other.execute(change.format(f"{schema}._hygge_heads"))
+    for verb in (
+        lambda: store.head("f"),
+        lambda: store.prepare(Run("r2", "f", "append"), ROWS.schema),
+        lambda: store.commit(run, base, receipts, None),
+    ):
+        with pytest.raises(StoreError, match=words) as caught:
+            verb()
+        assert caught.value.hint
+        assert not isinstance(caught.value, Rejected)
+    assert len(seen(pg, schema)) == 3
+    store.discard(run)
+    assert len(seen(pg, schema)) == 3
+
+
+def test_columns_of_other_values_make_the_table_anew_only_while_nothing_hangs_on_it(
+    pg, schema, store
+):
+    moved(store, Run("r0", "f"), ROWS)
+    other = pa.table({"id": ["x"]})
+    pg.ask(f"CREATE VIEW {schema}.hangs AS SELECT * FROM {schema}.t")
+    with pytest.raises(Rejected, match="something depends on it"):
+        moved(store, Run("r1", "f"), other)
+    assert len(seen(pg, schema)) == 3
+    pg.ask(f"DROP VIEW {schema}.hangs")
+    moved(store, Run("r2", "f"), other)
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        seen(pg, schema)
+    assert pg.ask(f"SELECT id FROM {schema}.t") == [("x",)]
