@@ -257,17 +257,15 @@ def _check_target(
     connection: sqlite3.Connection, goal: Goal, run: Run, schema: pa.Schema | None
 ) -> None:
     target = sqlite_table(goal.table)
-    kind = sqlite.kind_of(connection, target)
+    kind, heads = sqlite.kind_of(connection, target), _heads(connection, goal)
     if kind == "view":
         raise StoreError(f"{goal.who} is a view", "name a table")
     if run.mode == "replace":
         if kind is not None and not _made(connection, goal):
             raise not_ours(goal.who)
         return
-    if kind is None:
-        found = _head(connection, goal, run.flow)
-        if found is not None and found.columns:
-            raise lost_target(goal.who, run.flow)
+    if kind is None and run.flow in heads and heads[run.flow][0].columns:
+        raise lost_target(goal.who, run.flow)
     if schema is not None:
         _slots_of(connection, target, run.mode, schema, goal.who)
 
