@@ -98,6 +98,13 @@ class Store(Connector):
             if "write" in cls.__dict__:
                 cls.write = _handed(cls.__dict__["write"])  # type: ignore[method-assign]  # the point
 
+    def sees(self) -> str:
+        """What a reader that is not hygge sees, and when; `hygge plan` prints it.
+
+        A Store says more than its traits where the place that it writes to decides.
+        """
+        return self.traits.sees
+
     def head(self, flow: str) -> Head | None:
         """What is committed for `flow`, or None. A simple Store keeps no head."""
         return None

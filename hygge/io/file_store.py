@@ -13,10 +13,9 @@ file that it speaks of, written before that file's rename.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import pyarrow as pa
 from pydantic import Field
@@ -36,13 +35,14 @@ from hygge.io.heads import (
     schema_text,
     text_schema,
 )
+from hygge.io.sealed import Sealed, Writer, closed, is_ticket, seal, sealed_in, ticket_name
 from hygge.model import MIB, Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
 from hygge.settings import Settings
 from hygge.store import Store
 
-_RECEIPT = "receipt.json"
 _SCHEMA = "schema.arrow"
 _NEW = "new"
+_WHOLE = "whole"
 
 
 class FileStoreOptions(Settings):
@@ -50,14 +50,6 @@ class FileStoreOptions(Settings):
 
     file_bytes: int = Field(512 * MIB, gt=0)
     """A new file is begun when one has grown to about this."""
-
-
-class Writer(Protocol):
-    """An open file of one format. `size` is about the bytes written so far."""
-
-    def write(self, table: pa.Table) -> None: ...
-    def size(self) -> int: ...
-    def close(self) -> None: ...
 
 
 class FileStore(Store):
@@ -91,6 +83,14 @@ class FileStore(Store):
 
     def describe(self) -> str:
         return self.path
+
+    def sees(self) -> str:
+        if self.single or publish.exchanges(self.path):
+            return super().sees()
+        return (
+            "the old files or the new ones, never both; this disk cannot exchange two directories, "
+            "so in the moment of a replace a reader may see none at all"
+        )
 
     def place(self) -> str | None:
         return f"file:{self.path}"
@@ -137,14 +137,27 @@ class FileStore(Store):
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
     ) -> Receipt:
-        place = os.path.join(publish.staging(self.path), ticket.run, _ticket_name(ticket))
+        place = os.path.join(publish.staging(self.path), ticket.run, ticket_name(ticket))
+        file_bytes = self.settings.options.file_bytes
         with publish.in_words(self.path):
-            os.makedirs(place)
-            files, rows, size, schema = self._write_parts(place, schema, batches)
-            sealed = {"rows": rows, "files": files, "schema": schema_text(schema)}
-            publish.write_synced(os.path.join(place, _RECEIPT), json.dumps(sealed).encode())
-            publish.sync(os.path.dirname(place))
-        return Receipt(ticket, "", rows, size, parts=len(files))
+            sealed, size = seal(place, schema, batches, self.open_writer, self.suffix(), file_bytes)
+        return Receipt(ticket, "", sealed.rows, size, parts=len(sealed.files))
+
+    def resume(self, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
+        with publish.in_words(self.path):
+            publish.put_back(self.path)
+            place = self._kept(run)
+            # A commit of this run, by a driver that was taken for dead, may be moving parts.
+            with publish.one_at_a_time(place):
+                held = {r: names for r in receipts if (names := self._staged(run, r)) is not None}
+                tickets = {ticket_name(receipt.ticket) for receipt in held}
+                for name in os.listdir(place):
+                    if is_ticket(name) and name not in tickets:
+                        publish.remove(os.path.join(place, name))
+                kept = {final for finals in held.values() for final in finals}
+                _remove_others(os.path.join(place, _NEW), kept)
+                publish.sync(place)
+            return list(held)
 
     def commit(
         self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
@@ -212,36 +225,6 @@ class FileStore(Store):
                 "move it away, choose another path, or add to it with `mode: append`",
             )
 
-    def _write_parts(
-        self, place: str, schema: pa.Schema | None, batches: Iterator[pa.Table]
-    ) -> tuple[list[list[Any]], int, int, pa.Schema | None]:
-        files: list[list[Any]] = []
-        rows = size = in_file = 0
-        writer: Writer | None = None
-        path = ""
-        try:
-            for batch in batches:
-                if writer is None:
-                    path = os.path.join(place, f"{len(files):05d}{self.suffix()}")
-                    schema = batch.schema if schema is None else schema
-                    writer = self.open_writer(path, schema)
-                    in_file = 0
-                writer.write(batch)
-                rows += batch.num_rows
-                in_file += batch.num_rows
-                size += batch.nbytes
-                del batch
-                if writer.size() >= self.settings.options.file_bytes:
-                    files.append(_closed(writer, path, in_file))
-                    writer = None
-            if writer is not None:
-                files.append(_closed(writer, path, in_file))
-                writer = None
-        finally:
-            if writer is not None:
-                writer.close()
-        return files, rows, size, schema
-
     def _done(self, run: Run, base: Head | None, receipts: Sequence[Receipt]) -> Commit | None:
         """The commit that was made already; None where the head is `base`, and may be moved."""
         now = self._head(run.flow)
@@ -274,6 +257,8 @@ class FileStore(Store):
             return Commit(head, applied=0, note="nothing came, so nothing was written")
         new = os.path.join(self._place(run), _NEW)
         os.makedirs(new, exist_ok=True)
+        # What an earlier try left there is shown with the rest, so it must be of this one.
+        _remove_others(new, set(parts))
         for name, path in parts.items():
             if path != os.path.join(new, name):
                 os.rename(path, os.path.join(new, name))
@@ -300,8 +285,9 @@ class FileStore(Store):
         paths = [os.path.join(new, name) for name in names]
         whole = paths[0]
         if len(paths) > 1:
-            whole = os.path.join(self._place(run), "whole")
+            whole = os.path.join(self._place(run), _WHOLE)
             self.join(paths, whole, schema)
+        self._check_count(whole, head.rows)
         publish.sync(whole)
         return whole, Published(head, [], schema_text(schema))
 
@@ -343,33 +329,49 @@ class FileStore(Store):
                 schema = pa.ipc.read_schema(pa.py_buffer(file.read()))
         parts: dict[str, str] = {}
         for receipt in sorted(receipts, key=lambda r: r.ticket.split):
-            place = os.path.join(self._place(run), _ticket_name(receipt.ticket))
-            try:
-                with open(os.path.join(place, _RECEIPT), "rb") as file:
-                    sealed = json.load(file)
-            except FileNotFoundError:
-                raise Rejected(
-                    f"split {receipt.ticket.split} was never sealed in {place}"
-                ) from None
-            for at, (name, rows, size) in enumerate(sealed["files"]):
-                final = self._part_name(run, receipt.ticket.split, at)
-                path = os.path.join(self._place(run), _NEW, final)
-                if not os.path.exists(path):  # else an earlier try at this commit moved it
-                    path = os.path.join(place, name)
-                self._check_part(path, rows, size)
-                parts[final] = path
-            counted = sum(rows for _, rows, _ in sealed["files"])
-            if not counted == sealed["rows"] == receipt.rows:
+            place = os.path.join(self._place(run), ticket_name(receipt.ticket))
+            sealed = sealed_in(place)
+            if sealed is None:
+                raise Rejected(f"split {receipt.ticket.split} was never sealed in {place}")
+            if sealed.rows != receipt.rows:
                 raise Rejected(
                     f"split {receipt.ticket.split}: {receipt.rows:,} rows were received, "
-                    f"{counted:,} are in its files"
+                    f"{sealed.rows:,} are in its files"
                 )
-            schema = schema or text_schema(sealed["schema"])
+            for final, path, rows, size in self._parts(run, receipt.ticket, sealed):
+                if not os.path.exists(path) or os.path.getsize(path) != size:
+                    raise Rejected(f"{path} is gone, or not as it was sealed", "run it again")
+                if final in parts:
+                    raise Rejected(f"split {receipt.ticket.split} has two receipts")
+                self._check_count(path, rows)
+                parts[final] = path
+            schema = schema or text_schema(sealed.schema)
         return parts, schema
 
-    def _check_part(self, path: str, rows: int, size: int) -> None:
-        if not os.path.exists(path) or os.path.getsize(path) != size:
-            raise Rejected(f"{path} is gone, or not as it was sealed", "run it again")
+    def _parts(
+        self, run: Run, ticket: Ticket, sealed: Sealed
+    ) -> Iterator[tuple[str, str, int, int]]:
+        """Final name, path, rows and bytes of a ticket's parts, wherever a commit left them."""
+        for at, (name, rows, size) in enumerate(sealed.files):
+            final = self._part_name(run, ticket.split, at)
+            path = os.path.join(self._place(run), ticket_name(ticket), name)
+            if not os.path.exists(path):  # an earlier try at the commit moved it
+                path = os.path.join(self._place(run), _NEW, final)
+            yield final, path, rows, size
+
+    def _staged(self, run: Run, receipt: Receipt) -> list[str] | None:
+        """The final names of a receipt's parts, or None unless all of it is still there."""
+        sealed = sealed_in(os.path.join(self._place(run), ticket_name(receipt.ticket)))
+        if sealed is None or (sealed.rows, len(sealed.files)) != (receipt.rows, receipt.parts):
+            return None
+        finals = []
+        for final, path, _, size in self._parts(run, receipt.ticket, sealed):
+            if not os.path.exists(path) or os.path.getsize(path) != size:
+                return None
+            finals.append(final)
+        return finals
+
+    def _check_count(self, path: str, rows: int) -> None:
         by_footer = self.count(path)
         if by_footer is not None and by_footer != rows:
             raise Rejected(f"{path} holds {by_footer:,} rows, {rows:,} were written")
@@ -382,15 +384,15 @@ class FileStore(Store):
     def _empty_part(self, run: Run, folder: str, schema: pa.Schema) -> str:
         name = self._part_name(run, 0, 0)
         path = os.path.join(folder, name)
-        _closed(self.open_writer(path, schema), path, 0)
+        closed(self.open_writer(path, schema), path, 0)
         return name
 
 
-def _closed(writer: Writer, path: str, rows: int) -> list[Any]:
-    writer.close()
-    publish.sync(path)
-    return [os.path.basename(path), rows, os.path.getsize(path)]
-
-
-def _ticket_name(ticket: Ticket) -> str:
-    return f"{ticket.split:05d}-{ticket.epoch}-{ticket.n}"
+def _remove_others(folder: str, kept: set[str]) -> None:
+    """Remove from a run's `new` what is not `kept`."""
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        path = os.path.join(folder, name)
+        if name not in kept and os.path.isdir(path):  # what a replace took out of sight
+            publish.remove(path)
+        elif name not in kept:
+            os.unlink(path)

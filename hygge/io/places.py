@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from hygge.errors import HyggeError
-from hygge.io.publish import sync
+from hygge.io.publish import make_folder, sync
 
 _TEMPORARY = ".tmp-"
 _TRIES = 20
@@ -137,8 +137,7 @@ class Folder:
             for left in reversed(range(_TRIES)):
                 temporary = os.path.join(folder, f"{_TEMPORARY}{uuid.uuid4().hex[:12]}")
                 try:
-                    if not os.path.isdir(folder):
-                        _make(folder)
+                    make_folder(folder)
                     with open(temporary, "xb") as file:
                         file.write(content)
                         file.flush()
@@ -182,19 +181,6 @@ def _linked(temporary: str, path: str) -> bool:
 def _replaced(temporary: str, path: str) -> bool:
     os.replace(temporary, path)
     return True
-
-
-def _make(folder: str) -> None:
-    """Make a folder and those above it, durably."""
-    above = os.path.dirname(folder)
-    if not os.path.isdir(above):
-        _make(above)
-    try:
-        os.mkdir(folder)
-    except FileExistsError:  # somebody else made it a moment ago, unless it is a file
-        if not os.path.isdir(folder):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder) from None
-    sync(above)
 
 
 def _remove_tree(top: str) -> None:

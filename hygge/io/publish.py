@@ -23,6 +23,7 @@ import fcntl
 import glob
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,8 +33,8 @@ from hygge.errors import StoreError, Transient
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
-LEFTOVERS = timedelta(hours=1)
-"""A run's staging that nobody holds is taken for abandoned when it is older than this."""
+LEFTOVERS = timedelta(hours=25)
+"""A run's staging that nobody holds is swept when it is older: it may be resumed for 24 hours."""
 _ASIDE = ".old"
 _GONE = ".gone-"
 _ALIVE = "alive"
@@ -53,6 +54,20 @@ def sync(path: str) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_folder(folder: str) -> None:
+    """Make a folder and those above it, durably."""
+    if os.path.isdir(folder):
+        return
+    above = os.path.dirname(folder)
+    make_folder(above)
+    try:
+        os.mkdir(folder)
+    except FileExistsError:  # somebody else made it a moment ago, unless it is a file
+        if not os.path.isdir(folder):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder) from None
+    sync(above)
 
 
 def sync_tree(top: str) -> None:
@@ -91,7 +106,7 @@ def show_directory(staged: str, target: str) -> None:
 
 def show_inside(staged: str, folder: str, name: str) -> bool:
     """One rename of `staged` to `folder`/`name`; False if something has that name already."""
-    os.makedirs(folder, exist_ok=True)
+    make_folder(folder)
     try:
         os.rename(staged, os.path.join(folder, name))
     except OSError as error:
@@ -102,16 +117,24 @@ def show_inside(staged: str, folder: str, name: str) -> bool:
     return True
 
 
+def exchanges(target: str) -> bool:
+    """Whether the disk that `target` is on, or would be, can exchange two directories."""
+    folder = os.path.dirname(target)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".hygge-", dir=folder) as place:
+            ends = os.path.join(place, "left"), os.path.join(place, "right")
+            for end in ends:
+                os.mkdir(end)
+            return _exchanged(*ends)
+    except OSError:
+        return True  # it may not be written, which whoever writes there will be told
+
+
 def _exchange(left: str, right: str) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    renameat2 = getattr(libc, "renameat2", None)
-    if renameat2 is not None:
-        ends = os.fsencode(left), os.fsencode(right)
-        if renameat2(_AT_FDCWD, ends[0], _AT_FDCWD, ends[1], _RENAME_EXCHANGE) == 0:
-            return
-        number = ctypes.get_errno()
-        if number not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-            raise OSError(number, os.strerror(number), left)
+    if _exchanged(left, right):
+        return
     aside = f"{left}{_ASIDE}"
     os.rename(right, aside)
     try:
@@ -120,6 +143,20 @@ def _exchange(left: str, right: str) -> None:
         os.rename(aside, right)
         raise
     os.rename(aside, left)
+
+
+def _exchanged(left: str, right: str) -> bool:
+    """Exchange two directories in one moment; False where that cannot be done."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    ends = os.fsencode(left), os.fsencode(right)
+    if renameat2(_AT_FDCWD, ends[0], _AT_FDCWD, ends[1], _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        raise OSError(number, os.strerror(number), left)
+    return False
 
 
 def put_back(target: str) -> None:
@@ -165,7 +202,7 @@ def one_at_a_time(folder: str, wait_s: float = 30.0) -> Iterator[None]:
 def _locked(folder: str) -> int | None:
     """A handle that holds the lock on `folder` as it stands at its path, or None."""
     try:
-        os.makedirs(folder, exist_ok=True)
+        make_folder(folder)
         handle = os.open(folder, os.O_RDONLY)
     except FileNotFoundError:  # removed by another run in this moment
         return None
@@ -196,7 +233,7 @@ class Alive:
         path = os.path.join(place, _ALIVE)
         for left in reversed(range(_TRIES)):
             try:
-                os.makedirs(place, exist_ok=True)
+                make_folder(place)
                 handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             except FileNotFoundError:  # removed, or swept, by another run in this moment
                 if not left:

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
-from hygge.io.file_store import FileStore, FileStoreOptions, Writer
+from hygge.io.file_store import FileStore, FileStoreOptions
+from hygge.io.sealed import Writer
 
 
 class ArrowOptions(FileStoreOptions):

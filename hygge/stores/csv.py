@@ -24,7 +24,8 @@ from pydantic import model_validator
 
 from hygge.errors import UnfitValue
 from hygge.io.cells import NO_TEXT, base64_text, is_bytes, moments_text, plain_decimals
-from hygge.io.file_store import FileStore, FileStoreOptions, Writer
+from hygge.io.file_store import FileStore, FileStoreOptions
+from hygge.io.sealed import Writer
 from hygge.io.text import (
     SUFFIX_OF,
     Compression,

@@ -22,8 +22,9 @@ import pyarrow as pa
 from hygge.batches import slices
 from hygge.errors import UnfitValue
 from hygge.io.cells import base64_text, moments_text, plain_decimals
-from hygge.io.file_store import FileStore, FileStoreOptions, Writer
+from hygge.io.file_store import FileStore, FileStoreOptions
 from hygge.io.json_values import NO_JSON
+from hygge.io.sealed import Writer
 from hygge.io.text import (
     SUFFIX_OF,
     Compression,

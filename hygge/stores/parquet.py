@@ -15,7 +15,8 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from hygge.errors import UnfitValue
-from hygge.io.file_store import FileStore, FileStoreOptions, Writer
+from hygge.io.file_store import FileStore, FileStoreOptions
+from hygge.io.sealed import Writer
 from hygge.model import MIB
 
 _SAMPLE_ROWS = 20_000
