@@ -55,7 +55,9 @@ class Lease:
             if held is not None and not held["freed"] and not _is_gone(held):
                 self._observe(key, held)
             self.epoch = newest + 1
-            if self.place.create(self._key(self.epoch), self._content()):
+            # A number that is free because older ones were removed has a newer one beside it.
+            created = self.place.create(self._key(self.epoch), self._content())
+            if created and self._newest()[0] == self.epoch:
                 break
         _held.add(self)
         with contextlib.suppress(HyggeError):  # they are of no use to anybody
