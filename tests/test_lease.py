@@ -164,7 +164,7 @@ def test_of_many_who_follow_a_dead_one_each_has_an_epoch_of_its_own(place, monke
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(epochs) == list(range(1, 9))
+    assert len(set(epochs)) == len(epochs) == 8
 
 
 @pytest.mark.usefixtures("quick")
