@@ -3,13 +3,20 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test chaos lint bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hygge samples/01_users_to_lake.yml
 
 test: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest
+
+# `make chaos SEED=1 KILLS=200`: a quarter of an hour of SIGKILLs, then every point of a run.
+SEED ?= 1
+KILLS ?= 200
+chaos: $(VENV)/.installed-test
+	$(BIN)/python tests/chaos.py --seed $(SEED) --kills $(KILLS)
+	HYGGE_CRASH=all $(BIN)/python -m pytest tests/test_killed_driver.py $(wildcard tests/test_crash*.py)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

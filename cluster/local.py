@@ -204,15 +204,21 @@ def take_down(cluster: Any) -> None:
         return
     import psutil  # type: ignore[import-untyped]  # comes with ray
 
-    ours = psutil.Process()
-    left = set(ours.children(recursive=True))
+    left = set(descendants())
     with contextlib.suppress(Exception):  # whatever this does not end is ended by pid
         cluster.shutdown()
-    while left := {process for process in left | set(ours.children(True)) if process.is_running()}:
+    while left := {process for process in left | set(descendants()) if process.is_running()}:
         for process in left:  # psutil tells a reused pid from the process that it saw
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(left, timeout=GRACE_S)
+
+
+def descendants() -> list[Any]:
+    """Every process that came from here."""
+    import psutil
+
+    return list(psutil.Process().children(recursive=True))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,155 @@
+"""Sources that grow, the flows that move them, and what a reader that is not hygge sees of it.
+
+Each row tells in which generation of its source it was written last. So a reader of a store can say
+of which generation the store is, and whether a row is lost, doubled, or of another one.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+Rows = list[tuple[int, int, str]]
+"""(id, generation, text) of each row, sorted."""
+
+_GONE = (FileNotFoundError, sqlite3.OperationalError)
+
+
+@dataclass
+class Growing:
+    """A source, its flow, and every state that the source ever had."""
+
+    name: str
+    folder: Path
+    kind: str
+    """What the flow is, such as `table to directory append`."""
+    states: list[dict[int, int]] = field(default_factory=list)
+    """For each generation: id → the generation in which that row was written last."""
+
+    @property
+    def generation(self) -> int:
+        return len(self.states) - 1
+
+    def grow(self, rng: random.Random, rows: int) -> None:
+        """One more generation; whoever reads the source sees all of it or nothing of it."""
+        before = self.states[-1] if self.states else {}
+        now = len(self.states)
+        ids = list(range(len(before) + 1, len(before) + rows + 1))
+        if self.kind.endswith("merge"):
+            ids += rng.sample(sorted(before), min(rows, len(before)))
+        if self.kind.startswith("files"):
+            self._add_file(ids, now)
+        else:
+            self._add_rows(ids, now)
+        self.states.append({**before, **dict.fromkeys(ids, now)})
+
+    def _add_rows(self, ids: list[int], now: int) -> None:
+        with closing(sqlite3.connect(self.folder / f"{self.name}.db", timeout=60)) as source:
+            source.execute(
+                "CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, seq INTEGER, v TEXT)"
+            )
+            rows = [(n, now, text(n, now)) for n in ids]
+            source.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", rows)
+            source.commit()
+
+    def _add_file(self, ids: list[int], now: int) -> None:
+        folder = self.folder / f"{self.name}_files"
+        folder.mkdir(exist_ok=True)
+        columns = {"id": ids, "seq": [now] * len(ids), "v": [text(n, now) for n in ids]}
+        pq.write_table(pa.table(columns), folder / ".new", row_group_size=250)
+        os.rename(folder / ".new", folder / f"{now:04}.parquet")
+
+    def described(self) -> str:
+        """The flow, as a part of flows.yml."""
+        source, _, target, mode = self.kind.split()
+        home = f"{{connection: 'sqlite:///{self.name}.db', table: rows, "
+        home += {"append": "cursor: id, ", "merge": "cursor: seq, "}.get(mode, "")
+        home += "options: {splits: 6, batch_size: 200}}"
+        if source == "files":
+            home = f"{{path: {self.name}_files, options: {{split_bytes: 8_000, batch_size: 200}}}}"
+        stores = {
+            "directory": f"out/{self.name}",
+            "file": f"out/{self.name}.csv",
+            "table": f"sqlite:///out_{self.name}.db#rows",
+        }
+        key = "\n    key: [id]" if mode == "merge" else ""
+        return (
+            f"  {self.name}:\n    home: {home}\n    store: {stores[target]}\n"
+            f"    mode: {mode}{key}\n"
+            "    lanes: 2\n    memory_per_lane: 32 MiB\n    batch_bytes: 4 MiB\n"
+        )
+
+    def seen(self) -> Rows | None:
+        """What stands in the store, read without hygge; None before anything does."""
+        target = self.kind.split()[2]
+        look: Callable[[], Rows | None] = getattr(self, f"_seen_in_{target}")
+        # Who listed a directory just before it was exchanged finds its files gone, and looks again.
+        for _ in range(50):
+            try:
+                found = look()
+                return None if found is None else sorted(found)
+            except _GONE as error:
+                missing = error
+                time.sleep(0.02)
+        raise missing
+
+    def _seen_in_directory(self) -> Rows | None:
+        folder = self.folder / "out" / self.name
+        if not folder.exists():
+            return None
+        table = ds.dataset(folder, format="parquet").to_table()
+        return list(zip(*(table[name].to_pylist() for name in ("id", "seq", "v")), strict=True))
+
+    def _seen_in_file(self) -> Rows | None:
+        path = self.folder / "out" / f"{self.name}.csv"
+        if not path.exists():
+            return None
+        with open(path, newline="") as file:
+            return [(int(n), int(seq), v) for n, seq, v in list(csv.reader(file))[1:]]
+
+    def _seen_in_table(self) -> Rows | None:
+        path = self.folder / f"out_{self.name}.db"
+        if not path.exists():
+            return None
+        with closing(sqlite3.connect(path, timeout=20)) as target:
+            there = "SELECT count(*) FROM sqlite_master WHERE name = 'rows'"
+            if not target.execute(there).fetchone()[0]:
+                return None
+            return list(target.execute("SELECT id, seq, v FROM rows"))
+
+    def judged(self, rows: Rows | None) -> tuple[int, str]:
+        """(generation that the store is of, what is wrong with it or nothing)."""
+        if rows is None:
+            return -1, ""
+        if not rows:
+            return -1, "half visible: a store without rows"
+        generation = max(seq for _, seq, _ in rows)
+        wanted = self.states[generation] if generation < len(self.states) else {}
+        twice = [n for n, times in Counter(n for n, _, _ in rows).items() if times > 1]
+        if twice:
+            return generation, f"doubled: {len(twice)} rows, such as {twice[:3]}"
+        found = {n: seq for n, seq, _ in rows}
+        if lost := sorted(wanted.keys() - found.keys()):
+            return generation, f"lost: {len(lost)} rows of generation {generation}: {lost[:3]}"
+        if mixed := sorted(n for n in found if found[n] != wanted.get(n)):
+            return generation, f"half visible: {len(mixed)} rows of another generation: {mixed[:3]}"
+        if changed := [n for n, seq, v in rows if v != text(n, seq)]:
+            return generation, f"changed: {len(changed)} values, such as that of {changed[:3]}"
+        return generation, ""
+
+
+def text(n: int, seq: int) -> str:
+    """A value that tells which row it belongs to; some need quotes in a file of text."""
+    return f'{n}, "{seq}"' if n % 5 == 0 else f"{n} of {seq} {'x' * (n % 40)}"
