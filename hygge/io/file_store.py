@@ -43,6 +43,8 @@ from hygge.store import Store
 _SCHEMA = "schema.arrow"
 _NEW = "new"
 _WHOLE = "whole"
+_FILE_SEEN = """the old file or the new one: one rename shows a run; who opens it twice for one \
+read, as DuckDB does, may mix them, which no reader of a directory can"""
 
 
 class FileStoreOptions(Settings):
@@ -58,7 +60,8 @@ class FileStore(Store):
     traits: ClassVar[StoreTraits] = StoreTraits(
         modes=("replace", "append"),
         visibility="atomic",
-        sees="the old files or the new ones, never both: one rename shows a run",
+        sees="the old files or the new ones, never both: one rename shows a run; who lists a "
+        "directory in the moment of a replace may find its files gone, and has to list it again",
     )
     suffixes: ClassVar[tuple[str, ...]] = ()
 
@@ -85,12 +88,10 @@ class FileStore(Store):
         return self.path
 
     def sees(self) -> str:
-        if self.single or publish.exchanges(self.path):
-            return super().sees()
-        return (
-            "the old files or the new ones, never both; this disk cannot exchange two directories, "
-            "so in the moment of a replace a reader may see none at all"
-        )
+        if self.single:
+            return _FILE_SEEN
+        gap = "; this disk cannot exchange two directories, so there is none then"
+        return super().sees() + ("" if publish.exchanges(self.path) else gap)
 
     def place(self) -> str | None:
         return f"file:{self.path}"

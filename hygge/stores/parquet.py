@@ -1,7 +1,8 @@
 """Parquet as a Store: a directory of files, or one file where the path ends in `.parquet`.
 
 A foreign reader (DuckDB's glob, `pyarrow.dataset`) sees the old files or the new ones, never a
-mixture: a run is shown by one rename. Column statistics are written for every column. A dictionary
+mixture: a run is shown by one rename. Of one file that holds for who opens it once for a read;
+DuckDB and `pyarrow.dataset` open it twice. Column statistics are written for every column. A dictionary
 is written only for columns in which the first rows repeat themselves: it makes those smaller and
 the others slower.
 """
