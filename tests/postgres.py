@@ -27,6 +27,12 @@ import psycopg
 import pyarrow as pa
 import pytest
 
+from hygge.flow import Flow
+from hygge.home import Home
+from hygge.model import Column, Limits, Plan, Split
+from hygge.progress import Silent
+from hygge.stores.sql import SQLStore
+
 SETTINGS = {
     "fsync": "off",  # processes are killed here, never the machine
     "autovacuum": "off",
@@ -132,6 +138,12 @@ def pg():
     shutil.rmtree(server.folder)
 
 
+@pytest.fixture
+def schema(pg):
+    """The name of a place where nothing is yet."""
+    return pg.schema()
+
+
 class Proxy:
     """Passes bytes on to a server, and cuts a connection when `budget` of them have passed.
 
@@ -141,6 +153,7 @@ class Proxy:
 
     def __init__(self, port: int, budget=lambda: None) -> None:
         self.target, self.budget = port, budget
+        self.next_answer_is_lost = False
         self.cuts = self.connections = 0
         self.open: set[socket.socket] = set()
         self.lock = threading.Lock()
@@ -177,14 +190,16 @@ class Proxy:
                 with self.lock:
                     self.open |= {client, server}
                 left = [self.budget()]
-                for way in ((client, server), (server, client)):
-                    threading.Thread(target=self._pass, args=(*way, left), daemon=True).start()
+                for way in ((client, server, left, False), (server, client, left, True)):
+                    threading.Thread(target=self._pass, args=way, daemon=True).start()
 
-    def _pass(self, source: socket.socket, sink: socket.socket, left: list) -> None:
+    def _pass(self, source: socket.socket, sink: socket.socket, left: list, answers: bool) -> None:
         with contextlib.suppress(OSError):
             while got := source.recv(16384):
                 with self.lock:
                     cut = left[0] is not None and left[0] < len(got)
+                    if self.next_answer_is_lost and answers:
+                        self.next_answer_is_lost, left[0], cut = False, 0, True
                     if left[0] is not None:
                         got, left[0] = got[: left[0]], max(0, left[0] - len(got))
                 sink.sendall(got)
@@ -239,3 +254,50 @@ def rows_of(server: Server, table: str) -> pa.Table | None:
                 )
             arrays.append(pa.array([row[at] for row in rows], kind))
         return pa.table(arrays, names=[each.name for each in cursor.description or ()])
+
+
+QUICK = Limits(retries=3)
+
+
+class Heard(Silent):
+    """Keeps what a flow said."""
+
+    def __init__(self):
+        self.words = []
+
+    def said(self, flow, text):
+        self.words.append(text)
+
+
+class Numbers(Home):
+    """Splits of a thousand rows; `during(split)` happens between the two batches of one."""
+
+    def __init__(self, splits=2, during=lambda split: None):
+        super().__init__("numbers")
+        self.splits, self.during = splits, during
+
+    def open(self, since=None):
+        columns = (Column("id", pa.int64()), Column("v", pa.string()))
+        return contextlib.nullcontext(
+            Plan(columns, tuple(Split(at, "") for at in range(self.splits)))
+        )
+
+    def read(self, split):
+        for half in (0, 500):
+            ids = range(split.index * 1000 + half, split.index * 1000 + half + 500)
+            yield pa.table({"id": list(ids), "v": [str(n) for n in ids]})
+            if half == 0:
+                self.during(split.index)
+
+
+def flow(home, store, **more):
+    return Flow(home, store, name="f", engine="inline", limits=QUICK, **more)
+
+
+def each_once(pg, schema, splits=2):
+    rows = pg.ask(f"SELECT id, v FROM {schema}.t ORDER BY id")
+    return rows == [(n, str(n)) for n in range(1000 * splits)]
+
+
+def store_at(url, schema, **more):
+    return SQLStore("t", table=f"{schema}.t", connection=url, **more)

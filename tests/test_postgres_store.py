@@ -20,11 +20,6 @@ MORE = pa.table({"id": [3, 4], "v": ["c", "d"]})
 
 
 @pytest.fixture
-def schema(pg):
-    return pg.schema()
-
-
-@pytest.fixture
 def store(pg, schema):
     return SQLStore("t", table=f"{schema}.t", connection=pg.url)
 

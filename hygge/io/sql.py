@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from hygge.errors import (
@@ -175,11 +175,19 @@ def connected(url: str, who: str, side: type[HyggeError], **options: Any) -> Ite
 
     with in_words(who, side):
         engine = sa.create_engine(url, poolclass=sa.NullPool)
+        sa.event.listen(engine, "handle_error", _close_lost)
         try:
             with engine.connect() as connection:
                 yield connection.execution_options(**options) if options else connection
         finally:
             engine.dispose()
+
+
+def _close_lost(context: Any) -> None:
+    """Close the cursor of a connection that broke: SQLAlchemy forgets it, and its driver warns."""
+    if context.is_disconnect and context.execution_context is not None:
+        with suppress(Exception):
+            context.execution_context.cursor.close()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -60,14 +60,15 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
         streaming = connection.execution_options(
             stream_results=True, max_row_buffer=min(ask.options.batch_size, _BUFFERED_ROWS)
         )
-        result = streaming.execute(statement)
-        for columns in column_groups(result.fetchmany, ask.options):
-            arrays = [
-                decode(values, field.type, ask.who, field.name)
-                for values, field in zip(columns, schema, strict=True)
-            ]
-            columns.clear()
-            yield pa.Table.from_arrays(arrays, schema=schema)
+        # Closed here: SQLAlchemy forgets the cursor of a connection that broke.
+        with closing(streaming.execute(statement)) as result:
+            for columns in column_groups(result.fetchmany, ask.options):
+                arrays = [
+                    decode(values, field.type, ask.who, field.name)
+                    for values, field in zip(columns, schema, strict=True)
+                ]
+                columns.clear()
+                yield pa.Table.from_arrays(arrays, schema=schema)
 
 
 @contextmanager
