@@ -2,9 +2,9 @@
 
 A foreign reader (DuckDB's glob, `pyarrow.dataset`) sees the old files or the new ones, never a
 mixture: a run is shown by one rename. Of one file that holds for who opens it once for a read;
-DuckDB and `pyarrow.dataset` open it twice. Column statistics are written for every column. A dictionary
-is written only for columns in which the first rows repeat themselves: it makes those smaller and
-the others slower.
+DuckDB and `pyarrow.dataset` open it twice. Column statistics are written for every column. A
+dictionary is written only for columns in which the first rows repeat themselves: it makes those
+smaller and the others slower.
 """
 
 from __future__ import annotations
