@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,30 @@ def test_a_create_that_was_plainly_refused_is_none_of_ours_though_it_has_our_con
     place = Bucket(s3)
     assert place.create("k", b"same")
     assert not place.create("k", b"same")
+
+
+@pytest.mark.parametrize("status", [409, 412])
+def test_a_create_that_was_refused_though_nothing_is_there_is_tried_again(status, s3, proxy):  # noqa: F811
+    left = [status]
+    proxy.before = lambda request: left.pop() if request.command == "PUT" and left else None
+    assert Bucket(s3).create("k", b"1")
+    assert Bucket(s3).get("k") == b"1"
+    proxy.before = lambda request: status if request.command == "PUT" else None
+    with pytest.raises(Transient, match="was refused 6 times although nothing is there"):
+        Bucket(s3).create("other", b"1")
+
+
+def test_many_entries_go_with_their_folder(s3):  # noqa: F811
+    place = Bucket(s3)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda n: place.put(f"k/{n:05d}", b"x"), range(1100)))
+    place.put("l", b"x")
+    assert place.keys("k") == [f"k/{n:05d}" for n in range(1100)]
+    place.remove("k")
+    assert place.keys("") == ["l"]
+    place.remove("")
+    place.remove("")
+    assert place.keys("") == []
 
 
 def test_what_a_retry_mends_is_retried_and_then_transient(s3, proxy):  # noqa: F811

@@ -19,7 +19,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -121,14 +121,15 @@ class Bucket:
         return [key for key in self._all(below) if not key.rpartition("/")[2].startswith(_HIDDEN)]
 
     def remove(self, below: str) -> None:
-        gone = [below, *self._all(below)] if below else self._all(below)
+        gone = [self._path(key) for key in (*self._all(below), below) if key]
         with self._words(below):
-            # One by one: Google and Azure refuse to delete what is gone, S3 does not.
-            for key in gone:
-                try:
-                    self._client().delete(self._path(key))
-                except FileNotFoundError as error:
-                    _refuse_missing_bucket(error)
+            try:
+                self._client().delete(gone)
+            except FileNotFoundError as error:  # Google and Azure do not delete what is gone
+                _refuse_missing_bucket(error)
+                for path in gone:
+                    with suppress(FileNotFoundError):
+                        self._client().delete(path)
 
     def _all(self, below: str) -> list[str]:
         with self._words(below):
@@ -201,8 +202,8 @@ class Bucket:
                 f"{place} may not be read or written ({told})",
                 f"check the permissions of the bucket, and {_credentials(self.root)}",
             )
-        if said.startswith(("301", "307")):
-            return HyggeError(f"{self.root} is in another region ({told})", "set AWS_REGION")
+        if said.startswith(("301", "307")) or "redirect without LOCATION" in text:
+            return HyggeError(f"{self.root} is in another region", "set AWS_REGION")
         if said.startswith(("429", "5", "408")):
             return Transient(
                 f"{place}: the object store is throttling or down ({told})",
