@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
+from hygge.config.specs import SHIPPED
 from hygge.errors import FlowFailed, in_words
 from hygge.flow import Flow
 from hygge.model import Report, Summary
@@ -104,6 +105,12 @@ class Coordinator:
         watch, stop = watch or Silent(), stop or threading.Event()
         began = time.monotonic()
         run_one = self._runner(watch, stop)
+        if SHIPPED in self.file.state and not os.environ.get(CHILD):
+            watch.said(
+                "",
+                "the state lies in the working directory of this Ray job, and goes with it: a run "
+                "that is killed starts anew; name one that stays, `state: s3://…` or a shared disk",
+            )
         ended: dict[str, Report] = {}
         waiting = {spec.name: spec for spec in self.file.flows}
         running: dict[Future[Report], str] = {}

@@ -127,11 +127,16 @@ def _settle(
 def _pass_over(driver: Driver) -> Head | None:
     """Give up, on purpose, whatever has no outcome, also what cannot be read.
 
-    A driver that still lives and commits meanwhile moves the head: then this run is superseded.
+    One that was decided may be committing just now, in a driver that lives: what it staged is left
+    to be swept, and if it commits, the head moves and this run is superseded.
     """
-    for run_id in driver.journal.pass_over():
+    for run_id, undecided in driver.journal.pass_over():
         driver.say(f"run {run_id} is given up, as --fresh asks")
-        driver.close(Run(run_id, driver.flow.identity, driver.flow.mode), GIVEN_UP)
+        run = Run(run_id, driver.flow.identity, driver.flow.mode)
+        if undecided:
+            driver.close(run, GIVEN_UP)
+        else:
+            driver.journal.end(run, GIVEN_UP)
     return driver.head()
 
 

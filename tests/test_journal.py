@@ -182,8 +182,8 @@ def test_a_state_disk_that_is_full_fails_the_run_and_the_next_one_is_whole(sourc
     again = source.flow(state=disk.place / "state")
     again.run()
     assert source.rows() == ALL
-    if when == "after two receipts":
-        assert again.home.read_of == ["f2", "f3", "f4"]
+    if when == "after two receipts":  # the second of which may not have been on the disk yet
+        assert again.home.read_of in (["f2", "f3", "f4"], ["f1", "f2", "f3", "f4"])
 
 
 def test_a_store_disk_that_is_full_costs_nothing_that_was_sealed(source, disk):

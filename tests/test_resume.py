@@ -77,7 +77,8 @@ class Source:
         return sorted(Path(self.state).rglob(name))
 
     def outcomes(self) -> list[str]:
-        return [json.loads(path.read_text())["how"] for path in self.entries("outcome.json")]
+        entries = sorted(self.entries("outcome.json"), key=lambda path: path.stat().st_mtime_ns)
+        return [json.loads(path.read_text())["how"] for path in entries]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from hygge.config.document import Node, merge
 from hygge.config.environment import node_text
 from hygge.config.infer import kind_of_contents, kind_of_name, suffixes
 from hygge.config.problems import AlreadySaid, Wrong, meant
-from hygge.config.specs import EndSpec, Side
+from hygge.config.specs import SHIPPED, EndSpec, Side
 from hygge.errors import nearest
 from hygge.settings import Connector
 
@@ -30,8 +30,6 @@ _NOT_BUILT_SCHEMES = (
     "hdfs", "ftp", "sftp", "hf",
 )  # fmt: skip
 STATE_SCHEMES = ("s3", "gs", "az", "abfss")
-SHIPPED = "/runtime_resources/working_dir_files/"
-"""In the paths of what Ray unpacks for a job, and deletes after it."""
 _DATABASES = (
     "sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql", "duckdb", "snowflake",
     "bigquery", "redshift", "cockroachdb", "clickhouse", "trino", "databricks", "vertica",

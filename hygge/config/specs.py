@@ -13,6 +13,8 @@ from hygge.model import Limits, Mode
 
 Side = Literal["home", "store"]
 Jobs = Literal["auto", "each", "one"]
+SHIPPED = "/runtime_resources/working_dir_files/"
+"""In the paths of what Ray unpacks for a job, and deletes after it."""
 
 
 @dataclass(frozen=True)

@@ -151,16 +151,14 @@ class FlowJournal:
         ]
         return sorted(found, key=lambda past: (past.epoch, past.run.id), reverse=True)
 
-    def pass_over(self) -> list[str]:
-        """Abandon what has no outcome, readable or not; gives the ids of these runs."""
+    def pass_over(self) -> list[tuple[str, bool]]:
+        """Give up what has no outcome, readable or not: (run, whether nothing was decided)."""
         passed = []
         keys = self.place.keys(f"{self.top}/runs")
         for run in sorted({key.split("/")[-2] for key in keys}):
             if f"{self.top}/runs/{run}/outcome.json" not in keys:
                 facts = written("decision", self.flow, {"run": run, "abandoned": GIVEN_UP})
-                # Undecided: its driver, if it lives, can decide nothing any more.
-                self.place.create(f"{self.top}/runs/{run}/decision.json", facts)
-                passed.append(run)
+                passed.append((run, self.place.create(self._of(Run(run, ""), "decision"), facts)))
         return passed
 
     def prune(self, head: Head | None) -> None:
