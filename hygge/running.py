@@ -78,6 +78,8 @@ def run_once(driver: Driver, engine: Engine, fresh: bool) -> Ended:
                 return _of_settled(left.settled, "the source has not changed since")
             running = _Running(driver, engine, plan, left, known)
             running.go(since)
+            if running.ended is not None:
+                driver.journal.prune(running.ended.commit.head)
     except Exception as error:
         if running is None or running.ended is None:
             raise
@@ -85,7 +87,6 @@ def run_once(driver: Driver, engine: Engine, fresh: bool) -> Ended:
     assert running is not None
     assert running.ended is not None
     running.ended.again = left.earlier
-    driver.journal.prune(running.ended.commit.head)
     return running.ended
 
 

@@ -161,8 +161,8 @@ class FlowJournal:
                 passed.append((run, self.place.create(self._of(Run(run, ""), "decision"), facts)))
         return passed
 
-    def prune(self, head: Head | None) -> None:
-        """Forget ended runs beyond the newest 50 or 30 days; never the one that is the head."""
+    def prune(self, head: Head) -> None:
+        """Forget ended runs beyond the newest 50, or 30 days old; never the one that is the head."""
         ended = [
             key.split("/")[-2]
             for key in self.place.keys(f"{self.top}/runs")
@@ -171,7 +171,7 @@ class FlowJournal:
         ended.sort(reverse=True)
         for at, run in enumerate(ended):
             old = at >= KEPT_RUNS or (at > 0 and _is_old(run))
-            if old and (head is None or head.run != run):
+            if old and run != head.run:
                 # Outcome last: what is left of a half-pruned run still counts as ended.
                 self.place.remove(f"{self.top}/receipts/{run}")
                 for name in ("plan", "decision"):
