@@ -162,7 +162,7 @@ class FlowJournal:
         return passed
 
     def prune(self, head: Head) -> None:
-        """Forget ended runs beyond the newest 50, or 30 days old; never the one that is the head."""
+        """Forget ended runs beyond the newest 50, or older than 30 days; never the head's."""
         ended = [
             key.split("/")[-2]
             for key in self.place.keys(f"{self.top}/runs")
