@@ -164,7 +164,7 @@ def _plan_of(flow: Any) -> str:
     base = flow.store.head(flow.identity)
     with flow.home.open(flow.since(base)) as plan:
         flow.check_columns(schema_of(plan))
-        return plan_text(flow, plan)
+        return plan_text(flow, plan, flow.left_open())
 
 
 def _coordinator(arguments: argparse.Namespace) -> Any:

@@ -177,6 +177,21 @@ class Flow:
             "it again may write it twice"
         )
 
+    def left_open(self) -> list[str]:
+        """What earlier runs of this flow left for the next one, in words."""
+        journal = FlowJournal(place_at(self.state), self.identity)
+        return [
+            f"the run of {past.began.astimezone():%Y-%m-%d %H:%M:%S} did not end; "
+            + (
+                f"{len(journal.receipts(past.run))} splits are staged"
+                if past.decision is None
+                else "it was abandoned"
+                if past.decision.abandoned
+                else "it is decided, and is finished first"
+            )
+            for past in journal.unsettled()
+        ]
+
     def since(self, base: Head | None) -> Watermark:
         """The watermark to read from, or None for everything.
 

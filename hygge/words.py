@@ -88,8 +88,8 @@ def report_from_json(line: str) -> Summary:
     return Summary(tuple(Report(**each) for each in content["flows"]), content["seconds"])
 
 
-def plan_text(flow: Flow, plan: Plan) -> str:
-    """What a run would do, without moving a row."""
+def plan_text(flow: Flow, plan: Plan, left_open: Iterable[str] = ()) -> str:
+    """What a run would do, without moving a row; `left_open`: what earlier runs left to it."""
     traits = flow.store.traits
     lines = [
         f"{flow.name}: {flow.mode}, {traits.guarantee}",
@@ -109,6 +109,7 @@ def plan_text(flow: Flow, plan: Plan) -> str:
     if traits.sees:
         lines.append(f"  a reader of the store sees {traits.sees}")
     lines.append(f"  if the driver dies: {plan.dead_driver}")
+    lines += [f"  before it {each}" for each in left_open]
     lines += _columns(plan, traits.lossy)
     return "\n".join(lines)
 

@@ -110,6 +110,15 @@ def test_a_failure_says_what_is_kept_for_the_next_run(source):
     assert "f3 is broken" in json.loads(stopped.read_text())["why"]
 
 
+def test_the_plan_tells_what_earlier_runs_left(source):
+    assert source.flow().left_open() == []
+    source.fail()
+    (told,) = source.flow().left_open()
+    assert told.endswith("did not end; 3 splits are staged")
+    prepared(source, mode="append")
+    assert source.flow().left_open()[0].endswith("it is decided, and is finished first")
+
+
 def test_a_run_that_sealed_nothing_leaves_nothing(source):
     source.fail("f0")
     assert os.listdir(source.out.parent) == ["source"]
