@@ -17,6 +17,9 @@ from hygge.io.file_home import FileHome, Piece
 from hygge.io.files import SourceFile
 from hygge.model import Column
 
+_STREAM_BYTES = 64 * 1024
+"""Read at a time of each column; without it a row group's columns are read whole, into memory."""
+
 
 class ParquetHome(FileHome):
     """`ParquetHome("users", path="data/users")`."""
@@ -91,7 +94,9 @@ def _open(path: str) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
+        return pq.ParquetFile(
+            path, pre_buffer=False, buffer_size=_STREAM_BYTES, page_checksum_verification=True
+        )
     except (PermissionError, FileNotFoundError):
         raise
     except (pa.ArrowException, OSError) as error:

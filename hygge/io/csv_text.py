@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import csv
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn, cast
 
@@ -24,6 +25,8 @@ from hygge.io.text import BLOCK_BYTES, Text, lines_before, misencoded, owned
 from hygge.model import MIB
 
 _LARGEST_ROW = 1024 * MIB
+_BLOCKS_AHEAD = 2
+_MOMENT_S = 0.2
 _MARK = "\x02hygge\x03"
 
 
@@ -175,29 +178,33 @@ class Reading:
             marked = next((n for n in wanted if pa.types.is_string(types[n])), wanted[0])
             types[marked] = pa.string()
             last_line = form.delimiter.join(_MARK if name == marked else "" for name in names)
-            reader = pc.open_csv(
-                cast("IO[bytes]", _Marked(text, last_line.encode())),
-                pc.ReadOptions(use_threads=False, block_size=self.block, column_names=names),
-                pc.ParseOptions(
-                    delimiter=form.delimiter,
-                    quote_char=form.quote or False,
-                    newlines_in_values=form.newlines_in_values,
-                    ignore_empty_lines=len(names) > 1,
-                ),
-                pc.ConvertOptions(
-                    column_types=types,
-                    include_columns=wanted,
-                    null_values=["", *form.null_values],
-                    strings_can_be_null=True,
-                    quoted_strings_can_be_null=form.quoted_nulls,
-                ),
-            )
             held: pa.RecordBatch | None = None
-            for batch in reader:
-                if batch.num_rows:
-                    if held is not None:
-                        yield held
-                    held = batch
+            with closing(_Marked(text, last_line.encode())) as source:
+                reader = pc.open_csv(
+                    cast("IO[bytes]", source),
+                    pc.ReadOptions(use_threads=False, block_size=self.block, column_names=names),
+                    pc.ParseOptions(
+                        delimiter=form.delimiter,
+                        quote_char=form.quote or False,
+                        newlines_in_values=form.newlines_in_values,
+                        ignore_empty_lines=len(names) > 1,
+                    ),
+                    pc.ConvertOptions(
+                        column_types=types,
+                        include_columns=wanted,
+                        null_values=["", *form.null_values],
+                        strings_can_be_null=True,
+                        quoted_strings_can_be_null=form.quoted_nulls,
+                    ),
+                )
+                for batch in reader:
+                    source.turns.release()
+                    if batch.num_rows:
+                        if held is not None:
+                            source.asked = False
+                            yield held
+                            source.asked = True
+                        held = batch
         if held is None or held.column(marked)[held.num_rows - 1].as_py() != _MARK:
             self._raise_open_quote()
         if held.num_rows > 1:
@@ -287,12 +294,21 @@ class _Marked:
 
     No block ends in \r: pyarrow drops a \n that begins the block after it, also where both stand
     within quotes.
+
+    pyarrow would read 32 blocks ahead, in a thread of its own. It is given as many as batches were
+    taken, and `_BLOCKS_AHEAD` more. A reader that has met an error waits for the block that it
+    asked for, so one is given out of turn after a moment, which doubles each time.
     """
 
     def __init__(self, text: Text, mark: bytes) -> None:
         self.text, self.mark = text, mark + b"\n"
         self.last = b"\n"
         self.held = b""
+        self.turns = threading.Semaphore(_BLOCKS_AHEAD)
+        self.lent = 0
+        self.ended = False
+        self.asked = True
+        """Whether somebody waits for a batch."""
 
     closed = property(lambda self: self.text.closed)
 
@@ -306,9 +322,18 @@ class _Marked:
         return False
 
     def close(self) -> None:
-        """Whoever opened the text closes it."""
+        """No more is given. Whoever opened the text closes it."""
+        self.ended = True
+        self.turns.release()
 
     def read(self, n: int) -> bytes:
+        while not self.turns.acquire(timeout=_MOMENT_S * 2**self.lent):
+            if self.asked:
+                self.lent += 1
+                break
+        return b"" if self.ended else self._read(n)
+
+    def _read(self, n: int) -> bytes:
         found = self.text.read(n - len(self.held))
         if not found:
             return self._rest()
@@ -316,7 +341,7 @@ class _Marked:
         self.last = found[-1:]
         if self.last == b"\r":
             found, self.held = found[:-1], b"\r"
-        return found or self.read(n)
+        return found or self._read(n)
 
     def _rest(self) -> bytes:
         end = b"" if self.last in (b"\n", b"\r") else b"\n"
