@@ -81,9 +81,12 @@ class HomeActor:
         with _portable(), contextlib.closing(tables):
             for table in tables:
                 nbytes, count = max(1, table.nbytes), table.num_rows
-                self.inbox.charge(nbytes)
-                self.inbox.put(Batch(ticket, seq, count, nbytes, [ray.put(table)]))
+                # What is above a batch's size (one huge row) lies in both ends' memory besides.
+                weight = nbytes + 2 * max(0, nbytes - limits.batch_bytes)
+                self.inbox.charge(weight)
+                self.inbox.put(Batch(ticket, seq, count, nbytes, weight, [ray.put(table)]))
                 del table
+                pa.default_memory_pool().release_unused()  # 70 to 100 MB, which it would keep
                 seq, rows = seq + 1, rows + count
         self.inbox.put(End(ticket, seq, rows))
         return rows
@@ -122,7 +125,7 @@ def _received(inbox: Inbox, ticket: Ticket) -> Generator[pa.Table]:
     seq = rows = freed = 0
     while True:
         message = inbox.take(freed)
-        freed = message.nbytes if isinstance(message, Batch) else 0
+        freed = message.weight if isinstance(message, Batch) else 0
         if message.ticket != ticket:
             continue  # of an attempt that was given up
         if isinstance(message, End):
@@ -141,3 +144,4 @@ def _received(inbox: Inbox, ticket: Ticket) -> Generator[pa.Table]:
         # The consumer has asked for more: it is done with this one. Drop it before the next wait,
         # or the shared memory stays pinned while its credit is given back.
         del table
+        pa.default_memory_pool().release_unused()

@@ -188,7 +188,14 @@ def _init(dashboard: bool) -> Connected:
             ) from error
     else:
         with contextlib.nullcontext() if dashboard else _lean():
-            info = ray.init(include_dashboard=dashboard, dashboard_host="127.0.0.1", **quiet)
+            info = ray.init(
+                include_dashboard=dashboard,
+                dashboard_host="127.0.0.1",
+                # Memory that a batch gave back is free at once, and not up to a second later, in
+                # which a fast lane fills hundreds of MiB more than its budget.
+                _system_config={"free_objects_period_milliseconds": 0},
+                **quiet,
+            )
         atexit.register(ray.shutdown)
     url = f"http://{info.dashboard_url}" if info.dashboard_url else None
     return Connected(info.address_info["gcs_address"], address is not None, url, in_job())

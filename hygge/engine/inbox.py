@@ -8,9 +8,11 @@
 
 Bytes are charged before `ray.put` and given back with the Store's next `get`, when it has dropped
 its last reference: what is bounded is the charge, not a guess. An empty lane always admits one
-batch, so a row larger than the budget passes alone. The reference is nested in the message, or Ray
-would send the data itself through this actor. After a failure a lane gets a new Inbox: a producer
-that was killed in `put` leaves a zombie behind, and a consumer killed in `get` steals an item.
+batch, so a row larger than the budget passes alone. What a batch has above `batch_bytes` is charged
+three times: both ends hold such a row besides, where they make it and encode it. The reference is
+nested in the message, or Ray would send the data itself through this actor. After a failure a lane
+gets a new Inbox: a producer that was killed in `put` leaves a zombie behind, and a consumer killed
+in `get` steals an item.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ class Batch:
     seq: int
     rows: int
     nbytes: int
+    weight: int
+    """What was charged for it."""
     refs: list[Any]
 
 

@@ -60,9 +60,9 @@ def _batches(
         rest = tables
         if schema is None:
             schema, rest = peek(tables, limits.batch_bytes, who)
-        came = False
-        for number, table in enumerate(rest, 1):
-            came = came or table.num_rows > 0
+        came, number = False, 0
+        for table in rest:  # enumerate() would keep each table until the next one is made
+            came, number = came or table.num_rows > 0, number + 1
             assert schema is not None  # a stream that gives a table has a schema
             whole = conform(table, schema, f"{who}: batch {number}")
             del table
