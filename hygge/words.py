@@ -106,8 +106,8 @@ def plan_text(flow: Flow, plan: Plan, left_open: Iterable[str] = ()) -> str:
     if plan.watermark is not None:
         lines.append(f"  cursor  {flow.cursor} up to {plan.watermark}")
     lines.append(f"  memory  {flow.limits.memory_per_lane // MIB} MiB a lane at most")
-    if traits.sees:
-        lines.append(f"  a reader of the store sees {traits.sees}")
+    if sees := flow.store.sees():
+        lines.append(f"  a reader of the store sees {sees}")
     lines.append(f"  if the driver dies: {plan.dead_driver}")
     lines += [f"  before it {each}" for each in left_open]
     lines += _columns(plan, traits.lossy)

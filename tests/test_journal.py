@@ -302,3 +302,18 @@ def test_a_clock_that_jumps_backwards_changes_nothing(source, monkeypatch):
     again.run()
     assert again.home.read_of == ["f6"]
     assert source.rows() == list(range(70))
+
+
+def test_no_secret_of_a_connection_is_written_down(tmp_path):
+    from hygge import SQLHome, SQLStore
+    from hygge.journal.fingerprint import fingerprint
+
+    url = "postgresql://app:hushhush@db/shop?sslpassword=hushhush"
+    home = SQLHome("orders", connection=url, where="token = 'a'", columns=["id"])
+    store = SQLStore("copy", connection=f"sqlite:///{tmp_path}/a.db")
+    known = fingerprint(home, store, "append", ["id"])
+    assert "hushhush" not in json.dumps(known)
+    assert known["home.place"].startswith("postgresql://db:5432/shop#")
+    assert known["home.where"] == '"token = \'a\'"' or "***" in known["home.where"]
+    moved = fingerprint(SQLHome("orders", connection=url.replace("shop", "shop2")), store, "a", [])
+    assert moved["home.place"] != known["home.place"]
