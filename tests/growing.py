@@ -6,6 +6,7 @@ of which generation the store is, and whether a row is lost, doubled, or of anot
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import random
@@ -20,6 +21,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+
+from hygge import CsvStore, Flow, ParquetHome, ParquetStore, SQLHome, SQLStore
+from hygge.model import MIB, Limits
 
 Rows = list[tuple[int, int, str]]
 """(id, generation, text) of each row, sorted."""
@@ -68,7 +72,7 @@ class Growing:
         folder = self.folder / f"{self.name}_files"
         folder.mkdir(exist_ok=True)
         columns = {"id": ids, "seq": [now] * len(ids), "v": [text(n, now) for n in ids]}
-        pq.write_table(pa.table(columns), folder / ".new", row_group_size=250)
+        pq.write_table(pa.table(columns), folder / ".new", row_group_size=100)
         os.rename(folder / ".new", folder / f"{now:04}.parquet")
 
     def described(self) -> str:
@@ -90,6 +94,45 @@ class Growing:
             f"    mode: {mode}{key}\n"
             "    lanes: 2\n    memory_per_lane: 32 MiB\n    batch_bytes: 4 MiB\n"
         )
+
+    def flow(self, pause_s: float = 0.0, engine: str = "ray") -> Flow:
+        """The same, as Python says it; notes what it reads and stages, and takes its time."""
+        source, _, target, mode = self.kind.split()
+        cursor = {"append": "id", "merge": "seq"}.get(mode)
+        url = f"sqlite:///{self.folder}"
+        home = {
+            "table": lambda: NotedTable(
+                "rows", connection=f"{url}/{self.name}.db", cursor=cursor,
+                options={"splits": 6, "batch_size": 25},
+            ),
+            "files": lambda: NotedFiles(
+                path=self.folder / f"{self.name}_files",
+                options={"split_bytes": 4_000, "batch_size": 25},
+            ),
+        }[source]()  # fmt: skip
+        store = {
+            "directory": lambda: NotedDirectory(path=self.folder / "out" / self.name),
+            "file": lambda: NotedFile(path=self.folder / "out" / f"{self.name}.csv"),
+            "table": lambda: NotedTarget("rows", connection=f"{url}/out_{self.name}.db"),
+        }[target]()
+        home.notes = store.notes = str(self.folder / "notes")
+        home.pause_s = pause_s
+        os.makedirs(home.notes, exist_ok=True)
+        return Flow(
+            home, store, name=self.name, mode=mode, key=["id"] if mode == "merge" else [],
+            limits=Limits(lanes=1, memory_per_lane=32 * MIB, batch_bytes=4 * MIB),
+            engine=engine, state=self.folder / ".hygge",
+        )  # fmt: skip
+
+    def noted(self, what: str) -> list[list[str]]:
+        """The notes that begin with a word, oldest first, each as its further words."""
+        names = [each.name.split() for each in (self.folder / "notes").glob(f"* {what} *")]
+        return [words[2:] for words in sorted(names, key=lambda words: int(words[0]))]
+
+    def sealed(self) -> set[int]:
+        """The splits of which a receipt stands in the journal."""
+        flows = self.folder / ".hygge" / "flows"
+        return {int(file.name.split("-")[0]) for file in flows.glob("*/receipts/*/*.json")}
 
     def seen(self) -> Rows | None:
         """What stands in the store, read without hygge; None before anything does."""
@@ -148,6 +191,55 @@ class Growing:
         if changed := [n for n, seq, v in rows if v != text(n, seq)]:
             return generation, f"changed: {len(changed)} values, such as that of {changed[:3]}"
         return generation, ""
+
+
+def note(folder: str, *words: object) -> None:
+    """Leave an empty file with a telling name: when, what, by which process."""
+    name = " ".join(map(str, (time.time_ns(), *words, os.getpid())))
+    with contextlib.suppress(FileExistsError), open(os.path.join(folder, name), "x"):
+        pass
+
+
+class _NotedHome:
+    notes = ""
+    pause_s = 0.0
+
+    def read(self, split):
+        note(self.notes, "reads", split.index)
+        for number, table in enumerate(super().read(split)):  # type: ignore[misc]  # a mixin
+            yield table
+            if number == 0:
+                note(self.notes, "reading", split.index)
+            time.sleep(self.pause_s)
+
+
+class _NotedStore:
+    notes = ""
+
+    def stage(self, ticket, schema, batches):
+        def noted():
+            for number, batch in enumerate(batches):
+                yield batch
+                if number == 0:
+                    note(self.notes, "staging", ticket.split)
+
+        note(self.notes, "stages", ticket.split)
+        return super().stage(ticket, schema, noted())  # type: ignore[misc]  # a mixin
+
+
+class NotedFiles(_NotedHome, ParquetHome): ...
+
+
+class NotedTable(_NotedHome, SQLHome): ...
+
+
+class NotedDirectory(_NotedStore, ParquetStore): ...
+
+
+class NotedFile(_NotedStore, CsvStore): ...
+
+
+class NotedTarget(_NotedStore, SQLStore): ...
 
 
 def text(n: int, seq: int) -> str:

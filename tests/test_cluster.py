@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -11,15 +10,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import ray  # noqa: F401  # puts its own psutil on the path
+from standing import LOCAL, OUTSIDE, Standing, psutil
 
-import psutil  # isort: skip
-
-LOCAL = Path(__file__).parents[1] / "cluster" / "local.py"
-OUTSIDE = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
 SMALL = ["--cpus", "1", "--store-mib", "80"]
 TASK = """
 import ray
@@ -32,44 +26,9 @@ print(len(alive), ray.get(ran) == alive)
 """
 
 
-class Standing:
-    """A `cluster/local.py` that runs, and what it printed."""
-
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, str(LOCAL), *arguments, *SMALL]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=OUTSIDE)
-        assert self.process.stdout
-        self.said = ""
-        while "hygge flows.yml" not in self.said:
-            line = self.process.stdout.readline()
-            assert line, f"ended with {self.process.wait(10)} after saying: {self.said}"
-            self.said += line
-
-    def word_after(self, label: str) -> str:
-        return self.said.partition(label)[2].split()[0]
-
-    def all_processes(self) -> list[Any]:
-        return list(psutil.Process(self.process.pid).children(recursive=True))
-
-    def python(self, code: str) -> str:
-        """What `code` prints in a shell that sourced the printed file."""
-        script = f". {self.word_after(' . ')} && exec python -c '{code}'"
-        return subprocess.run(
-            ["sh", "-c", script], env=OUTSIDE, check=True, text=True, stdout=subprocess.PIPE
-        ).stdout
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        try:
-            return self.process.wait(15)
-        finally:
-            assert self.process.stdout
-            self.process.stdout.close()
-
-
 @pytest.fixture(scope="module")
 def standing() -> Iterator[Standing]:
-    cluster = Standing("2")
+    cluster = Standing("2", *SMALL)
     yield cluster
     if cluster.process.poll() is None:
         cluster.end()
