@@ -113,8 +113,11 @@ class StoreActor:
     def stage(self, ticket: Ticket, schema: pa.Schema | None) -> Receipt:
         """Stage one split from the batches that the Home sends under this ticket."""
         tables = _received(self.inbox, ticket)
-        with _portable(), contextlib.closing(tables):
-            return staged(self.store, ticket, schema, tables)
+        try:
+            with _portable(), contextlib.closing(tables):
+                return staged(self.store, ticket, schema, tables)
+        finally:
+            pa.default_memory_pool().release_unused()  # the next split may be of another flow
 
     def __repr__(self) -> str:
         return f"Store({self.label})"
