@@ -29,7 +29,7 @@ import pytest
 
 from hygge.flow import Flow
 from hygge.home import Home
-from hygge.model import Column, Limits, Plan, Split
+from hygge.model import Column, Limits, Plan, Split, Ticket
 from hygge.progress import Silent
 from hygge.stores.sql import SQLStore
 
@@ -142,6 +142,11 @@ def pg():
 def schema(pg):
     """The name of a place where nothing is yet."""
     return pg.schema()
+
+
+@pytest.fixture
+def store(pg, schema):
+    return SQLStore("t", table=f"{schema}.t", connection=pg.url)
 
 
 class Proxy:
@@ -301,3 +306,26 @@ def each_once(pg, schema, splits=2):
 
 def store_at(url, schema, **more):
     return SQLStore("t", table=f"{schema}.t", connection=url, **more)
+
+
+ROWS = pa.table({"id": [1, 2, 3], "v": ["a", "b", None]})
+MORE = pa.table({"id": [3, 4], "v": ["c", "d"]})
+
+
+def staged(store, run, *splits, epoch=0):
+    store.prepare(run, ROWS.schema)
+    return [
+        store.stage(Ticket(run.id, at, epoch), rows.schema, iter([rows]))
+        for at, rows in enumerate(splits)
+    ]
+
+
+def moved(store, run, *splits, watermark=None):
+    base = store.head(run.flow)
+    commit = store.commit(run, base, staged(store, run, *splits), watermark)
+    store.discard(run)
+    return commit
+
+
+def seen(pg, schema):
+    return pg.ask(f"SELECT id, v FROM {schema}.t ORDER BY id, v")

@@ -1,52 +1,24 @@
-"""SQLStore on PostgreSQL: one transaction a split, one head, and what is found is not trusted."""
+"""SQLStore on PostgreSQL: one transaction a split, a run gone on with, one head for all readers."""
 
 from __future__ import annotations
 
 import threading
 import time
 
-import psycopg
-import pyarrow as pa
 import pytest
+from postgres import MORE, ROWS, moved, seen, staged
 
-from hygge.errors import NotOurs, Rejected, StoreError, Superseded, Transient
+from hygge.errors import Rejected, StoreError, Superseded, Transient
 from hygge.io import sql_ledger, sql_store
 from hygge.model import Run, Ticket
-from hygge.stores.sql import SQLStore
 
 pytest_plugins = ["postgres"]
-ROWS = pa.table({"id": [1, 2, 3], "v": ["a", "b", None]})
-MORE = pa.table({"id": [3, 4], "v": ["c", "d"]})
-
-
-@pytest.fixture
-def store(pg, schema):
-    return SQLStore("t", table=f"{schema}.t", connection=pg.url)
-
-
-def staged(store, run, *splits, epoch=0):
-    store.prepare(run, ROWS.schema)
-    return [
-        store.stage(Ticket(run.id, at, epoch), rows.schema, iter([rows]))
-        for at, rows in enumerate(splits)
-    ]
-
-
-def moved(store, run, *splits, watermark=None):
-    base = store.head(run.flow)
-    commit = store.commit(run, base, staged(store, run, *splits), watermark)
-    store.discard(run)
-    return commit
 
 
 def tables(pg, schema):
     """What a catalog shows, without hygge's two tables and the target."""
     found = pg.ask("SELECT tablename FROM pg_tables WHERE schemaname = %s", schema)
     return {name for (name,) in found} - {"t", "_hygge_heads", "_hygge_ledger"}
-
-
-def seen(pg, schema):
-    return pg.ask(f"SELECT id, v FROM {schema}.t ORDER BY id, v")
 
 
 # A split's load and its seal are one transaction
@@ -230,6 +202,43 @@ def test_of_two_runs_over_one_head_one_commits(pg, schema, store, mode, first):
         store.commit(runs[1 - won[0]], base, receipts[1 - won[0]], None)
 
 
+def test_a_driver_that_stands_still_in_its_commit_holds_up_nobody_for_ever(
+    pg, schema, store, monkeypatch
+):
+    moved(store, Run("r0", "f", "append"), ROWS)
+    runs, base = [Run(name, "f", "append") for name in ("still", "quick")], store.head("f")
+    receipts = [staged(store, run, MORE) for run in runs]
+    monkeypatch.setattr(sql_ledger, "PAUSE", "200ms")
+    real, ended = sql_store._move_head, []
+
+    def stands_still(connection, goal, base, row):
+        if row["run"] == "still" and not ended:
+            ended.append(store.commit(runs[1], base, receipts[1], None))
+        real(connection, goal, base, row)
+
+    monkeypatch.setattr(sql_store, "_move_head", stands_still)
+    with pytest.raises(Transient):
+        store.commit(runs[0], base, receipts[0], None)
+    with pytest.raises(Superseded):
+        store.commit(runs[0], base, receipts[0], None)
+    assert ended[0].head == store.head("f")
+    assert len(seen(pg, schema)) == 5
+
+
+def test_a_table_that_others_hold_is_waited_for_no_longer_than_told(pg, schema, store, monkeypatch):
+    moved(store, Run("r0", "f", "append"), ROWS)
+    monkeypatch.setattr(sql_ledger, "LOCK_WAIT", "100ms")
+    run, base = Run("r1", "f", "append"), store.head("f")
+    receipts = staged(store, run, MORE)
+    with pg.connect() as holder:
+        holder.execute("BEGIN")
+        holder.execute(f"LOCK TABLE {schema}.t")
+        with pytest.raises(Transient, match="lock timeout") as caught:
+            store.commit(run, base, receipts, None)
+        assert "end its transaction" in caught.value.hint
+    assert store.commit(run, base, receipts, None).applied == 2
+
+
 @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
 @pytest.mark.parametrize("mode", ["replace", "append", "merge"])
 def test_a_reader_of_any_isolation_sees_old_or_new(pg, schema, store, mode, level):
@@ -296,88 +305,3 @@ def test_rows_that_a_rule_swallows_fail_the_run_before_anything_is_visible(pg, s
             moved(store, Run(name, "f", mode, ("id",)), MORE)
     assert store.head("f") == before
     assert len(seen(pg, schema)) == 3
-
-
-# What is found is not trusted
-
-
-@pytest.mark.parametrize(
-    ("change", "words", "mode"),
-    [
-        ("ALTER TABLE {}.t DROP COLUMN v", "no column 'v'", "append"),
-        ("ALTER TABLE {}.t ALTER COLUMN id TYPE integer", "cannot keep int64 exactly", "append"),
-        ("ALTER TABLE {}.t ADD COLUMN w int", "has column 'w', which the rows lack", "merge"),
-        ("DROP TABLE {}.t", "is gone", "append"),
-        ("DROP TABLE {0}.t; CREATE TABLE {0}.t (id bigint, v text)", "did not make it", "replace"),
-    ],
-)
-@pytest.mark.parametrize("when", ["between runs", "in mid-run"])
-def test_a_table_that_was_altered_is_an_error_and_stays(
-    pg, schema, store, change, words, mode, when
-):
-    moved(store, Run("r0", "f", mode, ("id",)), ROWS, watermark=3)
-    before, run = store.head("f"), Run("r1", "f", mode, ("id",))
-    if when == "in mid-run":
-        receipts = staged(store, run, MORE)
-    with pg.connect() as other:
-        other.execute(change.format(schema))
-    with pytest.raises(StoreError, match=words) as caught:
-        if when == "between runs":
-            store.prepare(run, MORE.schema)
-        else:
-            store.commit(run, before, receipts, 4)
-    assert caught.value.hint
-    assert isinstance(caught.value, NotOurs) is (mode == "replace")
-    assert store.head("f") == before
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ("UPDATE {} SET format = 99", "written by a newer hygge"),
-        ("UPDATE {} SET format = 0, generation = -1", "generation"),
-        ("UPDATE {} SET columns = 'nonsense'", "Expecting value"),
-        ("UPDATE {} SET watermark = '[1]'", "watermark"),
-        ("UPDATE {} SET watermark = NULL", "flow 'f'"),
-        ("ALTER TABLE {} DROP COLUMN format", "no column 'format'"),
-        ("ALTER TABLE {} DROP COLUMN target", "target"),
-        ("ALTER TABLE {} ALTER COLUMN generation TYPE text", "generation"),
-        ("DROP TABLE {0}; CREATE TABLE {0} (x int)", "target"),
-        ("ALTER TABLE {0} DROP CONSTRAINT _hygge_heads_pkey; INSERT INTO {0} SELECT * FROM {0}",
-         "two heads"),
-    ],
-)  # fmt: skip
-def test_a_head_that_hygge_did_not_write_stops_everything(pg, schema, store, change, words):
-    moved(store, Run("r0", "f", "append"), ROWS)
-    run, base = Run("r1", "f", "append"), store.head("f")
-    receipts = staged(store, run, MORE)
-    with pg.connect() as other:
-        other.execute(change.format(f"{schema}._hygge_heads"))
-    for verb in (
-        lambda: store.head("f"),
-        lambda: store.prepare(Run("r2", "f", "append"), ROWS.schema),
-        lambda: store.commit(run, base, receipts, None),
-    ):
-        with pytest.raises(StoreError, match=words) as caught:
-            verb()
-        assert caught.value.hint
-        assert not isinstance(caught.value, Rejected)
-    assert len(seen(pg, schema)) == 3
-    store.discard(run)
-    assert len(seen(pg, schema)) == 3
-
-
-def test_columns_of_other_values_make_the_table_anew_only_while_nothing_hangs_on_it(
-    pg, schema, store
-):
-    moved(store, Run("r0", "f"), ROWS)
-    other = pa.table({"id": ["x"]})
-    pg.ask(f"CREATE VIEW {schema}.hangs AS SELECT * FROM {schema}.t")
-    with pytest.raises(Rejected, match="something depends on it"):
-        moved(store, Run("r1", "f"), other)
-    assert len(seen(pg, schema)) == 3
-    pg.ask(f"DROP VIEW {schema}.hangs")
-    moved(store, Run("r2", "f"), other)
-    with pytest.raises(psycopg.errors.UndefinedColumn):
-        seen(pg, schema)
-    assert pg.ask(f"SELECT id FROM {schema}.t") == [("x",)]

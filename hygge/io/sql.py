@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import Any
 
 from hygge.errors import (
@@ -171,16 +172,18 @@ def sqlite_table(table: str) -> str:
 @contextmanager
 def connected(url: str, who: str, side: type[HyggeError], **options: Any) -> Iterator[Any]:
     """A SQLAlchemy Connection of its own, closed at the end; errors in words."""
+    with in_words(who, side), _engine(url).connect() as connection:
+        yield connection.execution_options(**options) if options else connection
+
+
+@lru_cache(maxsize=16)
+def _engine(url: str) -> Any:
+    """Holds no connection, so forks and threads may share it; it spares what is asked at first."""
     import sqlalchemy as sa
 
-    with in_words(who, side):
-        engine = sa.create_engine(url, poolclass=sa.NullPool)
-        sa.event.listen(engine, "handle_error", _close_lost)
-        try:
-            with engine.connect() as connection:
-                yield connection.execution_options(**options) if options else connection
-        finally:
-            engine.dispose()
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    sa.event.listen(engine, "handle_error", _close_lost)
+    return engine
 
 
 def _close_lost(context: Any) -> None:

@@ -25,7 +25,10 @@ from hygge.io.sql_ask import pack, unpack
 from hygge.io.sql_goal import HEADS, LEDGER, OLD_S, Goal, head_of, not_a_head, still
 from hygge.model import Head, Receipt, Run, Ticket
 
-_LOCK_WAIT = "30s"
+LOCK_WAIT = "30s"
+"""How long a transaction waits for the locks of others, as long as SQLite does."""
+PAUSE = "60s"
+"""A driver that stands still for so long in the middle of a commit lets the others go on."""
 
 
 def target_of(goal: Goal, name: str | None = None) -> Target:
@@ -90,24 +93,22 @@ def one_at_a_time(connection: Any, target: Target) -> None:
     import sqlalchemy as sa
 
     if target.dialect == "postgresql":
+        pause = sa.func.set_config("idle_in_transaction_session_timeout", PAUSE, True)
         name = sa.func.concat(
             "hygge ", sa.func.coalesce(target.schema, sa.func.current_schema()), ".", target.name
         )
-        asked = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0)))
-        connection.execute(asked)
+        key = sa.func.hashtextextended(name, 0)
+        connection.execute(sa.select(pause, sa.func.pg_advisory_xact_lock(key)))
 
 
 def not_for_ever(connection: Any, target: Target) -> None:
-    """From here on this transaction waits for locks of others no longer than SQLite would."""
+    """From here on this transaction waits for a lock so long, unless somebody set a time."""
     import sqlalchemy as sa
 
     if target.dialect == "postgresql":
-        connection.execute(
-            sa.text(
-                f"SELECT set_config('lock_timeout', '{_LOCK_WAIT}', true) "
-                "WHERE current_setting('lock_timeout') = '0'"
-            )
-        )
+        wait = sa.func.set_config("lock_timeout", LOCK_WAIT, True)
+        unset = sa.func.current_setting("lock_timeout") == "0"
+        connection.execute(sa.select(wait).where(unset))
 
 
 def heads_at(connection: Any, goal: Goal, lock: bool = False) -> dict[str, tuple[Head, Any]]:

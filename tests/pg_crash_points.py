@@ -1,0 +1,176 @@
+"""Kills a run at each of its statements that change something in PostgreSQL, and runs it again.
+
+A process of its own, without Ray: it forks a driver for every point. The statements are found by
+interposition on psycopg, not by hand. Each is tried from before; a COMMIT, which alone leaves
+anything, from after as well, when nobody has heard of it yet. Nothing is put back between two
+points: the source grows and changes, so every point is met in a history of deaths. Prints one JSON
+line: how many points, and what went wrong.
+
+    python pg_crash_points.py <mode> <url> <schema> <folder> [head apart]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+
+from hygge import Flow, SQLHome, SQLStore
+from hygge.io import sql_store
+
+CHANGES = re.compile(r"\s*(INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|LOCK)\b")
+Rows = list[tuple[object, ...]]
+
+
+class Source:
+    """A table that grows and, for merges, changes; psycopg and no code of hygge's."""
+
+    def __init__(self, mode: str, url: str, schema: str) -> None:
+        self.mode, self.schema, self.last = mode, schema, 0
+        self.connection = psycopg.connect(url, autocommit=True)
+        self.connection.execute(
+            f"CREATE TABLE {schema}.s (id bigint PRIMARY KEY, at bigint NOT NULL, v text, "
+            "price numeric(20, 4), moment timestamptz)"
+        )
+
+    def grow(self) -> None:
+        self.last += 3
+        self.connection.execute(
+            f"INSERT INTO {self.schema}.s SELECT g, g, nullif('v' || g, 'v2'), g / 7.0, "
+            f"'2024-01-01 00:00:00.000001+00'::timestamptz + g * interval '1 day' "
+            f"FROM generate_series({self.last - 2}, {self.last}) g"
+        )
+        if self.mode == "merge":
+            self.connection.execute(
+                f"UPDATE {self.schema}.s SET v = 'again', at = {self.last} "
+                f"WHERE id = {self.last // 2}"
+            )
+
+    def rows(self, table: str = "s") -> Rows:
+        asked = f"SELECT * FROM {self.schema}.{table} ORDER BY id, at"
+        return [tuple(row) for row in self.connection.execute(asked)]
+
+    def leftovers(self) -> list[str]:
+        asked = "SELECT tablename FROM pg_tables WHERE schemaname = %s"
+        names = {name for (name,) in self.connection.execute(asked, [self.schema])}
+        ledger = self.connection.execute(f"SELECT name FROM {self.schema}._hygge_ledger")
+        return sorted(names - {"s", "t", "_hygge_heads", "_hygge_ledger"}) + [n for (n,) in ledger]
+
+
+def flow(mode: str, url: str, schema: str, folder: Path) -> Flow:
+    home = SQLHome(
+        "s",
+        table=f"{schema}.s",
+        connection=url,
+        cursor=None if mode == "replace" else "at",
+    )
+    store = SQLStore("t", table=f"{schema}.t", connection=url)
+    key = ["id"] if mode == "merge" else []
+    return Flow(home, store, name="f", mode=mode, key=key, engine="inline", state=folder / "state")
+
+
+def forked(work: Callable[[], object]) -> int:
+    """`work` in a child; its exit code, negative for a signal."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException as error:
+            sys.stderr.write(repr(error))
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def dying(moving: Flow, point: int) -> Callable[[], object]:
+    """A run that is killed at the point of that number."""
+    number, open_changes = 0, set()
+
+    def reached() -> None:
+        nonlocal number
+        if number == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+        number += 1
+
+    def watched(real: Callable[..., object]) -> Callable[..., object]:
+        def called(cursor: psycopg.Cursor, query: object, *more: object, **named: object) -> object:
+            if CHANGES.match(str(query)):
+                reached()
+                open_changes.add(cursor.connection)
+            return real(cursor, query, *more, **named)
+
+        return called
+
+    def commit(connection: psycopg.Connection) -> None:
+        changed = connection in open_changes
+        open_changes.discard(connection)
+        if changed:
+            reached()
+        real_commit(connection)
+        if changed:
+            reached()
+
+    real_commit = psycopg.Connection.commit
+
+    def work() -> None:
+        psycopg.Cursor.execute = watched(psycopg.Cursor.execute)
+        psycopg.Cursor.executemany = watched(psycopg.Cursor.executemany)
+        psycopg.Connection.commit = commit
+        moving.run()
+
+    return work
+
+
+def head_apart() -> None:
+    """A broken twin: the rows are committed, and then the head moves."""
+    real = sql_store._move_head
+
+    def apart(connection: object, *given: object) -> None:
+        connection.connection.dbapi_connection.commit()
+        real(connection, *given)
+
+    sql_store._move_head = apart
+
+
+def main(mode: str, url: str, schema: str, folder: Path) -> None:
+    os.fsync = lambda file: None  # processes die here, never the machine
+    source, wrong, point = Source(mode, url, schema), [], 0
+    moving = flow(mode, url, schema, folder)
+    source.grow()
+    moving.run()  # here, so that no child has to import anything
+    while True:
+        old = source.rows("t")
+        source.grow()
+        new = source.rows()
+        ended = forked(dying(moving, point))
+        seen = source.rows("t")
+        if seen not in (old, new):
+            wrong.append(f"point {point}: a reader saw {len(seen)} rows after the death")
+        if forked(moving.run) != 0:
+            wrong.append(f"point {point}: the next run failed")
+        elif source.rows("t") != new:
+            wrong.append(f"point {point}: {len(source.rows('t'))} rows, {len(new)} are due")
+        if source.leftovers():
+            wrong.append(f"point {point}: {source.leftovers()} is left")
+        if ended != -signal.SIGKILL:
+            if ended != 0:
+                wrong.append(f"point {point}: ended with {ended}")
+            break
+        if wrong and "head apart" in sys.argv:
+            break  # one is enough to catch a twin
+        point += 1
+    sys.stdout.write(json.dumps({"points": point, "wrong": wrong}))
+
+
+if __name__ == "__main__":
+    if sys.argv[5:] == ["head apart"]:
+        head_apart()
+    main(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]))
