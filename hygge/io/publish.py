@@ -269,7 +269,8 @@ def sweep(target: str, keep: str) -> None:
         put_back_locked(target)
         for name in os.listdir(place):
             began = _began(name)
-            if began and began < datetime.now(UTC) - LEFTOVERS and name != keep:
+            # One of the future began before the clock was set right.
+            if began and abs(datetime.now(UTC) - began) > LEFTOVERS and name != keep:
                 with contextlib.suppress(OSError):  # somebody works on it, or not ours to move
                     _rename_away(place, name)
     for name in os.listdir(place) if os.path.isdir(place) else ():
