@@ -122,7 +122,8 @@ class FileHome(Home):
             splits,
             reason=f"{count} in {len(splits)} split{'s' if len(splits) != 1 else ''} "
             f"of about {self.settings.options.split_bytes // MIB} MiB",
-            dead_driver="the next run moves all of it again",
+            dead_driver="the next run goes on with it: what was staged of files that stay as they "
+            "are is not read again",
         )
 
     def read(self, split: Split) -> Iterator[pa.Table]:
