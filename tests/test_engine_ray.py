@@ -13,6 +13,7 @@ from ends import Careful, Counted
 from hygge import Flow, FlowFailed
 from hygge.engine import on_ray
 from hygge.model import MIB, Limits
+from hygge.progress import Silent
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -142,8 +143,8 @@ def test_a_budget_beyond_the_object_store_is_refused(tmp_path):
 
 
 def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
-    from hygge.moving import Move
     from hygge.model import Run, Split, StoreTraits
+    from hygge.moving import Move
 
     def lanes(splits: int, asked: int | None, most: int | None) -> int:
         store = Careful(path=tmp_path / "out")
@@ -155,3 +156,20 @@ def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
     assert lanes(1, None, None) == 1
     assert lanes(8, 3, None) == 3
     assert lanes(8, 3, 1) == 1
+
+
+@pytest.mark.parametrize("end", ["home", "store"])
+def test_a_process_that_dies_each_time_is_said_each_time_and_ends_the_flow(tmp_path, end):
+    class Heard(Silent):
+        def said(self, flow, text):
+            words.append(text)
+
+    words: list[str] = []
+    home = Counted(act="die" if end == "home" else "")
+    store = Careful(path=tmp_path / "out", act="die" if end == "store" else "")
+    died = f"the {end}'s process died"
+    with pytest.raises(FlowFailed, match=f"split 0 failed 2 times; the last time: {died}") as told:
+        flow(home, store, retries=1).run(Heard())
+    assert words == [f"split 0 is tried again (2 of 2 tries): {died}"]
+    assert "memory ran out" in told.value.report.hint
+    assert list(tmp_path.iterdir()) == []

@@ -175,6 +175,8 @@ class _Supervision:
         if call in lane.readiness:
             lane.readiness = [each for each in lane.readiness if each != call]
             lane.up = not lane.readiness
+            if lane.up:
+                self.failures.pop(_of_lane(lane), None)  # what counts is how often in a row
             return
         work = next(each for each in lane.works if call in (each.read, each.stage))
         if call == work.read:
@@ -202,21 +204,21 @@ class _Supervision:
             if cause is not error:
                 raise cause from error  # the worker's traceback stands in Ray's wrapping
             raise cause
-        guilty = next((w.split.index for w in lane.works if call in (w.read, w.stage)), -1)
+        work = next((each for each in lane.works if call in (each.read, each.stage)), None)
+        guilty = _of_lane(lane) if work is None else work.split.index
+        what = f"lane {lane.number}" if work is None else f"split {guilty}"
+        who = "lane" if work is None else "home" if call == work.read else "store"
         count = self.failures[guilty] = self.failures.get(guilty, 0) + 1
-        said = _said(error, cause)
-        if count > self.move.limits.retries:
+        said, tries = _said(error, cause, who), self.move.limits.retries + 1
+        if count == tries:
             raise Transient(
-                f"{said} ({count} tries)"
-                if guilty < 0
-                else f"split {guilty} failed {count} times; the last time: {said}",
-                cause.hint
-                if isinstance(cause, HyggeError)
-                else "look at the workers' logs (`ray logs`); run it again when the cause is gone",
+                f"{what} failed {count} times; the last time: {said}",
+                cause.hint if isinstance(cause, HyggeError) else _hint(cause),
             ) from cause
         self.moved.retries += 1
-        what = f"split {guilty}" if guilty >= 0 else f"lane {lane.number}"
-        self.watch.said(self.move.flow, f"{what} is tried again: {said}")
+        self.watch.said(
+            self.move.flow, f"{what} is tried again ({count + 1} of {tries} tries): {said}"
+        )
         wait = time.monotonic() + backoff_s(count - 1)
         for work in reversed(lane.works):
             later = wait if work.split.index == guilty else 0.0
@@ -244,7 +246,7 @@ class _Supervision:
             self.sum = (rows, len(self.moved.receipts))
             self.progressed = self.said_stall = now
         up = sum(lane.up for lane in self.lanes)
-        waits = self._waits_for(stats, up) if now - self.progressed > 5 else ""
+        waits = self._waits_for() if now - self.progressed > 5 else ""
         self.watch.moved(
             self.move.flow,
             Seen(rows, size, len(self.moved.receipts), len(self.move.splits), up, waits),
@@ -253,21 +255,24 @@ class _Supervision:
         # Lanes that are not up yet may wait for a busy cluster as long as it takes.
         if up and still > self.move.limits.stall_timeout_s:
             raise HyggeError(
-                f"nothing moved for {still:.0f} s: waiting for {self._waits_for(stats, up)}",
+                f"nothing moved for {still:.0f} s: waiting for {self._waits_for()}",
                 "look at what it does there; `stall_timeout` says how long hygge waits",
             )
         if now - self.said_stall > _SAY_STALL_AFTER_S:
             self.said_stall = now
             self.watch.said(
                 self.move.flow,
-                f"nothing moved for {still:.0f} s: waiting for {self._waits_for(stats, up)}",
+                f"nothing moved for {still:.0f} s: waiting for {self._waits_for()}",
             )
 
-    def _waits_for(self, stats: list[Any], up: int) -> str:
-        if not up:
+    def _waits_for(self) -> str:
+        # A lane without a split waits for nobody.
+        ends = {lane.last.waiting for lane in self.lanes if lane.up and lane.works}
+        if not ends and any(lane.up for lane in self.lanes):
+            return "the moment to try again"
+        if not ends:
             count = len(self.lanes)
             return f"{count} CPU{'s'[: count != 1]} for {count} lane{'s'[: count != 1]}"
-        ends = {each.waiting for each in stats}
         if "home" in ends or "" in ends:
             return f"the store {self.move.store.describe()}"
         return f"the home {self.move.home.describe()}"
@@ -330,16 +335,38 @@ def _may_be_mended(error: BaseException, cause: BaseException) -> bool:
     return isinstance(cause, Transient) or _is_ray(error)
 
 
-def _said(error: BaseException, cause: BaseException) -> str:
-    from ray.exceptions import ActorDiedError, ObjectStoreFullError, OutOfMemoryError
+def _said(error: BaseException, cause: BaseException, who: str) -> str:
+    from ray.exceptions import (
+        ActorDiedError,
+        ObjectStoreFullError,
+        OutOfMemoryError,
+        RayTaskError,
+    )
 
     if isinstance(cause, HyggeError):
         return cause.message
     if isinstance(cause, ActorDiedError):
-        return "a worker process died"
+        # An end that lives to tell of a death tells of its Inbox's.
+        return f"the {'inbox' if isinstance(error, RayTaskError) else who}'s process died"
     if isinstance(cause, OutOfMemoryError):
-        return "a worker was ended because the node ran out of memory"
+        return f"the {who}'s process was ended because the node ran out of memory"
     if isinstance(cause, ObjectStoreFullError):
         return "Ray's object store is full"
     first = without_password(str(cause)).strip().splitlines()
     return f"{type(cause).__name__}: {first[0] if first else ''}"
+
+
+def _hint(cause: BaseException) -> str:
+    from ray.exceptions import ActorDiedError, OutOfMemoryError
+
+    if isinstance(cause, ActorDiedError | OutOfMemoryError):
+        return (
+            "a process that dies without an error was killed from outside, mostly because memory "
+            "ran out (`dmesg` tells): lower `lanes` or `memory_per_lane`, then run it again"
+        )
+    return "look at the workers' logs (`ray logs`); run it again when the cause is gone"
+
+
+def _of_lane(lane: Any) -> int:
+    """Where failures that are of no split are counted."""
+    return -1 - int(lane.number)
