@@ -239,6 +239,23 @@ def test_a_store_inside_the_shipped_working_directory_is_refused(tmp_path: Path)
     assert "flow 'b'" not in message
 
 
+@pytest.mark.parametrize(
+    ("state", "what", "hint"),
+    [
+        ("/tmp/x/runtime_resources/working_dir_files/_ray_pkg_1/s", "would be deleted", "s3://"),
+        ("ftp://host/state", "'state' is", "s3://"),
+        ("true", "true where text is needed", ""),
+        ("{path: x}", "where text is needed", ""),
+    ],
+)
+def test_a_state_that_cannot_be_one_is_refused(tmp_path: Path, state: str, what: str, hint: str):
+    (tmp_path / "users.parquet").touch()
+    message = said(tmp_path, GOOD + f"state: {state}\n")
+    assert f"flows.yml:{GOOD.count(chr(10)) + 1}: " in message
+    assert what in message
+    assert hint in message
+
+
 def test_a_missing_variable_is_named_with_its_line_and_nothing_follows_from_it(
     tmp_path: Path,
 ) -> None:
