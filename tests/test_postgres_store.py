@@ -282,7 +282,8 @@ def test_a_key_that_comes_from_elsewhere_while_a_merge_commits_is_one_row(pg, sc
         other.execute(f"INSERT INTO {schema}.t VALUES (3, 'theirs')")
         waiting = threading.Thread(target=store.commit, args=(run, None, receipts, None))
         waiting.start()
-        while not pg.ask("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+        waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        while waiting.is_alive() and not pg.ask(waits):
             time.sleep(0.01)
         other.execute("COMMIT")
         waiting.join()

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from hygge.errors import Rejected, StoreError, Superseded
+from hygge.io import sqlite_staging
 from hygge.model import Receipt, Run, Ticket
 from hygge.stores.sql import SQLStore
 
@@ -148,9 +149,27 @@ def test_two_processes_that_commit_one_run_commit_it_once(path, store, mode):
     assert asked(path, "SELECT count(*) FROM t") == [(count,)]
 
 
+def test_a_commit_that_another_process_does_in_this_moment_is_done(path, store, monkeypatch):
+    run, others = Run("r1", "f", "append"), []
+    receipts = staged(store, run, ROWS)
+    real = sqlite_staging.attached
+
+    def late(*given):
+        if not others:
+            others.append("first")
+            others.append(store.commit(run, None, receipts, None))
+            store.discard(run)
+        return real(*given)
+
+    monkeypatch.setattr(sqlite_staging, "attached", late)
+    assert store.commit(run, None, receipts, None).head == others[1].head
+    assert asked(path, "SELECT count(*) FROM t") == [(3,)]
+
+
 def test_a_staging_file_that_goes_is_not_made_anew_by_the_commit(path, store):
     run = Run("r1", "f")
     receipts = staged(store, run, ROWS)
+    staged(store, Run("r2", "g"), ROWS)  # so that there is a folder
     store.discard(run)
     with pytest.raises(Rejected, match="is gone"):
         store.commit(run, None, receipts, None)
