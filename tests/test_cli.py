@@ -124,8 +124,11 @@ class Slow(Home):
 """
 
 
-@pytest.mark.parametrize("moment", ["while Ray starts", "while rows move"])
-def test_ctrl_c_stops_soon_and_leaves_no_process_and_nothing_visible(moment, tmp_path):
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [("while Ray starts", signal.SIGTERM), ("while rows move", signal.SIGINT)],
+)
+def test_a_signal_stops_it_soon_and_leaves_no_process_and_nothing_visible(moment, number, tmp_path):
     (tmp_path / "slow.py").write_text(SLOW.replace('"reading"', repr(str(tmp_path / "reading"))))
     (tmp_path / "flows.yml").write_text("flows:\n  s: {home: {type: 'slow:Slow'}, store: out/s}\n")
     mark = f"HYGGE_TEST_MARK={tmp_path.name}-{os.getpid()}"
@@ -143,7 +146,7 @@ def test_ctrl_c_stops_soon_and_leaves_no_process_and_nothing_visible(moment, tmp
         while len(marked(mark)) < 2 and time.monotonic() < until:
             time.sleep(0.05)
     began = time.monotonic()
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     output, errors = running.communicate(timeout=30)
     took = time.monotonic() - began
     assert running.returncode == 130, output + errors
