@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from memory_probe import MB, Measured, moved
 
-from hygge.model import MIB
+from hygge import Home
+from hygge.engine.reading import batches
+from hygge.model import MIB, Limits, Split
 
 BUDGET = 256 * MIB
 ROWS = 13_000_000
@@ -101,3 +103,32 @@ def test_six_times_the_rows_take_no_more_memory(measured):
     once, six = measured["narrow rows, slow store"], measured["six times the rows"]
     assert six.rows == 6 * once.rows
     assert six.held.most < 1.1 * once.held.most
+
+
+def test_a_batch_of_values_of_one_bit_has_no_more_than_a_million_rows():
+    class Bits(Home):
+        async def read_batches(self):
+            yield pa.table({"yes": pa.repeat(pa.scalar(True), 2_500_000)})
+
+    rows = [table.num_rows for table in batches(Bits(), Split(0, ""), None, Limits())]
+    assert rows == [1_000_000, 1_000_000, 500_000]
+
+
+def test_a_home_makes_its_next_batch_when_the_one_before_is_gone():
+    seen, held = [], []
+
+    class Big(Home):
+        def open(self, since=None):
+            raise NotImplementedError
+
+        def read(self, split):
+            for _ in range(4):
+                held.append(pa.total_allocated_bytes() - before)
+                yield pa.table({"body": pa.repeat(pa.scalar(1.0), MB)})
+
+    before = pa.total_allocated_bytes()
+    for table in batches(Big(), Split(0, ""), None, Limits()):
+        seen.append(table.num_rows)
+        del table
+    assert seen == [MB] * 4
+    assert max(held) < 8 * MB

@@ -88,6 +88,7 @@ class HomeActor:
                 del table
                 pa.default_memory_pool().release_unused()  # 70 to 100 MB, which it would keep
                 seq, rows = seq + 1, rows + count
+        pa.default_memory_pool().release_unused()
         self.inbox.put(End(ticket, seq, rows))
         return rows
 

@@ -17,6 +17,9 @@ from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
 from hygge.store import Store
 
+_MOST_ROWS = 1_000_000
+"""Of a batch: a Store may make a Python object of each value, and a boolean has one bit here."""
+
 
 @contextlib.contextmanager
 def blamed(end: Home | Store) -> Iterator[None]:
@@ -66,7 +69,7 @@ def _batches(
             assert schema is not None  # a stream that gives a table has a schema
             whole = conform(table, schema, f"{who}: batch {number}")
             del table
-            yield from slices(whole, max(1, whole.num_rows), limits.batch_bytes)
+            yield from slices(whole, _MOST_ROWS, limits.batch_bytes)
             del whole
         if not came and planned is None and schema is not None:
             yield schema.empty_table()  # no row, but the first to say what the columns are
