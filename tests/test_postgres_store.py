@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 
+import pyarrow as pa
 import pytest
 from postgres import MORE, ROWS, moved, seen, staged
 
@@ -36,6 +39,31 @@ def test_a_load_that_breaks_leaves_no_table_and_no_row(pg, schema, store):
             store.stage(Ticket("r1", 0), known, broken())
         assert tables(pg, schema) == set()
     assert pg.ask(f"SELECT name FROM {schema}._hygge_ledger") == [(sql_ledger.run_name("r1"),)]
+
+
+@pytest.mark.parametrize("when", ["in mid-load", "after the seal"])
+def test_a_worker_that_is_killed_leaves_all_of_a_split_or_nothing(pg, schema, store, when):
+    run = Run("r1", "f")
+    store.prepare(run, ROWS.schema)
+
+    def batches():
+        yield ROWS
+        if when == "in mid-load":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            store.stage(Ticket("r1", 0), ROWS.schema, batches())
+            os.kill(os.getpid(), signal.SIGKILL)  # nobody hears of the receipt
+        finally:
+            os._exit(1)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    assert len(tables(pg, schema)) == (0 if when == "in mid-load" else 1)
+    again = store.stage(Ticket("r1", 0, n=1), MORE.schema, iter([MORE]))
+    assert again.ticket.n == (1 if when == "in mid-load" else 0)
+    assert store.commit(run, None, [again], None).applied == again.rows
+    assert len(seen(pg, schema)) == (2 if when == "in mid-load" else 3)
 
 
 def test_a_sealed_split_is_not_loaded_again_in_its_epoch(store):
@@ -257,6 +285,30 @@ def test_a_reader_of_any_isolation_sees_old_or_new(pg, schema, store, mode, leve
         assert reader.execute(asked).fetchone() == (new if level == "READ COMMITTED" else old)
         reader.execute("COMMIT")
         assert reader.execute(asked).fetchone() == new
+
+
+@pytest.mark.parametrize("touched", [True, False])
+def test_a_table_made_anew_waits_for_its_readers_or_is_empty_to_them_as_declared(
+    pg, schema, store, monkeypatch, touched
+):
+    moved(store, Run("r0", "f"), ROWS)
+    monkeypatch.setattr(sql_ledger, "LOCK_WAIT", "100ms")
+    other, base = pa.table({"id": ["x", "y"]}), store.head("f")
+    store.prepare(Run("r1", "f"), other.schema)
+    receipt = store.stage(Ticket("r1", 0), other.schema, iter([other]))
+    with pg.connect() as reader:
+        reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        reader.execute(f"SELECT count(*) FROM {schema}.{'t' if touched else '_hygge_heads'}")
+        if touched:
+            with pytest.raises(Transient, match="lock timeout"):
+                store.commit(Run("r1", "f"), base, [receipt], None)
+            assert reader.execute(f"SELECT count(*) FROM {schema}.t").fetchone() == (3,)
+        else:
+            store.commit(Run("r1", "f"), base, [receipt], None)
+            assert reader.execute(f"SELECT count(*) FROM {schema}.t").fetchone() == (0,)
+        reader.execute("COMMIT")
+    assert store.commit(Run("r1", "f"), base, [receipt], None).applied == 2
+    assert pg.ask(f"SELECT id FROM {schema}.t ORDER BY id") == [("x",), ("y",)]
 
 
 def test_a_default_isolation_of_the_server_changes_nothing(pg, schema, store):

@@ -22,7 +22,7 @@ import pyarrow as pa
 from hygge.batches import plain, plain_schema
 from hygge.errors import HyggeError, Rejected, StoreError, Superseded, Transient, UnfitValue
 from hygge.io import sql_ledger as ledger
-from hygge.io.sql import connected, in_words, is_unknown, unknown_commit
+from hygge.io.sql import connected, is_unknown, unknown_commit
 from hygge.io.sql_apply import (
     TRANSACTIONAL_DDL,
     Target,
@@ -76,7 +76,7 @@ def stage(
             earlier = ledger.sealed_before(connection, goal, ticket)
         if earlier is not None:
             return earlier
-        with in_words(goal.who, StoreError), connection.begin():
+        with connection.begin():
             _as_slow_as_it_comes(connection)
             if schema is not None:
                 table = _make(connection, goal, ticket, plain_schema(schema))

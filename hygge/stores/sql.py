@@ -3,7 +3,9 @@
 What a reader of the table sees: the old rows until the commit, then the new ones, in one
 transaction; staged rows are never in sight. SQLite: a run is staged in a file beside the database,
 which is neither locked nor changed until the commit. Other databases: staged in tables
-`_hygge_<run>_…` of the target's schema. What is committed stands in `_hygge_heads` beside it.
+`_hygge_<run>_…` of the target's schema. What is committed stands in `_hygge_heads` beside it. One
+exception, PostgreSQL's own: a table made anew because its columns changed is empty to a transaction
+of REPEATABLE READ or SERIALIZABLE that began before the commit and reads it only after.
 
 `replace` makes the table anew, if hygge made it and nobody else did since; anything else found
 there is an error, and stays. Other flows that append to that table start anew at their next run.
