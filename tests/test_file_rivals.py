@@ -8,6 +8,8 @@ import pickle
 import random
 import subprocess
 import sys
+import threading
+import time
 import weakref
 
 import pyarrow as pa
@@ -187,3 +189,21 @@ def test_no_batch_is_held_after_the_next_is_asked_for(tmp_path):
     assert (receipt.rows, most) == (20_000, 0)
     with pytest.raises(ConfigError, match="256 MiB"):
         ParquetStore(path=tmp_path / "p", options={"row_group_bytes": (256 << 20) + 1})
+
+
+def test_a_discard_waits_for_the_commit_that_is_at_work_in_what_it_removes(tmp_path, monkeypatch):
+    store, other = ParquetStore(path=tmp_path / "o"), ParquetStore(path=tmp_path / "o")
+    begun = begin(store, [1, 2])
+    show, threads = publish.show_directory, []
+
+    def shows_late(staged, target):
+        threads.append(threading.Thread(target=other.discard, args=(begun[0],)))
+        threads[0].start()
+        time.sleep(0.2)
+        show(staged, target)
+
+    monkeypatch.setattr(publish, "show_directory", shows_late)
+    store.commit(*begun, None)
+    threads[0].join()
+    assert visible(tmp_path / "o") == [1, 2]
+    assert os.listdir(tmp_path) == ["o"]

@@ -173,7 +173,7 @@ class FileStore(Store):
     def discard(self, run: Run) -> None:
         with publish.in_words(self.path):
             publish.put_back(self.path)
-        publish.remove(self._place(run))
+            publish.take_away(self._place(run))
         if run.id in self._alive:
             self._alive.pop(run.id).close()
         try:

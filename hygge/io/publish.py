@@ -259,6 +259,16 @@ def remove(path: str) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
+def take_away(place: str) -> None:
+    """Remove a run's staging, unless a commit is at work in it; then after that."""
+    if not os.path.isdir(place):
+        return
+    gone = os.path.join(os.path.dirname(place), f"{_GONE}{os.path.basename(place)}-{os.getpid()}")
+    with one_at_a_time(place):
+        os.rename(place, gone)
+    remove(gone)
+
+
 def sweep(target: str, keep: str) -> None:
     """Remove what dead runs staged for `target`; content that waits to be put back is none of it.
 
