@@ -121,8 +121,13 @@ def _drain(batches: Any, who: str) -> Iterator[pa.Table]:
             f"{who}.read_batches gives a {type(batches).__name__} instead of batches",
             "write `yield df` for each batch",
         )
-    for number, item in enumerate(items, 1):
-        yield as_table(item, f"{who}: batch {number}")
+    number = 0
+    for item in items:  # nothing here may hold a batch while the next one is made
+        number += 1
+        table = as_table(item, f"{who}: batch {number}")
+        del item
+        yield table
+        del table
 
 
 def _from_async(batches: Any) -> Iterator[Any]:
@@ -136,6 +141,7 @@ def _from_async(batches: Any) -> Iterator[Any]:
             except StopAsyncIteration:
                 return
             yield item
+            del item
     finally:
         if hasattr(iterator, "aclose"):
             loop.run_until_complete(iterator.aclose())

@@ -71,12 +71,7 @@ def one_row_group(path: Path) -> None:
     assert pq.read_metadata(path).num_row_groups == 1
 
 
-COPIES = pytest.mark.xfail(
-    strict=True, reason="ParquetStore gives huge values a dictionary and statistics: 300 MB each"
-)
-
-
-@pytest.mark.parametrize("name", [*NAMES[:-1], pytest.param(NAMES[-1], marks=COPIES)])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_processes_stay_under_300_mb_and_500_a_lane(measured, name):
     flow = measured[name]
     assert flow.held.looks > 5, "it was hardly looked at"

@@ -22,6 +22,8 @@ from hygge.model import MIB
 
 _SAMPLE_ROWS = 20_000
 _MOST_BYTES = 256 * MIB
+_LONG_BYTES = 64 * 1024
+"""Longer values (of a row, on average) get neither statistics nor a dictionary."""
 _PAYS_BELOW = 0.5
 """A dictionary pays where fewer than this share of the sampled values are distinct."""
 
@@ -132,7 +134,7 @@ class _ParquetWriter:
             compression=self.options.compression.upper(),
             compression_level=self.options.compression_level,
             use_dictionary=_repeating(first),
-            write_statistics=True,
+            write_statistics=_short(first),
             write_page_checksum=True,
             store_schema=True,
         )
@@ -142,8 +144,8 @@ def _repeating(table: pa.Table) -> list[str] | bool:
     """Columns in which the first rows repeat themselves, by their paths in Parquet."""
     import pyarrow.compute as pc
 
-    if table.num_rows < 1000:
-        return True  # too few rows to tell, and too few to matter
+    if table.num_rows < 1000:  # too few rows to tell; they matter where their values are long
+        return _short(table)
     sample = table.slice(0, _SAMPLE_ROWS)
     pays = []
     for field, column in zip(sample.schema, sample.columns, strict=True):
@@ -159,3 +161,14 @@ def _repeating(table: pa.Table) -> list[str] | bool:
         if distinct < _PAYS_BELOW * sample.num_rows:
             pays.append(field.name)
     return pays
+
+
+def _short(table: pa.Table) -> list[str] | bool:
+    """True, or the columns whose values are short where some have long ones.
+
+    Of long values the smallest and the largest are copied while a row group is written, and then
+    left out of the file, and so are those of a dictionary: 300 MB for a value of 50 MB, for nothing.
+    """
+    most = _LONG_BYTES * max(1, table.num_rows)
+    short = [n for n, c in zip(table.column_names, table.columns, strict=True) if c.nbytes <= most]
+    return short if len(short) < table.num_columns else True
