@@ -125,9 +125,13 @@ class Server:
         return name
 
 
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)
+
+
 def _die_with_us() -> None:
-    """The kernel ends the server when the tests are killed (PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGINT)
+    """Linux ends the server when the tests are killed (PR_SET_PDEATHSIG)."""
+    if _prctl is not None:
+        _prctl(1, signal.SIGINT)
 
 
 @pytest.fixture(scope="session")
