@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import sys
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -121,10 +122,9 @@ def _drain(batches: Any, who: str) -> Iterator[pa.Table]:
             f"{who}.read_batches gives a {type(batches).__name__} instead of batches",
             "write `yield df` for each batch",
         )
-    number = 0
+    numbers = itertools.count(1)
     for item in items:  # nothing here may hold a batch while the next one is made
-        number += 1
-        table = as_table(item, f"{who}: batch {number}")
+        table = as_table(item, f"{who}: batch {next(numbers)}")
         del item
         yield table
         del table

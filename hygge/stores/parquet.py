@@ -166,8 +166,8 @@ def _repeating(table: pa.Table) -> list[str] | bool:
 def _short(table: pa.Table) -> list[str] | bool:
     """True, or the columns whose values are short where some have long ones.
 
-    Of long values the smallest and the largest are copied while a row group is written, and then
-    left out of the file, and so are those of a dictionary: 300 MB for a value of 50 MB, for nothing.
+    Of long values the smallest and the largest are copied while a row group is written, and left
+    out of the file then, and so are those of a dictionary: 300 MB for a value of 50 MB.
     """
     most = _LONG_BYTES * max(1, table.num_rows)
     short = [n for n, c in zip(table.column_names, table.columns, strict=True) if c.nbytes <= most]
