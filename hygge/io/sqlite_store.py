@@ -299,11 +299,14 @@ def _make(connection: sqlite3.Connection, name: str, slots: Sequence[Slot]) -> N
 def _insert(
     connection: sqlite3.Connection, name: str, slots: Sequence[Slot], batch: pa.Table, step: int
 ) -> None:
-    columns = [encode(batch.column(at), slot.type) for at, slot in enumerate(slots)]
     marks = ", ".join("?" * len(slots))
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.executemany(f"INSERT INTO {name} VALUES ({marks})", zip(*columns, strict=True))
+        for start in range(0, batch.num_rows, step):  # so few are Python objects at a time
+            piece = batch.slice(start, step)
+            columns = [encode(piece.column(at), slot.type) for at, slot in enumerate(slots)]
+            rows = zip(*columns, strict=True)
+            connection.executemany(f"INSERT INTO {name} VALUES ({marks})", rows)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
