@@ -42,7 +42,7 @@ KINDS = {
     "table_appended": "table to directory append",
     "files_replaced": "files to directory replace",
     "table_merged": "table to table merge",
-    "files_merged_down": "files to file replace",
+    "files_to_csv": "files to file replace",
 }
 TITLES = {
     "home": ("ray::read ", "ray::HomeActor", "ray::Home("),

@@ -188,3 +188,40 @@ def test_ray_job_stop_stops_the_flows_of_a_job_and_notes_it(tmp_path):
     assert nobody_is_left()
     assert not (tmp_path / "out").exists()
     assert folder.finished()["resumed"] >= 2
+
+
+ENDED = """
+import threading, time
+from hygge import Flow, FlowFailed, ParquetStore
+from hygge.engine import connection
+from hygge.model import MIB, Limits
+from connectors import SlowHome
+
+failed = []
+limits = Limits(lanes=1, memory_per_lane=32 * MIB, batch_bytes=4 * MIB)
+home = SlowHome(path="in", options={"split_bytes": 1})
+
+def run():
+    try:
+        Flow(home, ParquetStore(path="out"), limits=limits).run()
+    except FlowFailed as error:
+        failed.append(error)
+
+running = threading.Thread(target=run)
+running.start()
+while not any(thread.name.startswith("hygge-seal") for thread in threading.enumerate()):
+    time.sleep(0.05)
+connection.disconnect()
+running.join()
+import ray
+print(len(failed), ray.is_initialized())
+"""
+
+
+def test_a_ray_that_ends_under_a_flow_fails_it_and_no_other_is_started(tmp_path):
+    folder = Folder(tmp_path, "", "")
+    ran = subprocess.run(
+        [sys.executable, "-c", ENDED], cwd=tmp_path, env=folder.environ, text=True,
+        capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert ran.stdout.split() == ["1", "False"], ran.stdout + ran.stderr

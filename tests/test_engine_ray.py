@@ -159,7 +159,7 @@ def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("end", ["home", "store"])
-def test_a_process_that_dies_each_time_is_said_each_time_and_ends_the_flow(tmp_path, end):
+def test_a_process_that_dies_each_time_is_said_each_time_and_ends_the_flow(tmp_path, end, capfd):
     class Heard(Silent):
         def said(self, flow, text):
             words.append(text)
@@ -172,4 +172,5 @@ def test_a_process_that_dies_each_time_is_said_each_time_and_ends_the_flow(tmp_p
         flow(home, store, retries=1).run(Heard())
     assert words == [f"split 0 is tried again (2 of 2 tries): {died}"]
     assert "memory ran out" in told.value.report.hint
+    assert capfd.readouterr() == ("", ""), "Ray tells people of it, too"
     assert list(tmp_path.iterdir()) == []

@@ -104,26 +104,13 @@ def disconnect() -> None:
 
 
 @contextlib.contextmanager
-def _lean() -> Iterator[None]:
-    """Leave out what a private instance without a dashboard has no use for.
+def _instead(parts: list[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Others in the place of parts of Ray, for the moment of `ray.init`.
 
-    The API server (it would serve nothing, and `ray.init` waits for it), the autoscaler's monitor,
-    and the parts of the node's agent that belong to the dashboard. Ray has no setting for it; where
-    a name changes there, that part simply starts.
+    Ray has no setting for them; where a name changes there, that part is simply as Ray has it.
     """
-    import ray._private.utils as utils
-    from ray._private.node import Node
-
-    def without_api_server(node: Any, **_: Any) -> None:
-        node._webui_url = ""
-
-    instead = [
-        (Node, "start_api_server", without_api_server),
-        (Node, "start_monitor", lambda node: None),
-        (utils, "get_dashboard_dependency_error", lambda: "hygge asks for none"),
-    ]
-    kept = [(where, name, getattr(where, name, None)) for where, name, _ in instead]
-    for (where, name, other), (_, _, own) in zip(instead, kept, strict=True):
+    kept = [(where, name, getattr(where, name, None)) for where, name, _ in parts]
+    for (where, name, other), (_, _, own) in zip(parts, kept, strict=True):
         if own is not None:
             setattr(where, name, other)
     try:
@@ -132,6 +119,37 @@ def _lean() -> Iterator[None]:
         for where, name, own in kept:
             if own is not None:
                 setattr(where, name, own)
+
+
+def _lean() -> contextlib.AbstractContextManager[None]:
+    """Leave out what a private instance without a dashboard has no use for.
+
+    The API server (it would serve nothing, and `ray.init` waits for it), the autoscaler's monitor,
+    and the parts of the node's agent that belong to the dashboard.
+    """
+    import ray._private.utils as utils
+    from ray._private.node import Node
+
+    def without_api_server(node: Any, **_: Any) -> None:
+        node._webui_url = ""
+
+    return _instead(
+        [
+            (Node, "start_api_server", without_api_server),
+            (Node, "start_monitor", lambda node: None),
+            (utils, "get_dashboard_dependency_error", lambda: "hygge asks for none"),
+        ]
+    )
+
+
+def _quiet() -> contextlib.AbstractContextManager[None]:
+    """Ray would print twelve lines to standard output for each worker that dies.
+
+    The flow says it in one, to standard error; and reports are what standard output is for.
+    """
+    import ray._private.worker as worker
+
+    return _instead([(worker, "listen_error_messages", lambda *_: None)])
 
 
 def _has_token() -> bool:
@@ -164,6 +182,8 @@ def _init(dashboard: bool) -> Connected:
         # Since 2.59 `ray start` asks for the token, and only `auto` offers it by itself; a cluster
         # without authentication does not mind.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+    # A call after the end of Ray would start another Ray, also while this process exits.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     # uv would otherwise ship the whole environment to each worker.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault(
@@ -179,7 +199,8 @@ def _init(dashboard: bool) -> Connected:
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is not None:
         try:
-            info = ray.init(address=address, **quiet)
+            with _quiet():
+                info = ray.init(address=address, **quiet)
         except (ConnectionError, TimeoutError) as error:
             raise HyggeError(
                 f"there is no Ray at {address}, or it does not answer: {error.__cause__ or error}",
@@ -187,7 +208,7 @@ def _init(dashboard: bool) -> Connected:
                 "authentication needs its token here (RAY_AUTH_MODE=token, ~/.ray/auth_token)",
             ) from error
     else:
-        with contextlib.nullcontext() if dashboard else _lean():
+        with _quiet(), contextlib.nullcontext() if dashboard else _lean():
             info = ray.init(
                 include_dashboard=dashboard,
                 dashboard_host="127.0.0.1",
