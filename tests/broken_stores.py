@@ -12,7 +12,7 @@ import pyarrow as pa
 from reference import FolderStore, read_arrow, slowly
 
 from hygge.errors import StoreError, UnfitValue
-from hygge.model import StoreTraits
+from hygge.model import Receipt, StoreTraits
 from hygge.store import BY_HAND
 
 
@@ -240,3 +240,22 @@ class StorePrintsItsPassword(FolderStore):
             raise ValueError(f"login failed: {self.settings.password}")
         except ValueError as error:
             raise StoreError("cannot log in") from error
+
+
+class ForgetsWhatWasStaged(FolderStore):
+    def resume(self, run, receipts):
+        self.discard(run)
+        self.prepare(run, None)
+        return list(receipts)
+
+
+class TakesTriesOfTheDead(FolderStore):
+    def stage(self, ticket, schema, batches):
+        for epoch in range(ticket.epoch):
+            earlier = replace(ticket, epoch=epoch)
+            if os.path.exists(self.staged(earlier)):
+                return Receipt(earlier, "", read_arrow(self.staged(earlier)).num_rows, 0)
+        return super().stage(ticket, schema, batches)
+
+    def resume(self, run, receipts):
+        return list(receipts)

@@ -29,9 +29,9 @@ from hygge.errors import (
     Superseded,
     Transient,
 )
-from hygge.moving import Moved
 from hygge.home import Home
 from hygge.model import Column, Commit, Head, HomeTraits, Plan, Receipt, Split, StoreTraits, Ticket
+from hygge.moving import Moved
 from hygge.settings import Settings
 from hygge.store import Store
 from hygge.testing.probes import in_worker
@@ -177,6 +177,14 @@ class FolderStore(Store):
             os.rename(f"{path}.tmp", path)
         return Receipt(ticket, "", rows, size, parts=int(writer is not None))
 
+    def resume(self, run, receipts):
+        kept = [receipt for receipt in receipts if os.path.exists(self.staged(receipt.ticket))]
+        names = {os.path.basename(self.staged(receipt.ticket)) for receipt in kept}
+        for name in os.listdir(self.run_folder(run.id)):
+            if name not in names | {"schema"}:
+                os.unlink(os.path.join(self.run_folder(run.id), name))
+        return kept
+
     def commit(self, run, base, receipts, watermark):
         rows = sum(receipt.rows for receipt in receipts)
         with self.alone():
@@ -256,8 +264,15 @@ class PlainEngine:
     def move(self, move, watch, stop):
         moved = Moved()
         for split in move.splits:
-            moved.receipts += self.split(move, split, stop, moved)
+            receipts = self.split(move, split, stop, moved)
+            moved.receipts += receipts
+            moved.rows_read += sum(receipt.rows for receipt in receipts)
+            self.tell(move, receipts)
         return moved
+
+    def tell(self, move, receipts):
+        for receipt in receipts:
+            move.sealed(receipt)
 
     def split(self, move, split, stop, moved):
         n = 0

@@ -115,6 +115,28 @@ class Attempts(StoreHooks):
         assert head.run == runs[won[0]].run.id
         self.shows(store, tagged(won[0], 0 if won[0] == "a" else 50))
 
+    # A driver that died
+
+    def test_a_run_that_died_is_gone_on_with(self, tmp_path: Path) -> None:
+        store = self.exact(tmp_path)
+        begun = begin(store)
+        sealed = stage(begun, tagged("sealed"), split=0)
+        stage(begun, tagged("unknown", 500), split=1)  # its receipt died with the driver
+        never = replace(sealed, ticket=Ticket(begun.run.id, 2))
+        again = twin_of(store)
+        again.prepare(begun.run, SCHEMA)
+        for _ in range(2):
+            kept = again.resume(begun.run, (sealed, never))
+            assert sealed in kept, "rows that are staged were not found"
+        self.shows(store, SCHEMA.empty_table(), "after a run was gone on with")
+        missing = stage(begun, tagged("anew", 50), split=1, store=again, epoch=1)
+        assert missing.ticket.epoch == 1, "a try of the driver that died was taken for a new one"
+        replace(begun, store=again, receipts=(sealed, missing)).commit()
+        expected = pa.concat_tables([tagged("sealed"), tagged("anew", 50)])
+        self.shows(store, expected)
+        again.resume(begun.run, ())
+        self.shows(store, expected, "after a late look at what was staged")
+
     # Prepare, discard, failures
 
     def test_preparing_twice_is_preparing_once(self, tmp_path: Path) -> None:

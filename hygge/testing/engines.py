@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pytest
 
 from hygge.errors import Stopped, Transient, UnfitValue
-from hygge.model import MIB, Limits, Run
+from hygge.model import MIB, Limits, Receipt, Run
 from hygge.moving import Engine, Move, Moved, schema_of
 from hygge.progress import Silent
 from hygge.store import new_run_id
@@ -25,6 +27,10 @@ from hygge.testing.moving import REMEDY, SAID, SCHEMA, Numbers, Shelf, Trouble, 
 from hygge.testing.probes import DRIVER
 
 Side = Literal["home", "store"]
+
+
+def _kept(receipt: Receipt) -> None:
+    """Nothing is wrong with the journal."""
 
 
 class EngineContract:
@@ -67,6 +73,31 @@ class EngineContract:
         folder = store.settings.folder
         assert not noted(folder, "commit"), "the engine committed"
         assert not noted(folder, "discard"), "the engine discarded"
+
+    def test_each_receipt_is_told_as_it_comes(self, tmp_path: Path) -> None:
+        home, store = _ends(tmp_path, {"splits": 3})
+        told: list[Receipt] = []
+        read: list[int] = []
+
+        def sealed(receipt: Receipt) -> None:
+            told.append(receipt)
+            read.append(len(noted(store.settings.folder, "read")))
+
+        moved = self._moved(home, store, sealed=sealed)
+        assert told == moved.receipts, "what was told is not what came"
+        assert moved.rows_read == sum(receipt.rows for receipt in told)
+        assert read[0] < 3, "the first receipt was told when all splits had been read"
+
+    def test_a_receipt_that_cannot_be_kept_ends_the_move(self, tmp_path: Path) -> None:
+        home, store = _ends(tmp_path, {"splits": 50})
+
+        def sealed(receipt: Receipt) -> None:
+            raise UnfitValue("the journal is full", "make room")
+
+        error = self._failed(home, store, sealed=sealed)
+        assert isinstance(error, UnfitValue), f"{error!r} is not what the journal raised"
+        tries = len(noted(store.settings.folder, "read"))
+        assert tries < 50, "it went on to the end"
 
     # Failures
 
@@ -177,8 +208,10 @@ class EngineContract:
         limits: Limits = Limits(lanes=1),  # noqa: B008  # frozen
         epoch: int = 0,
         engine: Engine | None = None,
+        sealed: Callable[[Receipt], None] = _kept,
     ) -> Moved:
-        moving = _Moving(engine or self.engine(), _move(home, store, limits, epoch))
+        move = replace(_move(home, store, limits, epoch), sealed=sealed)
+        moving = _Moving(engine or self.engine(), move)
         moving.join(self.hang_s)
         assert not moving.is_alive(), f"the move hangs: {log(store.settings.folder)[-3:]}"
         if moving.error is not None:
@@ -192,8 +225,10 @@ class EngineContract:
         store: Shelf,
         limits: Limits = Limits(lanes=1),  # noqa: B008  # frozen
         engine: Engine | None = None,
+        sealed: Callable[[Receipt], None] = _kept,
     ) -> BaseException:
-        moving = _Moving(engine or self.engine(), _move(home, store, limits))
+        move = replace(_move(home, store, limits), sealed=sealed)
+        moving = _Moving(engine or self.engine(), move)
         moving.join(self.hang_s)
         assert not moving.is_alive(), f"the move hangs: {log(store.settings.folder)[-3:]}"
         assert moving.error is not None, f"the error was swallowed: {moving.moved}"

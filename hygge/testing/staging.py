@@ -55,12 +55,17 @@ def put(store: Store, *splits: pa.Table, mode: Mode | None = None) -> Staged:
 
 
 def stage(
-    begun: Staged, table: pa.Table, split: int = 0, n: int = 0, store: Store | None = None
+    begun: Staged,
+    table: pa.Table,
+    split: int = 0,
+    n: int = 0,
+    store: Store | None = None,
+    epoch: int = 0,
 ) -> Receipt:
     """One try at one split."""
     half = (table.num_rows + 1) // 2
     batches = [table] if table.num_rows < 2 else [table.slice(0, half), table.slice(half)]
-    ticket = Ticket(begun.run.id, split, 0, n)
+    ticket = Ticket(begun.run.id, split, epoch, n)
     return (store or begun.store).stage(ticket, table.schema, iter(batches))
 
 
