@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from hygge.errors import Stopped, Transient, Unknown
+from hygge.errors import JournalError, Stopped, Transient, Unknown
 from hygge.home import Home
 from hygge.journal import Decision, FlowJournal
 from hygge.model import Commit, Head, Limits, Mode, Receipt, Run, Watermark
@@ -89,12 +89,18 @@ class Driver:
                 self.say(f"the commit is tried again: {error.message}")
         raise AssertionError("unreachable")
 
-    def abandon(self, run: Run, why: str) -> Decision:
-        """Decide that a run does not commit, if nobody has decided, and clean up after it."""
+    def abandon(self, run: Run, why: str) -> None:
+        """Decide that a run does not commit, and clean up after it.
+
+        Raises JournalError where it was decided otherwise: its driver lives, and was quicker.
+        """
         decision = self.journal.decide(run, Decision(abandoned=why))
-        if decision.abandoned is not None:
-            self.close(run, f"abandoned: {decision.abandoned}")
-        return decision
+        if decision.abandoned is None:
+            raise JournalError(
+                f"run {run.id} of this flow was decided in this moment by another driver",
+                "run it again",
+            )
+        self.close(run, f"abandoned: {decision.abandoned}")
 
     def close(self, run: Run, how: str) -> None:
         """Remove what a run staged, and note how it ended."""

@@ -103,6 +103,7 @@ class _Running:
         self.digests = {split.index: digest_of(split) for split in plan.splits}
         self.versions = {split.index: split.version for split in plan.splits}
         self.decided = False
+        self.given_up: str | None = None
         self.ended: Ended | None = None
         self.kept: list[Receipt] = []
         gone_on = None if left.candidate is None else self._gone_on_with(left.candidate)
@@ -129,7 +130,7 @@ class _Running:
             self.decided = True  # from here on, another may see this run through
             decision = self.journal.decide(self.run, Decision(receipts, watermark, digests))  # type: ignore[arg-type]  # a Watermark
             if decision.abandoned is not None:
-                self.decided = False
+                self.given_up = decision.abandoned
                 raise Superseded(
                     f"this run was given up by another driver: {decision.abandoned}",
                     "run it again if nobody else does",
@@ -199,15 +200,16 @@ class _Running:
     def _failed(self, error: BaseException, sealing: _Sealing) -> None:
         """Leave what the next run can use, and nothing else."""
         why = "interrupted" if isinstance(error, Stopped) else in_words(_plain(error)).message
-        if self.decided:
+        sealed = [*self.kept, *sealing.sealed()]
+        if self.given_up is not None:
+            self.driver.close(self.run, f"abandoned: {self.given_up}")
+        elif self.decided:
             if isinstance(error, Rejected | UnfitValue | ConfigError):
                 self.driver.close(self.run, f"refused: {why}")
             else:  # it may have been committed, or may be still: the next run asks the head
                 self.journal.stopped(self.run, self.driver.epoch, why)
                 self.driver.say("everything is staged and decided; running it again finishes it")
-            return
-        sealed = [*self.kept, *sealing.sealed()]
-        if any(self.digests[receipt.ticket.split] for receipt in sealed):
+        elif any(self.digests[receipt.ticket.split] for receipt in sealed):
             self.journal.stopped(self.run, self.driver.epoch, why)
             self.driver.say(
                 f"{len(sealed)} of {len(self.plan.splits)} splits are staged; running it again "

@@ -62,12 +62,7 @@ def settle(driver: Driver, fingerprint: dict[str, str], fresh: bool) -> Left:
             left.candidate = past
             continue
         driver.say(f"the run of {_when(past)} is given up: {why}")
-        decision = driver.abandon(past.run, why)
-        if decision.abandoned is None:  # its driver lives, and was quicker
-            raise JournalError(
-                f"run {past.run.id} of this flow was decided in this moment by another driver",
-                "run it again",
-            )
+        driver.abandon(past.run, why)
     return left
 
 
@@ -110,6 +105,8 @@ def _settle(
         return None
     else:
         driver.say(f"the run of {_when(past)} was about to commit when its driver died: finishing")
+        # It was read, and may not be durable yet: whoever wrote it died before that, perhaps.
+        driver.journal.decide(run, decision)
         try:
             done = driver.commit(run, past.base, decision.receipts, decision.watermark)
         except (Rejected, UnfitValue, ConfigError) as error:

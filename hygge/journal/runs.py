@@ -127,10 +127,15 @@ class FlowJournal:
             )
 
     def end(self, run: Run, how: str, **facts: Any) -> None:
-        """Note how a run ended; its receipts are of no more use."""
-        content = {"run": run.id, "how": how, "at": _now().isoformat(), **facts}
-        self.place.put(self._of(run, "outcome"), written("outcome", self.flow, content))
+        """Note how a run ended; its receipts are of no more use.
+
+        The outcome comes last, because a run without one is seen to again. That it is committed
+        outweighs what a driver noted that was refused, or gave it up; nothing outweighs that.
+        """
         self.place.remove(f"{self.top}/receipts/{run.id}")
+        content = {"run": run.id, "how": how, "at": _now().isoformat(), **facts}
+        note = self.place.put if how == "committed" else self.place.create
+        note(self._of(run, "outcome"), written("outcome", self.flow, content))
 
     def stopped(self, run: Run, epoch: int, why: str) -> None:
         """Note that a driver ended before its run did."""
