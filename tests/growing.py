@@ -150,9 +150,10 @@ class Growing:
 
     def _seen_in_directory(self) -> Rows | None:
         folder = self.folder / "out" / self.name
-        if not folder.exists():
+        dataset = ds.dataset(folder, format="parquet") if folder.exists() else None
+        if dataset is None or not dataset.files:  # the first run makes the folder, then shows in it
             return None
-        table = ds.dataset(folder, format="parquet").to_table()
+        table = dataset.to_table()
         return list(zip(*(table[name].to_pylist() for name in ("id", "seq", "v")), strict=True))
 
     def _seen_in_file(self) -> Rows | None:

@@ -207,7 +207,7 @@ class _Supervision:
         work = next((each for each in lane.works if call in (each.read, each.stage)), None)
         guilty = _of_lane(lane) if work is None else work.split.index
         what = f"lane {lane.number}" if work is None else f"split {guilty}"
-        who = "lane" if work is None else "home" if call == work.read else "store"
+        who = "" if work is None else "home" if call == work.read else "store"
         count = self.failures[guilty] = self.failures.get(guilty, 0) + 1
         said, tries = _said(error, cause, who), self.move.limits.retries + 1
         if count == tries:
@@ -347,9 +347,10 @@ def _said(error: BaseException, cause: BaseException, who: str) -> str:
         return cause.message
     if isinstance(cause, ActorDiedError):
         # An end that lives to tell of a death tells of its Inbox's.
-        return f"the {'inbox' if isinstance(error, RayTaskError) else who}'s process died"
+        who = "inbox" if isinstance(error, RayTaskError) else who
+        return f"the {who}'s process died" if who else "one of its processes died"
     if isinstance(cause, OutOfMemoryError):
-        return f"the {who}'s process was ended because the node ran out of memory"
+        return "a process was ended because the node ran out of memory"
     if isinstance(cause, ObjectStoreFullError):
         return "Ray's object store is full"
     first = without_password(str(cause)).strip().splitlines()
