@@ -133,7 +133,10 @@ def seen(scene: Scene, folder: Path) -> list[Row]:
         return _rows(pc.read_csv(out / "t.csv", convert_options=nulls))
     if not (out / "lake").exists():
         return []
-    return _rows(ds.dataset(out / "lake", format="parquet").to_table(columns=COLUMNS))
+    lake = ds.dataset(out / "lake", format="parquet")
+    if not lake.files:  # a directory that was opened, then replaced and emptied, then listed
+        raise FileNotFoundError(out / "lake")
+    return _rows(lake.to_table(columns=COLUMNS))
 
 
 def in_order(rows: list[Row]) -> list[Row]:

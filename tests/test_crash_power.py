@@ -31,3 +31,11 @@ def test_a_run_that_finished_a_dead_one_is_durable(scene, worlds):  # noqa: F811
 def test_who_finishes_a_dead_run_may_lose_power_before_that_is_noted(scene, worlds):  # noqa: F811
     world = worlds(scene)
     assert list(power_cut_after_a_death(world, world.sample(5), {ENDING: "kill"})) == []
+
+
+@pytest.mark.xfail(reason="`head` tells of a rename that its driver died before it could sync")
+@pytest.mark.parametrize("scene", ["directory, append by cursor", "directory, replace"])
+def test_a_head_is_durable_before_anybody_leans_on_it(scene, worlds):  # noqa: F811
+    world = worlds(scene)
+    shown = range(world.points * 13 // 20, world.points * 17 // 20)
+    assert list(power_cut_after_a_death(world, shown)) == []

@@ -23,17 +23,21 @@ def backwards(world):
     return reversed(range(world.points))
 
 
-def both_deciding(world):
-    return crossed(world, everywhere(world), DECIDING, ENDING)
+def middle(world):
+    return range(world.points // 2, world.points)
 
 
-def both_committing(world):
-    return crossed(world, everywhere(world), COMMITTING, ENDING)
+def both_deciding(world, points=everywhere):
+    return crossed(world, points(world), DECIDING, ENDING)
 
 
-def both_staging(world):
+def both_committing(world, points=everywhere):
+    return crossed(world, points(world), COMMITTING, ENDING)
+
+
+def both_staging(world, points=everywhere):
     return crossed(
-        world, everywhere(world), "hygge.io.sealed.seal 4", dies="hygge.stores.parquet._repeating 4"
+        world, points(world), "hygge.io.sealed.seal 4", dies="hygge.stores.parquet._repeating 4"
     )
 
 
