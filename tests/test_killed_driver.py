@@ -21,7 +21,7 @@ LEAST = 80
 def test_wherever_a_driver_is_killed_the_next_run_makes_it_whole(scene, worlds):  # noqa: F811
     world = worlds(scene)
     assert world.points >= LEAST
-    assert list(killed(world, world.sample(14))) == []
+    assert list(killed(world, world.sample(10))) == []
 
 
 @pytest.mark.parametrize("scene", SCENES)
