@@ -37,6 +37,8 @@ from hygge.store import Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_LOOK_S = 0.1
+
 
 class Flow:
     """`await Flow(home=SQLHome("users"), store=ParquetStore("users")).start()`.
@@ -132,6 +134,7 @@ class Flow:
         return report
 
     def _run(self, engine: Engine, watch: Watch, stop: threading.Event) -> Ended:
+        stop = _Stop(stop)  # a lease that is lost stops this flow, and no other one
         place = place_at(self.state)
         place.check()
         with Lease(place, self.identity, stop) as lease:
@@ -275,6 +278,26 @@ class Flow:
         if self.store.traits.guarantee == "at least once" and (ended.moved.retries or ended.again):
             notes.append("a batch may have been written twice: this store delivers at least once")
         return notes
+
+
+class _Stop(threading.Event):
+    """A stop of one flow; set as well when the one that it was given is."""
+
+    def __init__(self, outer: threading.Event) -> None:
+        super().__init__()
+        self.outer = outer
+
+    def is_set(self) -> bool:
+        return self.outer.is_set() or super().is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        until = None if timeout is None else time.monotonic() + timeout
+        while not self.is_set():
+            left = _LOOK_S if until is None else until - time.monotonic()
+            if left <= 0:
+                break
+            super().wait(min(_LOOK_S, left))
+        return self.is_set()
 
 
 def _is_a(given: Any, wanted: type, what: str) -> None:

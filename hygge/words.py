@@ -50,7 +50,8 @@ def _line(report: Report, width: int) -> str:
         f"{report.seconds:.1f} s",
     ]
     if report.splits > 1:
-        parts.append(f"{report.splits} splits over {report.lanes} lane{'s'[: report.lanes != 1]}")
+        over = f" over {report.lanes} lane{'s'[: report.lanes != 1]}" if report.lanes else ""
+        parts.append(f"{report.splits} splits{over}")
     if report.resumed:
         parts.append(f"{report.resumed} staged before")
     if report.retries:

@@ -224,6 +224,23 @@ def test_a_driver_that_was_taken_for_dead_does_no_harm_and_says_who_took_over(
         return reading(split)
 
     flow.home.read = read
-    with pytest.raises(FlowFailed):
-        flow.run()
+    everybody = threading.Event()
+    with pytest.raises(FlowFailed, match="which took this one for dead"):
+        flow.run(stop=everybody)
     assert source.rows() == list(range(60))
+    assert not everybody.is_set(), "the other flows of the file were stopped as well"
+
+
+def test_a_flow_is_stopped_by_the_stop_of_all(tmp_path):
+    source, everybody = Source(tmp_path), threading.Event()
+    flow = source.flow()
+    reading = flow.home.read
+
+    def read(split):
+        everybody.set()
+        return reading(split)
+
+    flow.home.read = read
+    with pytest.raises(FlowFailed) as caught:
+        flow.run(stop=everybody)
+    assert caught.value.report.status == "stopped"
