@@ -65,6 +65,6 @@ class Standing:
 @functools.cache
 def standing_ray() -> Standing:
     """One for every test that attaches to a Ray; starting one takes seconds."""
-    standing = Standing("1", "--cpus", "4", "--store-mib", "160")
+    standing = Standing("1", "--cpus", "4", "--store-mib", "160", "--for", "1800")
     atexit.register(standing.end)
     return standing

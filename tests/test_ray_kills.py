@@ -208,6 +208,7 @@ def drives(grown: Growing, dies: str | None) -> None:
     except FlowFailed as error:
         report = error.report
     Path(grown.folder, "report.json").write_text(json.dumps(asdict(report)))
+    os._exit(0)  # Ray would take its time to say good-bye
 
 
 def dying(owner: type, verb: str, after: int) -> None:
