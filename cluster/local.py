@@ -18,6 +18,7 @@ import secrets
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -124,11 +125,26 @@ def private_settings(folder: Path) -> dict[str, str]:
 
 def add_node(cluster: Any, asked: argparse.Namespace, *, head: bool) -> None:
     web = {"include_dashboard": not asked.no_dashboard, "dashboard_host": "127.0.0.1"}
+    if head and not asked.no_dashboard:
+        web["dashboard_port"] = free_port(8265)
     size = {"num_cpus": asked.cpus, "object_store_memory": asked.store_mib * MIB}
     with own_handlers():
         cluster.add_node(**size, **(web if head else {}))
     if SIGNALLED:  # raised where Python could only print it, in a callback of Ray's
         raise KeyboardInterrupt(SIGNALLED[0])
+
+
+def free_port(wanted: int) -> int:
+    """The port that is wanted, or the next one that no other cluster of this machine has.
+
+    Not any that the system gives: Ray asks it for ports as well, and may be given the same.
+    """
+    for port in range(wanted, wanted + 50):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    return wanted
 
 
 @contextlib.contextmanager

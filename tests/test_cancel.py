@@ -224,5 +224,5 @@ def test_where_ray_ends_under_a_flow_no_other_is_started(tmp_path):
         [sys.executable, "-c", ENDED], cwd=tmp_path, env=folder.environ, text=True,
         capture_output=True, timeout=60,
     )  # fmt: skip
-    # At a call that comes in the middle of the end, Ray ends the process itself.
-    assert ran.stdout.split() in (["1", "False"], []), ran.stdout + ran.stderr
+    # Or nothing: at a call that comes in the middle of the end, Ray ends the process itself.
+    assert ran.stdout.split()[1:] in (["False"], []), ran.stdout + ran.stderr

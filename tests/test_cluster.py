@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from standing import LOCAL, OUTSIDE, Standing, psutil
+from standing import LOCAL, OUTSIDE, Standing, psutil, standing_ray
 
 SMALL = ["--cpus", "1", "--store-mib", "80"]
 TASK = """
@@ -107,3 +107,11 @@ def test_a_wrong_command_line_is_told_before_anything_starts(
     ran = subprocess.run([sys.executable, LOCAL, *arguments], capture_output=True, text=True)
     assert ran.returncode == 2
     assert said in ran.stderr
+
+
+def test_a_second_cluster_stands_beside_the_first_with_a_dashboard_of_its_own() -> None:
+    first, second = standing_ray(), Standing("1", *SMALL)
+    try:
+        assert first.word_after("dashboard:") != second.word_after("dashboard:")
+    finally:
+        second.end()
