@@ -139,7 +139,7 @@ def test_a_wrong_word_is_named_with_its_line_and_the_nearest_right_one(
         (GOOD + "root: s3://bucket\n", "URL"),
         *(
             (f"flows:\n  a:\n    home: users.parquet\n    store: {scheme}://b/x\n", scheme)
-            for scheme in ("s3", "gs", "az", "abfss", "http", "https")
+            for scheme in ("s3a", "gcs", "hdfs", "http", "https")
         ),
         ("flows:\n  a:\n    home: {path: 's3://b/x.parquet'}\n    store: out\n", "s3://"),
         ("flows:\n  a:\n    home: {path: u.parquet, tables: x}\n    store: out\n", "'tables'"),

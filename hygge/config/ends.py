@@ -29,7 +29,8 @@ _NOT_BUILT_SCHEMES = (
     "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "wasb", "wasbs", "http", "https",
     "hdfs", "ftp", "sftp", "hf",
 )  # fmt: skip
-STATE_SCHEMES = ("s3", "gs", "az", "abfss")
+OBJECT_STORES = ("s3", "gs", "az", "abfss")
+"""Where stores and the state may lie; homes are read from disks only, for now."""
 _DATABASES = (
     "sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql", "duckdb", "snowflake",
     "bigquery", "redshift", "cockroachdb", "clickhouse", "trino", "databricks", "vertica",
@@ -93,7 +94,7 @@ def finish(end: End, defaults: Node, around: Surroundings) -> EndSpec:
     name = settings.pop("name", None)
     if connectors.is_of_files(end.cls):
         path = settings.get("path") or (name and (f"data/{name}" if end.side == "store" else name))
-        if isinstance(path, str):
+        if isinstance(path, str) and not (end.side == "store" and _on_objects(path)):
             at = full.value.get("path", full)
             settings["path"] = _kept(end.side, at, local(path, around.root))
     if "connection" in settings:
@@ -151,6 +152,8 @@ def _spelled_out(side: Side, node: Node, around: Surroundings) -> Node:
         return Node({k: Node(v, node.line, node.text) for k, v in words.items()}, node.line)
 
     scheme = _URL.match(text)
+    if side == "store" and _on_objects(text):
+        return parts(path=text)
     if scheme and scheme[1].lower() != "file":
         _refuse_scheme(node, scheme[1])
         url, hash_, table = text.rpartition("#")
@@ -192,7 +195,8 @@ def _kind(
     if "path" in own.value:
         node = own.value["path"]
         path = _checked(node)
-        if (scheme := _URL.match(path)) and scheme[1].lower() != "file":
+        scheme = _URL.match(path)
+        if scheme and scheme[1].lower() != "file" and not (side == "store" and _on_objects(path)):
             _refuse_scheme(node, scheme[1])
             raise Wrong(
                 node.line,
@@ -204,7 +208,7 @@ def _kind(
     if "type" in defaults.value:
         return _text(defaults, "type")
     if "path" in own.value:
-        full = local(path, around.root)
+        full = path if _on_objects(path) else local(path, around.root)
         if side == "store":
             return _kind_of_new(node, full)
         return kind_of_contents(node, full, around.file.name, around.environ, made, around.hidden)
@@ -275,6 +279,11 @@ def _connections_hint(name: str, around: Surroundings) -> str:
     return f'name it:  connections: {{{name}: "postgresql://…"}}'
 
 
+def _on_objects(path: str) -> bool:
+    scheme = _URL.match(path)
+    return scheme is not None and scheme[1].lower() in OBJECT_STORES
+
+
 def _refuse_scheme(node: Node, scheme: str) -> None:
     if scheme.lower() in _NOT_BUILT_SCHEMES:
         raise Wrong(
@@ -300,10 +309,10 @@ def state(node: Node, root: Path) -> str:
     """Where the journal lies: a folder below `root`, or a URL of an object store."""
     text = _checked(node)
     scheme, separator, _ = text.partition("://")
-    if separator and scheme.lower() in STATE_SCHEMES:
+    if _on_objects(text):
         return text
     if separator and scheme != "file":
-        known = ", ".join(f"{each}://" for each in STATE_SCHEMES)
+        known = ", ".join(f"{each}://" for each in OBJECT_STORES)
         raise Wrong(node.line, f"'state' is {node.shown()}", f"a folder, or one of {known}")
     place = local(text.removeprefix("file://"), root)
     if SHIPPED in place:

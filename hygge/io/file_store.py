@@ -9,12 +9,16 @@ From `prepare` to `discard` the driver holds a lock that keeps the staging from 
 The head lies in the target: `_hygge.json` in the directory that the rename moves, so rows and head
 move together. A single file has its head in the hidden sibling, named by the size and mtime of the
 file that it speaks of, written before that file's rename.
+
+All of this is for disks; where the path is `s3://bucket/prefix`, or the like, every verb is handed
+to `io/object_store.py`.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -35,7 +39,8 @@ from hygge.io.heads import (
     schema_text,
     text_schema,
 )
-from hygge.io.sealed import Sealed, Writer, closed, is_ticket, seal, sealed_in, ticket_name
+from hygge.io.object_store import SEES, ObjectStore
+from hygge.io.sealed import Format, Sealed, closed, is_ticket, seal, sealed_in, ticket_name
 from hygge.model import MIB, Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
 from hygge.settings import Settings
 from hygge.store import Store
@@ -54,7 +59,7 @@ class FileStoreOptions(Settings):
     """A new file is begun when one has grown to about this."""
 
 
-class FileStore(Store):
+class FileStore(Format, Store):
     """A directory of files, or (with the format's suffix) one file, of one format."""
 
     traits: ClassVar[StoreTraits] = StoreTraits(
@@ -63,11 +68,11 @@ class FileStore(Store):
         sees="the old files or the new ones, never both: one rename shows a run; who lists a "
         "directory in the moment of a replace may find its files gone, and has to list it again",
     )
-    suffixes: ClassVar[tuple[str, ...]] = ()
 
     class Settings(Settings):
         path: str | None = None
-        """A directory, or one file where it ends in the format's suffix. Default: data/<name>."""
+        """A directory, or one file where it ends in the format's suffix; or a prefix of an object
+        store: s3://bucket/prefix, gs://, az://, abfss://. Default: data/<name>."""
         options: FileStoreOptions = FileStoreOptions()
 
     def __init__(self, name: str | None = None, **settings: Any) -> None:
@@ -75,8 +80,13 @@ class FileStore(Store):
             settings["path"] = os.fspath(settings["path"])
         super().__init__(name, **settings)
         path = self.settings.path or os.path.join("data", name or type(self).__name__)
+        self.objects: ObjectStore | None = None
+        if "://" in path:
+            self.objects = ObjectStore(path, self, self.settings.options.file_bytes)
+            self.traits = replace(self.traits, visibility="manifest", sees=SEES)  # type: ignore[misc]  # the place decides
         # A link is followed here, so that what is renamed later is the directory itself.
-        self.path = os.path.realpath(os.path.expanduser(path))
+        local = os.path.realpath(os.path.expanduser(path))
+        self.path = self.objects.describe() if self.objects else local
         self._alive: dict[str, publish.Alive] = {}
         self.single = self.path.lower().endswith(self.suffixes)
 
@@ -88,43 +98,28 @@ class FileStore(Store):
         return self.path
 
     def sees(self) -> str:
+        if self.objects:
+            return self.traits.sees
         if self.single:
             return _FILE_SEEN
         gap = "; this disk cannot exchange two directories, so there is none then"
         return super().sees() + ("" if publish.exchanges(self.path) else gap)
 
     def place(self) -> str | None:
-        return f"file:{self.path}"
-
-    # What a format gives.
-
-    def suffix(self) -> str:
-        """The ending of a part's file name."""
-        return self.suffixes[0]
-
-    def open_writer(self, path: str, schema: pa.Schema) -> Writer:
-        """A writer for a new file at `path`."""
-        raise StoreError(f"{type(self).__name__} does not write")
-
-    def join(self, parts: Sequence[str], target: str, schema: pa.Schema) -> None:
-        """Several parts, in order, as one file at `target`."""
-        raise StoreError(f"{type(self).__name__} does not join")
-
-    def check_schema(self, schema: pa.Schema) -> None:
-        """Raise UnfitValue for a column whose type the format cannot hold exactly."""
-
-    def count(self, path: str) -> int | None:
-        """Rows of a part by its own footer, or None where the format has none."""
-        return None
+        return self.path if self.objects else f"file:{self.path}"
 
     # The verbs.
 
     def head(self, flow: str) -> Head | None:
+        if self.objects:
+            return self.objects.head(flow)
         with publish.in_words(self.path):
             publish.put_back(self.path)
             return self._head(flow)
 
     def prepare(self, run: Run, schema: pa.Schema | None) -> None:
+        if self.objects:
+            return self.objects.prepare(run, schema)
         if schema is not None:
             self.check_schema(schema)
         with publish.in_words(self.path):
@@ -138,13 +133,17 @@ class FileStore(Store):
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
     ) -> Receipt:
+        if self.objects:
+            return self.objects.stage(ticket, schema, batches)
         place = os.path.join(publish.staging(self.path), ticket.run, ticket_name(ticket))
         file_bytes = self.settings.options.file_bytes
         with publish.in_words(self.path):
-            sealed, size = seal(place, schema, batches, self.open_writer, self.suffix(), file_bytes)
+            sealed, size = seal(place, schema, batches, self, file_bytes)
         return Receipt(ticket, "", sealed.rows, size, parts=len(sealed.files))
 
     def resume(self, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
+        if self.objects:
+            return self.objects.resume(run, receipts)
         with publish.in_words(self.path):
             publish.put_back(self.path)
             place = self._kept(run)
@@ -163,6 +162,8 @@ class FileStore(Store):
     def commit(
         self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
     ) -> Commit:
+        if self.objects:
+            return self.objects.commit(run, base, receipts, watermark)
         with publish.in_words(self.path):
             publish.put_back(self.path)
             # One run may be committed twice at once: by a driver that was taken for dead, too.
@@ -171,6 +172,8 @@ class FileStore(Store):
                 return done or self._commit(run, base, receipts, watermark)
 
     def discard(self, run: Run) -> None:
+        if self.objects:
+            return self.objects.discard(run)
         with publish.in_words(self.path):
             publish.put_back(self.path)
             publish.take_away(self._place(run))
@@ -194,7 +197,10 @@ class FileStore(Store):
 
     def _head(self, flow: str) -> Head | None:
         found = self._published(flow)
-        return found.head if found and found.head.flow == flow else None
+        if found is None or found.head.flow != flow:
+            return None
+        publish.sync_shown(self.path)  # its driver may have died before it did so
+        return found.head
 
     def _published(self, flow: str) -> Published | None:
         return head_of_file(self.path) if self.single else head_of_directory(self.path, flow)
@@ -288,7 +294,7 @@ class FileStore(Store):
         if len(paths) > 1:
             whole = os.path.join(self._place(run), _WHOLE)
             self.join(paths, whole, schema)
-        self._check_count(whole, head.rows)
+        self.check_count(whole, head.rows)
         publish.sync(whole)
         return whole, Published(head, [], schema_text(schema))
 
@@ -344,7 +350,7 @@ class FileStore(Store):
                     raise Rejected(f"{path} is gone, or not as it was sealed", "run it again")
                 if final in parts:
                     raise Rejected(f"split {receipt.ticket.split} has two receipts")
-                self._check_count(path, rows)
+                self.check_count(path, rows)
                 parts[final] = path
             schema = schema or text_schema(sealed.schema)
         return parts, schema
@@ -371,11 +377,6 @@ class FileStore(Store):
                 return None
             finals.append(final)
         return finals
-
-    def _check_count(self, path: str, rows: int) -> None:
-        by_footer = self.count(path)
-        if by_footer is not None and by_footer != rows:
-            raise Rejected(f"{path} holds {by_footer:,} rows, {rows:,} were written")
 
     def _part_name(self, run: Run, split: int, at: int) -> str:
         # A name never comes back in a later run: a reader that listed the old files and opens them

@@ -18,16 +18,21 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from hygge.errors import ConfigError, HyggeError, Transient, one_of, without_password
+from hygge.model import MIB
 
 SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss")
 _TRIES = 6
+_CHUNK = 8 * MIB
+_CHUNKS_AT_ONCE = 4
 _RETRY = {
     "max_retries": 5,
     "retry_timeout": timedelta(seconds=60),
@@ -41,6 +46,14 @@ _CREDENTIALS = {
     "gs": "GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS, the path of a key file",
     "az": "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY, a SAS token or a principal",
 }
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a listing tells of an object; the time is that of the object store's clock."""
+
+    size: int
+    modified: datetime
 
 
 class Bucket:
@@ -118,25 +131,54 @@ class Bucket:
                 return None
 
     def keys(self, below: str) -> list[str]:
-        return [key for key in self._all(below) if not key.rpartition("/")[2].startswith(_HIDDEN)]
+        return [
+            key for key in self.entries(below) if not key.rpartition("/")[2].startswith(_HIDDEN)
+        ]
 
     def remove(self, below: str) -> None:
-        gone = [self._path(key) for key in (*self._all(below), below) if key]
-        with self._words(below):
+        self.drop([key for key in (*self.entries(below), below) if key])
+
+    def drop(self, keys: Sequence[str]) -> None:
+        """Remove just these; some may be gone already."""
+        gone = [self._path(key) for key in keys]
+        with self._words(keys[0] if keys else ""):
             try:
-                self._client().delete(gone)
+                if gone:
+                    self._client().delete(gone)
             except FileNotFoundError as error:  # Google and Azure do not delete what is gone
                 _refuse_missing_bucket(error)
                 for path in gone:
                     with suppress(FileNotFoundError):
                         self._client().delete(path)
 
-    def _all(self, below: str) -> list[str]:
+    def entries(self, below: str) -> dict[str, Entry]:
+        """Everything below a key, hidden or not, in order."""
         with self._words(below):
             top = self._path(below).rstrip("/")
             pages = self._client().list(top or None)
-            found = [entry["path"].removeprefix(self.prefix) for page in pages for entry in page]
-        return sorted(found)
+            found = {
+                each["path"].removeprefix(self.prefix): Entry(each["size"], each["last_modified"])
+                for page in pages
+                for each in page
+            }
+        return dict(sorted(found.items()))
+
+    def upload(self, key: str, path: str) -> None:
+        """A local file as an object, in several requests where it is large; whole or not at all."""
+        with self._words(key):
+            self._client().put(
+                self._path(key), Path(path), chunk_size=_CHUNK, max_concurrency=_CHUNKS_AT_ONCE
+            )
+
+    def copy(self, source: str, target: str) -> bool:
+        """One object as another, by the object store itself; False where there is no `source`."""
+        with self._words(source):
+            try:
+                self._client().copy(self._path(source), self._path(target))
+            except FileNotFoundError as error:
+                _refuse_missing_bucket(error)
+                return False
+        return True
 
     def _path(self, key: str) -> str:
         return f"{self.prefix}{key}"

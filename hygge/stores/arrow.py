@@ -2,6 +2,8 @@
 
 A foreign reader sees the old files or the new ones, never a mixture: a run is shown by one rename.
 Every Arrow type is kept exactly.
+
+On an object store (`s3://bucket/prefix`) files come one by one: see `hygge/io/object_store.py`.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ infinities as nan, inf, -inf. In a file of one column a NULL is a blank line: `C
 polars read a NULL; pandas skips the line unless told `skip_blank_lines=False`. (DuckDB and pandas
 read "" as NULL too, as they do with any CSV.) Types are not in the file: state them (`types:`)
 where it is read.
+
+On an object store (`s3://bucket/prefix`) files come one by one: see `hygge/io/object_store.py`.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ NULL is null and "" is "". Integers are written whole, whatever their size; deci
 "2024-02-29T10:00:00.000000", those with a time zone in UTC with a Z; binary as base64 text. JSON
 has no NaN: NaN and infinities are the texts "NaN", "Infinity", "-Infinity". `JsonlHome` reads all
 of it back exactly where `types:` state what it is.
+
+On an object store (`s3://bucket/prefix`) files come one by one: see `hygge/io/object_store.py`.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ mixture: a run is shown by one rename. Of one file that holds for who opens it o
 DuckDB and `pyarrow.dataset` open it twice. Column statistics are written for every column. A
 dictionary is written only for columns in which the first rows repeat themselves: it makes those
 smaller and the others slower.
+
+On an object store (`s3://bucket/prefix`) files come one by one: see `hygge/io/object_store.py`.
 """
 
 from __future__ import annotations
