@@ -16,7 +16,7 @@ SEED ?= 1
 KILLS ?= 200
 chaos: $(VENV)/.installed-test
 	$(BIN)/python tests/chaos.py --seed $(SEED) --kills $(KILLS)
-	HYGGE_CRASH=all $(BIN)/python -m pytest $(wildcard tests/test_killed_driver.py tests/test_crash*.py)
+	HYGGE_CRASH=all $(BIN)/python -m pytest $(wildcard tests/test_killed_driver.py tests/test_crash*.py tests/test_history.py)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -139,6 +139,7 @@ class Flow:
         place.check()
         with Lease(place, self.identity, stop) as lease:
             journal = FlowJournal(place, self.identity)
+            lease.on_leaving = lambda: journal.interrupted(lease.epoch)
             driver = Driver(self, journal, lease.epoch, watch, stop)
             try:
                 return run_once(driver, engine, self.fresh)

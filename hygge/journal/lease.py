@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,6 +47,8 @@ class Lease:
         self.since = datetime.now(UTC).isoformat(timespec="seconds")
         self.beat = 0
         self.lost: str | None = None
+        self.on_leaving: Callable[[], None] | None = None
+        """Notes that this process ends without coming back here."""
         self._over = threading.Event()
         self._lock = threading.Lock()
 
@@ -133,6 +136,9 @@ class Lease:
 def interrupt_all() -> None:
     """Free every lease of this process, which is about to end without coming back here."""
     for lease in list(_held):
+        if lease.on_leaving is not None:
+            with contextlib.suppress(HyggeError):  # it is evidence, no more
+                lease.on_leaving()
         lease.free()
 
 

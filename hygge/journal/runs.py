@@ -143,6 +143,11 @@ class FlowJournal:
         key = self._of(run, f"stopped-{epoch}")
         self.place.put(key, written("stopped", self.flow, facts))
 
+    def interrupted(self, epoch: int) -> None:
+        """Note that the driver of the newest run is leaving in the middle of something."""
+        for past in self.unsettled()[:1]:
+            self.stopped(past.run, epoch, "interrupted")
+
     def unsettled(self) -> list[Past]:
         """Runs that began and of which no outcome is noted, the newest first."""
         entries: dict[str, set[str]] = {}
