@@ -33,7 +33,6 @@ def test_who_finishes_a_dead_run_may_lose_power_before_that_is_noted(scene, worl
     assert list(power_cut_after_a_death(world, world.sample(5), {ENDING: "kill"})) == []
 
 
-@pytest.mark.xfail(reason="`head` tells of a rename that its driver died before it could sync")
 @pytest.mark.parametrize("scene", ["directory, append by cursor", "directory, replace"])
 def test_a_head_is_durable_before_anybody_leans_on_it(scene, worlds):  # noqa: F811
     world = worlds(scene)

@@ -197,7 +197,10 @@ class FileStore(Format, Store):
 
     def _head(self, flow: str) -> Head | None:
         found = self._published(flow)
-        return found.head if found and found.head.flow == flow else None
+        if found is None or found.head.flow != flow:
+            return None
+        publish.sync_shown(self.path)  # its driver may have died before it did so
+        return found.head
 
     def _published(self, flow: str) -> Published | None:
         return head_of_file(self.path) if self.single else head_of_directory(self.path, flow)

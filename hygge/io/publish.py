@@ -104,6 +104,13 @@ def show_directory(staged: str, target: str) -> None:
     sync(os.path.dirname(target))
 
 
+def sync_shown(target: str) -> None:
+    """What a rename showed at `target`, or inside it, stays after a power cut, whoever made it."""
+    if os.path.isdir(target):
+        sync(target)
+    sync(os.path.dirname(target))
+
+
 def show_inside(staged: str, folder: str, name: str) -> bool:
     """One rename of `staged` to `folder`/`name`; False if something has that name already."""
     make_folder(folder)
