@@ -23,7 +23,7 @@ FORMAT = 1
 RUNS_KEPT = 100
 """Runs that a manifest remembers, newest last."""
 GONE_KEPT = 3
-"""Generations for which a manifest remembers which files were replaced."""
+"""Generations for which a manifest remembers, at least, which files were replaced."""
 _NAME = re.compile(r"_hygge/(\d{10})\.json")
 
 
@@ -122,12 +122,17 @@ def look(bucket: Bucket, target: str, heads_only: bool = False) -> Shown:
 
 
 def following(
-    last: Manifest | None, run: Run, head: Head, files: Sequence[File], schema: str | None
+    shown: Shown, run: Run, head: Head, files: Sequence[File], schema: str | None
 ) -> Manifest:
-    """The manifest by which `run` goes on from `last`."""
+    """The manifest by which `run` goes on from what is shown."""
+    last = shown.manifest
     generation = last.generation + 1 if last else 1
     before = last.files if last else ()
-    gone = [each for each in (last.gone if last else ()) if each[2] > generation - GONE_KEPT]
+    gone = [
+        each
+        for each in (last.gone if last else ())
+        if each[2] > generation - GONE_KEPT or each[0] in shown.entries
+    ]
     heads = dict(last.heads) if last else {}
     if run.mode == "append":
         schema = (last.schema if last else None) or schema

@@ -284,7 +284,7 @@ class ObjectStore:
             raise Rejected(error.message, error.hint) from error
         if not files and not before:
             files = [self._empty_file(run, schema)]
-        manifest = following(shown.manifest, run, head, files, schema_text(schema))
+        manifest = following(shown, run, head, files, schema_text(schema))
         return Commit(head, applied=rows, note=note), manifest
 
     def _stands(self, manifest: Manifest, run: Run) -> bool:
