@@ -100,7 +100,8 @@ def woken(world: World, points: Iterable[int], newer: bool = False) -> Iterator[
         world.fresh()
         first = world.run({point: "stop"})
         if not first.stopped:
-            yield f"point {point}: was not reached: {first.error}"
+            if not _has_fewer_calls(world, first):
+                yield f"point {point}: was not reached: {first.error}"
             continue
         where, between, entries = f"point {point}", world.seen(), world.newest()
         if between not in (world.old, world.new):
@@ -221,8 +222,13 @@ def _after(world: World, between: Any, entries: dict[str, Any], stage: int) -> l
     return world.added(world.old, stage)
 
 
+def _has_fewer_calls(world: World, run: Ended) -> bool:
+    """Threads that seal at once make a folder once or twice: the last points may not be reached."""
+    return run.done and world.points - 8 <= run.points < world.points
+
+
 def _of_death(world: World, died: Ended, where: str, between: Any) -> Iterator[str]:
-    if died.code != -9:
+    if died.code != -9 and not _has_fewer_calls(world, died):
         yield f"{where}: the driver ended by itself with {died.code}: {died.error}"
     if between not in (world.old, world.new):
         yield f"{where}: a reader saw {_short(world, between)} after the death"

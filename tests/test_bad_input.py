@@ -152,7 +152,7 @@ F = "flows:\n  f: {home: u.parquet, store: out}\n"
             "  g: {home: u.parquet, store: b, depends_on: [f]}\n",
             ("in a circle: f → g → f", "take one"),
         ),
-        ("flows:\n  f: {home: u.parquet, store: 's3://b/x'}\n", ("not built yet",)),
+        ("flows:\n  f: {home: 's3://b/x', store: out}\n", ("not built yet",)),
         ("flows:\n  f: {home: u.parquet, store: out, on_value: as_text}\n", ("not built yet",)),
         ("\x00\x01", ("a control character",)),
     ],

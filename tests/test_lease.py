@@ -17,7 +17,7 @@ import pytest
 from test_resume import ALL, Source
 
 from hygge import FlowFailed
-from hygge.errors import JournalError, Stopped
+from hygge.errors import HyggeError, JournalError, Stopped
 from hygge.io.places import Folder
 from hygge.journal import Lease, interrupt_all, lease
 
@@ -185,6 +185,20 @@ def test_a_process_that_ends_in_a_hurry_frees_what_it_holds(place):
     held.free()
     with a_lease(place) as after:
         assert after.epoch == 2
+
+
+def test_what_this_process_could_not_free_is_followed_at_once(place, monkeypatch):
+    def full(key, content):
+        raise HyggeError("the disk is full")
+
+    held = a_lease(place).__enter__()
+    with monkeypatch.context() as patch:
+        patch.setattr(place, "put", full)
+        held.free()
+    began = time.monotonic()
+    with a_lease(place) as after:
+        assert after.epoch == 2
+    assert time.monotonic() - began < lease.TTL_S / 3
 
 
 @pytest.mark.usefixtures("quick")

@@ -90,9 +90,20 @@ def test_lanes_that_find_no_cpu_are_said_as_that_and_begin_when_there_is_one(tmp
     monkeypatch.setattr(on_ray, "_FIRST_LANE_S", 0.1)
     from hygge.engine import lanes
 
-    lanes.forget_idle()
+    while lanes._idle:
+        lanes._idle.pop().down()
+    began = tmp_path / "busy"
+
+    def keep_busy() -> None:
+        began.touch()
+        time.sleep(3600)
+
     every = ray.cluster_resources()["CPU"]
-    busy = ray.remote(lambda: time.sleep(3600)).options(num_cpus=every, max_retries=0).remote()
+    busy = ray.remote(keep_busy).options(num_cpus=every, max_retries=0).remote()
+    until = time.monotonic() + 60
+    while not began.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert began.exists(), "the CPUs are not taken"
     heard, reports = Heard(), []
     limits = Limits(stall_timeout_s=2.0)
     flow = Flow(Counted(), Careful(path=tmp_path / "out"), name="f", limits=limits)

@@ -55,14 +55,12 @@ class Lease:
     def __enter__(self) -> Lease:
         while True:
             newest, key, held = self._newest()
-            if held is not None and not held["freed"] and not _is_gone(held):
+            over = held is None or held["freed"] or _is_gone(held) or self._was_mine(newest, held)
+            if held is not None and not over:
                 self._observe(key, held)
             self.epoch = newest + 1
-            # A number that is free because older ones were removed has a newer one beside it.
-            created = self.place.create(self._key(self.epoch), self._content())
-            if created and self._newest()[0] == self.epoch:
+            if self._created():
                 break
-        _held.add(self)
         with contextlib.suppress(HyggeError):  # they are of no use to anybody
             for older in self.place.keys(self.folder):
                 if older < self._key(self.epoch):
@@ -81,6 +79,25 @@ class Lease:
                 _held.discard(self)
                 with contextlib.suppress(HyggeError):
                     self.place.put(self._key(self.epoch), self._content(freed=True))
+
+    def _created(self) -> bool:
+        _held.add(self)  # first, so that no thread of this process takes it for left behind
+        mine = False
+        try:
+            # A number that is free because older ones were removed has a newer one beside it.
+            created = self.place.create(self._key(self.epoch), self._content())
+            mine = created and self._newest()[0] == self.epoch
+        finally:
+            if not mine:
+                _held.discard(self)
+        return mine
+
+    def _was_mine(self, epoch: int, held: dict[str, Any]) -> bool:
+        """Whether this process held it and could not free it: on a full disk, say."""
+        mine = held["pid"] == os.getpid() and not _is_gone(held)
+        known = (self.place.describe(), self.folder, epoch)
+        live = {(each.place.describe(), each.folder, each.epoch) for each in list(_held)}
+        return mine and held["machine"] == _process(os.getpid())["machine"] and known not in live
 
     def _live(self) -> None:
         while not self._over.wait(BEAT_S):
