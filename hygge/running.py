@@ -34,7 +34,7 @@ from hygge.errors import (
 from hygge.journal import Decision, Past
 from hygge.journal.fingerprint import fingerprint
 from hygge.journal.runs import digest_of, newest_of_each
-from hygge.model import Commit, Plan, Receipt, Run
+from hygge.model import Commit, Plan, Receipt, Run, Watermark
 from hygge.moving import Engine, Move, Moved, schema_of
 from hygge.settling import Left, Settled, settle
 from hygge.store import new_run_id
@@ -116,7 +116,7 @@ class _Running:
         columns = _columns(self.schema)
         self.journal.plan(Past(self.run, driver.epoch, began, self.base, columns, known))
 
-    def go(self, since: object) -> None:
+    def go(self, since: Watermark) -> None:
         """Stage what is missing, decide, commit, and clean up."""
         sealing = _Sealing(self)
         try:
@@ -128,7 +128,7 @@ class _Running:
             watermark = since if self.plan.watermark is None else self.plan.watermark
             digests = tuple(self.digests[receipt.ticket.split] for receipt in receipts)
             self.decided = True  # from here on, another may see this run through
-            decision = self.journal.decide(self.run, Decision(receipts, watermark, digests))  # type: ignore[arg-type]  # a Watermark
+            decision = self.journal.decide(self.run, Decision(receipts, watermark, digests))
             if decision.abandoned is not None:
                 self.given_up = decision.abandoned
                 raise Superseded(

@@ -127,14 +127,25 @@ def _pass_over(driver: Driver) -> Head | None:
     One that was decided may be committing just now, in a driver that lives: what it staged is left
     to be swept, and if it commits, the head moves and this run is superseded.
     """
-    for run_id, undecided in driver.journal.pass_over():
-        driver.say(f"run {run_id} is given up, as --fresh asks")
+    passed = driver.journal.pass_over()
+    head = driver.head()
+    for run_id, undecided in passed:
         run = Run(run_id, driver.flow.identity, driver.flow.mode)
+        if head is not None and head.run == run_id:
+            driver.close(run, "committed")
+            if driver.flow.mode == "append" and driver.flow.cursor is None:
+                raise JournalError(
+                    f"run {run_id}, which --fresh would give up, is committed: its {head.rows:,} "
+                    "rows are in the store, and nothing was added to them",
+                    "that run is done; run it again to append once more",
+                )
+            continue
+        driver.say(f"run {run_id} is given up, as --fresh asks")
         if undecided:
             driver.close(run, GIVEN_UP)
         else:
             driver.journal.end(run, GIVEN_UP)
-    return driver.head()
+    return head
 
 
 def _place(head: Head | None) -> tuple[int, str] | None:

@@ -281,6 +281,27 @@ def test_an_append_that_was_decided_is_appended_once(source):
     assert source.rows() == sorted(ALL * 2)
 
 
+class SaysNothing(ParquetStore):
+    """Commits, and then nobody hears of it."""
+
+    def commit(self, run, base, receipts, watermark):
+        super().commit(run, base, receipts, watermark)
+        raise Transient("the answer is lost")
+
+
+def test_fresh_does_not_append_again_what_a_dead_run_had_committed(source):
+    with pytest.raises(FlowFailed, match="the answer is lost"):
+        source.flow(store=SaysNothing(path=source.out), mode="append").run()
+    assert source.rows() == ALL
+    store = ParquetStore(path=source.out)
+    with pytest.raises(FlowFailed, match="is committed: its 50 rows are in the store") as caught:
+        source.flow(store=store, mode="append", fresh=True).run()
+    assert "append once more" in caught.value.hint
+    assert source.rows() == ALL
+    source.flow(store=store, mode="append", fresh=True).run()
+    assert source.rows() == sorted(ALL * 2)
+
+
 def test_a_decided_run_of_a_changed_flow_is_refused_until_somebody_decides(source):
     store = prepared(source)
     changed = {"store": store, "home": {"columns": ["n"]}}
