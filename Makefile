@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test chaos lint bench clean
+.PHONY: demo test chaos lint bench bench-files bench-databases clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hygge samples/01_users_to_lake.yml
 
+# Two files of tests at a time; those that time a Ctrl-C, count processes or kill Ray's one by one.
+ALONE := $(addprefix tests/test_,$(addsuffix .py,cancel cli cluster connections engine_ray jobs my_killed ray_kills stall))
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder \
+	  $(addprefix --ignore=,$(ALONE))
+	$(BIN)/python -m pytest $(ALONE)
 
 # `make chaos SEED=1 KILLS=200`: a quarter of an hour of SIGKILLs, then every point of a run.
 SEED ?= 1
@@ -23,8 +27,14 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed-bench
+# `make -k bench` runs the second also where the first is above a bar.
+bench: bench-files bench-databases
+
+bench-files: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/parquet_to_parquet.py
+
+bench-databases: $(VENV)/.installed-bench benchmarks/.venv/.installed
+	$(BIN)/python benchmarks/databases.py
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -41,6 +51,12 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-bench: benchmarks/requirements.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	touch $@
+
+# The peers have an environment of their own: what they ask for must not choose our versions.
+benchmarks/.venv/.installed: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv benchmarks/.venv
+	benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 clean:

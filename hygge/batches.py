@@ -6,12 +6,61 @@ source type (`int32` → `int64`, dictionary → its values); all else is an err
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from hygge.errors import HomeError, UnfitValue
+
+RAW_FORMAT, RAW_ABOUT, _RAW_ROWS = b"hygge.format", b"hygge.about", b"hygge.rows"
+_KEY = b"hygge.key"
+
+
+def with_key(schema: pa.Schema | None, key: Sequence[str]) -> pa.Schema | None:
+    """`schema` that also says which columns are the source's primary key, for `Store.prepare`."""
+    if schema is None or not key:
+        return schema
+    return schema.with_metadata({**(schema.metadata or {}), _KEY: json.dumps(list(key)).encode()})
+
+
+def key_of(schema: pa.Schema | None) -> tuple[str, ...]:
+    """What `with_key` said; empty where nothing is known."""
+    told = None if schema is None else (schema.metadata or {}).get(_KEY)
+    return () if told is None else tuple(json.loads(told))
+
+
+def raw_schema(form: str, about: str) -> pa.Schema:
+    """The schema of passthrough: bytes of a format that both ends name, and what they are of.
+
+    `about` is the format's own JSON. A batch of it is `raw_table`: one row, whose one value holds
+    any number of the source's rows; `rows_in` says how many.
+    """
+    told = {RAW_FORMAT: form.encode(), RAW_ABOUT: about.encode()}
+    return pa.schema([pa.field("raw", pa.large_binary(), nullable=False)], metadata=told)
+
+
+def raw_table(schema: pa.Schema, chunk: Any, rows: int) -> pa.Table:
+    """One batch of passthrough: `chunk` holds `rows` rows; zero-copy from a `pa.Buffer`."""
+    data = chunk if isinstance(chunk, pa.Buffer) else pa.py_buffer(chunk)
+    ends = pa.py_buffer(struct.pack("=qq", 0, data.size))  # pa.array would import pandas for it
+    array = pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, data])
+    counted = {**(schema.metadata or {}), _RAW_ROWS: str(rows).encode()}
+    return pa.Table.from_arrays([array], schema=schema.with_metadata(counted))
+
+
+def raw_format(schema: pa.Schema | None) -> str | None:
+    """The format of a passthrough schema, or None for one of columns."""
+    told = None if schema is None else (schema.metadata or {}).get(RAW_FORMAT)
+    return None if told is None else told.decode()
+
+
+def rows_in(table: pa.Table) -> int:
+    """How many rows of the source a batch holds, passthrough or not."""
+    told = (table.schema.metadata or {}).get(_RAW_ROWS)
+    return table.num_rows if told is None else int(told)
 
 
 def as_table(obj: Any, who: str = "the batch") -> pa.Table:
@@ -53,6 +102,12 @@ def _from_pandas(frame: Any, who: str) -> pa.Table:
             "give the column one type (df[col].astype('string'), for example) before yielding it",
         ) from error
     return table.replace_schema_metadata(None)
+
+
+def serialized(schema: pa.Schema) -> bytes:
+    """A schema as Arrow IPC writes it, without what was said of it on the way."""
+    told: bytes = schema.remove_metadata().serialize().to_pybytes()
+    return told
 
 
 def plain(table: pa.Table) -> pa.Table:

@@ -21,6 +21,8 @@ from hygge.errors import HyggeError, UsageError, nearest, one_of
 _COMMANDS = ("run", "check", "plan")
 _LATER = ("discover", "init", "history", "verify", "submit", "status", "logs", "stop")
 _STOP_WITHIN_S = 2.5
+_PLANS_IN_FULL = 3
+"""Of a flow of more tables each is one line; `--select` shows one in full."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -139,32 +141,52 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> int:
     from hygge.errors import in_words
+    from hygge.words import tables_text
 
     coordinator = _coordinator(arguments)
-    texts, errors = [], []
-    for spec in coordinator.file.flows:
+    texts: list[str] = []
+    errors: list[str] = []
+
+    def planned(spec: Any, brief: bool) -> None:
         try:
-            texts.append(_plan_of(coordinator.flow(spec)))
+            texts.append(_plan_of(coordinator.flow(spec), brief))
         except Exception as error:
-            if arguments.debug:
-                _trace(error)
-            said = in_words(error)
-            errors.append(f"error: {spec.name}: {said}")
+            failed(spec, error)
+
+    def failed(spec: Any, error: Exception) -> None:
+        if arguments.debug:
+            _trace(error)
+        errors.append(f"error: {spec.name}: {in_words(error)}")
+
+    for spec in coordinator.file.flows:
+        if spec.tables is None:
+            planned(spec, brief=False)
+            continue
+        try:
+            with coordinator.opened(spec) as tables:
+                brief = len(tables) > _PLANS_IN_FULL
+                if brief:
+                    texts.append(tables_text(spec.name, tables))
+                for each in tables:
+                    planned(each, brief)
+        except Exception as error:
+            failed(spec, error)
     if texts:
-        print("\n\n".join(texts), flush=True)
+        lines = [("\n" if text.startswith("  ") else "\n\n") + text for text in texts]
+        print("".join(lines).strip("\n"), flush=True)
     if errors:
         print("\n\n".join(errors), file=sys.stderr)
     return 1 if errors else 0
 
 
-def _plan_of(flow: Any) -> str:
+def _plan_of(flow: Any, brief: bool) -> str:
     from hygge.moving import schema_of
-    from hygge.words import plan_text
+    from hygge.words import plan_line, plan_text
 
     base = flow.store.head(flow.identity)
     with flow.home.open(flow.since(base)) as plan:
         flow.check_columns(schema_of(plan))
-        return plan_text(flow, plan, flow.left_open())
+        return plan_line(flow, plan) if brief else plan_text(flow, plan, flow.left_open())
 
 
 def _coordinator(arguments: argparse.Namespace) -> Any:
@@ -239,7 +261,8 @@ def _understood(given: list[str]) -> argparse.Namespace:
         return arguments
     word = unknown[0].partition("=")[0]
     if not word.startswith("-"):
-        raise UsageError(f"'{word}' is one argument too many", "hygge takes one file of flows")
+        hint = f"hygge takes one file; --select {word} picks a flow of it"
+        raise UsageError(f"'{word}' is one argument too many", hint)
     raise UsageError(
         f"there is no option {word} of `hygge {arguments.command}`",
         one_of("options", word, arguments.options),

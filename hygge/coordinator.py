@@ -1,7 +1,8 @@
 """The Coordinator runs the flows of one YAML file and gives one report.
 
 Flows run side by side, up to `max_parallel_flows`. One that fails does not stop the others; what
-depends on it is skipped and said so. On a Ray that outlives this process (a cluster, a `ray start`
+depends on it is skipped and said so. A flow with `tables` is one flow for each of them, all in one
+process. On a Ray that outlives this process (a cluster, a `ray start`
 on this machine, inside `ray job submit`) every flow is submitted as a Ray job of its own; on the
 private Ray of a laptop this process is the job. `python -m hygge.coordinator flows.yml` runs it.
 """
@@ -10,24 +11,30 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hygge.config.specs import SHIPPED
-from hygge.errors import FlowFailed, in_words
+from hygge.errors import FlowFailed, HyggeError, in_words
 from hygge.flow import Flow
 from hygge.model import Report, Summary
 from hygge.progress import Silent, Watch
+from hygge.schedule import Open, Run, Schedule
+from hygge.shares import Shares, divided
 
 if TYPE_CHECKING:
     from hygge.config.flows import FlowsFile, FlowSpec
 
 CHILD = "HYGGE_FLOW_JOB"
-"""Set in the jobs that a Coordinator submits, so that they submit no further ones."""
+"""Set in the jobs that a Coordinator submits, so that they submit no further ones: to JSON of how
+many connections the job may take, by name."""
+_NAMED = 10
 
 
 class Coordinator:
@@ -59,19 +66,24 @@ class Coordinator:
         self.errors: dict[str, BaseException] = {}
         """Why flows failed that ran in this process, by name: for whoever wants the traceback."""
         self.parallel = max_parallel_flows or self.file.max_parallel_flows
+        self.shares = divided(self.file.flows, _bounds(self.file), self.parallel)
+        self._places: dict[str, str] = {}
+        """Where flows write → which one, as far as it is known."""
 
     def flow(self, spec: FlowSpec) -> Flow:
         """The Flow that a part of the file describes."""
         from hygge.config.flows import build
 
         home, store = build(spec)
+        if spec.snapshot is not None:
+            home.snapshot = spec.snapshot  # type: ignore[attr-defined]  # a SQLHome
         return Flow(
             home,
             store,
             name=spec.name,
             mode=spec.mode,
             key=spec.key,
-            limits=spec.limits,
+            limits=replace(spec.limits, most_lanes=self.shares.lanes(spec)),
             engine=self.engine,
             project=self.file.project,
             state=self.file.state,
@@ -93,7 +105,8 @@ class Coordinator:
             first = next((r for r in failed if r.error), failed[0])
             raise FlowFailed(
                 f"{len(failed)} of {len(summary.flows)} flows did not end well: "
-                + ", ".join(f"{report.flow} {report.status}" for report in failed)
+                + ", ".join(f"{report.flow} {report.status}" for report in failed[:_NAMED])
+                + (f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else "")
                 + (f"\n\n{first.flow}: {first.error}" if first.error else ""),
                 first.hint,
                 summary,
@@ -104,46 +117,33 @@ class Coordinator:
         """Run every flow and say how each ended; blocking, raises for none of them."""
         watch, stop = watch or Silent(), stop or threading.Event()
         began = time.monotonic()
-        run_one = self._runner(watch, stop)
         if SHIPPED in self.file.state and not os.environ.get(CHILD):
             watch.said(
                 "",
                 "the state lies in the working directory of this Ray job, and goes with it: a run "
                 "that is killed starts anew; name one that stays, `state: s3://…` or a shared disk",
             )
-        ended: dict[str, Report] = {}
-        waiting = {spec.name: spec for spec in self.file.flows}
-        running: dict[Future[Report], str] = {}
-        with ThreadPoolExecutor(self.parallel, thread_name_prefix="hygge-flow") as pool:
-            while waiting or running:
-                for spec in list(waiting.values()):
-                    report = self._blocked(spec, ended, stop)
-                    if report is not None:
-                        ended[spec.name] = report
-                        del waiting[spec.name]
-                        watch.ended(report)
-                    elif len(running) < self.parallel and all(d in ended for d in spec.depends_on):
-                        running[pool.submit(run_one, spec)] = spec.name
-                        del waiting[spec.name]
-                done, _ = wait(running, return_when=FIRST_COMPLETED) if running else (set(), None)
-                for future in done:
-                    ended[running.pop(future)] = future.result()
-        flows = tuple(ended[spec.name] for spec in self.file.flows)
-        return Summary(flows, time.monotonic() - began)
+        run_one, open_tables, shares = self._runner(watch, stop)
+        schedule = Schedule(
+            self.file.flows, self.parallel, shares, run_one, open_tables, self._failed, watch, stop
+        )
+        return Summary(tuple(schedule.reports()), time.monotonic() - began)
 
-    def _blocked(
-        self, spec: FlowSpec, ended: dict[str, Report], stop: threading.Event
-    ) -> Report | None:
-        if stop.is_set():
-            return Report(spec.name, "stopped", note="stopped before it began")
-        for name in spec.depends_on:
-            if name in ended and ended[name].status != "done":
-                return Report(
-                    spec.name, "skipped", note=f"it depends on {name}, which {_ended(ended[name])}"
-                )
-        return None
+    def opened(self, spec: FlowSpec) -> AbstractContextManager[tuple[FlowSpec, ...]]:
+        """The flows of the tables of a flow with `tables`; they share what is held till the end."""
+        from hygge.config.flows import build
+        from hygge.family import opened
 
-    def _runner(self, watch: Watch, stop: threading.Event) -> Callable[[FlowSpec], Report]:
+        for flow in self.file.flows if not self._places else ():
+            with suppress(HyggeError):  # which is that flow's own to say
+                place = None if flow.tables else build(flow)[1].place()
+                if place is not None:
+                    self._places[place] = flow.name
+        project = self.file.project
+        return opened(spec, f"{project}.{spec.name}" if project else spec.name, self._places)
+
+    def _runner(self, watch: Watch, stop: threading.Event) -> tuple[Run, Open | None, Shares]:
+        """How flows run here: as Ray jobs, or in this process."""
         if self.engine == "ray" and not os.environ.get(CHILD):
             from hygge.engine import jobs
 
@@ -151,29 +151,40 @@ class Coordinator:
                 self.jobs, self.file, self.dashboard, self.fresh, watch, stop, CHILD
             )
             if submit is not None:
-                return self._reported(submit)
-        return self._reported(lambda spec: self.flow(spec).run(watch, stop))
+                as_job = submit
+                shares = divided(
+                    self.file.flows, self.file.max_connections, self.parallel, alone=True
+                )
 
-    def _reported(self, run: Callable[[FlowSpec], Report]) -> Callable[[FlowSpec], Report]:
-        """Whatever one flow raises must not cost another its report."""
+                def job(spec: FlowSpec, watch: Watch) -> Sequence[Report]:
+                    return as_job(spec, json.dumps(shares.of(spec)))
 
-        def reported(spec: FlowSpec) -> Report:
+                return job, None, shares
+
+        def here(spec: FlowSpec, watch: Watch) -> Sequence[Report]:
             try:
-                return run(spec)
-            except FlowFailed as error:
-                self.errors[spec.name] = error.__cause__ or error
-                report: Report = error.report
-                return report
+                report = self.flow(spec).run(watch, stop)
             except Exception as error:
-                self.errors[spec.name] = error
-                said = in_words(error)
-                return Report(spec.name, "failed", error=said.message, hint=said.hint)
+                report = self._failed(spec, error)
+            return [replace(report, of=spec.of)]
 
-        return reported
+        return here, self.opened, self.shares
+
+    def _failed(self, spec: FlowSpec, error: Exception) -> Report:
+        """The report of a flow that raised."""
+        if isinstance(error, FlowFailed) and error.report is not None:
+            self.errors[spec.name] = error.__cause__ or error
+            report: Report = error.report
+            return report
+        self.errors[spec.name] = error
+        said = in_words(error)
+        return Report(spec.name, "failed", error=said.message, hint=said.hint)
 
 
-def _ended(report: Report) -> str:
-    return {"failed": "failed", "skipped": "was skipped", "stopped": "was stopped"}[report.status]
+def _bounds(file: FlowsFile) -> Mapping[str, int]:
+    """What the file allows; in a Ray job of one flow, the share that the job was handed."""
+    told = json.loads(os.environ.get(CHILD) or "{}")
+    return {**file.max_connections, **told}
 
 
 if __name__ == "__main__":

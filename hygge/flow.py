@@ -26,6 +26,8 @@ from hygge.errors import (
     one_of,
 )
 from hygge.home import Home
+from hygge.io.my import is_my
+from hygge.io.pg import is_pg
 from hygge.io.places import place_at
 from hygge.journal import FlowJournal, Lease
 from hygge.model import Head, Limits, Mode, Report, Watermark
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _LOOK_S = 0.1
+_checked: set[str] = set()
+"""Places where `create` was seen to hold, by this process."""
 
 
 class Flow:
@@ -68,10 +72,12 @@ class Flow:
         self.home, self.store = home, store
         self.name = name or f"{_short(home)}_to_{_short(store)}"
         self.identity = f"{project}.{self.name}" if project else self.name
+        home.flow = store.flow = self.identity
         modes = store.traits.modes
         self.mode: Mode = mode or ("replace" if "replace" in modes else modes[0])
         self.key = (key,) if isinstance(key, str) else tuple(key)
         self.limits = limits or Limits()
+        home.lanes = self.limits.lanes
         self.engine = engine
         self.state = os.fspath(state or os.environ.get("HYGGE_STATE") or ".hygge")
         self.fresh = fresh
@@ -109,7 +115,8 @@ class Flow:
             engine = find_engine(self.engine) if isinstance(self.engine, str) else self.engine
             watch.moved(self.name, Seen(waits_for=f"the engine ({engine.name})"))
             try:
-                engine.get_ready()
+                engine.get_ready(self.home, self.store)
+                self.home.lanes = engine.lanes(self.limits)
                 if stop.is_set():
                     raise Stopped("stopped before it began")
                 began, report = time.monotonic(), replace(report, started_at=time.time())
@@ -136,7 +143,9 @@ class Flow:
     def _run(self, engine: Engine, watch: Watch, stop: threading.Event) -> Ended:
         stop = _Stop(stop)  # a lease that is lost stops this flow, and no other one
         place = place_at(self.state)
-        place.check()
+        if place.describe() not in _checked:  # of many small flows each would pay for it
+            place.check()
+            _checked.add(place.describe())
         with Lease(place, self.identity, stop) as lease:
             journal = FlowJournal(place, self.identity)
             lease.on_leaving = lambda: journal.interrupted(lease.epoch)
@@ -242,6 +251,14 @@ class Flow:
                     "`append` would add them each time",
                     "use `mode: merge` with a key, or take the option out",
                 )
+        for end in (self.home, self.store):
+            unheeded = _unheeded(end)
+            if unheeded is not None:
+                raise ConfigError(
+                    f"flow '{self.name}': `{unheeded}` is for PostgreSQL and MariaDB, and "
+                    f"{end.describe()} is neither",
+                    f"take `{unheeded}` out; `types: {{column: string}}` reads a column as text",
+                )
         if self.home.holds(self.store):
             same = self.home.place() == self.store.place()
             said = "the home is the store" if same else "the store is inside the home"
@@ -252,10 +269,14 @@ class Flow:
             )
 
     def check_columns(self, schema: pa.Schema | None) -> None:
-        """Raise SourceMissing unless the plan has the key and cursor columns."""
+        """Raise SourceMissing unless the plan has every column that the flow names."""
         if schema is None:
             return
-        for name in (*self.key, *([self.cursor] if self.cursor else ())):
+        named = [*self.key, *([self.cursor] if self.cursor else ())]
+        for end in (self.home, self.store):
+            decided = getattr(getattr(end.settings, "options", None), "on_value", None)
+            named += decided if isinstance(decided, dict) else ()
+        for name in named:
             if name not in schema.names:
                 raise SourceMissing(
                     f"{self.home.describe()} has no column '{name}'",
@@ -306,6 +327,17 @@ def _is_a(given: Any, wanted: type, what: str) -> None:
         hint = "give an instance: MyHome(...)" if isinstance(given, type) else None
         name = given.__name__ if isinstance(given, type) else type(given).__name__
         raise ConfigError(f"{what}= is {name}, which is not a {wanted.__name__}", hint)
+
+
+def _unheeded(end: Home | Store) -> str | None:
+    """An option that is known, and that this kind of database does nothing about."""
+    url = getattr(end.settings, "connection", None)
+    if not isinstance(url, str) or is_pg(url) or is_my(url):
+        return None
+    options = getattr(end.settings, "options", None)
+    if getattr(options, "consistency", "snapshot") != "snapshot":
+        return "consistency: split"
+    return None if getattr(options, "on_value", "error") in ("error", {}) else "on_value"
 
 
 def _short(end: Home | Store) -> str:

@@ -22,6 +22,11 @@ read(split)
     MUST give the same rows each time under the same split version, else raise SourceChanged.
     MUST be lazy, and close what it opened, also when it is not read to its end.
     MUST give batches of the plan's schema. Raises Transient where a retry may help.
+
+passing(raw)
+    Called by the Flow, in the driver, after `open`, by a Home whose plan has `raw` set, if the
+    Store takes it. Gives a Home whose `read` yields `raw_table`s of that schema instead of columns:
+    the same rows, in a format that both ends know by name (COPY of one database into another).
 """
 
 from __future__ import annotations
@@ -47,6 +52,8 @@ class Home(Connector):
     """Where one data set lives. See the module's docstring for the two forms."""
 
     traits: ClassVar[HomeTraits] = HomeTraits()
+    lanes: int | None = None
+    """How many lanes will read it at most, where that is known when `open` is called."""
     schema: ClassVar[pa.Schema | None] = None
     """Simple form: the Arrow schema, for a Home whose first batches do not show it."""
 
@@ -70,6 +77,10 @@ class Home(Connector):
     def read(self, split: Split) -> Iterator[pa.Table]:
         """Read one split (full form); derived for the simple form from `read_batches`."""
         return _drain(self.read_batches(), type(self).__name__)
+
+    def passing(self, raw: pa.Schema) -> Home:
+        """This Home, giving the passthrough `raw` of its plan (as a Store chose it) from `read`."""
+        raise NotImplementedError(f"{type(self).__name__} offers nothing beyond Arrow")
 
     async def read_batches(self) -> AsyncIterator[Any]:
         """Yield batches (simple form); derived for the full form: every split in order.

@@ -102,6 +102,8 @@ class Plan:
     """Why it was split like this, for `hygge plan`."""
     dead_driver: str = "the run starts anew"
     """What a driver's death would cost, for `hygge plan`."""
+    raw: pa.Schema | None = None
+    """What `Home.passing` would give instead of these columns, for a Store that takes it."""
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,8 @@ class Report:
     """Epoch seconds when planning began."""
     done_at: float = 0.0
     """Epoch seconds when the commit had returned."""
+    of: str = ""
+    """The flow of many tables that this one is a table of."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +227,9 @@ class Limits:
 
     lanes: int | None = None
     """None: as many as the plan has splits, the machine has CPUs and the Store allows."""
-    memory_per_lane: int = 256 * MIB
+    most_lanes: int | None = None
+    """What its share of `max_connections` leaves for lanes, whatever `lanes` says."""
+    memory_per_lane: int = 128 * MIB
     batch_bytes: int = 32 * MIB
     retries: int = 3
     stall_timeout_s: float = 3600.0

@@ -67,8 +67,12 @@ class Engine(Protocol):
 
     name: str
 
-    def get_ready(self) -> None:
+    def get_ready(self, home: Home, store: Store) -> None:
         """Come to where it runs. Called before planning, so that no snapshot waits for it."""
+        ...
+
+    def lanes(self, limits: Limits) -> int:
+        """How many lanes a move may have at most, as limits and CPUs go; for the plan."""
         ...
 
     def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved: ...
@@ -98,3 +102,11 @@ def schema_of(plan: Plan) -> pa.Schema | None:
     if plan.columns is None:
         return None
     return pa.schema([pa.field(c.name, c.type, c.nullable) for c in plan.columns])
+
+
+def passthrough(store: Store, run: Run, plan: Plan) -> pa.Schema | None:
+    """What travels instead of columns, where the Home offers it and `store` takes it, or None."""
+    schema = schema_of(plan)
+    if plan.raw is None or schema is None:
+        return None
+    return store.takes(run, plan.raw, schema)

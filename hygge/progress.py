@@ -27,6 +27,8 @@ class Seen:
     splits: int = 0
     lanes: int = 0
     waits_for: str = ""
+    of: str = "splits"
+    """What `splits` counts."""
 
 
 class Watch(Protocol):
@@ -45,6 +47,52 @@ class Silent:
     def moved(self, flow: str, seen: Seen) -> None: ...
     def said(self, flow: str, text: str) -> None: ...
     def ended(self, report: Report) -> None: ...
+
+
+class Together:
+    """Many flows seen as one: sums, and how many of them have ended."""
+
+    def __init__(self, watch: Watch, flow: str, count: int) -> None:
+        self.watch, self.flow, self.count = watch, flow, count
+        self._lock = threading.Lock()
+        self._running: dict[str, Seen] = {}
+        self._done = Seen()
+        self._show()
+
+    def began(self, flow: str, splits: int) -> None: ...
+
+    def moved(self, flow: str, seen: Seen) -> None:
+        with self._lock:
+            self._running[flow] = seen
+            self._show()
+
+    def said(self, flow: str, text: str) -> None:
+        self.watch.said(flow, text)
+
+    def ended(self, report: Report) -> None:
+        with self._lock:
+            self._running.pop(report.flow, None)
+            done = self._done
+            self._done = Seen(
+                done.rows + report.rows, done.bytes + report.bytes, done.splits_done + 1
+            )
+            self._show()
+
+    def _show(self) -> None:
+        now = list(self._running.values())
+        waits = {each.waits_for for each in now}
+        self.watch.moved(
+            self.flow,
+            Seen(
+                self._done.rows + sum(each.rows for each in now),
+                self._done.bytes + sum(each.bytes for each in now),
+                self._done.splits_done,
+                self.count,
+                sum(each.lanes for each in now),
+                waits.pop() if len(waits) == 1 else "",
+                of="tables",
+            ),
+        )
 
 
 @dataclass
@@ -123,7 +171,7 @@ def _one(flow: str, seen: Seen) -> str:
         return f"{flow}: waiting for {seen.waits_for}"
     parts = [f"{flow}: {count(seen.rows)} rows", size(seen.bytes)]
     if seen.splits > 1:
-        parts.append(f"{seen.splits_done}/{seen.splits} splits")
+        parts.append(f"{seen.splits_done}/{seen.splits} {seen.of}")
     if seen.waits_for:
         parts.append(f"waiting for {seen.waits_for}")
     return " · ".join(parts)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from hygge.batches import RAW_ABOUT, raw_format, with_key
 from hygge.driver import Driver
 from hygge.errors import (
     ConfigError,
@@ -35,7 +36,7 @@ from hygge.journal import Decision, Past
 from hygge.journal.fingerprint import fingerprint
 from hygge.journal.runs import digest_of, newest_of_each
 from hygge.model import Commit, Plan, Receipt, Run, Watermark
-from hygge.moving import Engine, Move, Moved, schema_of
+from hygge.moving import Engine, Move, Moved, passthrough, schema_of
 from hygge.settling import Left, Settled, settle
 from hygge.store import new_run_id
 
@@ -99,19 +100,23 @@ class _Running:
         self.driver, self.engine, self.plan = driver, engine, plan
         self.flow, self.journal = driver.flow, driver.journal
         self.base = left.head
-        self.schema = schema_of(plan)
+        self.home, self.schema = self.flow.home, schema_of(plan)
         self.digests = {split.index: digest_of(split) for split in plan.splits}
         self.versions = {split.index: split.version for split in plan.splits}
         self.decided = False
         self.given_up: str | None = None
         self.ended: Ended | None = None
         self.kept: list[Receipt] = []
+        flow = self.flow
+        run = Run(new_run_id(), flow.identity, flow.mode, flow.key, flow.cursor)
+        raw = passthrough(flow.store, run, plan)
+        if raw is not None:
+            self.home, self.schema = flow.home.passing(raw), raw
         gone_on = None if left.candidate is None else self._gone_on_with(left.candidate)
         if gone_on is not None:
             self.run = gone_on
             return
-        flow = self.flow
-        self.run = Run(new_run_id(), flow.identity, flow.mode, flow.key, flow.cursor)
+        self.run = run
         began = datetime.now(UTC)
         columns = _columns(self.schema)
         self.journal.plan(Past(self.run, driver.epoch, began, self.base, columns, known))
@@ -161,7 +166,8 @@ class _Running:
 
     def _staged(self, sealing: _Sealing) -> Moved:
         store, driver, run = self.flow.store, self.driver, self.run
-        driver.again("the preparation", lambda: store.prepare(run, self.schema))
+        keyed = with_key(self.schema, self.plan.key)
+        driver.again("the preparation", lambda: store.prepare(run, keyed))
         if self.kept:
             before = self.kept
             self.kept = driver.again(
@@ -173,7 +179,7 @@ class _Running:
         if not splits:
             return Moved(lanes=0)
         move = Move(
-            self.flow.name, run, self.flow.home, store, self.schema, splits,
+            self.flow.name, run, self.home, store, self.schema, splits,
             self.flow.limits, driver.epoch, sealing.seal,
         )  # fmt: skip
         return self.engine.move(move, driver.watch, driver.stop)
@@ -268,7 +274,10 @@ def _is_of(decision: Decision, plan: Plan) -> bool:
 def _columns(schema: pa.Schema | None) -> tuple[tuple[str, str, bool], ...] | None:
     if schema is None:
         return None
-    return tuple((field.name, str(field.type), field.nullable) for field in schema)
+    told = [(field.name, str(field.type), field.nullable) for field in schema]
+    if (form := raw_format(schema)) is not None:
+        told.append((form, (schema.metadata or {})[RAW_ABOUT].decode(), False))
+    return tuple(told)
 
 
 def _plain(error: BaseException) -> Exception:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from contextlib import suppress
 from types import FrameType
 from typing import Any, ClassVar, Self
 
@@ -76,6 +78,13 @@ def built_in_two_steps(caller: FrameType) -> bool:
     return caller.f_globals.get("__name__") == "types"
 
 
+def import_all(modules: tuple[str, ...]) -> None:
+    """Import what a connector `needs`; what is missing is said where it is used."""
+    for each in modules:
+        with suppress(ImportError):
+            importlib.import_module(each)
+
+
 class Connector:
     """What Homes and Stores share: a name, and settings read from keyword arguments.
 
@@ -87,8 +96,13 @@ class Connector:
     traits: ClassVar[Any] = None
     """HomeTraits or StoreTraits: what the class declares about itself."""
 
+    imports: ClassVar[tuple[str, ...]] = ()
+    """What a built-in one imports where it first uses it."""
+
     name: str | None = None
     settings: Any = None
+    flow: str | None = None
+    """The flow that it is part of, for names that people see (a database's list of sessions)."""
 
     def __init__(self, name: str | None = None, **settings: Any) -> None:
         self.name = name
@@ -100,6 +114,11 @@ class Connector:
     def describe(self) -> str:
         """Where this is, in a few words, without secrets: for plans, reports and errors."""
         return self.name or type(self).__name__
+
+    def needs(self) -> tuple[str, ...]:
+        """Modules that its process will import, which is done while the run is planned."""
+        module = type(self).__module__
+        return (module, *self.imports) if module.startswith("hygge.") else ()
 
     def place(self) -> str | None:
         """A string equal for two connectors that point at the same data, or None if unknown."""

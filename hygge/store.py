@@ -13,9 +13,16 @@ head(flow)
     Called by the Flow, in the driver, any number of times. Gives the `Head` of what is committed
     for that flow, or None. It lives in the store itself and MUST move together with the rows.
 
+takes(run, raw, schema)
+    Called by the Flow, in the driver, before `prepare`, where the Home offers passthrough (`raw`,
+    see `hygge.batches.raw_schema`) instead of columns of `schema`. Gives the passthrough schema
+    that `prepare` and `stage` shall get, or None to get columns. MUST give None where a value could
+    change by it. `Receipt.rows` counts rows of the source (`rows_in`), not batches.
+
 prepare(run, schema)
     Called by the Flow, in the driver, at least once a run. Makes the invisible place for staging.
-    MUST be idempotent, and leave visible rows alone. `schema` is None where only the rows know.
+    MUST be idempotent, and leave visible rows alone. `schema` is None where only the rows know;
+    `hygge.batches.key_of(schema)` tells the source's primary key where the plan knows it.
     Raises NotOurs where `replace` would drop something that hygge did not write, StoreError where
     there is no permission or no space; both before any row moves.
 
@@ -107,6 +114,10 @@ class Store(Connector):
 
     def head(self, flow: str) -> Head | None:
         """What is committed for `flow`, or None. A simple Store keeps no head."""
+        return None
+
+    def takes(self, run: Run, raw: pa.Schema, schema: pa.Schema) -> pa.Schema | None:
+        """The passthrough that this Store would rather take than columns of `schema`, or None."""
         return None
 
     def prepare(self, run: Run, schema: pa.Schema | None) -> None:

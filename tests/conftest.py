@@ -11,6 +11,15 @@ os.environ.pop("RAY_ADDRESS", None)
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side run files; all that use MariaDB are one group, with one server."""
+    for item in items:
+        module = item.getparent(pytest.Module)
+        plugins = getattr(getattr(module, "obj", None), "pytest_plugins", ())
+        group = "mariadb" if "mariadb" in plugins else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
     """The private Ray of this process; tests share it because starting one takes seconds."""

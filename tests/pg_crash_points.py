@@ -22,9 +22,9 @@ from pathlib import Path
 import psycopg
 
 from hygge import Flow, SQLHome, SQLStore
-from hygge.io import sql_store
+from hygge.io import pg_store
 
-CHANGES = re.compile(r"\s*(INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|LOCK)\b")
+CHANGES = re.compile(r"\s*(INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|COPY|GRANT|REVOKE|COMMENT)\b")
 Rows = list[tuple[object, ...]]
 
 
@@ -123,6 +123,7 @@ def dying(moving: Flow, point: int) -> Callable[[], object]:
     def work() -> None:
         psycopg.Cursor.execute = watched(psycopg.Cursor.execute)
         psycopg.Cursor.executemany = watched(psycopg.Cursor.executemany)
+        psycopg.Cursor.copy = watched(psycopg.Cursor.copy)
         psycopg.Connection.commit = commit
         moving.run()
 
@@ -131,13 +132,13 @@ def dying(moving: Flow, point: int) -> Callable[[], object]:
 
 def head_apart() -> None:
     """A broken twin: the rows are committed, and then the head moves."""
-    real = sql_store._move_head
+    real = pg_store.move_head
 
     def apart(connection: object, *given: object) -> None:
         connection.connection.dbapi_connection.commit()
         real(connection, *given)
 
-    sql_store._move_head = apart
+    pg_store.move_head = apart
 
 
 def main(mode: str, url: str, schema: str, folder: Path, point: int) -> None:
@@ -169,8 +170,9 @@ def main(mode: str, url: str, schema: str, folder: Path, point: int) -> None:
 
 
 if __name__ == "__main__":
-    first = 0
+    # What stands before the commit is the same in every mode: tried in one of them.
+    first = 0 if sys.argv[1] == "append" else 10
     if sys.argv[5:] == ["head apart"]:
         head_apart()
-        first = 10  # what stands before the commit is as it is
+        first = 10
     main(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]), first)

@@ -21,6 +21,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -151,6 +152,16 @@ def schema(pg):
 @pytest.fixture
 def store(pg, schema):
     return SQLStore("t", table=f"{schema}.t", connection=pg.url)
+
+
+def unframed(data: bytes) -> Iterator[bytes]:
+    """What is in the messages of a COPY."""
+    at = 0
+    while at < len(data):
+        assert data[at] == ord("d")
+        end = at + 1 + int.from_bytes(data[at + 1 : at + 5], "big")
+        yield data[at + 5 : end]
+        at = end
 
 
 class Proxy:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import time
 from concurrent.futures.process import BrokenProcessPool
@@ -39,9 +40,10 @@ from hygge.testing.probes import in_worker
 
 def write_arrow(table, path, batch_rows=500):
     """One Arrow file under its name at once."""
-    with pa.OSFile(f"{path}.tmp", "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+    begun = f"{path}.{secrets.token_hex(4)}.tmp"  # its own: twins let two write at once
+    with pa.OSFile(begun, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table, max_chunksize=batch_rows)
-    os.replace(f"{path}.tmp", path)
+    os.replace(begun, path)
 
 
 def read_arrow(path):

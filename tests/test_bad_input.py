@@ -152,8 +152,8 @@ F = "flows:\n  f: {home: u.parquet, store: out}\n"
             "  g: {home: u.parquet, store: b, depends_on: [f]}\n",
             ("in a circle: f → g → f", "take one"),
         ),
-        ("flows:\n  f: {home: 's3://b/x', store: out}\n", ("not built yet",)),
-        ("flows:\n  f: {home: u.parquet, store: out, on_value: as_text}\n", ("not built yet",)),
+        ("flows:\n  f: {home: 'hdfs://b/x', store: out}\n", ("not built yet",)),
+        ("flows:\n  f: {home: u.parquet, store: out, on_value: as_text}\n", ("no end of this",)),
         ("\x00\x01", ("a control character",)),
     ],
 )  # fmt: skip

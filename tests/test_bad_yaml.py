@@ -125,24 +125,14 @@ def test_a_wrong_word_is_named_with_its_line_and_the_nearest_right_one(
     [
         *(
             (GOOD + f"    {key}: 1\n", f"'{key}'")
-            for key in (
-                "tables",
-                "consistency",
-                "on_value",
-                "resources",
-                "cpus_per_lane",
-                "max_bytes_per_second",
-            )
+            for key in ("resources", "cpus_per_lane", "max_bytes_per_second")
         ),
-        (GOOD + "defaults: {on_value: as_text}\n", "'on_value'"),
-        (GOOD + "connections: {s: {url: 'x://y', max_connections: 3}}\n", "'max_connections'"),
         (GOOD + "root: s3://bucket\n", "URL"),
         *(
             (f"flows:\n  a:\n    home: users.parquet\n    store: {scheme}://b/x\n", scheme)
             for scheme in ("s3a", "gcs", "hdfs", "http", "https")
         ),
-        ("flows:\n  a:\n    home: {path: 's3://b/x.parquet'}\n    store: out\n", "s3://"),
-        ("flows:\n  a:\n    home: {path: u.parquet, tables: x}\n    store: out\n", "'tables'"),
+        ("flows:\n  a:\n    home: {path: 'hdfs://b/x.parquet'}\n    store: out\n", "hdfs://"),
     ],
 )
 def test_what_is_not_built_yet_is_refused_as_that(tmp_path: Path, text: str, word: str) -> None:

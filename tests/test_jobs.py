@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -157,3 +159,27 @@ def test_inside_a_submitted_job_the_shipped_file_runs(cluster, tmp_path):
     )  # fmt: skip
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
     assert pq.read_table(lake).num_rows == 50
+
+
+def test_the_tables_of_one_flow_are_one_job_and_each_has_its_report(cluster, tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
+        for n in range(3):
+            shop.execute(f"CREATE TABLE t{n} AS SELECT {n} AS n")
+        shop.execute("CREATE TABLE bad (day DATE)")
+        shop.execute("INSERT INTO bad VALUES ('never')")
+        shop.commit()
+    (tmp_path / "flows.yml").write_text(
+        'connections: {shop: "sqlite:///shop.db"}\n'
+        "flows:\n  many:\n    home: {connection: shop, tables: ['*']}\n    store: 'out/{table}'\n"
+        "  after: {home: 'shop#t0', store: after.csv, depends_on: [many]}\n"
+    )
+    done = hygge(cluster, tmp_path / "flows.yml", "--json")
+    assert done.returncode == 1, done.stderr
+    reports = {each["flow"]: each for each in json.loads(done.stdout)["hygge_report"]["flows"]}
+    assert {name: each["status"] for name, each in reports.items()} == {
+        "many.main.bad": "failed", "many.main.t0": "done", "many.main.t1": "done",
+        "many.main.t2": "done", "after": "skipped",
+    }  # fmt: skip
+    assert "INFO" not in done.stderr
+    assert done.stderr.count("runs as Ray job hygge-many-") == 1
+    assert sorted(os.listdir(tmp_path / "out")) == ["t0", "t1", "t2"]

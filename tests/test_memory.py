@@ -18,7 +18,7 @@ from hygge import Home
 from hygge.engine.reading import batches
 from hygge.model import MIB, Limits, Split
 
-BUDGET = 256 * MIB
+BUDGET = 128 * MIB
 ROWS = 13_000_000
 NAMES = [
     "narrow rows, slow store",

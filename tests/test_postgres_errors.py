@@ -50,8 +50,7 @@ def test_a_missing_right_stops_at_once(pg, schema):
     assert not any("again" in each for each in heard.words)
     pg.ask(f"GRANT USAGE ON SCHEMA {schema} TO r{schema}")
     home = SQLHome("t", table=f"{schema}.t", connection=url)
-    with home.open() as plan:
-        at_once(lambda: list(home.read(plan.splits[0])), HomeError, "permission denied")
+    at_once(lambda: home.open().__enter__(), HomeError, "permission denied")
     read_only = pg.url + "?options=-c%20default_transaction_read_only%3Don"
     at_once(
         lambda: store_at(read_only, schema).prepare(Run("r", "f"), None), StoreError, "read-only"
@@ -61,10 +60,9 @@ def test_a_missing_right_stops_at_once(pg, schema):
 def test_an_unknown_column_or_table_stops_at_once(pg, schema):
     pg.ask(f"CREATE TABLE {schema}.t (id bigint, v text)")
     home = SQLHome("t", table=f"{schema}.t", connection=pg.url, where="nothing = 1")
-    with home.open() as plan:
-        with pytest.raises(HomeError, match='"nothing" does not exist') as caught:
-            list(home.read(plan.splits[0]))
-        assert "where" in caught.value.hint
+    with pytest.raises(HomeError, match='"nothing" does not exist') as caught:
+        home.open().__enter__()
+    assert "where" in caught.value.hint
     query = SQLHome("q", query="SELECT * FROM nowhere", connection=pg.url)
     with pytest.raises(HomeError, match='"nowhere" does not exist') as caught:
         query.open().__enter__()

@@ -62,6 +62,13 @@ def test_a_sample_runs_twice_with_the_same_outcome(name, samples):
         assert count(out / "history") == 10_000  # append adds
     elif name.startswith("05"):
         assert count(out / "squares") == 10_000
+    elif name.startswith("06"):
+        assert count(out / "shop" / "main" / "customers") == 400
+        with closing(sqlite3.connect(samples / "data" / "shop.db")) as shop:
+            big = shop.execute("SELECT count(*) FROM sales WHERE amount >= 500").fetchone()
+        sales = ds.dataset(out / "shop" / "main" / "sales").to_table()
+        assert (sales.num_rows,) == big
+        assert sales.column_names == ["id", "amount", "sold_at"]
     else:
         pytest.fail(f"say here what {name} leaves behind")
 

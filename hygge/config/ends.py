@@ -24,13 +24,12 @@ from hygge.errors import nearest
 from hygge.settings import Connector
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
-_NAMED_TABLE = re.compile(r"""([A-Za-z_][\w\-]*)#([\w.$"`\[\] ]+)""")
+_NAMED_TABLE = re.compile(r"""([A-Za-z_][\w\-]*)#([\w.$"`\[\]{}* ]+)""")
 _NOT_BUILT_SCHEMES = (
-    "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "wasb", "wasbs", "http", "https",
-    "hdfs", "ftp", "sftp", "hf",
+    "s3a", "gcs", "abfs", "adl", "wasb", "wasbs", "http", "https", "hdfs", "ftp", "sftp", "hf",
 )  # fmt: skip
 OBJECT_STORES = ("s3", "gs", "az", "abfss")
-"""Where stores and the state may lie; homes are read from disks only, for now."""
+"""Where homes, stores and the state may lie."""
 _DATABASES = (
     "sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql", "duckdb", "snowflake",
     "bigquery", "redshift", "cockroachdb", "clickhouse", "trino", "databricks", "vertica",
@@ -92,9 +91,12 @@ def finish(end: End, defaults: Node, around: Surroundings) -> EndSpec:
         if key != "type"
     }
     name = settings.pop("name", None)
+    named = settings.get("connection")
+    if not isinstance(named, str) or named not in around.connections or ":" in end.kind:
+        named = None
     if connectors.is_of_files(end.cls):
         path = settings.get("path") or (name and (f"data/{name}" if end.side == "store" else name))
-        if isinstance(path, str) and not (end.side == "store" and _on_objects(path)):
+        if isinstance(path, str) and not _on_objects(path):
             at = full.value.get("path", full)
             settings["path"] = _kept(end.side, at, local(path, around.root))
     if "connection" in settings:
@@ -103,7 +105,7 @@ def finish(end: End, defaults: Node, around: Surroundings) -> EndSpec:
         url = around.environ["HYGGE_DATABASE_URL"]
         settings["connection"] = absolute_url(url, around.root)
     lines = dict(_lines(full))
-    return EndSpec(end.side, end.kind, name, settings, end.own.line, lines, around.hidden)
+    return EndSpec(end.side, end.kind, name, settings, end.own.line, lines, around.hidden, named)
 
 
 def local(path: str, root: Path) -> str:
@@ -152,7 +154,7 @@ def _spelled_out(side: Side, node: Node, around: Surroundings) -> Node:
         return Node({k: Node(v, node.line, node.text) for k, v in words.items()}, node.line)
 
     scheme = _URL.match(text)
-    if side == "store" and _on_objects(text):
+    if _on_objects(text):
         return parts(path=text)
     if scheme and scheme[1].lower() != "file":
         _refuse_scheme(node, scheme[1])
@@ -192,11 +194,13 @@ def _kind(
         return _text(own, "type")
     if any(key in own.value for key in ("connection", "table", "query")):
         return "sql"
+    if "tables" in own.value and "path" not in own.value:
+        return "sql"
     if "path" in own.value:
         node = own.value["path"]
         path = _checked(node)
         scheme = _URL.match(path)
-        if scheme and scheme[1].lower() != "file" and not (side == "store" and _on_objects(path)):
+        if scheme and scheme[1].lower() != "file" and not _on_objects(path):
             _refuse_scheme(node, scheme[1])
             raise Wrong(
                 node.line,

@@ -11,17 +11,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
-from hygge.config import amounts, checks, connectors, ends
+from hygge.config import amounts, checks, choices, connections, connectors, ends, tables
 from hygge.config.connectors import build
 from hygge.config.document import EXAMPLE, Node, merge, parse
 from hygge.config.environment import Environment
 from hygge.config.infer import ray_hint
 from hygge.config.problems import Problems, Wrong, meant
 from hygge.config.specs import (
+    CHOICES,
     DEFAULT_KEYS,
     FLOW_KEYS,
     NOT_BUILT_FLOW,
@@ -31,6 +32,7 @@ from hygge.config.specs import (
     FlowSpec,
     Jobs,
     Side,
+    Tables,
     select,
 )
 from hygge.errors import ConfigError, nearest
@@ -60,6 +62,9 @@ class _Draft:
     specs: dict[Side, EndSpec] = field(default_factory=dict)
     made: dict[Side, Connector] = field(default_factory=dict)
     after: tuple[str, ...] = ()
+    tables: Tables | None = None
+    alone: dict[str, _Draft] = field(default_factory=dict)
+    """Tables of many that say something for themselves, each as a flow."""
 
     def line(self, key: str) -> int:
         node = self.node.value.get(key)
@@ -84,10 +89,11 @@ class _Reading:
         }
         self._known_top(values)
         root = self._root(values.get("root"))
+        named = connections.read(values.get("connections"), root, self.problems)
         self.around = ends.Surroundings(
             self.file,
             root,
-            self._connections(values.get("connections"), root),
+            {name: each.url for name, each in named.items()},
             self.environment.values,
             self.environment.hidden,
         )
@@ -110,7 +116,8 @@ class _Reading:
                 state = ends.state(node, root)
         self.problems.raise_any()
         ordered = checks.in_order(flows)
-        return FlowsFile(self.file, root, project, parallel, jobs, state, ordered)  # type: ignore[arg-type]  # _one_of
+        bounds = {name: n for name, each in named.items() if (n := each.max_connections)}
+        return FlowsFile(self.file, root, project, parallel, jobs, state, ordered, bounds)  # type: ignore[arg-type]  # _one_of
 
     def _known_top(self, values: Mapping[str, Node]) -> None:
         for key, node in values.items():
@@ -147,32 +154,6 @@ class _Reading:
             self.problems.add(node.line, text, "project: shop")
         return str(node.value)
 
-    def _connections(self, node: Node | None, root: Path) -> dict[str, str | None]:
-        found: dict[str, str | None] = {}
-        example = 'connections: {shop: "postgresql://user:${SHOP_PASSWORD}@host/db"}'
-        if node is None or node.value is None:
-            return found
-        if not node.is_mapping:
-            self.problems.add(node.line, f"'connections' is {node.shown()}", example)
-            return found
-        for name, each in node.value.items():
-            found[name] = None
-            with self.problems.collect():
-                url = each
-                if each.is_mapping:
-                    for key, inner in each.value.items():
-                        if key == "max_connections":
-                            self._not_built(key, inner, None)
-                        elif key != "url":
-                            text = f"connection '{name}' does not know '{key}'"
-                            self.problems.add(inner.line, text, meant("it knows", key, ["url"]))
-                    if "url" not in each.value:
-                        raise Wrong(each.line, f"connection '{name}' needs 'url'", example)
-                    url = each.value["url"]
-                if not url.is_broken():
-                    found[name] = ends.database_url(url, root)
-        return found
-
     def _defaults(self, node: Node | None) -> None:
         if node is None or node.value is None:
             return
@@ -187,6 +168,10 @@ class _Reading:
             elif key not in DEFAULT_KEYS:
                 hint = meant("defaults", key, DEFAULT_KEYS)
                 self.problems.add(each.line, f"'{key}' is not a default", hint)
+            elif key in CHOICES:
+                with self.problems.collect():
+                    choices.check(key, each)
+                    kept[key] = each
             elif key in _SIDES and not each.is_mapping:
                 text = f"the default of '{key}' is {each.shown()}, not a mapping"
                 self.problems.add(each.line, text, example)
@@ -216,29 +201,41 @@ class _Reading:
                 hint = f"{name}: {{home: data/users.parquet, store: data/lake/users}}"
                 self.problems.add(each.line, f"it is {each.shown()}, not a mapping", hint, name)
             else:
-                yield _Draft(name, each)
+                draft = _Draft(name, each)
+                for table, flow in tables.alone(each, self.problems, name):
+                    draft.alone[table] = _Draft(name, flow)
+                yield draft
 
     def _ends(self, drafts: list[_Draft]) -> None:
         """Classes first, for all flows; then it is known which defaults fit where."""
         made: dict[str, str] = {}
+        every = [each for draft in drafts for each in (draft, *draft.alone.values())]
         for side in _SIDES:
-            for draft in drafts:
+            for draft in every:
                 node = draft.node.value.get(side)
                 with self.problems.collect(draft.name):
                     if node is None:
                         self._missing_end(draft, side)
                         continue
                     end = ends.begin(side, node, self._default(side), self.around, made)
+                    if side == "home":
+                        end, draft.tables = tables.patterns(end)
                     draft.ends[side] = end
                     path = end.own.value.get("path")
                     if side == "store" and path is not None and connectors.is_of_files(end.cls):
                         made[ends.local(str(path.value), self.around.root)] = end.kind
             self._unused_defaults(drafts, side)
-        for draft in drafts:
+        for draft in every:
             self._known_in_flow(draft)
-            for side, end in draft.ends.items():
+            decided = choices.decided(
+                draft.ends, draft.node, self.defaults, self.around, self.problems, draft.name
+            )
+            for side, end in decided.items():
                 with self.problems.collect(draft.name):
-                    spec = ends.finish(end, self._default(side), self.around)
+                    default = choices.beneath(end, self._default(side), self.defaults, self.around)
+                    spec = ends.finish(end, default, self.around)
+                    if side == "store" and "home" in draft.ends:
+                        tables.check_store(spec, draft.tables)
                     draft.specs[side] = spec
                     connector, wrongs = connectors.connect(spec, end.cls)
                     for wrong in wrongs:
@@ -321,9 +318,12 @@ class _Reading:
         if len(draft.specs) < 2:
             return None
         home, store = draft.specs["home"], draft.specs["store"]
+        alone = {table: flow for table, each in draft.alone.items() if (flow := self._flow(each))}
+        many = replace(draft.tables, alone=alone) if draft.tables else None
         flow = FlowSpec(
-            draft.name, home, store, mode, key, draft.after, limits, draft.node.line, self.file
-        )
+            draft.name, home, store, mode, key, draft.after, limits, draft.node.line, self.file,
+            many,
+        )  # fmt: skip
         if self.problems.count == before:
             checks.alone(flow, draft, full, self.problems)
         return flow

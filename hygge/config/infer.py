@@ -11,8 +11,10 @@ from hygge.config.document import Node
 from hygge.config.environment import masked
 from hygge.config.problems import Wrong, meant
 from hygge.config.specs import Side
-from hygge.errors import nearest
+from hygge.errors import HyggeError, nearest
+from hygge.io import object_files
 from hygge.io.files import near
+from hygge.io.object_files import on_objects
 from hygge.registry import by_suffix, find, kinds
 
 _LOOKED_AT = 20_000
@@ -28,6 +30,8 @@ def kind_of_contents(
     hidden: Mapping[str, str],
 ) -> str:
     """The one kind of file that is at `path`, else Wrong. `made`: what this file's stores write."""
+    if on_objects(path):
+        return _kind_of_objects(node, path, made)
     found: dict[str, str] = {}
     for count, each in enumerate(_files(path)):
         if count >= _LOOKED_AT:
@@ -67,6 +71,20 @@ def kind_of_contents(
         raise Wrong(node.line, f"no file matches {shown}", "** matches folders at any depth")
     hint = ray_hint(masked(_near(path), hidden), file, environ)
     raise Wrong(node.line, f"there is no {shown}", hint)
+
+
+def _kind_of_objects(node: Node, url: str, made: Mapping[str, str]) -> str:
+    if url in made:
+        return made[url]
+    try:
+        names = [each.path for each in object_files.find(url, tuple(suffixes("home")))]
+    except HyggeError as error:
+        raise Wrong(node.line, error.message, error.hint) from error
+    found = {kind: name for name in names if (kind := kind_of_name("home", name))}
+    if len(found) == 1:
+        return next(iter(found))
+    what = f"objects of more than one type: {', '.join(found)}" if found else "no known ending"
+    raise Wrong(node.line, f"{node.shown()} has {what}", "say the type: home: {type: csv, path: …}")
 
 
 def kind_of_name(side: Side, path: str) -> str | None:

@@ -30,6 +30,21 @@ class EndSpec:
     """`options.compression` → the line where it stands."""
     hidden: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Values that came from variables → what messages show instead."""
+    connection: str | None = None
+    """The name under `connections:` that it uses."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Which tables of a connection a flow takes; each becomes a flow of its own."""
+
+    include: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+    views: bool = False
+    alone: Mapping[str, FlowSpec] = field(default_factory=dict)
+    """Tables that say something for themselves → their flow, but for the table's name."""
+    only: tuple[str, ...] = ()
+    """The selected ones, as the flows of tables are named behind the name of theirs; () is all."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,16 @@ class FlowSpec:
     limits: Limits = field(default_factory=Limits)
     line: int = 0
     file: Path = Path("flows.yml")
+    tables: Tables | None = None
+    of: str = ""
+    """The flow with `tables` that this one was made from."""
+    snapshot: str | None = None
+    """What is held for it, and for its sisters, by whoever runs them."""
+
+    @property
+    def root(self) -> str:
+        """The name of the flow in the file."""
+        return self.of or self.name
 
 
 @dataclass(frozen=True)
@@ -59,23 +84,40 @@ class FlowsFile:
     state: str
     """A folder, or the URL of an object store: where the journal lies."""
     flows: tuple[FlowSpec, ...]
+    max_connections: Mapping[str, int] = field(default_factory=dict)
+    """Named connections that are bounded → how many there may be at once."""
 
 
 def select(file: FlowsFile, names: Sequence[str]) -> FlowsFile:
-    """Only the flows of these names (`["a", "b"]` or `["a,b"]`); others count as done already."""
+    """Only the flows of these names (`["a", "b"]` or `["a,b"]`); others count as done already.
+
+    `shop.public.orders` is one table of the flow `shop`; whether there is one is known later.
+    """
     wanted = [word for name in names for part in name.split(",") if (word := part.strip())]
     known = [flow.name for flow in file.flows]
     if not wanted:
         raise UsageError("no flow is selected", f"flows: {', '.join(sorted(known))}")
+    taken: dict[str, list[str]] = {}
     for name in wanted:
-        if name not in known:
+        if name in known:
+            taken[name] = []
+    for name in wanted:
+        if name in known:
+            continue
+        family = [f.name for f in file.flows if f.tables and name.startswith(f"{f.name}.")]
+        if not family:
             raise UsageError(f"{file.path} has no flow '{name}'", meant("flows", name, known))
-    kept = tuple(
-        replace(flow, depends_on=tuple(each for each in flow.depends_on if each in wanted))
-        for flow in file.flows
-        if flow.name in wanted
-    )
-    return replace(file, flows=kept)
+        longest = max(family, key=len)
+        if longest not in wanted:
+            taken.setdefault(longest, []).append(name[len(longest) + 1 :])
+    kept = []
+    for flow in file.flows:
+        if flow.name in taken:
+            after = tuple(each for each in flow.depends_on if each in taken)
+            only = tuple(taken[flow.name])
+            tables = replace(flow.tables, only=only) if flow.tables else None
+            kept.append(replace(flow, depends_on=after, tables=tables))
+    return replace(file, flows=tuple(kept))
 
 
 TOP_KEYS = (
@@ -89,9 +131,12 @@ LIMIT_KEYS = (
     "stall_timeout",
     "resume_within",
 )
-FLOW_KEYS = ("home", "store", "mode", "key", "depends_on", *LIMIT_KEYS)
-DEFAULT_KEYS = ("home", "store", "mode", "key", *LIMIT_KEYS)
-NOT_BUILT_FLOW = (
-    "tables", "consistency", "on_value", "resources", "cpus_per_lane", "max_bytes_per_second",
-)  # fmt: skip
+CHOICES = {
+    "consistency": ("snapshot", "split"),
+    "on_value": ("error", "set_null", "as_text"),
+}
+"""What a flow says for those of its ends that have an option of that name, and its words."""
+FLOW_KEYS = ("home", "store", "mode", "key", "depends_on", "tables", *CHOICES, *LIMIT_KEYS)
+DEFAULT_KEYS = ("home", "store", "mode", "key", *CHOICES, *LIMIT_KEYS)
+NOT_BUILT_FLOW = ("resources", "cpus_per_lane", "max_bytes_per_second")
 """Drawn, and to come: refused as that, so that nobody believes they have an effect."""

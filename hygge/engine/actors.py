@@ -8,6 +8,7 @@ a class from a script, a notebook or a module beside flows.yml is found in any p
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import sys
@@ -18,10 +19,12 @@ import pyarrow as pa
 import ray
 from ray import cloudpickle
 
+from hygge.batches import rows_in
 from hygge.engine.inbox import Batch, End, Inbox
 from hygge.engine.reading import batches, staged
 from hygge.errors import ConfigError, HyggeError, Transient, in_words
 from hygge.model import Limits, Receipt, Split, Ticket
+from hygge.settings import import_all
 
 
 def packed(connector: Any) -> bytes:
@@ -59,8 +62,8 @@ def _portable() -> Iterator[None]:
         raise
 
 
-class HomeActor:
-    """Reads splits into an Inbox."""
+class _End:
+    """What both actors have."""
 
     def __init__(self, inbox: Inbox) -> None:
         self.inbox, self.label = inbox, ""
@@ -68,6 +71,21 @@ class HomeActor:
     def pid(self) -> int:
         """The process id: the process stands."""
         return os.getpid()
+
+    def warm(self, modules: tuple[str, ...]) -> None:
+        """Import them, which takes as long as moving many rows."""
+        gc.disable()
+        import_all(modules)
+        gc.enable()
+        gc.collect()
+
+
+class HomeActor(_End):
+    """Reads splits into an Inbox."""
+
+    def warm(self, modules: tuple[str, ...]) -> None:
+        """As `_End` says; Ray puts an Arrow table by way of pyarrow.compute, which asks pandas."""
+        super().warm(("pyarrow.compute", "pandas", *modules))
 
     def load(self, label: str, blob: bytes, paths: list[str]) -> None:
         """Unpack the connector; not in __init__, where an error would lose its cause."""
@@ -80,7 +98,7 @@ class HomeActor:
         tables = batches(self.home, split, schema, limits)
         with _portable(), contextlib.closing(tables):
             for table in tables:
-                nbytes, count = max(1, table.nbytes), table.num_rows
+                nbytes, count = max(1, table.nbytes), rows_in(table)
                 # What is above a batch's size (one huge row) lies in both ends' memory besides.
                 weight = nbytes + 2 * max(0, nbytes - limits.batch_bytes)
                 self.inbox.charge(weight)
@@ -96,15 +114,8 @@ class HomeActor:
         return f"Home({self.label})"
 
 
-class StoreActor:
+class StoreActor(_End):
     """Stages splits from an Inbox."""
-
-    def __init__(self, inbox: Inbox) -> None:
-        self.inbox, self.label = inbox, ""
-
-    def pid(self) -> int:
-        """The process id: the process stands."""
-        return os.getpid()
 
     def load(self, label: str, blob: bytes, paths: list[str]) -> None:
         """Unpack the connector; not in __init__, where an error would lose its cause."""
@@ -143,7 +154,7 @@ def _received(inbox: Inbox, ticket: Ticket) -> Generator[pa.Table]:
             raise Transient(f"split {ticket.split}: batch {seq} is missing")
         table = ray.get(message.refs[0])
         del message
-        seq, rows = seq + 1, rows + table.num_rows
+        seq, rows = seq + 1, rows + rows_in(table)
         yield table
         # The consumer has asked for more: it is done with this one. Drop it before the next wait,
         # or the shared memory stays pinned while its credit is given back.

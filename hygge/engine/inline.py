@@ -11,11 +11,14 @@ from collections.abc import Generator, Iterator
 
 import pyarrow as pa
 
+from hygge.batches import rows_in
 from hygge.engine.reading import batches, staged
 from hygge.errors import Stopped, Transient
-from hygge.model import Receipt, Split, Ticket
+from hygge.home import Home
+from hygge.model import Limits, Receipt, Split, Ticket
 from hygge.moving import Move, Moved, backoff_s
 from hygge.progress import Seen, Watch
+from hygge.store import Store
 
 
 def engine() -> InlineEngine:
@@ -28,11 +31,15 @@ class InlineEngine:
 
     name = "inline"
 
-    def get_ready(self) -> None:
+    def get_ready(self, home: Home, store: Store) -> None:
         """Nothing to come to."""
 
     def release(self) -> None:
         """Nothing was taken."""
+
+    def lanes(self, limits: Limits) -> int:
+        """The caller's own thread."""
+        return 1
 
     def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved:
         """See `hygge.moving.Engine`."""
@@ -97,7 +104,7 @@ def _watched(
     for table in tables:
         if stop.is_set():
             raise Stopped("stopped")
-        rows, size = rows + table.num_rows, size + table.nbytes
+        rows, size = rows + rows_in(table), size + table.nbytes
         yield table
         del table
         if time.monotonic() - last > 0.2:
@@ -110,7 +117,7 @@ def _noting(
 ) -> Generator[pa.Table]:
     try:
         for table in tables:
-            counted.append(table.num_rows)
+            counted.append(rows_in(table))
             yield table
             del table
     except Exception as error:

@@ -3,17 +3,19 @@
 `submitter` decides whether that is what happens: on a Ray that outlives this process yes (unless
 `jobs: one`), on the private Ray of a laptop no. A job runs `hygge run <file> --select <flow>` and
 prints its report as one JSON line, which the parent reads from the job's log. Nothing secret goes
-into an entrypoint, metadata or runtime_env: a job reads the file and its environment itself.
+into an entrypoint, metadata or runtime_env: a job reads the file and its environment itself. The
+tables of one flow are one job.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hygge.engine import connection
@@ -37,8 +39,12 @@ def submitter(
     watch: Watch,
     stop: threading.Event,
     child: str,
-) -> Callable[[FlowSpec], Report] | None:
-    """A function that runs one flow as a Ray job, or None where flows stay in this process."""
+) -> Callable[[FlowSpec, str], Sequence[Report]] | None:
+    """A function that runs a flow as a Ray job, or None where flows stay in this process.
+
+    It takes the flow and what the job finds in the variable `child`, and gives the report of the
+    flow, or those of its tables.
+    """
     if jobs == "one":
         return None
     here = connection.running()
@@ -55,8 +61,8 @@ def submitter(
     if connected.dashboard is None and not connected.in_job:
         return None
 
-    def run(spec: FlowSpec) -> Report:
-        return _run(connected, file, spec, fresh, watch, stop, child)
+    def run(spec: FlowSpec, told: str) -> Sequence[Report]:
+        return _run(connected, file, spec, fresh, watch, stop, {child: told})
 
     return run
 
@@ -68,23 +74,25 @@ def _run(
     fresh: bool,
     watch: Watch,
     stop: threading.Event,
-    child: str,
-) -> Report:
+    told: dict[str, str],
+) -> Sequence[Report]:
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     client = JobSubmissionClient(connected.dashboard)
     job = f"hygge-{spec.name}-{uuid.uuid4().hex[:8]}"
     command = [sys.executable, "-m", "hygge", "run", _path(connected, file)]
-    words = ["--select", spec.name, "--json", "--jobs", "one", *(["--fresh"] if fresh else [])]
+    wanted = [f"{spec.name}.{each}" for each in spec.tables.only] if spec.tables else []
+    words = ["--select", ",".join(wanted or [spec.name]), "--json", "--jobs", "one"]
+    words += ["--fresh"] if fresh else []
     client.submit_job(
         entrypoint=shlex.join([*command, *words]),
         submission_id=job,
-        runtime_env={**_inherited(connected), "env_vars": {child: "1", **_debug()}},
+        runtime_env={**_inherited(connected), "env_vars": {**told, **_debug()}},
         metadata={"hygge_flow": spec.name, "hygge_file": os.path.basename(file.path)},
     )
     watch.began(spec.name, 1)
     watch.said(spec.name, f"runs as Ray job {job}")
-    told = missed = 0
+    heard = missed = 0
     asked_to_stop = False
     while True:
         try:
@@ -97,18 +105,18 @@ def _run(
             stop.wait(_LOOK_EVERY_S * missed)
             continue
         missed = 0
-        for line in lines[told:]:
+        for line in lines[heard:]:
             if not line.startswith(REPORT_MARK) and not _of_ray(line):
                 watch.said("", f"{line}" if line.startswith(spec.name) else f"{spec.name}: {line}")
-        told = len(lines)
+        heard = len(lines)
         if status.is_terminal():
             break
         if stop.is_set() and not asked_to_stop:
             asked_to_stop = True
             client.stop_job(job)
         stop.wait(0.1 if asked_to_stop else _LOOK_EVERY_S)
-    report = _report(lines, spec)
-    if report is None:
+    reports = _reports(lines, spec)
+    if not reports:
         stopped = status == JobStatus.STOPPED
         message = client.get_job_info(job).message or "no message"
         report = Report(
@@ -117,19 +125,22 @@ def _run(
             error=f"Ray job {job} ended as {status} without a report: {message}",
             hint=f"see `ray job logs {job}`",
         )
-    watch.ended(report)
-    return report
+        reports = [report]
+    for report in reports:
+        watch.ended(report)
+    return reports
 
 
 def _debug() -> dict[str, str]:
     return {name: os.environ[name] for name in ("HYGGE_DEBUG",) if os.environ.get(name)}
 
 
-def _report(lines: list[str], spec: FlowSpec) -> Report | None:
+def _reports(lines: list[str], spec: FlowSpec) -> list[Report]:
     for line in reversed(lines):
         if line.startswith(REPORT_MARK):
-            return next(r for r in report_from_json(line).flows if r.flow == spec.name)
-    return None
+            flows = report_from_json(line).flows
+            return [each for each in flows if spec.name in (each.flow, each.of)]
+    return []
 
 
 def _path(connected: connection.Connected, file: FlowsFile) -> str:
@@ -149,4 +160,5 @@ def _inherited(connected: connection.Connected) -> dict[str, Any]:
 
 def _of_ray(line: str) -> bool:
     """Whether Ray itself wrote a line of a job's log."""
-    return " INFO " in line or line.startswith(("Running entrypoint", "Runtime env"))
+    noted = re.search(r"\sINFO\s", line) is not None
+    return noted or line.startswith(("Running entrypoint", "Runtime env"))

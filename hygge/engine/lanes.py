@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,9 +26,14 @@ from hygge.model import Split, Ticket
 from hygge.moving import Move
 
 CPUS_PER_LANE = 1.0
-_KEPT_S = 2.0
-_lock = threading.Lock()
+_KEPT_S, _LONGEST_KEPT_S = 2.0, 30.0
+_LOOK_S = 0.2
+_free = threading.Condition()
 _idle: list[Lane] = []
+_alive: set[Lane] = set()
+"""Those that have a bundle, or wait for one."""
+_queue: list[object] = []
+"""Who waits for a lane, in the order that they came."""
 
 
 @dataclass
@@ -65,37 +71,92 @@ def pack(move: Move) -> Luggage:
     return Luggage(move, blobs[0], blobs[1])
 
 
+def first_lane() -> Lane | None:
+    """A new one for a flow that is only planned yet, if there is a CPU that no lane has."""
+    with _free:
+        return None if _idle or _queue or _are_all_taken() else Lane()
+
+
 def a_lane() -> Lane:
-    """One that a flow of this process has just left, or a new one."""
-    with _lock:
-        return _idle.pop() if _idle else Lane()
+    """One that a flow of this process has just left, or a new one, which may wait for its CPU."""
+    with _free:
+        return _idle.pop() if _idle and not _queue else Lane()
+
+
+def a_lane_in_turn(stop: threading.Event, patience_s: float) -> Lane | None:
+    """As `a_lane`, but where the lanes of this process have every CPU, one that is left.
+
+    Of many flows each has its turn. After `patience_s` it is a new one, which waits for its CPU and
+    so tells a cluster to grow. None where it was asked to stop meanwhile.
+    """
+    me, until = object(), time.monotonic() + patience_s
+    with _free:
+        _queue.append(me)
+        try:
+            while _queue[0] is not me or not (_idle or not _are_all_taken()):
+                if stop.is_set():
+                    return None
+                if time.monotonic() > until:
+                    lane = Lane()
+                    lane.waits = True
+                    return lane
+                _free.wait(_LOOK_S)
+            return _idle.pop() if _idle else Lane()
+        finally:
+            _queue.remove(me)
+            _free.notify_all()
+
+
+def a_left_lane() -> Lane | None:
+    """One that a flow has just left, for a flow whose own still waits for its CPU."""
+    with _free:
+        return _idle.pop() if _idle and not _queue else None
+
+
+def _are_all_taken() -> bool:
+    cpus = ray.cluster_resources().get("CPU", 1.0)
+    return bool(_alive) and (len(_alive) + 1) * CPUS_PER_LANE > cpus
 
 
 def leave(lane: Lane) -> None:
     """Keep a lane that did its work for the flow that follows, for a moment: then it goes down.
 
     A file of many small tables does not pay for three processes a table. The moment is short
-    because an idle lane holds its CPU, and its processes the modules that they have imported.
+    because an idle lane holds its CPU, and its processes the modules that they have imported; it is
+    as long as a new lane takes to stand, where that is longer.
     """
     if not lane.up or lane.works:
         lane.down()
         return
-    with _lock:
+    with _free:
+        lane.left = time.monotonic()
         _idle.append(lane)
-    timer = threading.Timer(_KEPT_S, _down_if_idle, [lane])
-    timer.daemon = True
-    timer.start()
+        _free.notify_all()
+    _look_later(lane)
 
 
 def forget_idle() -> None:
     """The Ray that they are of has ended."""
-    with _lock:
+    with _free:
         _idle.clear()
+        _alive.clear()
+
+
+def _look_later(lane: Lane) -> None:
+    if not lane.is_watched:
+        lane.is_watched = True
+        timer = threading.Timer(lane.kept_s, _down_if_idle, [lane])
+        timer.daemon = True
+        timer.start()
 
 
 def _down_if_idle(lane: Lane) -> None:
-    with _lock:
+    with _free:
+        lane.is_watched = False
         if lane not in _idle:
+            return
+        if time.monotonic() - lane.left < lane.kept_s:  # it was taken meanwhile, and left again
+            _look_later(lane)
             return
         _idle.remove(lane)
     lane.down()
@@ -111,6 +172,9 @@ class Lane:
         self.works: list[Work] = []
         self.up = False
         self.number = 0
+        self.made, self.kept_s = time.monotonic(), _KEPT_S
+        self.left, self.is_watched = 0.0, False
+        self.waits = False
         self.last: InboxStats = InboxStats()
         here = PlacementGroupSchedulingStrategy(
             placement_group=self.bundle, placement_group_bundle_index=0
@@ -122,8 +186,15 @@ class Lane:
         once: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, **half}
         self.home = ray.remote(HomeActor).options(**once).remote(self.inbox)
         self.store = ray.remote(StoreActor).options(**once).remote(self.inbox)
-        self.readiness = [self.home.pid.remote(), self.store.pid.remote()]
+        starts = [self.home.pid.remote(), self.store.pid.remote(), self.inbox.actor.stats.remote()]
+        self.readiness: list[Any] = starts
         self._stats: Any = None
+        with _free:
+            _alive.add(self)
+
+    def warm(self, home: tuple[str, ...], store: tuple[str, ...]) -> None:
+        """Have the two ends import what they will need."""
+        self.readiness += [self.home.warm.remote(home), self.store.warm.remote(store)]
 
     def wait(self, timeout_s: float) -> None:
         """Give the processes a moment to stand; a busy cluster may take longer, and may."""
@@ -148,6 +219,15 @@ class Lane:
         )
         stage = self.store.stage.options(name=f"stage {name}").remote(ticket, move.schema)
         self.works.append(Work(split, ticket, read, stage))
+
+    def stands(self, call: Any) -> bool:
+        """Whether it is ready for work, now that this call of its readiness has come back."""
+        self.readiness = [each for each in self.readiness if each != call]
+        self.waits, self.up = False, not self.readiness
+        if self.up and self.made:
+            took = time.monotonic() - self.made
+            self.made, self.kept_s = 0.0, max(_KEPT_S, min(took, _LONGEST_KEPT_S))
+        return self.up
 
     def has_room(self) -> bool:
         """Whether a split may be given: idle, or one split ahead when the Home is done reading."""
@@ -190,6 +270,9 @@ class Lane:
 
     def down(self, keep_bundle: bool = False) -> None:
         """Kill the three actors, and give the bundle back unless a new lane takes it."""
+        with _free:
+            _alive.discard(self)
+            _free.notify_all()
         for actor in (self.home, self.store, self.inbox.actor):
             with contextlib.suppress(Exception):
                 ray.kill(actor, no_restart=True)

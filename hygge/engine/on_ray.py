@@ -17,13 +17,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import hygge.engine.connection as connection
-from hygge.errors import ConfigError, HyggeError, Stopped, Transient, without_password
-from hygge.model import MIB, Split, Ticket
+from hygge.engine.failures import cause_of, hint_of, is_ray, may_be_mended, said_of
+from hygge.errors import ConfigError, HyggeError, Stopped, Transient
+from hygge.home import Home
+from hygge.model import MIB, Limits, Split, Ticket
 from hygge.moving import Move, Moved, backoff_s
 from hygge.progress import Seen, Watch
+from hygge.settings import import_all
+from hygge.store import Store
 
 _LOOK_EVERY_S = 0.25
 _FIRST_LANE_S = 5.0
+_PATIENCE_S = 5.0
 _lock = threading.Lock()
 _reserved = [0]
 """Bytes that the running lanes of this process may charge together."""
@@ -43,16 +48,29 @@ class RayEngine:
     def __init__(self) -> None:
         self.first: Any = None
 
-    def get_ready(self) -> None:
+    def get_ready(self, home: Home, store: Store) -> None:
         """Attach to a running Ray, or start a private one (seconds, once a process).
 
-        The processes of the first lane, which every flow needs, are started as well.
+        The processes of the first lane, which every flow needs, are started as well, unless the
+        flows of this process have lanes for every CPU: then it waits for one when it moves.
         """
+        needs = home.needs(), store.needs()
+        # While Ray starts, which is to wait for it.
+        importing = threading.Thread(target=import_all, args=(needs[0] + needs[1],), daemon=True)
+        importing.start()
         connection.connect()
-        from hygge.engine.lanes import a_lane
+        from hygge.engine.lanes import first_lane
 
-        self.first = a_lane()
-        self.first.wait(_FIRST_LANE_S)
+        self.first = first_lane()
+        if self.first is not None:
+            self.first.warm(*needs)
+            self.first.wait(_FIRST_LANE_S)
+        importing.join()
+
+    def lanes(self, limits: Limits) -> int:
+        """See `hygge.moving.Engine`."""
+        connection.connect()
+        return min(_wanted_lanes(limits))
 
     def release(self) -> None:
         """Put down the first lane where no move took it."""
@@ -98,9 +116,17 @@ class _Supervision:
         self.before = Seen()  # rows and bytes of lanes that were put down
 
     def _man_lanes(self) -> None:
-        from hygge.engine.lanes import a_lane, pack
+        from hygge.engine.lanes import a_lane, a_lane_in_turn, pack
 
         luggage = pack(self.move)
+        if not self.lanes:
+            waits = Seen(splits=len(self.move.splits), waits_for="a lane that another flow leaves")
+            self.watch.moved(self.move.flow, waits)
+            grows = connection.connect().outlives  # a private Ray gets no further CPUs
+            lane = a_lane_in_turn(self.stop, _PATIENCE_S if grows else float("inf"))
+            if lane is None:
+                raise Stopped("stopped")
+            self.lanes = [lane]
         with _lock:
             self.moved.lanes = how_many_lanes(self.move, _reserved[0])
             self.reserved = self.moved.lanes * self.move.limits.memory_per_lane
@@ -117,6 +143,8 @@ class _Supervision:
         while len(self.moved.receipts) < total:
             if self.stop.is_set():
                 raise Stopped("stopped")
+            if self.lanes[0].waits:
+                self._take_a_left_one()
             self._give()
             calls = [call for lane in self.lanes for call in lane.pending()]
             if calls:
@@ -133,6 +161,16 @@ class _Supervision:
                 self.moved.wait_home_s += stats.wait_home_s
                 self.moved.wait_store_s += stats.wait_store_s
         return self.moved
+
+    def _take_a_left_one(self) -> None:
+        """The first lane still waits for its CPU: one that another flow has left comes before."""
+        from hygge.engine.lanes import a_left_lane
+
+        left, waiting = a_left_lane(), self.lanes[0]
+        if left is not None:
+            left.load(waiting.luggage, waiting.number)
+            self.lanes[0] = left
+            waiting.down()
 
     def down(self, keep: bool) -> None:
         from hygge.engine.lanes import leave
@@ -173,9 +211,7 @@ class _Supervision:
             return
         self.progressed = time.monotonic()
         if call in lane.readiness:
-            lane.readiness = [each for each in lane.readiness if each != call]
-            lane.up = not lane.readiness
-            if lane.up:
+            if lane.stands(call):
                 self.failures.pop(_of_lane(lane), None)  # what counts is how often in a row
             return
         work = next(each for each in lane.works if call in (each.read, each.stage))
@@ -195,12 +231,12 @@ class _Supervision:
         """Put the lane down and its splits back, or raise what a retry cannot mend."""
         from hygge.engine.lanes import Lane
 
-        cause = _cause(error)
-        if _is_ray(error):
+        cause = cause_of(error)
+        if is_ray(error):
             other = lane.partners_error(call)
-            if other is not None and not _is_ray(other):
-                error, cause = other, _cause(other)
-        if not _may_be_mended(error, cause):
+            if other is not None and not is_ray(other):
+                error, cause = other, cause_of(other)
+        if not may_be_mended(error, cause):
             if cause is not error:
                 raise cause from error  # the worker's traceback stands in Ray's wrapping
             raise cause
@@ -209,11 +245,11 @@ class _Supervision:
         what = f"lane {lane.number}" if work is None else f"split {guilty}"
         who = "" if work is None else "home" if call == work.read else "store"
         count = self.failures[guilty] = self.failures.get(guilty, 0) + 1
-        said, tries = _said(error, cause, who), self.move.limits.retries + 1
+        said, tries = said_of(error, cause, who), self.move.limits.retries + 1
         if count == tries:
             raise Transient(
                 f"{what} failed {count} times; the last time: {said}",
-                cause.hint if isinstance(cause, HyggeError) else _hint(cause),
+                cause.hint if isinstance(cause, HyggeError) else hint_of(cause),
             ) from cause
         self.moved.retries += 1
         self.watch.said(
@@ -288,7 +324,6 @@ def how_many_lanes(move: Move, reserved: int = 0) -> int:
 
     limits = move.limits
     resources = ray.cluster_resources()
-    cpus = max(1, int(resources.get("CPU", 1)))
     room = int(resources.get("object_store_memory", 0) * 0.6)
     if room and limits.memory_per_lane > room:
         raise ConfigError(
@@ -296,9 +331,8 @@ def how_many_lanes(move: Move, reserved: int = 0) -> int:
             f"store is {room // MIB} MiB",
             "lower memory_per_lane, or give Ray a larger object store",
         )
-    # A lane keeps two processes busy, its Home and its Store.
-    most = [limits.lanes or max(1, cpus // 2), len(move.splits)]
-    most += [t for t in (move.home.traits.max_lanes, move.store.traits.max_lanes) if t]
+    most = [*_wanted_lanes(limits), len(move.splits)]
+    most += [each for each in (move.home.traits.max_lanes, move.store.traits.max_lanes) if each]
     if room:
         most.append((room - reserved) // limits.memory_per_lane)
     if limits.batch_bytes > limits.memory_per_lane:
@@ -310,62 +344,14 @@ def how_many_lanes(move: Move, reserved: int = 0) -> int:
     return max(1, min(most))
 
 
-def _is_ray(error: BaseException) -> bool:
-    """Whether Ray itself failed (a dead process, a lost object), and not the code it ran."""
-    from ray.exceptions import RayError, RayTaskError
+def _wanted_lanes(limits: Limits) -> list[int]:
+    """Bounds that are known before the splits are."""
+    import ray
 
-    return isinstance(_cause(error), RayError) or (
-        isinstance(error, RayError) and not isinstance(error, RayTaskError)
-    )
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What the user's code or a connector raised, out of Ray's wrapping."""
-    from ray.exceptions import RayTaskError
-
-    while isinstance(error, RayTaskError):
-        inner: BaseException | None = error.cause
-        if inner is None or inner is error:
-            break
-        error = inner
-    return error
-
-
-def _may_be_mended(error: BaseException, cause: BaseException) -> bool:
-    return isinstance(cause, Transient) or _is_ray(error)
-
-
-def _said(error: BaseException, cause: BaseException, who: str) -> str:
-    from ray.exceptions import (
-        ActorDiedError,
-        ObjectStoreFullError,
-        OutOfMemoryError,
-        RayTaskError,
-    )
-
-    if isinstance(cause, HyggeError):
-        return cause.message
-    if isinstance(cause, ActorDiedError):
-        # An end that lives to tell of a death tells of its Inbox's.
-        who = "inbox" if isinstance(error, RayTaskError) else who
-        return f"the {who}'s process died" if who else "one of its processes died"
-    if isinstance(cause, OutOfMemoryError):
-        return "a process was ended because the node ran out of memory"
-    if isinstance(cause, ObjectStoreFullError):
-        return "Ray's object store is full"
-    first = without_password(str(cause)).strip().splitlines()
-    return f"{type(cause).__name__}: {first[0] if first else ''}"
-
-
-def _hint(cause: BaseException) -> str:
-    from ray.exceptions import ActorDiedError, OutOfMemoryError
-
-    if isinstance(cause, ActorDiedError | OutOfMemoryError):
-        return (
-            "a process that dies without an error was killed from outside, mostly because memory "
-            "ran out (`dmesg` tells): lower `lanes` or `memory_per_lane`, then run it again"
-        )
-    return "look at the workers' logs (`ray logs`); run it again when the cause is gone"
+    cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    # A lane keeps two processes busy, its Home and its Store.
+    most = [limits.lanes or max(1, cpus // 2)]
+    return most if limits.most_lanes is None else [*most, max(1, limits.most_lanes)]
 
 
 def _of_lane(lane: Any) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 
 import pyarrow as pa
 
-from hygge.batches import conform, peek, slices
+from hygge.batches import conform, peek, rows_in, slices
 from hygge.errors import HyggeError, StoreError, raised_at
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
@@ -122,5 +122,5 @@ class _Handed:
 
     def __next__(self) -> pa.Table:
         table = self.first.pop() if self.first else next(self.tables)
-        self.rows += table.num_rows
+        self.rows += rows_in(table)
         return table

@@ -10,7 +10,7 @@ import pyarrow as pa
 from hygge.batches import conform, plain, plain_schema
 from hygge.errors import HomeError, HyggeError
 from hygge.io.file_home import FileHome, Piece
-from hygge.io.files import SourceFile
+from hygge.io.files import SourceFile, source
 from hygge.model import MIB, Column
 
 _MAGIC = b"ARROW1"
@@ -74,7 +74,7 @@ class _open:
         self.path = path
 
     def __enter__(self) -> tuple[Any, bool]:
-        self.source = pa.OSFile(self.path, "rb")
+        self.source = source(self.path)
         try:
             is_file = self.source.read(len(_MAGIC)) == _MAGIC
             self.source.seek(0)

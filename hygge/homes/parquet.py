@@ -14,16 +14,18 @@ import pyarrow as pa
 from hygge.batches import conform, plain, plain_schema
 from hygge.errors import HomeError, HyggeError
 from hygge.io.file_home import FileHome, Piece
-from hygge.io.files import SourceFile
-from hygge.model import Column
+from hygge.io.files import SourceFile, source
+from hygge.io.object_files import on_objects
+from hygge.model import MIB, Column
 
-_STREAM_BYTES = 64 * 1024
+_STREAM_BYTES, _FAR_BYTES = 64 * 1024, 2 * MIB
 """Read at a time of each column; without it a row group's columns are read whole, into memory."""
 
 
 class ParquetHome(FileHome):
     """`ParquetHome("users", path="data/users")`."""
 
+    imports = ("pyarrow.parquet",)
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq", ".parq")
 
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
@@ -94,8 +96,12 @@ def _open(path: str) -> Any:
     import pyarrow.parquet as pq
 
     try:
+        far = on_objects(path)  # each request for a column's bytes costs a journey
         return pq.ParquetFile(
-            path, pre_buffer=False, buffer_size=_STREAM_BYTES, page_checksum_verification=True
+            source(path, 0) if far else path,
+            pre_buffer=False,
+            buffer_size=_FAR_BYTES if far else _STREAM_BYTES,
+            page_checksum_verification=True,
         )
     except (PermissionError, FileNotFoundError):
         raise

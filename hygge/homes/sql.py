@@ -1,20 +1,29 @@
 """A table or query of any SQL database.
 
-What a reader gets: the types of the catalog, exactly; SQLite splits by rowid within one state of
-its file, other databases are one split unless `split_by` is given. With `cursor`, a run reads
-`cursor > watermark AND cursor <= its highest value now`: rows that share the highest value come
-together, and what is written later is for the next run. So a row that gets a cursor value later
-which is not above the watermark (two rows within one tick of a clock, a transaction that was open
-while the run read) is never read. `mode: merge` with `options: {cursor_ties: read}` reads the
-watermark's own rows again, which a merge takes without harm; nothing reads those below it. Rows
-whose cursor is NULL come with the first run; later runs stop at them unless `options.null_cursor`
-decides.
+What a reader gets: the types of the catalog, exactly. PostgreSQL: all splits are of one moment,
+which the driver holds; tables are cut by where their rows lie, partitions by their names, and by
+`split_by` if it is given. MariaDB: all splits are of one moment as well, where several lanes read
+and the rights allow a lock for an instant; tables are cut by their primary key or `split_by`. With
+`consistency: split` ranges of the primary key are each as of their own read, and a dead driver's
+run is gone on with. SQLite splits by rowid within one state of its file. Other databases are one
+split unless `split_by` is given.
+
+With `cursor`, a run reads `cursor > watermark AND cursor <= its highest value now`: rows that share
+the highest value come together, and what is written later is for the next run. So a row that gets
+a cursor value later which is not above the watermark (two rows within one tick of a clock, a
+transaction that was open while the run read) is never read. `mode: merge` with
+`options: {cursor_ties: read}` reads the watermark's own rows again, which a merge takes without
+harm; nothing reads those below it. Rows whose cursor is NULL come with the first run; later runs
+stop at them unless `options.null_cursor` decides.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from copy import copy
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -22,6 +31,9 @@ from pydantic import Field
 
 from hygge.errors import ConfigError
 from hygge.home import Home
+from hygge.io import sql_types
+from hygge.io.my import is_my
+from hygge.io.pg import is_pg
 from hygge.io.sql import connection_url, place, shown, sqlite_path
 from hygge.io.sql_ask import NESTED, Ask, SQLHomeOptions
 from hygge.model import HomeTraits, Plan, Split, Watermark
@@ -32,6 +44,10 @@ class SQLHome(Home):
     """`SQLHome("users", connection="postgresql://…", options={"batch_size": 10_000})`."""
 
     traits: ClassVar[HomeTraits] = HomeTraits(cursor=True, lossy=NESTED)
+
+    raw: pa.Schema | None = None
+    snapshot: str | None = None
+    """A snapshot that the driver holds for several flows."""
 
     class Settings(Settings):
         connection: str = Field(repr=False)
@@ -44,8 +60,9 @@ class SQLHome(Home):
         """Only these, in this order."""
         where: str | None = None
         """A condition in the database's own SQL."""
-        split_by: str | None = None
-        """An integer, date, timestamp or text column whose ranges are read independently."""
+        split_by: str | list[str] | None = None
+        """An integer, date, timestamp, uuid or text column whose ranges are read independently;
+        several for a composite key."""
         cursor: str | None = None
         """A column that only grows: `append` and `merge` read what is beyond the last run."""
         options: SQLHomeOptions = SQLHomeOptions()
@@ -65,6 +82,22 @@ class SQLHome(Home):
                 'SQLHome("users") reads the table users; or give table= or query=',
             )
 
+        keys = given.split_by
+        self.split_keys: tuple[str, ...] = (
+            () if keys is None else (keys,) if isinstance(keys, str) else tuple(keys)
+        )
+        if keys is not None and not self.split_keys:
+            raise ConfigError("SQLHome: split_by is empty", "name a column, or leave it away")
+        if len(self.split_keys) > 1 and not getattr(self._kind(), "COMPOSITE_KEYS", False):
+            raise ConfigError(
+                f"SQLHome: split_by of {len(self.split_keys)} columns is not built for this kind "
+                "of database",
+                f"split by one: split_by: {self.split_keys[0]}",
+            )
+        if is_pg(given.connection):
+            lossy = (*NESTED, *sql_types.lossy("postgresql"))
+            self.traits = replace(type(self).traits, offers=("pgcopy",), lossy=lossy)  # type: ignore[misc]  # of this one
+
     def describe(self) -> str:
         what = f"#{self.table}" if self.table else f" ({self.name or 'query'})"
         return shown(self.settings.connection) + what
@@ -72,14 +105,31 @@ class SQLHome(Home):
     def place(self) -> str | None:
         return place(self.settings.connection, self.table) if self.table else None
 
+    def needs(self) -> tuple[str, ...]:
+        kind = self._kind()
+        return (*super().needs(), kind.__name__, *getattr(kind, "NEEDS", ()))
+
     def open(self, since: Watermark = None) -> AbstractContextManager[Plan]:
         return self._kind().planned(self._ask(), since)  # type: ignore[no-any-return]  # a module
 
     def read(self, split: Split) -> Iterator[pa.Table]:
         return self._kind().read(self._ask(), split)  # type: ignore[no-any-return]  # a module
 
+    def passing(self, raw: pa.Schema) -> SQLHome:
+        passing = copy(self)
+        passing.raw = raw
+        return passing
+
     def _kind(self) -> Any:
         """The code of this kind of database: `planned(ask, since)` and `read(ask, split)`."""
+        if is_pg(self.settings.connection):
+            from hygge.io import pg_home
+
+            return pg_home
+        if is_my(self.settings.connection):
+            from hygge.io import my_home
+
+            return my_home
         if sqlite_path(self.settings.connection):
             from hygge.io import sqlite_home
 
@@ -91,6 +141,7 @@ class SQLHome(Home):
     def _ask(self) -> Ask:
         given = self.settings
         columns = None if given.columns is None else tuple(given.columns)
+        keys = self.split_keys
         return Ask(
             given.connection,
             self.describe(),
@@ -98,7 +149,12 @@ class SQLHome(Home):
             given.query,
             columns,
             given.where,
-            given.split_by,
+            keys[0] if keys else None,
             given.cursor,
             given.options,
+            self.flow,
+            self.raw,
+            self.snapshot,
+            keys,
+            self.lanes or max(1, (os.cpu_count() or 1) // 2),
         )

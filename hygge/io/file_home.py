@@ -23,6 +23,7 @@ from hygge.batches import conform, slices
 from hygge.errors import ConfigError, HomeError, SourceChanged, SourceMissing, one_of
 from hygge.home import Home
 from hygge.io.files import SourceFile, find, fixed_prefix, hive_columns, unchanged
+from hygge.io.object_files import on_objects
 from hygge.model import MIB, Column, HomeTraits, Plan, Split, Watermark
 from hygge.settings import Connector, Settings
 
@@ -34,7 +35,7 @@ class FileOptions(Settings):
     """Rows of a batch at most."""
     batch_bytes: int = Field(32 * MIB, gt=0)
     """Arrow bytes of a batch, about; whichever comes first."""
-    split_bytes: int = Field(64 * MIB, gt=0)
+    split_bytes: int = Field(128 * MIB, gt=0)
     """File bytes of a split, about: the unit of parallel work and of retry."""
 
 
@@ -68,20 +69,25 @@ class FileHome(Home):
         if not path:
             raise ConfigError(f"{type(self).__name__} needs a path", "path='data/users'")
         # Actors have another working directory: what a path means is settled here.
-        self.path = os.path.abspath(os.path.expanduser(path))
+        self.path = path if on_objects(path) else os.path.abspath(os.path.expanduser(path))
 
     def describe(self) -> str:
         return self.path
 
     def place(self) -> str | None:
+        if on_objects(self.path):
+            return self.path.rstrip("/")
         return f"file:{os.path.realpath(self.path)}"
 
     def holds(self, other: Connector) -> bool:
         if super().holds(other):
             return True
         place, kinds = other.place() or "", getattr(other, "suffixes", ())
-        inside = place.removeprefix(f"file:{os.path.realpath(fixed_prefix(self.path))}{os.sep}")
-        hidden = any(part.startswith((".", "_")) for part in inside.split(os.sep))
+        top = f"file:{os.path.realpath(fixed_prefix(self.path))}"
+        if on_objects(self.path):
+            top = fixed_prefix(self.path).rstrip("/")
+        inside = place.removeprefix(f"{top}/")
+        hidden = any(part.startswith((".", "_")) for part in inside.split("/"))
         return inside != place and not hidden and bool(set(kinds) & set(self.suffixes))
 
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from pydantic import Field
 
+from hygge.batches import serialized
 from hygge.errors import NotOurs, Rejected, StoreError, Superseded
 from hygge.io import publish
 from hygge.io.heads import (
@@ -108,8 +109,6 @@ class FileStore(Format, Store):
     def place(self) -> str | None:
         return self.path if self.objects else f"file:{self.path}"
 
-    # The verbs.
-
     def head(self, flow: str) -> Head | None:
         if self.objects:
             return self.objects.head(flow)
@@ -128,7 +127,7 @@ class FileStore(Format, Store):
             place = self._kept(run)
             publish.sweep(self.path, keep=run.id)
             if schema is not None:
-                publish.write_synced(os.path.join(place, _SCHEMA), schema.serialize().to_pybytes())
+                publish.write_synced(os.path.join(place, _SCHEMA), serialized(schema))
 
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]

@@ -13,6 +13,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -33,6 +34,19 @@ class SourceFile:
     keys: tuple[tuple[str, str | None], ...] = ()
 
 
+def source(path: str, ahead: int | None = None) -> Any:
+    """A file or an object, to be read as bytes: a `pa.NativeFile`.
+
+    `ahead`: bytes of an object that one request gets at least; by default what suits a reader that
+    begins at its start and goes to its end.
+    """
+    from hygge.io import object_files
+
+    if object_files.on_objects(path):
+        return pa.PythonFile(object_files.opened(path, ahead), "r")
+    return pa.OSFile(path, "rb")
+
+
 def find(path: str, suffixes: Sequence[str]) -> list[SourceFile]:
     """Every file that `path` means, in the order of their names.
 
@@ -40,6 +54,10 @@ def find(path: str, suffixes: Sequence[str]) -> list[SourceFile]:
     `_` do not. Links to directories are followed; one that is reached twice is an error, as is one
     that may not be listed. Raises SourceMissing where nothing is there, with the nearest name.
     """
+    from hygge.io import object_files
+
+    if object_files.on_objects(path):
+        return object_files.find(path, suffixes)
     if os.path.isdir(path):
         found = [(each, path) for each in _walk(path, suffixes)]
         if not found:
@@ -84,6 +102,11 @@ def near(path: str) -> str:
 
 def unchanged(file: SourceFile) -> None:
     """Raise SourceChanged unless `file` is still the one that was planned."""
+    from hygge.io import object_files
+
+    if object_files.on_objects(file.path):
+        object_files.unchanged(file)
+        return
     try:
         now = os.stat(file.path)
     except FileNotFoundError:
@@ -195,10 +218,16 @@ def _described(path: str, root: str) -> SourceFile:
                 f"{path} is a link to a file that is not there", "mend the link, or remove it"
             ) from None
         raise
-    keys = []
     inside = os.path.dirname(os.path.relpath(path, root)) if root else os.path.dirname(path)
-    for folder in inside.split(os.sep):
+    keys = partitions(inside.split(os.sep))
+    return SourceFile(path, now.st_size, now.st_mtime_ns, keys)
+
+
+def partitions(folders: Iterable[str]) -> tuple[tuple[str, str | None], ...]:
+    """The hive partitions that names of folders say."""
+    keys = []
+    for folder in folders:
         name, equals, value = folder.partition("=")
         if equals and name:
             keys.append((unquote(name), None if value == HIVE_NULL else unquote(value)))
-    return SourceFile(path, now.st_size, now.st_mtime_ns, tuple(keys))
+    return tuple(keys)

@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from hygge.batches import serialized
 from hygge.errors import ConfigError, NotOurs, Rejected, StoreError, Superseded, Transient, Unknown
 from hygge.io import publish
 from hygge.io.heads import refuse_difference, schema_text, text_schema
@@ -107,7 +108,7 @@ class ObjectStore:
         shown, _ = self.settle()
         self._may_be_written(shown, run, schema)
         Bucket(f"{self.bucket.describe()}/{self.staging}/{_CHECK}").check()
-        content = b"" if schema is None else schema.serialize().to_pybytes()
+        content = b"" if schema is None else serialized(schema)
         self.bucket.put(self._key(run.id, _SCHEMA), content)
         self._sweep(run)
 

@@ -54,6 +54,8 @@ class Entry:
 
     size: int
     modified: datetime
+    tag: str = ""
+    """What changes with the content (ETag); empty where the object store has none."""
 
 
 class Bucket:
@@ -157,11 +159,34 @@ class Bucket:
             top = self._path(below).rstrip("/")
             pages = self._client().list(top or None)
             found = {
-                each["path"].removeprefix(self.prefix): Entry(each["size"], each["last_modified"])
+                each["path"].removeprefix(self.prefix): _entry(each)
                 for page in pages
                 for each in page
             }
         return dict(sorted(found.items()))
+
+    def entry(self, key: str) -> Entry | None:
+        """One object, or None where there is none."""
+        with self._words(key):
+            try:
+                return _entry(self._client().head(self._path(key)))
+            except FileNotFoundError as error:
+                _refuse_missing_bucket(error)
+                return None
+
+    def part(self, key: str, start: int, end: int, tag: str) -> bytes | None:
+        """Bytes [start, end) of an object; None where it is gone, or no longer has this `tag`."""
+        options: Any = {"range": (start, end), **({"if_match": tag} if tag else {})}
+        with self._words(key):
+            try:
+                return bytes(self._client().get(self._path(key), options=options).bytes())
+            except FileNotFoundError as error:
+                _refuse_missing_bucket(error)
+                return None
+            except Exception as error:
+                if type(error).__name__ == "PreconditionError":
+                    return None
+                raise
 
     def upload(self, key: str, path: str) -> None:
         """A local file as an object, in several requests where it is large; whole or not at all."""
@@ -260,6 +285,10 @@ class Bucket:
         return HyggeError(
             f"{place}: {told or without_password(line)}", "see what the object store says about it"
         )
+
+
+def _entry(told: Any) -> Entry:
+    return Entry(told["size"], told["last_modified"], told.get("e_tag") or "")
 
 
 class _Exists(HyggeError):

@@ -6,6 +6,7 @@ Connection becomes its URL here, or is refused where it holds something that a U
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -181,12 +182,50 @@ def _engine(url: str) -> Any:
     """Holds no connection, so forks and threads may share it; it spares what is asked at first."""
     import sqlalchemy as sa
 
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    sa.event.listen(engine, "handle_error", _close_lost)
+    engine = sa.create_engine(_for_driver(url), poolclass=sa.NullPool)
+    sa.event.listen(engine, "handle_error", close_lost)
     return engine
 
 
-def _close_lost(context: Any) -> None:
+def _for_driver(url: str) -> Any:
+    """The URL with `statement_timeout`, which no driver knows, in words that the driver does."""
+    from sqlalchemy.engine import make_url
+
+    found = make_url(url)
+    limit = found.query.get("statement_timeout")
+    if limit is None:
+        return found
+    found = found.difference_update_query(["statement_timeout"])
+    seconds = seconds_of(str(limit), 0.001 if found.get_backend_name() == "postgresql" else 1.0)
+    if found.get_backend_name() == "postgresql":
+        kept = found.query.get("options", "")
+        words = f"{kept} -c statement_timeout={math.ceil(seconds * 1000)}"
+        return found.update_query_dict({"options": words.strip()})
+    if found.get_backend_name() in ("mysql", "mariadb"):
+        # Comments that MariaDB, or MySQL alone, carries out: their names and units differ.
+        words = (
+            f"SET @hygge = 1 /*M!100101 , max_statement_time = {seconds} */ "
+            f"/*!50708 , max_execution_time = {math.ceil(seconds * 1000)} */"
+        )
+        return found.update_query_dict({"init_command": words})
+    raise ConfigError(
+        f"{shown(url)}: 'statement_timeout' is not built for this database",
+        "write what its driver knows into the URL",
+    )
+
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds_of(limit: str, bare_s: float) -> float:
+    """Seconds of a duration: `500ms`, `30s`, `5min`; a bare number counts `bare_s` seconds each."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|h|d|)\s*", limit)
+    if match is None:
+        raise ConfigError(f"statement_timeout is '{limit}', not a duration", "write 30s, or 5min")
+    return float(match[1]) * _UNITS_S.get(match[2], bare_s)
+
+
+def close_lost(context: Any) -> None:
     """Close the cursor of a connection that broke: SQLAlchemy forgets it, and its driver warns."""
     if context.is_disconnect and context.execution_context is not None:
         with suppress(Exception):
@@ -198,7 +237,7 @@ def in_words(who: str, side: type[HyggeError]) -> Iterator[None]:
     """A driver's errors as ours: `side` (HomeError or StoreError), Transient, or UnfitValue."""
     import sqlite3
 
-    from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
+    from sqlalchemy.exc import DBAPIError, InterfaceError, NoSuchModuleError, SQLAlchemyError
 
     try:
         yield
@@ -207,7 +246,8 @@ def in_words(who: str, side: type[HyggeError]) -> Iterator[None]:
     except sqlite3.Error as error:
         raise _sqlite_error(error, who, side) from error
     except DBAPIError as error:
-        raise _driver_error(error, who, side) from error
+        lost = error.connection_invalidated or isinstance(error, InterfaceError)
+        raise driver_error(error.orig, who, side, lost) from error
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise ConfigError(
             f"{who}: the driver for this database is not installed: {without_password(error)}",
@@ -266,12 +306,12 @@ _STOPS = {
 }
 
 
-def _driver_error(error: Any, who: str, side: type[HyggeError]) -> HyggeError:
-    import sqlalchemy.exc as exc
-
-    said = without_password(str(error.orig)).strip()
+def driver_error(orig: Any, who: str, side: type[HyggeError], lost: bool) -> HyggeError:
+    """A database driver's error (PEP 249) as ours; `lost`: the connection went with it."""
+    kinds = {each.__name__ for each in type(orig).__mro__}
+    said = without_password(str(orig)).strip()
     text = f"{who}: {said}"
-    state = str(getattr(error.orig, "sqlstate", None) or "")
+    state = str(getattr(orig, "sqlstate", None) or "")
     if state in ("42P01", "42703", "3F000"):
         if side is HomeError:
             return SourceMissing(text, "check the names in `table`, `columns`, `where` and `query`")
@@ -282,12 +322,11 @@ def _driver_error(error: Any, who: str, side: type[HyggeError]) -> HyggeError:
     if state.startswith(_RETRY):
         found = (hint for start, hint in _ADVICE.items() if state.startswith(start))
         return Transient(text, next(found, "run again"))
-    lost = error.connection_invalidated or isinstance(error, exc.InterfaceError)
-    if not state and not error.connection_invalidated and _FATAL.search(said):
+    if not state and _FATAL.search(said):
         return side(text, _STOPS["28"])
-    if lost or (not state and isinstance(error, exc.OperationalError)):
+    if lost or (not state and "OperationalError" in kinds):
         return Transient(text, _ADVICE["08"])
-    if isinstance(error, exc.DataError) or state.startswith("22"):
+    if "DataError" in kinds or state.startswith("22"):
         if side is HomeError:
             return UnfitValue(text, "read the column as text: options: {types: {name: string}}")
         return UnfitValue(

@@ -82,7 +82,7 @@ def check_fit(connection: Any, target: Target, schema: pa.Schema, there: bool, w
             )
         has = arrow_for(found["type"], target.dialect)[0]
         wants, _ = arrow_for(column_for(each.type, target.dialect, each.name), target.dialect)
-        if not widens(wants, has):
+        if not (widens(wants, has) or _holds_any(found["type"], wants)) or _rounds(found, each):
             raise StoreError(
                 f"{who}: column '{each.name}' is {found['type']}, which cannot keep {each.type} "
                 "exactly",
@@ -95,6 +95,23 @@ def check_fit(connection: Any, target: Target, schema: pa.Schema, there: bool, w
                 f"{who} has column '{name}', which the rows lack",
                 "give it a DEFAULT, drop it, or use `mode: replace`",
             )
+
+
+def _holds_any(found: Any, wants: Any) -> bool:
+    """Whether it is a numeric without precision, which PostgreSQL keeps every number in."""
+    import sqlalchemy as sa
+
+    exact = isinstance(found, sa.Numeric) and not isinstance(found, sa.Float)
+    plain = exact and getattr(found, "precision", None) is None
+    return plain and (pa.types.is_decimal(wants) or pa.types.is_integer(wants))
+
+
+def _rounds(found: Any, field: pa.Field) -> bool:
+    """Whether a column of moments keeps fewer digits of the second than the rows have."""
+    digits = getattr(found["type"], "precision", None)
+    has = {"s": 0, "ms": 3, "us": 6, "ns": 9}.get(getattr(field.type, "unit", ""), 0)
+    moments = pa.types.is_timestamp(field.type) or pa.types.is_time(field.type)
+    return moments and digits is not None and digits < has
 
 
 def apply(
@@ -170,7 +187,8 @@ def _alone(connection: Any, target: Target) -> None:
     if target.dialect == "postgresql":
         preparer = connection.dialect.identifier_preparer
         name = preparer.format_table(sa.table(target.name, schema=target.schema))
-        connection.execute(sa.text(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE"))
+        # Not as `sa.text`, which would see a parameter in a name with a colon.
+        connection.exec_driver_sql(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
 
 
 def _check_count(count: int, wanted: int, who: str) -> None:
@@ -188,12 +206,12 @@ def winners(
     run: Run,
     who: str,
 ) -> tuple[list[Any], int]:
-    """A table of one row a key: of staged rows that share one, the last by cursor counts."""
+    """Tables of one row a key: of staged rows that share one, the last by cursor counts.
+
+    That is a new table, `name`; or the staged ones, where no two rows share a key.
+    """
     import sqlalchemy as sa
 
-    table = table_for(target._replace(name=name), schema)
-    table.drop(connection, checkfirst=True)
-    table.create(connection)
     parts = [
         sa.select(*source.columns, sa.literal(at, sa.Integer).label(_SPLIT))
         for at, source in enumerate(staged)
@@ -209,6 +227,11 @@ def winners(
     keys = sa.select(*key).distinct().subquery()
     distinct = connection.execute(sa.select(sa.func.count()).select_from(keys)).scalar_one()
     check_merge(rows, nulls, distinct, run, who)
+    if rows == distinct:
+        return list(staged), distinct  # every row is the only one of its key
+    table = table_for(target._replace(name=name), schema)
+    table.drop(connection, checkfirst=True)
+    table.create(connection)
     order = [every.c[_SPLIT].desc(), _column(every, _ORDINAL).desc()]
     if run.cursor is not None:
         cursor = _column(every, run.cursor)

@@ -29,6 +29,10 @@ NESTED = ("list", "large_list", "fixed_size_list", "struct", "map", "month_day_n
 """Types that a column of a database does not hold; `lossy` of both ends."""
 
 
+OnValue = Literal["error", "set_null", "as_text"]
+"""What becomes of a value that cannot be kept exactly: see `on_value` in the options."""
+
+
 class SQLHomeOptions(Settings):
     """How a database is read."""
 
@@ -37,7 +41,8 @@ class SQLHomeOptions(Settings):
     batch_bytes: int = Field(32 * MIB, gt=0)
     """Bytes of a batch, about; whichever comes first. A larger row passes alone."""
     splits: Literal["auto"] | int = "auto"
-    """How many parts are read independently; auto: about 200,000 rows or 64 MiB each."""
+    """How many parts are read independently; auto: about 200,000 rows or 64 MiB each, or five times
+    as much where a run that stopped is not gone on with anyway."""
     types: dict[str, str] = Field(default_factory=dict)
     """Types of columns, in words, instead of what the catalog says: {price: "decimal(10,2)"}."""
     null_cursor: Literal["error", "skip", "read"] = "error"
@@ -47,6 +52,13 @@ class SQLHomeOptions(Settings):
     cursor_ties: Literal["skip", "read"] = "skip"
     """Rows whose cursor is the watermark itself: left out, also those that came after the last run;
     or read again in every run, for `mode: merge` (`append` would have them twice)."""
+
+    consistency: Literal["snapshot", "split"] = "snapshot"
+    """All rows as of one moment, which ends with the driver; or each split as of when it is read,
+    so that a run goes on where it stopped. A flow's `consistency` in flows.yml sets it."""
+    on_value: OnValue | dict[str, OnValue] = "error"
+    """A value that Arrow cannot hold exactly (`infinity`, a zero date): an error, NULL instead, or
+    the column is read as text. For all columns, or by column."""
 
     @field_validator("splits")
     @classmethod
@@ -77,6 +89,21 @@ class Ask:
     split_by: str | None
     cursor: str | None
     options: SQLHomeOptions
+    flow: str | None = None
+    """Whose sessions these are, for their names."""
+    raw: pa.Schema | None = None
+    """The passthrough that `read` gives instead of columns."""
+    snapshot: str | None = None
+    """A snapshot that somebody else holds for this run, to be read instead of one of its own."""
+    split_keys: tuple[str, ...] = ()
+    """All columns of `split_by`, which itself is the first of them."""
+    lanes: int = 1
+    """How many lanes will read, as far as that is known when a run is planned."""
+
+    def on_value(self, column: str) -> OnValue:
+        """What becomes of values of this column that Arrow cannot hold."""
+        given = self.options.on_value
+        return given if isinstance(given, str) else given.get(column, "error")
 
     @cached_property
     def stated(self) -> dict[str, pa.DataType]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from hygge.errors import NotOurs, Rejected, StoreError, Superseded
+from hygge.io.sql_ask import OnValue
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 from hygge.settings import Settings
 
@@ -39,10 +40,13 @@ class SQLStoreOptions(Settings):
     """How a database is written."""
 
     batch_size: int = Field(5_000, gt=0)
-    """Rows handed to the driver at once."""
+    """Rows handed to the driver at once, where there is no faster way (PostgreSQL has COPY)."""
     zones: Literal["error", "utc"] = "error"
     """Where the database keeps moments without the name of their zone: a column in another zone
     than UTC is an error, or keeps its moments and is in UTC from then on. SQLite keeps the name."""
+    on_value: OnValue | dict[str, OnValue] = "error"
+    """A value that the table cannot hold exactly (NUL in a text, a decimal beyond its precision):
+    an error, NULL instead, or the column is written as text. For all columns, or by column."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,13 @@ class Goal:
     """What to call it in errors."""
     table: str
     options: SQLStoreOptions
+    flow: str | None = None
+    """Whose sessions these are, for their names."""
+
+    def on_value(self, column: str) -> OnValue:
+        """What becomes of values of this column that the database cannot hold."""
+        given = self.options.on_value
+        return given if isinstance(given, str) else given.get(column, "error")
 
 
 def ticket_name(ticket: Ticket) -> str:

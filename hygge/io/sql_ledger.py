@@ -13,6 +13,7 @@ import hashlib
 import time
 from collections.abc import Collection
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -41,6 +42,12 @@ def target_of(goal: Goal, name: str | None = None) -> Target:
 
 def heads_table(goal: Goal) -> Any:
     """`_hygge_heads` in the schema of the goal."""
+    return _heads_table(target_of(goal).schema)
+
+
+@lru_cache(maxsize=64)
+def _heads_table(schema: str | None) -> Any:
+    """One object a schema: SQLAlchemy remembers the SQL that it made for it."""
     import sqlalchemy as sa
 
     return sa.Table(
@@ -56,12 +63,22 @@ def heads_table(goal: Goal) -> Any:
         sa.Column("columns", sa.Text, nullable=False),
         sa.Column("made", sa.Text),
         sa.Column("committed_at", sa.String(32), nullable=False),
-        schema=target_of(goal).schema,
+        schema=schema,
     )  # fmt: skip
 
 
 def ledger_table(goal: Goal) -> Any:
     """`_hygge_ledger` in the schema of the goal."""
+    return _ledger_table(target_of(goal).schema)
+
+
+@lru_cache(maxsize=64)
+def _ledger_table(schema: str | None) -> Any:
+    return new_ledger_table(schema)
+
+
+def new_ledger_table(schema: str | None) -> Any:
+    """A description of the ledger that columns may be added to."""
     import sqlalchemy as sa
 
     return sa.Table(
@@ -74,7 +91,7 @@ def ledger_table(goal: Goal) -> Any:
         sa.Column("rows", sa.BigInteger),
         sa.Column("bytes", sa.BigInteger),
         sa.Column("arrow", sa.Text),
-        schema=target_of(goal).schema,
+        schema=schema,
     )  # fmt: skip
 
 
@@ -152,14 +169,14 @@ def begin(connection: Any, goal: Goal, run: Run) -> None:
         one_at_a_time(connection, target_of(goal, LEDGER))
         for table in (heads_table(goal), ledger):
             table.create(connection, checkfirst=True)
-        if not _refresh(connection, goal, run.id):
-            row = _row(goal, run.id, run_name(run.id))
+        if not refresh(connection, goal, run.id):
+            row = row_of(goal, run.id, run_name(run.id))
             connection.execute(ledger.insert().values(row))
 
 
 def beat(connection: Any, goal: Goal, run: str) -> None:
     """A sign of life; StoreError where the run's row is gone."""
-    if not _refresh(connection, goal, run):
+    if not refresh(connection, goal, run):
         raise StoreError(
             f"{goal.who}: run {run} is not prepared, or was discarded",
             "it was decided without this attempt; if it was not, run again",
@@ -168,7 +185,7 @@ def beat(connection: Any, goal: Goal, run: str) -> None:
 
 def remember(connection: Any, goal: Goal, run: str, name: str) -> None:
     """Name a table before it is made: where making it ends the transaction, `discard` finds it."""
-    connection.execute(ledger_table(goal).insert().values(_row(goal, run, name)))
+    connection.execute(ledger_table(goal).insert().values(row_of(goal, run, name)))
 
 
 def seal(
@@ -179,7 +196,12 @@ def seal(
     beat(connection, goal, ticket.run)
     connection.execute(ledger.delete().where(ledger.c.name == name))
     arrow = None if schema is None else pack(plain_schema(schema))
-    row = _row(goal, ticket.run, name) | {"sealed": 1, "rows": rows, "bytes": size, "arrow": arrow}
+    row = row_of(goal, ticket.run, name) | {
+        "sealed": 1,
+        "rows": rows,
+        "bytes": size,
+        "arrow": arrow,
+    }
     connection.execute(ledger.insert().values(row))
 
 
@@ -255,11 +277,13 @@ def sweep(connection: Any, goal: Goal, run: Run) -> None:
                 drop(connection, goal, each)
 
 
-def _row(goal: Goal, run: str, name: str) -> dict[str, Any]:
+def row_of(goal: Goal, run: str, name: str) -> dict[str, Any]:
+    """What a row of the ledger begins with."""
     return {"name": name, "run": run, "target": goal.table, "began": time.time(), "sealed": 0}
 
 
-def _refresh(connection: Any, goal: Goal, run: str) -> bool:
+def refresh(connection: Any, goal: Goal, run: str) -> bool:
+    """A sign of life of a run; whether it has a row to show it in."""
     ledger = ledger_table(goal)
     mine = ledger.update().where(ledger.c.name == run_name(run)).values(began=time.time())
     return bool(connection.execute(mine).rowcount)

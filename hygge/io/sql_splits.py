@@ -12,12 +12,22 @@ from typing import Any
 
 from hygge.io.sql_ask import BYTES_PER_SPLIT, ROWS_PER_SPLIT
 
+_LARGER = 5
+_A_LANE = 4
+"""Splits of a lane, so that the last ones end at about the same time."""
 
-def how_many(splits: int | str, rows: int, row_bytes: float) -> int:
-    """How many splits: as told, or about 200,000 rows or 64 MiB each."""
+
+def how_many(splits: int | str, rows: int, row_bytes: float, lanes: int | None = None) -> int:
+    """How many splits: as told, or about 200,000 rows or 64 MiB each.
+
+    `lanes`: who reads them, where none is kept for another run. Then five times as much, since each
+    split costs a session, unless lanes would be left without work.
+    """
     if splits != "auto":
         return int(splits)
-    return max(1, -(-rows // ROWS_PER_SPLIT), -(-int(rows * row_bytes) // BYTES_PER_SPLIT))
+    size = int(rows * row_bytes)
+    fine = max(1, -(-rows // ROWS_PER_SPLIT), -(-size // BYTES_PER_SPLIT))
+    return fine if lanes is None else max(-(-fine // _LARGER), min(fine, _A_LANE * lanes))
 
 
 def even(low: int, high: int, count: int) -> list[int]:

@@ -60,7 +60,7 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     with _open(goal) as connection:
         ledger.begin(connection, goal, run)
         with connection.begin():
-            _check(connection, goal, run, ledger.target_of(goal), schema)
+            check(connection, goal, run, ledger.target_of(goal), schema)
         ledger.sweep(connection, goal, run)
 
 
@@ -85,7 +85,7 @@ def stage(
                 batch = plain(batch)
                 if table is None:
                     schema = batch.schema
-                    _refuse_inexact(goal, schema)
+                    refuse_columns(goal, schema)
                     table = _make(connection, goal, ticket, schema)
                 _insert(connection, table, batch, rows, goal)
                 rows += batch.num_rows
@@ -168,7 +168,7 @@ def _commit(
             if done is not None:
                 return done
     ledger.not_for_ever(connection, target)
-    _check(connection, goal, run, target, schema)
+    check(connection, goal, run, target, schema)
     there = exists(connection, target)
     made = not there or ledger.is_made(connection, goal)
     heads = ledger.heads_table(goal)
@@ -189,7 +189,7 @@ def _commit(
         )
     name = identity(connection, target) if made else None
     row = head_values(run, target.name, base, kept, watermark, schema, name)
-    _move_head(connection, goal, base, row)
+    move_head(connection, goal, base, row)
     return Commit(head_of(row, goal.who), kept, rows - kept, note=note)
 
 
@@ -205,7 +205,7 @@ def _compare(
     return done
 
 
-def _move_head(connection: Any, goal: Goal, base: Head | None, row: dict[str, Any]) -> None:
+def move_head(connection: Any, goal: Goal, base: Head | None, row: dict[str, Any]) -> None:
     """The swap of compare-and-swap; it compares again, for databases that locked nothing."""
     from sqlalchemy.exc import IntegrityError
 
@@ -247,12 +247,12 @@ def _holds(connection: Any, goal: Goal, receipt: Receipt) -> bool:
     return sealed == counted == receipt.rows
 
 
-def _check(connection: Any, goal: Goal, run: Run, target: Target, schema: pa.Schema | None) -> None:
+def check(connection: Any, goal: Goal, run: Run, target: Target, schema: pa.Schema | None) -> None:
     """What can be refused before a row moves."""
     there = exists(connection, target)
     heads = ledger.heads_at(connection, goal)
     if schema is not None:
-        _refuse_inexact(goal, plain_schema(schema))
+        refuse_columns(goal, plain_schema(schema))
     if run.mode == "replace":
         if there and not ledger.is_made(connection, goal):
             raise not_ours(goal.who)
@@ -288,7 +288,8 @@ def _beat(goal: Goal, run: str) -> None:
         ledger.beat(connection, goal, run)
 
 
-def _refuse_inexact(goal: Goal, schema: pa.Schema) -> None:
+def refuse_columns(goal: Goal, schema: pa.Schema) -> None:
+    """UnfitValue for columns that would come back otherwise."""
     dialect = ledger.target_of(goal).dialect
     refuse_inexact(schema, dialect, goal.who, zones=goal.options.zones == "error")
 

@@ -17,11 +17,12 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from hygge.errors import ConfigError, HomeError, UnfitValue
+from hygge.io.files import source
 from hygge.model import MIB
 
 Compression = Literal["none", "gzip", "zstd"]
@@ -80,7 +81,7 @@ class Text:
         self._left = None if end is None else end - start
         self._held = b""
         self._at = 0
-        self._raw = pa.OSFile(path, "rb")
+        self._raw = source(path)
         self._source: Any = self._raw
         if start:
             self._raw.seek(start)
@@ -208,25 +209,25 @@ def damaged(path: str, error: Exception) -> HomeError:
 
 def owned(path: str, start: int, end: int, first: int) -> tuple[int, int]:
     """The bytes of the lines that start within [start, end); `first` is where the first one is."""
-    with open(path, "rb") as file:
+    with source(path, 64 * 1024) as file:
         return _line_start(file, start, first), _line_start(file, end, first)
 
 
-def _line_start(file: IO[bytes], at: int, first: int) -> int:
+def _line_start(file: Any, at: int, first: int) -> int:
     if at <= first:
         return first
     file.seek(at - 1)
     while chunk := file.read(64 * 1024):
-        found = chunk.find(b"\n")
+        found: int = chunk.find(b"\n")
         if found >= 0:
-            return file.tell() - len(chunk) + found + 1
-    return file.tell()
+            return int(file.tell()) - len(chunk) + found + 1
+    return int(file.tell())
 
 
 def lines_before(path: str, offset: int) -> int:
     """How many lines end before `offset`; looked up only to name a line in an error."""
     count = 0
-    with open(path, "rb") as file:
+    with source(path) as file:
         while offset > 0 and (chunk := file.read(min(offset, MIB))):
             count += chunk.count(b"\n")
             offset -= len(chunk)

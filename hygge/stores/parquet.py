@@ -52,6 +52,7 @@ class ParquetOptions(FileStoreOptions):
 class ParquetStore(FileStore):
     """`ParquetStore("users", path="data/users", options={"compression": "zstd"})`."""
 
+    imports = ("pyarrow.compute", "pyarrow.parquet")
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq", ".parq")
 
     class Settings(FileStore.Settings):
@@ -138,6 +139,7 @@ class _ParquetWriter:
             use_dictionary=_repeating(first),
             write_statistics=_short(first),
             write_page_checksum=True,
+            store_decimal_as_integer=True,  # up to 18 digits; a third less of all the work
             store_schema=True,
         )
 

@@ -3,12 +3,25 @@
 What a reader of the table sees: the old rows until the commit, then the new ones, in one
 transaction; staged rows are never in sight. SQLite: a run is staged in a file beside the database,
 which is neither locked nor changed until the commit. Other databases: staged in tables
-`_hygge_<run>_…` of the target's schema. What is committed stands in `_hygge_heads` beside it. One
-exception, PostgreSQL's own: a table made anew because its columns changed is empty to a transaction
-of REPEATABLE READ or SERIALIZABLE that began before the commit and reads it only after.
+`_hygge_<run>_…` of the target's schema. What is committed stands in `_hygge_heads` beside it.
 
 `replace` makes the table anew, if hygge made it and nobody else did since; anything else found
 there is an error, and stays. Other flows that append to that table start anew at their next run.
+PostgreSQL: the staged table takes the place of the old one, with its owner, grants, comments and
+settings. Where more hangs on the old one (views, indexes, keys, triggers, policies, publications
+…), where a transaction is open that began before the last row was staged, or where somebody holds
+the table, its rows are deleted and the new ones inserted instead, in the same transaction. Two
+exceptions: a table that is new, or made anew because its columns changed, is empty to a transaction
+of REPEATABLE READ or SERIALIZABLE that is older than the rows; and such a transaction on a standby
+server cannot be seen from here, so it may find a part of the rows in a table that it opens later.
+
+MariaDB: one RENAME puts the staged table and the head in the place of the old ones; grants stay,
+and so do comments and indexes while the columns stay. Where triggers or foreign keys hang on the
+old table, its rows are deleted and the new ones inserted, in one transaction. A transaction of
+REPEATABLE READ that is older than the rows gets error 1412 from a table that was replaced. A table
+is kept by InnoDB, or `append` and `merge` refuse it. MySQL itself goes the way of all other
+databases.
+
 `append` and `merge` need the columns to fit, and say so before a row moves. `merge` updates the
 rows of the same key and adds the others; NULL in the key is an error, and so are two staged rows of
 one key, unless the home has a `cursor`: then the last by cursor counts.
@@ -23,6 +36,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from hygge.errors import ConfigError, StoreError
+from hygge.io.my import is_my
+from hygge.io.pg import is_pg
 from hygge.io.sql import connection_url, place, shown, sqlite_path
 from hygge.io.sql_ask import NESTED
 from hygge.io.sql_goal import Goal, SQLStoreOptions
@@ -32,6 +47,10 @@ from hygge.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_OURS = "_hygge_"
+"""How the names of tables and columns begin that a run makes beside people's own."""
 
 
 class SQLStore(Store):
@@ -58,7 +77,7 @@ class SQLStore(Store):
         if not table:
             raise ConfigError("SQLStore knows no table", 'SQLStore("users") writes the table users')
         self.table: str = table
-        if self.table.lower().startswith(("_hygge_", "sqlite_")):
+        if self.table.lower().startswith((_OURS, "sqlite_")):
             raise ConfigError(f"SQLStore: the name '{self.table}' is reserved", "choose another")
         if sqlite_path(self.settings.connection):
             # One writer at a time is all that a SQLite file takes.
@@ -75,12 +94,33 @@ class SQLStore(Store):
     def place(self) -> str | None:
         return place(self.settings.connection, self.table)
 
+    def sees(self) -> str:
+        if not is_pg(self.settings.connection):
+            return self.traits.sees
+        return (
+            f"{self.traits.sees}; a table that is new, or has new columns, is empty to a "
+            "REPEATABLE READ transaction that is older than the rows"
+        )
+
+    def needs(self) -> tuple[str, ...]:
+        kind = self._kind()
+        return (*super().needs(), kind.__name__, *getattr(kind, "NEEDS", ()))
+
     def head(self, flow: str) -> Head | None:
         return self._kind().head(self._goal(), flow)  # type: ignore[no-any-return]  # a module
+
+    def takes(self, run: Run, raw: pa.Schema, schema: pa.Schema) -> pa.Schema | None:
+        takes = getattr(self._kind(), "takes", None)
+        return takes(self._goal(), run, raw, schema) if takes else None
 
     def prepare(self, run: Run, schema: pa.Schema | None) -> None:
         if schema is not None and not schema.names:
             raise StoreError(f"{self.describe()}: the rows have no columns")
+        if taken := [name for name in (schema.names if schema else ()) if name.startswith(_OURS)]:
+            raise StoreError(
+                f"{self.describe()}: hygge needs the name '{taken[0]}' for a column of its own",
+                "rename it in a query of the home, or leave it out with `columns`",
+            )
         self._kind().prepare(self._goal(), run, schema)
 
     def stage(
@@ -105,9 +145,18 @@ class SQLStore(Store):
             from hygge.io import sqlite_store
 
             return sqlite_store
+        if is_pg(self.settings.connection):
+            from hygge.io import pg_store
+
+            return pg_store
+        if is_my(self.settings.connection):
+            from hygge.io import my_store
+
+            return my_store
         from hygge.io import sql_store
 
         return sql_store
 
     def _goal(self) -> Goal:
-        return Goal(self.settings.connection, self.describe(), self.table, self.settings.options)
+        given = self.settings
+        return Goal(given.connection, self.describe(), self.table, given.options, self.flow)

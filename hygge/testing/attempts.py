@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,11 +105,8 @@ class Attempts(StoreHooks):
                 runs[tag].commit()
                 won.append(tag)
 
-        threads = [threading.Thread(target=commit, args=(tag,)) for tag in runs]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(len(runs)) as pool:
+            list(pool.map(commit, runs))  # which raises what a commit raised
         assert len(won) == 1, f"{won} committed over the same head"
         head = store.head(FLOW)
         assert head is not None

@@ -1,0 +1,117 @@
+"""`connections:` of a file: a URL by name, how many connections there may be, how long to wait.
+
+    connections:
+      shop: "postgresql://app@db/shop?sslmode=verify-full"
+      lake: {url: "mariadb://…", max_connections: 10, connect_timeout: 5s, statement_timeout: 10m}
+
+The timeouts travel in the URL's query, as TLS parameters do: `connect_timeout` in seconds,
+`statement_timeout` as a duration, which hygge takes out of the query before a driver sees it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hygge.config import amounts, ends
+from hygge.config.document import Node
+from hygge.config.problems import Problems, Wrong, meant
+
+_EXAMPLE = 'connections: {shop: "postgresql://user:${SHOP_PASSWORD}@host/db"}'
+_TIMEOUTS = ("connect_timeout", "statement_timeout")
+_KEYS = ("url", "max_connections", *_TIMEOUTS)
+_DRIVERS = {
+    "postgresql": ("", "psycopg", "psycopg2", "asyncpg"),
+    "mysql": ("", "pymysql", "mysqldb"),
+    "mariadb": ("", "pymysql", "mysqldb"),
+}
+"""Those whose parameters are known: any other driver would refuse what it does not know."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """One of them; `url` is None where it is wrong, which was said."""
+
+    url: str | None = None
+    max_connections: int | None = None
+
+
+def read(node: Node | None, root: Path, problems: Problems) -> dict[str, Named]:
+    """Every named connection."""
+    found: dict[str, Named] = {}
+    if node is None or node.value is None:
+        return found
+    if not node.is_mapping:
+        problems.add(node.line, f"'connections' is {node.shown()}", _EXAMPLE)
+        return found
+    for name, each in node.value.items():
+        found[name] = Named()
+        with problems.collect():
+            found[name] = _one(name, each, root, problems)
+    return found
+
+
+def _one(name: str, node: Node, root: Path, problems: Problems) -> Named:
+    if not node.is_mapping:
+        return Named(None if node.is_broken() else ends.database_url(node, root))
+    given: Mapping[str, Node] = node.value
+    for key, inner in given.items():
+        if key not in _KEYS:
+            text = f"connection '{name}' does not know '{key}'"
+            problems.add(inner.line, text, meant("it knows", key, _KEYS))
+    if "url" not in given:
+        raise Wrong(node.line, f"connection '{name}' needs 'url'", _EXAMPLE)
+    most: int | None = None
+    seconds: dict[str, float] = {}
+    with problems.collect():
+        if (each := given.get("max_connections")) and not each.is_broken():
+            most = amounts.count(each, "max_connections", 1)
+    for key in _TIMEOUTS:
+        with problems.collect():
+            if (each := given.get(key)) and not each.is_broken():
+                seconds[key] = amounts.seconds(each, key)
+    if given["url"].is_broken():
+        return Named(None, most)
+    url = ends.database_url(given["url"], root)
+    kind, _, driver = url.partition(":")[0].lower().partition("+")
+    kind = "postgresql" if kind == "postgres" else kind
+    for key in ("max_connections", *_TIMEOUTS):
+        if key in given and kind in ("sqlite", "duckdb"):
+            raise Wrong(
+                given[key].line,
+                f"'{key}' of connection '{name}': {kind} is a file, and takes no connections",
+                f"take '{key}' out",
+            )
+        if key in seconds and driver not in _DRIVERS.get(kind, ()):
+            raise Wrong(
+                given[key].line,
+                f"'{key}' is not built for {kind}{driver and '+'}{driver}",
+                f"it is built for {', '.join(_DRIVERS)}; write what the driver knows into the URL",
+            )
+    return Named(_with_timeouts(url, seconds, given), most)
+
+
+def _with_timeouts(url: str, seconds: Mapping[str, float], given: Mapping[str, Node]) -> str:
+    if not seconds:
+        return url
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        found = make_url(url)
+    except (ArgumentError, ValueError):
+        return url  # said where it is used
+    query = dict(found.query)
+    for key, wait in seconds.items():
+        if key in query:
+            raise Wrong(
+                given[key].line, f"'{key}' stands here and in the URL as well", "keep one of them"
+            )
+        whole = max(1, math.ceil(wait))
+        if key == "connect_timeout":
+            query[key] = str(whole)
+        else:
+            query[key] = f"{whole}s" if whole == wait else f"{max(1, round(wait * 1000))}ms"
+    return found.set(query=query).render_as_string(hide_password=False)

@@ -1,0 +1,62 @@
+"""One step ahead: a server's rows come in, or are encoded for it, while those before are in use."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def ends_by_itself() -> None:
+    """What `give_up` is for items that wait for nobody."""
+
+
+def ahead(items: Iterator[T], give_up: Callable[[], object] = ends_by_itself) -> Iterator[T]:
+    """`items`, each made in a thread of its own while the one before is in use.
+
+    An item may be overwritten by the next but one: that is not begun before this one was left.
+    Raises what `items` raises. Where the caller leaves early, `give_up` MUST make `items` end soon,
+    whatever it waits for; it may raise.
+    """
+    made: queue.SimpleQueue[tuple[T] | BaseException | None] = queue.SimpleQueue()
+    turn = threading.Semaphore(1)
+    left = threading.Event()
+
+    def make() -> None:
+        try:
+            turn.acquire()
+            for item in items:
+                made.put((item,))
+                del item
+                turn.acquire()
+                if left.is_set():
+                    return
+            made.put(None)
+        except BaseException as error:  # it is raised where the items are used
+            made.put(error)
+
+    thread = threading.Thread(target=make, name="hygge-ahead", daemon=True)
+    thread.start()
+    whole = False
+    try:
+        while True:
+            came = made.get()
+            turn.release()
+            if came is None or isinstance(came, BaseException):
+                whole = True
+                break
+            yield came[0]
+            del came
+    finally:
+        if not whole:
+            left.set()
+            turn.release()
+            with suppress(Exception):
+                give_up()
+        thread.join()
+    if came is not None:
+        raise came

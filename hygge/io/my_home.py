@@ -1,0 +1,221 @@
+"""MariaDB as a Home: the server writes each row as a line of CSV, so that rows pass as bytes.
+
+A table is read by ranges of its primary key, or of `split_by`. By default all are of one moment,
+which the driver holds (see `my_snapshot`), where more than one lane will read; for one lane, and
+where the rights do not allow it, there is one split in one READ ONLY transaction. With `split_by`
+without those rights, and with `consistency: split`, each row is as of its split's read. MySQL
+itself goes the generic way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from hygge.errors import ConfigError, HomeError
+from hygge.io import my_ranges, my_snapshot, sql_home
+from hygge.io.ahead import ahead
+from hygge.io.my import execute, generic, is_mariadb, literal, one, quoted, session
+from hygge.io.my_columns import (
+    Known,
+    bare,
+    check_names,
+    column_of,
+    is_hex,
+    line_of,
+    query_of,
+    table_of,
+    value_of,
+)
+from hygge.io.my_csv import Reading
+from hygge.io.my_csv import table_of as rows_of
+from hygge.io.my_wire import TooLong, blocks, hang_up
+from hygge.io.sql import split_name
+from hygge.io.sql_ask import Ask, null_note, pack, tie_note, unpack
+from hygge.io.sql_types import from_json, to_json
+from hygge.model import Plan, Split, Watermark
+
+_GROWS = (
+    "tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "date",
+    "datetime", "datetime utc", "timestamp", "year", "char", "varchar", "tinytext", "text",
+    "mediumtext", "longtext", "uuid",
+)  # fmt: skip
+"""Columns that may be a cursor."""
+
+NEEDS = ("numpy", "pyarrow.compute", "pyarrow.csv", "sqlalchemy.dialects.mysql.pymysql")
+"""What its processes import."""
+
+
+@contextmanager
+def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
+    """Plan a run: schema, watermark, ranges. Nothing is held afterwards."""
+    if not is_mariadb(ask.url, ask.who, HomeError):
+        with sql_home.planned(_generic(ask), since) as plan:
+            yield replace(plan, reason=f"{plan.reason}; MySQL: read row by row")
+        return
+    with _reading(ask) as connection:
+        plan = _learn(connection, ask, since)
+    if len(plan.splits) == 1:
+        yield plan
+        return
+    apart = f"{plan.reason}; each row is as of its split's read"
+    if ask.options.consistency == "split":
+        yield replace(plan, reason=apart)
+        return
+    try:
+        desk = my_snapshot.opened(ask, min(ask.lanes, len(plan.splits)))
+    except my_snapshot.NoMoment as why:
+        if ask.split_by is None:
+            with _reading(ask) as connection:
+                plan = _learn(connection, replace(ask, lanes=1), since)
+            plan = replace(plan, reason=f"{plan.reason} ({why})")
+        else:
+            plan = replace(plan, reason=f"{apart}, since {why}")
+        yield plan
+        return
+    with closing(desk):
+        at = {"at": [*desk.at, desk.secret.hex()]}
+        splits = tuple(replace(each, where={**each.where, **at}) for each in plan.splits)
+        yield replace(plan, splits=splits, reason=f"{plan.reason}; all of one moment")
+
+
+def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
+    """The rows of one split, in batches of the plan's schema."""
+    where = split.where
+    if "my" not in where:
+        yield from sql_home.read(_generic(ask), split)
+        return
+    schema = unpack(where["schema"])
+    reading = Reading(
+        ask.who, schema, frozenset(where["hex"]), tuple(where["wide"]),
+        {name: ask.on_value(name) for name in schema.names},
+    )  # fmt: skip
+    most = (ask.options.batch_size, ask.options.batch_bytes)
+    with _lent_or_own(ask, where) as connection:
+        try:
+            found = blocks(connection, where["my"], len(reading.wide), *most)
+            for block in ahead(found, partial(hang_up, connection)):
+                yield rows_of(block, reading)
+        except TooLong:
+            raise HomeError(
+                f"{ask.who}: a row is longer than max_allowed_packet, so that the server cannot "
+                "write it into one line",
+                "raise max_allowed_packet on the server, or leave columns out with `columns`",
+            ) from None
+
+
+@contextmanager
+def _reading(ask: Ask) -> Iterator[Any]:
+    """A session in a READ ONLY transaction of one moment."""
+    with session(ask.url, ask.who, HomeError, ask.flow) as connection:
+        execute(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        execute(connection, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        yield connection
+
+
+def _lent_or_own(ask: Ask, where: dict[str, Any]) -> AbstractContextManager[Any]:
+    if "at" not in where:
+        return _reading(ask)
+    host, port, secret = where["at"]
+    return my_snapshot.lent(ask, (host, port), secret)
+
+
+def _generic(ask: Ask) -> Ask:
+    return replace(ask, url=generic(ask.url))
+
+
+def _learn(connection: Any, ask: Ask, since: Watermark) -> Plan:
+    primary: tuple[str, ...] = ()
+    if ask.query is None:
+        known, primary = table_of(connection, ask)
+    else:
+        known = query_of(connection, ask)
+    check_names(ask, known)
+    by_name = {each.name: each for each in known}
+    chosen = known if ask.columns is None else [by_name[name] for name in ask.columns]
+    columns = tuple(column_of(ask, each) for each in chosen)
+    schema = pa.schema([pa.field(each.name, each.type, each.nullable) for each in columns])
+    source = _source(ask)
+    upper, notes = _upper(connection, ask, by_name, source, since)
+    conditions = [f"({ask.where}\n)"] if ask.where else []
+    if ask.cursor is not None and upper is not None:
+        conditions.append(_beyond(ask, by_name[ask.cursor], since, upper))
+    ranges, reason = my_ranges.ranges(connection, ask, by_name, primary, source, conditions)
+    (mode,) = one(connection, "SELECT @@sql_mode")
+    lines, wide = line_of(chosen, schema, oracle="ORACLE" in mode)
+    base = {
+        "schema": pack(schema),
+        "wide": wide,
+        "hex": [each.name for each in chosen if is_hex(each, schema.field(each.name).type)],
+    }
+    split = len(ranges) > 1 and ask.options.consistency == "split"
+    splits = []
+    for index, (condition, label) in enumerate(ranges):
+        each_of = [*conditions, *([condition] if condition else [])]
+        sql = f"SELECT {lines} FROM {source}" + (f" WHERE {' AND '.join(each_of)}" * bool(each_of))
+        splits.append(Split(index, "split" if split else "", {**base, "my": sql}, label))
+    return Plan(
+        columns,
+        tuple(splits),
+        primary,
+        watermark=upper,
+        reason="; ".join([reason, *notes]),
+        dead_driver=_dead_driver(ask) if split else "the run starts anew: its moment is gone",
+    )
+
+
+def _dead_driver(ask: Ask) -> str:
+    moves = "" if ask.cursor is None else ", unless rows came: the cursor's upper bound moves"
+    return f"staged splits are kept{moves}"
+
+
+def _source(ask: Ask) -> str:
+    if ask.query is None:
+        return quoted(*split_name(ask.table or ""))
+    return f"({bare(ask.query)}\n) h"
+
+
+def _typed(known: Known, value: Watermark) -> Any:
+    """A watermark as the value that its column compares with."""
+    kinds = {"date": pa.date32(), "decimal": pa.decimal128(38, 0)}
+    return from_json(value, kinds[known.kind]) if known.kind in kinds else value
+
+
+def _beyond(ask: Ask, cursor: Known, since: Watermark, upper: Watermark) -> str:
+    """What a run reads: beyond the last one's watermark, up to its own."""
+    column = value_of(cursor)
+    inside = f"{column} <= {literal(_typed(cursor, upper))}"
+    if since is not None:
+        beyond = ">=" if ask.options.cursor_ties == "read" else ">"
+        inside = f"({column} {beyond} {literal(_typed(cursor, since))} AND {inside})"
+    if since is None or ask.options.null_cursor == "read":
+        inside = f"({inside} OR {column} IS NULL)"
+    return inside
+
+
+def _upper(
+    connection: Any, ask: Ask, by_name: dict[str, Known], source: str, since: Watermark
+) -> tuple[Watermark, list[str]]:
+    if ask.cursor is None:
+        return None, []
+    cursor = by_name[ask.cursor]
+    if cursor.kind not in _GROWS:
+        raise ConfigError(
+            f"{ask.who}: cursor '{cursor.name}' is {cursor.native}",
+            "a cursor is a number, a date, a timestamp or a text",
+        )
+    column = value_of(cursor)
+    # The highest beyond `since`, so that deleted rows do not take the watermark back.
+    beyond = f"CASE WHEN {column} > {literal(_typed(cursor, since))} THEN {column} END"
+    found = column if since is None else beyond
+    where = f" WHERE ({ask.where}\n)" if ask.where else ""
+    highest, absent = one(
+        connection, f"SELECT MAX({found}), COUNT(*) - COUNT({column}) FROM {source}{where}"
+    )
+    upper = since if highest is None else to_json(highest)
+    return upper, [*null_note(ask, since, int(absent)), *tie_note(ask, upper)]

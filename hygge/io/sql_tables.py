@@ -1,0 +1,186 @@
+"""The tables of a database, and which of them patterns take.
+
+A pattern is `schema.table`, each part as in a shell (`*`, `?`, `[a-z]`), in the case that the
+database has it; without a dot it is of the default schema. Never taken: system schemas, hygge's own
+`_hygge_…`, temporary and foreign tables, views unless asked for, and a partition whose parent is
+taken. SQLite has one schema, `main`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from hygge.errors import HomeError, SourceMissing, one_of
+from hygge.io.sql import connected, shown
+
+_POSTGRES = """
+SELECT n.nspname, c.relname, c.relkind IN ('v', 'm'), has_table_privilege(c.oid, 'SELECT'),
+       pn.nspname, p.relname
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_inherits i ON c.relispartition AND i.inhrelid = c.oid
+LEFT JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
+LEFT JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm') AND c.relpersistence <> 't'
+  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+"""
+_MARIADB = """
+SELECT table_schema, table_name, table_type = 'VIEW' FROM information_schema.tables
+WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED', 'VIEW')
+  AND table_schema NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys')
+"""
+_SYSTEM = ("information_schema", "pg_catalog", "sys", "INFORMATION_SCHEMA")
+
+
+@dataclass(frozen=True, order=True)
+class Table:
+    """A table or view, by its names as the database has them."""
+
+    schema: str
+    name: str
+    view: bool = False
+    readable: bool = True
+    """Whether this user may read all of it, as far as the catalog tells."""
+    parent: tuple[str, str] | None = None
+    """Of what it is a partition."""
+
+    @property
+    def text(self) -> str:
+        """For people, and what patterns are compared with."""
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What there is to choose from."""
+
+    who: str
+    kind: str
+    """`sqlite`, `postgresql`, …"""
+    default: str
+    """The schema of names without one."""
+    tables: tuple[Table, ...]
+    schemas: tuple[str, ...]
+
+    def full(self, pattern: str) -> tuple[str, str]:
+        """A pattern as those of its schema and of its table."""
+        schema, dot, name = pattern.partition(".")
+        return (schema, name) if dot else (self.default, pattern)
+
+    def found(self, written: str) -> Table | None:
+        """The table of exactly this name."""
+        names = self.full(written)
+        return next((each for each in self.tables if (each.schema, each.name) == names), None)
+
+    def setting(self, table: Table) -> str:
+        """The table's name as the `table` of a SQLHome or SQLStore says it."""
+        if self.kind == "sqlite":
+            return _part(table.name, r"\w+")
+        return f"{_part(table.schema)}.{_part(table.name)}"
+
+
+def catalog(url: str, patterns: Iterable[str]) -> Catalog:
+    """Every table and view of the schemas that these patterns name; one short connection."""
+    import sqlalchemy as sa
+
+    who, schemas = shown(url), set[str]()
+    with connected(url, who, HomeError) as connection:
+        kind = connection.dialect.name
+        inspector = sa.inspect(connection)
+        default = inspector.default_schema_name or "main"
+        if kind == "postgresql":
+            rows = connection.exec_driver_sql(_POSTGRES).fetchall()
+            found = [Table(s, n, v, r, (ps, p) if p else None) for s, n, v, r, ps, p in rows]
+        elif kind in ("mysql", "mariadb"):
+            rows = connection.exec_driver_sql(_MARIADB).fetchall()
+            found = [Table(schema, name, bool(view)) for schema, name, view in rows]
+        else:
+            parts = [p.partition(".")[0] if "." in p else default for p in patterns]
+            found = list(_reflected(inspector, parts))
+            schemas.update(each for each in inspector.get_schema_names() if each not in _SYSTEM)
+    kept = [each for each in found if not each.name.lower().startswith("_hygge_")]
+    schemas.update(each.schema for each in kept)
+    kept.sort(key=lambda each: (each.schema, each.name))
+    return Catalog(who, kind, default, tuple(kept), tuple(sorted(schemas)))
+
+
+def chosen(
+    there: Catalog, include: Sequence[str], exclude: Sequence[str], views: bool
+) -> list[Table]:
+    """The tables that the patterns take, in the order of their names.
+
+    Raises SourceMissing where a pattern takes nothing: a word of it is misspelt, mostly.
+    """
+    taken: set[Table] = set()
+    for pattern in include:
+        matched = [each for each in there.tables if _matches(there, pattern, each)]
+        if not matched or (not views and all(each.view for each in matched)):
+            raise _nothing(there, pattern, matched)
+        taken.update(each for each in matched if views or not each.view)
+    for pattern in exclude:
+        matched = [each for each in there.tables if _matches(there, pattern, each)]
+        if not matched and not re.search(r"[*?\[]", pattern):
+            raise _nothing(there, pattern, [])
+        taken.difference_update(matched)
+    kept = [
+        each for each in there.tables if each in taken and not _has_parent_in(taken, each, there)
+    ]
+    if not kept:
+        raise SourceMissing(
+            f"{there.who}: `exclude` leaves no table of {', '.join(include)}",
+            "take a pattern out of `exclude`",
+        )
+    return kept
+
+
+def _reflected(inspector: Any, schemas: Sequence[str]) -> Iterable[Table]:
+    for schema in inspector.get_schema_names() or [None]:
+        if schema in _SYSTEM or not any(fnmatchcase(schema, each) for each in schemas):
+            continue
+        yield from (Table(schema, name) for name in inspector.get_table_names(schema))
+        yield from (Table(schema, name, True) for name in inspector.get_view_names(schema))
+
+
+def _matches(there: Catalog, pattern: str, table: Table) -> bool:
+    schema, name = there.full(pattern)
+    return fnmatchcase(table.schema, schema) and fnmatchcase(table.name, name)
+
+
+def _has_parent_in(taken: set[Table], table: Table, there: Catalog) -> bool:
+    names = {(each.schema, each.name) for each in taken}
+    by_name = {(each.schema, each.name): each for each in there.tables}
+    above = table.parent
+    while above is not None:
+        if above in names:
+            return True
+        above = by_name[above].parent if above in by_name else None
+    return False
+
+
+def _nothing(there: Catalog, pattern: str, views: Sequence[Table]) -> SourceMissing:
+    if views:
+        return SourceMissing(
+            f"{there.who}: '{pattern}' names views only, such as {views[0].text}",
+            "views: true takes views as well",
+        )
+    schema, name = there.full(pattern)
+    if not any(fnmatchcase(each, schema) for each in there.schemas):
+        said, hint = f"no schema '{schema}' with tables", one_of("schemas", schema, there.schemas)
+    else:
+        names = [each.text for each in there.tables if fnmatchcase(each.schema, schema)]
+        plain = re.sub(r"[*?\[\]]", "", f"{schema}.{name}")
+        said, hint = f"no table like '{schema}.{name}'", _near(plain, names)
+    return SourceMissing(f"{there.who} has {said}, or this user does not see it", hint)
+
+
+def _near(word: str, names: Sequence[str]) -> str:
+    hint = one_of("tables", word, names)
+    return hint if len(hint) < 400 else hint[:400] + " …"
+
+
+def _part(name: str, plain: str = r"[^.\"]+") -> str:
+    return name if re.fullmatch(plain, name) else '"' + name.replace('"', '""') + '"'
