@@ -163,10 +163,10 @@ def _plan(arguments: argparse.Namespace) -> int:
             planned(spec, brief=False)
             continue
         try:
-            with coordinator.opened(spec) as tables:
+            with coordinator.opened(spec, planning=True) as tables:
                 brief = len(tables) > _PLANS_IN_FULL
-                if brief:
-                    texts.append(tables_text(spec.name, tables))
+                if len(tables) > 1:
+                    texts.append(tables_text(spec.name, tables, brief))
                 for each in tables:
                     planned(each, brief)
         except Exception as error:

@@ -24,6 +24,7 @@ from hygge.config.specs import SHIPPED
 from hygge.errors import FlowFailed, HyggeError, in_words
 from hygge.flow import Flow
 from hygge.model import Report, Summary
+from hygge.moving import find_engine
 from hygge.progress import Silent, Watch
 from hygge.schedule import Open, Run, Schedule
 from hygge.shares import Shares, divided
@@ -129,8 +130,13 @@ class Coordinator:
         )
         return Summary(tuple(schedule.reports()), time.monotonic() - began)
 
-    def opened(self, spec: FlowSpec) -> AbstractContextManager[tuple[FlowSpec, ...]]:
-        """The flows of the tables of a flow with `tables`; they share what is held till the end."""
+    def opened(
+        self, spec: FlowSpec, planning: bool = False
+    ) -> AbstractContextManager[tuple[FlowSpec, ...]]:
+        """The flows of the tables of a flow with `tables`; they share what is held till the end.
+
+        `planning`: no row will be read, so that nothing is started for it.
+        """
         from hygge.config.flows import build
         from hygge.family import opened
 
@@ -140,7 +146,18 @@ class Coordinator:
                 if place is not None:
                     self._places[place] = flow.name
         project = self.file.project
-        return opened(spec, f"{project}.{spec.name}" if project else spec.name, self._places)
+        identity = f"{project}.{spec.name}" if project else spec.name
+        return opened(spec, identity, self._places, (lambda _: 1) if planning else self._readers)
+
+    def _readers(self, members: Sequence[FlowSpec]) -> int:
+        """How many lanes of these flows, which have one connection, may read at once."""
+        lanes = find_engine(self.engine).lanes
+        most = [self.parallel, len(members)]
+        most += [n for name, n in self.shares.side_by_side.items()
+                 if name == members[0].home.connection]  # fmt: skip
+        return min(most) * max(
+            lanes(replace(each.limits, most_lanes=self.shares.lanes(each))) for each in members
+        )
 
     def _runner(self, watch: Watch, stop: threading.Event) -> tuple[Run, Open | None, Shares]:
         """How flows run here: as Ray jobs, or in this process."""

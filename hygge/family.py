@@ -2,7 +2,7 @@
 
     catalog    what there is, asked when the flow begins; patterns take from it
     members    `shop.public.orders` and its sisters, each with a place of its own in the store
-    snapshot   PostgreSQL: one for all of them, of locked tables, held until the last one ended
+    snapshot   PostgreSQL and MariaDB: one for all of them, held until the last one ended
 
 A place is made of a table's name alone, so that it stays when other tables come and go. Words of a
 path keep `a-z`, `0-9`, `_` and `-`; a name with anything else, or with a capital where the
@@ -15,17 +15,19 @@ import contextlib
 import hashlib
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from hygge.config import connectors
 from hygge.config.problems import Wrong, paragraph
 from hygge.config.specs import EndSpec, FlowSpec, Tables
 from hygge.config.tables import WORD
 from hygge.errors import ConfigError, SourceMissing, Transient, one_of
+from hygge.io.my import is_my
 from hygge.io.pg import is_pg
-from hygge.io.sql import connection_url, split_name, sqlite_path
+from hygge.io.sql import connection_url, shown, split_name, sqlite_path
 from hygge.io.sql_tables import Catalog, Table, catalog, chosen
 from hygge.moving import backoff_s
 
@@ -36,11 +38,17 @@ _TRIES = 3
 
 
 @contextmanager
-def opened(spec: FlowSpec, identity: str, places: dict[str, str]) -> Iterator[tuple[FlowSpec, ...]]:
+def opened(
+    spec: FlowSpec,
+    identity: str,
+    places: dict[str, str],
+    readers: Callable[[Sequence[FlowSpec]], int],
+) -> Iterator[tuple[FlowSpec, ...]]:
     """The flows that the tables of `spec` come to; holds their snapshot until it is closed.
 
     `identity` names the session that holds it. `places` says which flow of the file writes where;
-    those of the tables are added. Raises SourceMissing or ConfigError.
+    those of the tables are added. `readers` says how many lanes of such flows may read at once,
+    each of which MariaDB needs a session for. Raises SourceMissing or ConfigError.
     """
     with contextlib.ExitStack() as stack:
         for left in reversed(range(_TRIES)):
@@ -48,13 +56,14 @@ def opened(spec: FlowSpec, identity: str, places: dict[str, str]) -> Iterator[tu
             members = tuple(_member(spec, there, table) for table in taken)
             _check_places(spec, members, places)
             try:
-                snapshot = _held(stack, spec, identity, there, taken)
+                names = [there.setting(each) for each in taken if each.readable]
+                snapshot, apart = _held(stack, spec, identity, names, partial(readers, members))
                 break
             except (SourceMissing, Transient):  # a table was dropped in this moment, or is locked
                 if not left:
                     raise
                 time.sleep(backoff_s(_TRIES - left))
-        yield tuple(replace(each, snapshot=snapshot) for each in members)
+        yield tuple(replace(each, snapshot=snapshot, apart=apart) for each in members)
 
 
 def _taken(spec: FlowSpec) -> tuple[Catalog, list[Table]]:
@@ -190,17 +199,29 @@ def _check_places(spec: FlowSpec, members: Sequence[FlowSpec], places: dict[str,
 
 
 def _held(
-    stack: contextlib.ExitStack, spec: FlowSpec, identity: str, there: Catalog, taken: list[Table]
-) -> str | None:
+    stack: contextlib.ExitStack,
+    spec: FlowSpec,
+    identity: str,
+    names: list[str],
+    readers: Callable[[], int],
+) -> tuple[str | None, str]:
+    """The one snapshot, if there can be one, and why there is none, if that is not for all to see.
+
+    `names`: what this user may not read fails by itself, and not all the others with it.
+    """
     url = connection_url(spec.home.settings.get("connection"), "SQLHome")
     options = spec.home.settings.get("options") or {}
-    if not is_pg(url) or options.get("consistency", "snapshot") != "snapshot":
-        return None
-    from hygge.io import pg_home
+    if options.get("consistency", "snapshot") != "snapshot":
+        return None, ""
+    if is_pg(url):
+        from hygge.io import pg_home
 
-    # What this user may not read fails by itself, and not all the others with it.
-    names = [there.setting(each) for each in taken if each.readable]
-    return stack.enter_context(pg_home.held(url, there.who, identity, names))
+        return stack.enter_context(pg_home.held(url, shown(url), identity, names)), ""
+    if is_my(url):
+        from hygge.io import my_home
+
+        return stack.enter_context(my_home.held(url, shown(url), identity, names, readers()))
+    return None, ""
 
 
 def _problem(spec: FlowSpec, text: str, hint: str | None) -> ConfigError:

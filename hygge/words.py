@@ -195,10 +195,13 @@ def _passes(flow: Flow, plan: Plan) -> str | None:
         return None  # a store that cannot be asked is for the run to tell
 
 
-def tables_text(name: str, tables: Sequence[FlowSpec]) -> str:
+def tables_text(name: str, tables: Sequence[FlowSpec], brief: bool) -> str:
     """What stands above the lines of many tables."""
-    held = "one snapshot for all of them" if tables[0].snapshot else "each read by itself"
-    return f"{name}: {len(tables)} tables, {held} (--select {tables[0].name} shows one in full)"
+    first = tables[0]
+    held = "one snapshot for all of them" if first.snapshot else "each read by itself"
+    held += f", since {first.apart}" if first.apart else ""
+    more = f" (--select {first.name} shows one in full)" if brief else ""
+    return f"{name}: {len(tables)} tables, {held}{more}"
 
 
 def plan_line(flow: Flow, plan: Plan) -> str:

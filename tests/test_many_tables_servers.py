@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pyarrow.dataset as ds
@@ -200,3 +201,114 @@ def test_many_tables_of_mariadb_come_with_their_names(my, my_schema, tmp_path):
     folders = list((tmp_path / "lake" / my_schema).iterdir())
     found = [each["v"] for folder in folders for each in rows(folder)]
     assert sorted(found) == sorted(hard)
+
+
+@pytest.fixture
+def my_flows(my, my_schema, tmp_path: Path):
+    """Writes flows.yml for all tables of this test's database."""
+
+    def writing(*lines: str, user: str = "root", lanes: int = 1, **home) -> Path:
+        home = {"connection": "shop", "tables": ["*"], **home}
+        body = "".join(f"    {line}\n" for line in (*lines, f"lanes: {lanes}"))
+        (tmp_path / "flows.yml").write_text(
+            f"connections: {{shop: {json.dumps(my.url(my_schema, user))}}}\n"
+            f"flows:\n  shop:\n    home: {json.dumps(home)}\n    store: lake/{{table}}\n{body}"
+        )
+        return tmp_path / "flows.yml"
+
+    return writing
+
+
+def my_accounts(my, schema, engine="InnoDB"):
+    for name in ("left", "right"):
+        my.ask(f"CREATE TABLE {schema}.`{name}` (id int PRIMARY KEY, money int) ENGINE={engine}")
+        my.ask(f"INSERT INTO {schema}.`{name}` SELECT seq, 100 FROM seq_1_to_10")
+
+
+def my_moved_while_money_moves(my, schema, path, tmp_path) -> int:
+    """The sum that arrives of two tables; see `moved_while_money_moves`."""
+    coordinator = Coordinator(path, engine="inline")
+    with coordinator.opened(coordinator.file.flows[0]) as (left, right):
+        coordinator.flow(left).run()
+        my.ask(f"UPDATE {schema}.`left` SET money = money - 50")
+        my.ask(f"UPDATE {schema}.`right` SET money = money + 50, id = id + 100")
+        coordinator.flow(right).run()
+    return sum(row["money"] for name in ("left", "right") for row in rows(tmp_path / "lake" / name))
+
+
+@pytest.mark.parametrize("lines", [{}, {"mode": "append", "cursor": "id"}])
+def test_all_tables_of_mariadb_are_read_as_of_one_moment(my, my_schema, my_flows, tmp_path, lines):
+    my_accounts(my, my_schema)
+    cursor = {"cursor": lines["cursor"]} if lines else {}
+    path = my_flows(*(["mode: append"] if lines else []), **cursor)
+    assert my_moved_while_money_moves(my, my_schema, path, tmp_path) == 2000
+    assert my.ask(
+        f"SELECT count(*) FROM information_schema.processlist WHERE db = '{my_schema}'"
+    ) == [(0,)]
+
+
+def test_tables_of_mariadb_whose_engine_keeps_no_snapshot_are_not_called_of_one_moment(
+    my, my_schema, my_flows, tmp_path, capsys
+):
+    my_accounts(my, my_schema, "MyISAM")
+    assert my_moved_while_money_moves(my, my_schema, my_flows(), tmp_path) == 2500
+    assert main(["plan", str(my_flows()), "--select", f"shop.{my_schema}.left"]) == 0
+    told = capsys.readouterr().out
+    assert "not of the moment of the other tables: MyISAM keeps no snapshots" in told
+
+
+def test_where_tables_of_mariadb_may_not_be_locked_the_plan_says_so(
+    my, my_schema, my_flows, tmp_path, capsys
+):
+    my_accounts(my, my_schema)
+    my.ask("CREATE OR REPLACE USER plain@127.0.0.1")
+    my.ask(f"GRANT SELECT ON {my_schema}.* TO plain@127.0.0.1")
+    path = my_flows(user="plain")
+    assert main(["plan", str(path)]) == 0
+    assert "each read by itself, since without the right LOCK TABLES" in capsys.readouterr().out
+    assert my_moved_while_money_moves(my, my_schema, path, tmp_path) == 2500
+
+
+def test_a_broken_view_costs_the_other_tables_of_mariadb_nothing(
+    my, my_schema, my_flows, tmp_path, capsys
+):
+    my_accounts(my, my_schema)
+    my.ask(f"CREATE TABLE {my_schema}.gone (id int)")
+    my.ask(f"CREATE VIEW {my_schema}.seen AS SELECT * FROM {my_schema}.gone")
+    my.ask(f"DROP TABLE {my_schema}.gone")
+    path = my_flows(views=True)
+    summary = Coordinator(path, engine="inline").run()
+    assert [each.status for each in summary.flows] == ["done", "done", "failed"]
+    assert "cannot read: what it shows is gone" in summary.flows[2].error
+    assert main(["plan", str(path)]) == 1
+    assert "3 tables, one snapshot for all of them" in capsys.readouterr().out
+
+
+def test_many_tables_of_mariadb_over_lanes_on_ray_are_of_one_moment(
+    my, my_schema, my_flows, tmp_path
+):
+    """Two lanes for each of two flows, while somebody pays from one table to the other."""
+    for name in ("left", "right"):
+        my.ask(f"CREATE TABLE {my_schema}.`{name}` (id int PRIMARY KEY, money int)")
+        my.ask(f"INSERT INTO {my_schema}.`{name}` SELECT seq, 100 FROM seq_1_to_3000")
+    done = threading.Event()
+
+    def pay():
+        with my.connect(database=my_schema) as connection, connection.cursor() as cursor:
+            while not done.is_set():
+                cursor.execute("START TRANSACTION")
+                cursor.execute("UPDATE `left` SET money = money - 1 WHERE id % 7 = 0")
+                cursor.execute("UPDATE `right` SET money = money + 1 WHERE id % 7 = 0")
+                cursor.execute("COMMIT")
+
+    payer = threading.Thread(target=pay)
+    payer.start()
+    try:
+        path = my_flows(lanes=2, options={"splits": 4, "batch_size": 300})
+        summary = Coordinator(path).run()
+    finally:
+        done.set()
+        payer.join()
+    assert summary.ok, [each.error for each in summary.flows]
+    found = [row for name in ("left", "right") for row in rows(tmp_path / "lake" / name)]
+    assert (len(found), sum(row["money"] for row in found)) == (6000, 600_000)

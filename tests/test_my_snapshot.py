@@ -219,6 +219,19 @@ def test_without_the_right_to_lock_it_is_said(my, accounts):
     assert "all of one moment" not in plan.reason
 
 
+@pytest.mark.parametrize("engine", ["MyISAM", "Aria"])
+def test_an_engine_without_snapshots_is_not_cut_under_one(my, my_schema, engine):
+    my.ask(f"CREATE TABLE {my_schema}.t (id int PRIMARY KEY, v int) ENGINE={engine}")
+    my.ask(f"INSERT INTO {my_schema}.t SELECT seq, seq FROM seq_1_to_100")
+    rows, plan = read(opened(my, my_schema))
+    assert (rows.num_rows, len(plan.splits)) == (100, 1)
+    assert f"{engine} keeps no snapshots" in plan.reason
+    rows, plan = read(opened(my, my_schema, split_by="v"))
+    assert rows.num_rows == 100
+    assert len(plan.splits) > 3
+    assert f"as of its split's read, since {engine} keeps no snapshots" in plan.reason
+
+
 def test_a_query_is_of_one_moment_where_the_server_may_be_locked(my, accounts, payers):
     home = SQLHome(
         "q", query="SELECT id, v FROM t", split_by="id", connection=my.url(accounts),

@@ -63,8 +63,10 @@ class FlowSpec:
     tables: Tables | None = None
     of: str = ""
     """The flow with `tables` that this one was made from."""
-    snapshot: str | None = None
+    snapshot: str | None = field(default=None, repr=False)
     """What is held for it, and for its sisters, by whoever runs them."""
+    apart: str = ""
+    """Why nothing is held, where its sisters could not be read as of one moment."""
 
     @property
     def root(self) -> str:

@@ -31,6 +31,7 @@ from hygge.io.sql import missing_column, missing_table, split_name
 from hygge.io.sql_ask import Ask
 from hygge.model import Column
 
+_WITH_SNAPSHOTS = ("innodb", "rocksdb")
 _INTEGERS = {
     "tinyint": (pa.int8(), pa.uint8()),
     "smallint": (pa.int16(), pa.uint16()),
@@ -105,6 +106,12 @@ def table_of(connection: Any, ask: Ask) -> tuple[list[Known], tuple[str, ...]]:
             connection,
             f"SELECT table_name FROM information_schema.tables WHERE table_schema = {place}",
         )
+        if any(each == name for (each,) in known):
+            raise HomeError(
+                f"{ask.who}: '{name}' is a view that the server cannot read: what it shows is "
+                "gone, or not for this user",
+                f"see what `SELECT * FROM {name}` says, and mend or drop the view",
+            )
         raise missing_table(
             ask.who, name, [each for (each,) in known if not each.startswith("_hygge_")]
         )
@@ -117,6 +124,24 @@ def table_of(connection: Any, ask: Ask) -> tuple[list[Known], tuple[str, ...]]:
     asked = set(ask.columns or ())
     columns = [_known(row) for row in found if "INVISIBLE" not in row[9] or row[1] in asked]
     return columns, tuple(column for table, column in key if table == name)
+
+
+def engine_without_snapshots(connection: Any, ask: Ask) -> str | None:
+    """The engine of a table of which a transaction sees no snapshot; None for all others.
+
+    Of a query, and of what is behind a view, that is not known.
+    """
+    if ask.query is not None:
+        return None
+    schema, name = split_name(ask.table or "")
+    place = "DATABASE()" if schema is None else literal(schema)
+    found = rows(
+        connection,
+        "SELECT engine FROM information_schema.tables "
+        f"WHERE table_schema = {place} AND table_name = {literal(name)}",
+    )
+    engine = found[0][0] if found else None
+    return None if engine is None or engine.lower() in _WITH_SNAPSHOTS else str(engine)
 
 
 def _known(row: tuple[Any, ...]) -> Known:

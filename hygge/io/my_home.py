@@ -3,14 +3,15 @@
 A table is read by ranges of its primary key, or of `split_by`. By default all are of one moment,
 which the driver holds (see `my_snapshot`), where more than one lane will read; for one lane, and
 where the rights do not allow it, there is one split in one READ ONLY transaction. With `split_by`
-without those rights, and with `consistency: split`, each row is as of its split's read. MySQL
-itself goes the generic way.
+without those rights, and with `consistency: split`, each row is as of its split's read. A table of
+an engine without snapshots (MyISAM, Aria) is read like one that may not be locked. MySQL itself
+goes the generic way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -26,6 +27,7 @@ from hygge.io.my_columns import (
     bare,
     check_names,
     column_of,
+    engine_without_snapshots,
     is_hex,
     line_of,
     query_of,
@@ -36,7 +38,7 @@ from hygge.io.my_csv import Reading
 from hygge.io.my_csv import table_of as rows_of
 from hygge.io.my_wire import TooLong, blocks, hang_up
 from hygge.io.sql import split_name
-from hygge.io.sql_ask import Ask, null_note, pack, tie_note, unpack
+from hygge.io.sql_ask import Ask, SQLHomeOptions, null_note, pack, tie_note, unpack
 from hygge.io.sql_types import from_json, to_json
 from hygge.model import Plan, Split, Watermark
 
@@ -58,17 +60,28 @@ def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
         with sql_home.planned(_generic(ask), since) as plan:
             yield replace(plan, reason=f"{plan.reason}; MySQL: read row by row")
         return
+    at = None if ask.snapshot is None else _known_at(ask.snapshot)
     with _reading(ask) as connection:
-        plan = _learn(connection, ask, since)
-    if len(plan.splits) == 1:
-        yield plan
-        return
+        engine = engine_without_snapshots(connection, ask)
+        at = None if engine else at
+        plan = _learn(connection, ask, since, at)
+    by_itself = f"{engine} keeps no snapshots"
     apart = f"{plan.reason}; each row is as of its split's read"
+    if at is not None:
+        yield _as_of(plan, at)
+        return
+    if len(plan.splits) == 1:
+        alone = f"{plan.reason}; not of the moment of the other tables: {by_itself}"
+        yield plan if ask.snapshot is None else replace(plan, reason=alone)
+        return
     if ask.options.consistency == "split":
         yield replace(plan, reason=apart)
         return
     try:
-        desk = my_snapshot.opened(ask, min(ask.lanes, len(plan.splits)))
+        if engine:
+            raise my_snapshot.NoMoment(by_itself)
+        tables = [] if ask.query is not None else [ask.table or ""]
+        desk = my_snapshot.opened(ask, min(ask.lanes, len(plan.splits)), tables)
     except my_snapshot.NoMoment as why:
         if ask.split_by is None:
             with _reading(ask) as connection:
@@ -79,9 +92,43 @@ def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
         yield plan
         return
     with closing(desk):
-        at = {"at": [*desk.at, desk.secret.hex()]}
-        splits = tuple(replace(each, where={**each.where, **at}) for each in plan.splits)
-        yield replace(plan, splits=splits, reason=f"{plan.reason}; all of one moment")
+        yield _as_of(
+            replace(plan, reason=f"{plan.reason}; all of one moment"),
+            (*desk.at, desk.secret.hex()),
+        )
+
+
+@contextmanager
+def held(
+    url: str, who: str, flow: str, tables: Sequence[str], count: int
+) -> Iterator[tuple[str | None, str]]:
+    """One moment for all of these tables, for `count` readers at once: what `Ask.snapshot` takes.
+
+    None, and why, where the server has none to give. `tables` are named as SQLHome's `table`.
+    Raises SourceMissing if one was dropped meanwhile.
+    """
+    if not is_mariadb(url, who, HomeError):
+        yield None, ""
+        return
+    ask = Ask(url, who, None, None, None, None, None, None, SQLHomeOptions(), flow)
+    try:
+        desk = my_snapshot.opened(ask, count, tables)
+    except my_snapshot.NoMoment as why:
+        yield None, str(why)
+        return
+    with closing(desk):
+        yield " ".join([desk.at[0], str(desk.at[1]), desk.secret.hex()]), ""
+
+
+def _known_at(snapshot: str) -> tuple[str, int, str]:
+    host, port, secret = snapshot.split(" ")
+    return host, int(port), secret
+
+
+def _as_of(plan: Plan, at: tuple[str, int, str]) -> Plan:
+    """The plan with its splits read through the door of whoever holds their moment."""
+    splits = tuple(replace(each, where={**each.where, "at": [*at]}) for each in plan.splits)
+    return replace(plan, splits=splits)
 
 
 def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
@@ -129,7 +176,9 @@ def _generic(ask: Ask) -> Ask:
     return replace(ask, url=generic(ask.url))
 
 
-def _learn(connection: Any, ask: Ask, since: Watermark) -> Plan:
+def _learn(
+    connection: Any, ask: Ask, since: Watermark, at: tuple[str, int, str] | None = None
+) -> Plan:
     primary: tuple[str, ...] = ()
     if ask.query is None:
         known, primary = table_of(connection, ask)
@@ -141,7 +190,9 @@ def _learn(connection: Any, ask: Ask, since: Watermark) -> Plan:
     columns = tuple(column_of(ask, each) for each in chosen)
     schema = pa.schema([pa.field(each.name, each.type, each.nullable) for each in columns])
     source = _source(ask)
-    upper, notes = _upper(connection, ask, by_name, source, since)
+    # What is read has to be as of the moment; where it is cut may be as of now.
+    with nullcontext(connection) if at is None else my_snapshot.lent(ask, at[:2], at[2]) as mine:
+        upper, notes = _upper(mine, ask, by_name, source, since)
     conditions = [f"({ask.where}\n)"] if ask.where else []
     if ask.cursor is not None and upper is not None:
         conditions.append(_beyond(ask, by_name[ask.cursor], since, upper))

@@ -2,9 +2,9 @@
 
 No session joins another's snapshot there. So the sessions of all lanes begin together while nobody
 can commit: the driver opens them, holds a lock for the milliseconds that they take to begin, and
-keeps them until the run ends. LOCK TABLES … READ waits for whoever has written to the table and not
-committed; where only a query is known, or that right is missing, FLUSH TABLES WITH READ LOCK does
-the same for the whole server.
+keeps them until the run ends. LOCK TABLES … READ waits for whoever has written to the tables and
+not committed; where only a query is known, that right is missing or a view among them is broken,
+FLUSH TABLES WITH READ LOCK does the same for the whole server.
 
 A lane borrows a session for one SELECT through a port of the driver: it sends a secret and the
 statement, and gets the server's packets as they come. The driver follows where packets end, so that
@@ -20,7 +20,7 @@ import selectors
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from typing import Any
@@ -36,6 +36,8 @@ _CONNECT_S = 20
 _CHUNK = 1 << 18
 _SECRET_BYTES, _SIZE_BYTES = 32, 4
 _DENIED, _TOO_LATE = (1044, 1142, 1143, 1227), (1205, 1969)
+_BROKEN = (1356, 1449)
+"""A view of what is gone, or of somebody who is."""
 _LONGEST = 0xFFFFFF
 _ERROR, _END = 0xFF, 0xFE
 _BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
@@ -154,8 +156,11 @@ class Packets:
         self._skip = at - size
 
 
-def opened(ask: Ask, count: int) -> Desk:
-    """`count` sessions of one moment. Raises NoMoment."""
+def opened(ask: Ask, count: int, tables: Sequence[str]) -> Desk:
+    """`count` sessions of one moment of these tables; of a query's, if none is named.
+
+    Raises NoMoment.
+    """
     sessions: list[Any] = []
     with ExitStack() as undo:
         with in_words(ask.who, HomeError):
@@ -166,7 +171,7 @@ def opened(ask: Ask, count: int) -> Desk:
                 execute(sessions[-1], "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         with session(ask.url, ask.who, HomeError, ask.flow) as still:
             execute(still, f"SET lock_wait_timeout = {_LOCK_WAIT_S}")
-            _make_still(still, ask)
+            _make_still(still, tables)
             for each in sessions:
                 execute(each, _BEGIN)
             execute(still, "UNLOCK TABLES")
@@ -175,13 +180,15 @@ def opened(ask: Ask, count: int) -> Desk:
     return desk
 
 
-def _make_still(connection: Any, ask: Ask) -> None:
+def _make_still(connection: Any, tables: Sequence[str]) -> None:
     """Nobody commits a change of what is read until UNLOCK TABLES."""
     from pymysql import err
 
     ways = ["FLUSH TABLES WITH READ LOCK"]
-    if ask.query is None:
-        ways.insert(0, f"LOCK TABLES {quoted(*split_name(ask.table or ''))} READ")
+    if tables:
+        locks = ", ".join(f"{quoted(*split_name(each))} READ" for each in tables)
+        ways.insert(0, f"LOCK TABLES {locks}")
+    denied: list[int] = []
     for way in ways:
         try:
             execute(connection, way)
@@ -192,9 +199,10 @@ def _make_still(connection: Any, ask: Ask) -> None:
                     f"a transaction that wrote was open for {_LOCK_WAIT_S} s, and kept "
                     f"{way.partition(' `')[0]} waiting"
                 ) from error
-            if number_of(error) not in _DENIED:
+            if number_of(error) not in (*_DENIED, *(_BROKEN if way.startswith("LOCK") else ())):
                 raise
-    rights = "RELOAD" if ask.query is not None else "LOCK TABLES"
+            denied += [number_of(error)]
+    rights = "LOCK TABLES" if tables and denied[0] in _DENIED else "RELOAD"
     raise NoMoment(f"without the right {rights} its sessions cannot begin at one moment")
 
 
@@ -226,9 +234,9 @@ def _borrowed() -> Any:
     from pymysql.connections import Connection
 
     class Borrowed(Connection):  # type: ignore[misc]  # pymysql has no types
-        def _execute_command(self, command: int, sql: str) -> None:
+        def _execute_command(self, command: int, sql: str | bytes) -> None:
             """Asks the driver for a session that runs `sql`, and waits for its first bytes."""
-            told = sql.encode()
+            told = sql.encode() if isinstance(sql, str) else sql
             self._sock.sendall(len(told).to_bytes(_SIZE_BYTES, "little") + told)
             self._next_seq_id = 1
             if not self._rfile.peek(1):

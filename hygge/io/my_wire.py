@@ -175,9 +175,7 @@ def _value(lines: memoryview, at: int) -> tuple[memoryview | None, int]:
     return lines[begin : begin + length], begin + length
 
 
-def _long_row(
-    source: Any, buffer: bytearray, filled: int, lead: int, intake: Intake | None
-) -> Any:
+def _long_row(source: Any, buffer: bytearray, filled: int, lead: int, intake: Intake | None) -> Any:
     """A row of 16 MiB or more, which comes in several packets: a block of its own.
 
     It begins at the start of `buffer`; gives how many bytes of what follows are there now.
