@@ -127,6 +127,7 @@ def add_node(cluster: Any, asked: argparse.Namespace, *, head: bool) -> None:
     web = {"include_dashboard": not asked.no_dashboard, "dashboard_host": "127.0.0.1"}
     if head and not asked.no_dashboard:
         web["dashboard_port"] = free_port(8265)
+        web["dashboard_agent_listen_port"] = free_port(52400)  # jobs go through this one
     size = {"num_cpus": asked.cpus, "object_store_memory": asked.store_mib * MIB}
     with own_handlers():
         cluster.add_node(**size, **(web if head else {}))
