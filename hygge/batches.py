@@ -32,6 +32,13 @@ def key_of(schema: pa.Schema | None) -> tuple[str, ...]:
     return () if told is None else tuple(json.loads(told))
 
 
+def again(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """A batch that was taken to look at, and those after it."""
+    yield first
+    del first
+    yield from rest
+
+
 def raw_schema(form: str, about: str) -> pa.Schema:
     """The schema of passthrough: bytes of a format that both ends name, and what they are of.
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -282,6 +285,47 @@ def test_a_broken_view_costs_the_other_tables_of_mariadb_nothing(
     assert "cannot read: what it shows is gone" in summary.flows[2].error
     assert main(["plan", str(path)]) == 1
     assert "3 tables, one snapshot for all of them" in capsys.readouterr().out
+
+
+def test_a_killed_driver_never_mixes_two_moments_of_a_table_of_mariadb(
+    my, my_schema, my_flows, tmp_path
+):
+    """It dies in the middle of the second table; then money moves between that table's splits."""
+    my_accounts(my, my_schema)
+    own = "{split_by: id}"
+    tables = f"tables: {{{my_schema}.left: {own}, {my_schema}.right: {own}}}"
+    path = my_flows(tables, options={"splits": 5})
+    script = tmp_path / "dies.py"
+    script.write_text(
+        "import os, signal, sys\n"
+        "from hygge import Coordinator, ParquetStore\n"
+        "real, sealed = ParquetStore.stage, []\n"
+        "def stage(store, ticket, schema, batches):\n"
+        "    receipt = real(store, ticket, schema, batches)\n"
+        "    sealed.append(store.settings.path)\n"
+        "    if sum(path.endswith('right') for path in sealed) == 3:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return receipt\n"
+        "ParquetStore.stage = stage\n"
+        "Coordinator(sys.argv[1], engine='inline', max_parallel_flows=1).run()\n"
+    )
+    died = subprocess.run([sys.executable, script, path], cwd=tmp_path)
+    assert died.returncode == -signal.SIGKILL
+    assert sum(row["money"] for row in rows(tmp_path / "lake" / "left")) == 1000
+    assert not (tmp_path / "lake" / "right").exists()
+    my.ask(f"UPDATE {my_schema}.`right` SET money = money + IF(id <= 5, 40, -40)")
+    left, right = Coordinator(path, engine="inline").run().flows
+    assert (left.status, right.status, right.resumed) == ("done", "done", 0)
+    found = rows(tmp_path / "lake" / "right")
+    assert sorted(row["id"] for row in found) == list(range(1, 11))
+    assert {row["money"] for row in found} == {60, 140}
+
+
+def test_the_tables_of_a_url_without_a_driver_are_found_like_one_table(my, my_schema, my_flows):
+    my_accounts(my, my_schema)
+    path = my_flows()
+    path.write_text(path.read_text().replace("mysql+pymysql:", "mysql:"))
+    assert main(["plan", str(path)]) == 0
 
 
 def test_many_tables_of_mariadb_over_lanes_on_ray_are_of_one_moment(

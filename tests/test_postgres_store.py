@@ -13,7 +13,7 @@ import pytest
 from postgres import MORE, ROWS, moved, seen, staged
 
 from hygge.errors import Rejected, StoreError, Superseded, Transient
-from hygge.io import pg_ledger, pg_store, sql_ledger
+from hygge.io import pg_ledger, pg_store, sql_goal, sql_ledger
 from hygge.model import Run, Ticket
 from hygge.testing.probes import in_worker
 
@@ -140,7 +140,7 @@ def test_what_shows_no_sign_of_life_for_a_day_is_swept_and_nothing_else(pg, sche
 
 
 def test_a_long_load_shows_that_it_lives(pg, schema, store, monkeypatch):
-    monkeypatch.setattr(pg_store, "BEAT_S", 0.0)
+    monkeypatch.setattr(sql_goal, "BEAT_S", 0.0)
     store.prepare(Run("slow", "f"), ROWS.schema)
 
     def takes_a_day():

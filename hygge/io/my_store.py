@@ -9,7 +9,6 @@ generic way.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from hygge.batches import key_of, plain
+from hygge.batches import again, key_of, plain
 from hygge.errors import HyggeError, Rejected, StoreError, Transient
 from hygge.io import my_ledger as ledger
 from hygge.io import my_publish as publish
@@ -35,11 +34,11 @@ from hygge.io.my_target import (
 from hygge.io.pg_values import stored
 from hygge.io.sql import split_name, unknown_commit
 from hygge.io.sql_goal import (
-    BEAT_S,
     HEADS,
     LEDGER,
     Goal,
     already,
+    beating,
     check_base,
     check_staged,
     head_values,
@@ -97,7 +96,7 @@ def stage(
         if schema is None:
             first = next(batches, None)
             if first is not None:
-                schema, batches = plain(first).schema, _again(first, batches)
+                schema, batches = plain(first).schema, again(first, batches)
         if schema is not None:
             schema = stored(goal, schema)
             ledger.make(connection, goal, ticket.run, mode, schema)
@@ -184,12 +183,6 @@ def _generic(goal: Goal) -> Goal:
     return replace(goal, url=generic(goal.url))
 
 
-def _again(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    yield first
-    del first
-    yield from rest
-
-
 def _load(
     connection: Any,
     goal: Goal,
@@ -200,18 +193,17 @@ def _load(
 ) -> tuple[int, int]:
     if schema is None:
         return 0, 0
-    seen = time.monotonic()
-
-    def alive() -> None:
-        nonlocal seen
-        if time.monotonic() - seen > BEAT_S:
-            seen = time.monotonic()
-            ledger.beat_apart(goal, ticket.run)
-
     table = ledger.named(goal, ledger.rows_table(ticket.run))
     first = ticket.split * _ROWS_PER_SPLIT if mode == "merge" else None
     return loaded(
-        connection, goal, table, schema, batches, ledger.split_number(ticket), first, alive
+        connection,
+        goal,
+        table,
+        schema,
+        batches,
+        ledger.split_number(ticket),
+        first,
+        beating(lambda: ledger.beat_apart(goal, ticket.run)),
     )
 
 

@@ -10,14 +10,13 @@ the head. See `pg_ledger` for what names a split's rows, `pg_swap` for what read
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 
-from hygge.batches import plain, raw_format, raw_schema
+from hygge.batches import again, plain, raw_format, raw_schema
 from hygge.errors import Rejected, StoreError
 from hygge.io import pg, pg_staged, pg_swap
 from hygge.io import pg_ledger as runs
@@ -45,10 +44,10 @@ from hygge.io.pg_values import stored
 from hygge.io.sql import is_unknown, unknown_commit
 from hygge.io.sql_apply import exists, identity, table_for
 from hygge.io.sql_goal import (
-    BEAT_S,
     LEDGER,
     Goal,
     already,
+    beating,
     check_base,
     head_of,
     head_values,
@@ -119,7 +118,7 @@ def stage(
         if schema is None:
             first = next(batches, None)
             if first is not None:
-                schema, batches = plain(first).schema, _again(first, batches)
+                schema, batches = plain(first).schema, again(first, batches)
                 _refuse(goal, schema)
         if schema is not None:
             with runs.transaction(connection):
@@ -189,12 +188,6 @@ class _SealedBefore(Exception):
     """Another try at this split was quicker."""
 
 
-def _again(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    yield first
-    del first
-    yield from rest
-
-
 def _written(goal: Goal, schema: pa.Schema | None) -> pa.Schema | None:
     """The columns as they will be in the database."""
     return schema if schema is None or raw_format(schema) else stored(goal, schema)
@@ -250,14 +243,7 @@ def _load(
 ) -> tuple[int, int]:
     if schema is None:
         return 0, 0
-    seen = time.monotonic()
-
-    def alive() -> None:
-        nonlocal seen
-        if time.monotonic() - seen > BEAT_S:
-            seen = time.monotonic()
-            runs.beat(goal, ticket.run)
-
+    alive = beating(lambda: runs.beat(goal, ticket.run))
     table = names_of(connection, goal, ticket.run).rows
     if mode == "merge":
         runs.ask(connection, f"SET LOCAL hygge.split = {ticket.split}")

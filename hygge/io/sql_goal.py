@@ -9,7 +9,8 @@ Every row has the number of its format; of a newer one, or one that makes no sen
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -186,6 +187,19 @@ def lost_target(who: str, flow: str) -> StoreError:
         f"{who} is gone, but flow '{flow}' has committed rows to it; going on would leave them out",
         f"restore the table, or start anew: DELETE FROM {HEADS} WHERE flow = '{flow}'",
     )
+
+
+def beating(beat: Callable[[], None]) -> Callable[[], None]:
+    """What calls `beat` once in BEAT_S, however often it is called itself."""
+    seen = time.monotonic()
+
+    def alive() -> None:
+        nonlocal seen
+        if time.monotonic() - seen > BEAT_S:
+            seen = time.monotonic()
+            beat()
+
+    return alive
 
 
 def check_all_in(applied: int, wanted: int, who: str) -> None:

@@ -11,7 +11,6 @@ open before the commit and had not touched the table yet.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -34,10 +33,10 @@ from hygge.io.sql_apply import (
     winners,
 )
 from hygge.io.sql_goal import (
-    BEAT_S,
     LEDGER,
     Goal,
     already,
+    beating,
     check_base,
     check_staged,
     head_of,
@@ -80,7 +79,7 @@ def stage(
             _as_slow_as_it_comes(connection)
             if schema is not None:
                 table = _make(connection, goal, ticket, plain_schema(schema))
-            seen = time.monotonic()
+            alive = beating(lambda: _beat(goal, ticket.run))
             for batch in batches:
                 batch = plain(batch)
                 if table is None:
@@ -91,9 +90,7 @@ def stage(
                 rows += batch.num_rows
                 size += batch.nbytes
                 del batch
-                if time.monotonic() - seen > BEAT_S:
-                    seen = time.monotonic()
-                    _beat(goal, ticket.run)
+                alive()
             ledger.seal(connection, goal, ticket, rows, size, schema)
     return Receipt(ticket, "", rows, size, parts=0 if table is None else 1)
 

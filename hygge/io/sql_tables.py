@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from hygge.errors import HomeError, SourceMissing, one_of
+from hygge.io.my import generic
 from hygge.io.sql import connected, shown
 
 _POSTGRES = """
@@ -88,7 +89,7 @@ def catalog(url: str, patterns: Iterable[str]) -> Catalog:
     import sqlalchemy as sa
 
     who, schemas = shown(url), set[str]()
-    with connected(url, who, HomeError) as connection:
+    with connected(generic(url), who, HomeError) as connection:
         kind = connection.dialect.name
         inspector = sa.inspect(connection)
         default = inspector.default_schema_name or "main"
