@@ -17,6 +17,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ MY_SETTINGS = {
 }
 
 
-class Server:
+class Server(ABC):
     """A process of its own with its files in a new folder; `ask` gives the lines of an answer."""
 
     name = ""
@@ -108,12 +109,12 @@ class Server:
                 cwd=self.folder, preexec_fn=lambda: _die_with_us(self.ends_by), **self.user,
             )  # fmt: skip
 
-    def _begin(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _begin(self) -> None: ...
 
+    @abstractmethod
     def client(self, sql: str) -> list[str]:
         """The command that runs a statement and prints its rows, tabs between the values."""
-        raise NotImplementedError
 
     def ask(self, sql: str) -> list[str]:
         told = subprocess.run(self.client(sql), capture_output=True, text=True)
