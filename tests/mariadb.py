@@ -127,6 +127,16 @@ class Server:
             cursor.execute(sql, values or None)
             return list(cursor.fetchall())
 
+    def sessions(self, schema: str, count: int) -> list[int]:
+        """The sessions of that schema, once there are so many: one that was left takes a moment."""
+        asked = "SELECT id FROM information_schema.processlist WHERE db = %s"
+        for _ in range(200):
+            found = [number for (number,) in self.ask(asked, schema)]
+            if len(found) == count:
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"{len(found)} sessions, and not {count}")
+
     def schema(self) -> str:
         """A new database, which is a place where nothing is yet."""
         assert self.process is not None

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pyarrow.dataset as ds
@@ -61,9 +62,12 @@ def moved_while_money_moves(pg, schema, path, tmp_path) -> int:
 def test_all_tables_are_read_as_of_one_moment(pg, schema, flows, tmp_path):
     accounts(pg, schema)
     assert moved_while_money_moves(pg, schema, flows(), tmp_path) == 2000
-    assert pg.ask(
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'hygge%%'"
-    ) == [(0,)]
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'hygge%%'"
+    for _ in range(200):  # the server sees that somebody left when it looks
+        if pg.ask(asked) == [(0,)]:
+            return
+        time.sleep(0.05)
+    raise AssertionError("a session was left")
 
 
 def test_split_by_split_is_what_it_says(pg, schema, flows, tmp_path):
@@ -245,9 +249,7 @@ def test_all_tables_of_mariadb_are_read_as_of_one_moment(my, my_schema, my_flows
     cursor = {"cursor": lines["cursor"]} if lines else {}
     path = my_flows(*(["mode: append"] if lines else []), **cursor)
     assert my_moved_while_money_moves(my, my_schema, path, tmp_path) == 2000
-    assert my.ask(
-        f"SELECT count(*) FROM information_schema.processlist WHERE db = '{my_schema}'"
-    ) == [(0,)]
+    my.sessions(my_schema, 0)
 
 
 def test_tables_of_mariadb_whose_engine_keeps_no_snapshot_are_not_called_of_one_moment(

@@ -6,7 +6,6 @@ import math
 import random
 import struct
 import sys
-import time
 from datetime import UTC, date, datetime
 from datetime import time as clock
 from decimal import Decimal
@@ -318,12 +317,7 @@ def test_a_reader_that_stops_early_leaves_no_session(my, my_schema):
         reading = home.read(plan.splits[0])
         next(reading)
         reading.close()
-    asked = f"SELECT COUNT(*) FROM information_schema.processlist WHERE db = '{my_schema}'"
-    for _ in range(100):
-        if my.ask(asked) == [(0,)]:
-            return
-        time.sleep(0.05)
-    raise AssertionError("the session is still there")
+    my.sessions(my_schema, 0)
 
 
 def test_a_statement_that_lasts_too_long_stops(my, my_schema):

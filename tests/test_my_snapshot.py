@@ -77,12 +77,6 @@ def total(rows):
     return sum(row["v"] for row in rows)
 
 
-def sessions(my, schema):
-    return my.ask(
-        f"SELECT id FROM information_schema.processlist WHERE db = '{schema}' AND command = 'Sleep'"
-    )
-
-
 def test_all_lanes_see_one_moment_while_money_moves(my, accounts, payers):
     for _ in range(4):
         home = opened(my, accounts)
@@ -137,7 +131,7 @@ def test_a_reader_that_breaks_off_costs_no_session(my, accounts):
             next(reading)
             reading.close()
         assert total(side_by_side(home, plan, 2)) == ROWS * EACH
-    assert sessions(my, accounts) == []
+    my.sessions(accounts, 0)
 
 
 def test_a_reader_that_is_killed_costs_no_row_and_no_session(my, accounts):
@@ -153,23 +147,23 @@ def test_a_reader_that_is_killed_costs_no_row_and_no_session(my, accounts):
                 os.kill(os.getpid(), signal.SIGKILL)
             assert os.waitpid(pid, 0)[1] == signal.SIGKILL
         assert total(side_by_side(home, plan, 2)) == ROWS * EACH
-        assert len(sessions(my, accounts)) == 2
+        my.sessions(accounts, 2)
 
 
 def test_more_readers_than_sessions_wait_for_each_other(my, accounts):
     home = opened(my, accounts, lanes=2, splits=12)
     with home.open(None) as plan:
-        assert len(sessions(my, accounts)) == 2
+        my.sessions(accounts, 2)
         assert total(side_by_side(home, plan, 8)) == ROWS * EACH
 
 
 def test_a_lost_session_leaves_the_others_and_without_any_the_moment_is_gone(my, accounts):
     home = opened(my, accounts, lanes=2, splits=4)
     with home.open(None) as plan:
-        one, two = sessions(my, accounts)
-        my.ask(f"KILL {one[0]}")
+        one, two = my.sessions(accounts, 2)
+        my.ask(f"KILL {one}")
         assert total(side_by_side(home, plan, 2)) == ROWS * EACH
-        my.ask(f"KILL {two[0]}")
+        my.ask(f"KILL {two}")
         with pytest.raises(SourceChanged, match="the moment of this run is gone") as caught:
             list(home.read(plan.splits[0]))
         assert "run again" in caught.value.hint
@@ -198,7 +192,7 @@ def test_an_error_of_the_server_reaches_the_reader_and_costs_no_session(my, acco
         for _ in range(5):
             with pytest.raises(Transient, match="altered|definition"):
                 list(home.read(plan.splits[0]))
-        assert len(sessions(my, accounts)) == 2
+        my.sessions(accounts, 2)
 
 
 def test_without_the_right_to_lock_it_is_said(my, accounts):
