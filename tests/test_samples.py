@@ -69,6 +69,11 @@ def test_a_sample_runs_twice_with_the_same_outcome(name, samples):
         sales = ds.dataset(out / "shop" / "main" / "sales").to_table()
         assert (sales.num_rows,) == big
         assert sales.column_names == ["id", "amount", "sold_at"]
+    elif name.startswith("08"):
+        assert count(out / "migrated" / "main" / "customers") == 400
+        assert count(out / "migrated" / "main" / "sales") == 1200
+    elif name.startswith("09"):
+        assert count(out / "nightly" / "sales") == 1200  # the second night found nothing new
     else:
         pytest.fail(f"say here what {name} leaves behind")
 
