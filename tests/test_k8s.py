@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from kuberay import judged
+from kuberay import judged, settings_of
 from manifests import (
     OVERLAYS,
     ROOT,
@@ -23,6 +23,8 @@ from manifests import (
     render,
     schema_problems,
 )
+
+from hygge.model import Limits
 
 NAMES = ["dev", "kueue", "migration", "nightly"]
 
@@ -272,3 +274,42 @@ def test_kueue_is_told_the_queue_and_lets_the_job_wait() -> None:
     assert job["metadata"]["labels"] == {"kueue.x-k8s.io/queue-name": queue["metadata"]["name"]}
     assert job["metadata"]["namespace"] == queue["metadata"]["namespace"]
     assert job["spec"]["suspend"] is True
+
+
+DOCS = [ROOT / "docs" / "kuberay.md", ROOT / "k8s" / "README.md"]
+TOP = "k8s|samples|docs|cluster|tests|benchmarks"
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda path: path.name)
+def test_what_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text()
+    links = {each.partition("#")[0] for each in re.findall(r"\]\(([^)\s]+)\)", text)}
+    files = {link for link in links if not link.startswith("http")}
+    named = set(re.findall(rf"(?<![\w/.-])((?:{TOP})/[\w./-]+\w)", text))
+    assert files
+    assert named
+    assert [each for each in sorted(files) if not (page.parent / each).exists()] == []
+    assert [each for each in sorted(named) if not (ROOT / each).exists()] == []
+    kustomized = set(re.findall(r"kubectl (?:kustomize|\w+ -k) ([\w./-]+)", text))
+    assert kustomized
+    assert {Path(each).name for each in kustomized} <= set(NAMES)
+
+
+def test_the_walk_tells_the_numbers_of_its_manifests() -> None:
+    text = DOCS[0].read_text()
+    job = rayjob(overlay("migration"))["spec"]
+    (workers,) = job["rayClusterSpec"]["workerGroupSpecs"]
+    maps = {each["metadata"]["name"]: each for each in of_kind(overlay("migration"), "ConfigMap")}
+    settings = settings_of(maps)
+    box = workers["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert (
+        f"{workers['replicas']} workers of {box['cpu']} CPUs: `LANES={settings['LANES']}`" in text
+    )
+    assert f"A worker has {box['memory'].removesuffix('Gi')} GiB" in text
+    assert f"`backoffLimit: {job['backoffLimit']}`" in text
+    assert f"`activeDeadlineSeconds: {job['activeDeadlineSeconds']}`" in text
+    assert job["activeDeadlineSeconds"] == Limits().resume_within_s
+    assert f"after {job['preRunningDeadlineSeconds'] // 60} minutes" in text
+    assert f"`{job['entrypoint']} --select" in text
+    for name in settings:
+        assert name == "HYGGE_ROOT" or f"`{name}`" in text or f"`{name}=" in text

@@ -8,7 +8,7 @@ from typing import Any
 
 import promql_parser
 import pytest
-from manifests import HYGGE_METRICS, RAY_METRICS, of_kind, overlay
+from manifests import HYGGE_METRICS, RAY_METRICS, ROOT, of_kind, overlay
 
 
 def dashboard() -> dict[str, Any]:
@@ -65,3 +65,13 @@ def test_the_panels_of_the_dashboard_do_not_lie_on_each_other() -> None:
         assert at["x"] + at["w"] <= 24
         assert panel["type"] == "row" or panel["description"], panel["title"]
         taken |= mine
+
+
+def test_the_metrics_are_those_that_hygge_counts() -> None:
+    source = ROOT / "hygge" / "engine" / "metrics.py"
+    if not source.exists():
+        pytest.skip("hygge counts nothing yet: there is no hygge/engine/metrics.py")
+    counted = set(re.findall(r'"(hygge_\w+)"', source.read_text()))
+    assert {f"ray_{name}" for name in counted} == {
+        name.removesuffix("_bucket") for name in HYGGE_METRICS
+    }
