@@ -1,10 +1,14 @@
 """A Ray cluster of n nodes on this machine, for as long as this process lives.
 
 Life: make a private folder (session, logs, spilled objects, token) → start the head, then the other
-nodes, all bound to 127.0.0.1 → say how to use them → wait for Ctrl-C, SIGTERM, `--for` or the end
-of `--run` → end every process that came from here, by its pid → remove the folder.
+nodes → say how to use them → wait for Ctrl-C, SIGTERM, `--for` or the end of `--run` → end every
+process that came from here, by its pid → remove the folder.
 
-Who can reach 127.0.0.1 still needs the token, since Ray's jobs API runs any code it is given.
+As root on Linux each node is a host of its own, as far as the kernel can make it one: an address,
+a /dev/shm, a disk, processes (`hosts.py`). Else, or with `--loopback`, all of them are processes on
+127.0.0.1 with the disk of this machine.
+
+Who can reach a node still needs the token, since Ray's jobs API runs any code it is given.
 Other Rays on the machine are neither found nor stopped, and none of them finds this one by itself.
 """
 
@@ -14,7 +18,6 @@ import argparse
 import contextlib
 import ctypes
 import os
-import secrets
 import shlex
 import shutil
 import signal
@@ -26,6 +29,9 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
+
+import hosts
+from ray_hosts import RayHosts, token_settings
 
 MIB = 1024 * 1024
 GRACE_S = 10.0
@@ -45,36 +51,97 @@ def main(argv: list[str] | None = None) -> int:
     adopt_orphans()
     # A short path: the sockets of a session live below it, and a socket's path has 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="hygge-ray-", dir="/tmp"))
-    cluster, ready = None, False
+    nodes: OnLoopback | OnHosts | None = None
+    ready = False
     try:
-        settings = private_settings(folder)
         os.environ.pop("RAY_ADDRESS", None)
-        os.environ.update(settings)
-        from ray.cluster_utils import Cluster  # only now: `import ray` reads the environment
-
-        cluster = Cluster(shutdown_at_exit=True)
+        own = hosts.can_stand() and not asked.loopback
+        nodes = OnHosts(asked, folder) if own else OnLoopback(asked, folder)
         for number in range(asked.nodes):
-            add_node(cluster, asked, head=number == 0)
-        settings |= addresses(cluster)
+            nodes.add(head=number == 0)
+        settings = nodes.outside()
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()]
         (folder / "env").write_text("".join(exports))
         ready = True
         if asked.run:
-            return run(asked.run, os.environ | settings)
-        print(welcome(asked, settings, folder), flush=True)
+            return run(*nodes.inside(asked.run))
+        print(welcome(asked, nodes, folder), flush=True)
         threading.Event().wait(asked.seconds)
     except KeyboardInterrupt:
         return 0 if ready else 130
     finally:
-        take_down(cluster)
+        take_down(nodes)
         shutil.rmtree(folder, ignore_errors=True)
     return 0
+
+
+class OnLoopback:
+    """The nodes are processes of this machine, bound to 127.0.0.1 (`ray.cluster_utils`)."""
+
+    where = "on 127.0.0.1"
+    on_head = ""
+
+    def __init__(self, asked: argparse.Namespace, folder: Path) -> None:
+        self.asked, self.settings = asked, private_settings(folder)
+        os.environ.update(self.settings)
+        from ray.cluster_utils import Cluster  # only now: `import ray` reads the environment
+
+        self.cluster = Cluster(shutdown_at_exit=True)
+        self.pids: list[tuple[str, int]] = []
+
+    def add(self, *, head: bool) -> None:
+        node = add_node(self.cluster, self.asked, head=head)
+        raylet = node.all_processes["raylet"][0].process.pid
+        self.pids.append((f"127.0.0.1:{node.node_manager_port}", raylet))
+
+    def outside(self) -> dict[str, str]:
+        """The environment of whoever uses it from another shell."""
+        return self.settings | addresses(self.cluster)
+
+    def inside(self, command: list[str]) -> tuple[list[str], dict[str, str]]:
+        """What runs a command on the head, and its environment."""
+        return command, os.environ | self.outside()
+
+    def shutdown(self) -> None:
+        self.cluster.shutdown()
+
+
+class OnHosts:
+    """Each node is a host of its own."""
+
+    where = "on hosts of their own"
+
+    def __init__(self, asked: argparse.Namespace, folder: Path) -> None:
+        settings = token_settings(folder)
+        os.environ.update(settings)
+        web = not asked.no_dashboard
+        self.ray = RayHosts(folder, settings, asked.cpus, asked.store_mib, web)
+        self.pids: list[tuple[str, int]] = []
+
+    def add(self, *, head: bool) -> None:
+        host = self.ray.add()
+        self.pids.append((host.address, host.pid))
+
+    @property
+    def on_head(self) -> str:
+        return shlex.join(self.ray.head.inside("")[:-1]) + " "
+
+    def outside(self) -> dict[str, str]:
+        """A driver must stand where a node is; from outside, there is the jobs API."""
+        found = self.ray.addresses
+        return self.ray.settings | {n: text for n, text in found.items() if n != "RAY_ADDRESS"}
+
+    def inside(self, command: list[str]) -> tuple[list[str], dict[str, str]]:
+        return self.ray.head.inside(*command), self.ray.environment
+
+    def shutdown(self) -> None:
+        self.ray.down()
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python cluster/local.py",
-        description="Stand up a Ray cluster of n nodes on this machine, on 127.0.0.1 only.",
+        description="Stand up a Ray cluster of n nodes on this machine; nobody else reaches it.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -83,6 +150,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--cpus", type=at_least(1), default=2, help="logical CPUs of each node (2)")
     # Ray refuses a smaller object store than 80 MiB.
     add("--store-mib", type=at_least(80), default=512, help="object store of each node (512)")
+    add("--loopback", action="store_true", help="all on 127.0.0.1, also where root could do more")
     add("--no-dashboard", action="store_true", help="quicker; `ray job submit` needs the dashboard")
     end = parser.add_mutually_exclusive_group()
     end.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="end after these")
@@ -105,34 +173,25 @@ def at_least(least: int) -> Callable[[str], int]:
 
 def private_settings(folder: Path) -> dict[str, str]:
     """The environment that the nodes and whoever uses them must share."""
-    token = folder / "token"
-    token.touch(mode=0o600)
-    token.write_text(secrets.token_hex(32))
-    return {
+    return token_settings(folder) | {
         # Makes 127.0.0.1 the address of a node. Without it a node binds every interface, and a
         # client reads "127.0.0.1" as "the outer address of this machine".
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_TMPDIR": str(folder),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        # What a batch gave back is free at once, as in the image.
-        "RAY_free_objects_period_milliseconds": "0",
-        # A job's entrypoint finds the `python` and `hygge` of this environment.
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     }
 
 
-def add_node(cluster: Any, asked: argparse.Namespace, *, head: bool) -> None:
+def add_node(cluster: Any, asked: argparse.Namespace, *, head: bool) -> Any:
     web = {"include_dashboard": not asked.no_dashboard, "dashboard_host": "127.0.0.1"}
     if head and not asked.no_dashboard:
         web["dashboard_port"] = free_port(8265)
         web["dashboard_agent_listen_port"] = free_port(52400)  # jobs go through this one
     size = {"num_cpus": asked.cpus, "object_store_memory": asked.store_mib * MIB}
     with own_handlers():
-        cluster.add_node(**size, **(web if head else {}))
+        node = cluster.add_node(**size, **(web if head else {}))
     if SIGNALLED:  # raised where Python could only print it, in a callback of Ray's
         raise KeyboardInterrupt(SIGNALLED[0])
+    return node
 
 
 def free_port(wanted: int) -> int:
@@ -170,15 +229,19 @@ def addresses(cluster: Any) -> dict[str, str]:
     return found | ({"RAY_API_SERVER_ADDRESS": f"http://{web}"} if web else {})
 
 
-def welcome(asked: argparse.Namespace, settings: dict[str, str], folder: Path) -> str:
+def welcome(asked: argparse.Namespace, nodes: OnLoopback | OnHosts, folder: Path) -> str:
+    settings = nodes.outside()
     web = settings.get("RAY_API_SERVER_ADDRESS")
+    address = settings.get("RAY_ADDRESS")
+    many = f"{asked.nodes} Ray node(s) {nodes.where} with {asked.cpus} CPU(s) each"
     lines = [
-        f"{asked.nodes} Ray node(s) with {asked.cpus} CPU(s) each; Ctrl-C takes them down",
-        f"  address:    {settings['RAY_ADDRESS']}",
+        f"{many}; Ctrl-C takes them down",
+        *([f"  address:    {address}"] if address else []),
         f"  dashboard:  {f'{web} (token: {folder}/token)' if web else 'none'}",
+        *(f"  node:       {where} (ends with `kill -9 {pid}`)" for where, pid in nodes.pids),
         "in another shell:",
-        f"  . {folder}/env    # RAY_ADDRESS={settings['RAY_ADDRESS']}, and the token",
-        "  hygge flows.yml",
+        f"  . {folder}/env    # where it is, and the token",
+        f"  {nodes.on_head}hygge flows.yml",
         *(["  ray job submit --working-dir . -- hygge flows.yml"] if web else []),
     ]
     return "\n".join(lines)
@@ -194,11 +257,22 @@ def run(command: list[str], environment: dict[str, str]) -> int:
         child.wait()
     except KeyboardInterrupt as stop:
         if stop.args == (signal.SIGTERM,):  # a Ctrl-C has reached the command already
-            child.terminate()
+            terminate(child.pid)
         with contextlib.suppress(subprocess.TimeoutExpired):  # `take_down` ends it then
             child.wait(GRACE_S)
     code = -signal.SIGKILL if child.returncode is None else child.returncode
     return code if code >= 0 else 128 - code
+
+
+def terminate(pid: int) -> None:
+    """SIGTERM to a command, or to what runs in a host behind `nsenter`, which passes none on."""
+    import psutil  # type: ignore[import-untyped]  # comes with ray
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        behind = process.children() if process.name() == "nsenter" else []
+        for each in behind or [process]:
+            each.terminate()
 
 
 def listen() -> None:
@@ -215,17 +289,17 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def take_down(cluster: Any) -> None:
-    """End what descends from this process; another Ctrl-C does not interrupt it."""
+def take_down(nodes: Any) -> None:
+    """End `nodes` and what descends from this process; another Ctrl-C does not interrupt it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    if cluster is None:
+    if nodes is None:
         return
-    import psutil  # type: ignore[import-untyped]  # comes with ray
+    import psutil
 
     left = set(descendants())
     with contextlib.suppress(Exception):  # whatever this does not end is ended by pid
-        cluster.shutdown()
+        nodes.shutdown()
     while left := {process for process in left | set(descendants()) if process.is_running()}:
         for process in left:  # psutil tells a reused pid from the process that it saw
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -16,7 +16,11 @@ import ray  # noqa: F401  # puts its own psutil on the path
 
 import psutil  # isort: skip
 
-LOCAL = Path(__file__).parents[1] / "cluster" / "local.py"
+CLUSTER = Path(__file__).parents[1] / "cluster"
+LOCAL = CLUSTER / "local.py"
+sys.path.append(str(CLUSTER))
+import hosts  # noqa: E402, F401
+
 OUTSIDE = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
 
 
@@ -65,6 +69,6 @@ class Standing:
 @functools.cache
 def standing_ray() -> Standing:
     """One for every test that attaches to a Ray; starting one takes seconds."""
-    standing = Standing("1", "--cpus", "4", "--store-mib", "160", "--for", "1800")
+    standing = Standing("1", "--loopback", "--cpus", "4", "--store-mib", "160", "--for", "1800")
     atexit.register(standing.end)
     return standing

@@ -1,20 +1,22 @@
-"""cluster/local.py: nodes on loopback that want a token, and that leave nothing behind."""
+"""cluster/local.py: nodes that want a token, and that leave nothing behind, whatever ends them."""
 
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from standing import LOCAL, OUTSIDE, Standing, psutil, standing_ray
+from standing import LOCAL, OUTSIDE, Standing, hosts, psutil, standing_ray
 
-SMALL = ["--cpus", "1", "--store-mib", "80"]
+SMALL = ["--loopback", "--cpus", "1", "--store-mib", "80"]
 TASK = """
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
@@ -115,3 +117,49 @@ def test_a_second_cluster_stands_beside_the_first_with_a_dashboard_of_its_own() 
         assert first.word_after("dashboard:") != second.word_after("dashboard:")
     finally:
         second.end()
+
+
+HOSTS = """
+import os, ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+ray.init(address="auto", log_to_driver=False)
+
+def look():
+    seen = os.path.exists(os.environ["RAY_TMPDIR"] + "/left-by-the-head")
+    return [ray.util.get_node_ip_address(), os.uname().nodename, seen]
+
+open(os.environ["RAY_TMPDIR"] + "/left-by-the-head", "w").close()
+alive = [node for node in ray.nodes() if node["Alive"]]
+on = [On(node["NodeID"], soft=False) for node in alive]
+ran = ray.get([ray.remote(look).options(scheduling_strategy=each).remote() for each in on])
+print(sorted(node["NodeManagerAddress"] for node in alive), sorted(ran))
+"""
+
+
+@pytest.mark.skipif(not hosts.can_stand(), reason="hosts of their own need root and iproute2")
+def test_hosts_have_addresses_names_and_disks_of_their_own_and_die_with_who_made_them() -> None:
+    standing = Standing("2", *SMALL[1:])
+    try:
+        processes = standing.all_processes()
+        command = shlex.split(standing.said.splitlines()[-1])[:-2]
+        code = ["python", "-c", HOSTS]
+        ran = subprocess.run(
+            [*command, *code], env=standing.environ, text=True, stdout=subprocess.PIPE
+        )
+        first, second = (line.split()[1] for line in standing.said.splitlines() if "node:" in line)
+        seen = [[first, "host1", True], [second, "host2", False]]
+        assert ran.stdout.strip() == f"{[first, second]} {seen}"
+        link = f"10.213.{first.split('.')[2]}.1"
+        assert link in _addresses()
+    finally:
+        standing.process.kill()
+        standing.process.wait()
+        standing.process.stdout.close()
+    until = time.monotonic() + 20
+    while any(process.is_running() for process in processes) or link in _addresses():
+        assert time.monotonic() < until, [each for each in processes if each.is_running()]
+        time.sleep(0.05)
+
+
+def _addresses() -> str:
+    return subprocess.run(["ip", "addr"], text=True, stdout=subprocess.PIPE).stdout
