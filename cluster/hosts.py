@@ -22,6 +22,8 @@ from pathlib import Path
 
 NET = 10, 213
 PREFIX = 24
+HERE = "10.213.254.254"
+"""This machine, as every host reaches it; known before there is one. Listen there, not on all."""
 START_S = 10.0
 PROGRAMS = "ip", "nsenter", "setpriv", "unshare", "mount"
 # The first process of a host waits for whoever lost a parent, as an init does.
@@ -56,7 +58,7 @@ class Host:
 
 
 class Network:
-    """A switch and the hosts that hang on it; `address` is this machine's there."""
+    """A switch and the hosts that hang on it; `address` is this machine's in their net."""
 
     def __init__(self) -> None:
         self.third = _free_third()
@@ -70,6 +72,7 @@ class Network:
         _run("ip", "link", "set", "out", "netns", str(self.switch))
         _at(self.switch, "ip link set out master switch up")
         _run("ip", "addr", "add", f"{self.address}/{PREFIX}", "dev", cable)
+        _run("ip", "addr", "add", f"{HERE}/32", "dev", cable)
         _run("ip", "link", "set", cable, "up")
 
     def _address(self, last: int) -> str:
@@ -90,7 +93,7 @@ class Network:
             "ip link set lo up",
             f"ip addr add {address}/{PREFIX} dev eth0",
             "ip link set eth0 up",
-            # Programs find their own address by it. It leads nowhere, so nobody asks for names.
+            # Programs find their own address by it. It leads here only, so nobody asks for names.
             f"ip route add default via {self.address}",
             f"mount -t tmpfs -o size={shm_mib}m tmpfs /dev/shm",
             f"mkdir -p {shlex.quote(str(disk))}",

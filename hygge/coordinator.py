@@ -89,6 +89,7 @@ class Coordinator:
             project=self.file.project,
             state=self.file.state,
             fresh=self.fresh,
+            shared_paths=self.file.shared_paths,
         )
 
     async def start(self, watch: Watch | None = None) -> Summary:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from hygge.config.specs import SHIPPED
 from hygge.driver import Driver
 from hygge.errors import (
     ConfigError,
@@ -28,7 +29,7 @@ from hygge.errors import (
 from hygge.home import Home
 from hygge.io.my import is_my
 from hygge.io.pg import is_pg
-from hygge.io.places import place_at
+from hygge.io.places import Folder, place_at
 from hygge.journal import FlowJournal, Lease
 from hygge.model import Head, Limits, Mode, Report, Watermark
 from hygge.moving import Engine, find_engine
@@ -50,7 +51,8 @@ class Flow:
     `mode` defaults to `replace` where the store can, else to `append`. `name` defaults to
     `<home>_to_<store>`. `engine` is `ray` or `inline`. `limits` bounds lanes and memory. `state` is
     where the journal lies, a folder or the URL of an object store: HYGGE_STATE, else `.hygge`.
-    `fresh` gives up what a run that died has staged, instead of going on with it.
+    `fresh` gives up what a run that died has staged, instead of going on with it. `shared_paths`
+    are folders that every node of a cluster mounts, though hygge may not be able to tell.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Flow:
         project: str | None = None,
         state: str | os.PathLike[str] | None = None,
         fresh: bool = False,
+        shared_paths: Sequence[str] = (),
     ) -> None:
         _is_a(home, Home, "home")
         _is_a(store, Store, "store")
@@ -81,6 +84,7 @@ class Flow:
         self.engine = engine
         self.state = os.fspath(state or os.environ.get("HYGGE_STATE") or ".hygge")
         self.fresh = fresh
+        self.shared_paths = tuple(os.path.abspath(each) for each in shared_paths)
         self.cursor = getattr(home.settings, "cursor", None)
         self._check(name)
 
@@ -116,6 +120,7 @@ class Flow:
             watch.moved(self.name, Seen(waits_for=f"the engine ({engine.name})"))
             try:
                 engine.get_ready(self.home, self.store)
+                self._reach_all(engine)
                 self.home.lanes = engine.lanes(self.limits)
                 if stop.is_set():
                     raise Stopped("stopped before it began")
@@ -139,6 +144,16 @@ class Flow:
         report = replace(report, seconds=time.monotonic() - began)
         watch.ended(report)
         return report
+
+    def _reach_all(self, engine: Engine) -> None:
+        """On several nodes nothing may lie on the disk of one of them."""
+        read, written = self.home.on_disk(), self.store.on_disk()
+        places = {"the store": written} if written else {}
+        # What was shipped with a job stays with the driver; that it goes with it has been said.
+        state = place_at(self.state)
+        if isinstance(state, Folder) and SHIPPED not in state.path:
+            places["the state"] = state.path
+        engine.reaches({"the home": read} if read else {}, places, self.shared_paths)
 
     def _run(self, engine: Engine, watch: Watch, stop: threading.Event) -> Ended:
         stop = _Stop(stop)  # a lease that is lost stops this flow, and no other one

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -76,6 +76,16 @@ class Engine(Protocol):
         ...
 
     def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved: ...
+
+    def reaches(
+        self, read: Mapping[str, str], written: Mapping[str, str], shared: Sequence[str]
+    ) -> None:
+        """Raise ConfigError where it may work on a machine that does not see these paths.
+
+        `read` and `written`: what it is, in words → its absolute path. `shared`: folders that are
+        taken for one disk everywhere. Called after `get_ready`, before planning.
+        """
+        ...
 
     def release(self) -> None:
         """Give back what `get_ready` took and no move used. Called at the end, in any case."""

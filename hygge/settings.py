@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from contextlib import suppress
 from types import FrameType
 from typing import Any, ClassVar, Self
@@ -123,6 +124,13 @@ class Connector:
     def place(self) -> str | None:
         """A string equal for two connectors that point at the same data, or None if unknown."""
         return None
+
+    def on_disk(self) -> str | None:
+        """The absolute path of the file or folder that this is, if it is one."""
+        kind, _, path = (self.place() or "").partition(":")
+        if kind == "sqlite":
+            path = path.rpartition("#")[0]
+        return path if kind in ("file", "sqlite") and os.path.isabs(path) else None
 
     def holds(self, other: Connector) -> bool:
         """Whether what is written to `other` would be read from this one in the next run."""

@@ -27,9 +27,12 @@ OUTSIDE = {name: text for name, text in os.environ.items() if not name.startswit
 class Standing:
     """A `cluster/local.py` that runs, and what it printed."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
         command = [sys.executable, str(LOCAL), *arguments]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=OUTSIDE)
+        self.outside = OUTSIDE | (environment or {})
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=self.outside
+        )
         assert self.process.stdout
         self.said = ""
         while "hygge flows.yml" not in self.said:
@@ -45,7 +48,7 @@ class Standing:
         """The environment of a shell that sourced the printed file."""
         lines = Path(self.word_after(" . ")).read_text().splitlines()
         words = (shlex.split(line.removeprefix("export ")) for line in lines)
-        return OUTSIDE | dict(word.split("=", 1) for (word,) in words)
+        return self.outside | dict(word.split("=", 1) for (word,) in words)
 
     def all_processes(self) -> list[Any]:
         return list(psutil.Process(self.process.pid).children(recursive=True))

@@ -381,3 +381,12 @@ def test_reading_loads_neither_ray_nor_a_driver(read: Reader, tmp_path: Path) ->
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+def test_folders_that_every_node_mounts_are_named_at_the_top(read: Reader, tmp_path: Path) -> None:
+    file = read(
+        "shared_paths: [/mnt/nfs, lake]\nflows: {f: {home: users.parquet, store: lake/users}}"
+    )
+    assert file.shared_paths == ("/mnt/nfs", str(tmp_path / "lake"))
+    with pytest.raises(ConfigError, match="'shared_paths' is not a list of names"):
+        read("shared_paths: {a: b}\nflows: {f: {home: users.parquet, store: lake}}")

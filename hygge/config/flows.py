@@ -114,10 +114,16 @@ class _Reading:
         with self.problems.collect():
             if node := _given(values, "state"):
                 state = ends.state(node, root)
+        shared: tuple[str, ...] = ()
+        with self.problems.collect():
+            if node := _given(values, "shared_paths"):
+                shared = tuple(ends.local(each, root) for each in _names(node, "shared_paths"))
         self.problems.raise_any()
         ordered = checks.in_order(flows)
         bounds = {name: n for name, each in named.items() if (n := each.max_connections)}
-        return FlowsFile(self.file, root, project, parallel, jobs, state, ordered, bounds)  # type: ignore[arg-type]  # _one_of
+        return FlowsFile(
+            self.file, root, project, parallel, jobs, state, ordered, bounds, shared,  # type: ignore[arg-type]  # _one_of
+        )  # fmt: skip
 
     def _known_top(self, values: Mapping[str, Node]) -> None:
         for key, node in values.items():
@@ -344,7 +350,8 @@ def _one_of(node: Node, key: str, known: tuple[str, ...]) -> str:
 def _names(node: Node, key: str) -> tuple[str, ...]:
     items = node.value if node.is_list else [node]
     if any(item.is_list or item.is_mapping or not item.text for item in items):
-        raise Wrong(node.line, f"'{key}' is not a list of names", f"{key}: [id]")
+        example = "[/mnt/shared]" if key == "shared_paths" else "[id]"
+        raise Wrong(node.line, f"'{key}' is not a list of names", f"{key}: {example}")
     names = tuple(item.value if isinstance(item.value, str) else item.text for item in items)
     for name in names:
         if names.count(name) > 1:

@@ -88,6 +88,8 @@ class FlowsFile:
     flows: tuple[FlowSpec, ...]
     max_connections: Mapping[str, int] = field(default_factory=dict)
     """Named connections that are bounded → how many there may be at once."""
+    shared_paths: tuple[str, ...] = ()
+    """Folders that are one disk on every node, as the user says."""
 
 
 def select(file: FlowsFile, names: Sequence[str]) -> FlowsFile:
@@ -124,6 +126,7 @@ def select(file: FlowsFile, names: Sequence[str]) -> FlowsFile:
 
 TOP_KEYS = (
     "project", "root", "connections", "defaults", "flows", "max_parallel_flows", "jobs", "state",
+    "shared_paths",
 )  # fmt: skip
 LIMIT_KEYS = (
     "lanes",

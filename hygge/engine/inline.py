@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -33,6 +33,11 @@ class InlineEngine:
 
     def get_ready(self, home: Home, store: Store) -> None:
         """Nothing to come to."""
+
+    def reaches(
+        self, read: Mapping[str, str], written: Mapping[str, str], shared: Sequence[str]
+    ) -> None:
+        """It is where the driver is."""
 
     def release(self) -> None:
         """Nothing was taken."""

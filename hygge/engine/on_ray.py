@@ -13,6 +13,7 @@ import contextlib
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +72,14 @@ class RayEngine:
         """See `hygge.moving.Engine`."""
         connection.connect()
         return min(_wanted_lanes(limits))
+
+    def reaches(
+        self, read: Mapping[str, str], written: Mapping[str, str], shared: Sequence[str]
+    ) -> None:
+        """See `hygge.moving.Engine`."""
+        from hygge.engine import nodes
+
+        nodes.check(read, written, shared)
 
     def release(self) -> None:
         """Put down the first lane where no move took it."""
