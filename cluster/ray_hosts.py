@@ -67,7 +67,7 @@ class RayHosts:
         until = time.monotonic() + START_S
         while host.address not in alive(f"{self.head.address}:{PORT}"):
             if started.poll() is not None or time.monotonic() > until:
-                raise OSError(f"Ray does not start on {host.name}: {log.read_text()[-2000:]}")
+                raise OSError(f"Ray does not start on {host.name}: {log.read_text()[-800:]}")
             time.sleep(LOOK_S)
         return host
 

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nodes import HERE, Forward, Nodes, free_port
+from forward import HERE, Forward, free_port
+from nodes import Nodes
 from object_reader import rows_at
 from postgres import rows_of
 from s3 import environment, s3  # noqa: F401  # a fixture
