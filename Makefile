@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test chaos lint bench bench-files bench-databases clean
+.PHONY: demo test chaos cluster-test lint bench bench-files bench-databases clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hygge samples/01_users_to_lake.yml
@@ -21,6 +21,11 @@ KILLS ?= 200
 chaos: $(VENV)/.installed-test
 	$(BIN)/python tests/chaos.py --seed $(SEED) --kills $(KILLS)
 	HYGGE_CRASH=all $(BIN)/python -m pytest $(wildcard tests/test_killed_driver.py tests/test_crash*.py tests/test_history.py)
+
+# Three hosts in namespaces (root, Linux); a quarter of an hour. `make cluster-test SF=0.1`.
+SF ?= 1
+cluster-test: $(VENV)/.installed-test $(VENV)/.installed-bench
+	$(BIN)/python tests/three_hosts.py --sf $(SF)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

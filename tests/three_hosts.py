@@ -57,19 +57,23 @@ class World:
     token: dict[str, str]
     ray: RayHosts | None = None
     ways: list[Forward] = field(default_factory=list)
-    database_host: str = ""
+    ports: tuple[int, int] = field(default_factory=lambda: (free_port(), free_port()))
+    """Of the database and of the bucket, as the hosts know them; the same for all of a run's tries,
+    or the flow would be another one."""
     whole_s: float = 0.0
 
     def stand(self, rate: float) -> RayHosts:
         """Three hosts with Ray, which know the bucket and reach the database."""
-        port = free_port()
-        settings = self.token | s3.environment(f"http://{HERE}:{port}")
+        to_database, to_bucket = self.ports
+        settings = self.token | s3.environment(f"http://{HERE}:{to_bucket}")
         self.ray = RayHosts(self.folder, settings, cpus=1, store_mib=400, dashboard=True)
         for _ in range(HOSTS):
             self.ray.add()
-        database = Forward(self.database.port, bytes_a_second=rate)
-        self.ways = [database, Forward(int(s3.started().rpartition(":")[2]), port)]
-        self.database_host = database.host
+        bucket = int(s3.started().rpartition(":")[2])
+        self.ways = [
+            Forward(self.database.port, to_database, rate),
+            Forward(bucket, to_bucket),
+        ]
         return self.ray
 
     def down(self) -> None:
@@ -133,16 +137,14 @@ def run(name: str, case: Case, world: World, rate: float) -> str:
     work = world.folder / f"work-{name}"
     work.mkdir()
 
-    def describe() -> None:
-        (work / "flows.yml").write_text(
-            f"state: {state}\nflows:\n  lineitem:\n    consistency: {case.consistency}\n"
-            f"    home:\n      connection: postgresql://postgres@{world.database_host}/postgres\n"
-            f"      table: public.lineitem\n      options: {{splits: {SPLITS}}}\n"
-            f"    store: {target}\n    lanes: {HOSTS}\n"
-        )
+    (work / "flows.yml").write_text(
+        f"state: {state}\nflows:\n  lineitem:\n    consistency: {case.consistency}\n"
+        f"    home:\n      connection: postgresql://postgres@{HERE}:{world.ports[0]}/postgres\n"
+        f"      table: public.lineitem\n      options: {{splits: {SPLITS}}}\n"
+        f"    store: {target}\n    lanes: {HOSTS}\n"
+    )
 
     def submit() -> subprocess.Popen[bytes]:
-        describe()
         command = [str(Path(sys.executable).with_name("ray")), "job", "submit"]
         command += ["--working-dir", str(work), "--", "hygge", "flows.yml"]
         with (world.folder / f"{name}.log").open("ab") as log:
