@@ -23,6 +23,7 @@ from hygge.batches import conform, slices
 from hygge.errors import ConfigError, HomeError, SourceChanged, SourceMissing, one_of
 from hygge.home import Home
 from hygge.io.files import SourceFile, find, fixed_prefix, hive_columns, unchanged
+from hygge.io.object_access import Access, ObjectUrl
 from hygge.io.object_files import on_objects
 from hygge.model import MIB, Column, HomeTraits, Plan, Split, Watermark
 from hygge.settings import Connector, Settings
@@ -56,7 +57,9 @@ class FileHome(Home):
 
     class Settings(Settings):
         path: str | None = None
-        """A file, a directory or a glob. Default: the name."""
+        """A file, a directory or a glob; also in s3://, gs://, az://. Default: the name."""
+        connection: Access | None = Field(None, repr=False)
+        """How that object store is reached, where the environment does not say it."""
         columns: list[str] | None = None
         """Which columns, in this order. Default: all."""
         options: FileOptions = FileOptions()
@@ -69,7 +72,9 @@ class FileHome(Home):
         if not path:
             raise ConfigError(f"{type(self).__name__} needs a path", "path='data/users'")
         # Actors have another working directory: what a path means is settled here.
-        self.path = path if on_objects(path) else os.path.abspath(os.path.expanduser(path))
+        self.path: str = os.path.abspath(os.path.expanduser(path))
+        if on_objects(path):
+            self.path = ObjectUrl(path, self.settings.connection)
 
     def describe(self) -> str:
         return self.path
@@ -136,6 +141,8 @@ class FileHome(Home):
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(split.where["schema"])))
         options = self.settings.options
         for path, size, mtime_ns, keys, pieces in split.where["files"]:
+            if on_objects(path):  # what travelled as text
+                path = ObjectUrl(path, self.settings.connection)
             file = SourceFile(path, size, mtime_ns, tuple((k, v) for k, v in keys))
             unchanged(file)
             partition = dict(file.keys)

@@ -10,8 +10,7 @@ The head lies in the target: `_hygge.json` in the directory that the rename move
 move together. A single file has its head in the hidden sibling, named by the size and mtime of the
 file that it speaks of, written before that file's rename.
 
-All of this is for disks; where the path is `s3://bucket/prefix`, or the like, every verb is handed
-to `io/object_store.py`.
+All of this is for disks; for `s3://bucket/prefix` every verb is that of `io/object_store.py`.
 """
 
 from __future__ import annotations
@@ -40,6 +39,7 @@ from hygge.io.heads import (
     schema_text,
     text_schema,
 )
+from hygge.io.object_access import Access
 from hygge.io.object_store import SEES, ObjectStore
 from hygge.io.sealed import Format, Sealed, closed, is_ticket, seal, sealed_in, ticket_name
 from hygge.model import MIB, Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
@@ -72,8 +72,9 @@ class FileStore(Format, Store):
 
     class Settings(Settings):
         path: str | None = None
-        """A directory, or one file where it ends in the format's suffix; or a prefix of an object
-        store: s3://bucket/prefix, gs://, az://, abfss://. Default: data/<name>."""
+        """A directory, or a file by its suffix; or s3://bucket/prefix. Default: data/<name>."""
+        connection: Access | None = Field(None, repr=False)
+        """How an object store is reached: what of it the environment does not say."""
         options: FileStoreOptions = FileStoreOptions()
 
     def __init__(self, name: str | None = None, **settings: Any) -> None:
@@ -83,7 +84,7 @@ class FileStore(Format, Store):
         path = self.settings.path or os.path.join("data", name or type(self).__name__)
         self.objects: ObjectStore | None = None
         if "://" in path:
-            self.objects = ObjectStore(path, self, self.settings.options.file_bytes)
+            self.objects = ObjectStore(path, self, self.settings)
             self.traits = replace(self.traits, visibility="manifest", sees=SEES)  # type: ignore[misc]  # the place decides
         # A link is followed here, so that what is renamed later is the directory itself.
         local = os.path.realpath(os.path.expanduser(path))

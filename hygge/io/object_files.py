@@ -18,13 +18,13 @@ from functools import lru_cache
 from hygge.errors import HomeError, SourceChanged, SourceMissing, nearest
 from hygge.io.files import SourceFile, fixed_prefix, partitions
 from hygge.io.manifests import look
-from hygge.io.objects import SCHEMES, Bucket, Entry
+from hygge.io.object_access import AROUND, SCHEMES, Access, ObjectUrl, access_of
+from hygge.io.objects import Bucket, Entry
 from hygge.model import MIB
 
 _BLOCK_BYTES = 4 * MIB
 """One request's, at least."""
 _LISTED = 8
-_AROUND = ("AWS_", "AZURE_", "GOOGLE_")
 _SCHEME = re.compile(r"(\w+)://")
 
 
@@ -183,14 +183,14 @@ class _Object(io.BufferedIOBase):
 def _parts(url: str) -> tuple[Bucket, str]:
     scheme, _, rest = url.partition("://")
     host, _, path = rest.partition("/")
-    around = tuple(sorted(each for each in os.environ.items() if each[0].startswith(_AROUND)))
-    return _bucket(f"{scheme}://{host}", around), path
+    around = tuple(sorted(each for each in os.environ.items() if each[0].startswith(AROUND)))
+    return _bucket(f"{scheme}://{host}", access_of(url), around), path
 
 
 @lru_cache(maxsize=64)
-def _bucket(root: str, around: tuple[tuple[str, str], ...]) -> Bucket:
+def _bucket(root: str, access: Access | None, around: tuple[tuple[str, str], ...]) -> Bucket:
     """One client a bucket and environment: its connections and its token are used again."""
-    return Bucket(root)
+    return Bucket(root, access)
 
 
 def _visible(key: str, top: str, pattern: str = "") -> bool:
@@ -229,4 +229,5 @@ def _version(entry: Entry) -> int:
 def _described(bucket: Bucket, key: str, entry: Entry, top: str) -> SourceFile:
     inside = key.removeprefix(f"{top}/") if top else key
     keys = partitions(inside.split("/")[:-1])
-    return SourceFile(f"{bucket.describe()}/{key}", entry.size, _version(entry), keys)
+    url = ObjectUrl(f"{bucket.describe()}/{key}", bucket.access)
+    return SourceFile(url, entry.size, _version(entry), keys)

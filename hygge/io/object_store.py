@@ -77,9 +77,9 @@ Given = TypeVar("Given")
 class ObjectStore:
     """The verbs of a file Store whose path is `s3://bucket/prefix`, or the like."""
 
-    def __init__(self, url: str, form: Format, file_bytes: int) -> None:
+    def __init__(self, url: str, form: Format, settings: Any) -> None:
         found = _URL.fullmatch(url.rstrip("/"))
-        self.bucket = Bucket(found["above"] if found else url)
+        self.bucket = Bucket(found["above"] if found else url, settings.connection)
         if found is None:
             raise ConfigError(
                 f"{url} is a whole bucket, and a store needs a prefix of its own in it",
@@ -92,7 +92,7 @@ class ObjectStore:
             )
         self.name = found["name"]
         self.staging = f".{self.name}.hygge"
-        self.form, self.file_bytes = form, file_bytes
+        self.form, self.file_bytes = form, settings.options.file_bytes
 
     def describe(self) -> str:
         return f"{self.bucket.describe()}/{self.name}"
@@ -107,7 +107,7 @@ class ObjectStore:
             self.form.check_schema(schema)
         shown, _ = self.settle()
         self._may_be_written(shown, run, schema)
-        Bucket(f"{self.bucket.describe()}/{self.staging}/{_CHECK}").check()
+        Bucket(f"{self.bucket.describe()}/{self.staging}/{_CHECK}", self.bucket.access).check()
         content = b"" if schema is None else serialized(schema)
         self.bucket.put(self._key(run.id, _SCHEMA), content)
         self._sweep(run)

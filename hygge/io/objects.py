@@ -1,8 +1,7 @@
 """A prefix of an object store as a place: S3 and what speaks it, Google, Azure, through obstore.
 
 `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `abfss://container@account…`.
-Credentials come from where these services' own tools find them in the environment: AWS_*, with
-AWS_ENDPOINT_URL for everything that speaks S3 (http:// where it says so); GOOGLE_*; AZURE_*.
+How it is reached, and by whose credentials, is told in `hygge/io/object_access.py`.
 
 An object appears whole, in one moment, when its last byte was taken; `create` is a put under the
 condition that there is none (If-None-Match: *). Its answer may get lost: then the put is sent
@@ -13,7 +12,6 @@ obstore's threads do not survive a fork: fork before the first verb, or not at a
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import time
@@ -21,31 +19,20 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from hygge.errors import ConfigError, HyggeError, Transient, one_of, without_password
+from hygge.io import object_words
+from hygge.io.object_access import SCHEMES, Access, check, client, credentials
 from hygge.model import MIB
 
-SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss")
 _TRIES = 6
 _CHUNK = 8 * MIB
 _CHUNKS_AT_ONCE = 4
-_RETRY = {
-    "max_retries": 5,
-    "retry_timeout": timedelta(seconds=60),
-    "backoff": {"max_backoff": timedelta(seconds=5)},
-}
 _URL = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<host>[^/]*)/?(?P<prefix>.*)", re.DOTALL)
 _HIDDEN = ".tmp-"
-_CREDENTIALS = {
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN, AWS_REGION and "
-    "AWS_ENDPOINT_URL where they are needed); profiles in ~/.aws are not read",
-    "gs": "GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS, the path of a key file",
-    "az": "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY, a SAS token or a principal",
-}
 
 
 @dataclass(frozen=True)
@@ -61,7 +48,7 @@ class Entry:
 class Bucket:
     """`Bucket("s3://lake/hygge")`; the verbs are those of `hygge.io.places.Place`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, access: Access | None = None) -> None:
         found = _URL.fullmatch(url)
         scheme = found["scheme"].lower() if found else ""
         if found is None or scheme not in SCHEMES:
@@ -73,14 +60,18 @@ class Bucket:
         if not host or ":" in host or ("@" in host and not scheme.startswith("abfs")):
             raise ConfigError(
                 f"{scheme}:// needs a bucket and a prefix, and nothing else, in its URL",
-                f"{scheme}://bucket/prefix; credentials are taken from {_credentials(scheme)}",
+                f"{scheme}://bucket/prefix; credentials are taken from {credentials(url)}, or "
+                "stand in a connection",
             )
+        if access is not None:
+            check(url, access)
         self.root = f"{scheme}://{host}"
         self.prefix = f"{prefix}/" if prefix else ""
+        self.access = access
         self._clients: dict[bool, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # Threads and credentials stay where they are.
+        # Threads, and credentials that were found around, stay where they are.
         return {**self.__dict__, "_clients": {}}
 
     def describe(self) -> str:
@@ -212,18 +203,12 @@ class Bucket:
         """The client; `once`: one that sends nothing again by itself."""
         if once not in self._clients:
             try:
-                from obstore.store import from_url
+                with self._words(""):
+                    self._clients[once] = client(self.root, self.access, once)
             except ImportError:
                 raise ConfigError(
-                    f"{self.describe()} needs the package obstore",
-                    "pip install 'hygge-data[objects]'",
+                    f"{self.describe()} needs the package obstore", "pip install obstore"
                 ) from None
-            options: Any = {"timeout": timedelta(seconds=120), "allow_http": _plain_http()}
-            retry: Any = {**_RETRY, "max_retries": 0} if once else _RETRY
-            with self._words(""):
-                self._clients[once] = from_url(
-                    self.root, client_options=options, retry_config=retry
-                )
         return self._clients[once]
 
     @contextmanager
@@ -247,48 +232,15 @@ class Bucket:
         raise problem from None
 
     def _problem(self, key: str, error: Exception) -> HyggeError:
-        """What a refusal of the object store means, in words and without its URL."""
-        text = str(error)
         place = f"{self.describe()}/{key}" if key else self.describe()
-        said = _first(r"status code: (\d{3} [A-Za-z ]+)", text)
-        code = _first(r"<Code>([^<]+)</Code>", text)
-        words = _first(r"<Message>([^<]+)</Message>", text) or _first(r'"message": "([^"]+)', text)
-        told = ": ".join(part for part in (" ".join(filter(None, (said[:3], code))), words) if part)
-        if said.startswith("404") or code in ("NoSuchBucket", "ContainerNotFound"):
-            return HyggeError(
-                f"there is no bucket {self.root} ({told})",
-                "create it, or correct the URL (and AWS_ENDPOINT_URL, where it is elsewhere)",
-            )
-        if "token request" in text or "InstanceProfile" in text or "must be specified" in text:
-            return HyggeError(
-                f"there are no credentials for {self.root}",
-                f"set {_credentials(self.root)}",
-            )
-        if said.startswith(("401", "403")):
-            return HyggeError(
-                f"{place} may not be read or written ({told})",
-                f"check the permissions of the bucket, and {_credentials(self.root)}",
-            )
-        if said.startswith(("301", "307")) or "redirect without LOCATION" in text:
-            return HyggeError(f"{self.root} is in another region", "set AWS_REGION")
-        if said.startswith(("429", "5", "408")):
-            return Transient(
-                f"{place}: the object store is throttling or down ({told})",
-                "wait a little and run it again; with fewer lanes it is asked less often",
-            )
-        if "HTTP error" in text or "error sending request" in text or "timed out" in text:
-            return Transient(
-                f"{self.root} cannot be reached{_endpoint()}",
-                "check the network and the endpoint (AWS_ENDPOINT_URL), then run it again",
-            )
-        line = re.sub(r"https?://\S+", "its URL", text.strip().split("\n")[0])
-        return HyggeError(
-            f"{place}: {told or without_password(line)}", "see what the object store says about it"
-        )
+        return object_words.problem(self.root, place, error, self.access)
 
 
 def _entry(told: Any) -> Entry:
-    return Entry(told["size"], told["last_modified"], told.get("e_tag") or "")
+    tag = told.get("e_tag") or ""
+    if tag and not tag.endswith('"'):  # Azure's listings leave its quotes out
+        tag = f'"{tag}"'
+    return Entry(told["size"], told["last_modified"], tag)
 
 
 class _Exists(HyggeError):
@@ -296,25 +248,5 @@ class _Exists(HyggeError):
 
 
 def _refuse_missing_bucket(error: Exception) -> None:
-    """A missing bucket is no missing key, though both are 404."""
-    if re.search("<Code>NoSuchBucket|ContainerNotFound|bucket does not exist", str(error)):
+    if object_words.is_missing_bucket(error):
         raise error
-
-
-def _credentials(url: str) -> str:
-    return _CREDENTIALS.get("s3" if url.startswith("s3") else url[:2], _CREDENTIALS["az"])
-
-
-def _endpoint() -> str:
-    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-    given = next((os.environ[name] for name in names if os.environ.get(name)), "")
-    return f" at {without_password(given)}" if given else ""
-
-
-def _plain_http() -> bool:
-    return _endpoint().startswith(" at http://")
-
-
-def _first(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    return unquote(found[1]).strip() if found else ""

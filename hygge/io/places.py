@@ -61,9 +61,10 @@ def place_at(url: str) -> Place:
     """The place that a path or a URL names."""
     scheme, separator, _ = url.partition("://")
     if separator and scheme != "file":
+        from hygge.io.object_access import access_of
         from hygge.io.objects import Bucket
 
-        return Bucket(url)
+        return Bucket(url, access_of(url))
     return Folder(url.removeprefix("file://"))
 
 

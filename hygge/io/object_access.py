@@ -1,0 +1,250 @@
+"""How an object store is reached: what a connection says of it, else what the environment does.
+
+What a connection leaves open is looked for where the services' own tools look:
+
+    s3  AWS_*, a web identity, ~/.aws (keys, region, endpoint_url of AWS_PROFILE), a container's or
+        an instance's role
+    gs  GOOGLE_*, gcloud's application default credentials, an instance's account
+    az  AZURE_*, an instance's identity, the Azure CLI's where AZURE_USE_AZURE_CLI is true
+
+Each process looks for itself. What a connection says travels inside the Home or the Store, and is
+never shown, and never written.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from pydantic import Field
+
+from hygge.errors import ConfigError, one_of, without_password
+from hygge.settings import Settings
+
+SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss")
+AROUND = ("AWS_", "AZURE_", "GOOGLE_")
+"""What variables begin with that decide how an object store is reached."""
+_RETRY = {
+    "max_retries": 5,
+    "retry_timeout": timedelta(seconds=60),
+    "backoff": {"max_backoff": timedelta(seconds=5)},
+}
+_KEYS = {
+    "s3": ("region", "access_key_id", "secret_access_key", "session_token"),
+    "gs": ("service_account",),
+    "az": ("account_name", "account_key", "sas_key", "tenant_id", "client_id", "client_secret"),
+}
+_ALWAYS = ("endpoint", "anonymous")
+_BEFORE_PROFILES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_SKIP_SIGNATURE",
+)
+_SIGNS_IN = ("sso_session", "sso_start_url", "role_arn", "credential_process")
+_CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN, AWS_REGION and "
+    "AWS_ENDPOINT_URL where they are needed), or AWS_PROFILE",
+    "gs": "GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS, the path of a key file, or "
+    "sign in: gcloud auth application-default login",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_SAS_KEY or a "
+    "principal (AZURE_CLIENT_ID, …), or AZURE_USE_AZURE_CLI=true after `az login`",
+}
+
+
+class Access(Settings):
+    """What a connection says of an object store; what it leaves open comes from around."""
+
+    endpoint: str | None = None
+    """http:// or https://host:port; by default the service's own."""
+    anonymous: bool = False
+    """Whether requests are not signed: for what is public."""
+    region: str | None = None
+    access_key_id: str | None = Field(None, repr=False)
+    secret_access_key: str | None = Field(None, repr=False)
+    session_token: str | None = Field(None, repr=False)
+    service_account: str | None = None
+    """The path of a key file."""
+    account_name: str | None = None
+    account_key: str | None = Field(None, repr=False)
+    sas_key: str | None = Field(None, repr=False)
+    tenant_id: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = Field(None, repr=False)
+
+
+class ObjectUrl(str):
+    """The URL of an object or a prefix, with how it is reached; its text is all that shows."""
+
+    access: Access | None
+
+    def __new__(cls, text: str, access: Access | None = None) -> ObjectUrl:
+        made = super().__new__(cls, text)
+        made.access = access
+        return made
+
+
+def access_of(url: str) -> Access | None:
+    """How a URL is reached, where a connection has said it."""
+    return getattr(url, "access", None)
+
+
+def service(url: str) -> str:
+    """s3, gs or az: what a URL of an object store speaks."""
+    scheme = url.partition("://")[0].lower()
+    return {"s3": "s3", "s3a": "s3", "gs": "gs"}.get(scheme, "az")
+
+
+def keys_of(url: str) -> tuple[str, ...]:
+    """What a connection of this URL may say."""
+    return (*_ALWAYS, *_KEYS[service(url)])
+
+
+def check(url: str, access: Access) -> None:
+    """Raise ConfigError where a connection says what does not fit its URL, or half of a thing."""
+    known, said = keys_of(url), access.model_fields_set
+    for key in sorted(said):
+        if key not in known and getattr(access, key) is not None:
+            where = url.partition("://")[0]
+            raise ConfigError(f"{where}:// does not know '{key}'", one_of("it knows", key, known))
+    for one, other in (
+        ("access_key_id", "secret_access_key"),
+        ("secret_access_key", "access_key_id"),
+        ("client_id", "client_secret"),
+        ("client_secret", "client_id"),
+    ):
+        if getattr(access, one) and not getattr(access, other):
+            raise ConfigError(f"'{one}' stands there without '{other}'", f"give '{other}' as well")
+    if access.anonymous and said - {"endpoint", "anonymous", "region", "account_name"}:
+        raise ConfigError("'anonymous' stands beside credentials", "keep one of them")
+    if access.endpoint and not access.endpoint.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"'endpoint' is {without_password(access.endpoint)!r}, not a URL",
+            f"endpoint: https://{without_password(access.endpoint)}",
+        )
+
+
+def credentials(url: str) -> str:
+    """Which credentials are looked for around, in words."""
+    return _CREDENTIALS[service(url)]
+
+
+def endpoint(url: str, access: Access | None) -> str:
+    """Where requests for a URL go, as far as it is said; '' for the service's own."""
+    if access is not None and access.endpoint:
+        return access.endpoint
+    names = {
+        "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+        "gs": ("GOOGLE_BASE_URL",),
+        "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+    }[service(url)]
+    found = next((os.environ[name] for name in names if os.environ.get(name)), "")
+    return found or (_profile().get("endpoint_url", "") if service(url) == "s3" else "")
+
+
+def client(root: str, access: Access | None, once: bool) -> Any:
+    """obstore's client of one bucket, `s3://bucket`; `once`: it sends nothing again by itself."""
+    from obstore.store import AzureStore, GCSStore, S3Store
+
+    access = access or Access()
+    where = endpoint(root, access)
+    more: dict[str, Any] = {
+        "client_options": {
+            "timeout": timedelta(seconds=120),
+            "allow_http": where.startswith("http://"),
+        },
+        "retry_config": {**_RETRY, "max_retries": 0} if once else _RETRY,
+    }
+    if access.anonymous:
+        more["skip_signature"] = True
+    host = root.partition("://")[2]
+    if service(root) == "s3":
+        return S3Store(host, **_s3(access, where), **more)
+    if service(root) == "gs":
+        told = _given(base_url=where, service_account=access.service_account)
+        return GCSStore(host, **told, **more)
+    container, _, account = host.partition("@")
+    return AzureStore(
+        container,
+        **_given(
+            endpoint=where,
+            account_name=_account(account) or access.account_name,
+            account_key=access.account_key,
+            sas_key=access.sas_key,
+            tenant_id=access.tenant_id,
+            client_id=access.client_id,
+            client_secret=access.client_secret,
+        ),
+        **more,
+    )
+
+
+def _given(**said: Any) -> dict[str, Any]:
+    return {key: value for key, value in said.items() if value}
+
+
+def _s3(access: Access, where: str) -> dict[str, Any]:
+    profile = {} if access.access_key_id or access.anonymous else _profile()
+    keys = {
+        "access_key_id": access.access_key_id or profile.get("aws_access_key_id"),
+        "secret_access_key": access.secret_access_key or profile.get("aws_secret_access_key"),
+        "token": access.session_token or profile.get("aws_session_token"),
+        "expires_at": None,
+    }
+    told = _given(endpoint=where, region=access.region or profile.get("region"))
+    if keys["access_key_id"]:
+        # All of them at once: a token around belongs to other keys.
+        told["credential_provider"] = lambda: keys
+    return told
+
+
+def _account(host: str) -> str:
+    """The account that `container@account.dfs.core.windows.net` names."""
+    name, _, domain = host.partition(".")
+    if domain and domain not in ("dfs.core.windows.net", "blob.core.windows.net"):
+        raise ConfigError(
+            f"abfss://…@{host} is in a cloud that hygge does not know",
+            f"write az://container/prefix, with a connection of it: {{account_name: {name}, "
+            f"endpoint: https://{host.replace('.dfs.', '.blob.')}}}",
+        )
+    return name
+
+
+def _profile() -> Mapping[str, str]:
+    """What ~/.aws says of AWS_PROFILE, where nothing that goes before it is set."""
+    if any(os.environ.get(name) for name in _BEFORE_PROFILES):
+        return {}
+    asked = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
+    name = asked or "default"
+    config = _ini("AWS_CONFIG_FILE", "~/.aws/config")
+    keys = _ini("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
+    section = name if name == "default" else f"profile {name}"
+    found = {**config.get(section, {}), **keys.get(name, {})}
+    if asked and not found:
+        known = {*keys, *(each.removeprefix("profile ") for each in config)}
+        hint = one_of("profiles", name, known)
+        raise ConfigError(f"there is no profile '{name}' in ~/.aws", hint)
+    if "aws_access_key_id" not in found and any(key in found for key in _SIGNS_IN):
+        raise ConfigError(
+            f"the profile '{name}' in ~/.aws has no keys of its own: it signs in",
+            "sign in, and hand the keys on: "
+            f'eval "$(aws configure export-credentials --profile {name} --format env)"',
+        )
+    return found
+
+
+def _ini(variable: str, default: str) -> dict[str, dict[str, str]]:
+    path = os.path.expanduser(os.environ.get(variable) or default)
+    parser = configparser.ConfigParser(interpolation=None, strict=False, default_section="")
+    try:
+        parser.read(path, encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} cannot be read: it is not as AWS writes it",
+            "mend it, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        ) from error
+    return {name: dict(parser[name]) for name in parser.sections()}

@@ -1,0 +1,75 @@
+"""What a refusal of an object store means, in words and without its URL, which may be signed."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+from hygge.errors import HyggeError, Transient, without_password
+from hygge.io.object_access import Access, credentials, endpoint
+
+_MISSING_BUCKET = re.compile(
+    "<Code>NoSuchBucket|ContainerNotFound|bucket does not exist|bucket not found"
+)
+_NO_CREDENTIALS = re.compile(
+    "token request|InstanceProfile|must be specified|169\\.254\\.169\\.254|metadata\\.google"
+)
+
+
+def is_missing_bucket(error: Exception) -> bool:
+    """A missing bucket is no missing key, though both are 404."""
+    return _MISSING_BUCKET.search(str(error)) is not None
+
+
+def problem(root: str, place: str, error: Exception, access: Access | None) -> HyggeError:
+    """An error of obstore at `place`, which lies in the bucket `root`."""
+    text = str(error)
+    said = _first(r"status code: (\d{3} [A-Za-z ]+)", text)
+    code = _first(r"<Code>([^<]+)</Code>", text)
+    words = _first(r"<Message>([^<\n]+)", text) or _first(r'"message": ?"([^"]+)', text)
+    told = ": ".join(part for part in (" ".join(filter(None, (said[:3], code))), words) if part)
+    if is_missing_bucket(error) or said.startswith("404"):
+        return HyggeError(
+            f"there is no bucket {root} ({told})",
+            "create it, or correct the URL (and the endpoint, where it is elsewhere: "
+            "AWS_ENDPOINT_URL, or `endpoint` of its connection)",
+        )
+    if _NO_CREDENTIALS.search(text):
+        return HyggeError(
+            f"there are no credentials for {root}",
+            f"set {credentials(root)}; or name them in a connection of the file; or say there "
+            "`anonymous: true`",
+        )
+    if said.startswith(("401", "403")):
+        return HyggeError(
+            f"{place} may not be read or written ({told})",
+            "check the permissions of the bucket, and "
+            + (
+                "the credentials of its connection"
+                if access is not None and access.model_fields_set - {"endpoint", "region"}
+                else credentials(root)
+            ),
+        )
+    if said.startswith(("301", "307")) or "redirect without LOCATION" in text:
+        return HyggeError(f"{root} is in another region", "set AWS_REGION, or `region`")
+    if said.startswith(("429", "5", "408")):
+        return Transient(
+            f"{place}: the object store is throttling or down ({told})",
+            "wait a little and run it again; with fewer lanes it is asked less often",
+        )
+    if "HTTP error" in text or "error sending request" in text or "timed out" in text:
+        where = endpoint(root, access)
+        return Transient(
+            f"{root} cannot be reached" + (f" at {without_password(where)}" if where else ""),
+            "check the network and the endpoint (AWS_ENDPOINT_URL, or `endpoint` of its "
+            "connection), then run it again",
+        )
+    line = re.sub(r"https?://\S+", "its URL", text.strip().split("\n")[0])
+    return HyggeError(
+        f"{place}: {told or without_password(line)}", "see what the object store says about it"
+    )
+
+
+def _first(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    return unquote(found[1]).strip() if found else ""
