@@ -190,7 +190,7 @@ def _plan_of(flow: Any, brief: bool) -> str:
 
 
 def _coordinator(arguments: argparse.Namespace) -> Any:
-    if not os.path.exists(arguments.file):
+    if "://" not in arguments.file and not os.path.exists(arguments.file):
         raise UsageError(
             f"there is no file {arguments.file}",
             _yaml_near(arguments.file)

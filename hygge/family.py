@@ -225,4 +225,4 @@ def _held(
 
 
 def _problem(spec: FlowSpec, text: str, hint: str | None) -> ConfigError:
-    return ConfigError(paragraph(str(spec.file), Wrong(spec.line, text), spec.root), hint)
+    return ConfigError(paragraph(spec.file, Wrong(spec.line, text), spec.root), hint)

@@ -84,7 +84,7 @@ def test_two_words_are_a_whole_flow(read: Reader, tmp_path: Path) -> None:
     assert (flow.home.kind, flow.store.kind) == ("parquet", "parquet")
     assert flow.home.settings == {"path": str(tmp_path / "users.parquet")}
     assert flow.store.settings == {"path": str(tmp_path / "lake/users")}
-    assert (file.max_parallel_flows, file.jobs, file.root) == (4, "auto", tmp_path)
+    assert (file.max_parallel_flows, file.jobs, file.root) == (4, "auto", str(tmp_path))
     home, store = build(flow)
     assert type(home).__name__ == "ParquetHome"
     assert type(store).__name__ == "ParquetStore"

@@ -6,6 +6,7 @@
 
 The timeouts travel in the URL's query, as TLS parameters do: `connect_timeout` in seconds,
 `statement_timeout` as a duration, which hygge takes out of the query before a driver sees it.
+Those of object stores are told in `hygge/config/buckets.py`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from hygge.config import amounts, ends
+from hygge.config import amounts, buckets, ends
 from hygge.config.document import Node
+from hygge.config.paths import on_objects
 from hygge.config.problems import Problems, Wrong, meant
 
 _EXAMPLE = 'connections: {shop: "postgresql://user:${SHOP_PASSWORD}@host/db"}'
@@ -36,9 +37,12 @@ class Named:
 
     url: str | None = None
     max_connections: int | None = None
+    reach: buckets.Reach | None = None
+    """What it is instead, where it is of an object store."""
+    on_objects: bool = False
 
 
-def read(node: Node | None, root: Path, problems: Problems) -> dict[str, Named]:
+def read(node: Node | None, root: str, problems: Problems) -> dict[str, Named]:
     """Every named connection."""
     found: dict[str, Named] = {}
     if node is None or node.value is None:
@@ -53,7 +57,12 @@ def read(node: Node | None, root: Path, problems: Problems) -> dict[str, Named]:
     return found
 
 
-def _one(name: str, node: Node, root: Path, problems: Problems) -> Named:
+def _one(name: str, node: Node, root: str, problems: Problems) -> Named:
+    where = node.value.get("url") if node.is_mapping else node
+    if where is not None and isinstance(where.value, str) and on_objects(where.value):
+        if where.is_broken():
+            return Named(on_objects=True)
+        return Named(reach=buckets.read(name, node, problems), on_objects=True)
     if not node.is_mapping:
         return Named(None if node.is_broken() else ends.database_url(node, root))
     given: Mapping[str, Node] = node.value

@@ -8,6 +8,7 @@ shows every mistake.
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 
 from hygge import registry
 from hygge.config.environment import masked
+from hygge.config.paths import folder_of, on_objects
 from hygge.config.problems import Wrong, as_error, meant, paragraph
 from hygge.config.specs import FLOW_KEYS, NOT_BUILT_FLOW, EndSpec, FlowSpec, Side
 from hygge.errors import ConfigError, raised_at
@@ -29,24 +31,25 @@ def build(flow: FlowSpec) -> tuple[Home, Store]:
     """The two connectors of a flow; what is wrong with them is a ConfigError with file and line."""
     built: list[Any] = []
     errors: list[tuple[str, str | None]] = []
+    folder = folder_of(flow.file)
     for end in (flow.home, flow.store):
         wrongs: list[Wrong] = []
         try:
-            made, wrongs = connect(end, find(end.side, end.kind, end.line, flow.file.parent))
+            made, wrongs = connect(end, find(end.side, end.kind, end.line, folder))
             built.append(made)
         except Wrong as wrong:
             wrongs = [wrong]
-        errors += [(paragraph(str(flow.file), wrong, flow.name), wrong.hint) for wrong in wrongs]
+        errors += [(paragraph(flow.file, wrong, flow.name), wrong.hint) for wrong in wrongs]
     if errors:
         raise as_error(errors)
     home, store = built
     return home, store
 
 
-def find(side: Side, kind: str, line: int, folder: Path) -> type[Connector]:
+def find(side: Side, kind: str, line: int, folder: str) -> type[Connector]:
     """The class of a `type:`; the file's folder is where `my_module:MyHome` is looked for first."""
     module, colon, _ = kind.partition(":")
-    if colon and (here := str(folder.resolve())) not in sys.path:
+    if colon and not on_objects(folder) and (here := os.path.realpath(folder)) not in sys.path:
         sys.path.insert(0, here)
     try:
         found: type[Connector] = registry.find(side, kind)

@@ -11,25 +11,30 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from hygge.config import connectors
+from hygge.config import buckets, connectors
+from hygge.config.buckets import Reach
 from hygge.config.document import Node, merge
 from hygge.config.environment import node_text
 from hygge.config.infer import kind_of_contents, kind_of_name, suffixes
+from hygge.config.paths import (
+    URL,
+    absolute,
+    absolute_url,
+    folder_of,
+    kept,
+    on_objects,
+    refuse_scheme,
+    text_of,
+)
 from hygge.config.problems import AlreadySaid, Wrong, meant
-from hygge.config.specs import SHIPPED, EndSpec, Side
+from hygge.config.specs import EndSpec, Side
 from hygge.errors import nearest
+from hygge.io.object_access import ObjectUrl
 from hygge.settings import Connector
 
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
 _NAMED_TABLE = re.compile(r"""([A-Za-z_][\w\-]*)#([\w.$"`\[\]{}* ]+)""")
-_NOT_BUILT_SCHEMES = (
-    "s3a", "gcs", "abfs", "adl", "wasb", "wasbs", "http", "https", "hdfs", "ftp", "sftp", "hf",
-)  # fmt: skip
-OBJECT_STORES = ("s3", "gs", "az", "abfss")
-"""Where homes, stores and the state may lie."""
 _DATABASES = (
     "sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql", "duckdb", "snowflake",
     "bigquery", "redshift", "cockroachdb", "clickhouse", "trino", "databricks", "vertica",
@@ -42,10 +47,12 @@ _TEXTS = ("type", "name", "path", "connection", "table", "query")
 class Surroundings:
     """What an end's words are read against."""
 
-    file: Path
-    root: Path
+    file: str
+    root: str
     connections: Mapping[str, str | None]
-    """Name → URL, or None where the URL is wrong, which was said."""
+    """Name → URL of a database, or None where it is wrong, which was said."""
+    reaches: Mapping[str, Reach | None]
+    """Name → how an object store is reached, or None as above."""
     environ: Mapping[str, str]
     hidden: Mapping[str, str]
 
@@ -66,10 +73,10 @@ def begin(
     """`node` spelled out, and its class. `made`: what this file's stores write, path → kind."""
     if node.is_broken():
         raise AlreadySaid(node.line, "a variable of it is missing")
-    own = _spelled_out(side, node, around)
+    own = buckets.below(side, _spelled_out(side, node, around), around.reaches)
     kind = _kind(side, own, defaults, around, made)
     line = own.value["type"].line if "type" in own.value else own.line
-    return End(side, kind, connectors.find(side, kind, line, around.file.parent), own)
+    return End(side, kind, connectors.find(side, kind, line, folder_of(around.file)), own)
 
 
 def takes(end: End, key: str, option: str | None = None) -> bool:
@@ -81,7 +88,7 @@ def takes(end: End, key: str, option: str | None = None) -> bool:
 
 def finish(end: End, defaults: Node, around: Surroundings) -> EndSpec:
     """The end with the defaults that it takes under it, and every path absolute."""
-    full = merge(_fitting(end, defaults), end.own)
+    full = merge(_fitting(end, defaults, around), end.own)
     if full.is_broken():
         raise AlreadySaid(end.own.line, "a variable of it is missing")
     texts = ("name",) if ":" in end.kind else _TEXTS  # a class of one's own has its own meanings
@@ -96,45 +103,35 @@ def finish(end: End, defaults: Node, around: Surroundings) -> EndSpec:
         named = None
     if connectors.is_of_files(end.cls):
         path = settings.get("path") or (name and (f"data/{name}" if end.side == "store" else name))
-        if isinstance(path, str) and not _on_objects(path):
+        if isinstance(path, str):
             at = full.value.get("path", full)
-            settings["path"] = _kept(end.side, at, local(path, around.root))
-    if "connection" in settings:
+            settings["path"] = kept(end.side, at, absolute(path, around.root, at.line))
+            asked, line = settings.pop("connection", None), full.value.get("connection", at).line
+            access = buckets.access(asked, settings["path"], around.reaches, line)
+            if access is not None:
+                settings["connection"] = access
+    elif "connection" in settings:
         settings["connection"] = _url(end, full.value["connection"], settings, around)
     elif end.kind == "sql" and around.environ.get("HYGGE_DATABASE_URL"):
         url = around.environ["HYGGE_DATABASE_URL"]
-        settings["connection"] = absolute_url(url, around.root)
+        settings["connection"] = absolute_url(url, around.root, end.own.line)
     lines = dict(_lines(full))
     return EndSpec(end.side, end.kind, name, settings, end.own.line, lines, around.hidden, named)
 
 
-def local(path: str, root: Path) -> str:
-    """A path of the file as an absolute one."""
-    path = os.path.expanduser(path.removeprefix("file://"))
-    return os.path.normpath(os.path.join(root, path))
-
-
-def database_url(node: Node, root: Path) -> str:
+def database_url(node: Node, root: str) -> str:
     """The URL of a connection; its own text, but for a relative file in it."""
-    url = _checked(node)
-    scheme = _URL.match(url)
+    url = text_of(node)
+    scheme = URL.match(url)
     if scheme is None:
         hint = f"sqlite:///{node_text(node.text)}" if _is_file(url) else "postgresql://user@host/db"
         raise Wrong(node.line, f"{node.shown()} is not a database URL", f"for example {hint}")
-    _refuse_scheme(node, scheme[1])
+    refuse_scheme(node, scheme[1])
     database = scheme[1].lower().partition("+")[0]
     close = nearest(database, _DATABASES) if database not in _DATABASES else None
     if database == "postgres" or (close and _near(database, close)):
         raise Wrong(node.line, f"no database is called '{database}'", f"did you mean {close}://…?")
-    return absolute_url(url, root)
-
-
-def absolute_url(url: str, root: Path) -> str:
-    """A URL of a database that is a file, with its path absolute; any other one unchanged."""
-    match = re.match(r"((?:sqlite|duckdb)(?:\+\w+)?:///)([^/?#:][^?]*)(.*)", url, re.S | re.I)
-    if match is None or match[2].startswith("file:"):
-        return url
-    return match[1] + os.path.normpath(os.path.join(root, match[2])) + match[3]
+    return absolute_url(url, root, node.line)
 
 
 def _spelled_out(side: Side, node: Node, around: Surroundings) -> Node:
@@ -153,11 +150,11 @@ def _spelled_out(side: Side, node: Node, around: Surroundings) -> Node:
     def parts(**words: str) -> Node:
         return Node({k: Node(v, node.line, node.text) for k, v in words.items()}, node.line)
 
-    scheme = _URL.match(text)
-    if _on_objects(text):
+    scheme = URL.match(text)
+    if on_objects(text):
         return parts(path=text)
     if scheme and scheme[1].lower() != "file":
-        _refuse_scheme(node, scheme[1])
+        refuse_scheme(node, scheme[1])
         url, hash_, table = text.rpartition("#")
         if not hash_ or not table or "@" in table or "/" in table:  # a # of the password
             raise Wrong(
@@ -168,9 +165,16 @@ def _spelled_out(side: Side, node: Node, around: Surroundings) -> Node:
         return parts(connection=url, table=table)
     name, hash_, table = text.partition("#")
     written = node.text.partition("#")[0]
-    there = os.path.exists(local(text, around.root))
+    there = os.path.exists(absolute(text, around.root, node.line))
     if hash_ and name in around.connections and not there:
         return parts(connection=name, table=table)
+    reach = around.reaches.get(name)
+    if not there and reach is not None and text in (name, f"{name}#{table}"):
+        raise Wrong(
+            node.line,
+            f"'{name}' is an object store, and '{side}' needs a path in it",
+            f"{side}: {{connection: {name}, path: users}}, or {side}: {reach.url}/users",
+        )
     if not there and text in around.connections:
         raise Wrong(
             node.line,
@@ -192,16 +196,16 @@ def _kind(
     """The type by the flow's own words first, then by the defaults, then by what is there."""
     if "type" in own.value:
         return _text(own, "type")
-    if any(key in own.value for key in ("connection", "table", "query")):
+    if any(key in own.value for key in ("table", "query")):
         return "sql"
-    if "tables" in own.value and "path" not in own.value:
+    if any(key in own.value for key in ("connection", "tables")) and "path" not in own.value:
         return "sql"
     if "path" in own.value:
         node = own.value["path"]
-        path = _checked(node)
-        scheme = _URL.match(path)
-        if scheme and scheme[1].lower() != "file" and not _on_objects(path):
-            _refuse_scheme(node, scheme[1])
+        path = text_of(node)
+        scheme = URL.match(path)
+        if scheme and scheme[1].lower() != "file" and not on_objects(path):
+            refuse_scheme(node, scheme[1])
             raise Wrong(
                 node.line,
                 f"'path' is a database URL: {node_text(node.text)}",
@@ -212,10 +216,14 @@ def _kind(
     if "type" in defaults.value:
         return _text(defaults, "type")
     if "path" in own.value:
-        full = path if _on_objects(path) else local(path, around.root)
+        full = absolute(path, around.root, node.line)
         if side == "store":
             return _kind_of_new(node, full)
-        return kind_of_contents(node, full, around.file.name, around.environ, made, around.hidden)
+        if on_objects(full):
+            named = own.value["connection"].value if "connection" in own.value else None
+            full = ObjectUrl(full, buckets.access(named, full, around.reaches, node.line))
+        name = os.path.basename(around.file)
+        return kind_of_contents(node, full, name, around.environ, made, around.hidden)
     if any(key in defaults.value for key in ("connection", "table", "query")):
         return "sql"
     if side == "store" and "name" in own.value and len(own.value) == 1:
@@ -238,10 +246,13 @@ def _kind_of_new(node: Node, path: str) -> str:
     )
 
 
-def _fitting(end: End, defaults: Node) -> Node:
+def _fitting(end: End, defaults: Node, around: Surroundings) -> Node:
     """The defaults that this end's class knows."""
     fitting: dict[str, Node] = {}
+    files = connectors.is_of_files(end.cls)
     for key, node in defaults.value.items():
+        if key == "connection" and files != (node.value in around.reaches):
+            continue  # a default for ends of databases, or for those of files
         if key == "options" and node.is_mapping:
             known = {k: v for k, v in node.value.items() if takes(end, key, k)}
             if known:
@@ -260,10 +271,10 @@ def _url(end: End, node: Node, settings: Mapping[str, Any], around: Surroundings
         named = around.connections[given]
         if named is None:
             raise AlreadySaid(node.line, "its connection is wrong")
-        return _kept(end.side, node, named)
+        return kept(end.side, node, named)
     if ":" in end.kind:  # the user's own class: its own meaning
         return given
-    if isinstance(given, str) and not _URL.match(given) and not _is_file(given):
+    if isinstance(given, str) and not URL.match(given) and not _is_file(given):
         name = given.partition("#")[0]
         if name in around.connections:
             raise Wrong(
@@ -274,74 +285,20 @@ def _url(end: End, node: Node, settings: Mapping[str, Any], around: Surroundings
         raise Wrong(
             node.line, f"there is no connection {node.shown()}", _connections_hint(given, around)
         )
-    return _kept(end.side, node, database_url(node, around.root))
+    return kept(end.side, node, database_url(node, around.root))
 
 
 def _connections_hint(name: str, around: Surroundings) -> str:
-    if around.connections:
-        return meant("connections", name, around.connections)
+    if around.connections or around.reaches:
+        return meant("connections", name, (*around.connections, *around.reaches))
     return f'name it:  connections: {{{name}: "postgresql://…"}}'
-
-
-def _on_objects(path: str) -> bool:
-    scheme = _URL.match(path)
-    return scheme is not None and scheme[1].lower() in OBJECT_STORES
-
-
-def _refuse_scheme(node: Node, scheme: str) -> None:
-    if scheme.lower() in _NOT_BUILT_SCHEMES:
-        raise Wrong(
-            node.line,
-            f"{scheme}:// is not built yet: {node_text(node.text)}",
-            "use a local path, or a folder where it is mounted",
-        )
-
-
-def _kept(side: Side, node: Node, place: str) -> str:
-    """`place`, unless a store would lie in what Ray unpacks for a job and deletes after it."""
-    if side == "store" and SHIPPED in place:
-        raise Wrong(
-            node.line,
-            "the store lies in the working directory that was shipped with the Ray job, "
-            "and would be deleted with it",
-            "give an absolute path on a disk that stays, or set `root` to one",
-        )
-    return place
-
-
-def state(node: Node, root: Path) -> str:
-    """Where the journal lies: a folder below `root`, or a URL of an object store."""
-    text = _checked(node)
-    scheme, separator, _ = text.partition("://")
-    if _on_objects(text):
-        return text
-    if separator and scheme != "file":
-        known = ", ".join(f"{each}://" for each in OBJECT_STORES)
-        raise Wrong(node.line, f"'state' is {node.shown()}", f"a folder, or one of {known}")
-    place = local(text.removeprefix("file://"), root)
-    if SHIPPED in place:
-        raise Wrong(
-            node.line,
-            "the state lies in the working directory that was shipped with the Ray job, "
-            "and would be deleted with it",
-            "give an absolute path on a disk that stays, or a URL: `state: s3://bucket/hygge`",
-        )
-    return place
-
-
-def _checked(node: Node) -> str:
-    if not isinstance(node.value, str) or not node.value.strip():
-        if isinstance(node.value, int | float) and not isinstance(node.value, bool):
-            return node.text
-        raise Wrong(node.line, f"{node.shown()} where text is needed")
-    return node.value
 
 
 def _text(mapping: Node, key: str) -> str:
     node = mapping.value[key]
     if node.is_mapping or node.is_list or isinstance(node.value, bool) or node.value in (None, ""):
         raise Wrong(node.line, f"'{key}' is {node.shown()}, not text", f"{key}: text")
-    return _checked(node)
+    return text_of(node)
 
 
 def _is_file(text: str) -> bool:

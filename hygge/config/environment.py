@@ -24,9 +24,11 @@ _FORMS = "the forms are ${VAR}, ${VAR:-default} and ${file:/path}"
 class Environment:
     """Where the variables of one flows.yml come from."""
 
-    def __init__(self, folder: Path, given: Mapping[str, str], problems: Problems) -> None:
+    def __init__(self, folder: str, given: Mapping[str, str], problems: Problems) -> None:
         self.folder = folder
-        self.values = {**_dotenv(folder / ".env", problems), **given}
+        # Beside a file in an object store there is none: what is secret is not kept there.
+        beside = {} if "://" in folder else _dotenv(Path(folder, ".env"), problems)
+        self.values = {**beside, **given}
         self.hidden: dict[str, str] = {}
         """Each value that was put in → what the file says there."""
 
@@ -81,8 +83,11 @@ class Environment:
         return self._remember(name, value)
 
     def _file(self, path: str, line: int) -> str:
+        if "://" in self.folder and not path.startswith("/"):
+            said = f"${{file:{path}}} would lie beside this file in an object store"
+            raise Wrong(line, said, "give an absolute path: ${file:/run/secrets/x}")
         try:
-            return (self.folder / path).read_text(encoding="utf-8").rstrip("\r\n")
+            return Path(self.folder, path).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise Wrong(

@@ -12,14 +12,23 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import get_args
 
-from hygge.config import amounts, checks, choices, connections, connectors, ends, tables
+from hygge.config import (
+    amounts,
+    buckets,
+    checks,
+    choices,
+    connections,
+    connectors,
+    ends,
+    paths,
+    tables,
+)
 from hygge.config.connectors import build
+from hygge.config.content import content
 from hygge.config.document import EXAMPLE, Node, merge, parse
 from hygge.config.environment import Environment
-from hygge.config.infer import ray_hint
 from hygge.config.problems import Problems, Wrong, meant
 from hygge.config.specs import (
     CHOICES,
@@ -35,7 +44,6 @@ from hygge.config.specs import (
     Tables,
     select,
 )
-from hygge.errors import ConfigError, nearest
 from hygge.model import Mode
 from hygge.settings import Connector
 
@@ -45,11 +53,14 @@ _SIDES: tuple[Side, ...] = ("store", "home")
 _NAME = re.compile(r"\w[\w.\-]{0,99}")
 
 
-def read_flows(path: str | Path, environ: Mapping[str, str] | None = None) -> FlowsFile:
-    """The file at `path`, all of it checked; else one ConfigError that lists every problem."""
+def read_flows(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> FlowsFile:
+    """The file at `path`, all of it checked; else one ConfigError that lists every problem.
+
+    `path` may be the URL of an object, s3://bucket/flows.yml; then relative paths lie beside it.
+    """
     environ = os.environ if environ is None else environ
-    file = Path(path)
-    return _Reading(file, environ).flows_file(_content(file, environ))
+    file = os.fspath(path)
+    return _Reading(file, environ).flows_file(content(file, environ))
 
 
 @dataclass
@@ -74,10 +85,10 @@ class _Draft:
 class _Reading:
     """One reading of one file."""
 
-    def __init__(self, file: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, file: str, environ: Mapping[str, str]) -> None:
         self.file = file
-        self.folder = file.absolute().parent
-        self.problems = Problems(str(file))
+        self.folder = paths.folder_of(file)
+        self.problems = Problems(file)
         self.environment = Environment(self.folder, environ, self.problems)
         self.defaults = Node({}, 1)
 
@@ -88,12 +99,17 @@ class _Reading:
             for key, node in top.value.items()
         }
         self._known_top(values)
-        root = self._root(values.get("root"))
+        root = self.folder
+        with self.problems.collect():
+            if (node := values.get("root")) and not node.broken:
+                root = paths.root(node, self.folder)
         named = connections.read(values.get("connections"), root, self.problems)
+        reaches = {name: each.reach for name, each in named.items() if each.on_objects}
         self.around = ends.Surroundings(
             self.file,
             root,
-            {name: each.url for name, each in named.items()},
+            {name: each.url for name, each in named.items() if not each.on_objects},
+            reaches,
             self.environment.values,
             self.environment.hidden,
         )
@@ -110,14 +126,16 @@ class _Reading:
         with self.problems.collect():
             if node := _given(values, "jobs"):
                 jobs = _one_of(node, "jobs", get_args(Jobs))
-        state = str(root / ".hygge")
+        state = ""
         with self.problems.collect():
-            if node := _given(values, "state"):
-                state = ends.state(node, root)
+            node = values.get("state") or Node(".hygge", 1, ".hygge")
+            if not node.is_broken() and node.value is not None:
+                state = buckets.reached(paths.state(node, root), reaches, node.line)
         shared: tuple[str, ...] = ()
         with self.problems.collect():
             if node := _given(values, "shared_paths"):
-                shared = tuple(ends.local(each, root) for each in _names(node, "shared_paths"))
+                names = _names(node, "shared_paths")
+                shared = tuple(paths.absolute(each, root, node.line) for each in names)
         self.problems.raise_any()
         ordered = checks.in_order(flows)
         bounds = {name: n for name, each in named.items() if (n := each.max_connections)}
@@ -137,20 +155,6 @@ class _Reading:
 
     def _not_built(self, key: str, node: Node, flow: str | None) -> None:
         self.problems.add(node.line, f"'{key}' is not built yet", f"take '{key}' out", flow)
-
-    def _root(self, node: Node | None) -> Path:
-        if node is None or node.broken:
-            return self.folder
-        if not isinstance(node.value, str) or not node.value:
-            self.problems.add(node.line, f"'root' is {node.shown()}, not a path", "root: .")
-            return self.folder
-        if "://" in node.value:
-            self.problems.add(node.line, f"a 'root' that is a URL is not built yet: {node.shown()}")
-            return self.folder
-        root = Path(ends.local(node.value, self.folder))
-        if root.exists() and not root.is_dir():
-            self.problems.add(node.line, f"'root' is {node.shown()}, which is not a folder")
-        return root
 
     def _project(self, node: Node | None) -> str | None:
         if node is None:
@@ -229,7 +233,8 @@ class _Reading:
                     draft.ends[side] = end
                     path = end.own.value.get("path")
                     if side == "store" and path is not None and connectors.is_of_files(end.cls):
-                        made[ends.local(str(path.value), self.around.root)] = end.kind
+                        written = paths.absolute(str(path.value), self.around.root, path.line)
+                        made[written] = end.kind
             self._unused_defaults(drafts, side)
         for draft in every:
             self._known_in_flow(draft)
@@ -361,24 +366,3 @@ def _names(node: Node, key: str) -> tuple[str, ...]:
 
 def _lines(node: Node) -> set[int]:
     return {node.line}.union(*(_lines(each) for each in node.children()))
-
-
-def _content(file: Path, environ: Mapping[str, str]) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{file}:{line}: not UTF-8 text", "save the file as UTF-8") from None
-    except FileNotFoundError:
-        folder = file.parent
-        there = sorted(p.name for p in folder.glob("*.y*ml")) if folder.is_dir() else []
-        close = nearest(file.name, there)
-        if close or there:
-            hint = f"did you mean {folder / (close or there[0])}?"
-        else:
-            hint = f"there is no .yml file in {folder if folder.is_dir() else folder.parent}"
-        raise ConfigError(f"there is no file {file}", ray_hint(hint, file.name, environ)) from None
-    except OSError as error:
-        raise ConfigError(
-            f"{file} cannot be read: {error.strerror}", "name the YAML file itself"
-        ) from None

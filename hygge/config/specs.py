@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from hygge.config.problems import meant
@@ -59,7 +58,7 @@ class FlowSpec:
     depends_on: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     line: int = 0
-    file: Path = Path("flows.yml")
+    file: str = "flows.yml"
     tables: Tables | None = None
     of: str = ""
     """The flow with `tables` that this one was made from."""
@@ -78,8 +77,10 @@ class FlowSpec:
 class FlowsFile:
     """The whole file; `flows` stand in an order that respects `depends_on`."""
 
-    path: Path
-    root: Path
+    path: str
+    """As it was given; or the URL of an object."""
+    root: str
+    """Absolute: a folder, or a prefix of an object store."""
     project: str | None
     max_parallel_flows: int
     jobs: Jobs

@@ -145,6 +145,8 @@ def _reports(lines: list[str], spec: FlowSpec) -> list[Report]:
 
 def _path(connected: connection.Connected, file: FlowsFile) -> str:
     """Inside a job the file came with the working directory; elsewhere it is on this machine."""
+    if "://" in file.path:
+        return file.path
     return os.path.relpath(file.path) if connected.in_job else os.path.abspath(file.path)
 
 
