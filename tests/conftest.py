@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         plugins = getattr(getattr(module, "obj", None), "pytest_plugins", ())
         group = "mariadb" if "mariadb" in plugins else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """One line for each server that is not there, and what is not tested without it."""
+    skipped = [str(each.longrepr[2]) for each in terminalreporter.stats.get("skipped", [])]
+    left_out = Counter(each.removeprefix("Skipped: ") for each in skipped if "be had" in each)
+    for said, count in left_out.items():
+        terminalreporter.write_line(f"{said} ({count})")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The text of flows.yml, from a disk or an object store."""
+"""The text of a flows.yml: a file of this machine, or an object."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hygge.io import object_files
 
 
 def content(file: str, environ: Mapping[str, str]) -> str:
+    """What stands in it; ConfigError where it cannot be read."""
     if "://" in file and not paths.on_objects(file):
         known = ", ".join(f"{each}://" for each in paths.OBJECT_STORES)
         raise ConfigError(
