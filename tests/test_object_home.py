@@ -236,7 +236,7 @@ def test_one_file_moves_from_bucket_to_bucket_and_names_no_secret(tmp_path):
 
     assert said("check").endswith("ended 0")
     assert "1 file in 1 split" in said("plan")
-    assert said("run").endswith("ended 0")
+    assert said("run", "--inline").endswith("ended 0")
     assert ids_at(target) == [1, 2]
     (tmp_path / "flows.yml").write_text(f"flows:\n  a: {{home: '{source}x', store: '{target}'}}\n")
     assert f"did you mean {source}" in said("check")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import uuid
+from pathlib import Path
 
 import azurite
 import gcs
@@ -54,15 +55,20 @@ class OnGoogle:
         monkeypatch.setenv("GOOGLE_BASE_URL", gcs.started())
 
     def access(self, key: str = "") -> dict | None:
-        return {"service_account": key} if key else None
+        if not key:
+            return None
+        file = f"{os.environ['GOOGLE_SERVICE_ACCOUNT']}.other"
+        told = {"client_email": "a@b", "private_key": key, "private_key_id": key}
+        Path(file).write_text(json.dumps(told))
+        return {"service_account": file}
 
     def bucket(self):
-        return GCSStore(gcs.BUCKET, service_account_key=gcs.key_file(), **HTTP)
+        return GCSStore(gcs.BUCKET, **HTTP)
 
 
 class Stores(StoreContract):
-    big_batches = 24
     test_every_type_returns_exactly = None  # the writers are those of disks
+    test_memory_is_bounded_while_staging = None  # tests/test_object_store.py
 
     def make(self, tmp_path):
         url = f"{self.top}/{uuid.uuid4().hex[:12]}/users"

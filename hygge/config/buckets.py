@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hygge.config.document import Node
-from hygge.config.paths import OBJECT_STORES, on_objects, text_of
+from hygge.config.paths import OBJECT_STORES, absolute, on_objects, text_of
 from hygge.config.problems import Problems, Wrong, meant
 from hygge.config.specs import Side
 from hygge.errors import ConfigError
@@ -33,7 +33,7 @@ class Reach:
     access: Access = field(repr=False)
 
 
-def read(name: str, node: Node, problems: Problems) -> Reach:
+def read(name: str, node: Node, root: str, problems: Problems) -> Reach:
     """The connection of a bucket, or of a prefix in it."""
     given: Mapping[str, Node] = node.value if node.is_mapping else {"url": node}
     url = text_of(given["url"])
@@ -52,6 +52,8 @@ def read(name: str, node: Node, problems: Problems) -> Reach:
                 if not isinstance(each.value, bool):
                     raise Wrong(each.line, f"'{key}' is {each.shown()}", f"{key}: true, or false")
                 said[key] = each.value
+            elif key == "service_account":
+                said[key] = absolute(text_of(each), root, each.line)
             else:
                 said[key] = text_of(each)
     access = Access(**said)

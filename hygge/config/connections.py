@@ -62,7 +62,7 @@ def _one(name: str, node: Node, root: str, problems: Problems) -> Named:
     if where is not None and isinstance(where.value, str) and on_objects(where.value):
         if where.is_broken():
             return Named(on_objects=True)
-        return Named(reach=buckets.read(name, node, problems), on_objects=True)
+        return Named(reach=buckets.read(name, node, root, problems), on_objects=True)
     if not node.is_mapping:
         return Named(None if node.is_broken() else ends.database_url(node, root))
     given: Mapping[str, Node] = node.value

@@ -11,6 +11,9 @@ from hygge.io.object_access import Access, credentials, endpoint
 _MISSING_BUCKET = re.compile(
     "<Code>NoSuchBucket|ContainerNotFound|bucket does not exist|bucket not found"
 )
+_UNFIT_CREDENTIALS = re.compile(
+    "credential error|Invalid Access Key|Unable to decode", re.IGNORECASE
+)
 _NO_CREDENTIALS = re.compile(
     "token request|InstanceProfile|must be specified|169\\.254\\.169\\.254|metadata\\.google"
 )
@@ -40,15 +43,12 @@ def problem(root: str, place: str, error: Exception, access: Access | None) -> H
             f"set {credentials(root)}; or name them in a connection of the file; or say there "
             "`anonymous: true`",
         )
+    if _UNFIT_CREDENTIALS.search(text):
+        return HyggeError(f"the credentials for {root} are none", f"check {_asked(root, access)}")
     if said.startswith(("401", "403")):
         return HyggeError(
             f"{place} may not be read or written ({told})",
-            "check the permissions of the bucket, and "
-            + (
-                "the credentials of its connection"
-                if access is not None and access.model_fields_set - {"endpoint", "region"}
-                else credentials(root)
-            ),
+            f"check the permissions of the bucket, and {_asked(root, access)}",
         )
     if said.startswith(("301", "307")) or "redirect without LOCATION" in text:
         return HyggeError(f"{root} is in another region", "set AWS_REGION, or `region`")
@@ -68,6 +68,12 @@ def problem(root: str, place: str, error: Exception, access: Access | None) -> H
     return HyggeError(
         f"{place}: {told or without_password(line)}", "see what the object store says about it"
     )
+
+
+def _asked(root: str, access: Access | None) -> str:
+    """Whose credentials were tried."""
+    own = access is not None and access.model_fields_set - {"endpoint", "region"}
+    return "the credentials of its connection" if own else credentials(root)
 
 
 def _first(pattern: str, text: str) -> str:
