@@ -21,9 +21,11 @@ from typing import Any
 
 import obstore.store  # noqa: F401  # so that no driver has to import it
 import pyarrow.dataset as ds
+import sqlalchemy.dialects.sqlite  # noqa: F401  # as above
 
 from hygge import Flow, ParquetStore, SQLHome
 from hygge.engine import inline  # noqa: F401  # as above
+from hygge.io import sqlite_home  # noqa: F401  # as above
 from hygge.io.file_store import FileStore
 from hygge.io.objects import Bucket
 from hygge.io.places import place_at

@@ -29,11 +29,12 @@ import obstore
 import pandas  # noqa: F401  # so that no driver has to import it
 import pyarrow.compute  # noqa: F401  # as above
 import pyarrow.parquet as pq
-import sqlalchemy  # noqa: F401  # as above
+import sqlalchemy.dialects.sqlite  # noqa: F401  # as above
 from obstore.store import from_url
 
 from hygge import Flow, ParquetStore, SQLHome
 from hygge.engine import inline  # noqa: F401  # as above
+from hygge.io import sqlite_home  # noqa: F401  # as above
 from hygge.io.object_store import ObjectStore
 from hygge.io.objects import Bucket
 from hygge.journal import lease
