@@ -119,7 +119,7 @@ class Flow:
             engine = find_engine(self.engine) if isinstance(self.engine, str) else self.engine
             watch.moved(self.name, Seen(waits_for=f"the engine ({engine.name})"))
             try:
-                engine.get_ready(self.home, self.store)
+                engine.get_ready(self.home, self.store, self.limits)
                 self._reach_all(engine)
                 self.home.lanes = engine.lanes(self.limits)
                 if stop.is_set():

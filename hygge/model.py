@@ -7,6 +7,7 @@ a `Commit` → people read the `Report`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -229,6 +230,16 @@ class Limits:
     """None: as many as the plan has splits, the machine has CPUs and the Store allows."""
     most_lanes: int | None = None
     """What its share of `max_connections` leaves for lanes, whatever `lanes` says."""
+    cpus_per_lane: float | None = None
+    """CPUs that a lane takes of its node. None: one, and `lanes: auto` counts two."""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """What else a lane takes of its node, by the names that the cluster gives it."""
+    label_selector: Mapping[str, str] = field(default_factory=dict)
+    """Labels of the nodes where lanes may run: `eu`, `!eu`, `in(eu, uk)`."""
+    max_bytes_per_second: int | None = None
+    """Arrow bytes that the Home may give, over all lanes of the flow."""
+    of: str = ""
+    """The flow of many tables that this is one table of: they share that, and their lanes."""
     memory_per_lane: int = 128 * MIB
     batch_bytes: int = 32 * MIB
     retries: int = 3

@@ -67,7 +67,7 @@ class Engine(Protocol):
 
     name: str
 
-    def get_ready(self, home: Home, store: Store) -> None:
+    def get_ready(self, home: Home, store: Store, limits: Limits) -> None:
         """Come to where it runs. Called before planning, so that no snapshot waits for it."""
         ...
 
@@ -85,6 +85,10 @@ class Engine(Protocol):
         `read` and `written`: what it is, in words → its absolute path. `shared`: folders that are
         taken for one disk everywhere. Called after `get_ready`, before planning.
         """
+        ...
+
+    def committed(self, home: Home, store: Store, seconds: float) -> None:
+        """Be told how long the commit of what was moved took; for whoever counts such things."""
         ...
 
     def release(self) -> None:

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
-from hygge.model import Report
+from hygge.model import Limits, Report
 
 
 @dataclass(frozen=True)
@@ -191,3 +191,17 @@ def size(number: float) -> str:
             return f"{number:.0f} {unit}" if unit == "B" or number >= 10 else f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:.2f} GB"
+
+
+def wanted(limits: Limits, lanes: int = 1) -> str:
+    """What so many lanes take of their nodes: `2 CPUs and 2 fast_disk on nodes with region=eu`."""
+    cpus = (limits.cpus_per_lane or 1.0) * lanes
+    parts = [f"{cpus:g} CPU{'s'[: cpus != 1]}"]
+    for name, amount in limits.resources.items():
+        all_of_it = amount * lanes
+        parts.append(
+            f"{size(all_of_it)} of memory" if name == "memory" else f"{all_of_it:g} {name}"
+        )
+    said = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    labels = ", ".join(f"{name}={value}" for name, value in limits.label_selector.items())
+    return f"{said} on nodes with {labels}" if labels else said

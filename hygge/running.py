@@ -140,7 +140,10 @@ class _Running:
                     f"this run was given up by another driver: {decision.abandoned}",
                     "run it again if nobody else does",
                 )
+            began = time.monotonic()
             commit = self.driver.commit(self.run, self.base, decision.receipts, decision.watermark)
+            took = time.monotonic() - began
+            self.engine.committed(self.flow.home, self.flow.store, took)
         except BaseException as error:
             sealing.close()
             with contextlib.suppress(Exception):  # the first error is the one to tell

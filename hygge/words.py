@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from hygge.batches import raw_format
 from hygge.errors import HyggeError
-from hygge.model import MIB, Plan, Report, Run, Summary
+from hygge.model import MIB, Limits, Plan, Report, Run, Summary
 from hygge.moving import passthrough
-from hygge.progress import count, size
+from hygge.progress import count, size, wanted
 
 if TYPE_CHECKING:
     from hygge.config.specs import FlowSpec
@@ -166,8 +166,7 @@ def plan_text(flow: Flow, plan: Plan, left_open: Iterable[str] = ()) -> str:
         lines.append(f"  passes  {form} through undecoded: every type arrives as it is")
     if plan.watermark is not None:
         lines.append(f"  cursor  {flow.cursor} up to {plan.watermark}")
-    if flow.limits.most_lanes is not None:
-        lines.append(f"  lanes   {flow.limits.most_lanes} at most, by max_connections")
+    lines += _places(flow.limits)
     lines.append(f"  memory  {flow.limits.memory_per_lane // MIB} MiB a lane at most")
     if sees := flow.store.sees():
         lines.append(f"  a reader of the store sees {sees}")
@@ -175,6 +174,21 @@ def plan_text(flow: Flow, plan: Plan, left_open: Iterable[str] = ()) -> str:
     lines += [f"  before it {each}" for each in left_open]
     lines += _columns(plan, traits.lossy)
     return "\n".join(lines)
+
+
+def _places(limits: Limits) -> list[str]:
+    """How many lanes, where they may run, and how fast; as far as something is said of it."""
+    lines = []
+    if limits.lanes is not None:
+        lines.append(f"  lanes   {limits.lanes}")
+    if limits.most_lanes is not None:
+        lines.append(f"  lanes   {limits.most_lanes} at most, by max_connections")
+    if limits.cpus_per_lane or limits.resources or limits.label_selector:
+        lines.append(f"  places  a lane takes {wanted(limits)}")
+    if limits.max_bytes_per_second is not None:
+        shared = f" by all tables of {limits.of}" * bool(limits.of)
+        lines.append(f"  rate    {size(limits.max_bytes_per_second)}/s at most are read{shared}")
+    return lines
 
 
 def _rows(plan: Plan) -> str:

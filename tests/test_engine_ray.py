@@ -11,7 +11,6 @@ import pytest
 from ends import Careful, Counted
 
 from hygge import Flow, FlowFailed
-from hygge.engine import on_ray
 from hygge.model import MIB, Limits
 from hygge.progress import Silent
 
@@ -143,6 +142,7 @@ def test_a_budget_beyond_the_object_store_is_refused(tmp_path):
 
 
 def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
+    from hygge.engine import placement
     from hygge.model import Run, Split, StoreTraits
     from hygge.moving import Move
 
@@ -151,7 +151,7 @@ def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
         monkeypatch.setattr(Careful, "traits", StoreTraits(max_lanes=most))
         splits_ = tuple(Split(i, "") for i in range(splits))
         move = Move("f", Run("r", "f"), Counted(), store, pa.schema([]), splits_, Limits(asked))
-        return on_ray.how_many_lanes(move)
+        return placement.how_many_lanes(move)
 
     assert lanes(1, None, None) == 1
     assert lanes(8, 3, None) == 3

@@ -8,6 +8,7 @@ import textwrap
 import threading
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pyarrow.dataset as ds
@@ -20,7 +21,7 @@ from hygge.config.flows import read_flows
 from hygge.errors import ConfigError, HyggeError, SourceMissing
 from hygge.family import file_word, member_name, opened
 from hygge.io.sql_tables import Table
-from hygge.model import Report, Summary
+from hygge.model import Limits, Report, Summary
 from hygge.progress import Seen, Silent, Together
 from hygge.words import report_text
 
@@ -279,8 +280,8 @@ def test_on_ray_tables_hand_their_lanes_on(flows, tmp_path, monkeypatch, ray_her
         time.sleep(0.1)
 
     class Counted(lanes.Lane):
-        def __init__(self, bundle=None):
-            super().__init__(bundle)
+        def __init__(self, place):
+            super().__init__(place)
             most[0] = max(most[0], len(lanes._alive))
 
     monkeypatch.setattr(lanes, "Lane", Counted)
@@ -298,15 +299,16 @@ def test_on_a_cluster_a_flow_asks_for_a_lane_that_makes_it_grow(ray_here):
     from hygge.engine import lanes
 
     stop = threading.Event()
-    held = [lanes.a_lane_in_turn(stop, 0) for _ in range(int(ray.cluster_resources()["CPU"]))]
+    ask = partial(lanes.a_lane_in_turn, "f", Limits(), stop)
+    held = [ask(0) for _ in range(int(ray.cluster_resources()["CPU"]))]
     try:
         assert not any(lane.waits for lane in held)
-        waiting = lanes.a_lane_in_turn(stop, 0.3)
+        waiting = ask(0.3)
         assert waiting.waits
-        assert lanes.a_left_lane() is None
+        assert lanes.a_left_lane(Limits()) is None
         held.append(waiting)
         stop.set()
-        assert lanes.a_lane_in_turn(stop, float("inf")) is None
+        assert ask(float("inf")) is None
     finally:
         for lane in held:
             lane.down()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from hygge.config import amounts
 from hygge.config.document import Node
 from hygge.config.environment import masked
-from hygge.config.problems import Problems, Wrong, meant
+from hygge.config.problems import Problems, meant
 from hygge.config.specs import FlowSpec, Side
-from hygge.model import MIB, Limits
 from hygge.settings import Connector
 
 
@@ -22,50 +20,6 @@ class Draft(Protocol):
     after: tuple[str, ...]
 
     def line(self, key: str) -> int: ...
-
-
-def limits(
-    full: Mapping[str, Node], problems: Problems, inside: Callable[[str], str | None]
-) -> Limits:
-    """The flow's limits; what is wrong with one of them is noted, and its default stands in."""
-    found: dict[str, Any] = {}
-    readers: dict[str, tuple[str, Callable[[Node, str], Any]]] = {
-        "lanes": ("lanes", _lanes),
-        "memory_per_lane": ("memory_per_lane", amounts.size),
-        "batch_bytes": ("batch_bytes", amounts.size),
-        "retries": ("retries", lambda node, key: amounts.count(node, key, 0)),
-        "stall_timeout": ("stall_timeout_s", amounts.seconds),
-        "resume_within": ("resume_within_s", amounts.seconds),
-    }
-    for key, (name, read) in readers.items():
-        node = full.get(key)
-        if node is not None and not node.is_broken():
-            with problems.collect(inside(key)):
-                found[name] = read(node, key)
-    made = Limits(**found)
-    if made.batch_bytes > made.memory_per_lane:
-        key = "batch_bytes" if "batch_bytes" in found else "memory_per_lane"
-        problems.add(
-            full[key].line,
-            f"batch_bytes ({_mib(made.batch_bytes)}) is more than memory_per_lane "
-            f"({_mib(made.memory_per_lane)})",
-            "a lane holds several batches: make memory_per_lane at least four times batch_bytes",
-            inside(key),
-        )
-    return made
-
-
-def _lanes(node: Node, key: str) -> int | None:
-    if node.value == "auto":
-        return None
-    try:
-        return amounts.count(node, key, 1)
-    except Wrong as wrong:
-        raise Wrong(wrong.line, wrong.text, "lanes: auto, or a number from 1") from None
-
-
-def _mib(size: int) -> str:
-    return f"{size / MIB:,.10g} MiB" if size >= MIB else f"{size:,} bytes"
 
 
 def alone(flow: FlowSpec, draft: Draft, full: Mapping[str, Node], problems: Problems) -> None:

@@ -20,7 +20,7 @@ from hygge import registry
 from hygge.config.environment import masked
 from hygge.config.paths import folder_of, on_objects
 from hygge.config.problems import Wrong, as_error, meant, paragraph
-from hygge.config.specs import FLOW_KEYS, NOT_BUILT_FLOW, EndSpec, FlowSpec, Side
+from hygge.config.specs import FLOW_KEYS, EndSpec, FlowSpec, Side
 from hygge.errors import ConfigError, raised_at
 from hygge.home import Home
 from hygge.settings import Connector
@@ -139,8 +139,8 @@ def _unknown(spec: EndSpec, cls: type[Connector], given: dict[str, Any]) -> list
 
 def _stranger(key: str, spec: EndSpec, cls: type[Connector]) -> tuple[str, str]:
     """(what is wrong, hint) for a key that a class does not take."""
-    if key in NOT_BUILT_FLOW:
-        return f"'{key}' is not built yet", "take it out; a flow moves one table or one path"
+    if key == "max_bytes_per_second":
+        return f"'{key}' is for homes: it spares the source", "write it under `home:`"
     if key in (options_of(cls) or ()):
         return f"{cls.__name__} takes '{key}' under `options`", f"options: {{{key}: …}}"
     if key in FLOW_KEYS and key not in ("home", "store"):

@@ -22,6 +22,7 @@ from hygge.config import (
     connections,
     connectors,
     ends,
+    limits,
     paths,
     tables,
 )
@@ -34,7 +35,6 @@ from hygge.config.specs import (
     CHOICES,
     DEFAULT_KEYS,
     FLOW_KEYS,
-    NOT_BUILT_FLOW,
     TOP_KEYS,
     EndSpec,
     FlowsFile,
@@ -74,6 +74,8 @@ class _Draft:
     made: dict[Side, Connector] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     tables: Tables | None = None
+    rate: Node | None = None
+    """`max_bytes_per_second` of its home."""
     alone: dict[str, _Draft] = field(default_factory=dict)
     """Tables of many that say something for themselves, each as a flow."""
 
@@ -154,9 +156,6 @@ class _Reading:
                     hint = f"'{key}' belongs to a flow, or under `defaults:`"
                 self.problems.add(node.line, f"'{key}' is not a key of this file", hint)
 
-    def _not_built(self, key: str, node: Node, flow: str | None) -> None:
-        self.problems.add(node.line, f"'{key}' is not built yet", f"take '{key}' out", flow)
-
     def _project(self, node: Node | None) -> str | None:
         if node is None:
             return None
@@ -174,9 +173,7 @@ class _Reading:
             return
         kept = {}
         for key, each in node.value.items():
-            if key in NOT_BUILT_FLOW:
-                self._not_built(key, each, None)
-            elif key not in DEFAULT_KEYS:
+            if key not in DEFAULT_KEYS:
                 hint = meant("defaults", key, DEFAULT_KEYS)
                 self.problems.add(each.line, f"'{key}' is not a default", hint)
             elif key in CHOICES:
@@ -231,6 +228,7 @@ class _Reading:
                     end = ends.begin(side, node, self._default(side), self.around, made)
                     if side == "home":
                         end, draft.tables = tables.patterns(end)
+                        end, draft.rate = limits.rate_of(end)
                     draft.ends[side] = end
                     path = end.own.value.get("path")
                     if side == "store" and path is not None and connectors.is_of_files(end.cls):
@@ -278,6 +276,8 @@ class _Reading:
         known = {key for end in found for key in connectors.keys_of(end.cls) or ()}
         options = {key for end in found for key in connectors.options_of(end.cls) or ()}
         for key, node in self._default(side).value.items():
+            if side == "home" and key == limits.RATE:
+                continue  # of the flow, and not of a class
             if key == "options" and node.is_mapping:
                 for option, each in node.value.items():
                     if option not in options:
@@ -289,11 +289,9 @@ class _Reading:
 
     def _known_in_flow(self, draft: _Draft) -> None:
         for key, node in draft.node.value.items():
-            if key in NOT_BUILT_FLOW:
-                self._not_built(key, node, draft.name)
-            elif key not in FLOW_KEYS:
+            if key not in FLOW_KEYS:
                 hint = meant("keys of a flow", key, FLOW_KEYS)
-                takers: list[str] = []
+                takers = ["under `home:`"] if key == limits.RATE else []
                 for side, end in sorted(draft.ends.items()):
                     if key in (connectors.keys_of(end.cls) or ()):
                         takers.append(f"under `{side}:`")
@@ -312,7 +310,8 @@ class _Reading:
         key: tuple[str, ...] = ()
 
         def inside(word: str) -> str | None:
-            return draft.name if word in draft.node.value else None
+            own = draft.rate is not None if word == limits.RATE else word in draft.node.value
+            return draft.name if own else None
 
         with self.problems.collect(inside("mode")):
             if node := _given(full, "mode"):
@@ -323,7 +322,8 @@ class _Reading:
         with self.problems.collect(draft.name):
             if node := _given(full, "depends_on"):
                 draft.after = _names(node, "depends_on")
-        limits = checks.limits(full, self.problems, inside)
+        rate = draft.rate or self._default("home").value.get(limits.RATE)
+        bounds = limits.limits(full, rate, self.problems, inside)
         made = draft.made.get("store")
         if "mode" not in full and made is not None and mode not in made.traits.modes:
             mode = made.traits.modes[0]
@@ -333,7 +333,7 @@ class _Reading:
         alone = {table: flow for table, each in draft.alone.items() if (flow := self._flow(each))}
         many = replace(draft.tables, alone=alone) if draft.tables else None
         flow = FlowSpec(
-            draft.name, home, store, mode, key, draft.after, limits, draft.node.line, self.file,
+            draft.name, home, store, mode, key, draft.after, bounds, draft.node.line, self.file,
             many,
         )  # fmt: skip
         if self.problems.count == before:

@@ -131,6 +131,9 @@ TOP_KEYS = (
 )  # fmt: skip
 LIMIT_KEYS = (
     "lanes",
+    "cpus_per_lane",
+    "resources",
+    "label_selector",
     "memory_per_lane",
     "batch_bytes",
     "retries",
@@ -144,5 +147,3 @@ CHOICES = {
 """What a flow says for those of its ends that have an option of that name, and its words."""
 FLOW_KEYS = ("home", "store", "mode", "key", "depends_on", "tables", *CHOICES, *LIMIT_KEYS)
 DEFAULT_KEYS = ("home", "store", "mode", "key", *CHOICES, *LIMIT_KEYS)
-NOT_BUILT_FLOW = ("resources", "cpus_per_lane", "max_bytes_per_second")
-"""Drawn, and to come: refused as that, so that nobody believes they have an effect."""

@@ -20,7 +20,7 @@ from hygge.config.ends import End
 from hygge.config.problems import Problems, Wrong, meant
 from hygge.config.specs import LIMIT_KEYS, EndSpec, Tables
 
-_OF_HOME = ("columns", "where", "cursor", "split_by")
+_OF_HOME = ("columns", "where", "cursor", "split_by", "max_bytes_per_second")
 _OF_FLOW = ("mode", "key", "on_value", *LIMIT_KEYS)
 _EXAMPLE = 'tables: ["public.*"]'
 WORD = re.compile(r"\{(\w*)\}")

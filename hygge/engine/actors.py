@@ -65,12 +65,13 @@ def _portable() -> Iterator[None]:
 class _End:
     """What both actors have."""
 
-    def __init__(self, inbox: Inbox) -> None:
-        self.inbox, self.label = inbox, ""
+    def __init__(self, inbox: Inbox, label: str) -> None:
+        self.inbox, self.label = inbox, label
 
-    def pid(self) -> int:
-        """The process id: the process stands."""
-        return os.getpid()
+    def node(self) -> str:
+        """The id of its node: the process stands."""
+        node: str = ray.get_runtime_context().get_node_id()
+        return node
 
     def warm(self, modules: tuple[str, ...]) -> None:
         """Import them, which takes as long as moving many rows."""
@@ -87,9 +88,8 @@ class HomeActor(_End):
         """As `_End` says; Ray puts an Arrow table by way of pyarrow.compute, which asks pandas."""
         super().warm(("pyarrow.compute", "pandas", *modules))
 
-    def load(self, label: str, blob: bytes, paths: list[str]) -> None:
+    def load(self, blob: bytes, paths: list[str]) -> None:
         """Unpack the connector; not in __init__, where an error would lose its cause."""
-        self.label = label
         self.home = _unpacked(blob, paths)
 
     def read(self, ticket: Ticket, split: Split, schema: pa.Schema | None, limits: Limits) -> int:
@@ -101,7 +101,7 @@ class HomeActor(_End):
                 nbytes, count = max(1, table.nbytes), rows_in(table)
                 # What is above a batch's size (one huge row) lies in both ends' memory besides.
                 weight = nbytes + 2 * max(0, nbytes - limits.batch_bytes)
-                self.inbox.charge(weight)
+                self.inbox.charge(weight, nbytes)
                 self.inbox.put(Batch(ticket, seq, count, nbytes, weight, [ray.put(table)]))
                 del table
                 pa.default_memory_pool().release_unused()  # 70 to 100 MB, which it would keep
@@ -117,9 +117,8 @@ class HomeActor(_End):
 class StoreActor(_End):
     """Stages splits from an Inbox."""
 
-    def load(self, label: str, blob: bytes, paths: list[str]) -> None:
+    def load(self, blob: bytes, paths: list[str]) -> None:
         """Unpack the connector; not in __init__, where an error would lose its cause."""
-        self.label = label
         self.store = _unpacked(blob, paths)
 
     def stage(self, ticket: Ticket, schema: pa.Schema | None) -> Receipt:

@@ -18,6 +18,7 @@ in `get` steals an item.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -62,19 +63,31 @@ class InboxStats:
     most_charged: int = 0
     wait_home_s: float = 0.0
     wait_store_s: float = 0.0
+    wait_rate_s: float = 0.0
     waiting: str = ""
-    """`home` while it waits for room, `store` while it waits for a batch."""
+    """`home` while it waits for room, `store` while it waits for a batch, `rate` while the Home
+    waits because it may give only so many bytes a second."""
 
 
 class InboxActor(_QueueActor):
-    def __init__(self) -> None:
+    def __init__(self, label: str) -> None:
         super().__init__(0)  # items are bounded by the bytes they were charged
+        self.label = label
         self.room = asyncio.Condition()
+        self.rate = Rate(None)
         self._count_from_zero(0)
 
-    async def bound(self, max_bytes: int) -> None:
-        """Begin a flow: its budget, and counters from zero."""
+    async def bound(self, max_bytes: int, is_paced: bool) -> None:
+        """Begin a flow: its budget, and counters from zero.
+
+        `is_paced`: no byte passes before it is told how fast they may.
+        """
+        self.rate = Rate(0.0 if is_paced else None)
         self._count_from_zero(max_bytes)
+
+    async def pace(self, bytes_per_second: float) -> None:
+        """From now on; the share of this lane in what its flow may read."""
+        await self.rate.change(bytes_per_second)
 
     def _count_from_zero(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -84,15 +97,16 @@ class InboxActor(_QueueActor):
         self.home_since: float | None = None
         self.store_since: float | None = None
 
-    async def charge(self, nbytes: int) -> None:
+    async def charge(self, weight: int, nbytes: int) -> None:
+        await self.rate.take(nbytes)
         async with self.room:
             self.home_since = time.monotonic()
             await self.room.wait_for(
-                lambda: not self.charged or self.charged + nbytes <= self.max_bytes
+                lambda: not self.charged or self.charged + weight <= self.max_bytes
             )
             self.wait_home += time.monotonic() - self.home_since
             self.home_since = None
-            self.charged += nbytes
+            self.charged += weight
             self.most = max(self.most, self.charged)
 
     async def put(self, item: Any, timeout: float | None = None) -> None:
@@ -122,23 +136,73 @@ class InboxActor(_QueueActor):
         return InboxStats(
             self.rows_in, self.bytes_in, self.rows_out, self.bytes_out,
             self.charged, self.most, self.wait_home + home, self.wait_store + store,
-            "home" if home else "store" if store else "",
+            self.rate.waited(), "rate" if self.rate.since else "home" if home
+            else "store" if store else "",
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        return "Inbox"
+        return f"Inbox({self.label})"
+
+
+class Rate:
+    """How many bytes may pass in a second; what it holds back is never more than one batch.
+
+    A batch passes when all of its bytes are earned, counted from when the one before it passed. So
+    what passes in any time is at most the rate, and one batch.
+    """
+
+    def __init__(self, bytes_per_second: float | None) -> None:
+        self.bytes_per_second = bytes_per_second
+        self.earned, self.at = 0.0, time.monotonic()
+        self.changed = asyncio.Condition()
+        self.since: float | None = None
+        self.waited_s = 0.0
+
+    async def change(self, bytes_per_second: float) -> None:
+        """Another rate from now on."""
+        async with self.changed:
+            self._earn()
+            self.bytes_per_second = bytes_per_second
+            self.changed.notify_all()
+
+    async def take(self, nbytes: int) -> None:
+        """Wait until so many bytes are earned."""
+        if self.bytes_per_second is None:
+            return
+        self.since = time.monotonic()
+        async with self.changed:
+            self._earn()
+            self.earned = min(self.earned, nbytes)  # what was not taken in time is not kept
+            while self.earned < nbytes:
+                rate = self.bytes_per_second
+                patience = (nbytes - self.earned) / rate if rate else None
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.changed.wait(), patience)
+                self._earn()
+            self.earned -= nbytes
+        self.waited_s += time.monotonic() - self.since
+        self.since = None
+
+    def waited(self) -> float:
+        """Seconds so far."""
+        return self.waited_s + (time.monotonic() - self.since if self.since else 0.0)
+
+    def _earn(self) -> None:
+        now = time.monotonic()
+        self.earned += (self.bytes_per_second or 0.0) * (now - self.at)
+        self.at = now
 
 
 class Inbox(Queue):
     """The handle of a lane's queue; picklable, held by the Flow, the Home and the Store."""
 
-    def __init__(self, actor_options: dict[str, Any]) -> None:
+    def __init__(self, label: str, actor_options: dict[str, Any]) -> None:
         self.maxsize = 0
-        self.actor = ray.remote(InboxActor).options(**actor_options).remote()
+        self.actor = ray.remote(InboxActor).options(**actor_options).remote(label)
 
-    def charge(self, nbytes: int) -> None:
-        """Wait until there is room for `nbytes`, and take it."""
-        ray.get(self.actor.charge.remote(nbytes))
+    def charge(self, weight: int, nbytes: int) -> None:
+        """Wait until `nbytes` may pass and there is room for `weight`, and take it."""
+        ray.get(self.actor.charge.remote(weight, nbytes))
 
     def take(self, freed: int) -> Batch | End:
         """Give back `freed` bytes, then wait for the next message."""

@@ -31,13 +31,16 @@ class InlineEngine:
 
     name = "inline"
 
-    def get_ready(self, home: Home, store: Store) -> None:
+    def get_ready(self, home: Home, store: Store, limits: Limits) -> None:
         """Nothing to come to."""
 
     def reaches(
         self, read: Mapping[str, str], written: Mapping[str, str], shared: Sequence[str]
     ) -> None:
         """It is where the driver is."""
+
+    def committed(self, home: Home, store: Store, seconds: float) -> None:
+        """Nobody counts."""
 
     def release(self) -> None:
         """Nothing was taken."""

@@ -3,7 +3,8 @@
 It is a placement group of one bundle, so the three share a node and its shared memory. Its actors
 are reused from split to split; the Home may read one split ahead under the same credits. After any
 failure the whole lane is put down and a new one takes its bundle: a new Inbox is the only way to be
-sure that no zombie put or stolen item survives.
+sure that no zombie put or stolen item survives. Its actors carry the name of the flow that it was
+made for, which Ray's dashboard shows: `orders/lane 2: home`.
 """
 
 from __future__ import annotations
@@ -12,20 +13,22 @@ import contextlib
 import sys
 import threading
 import time
+import uuid
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.placement_group import remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from hygge.engine.actors import HomeActor, StoreActor, packed
 from hygge.engine.inbox import Inbox, InboxStats
+from hygge.engine.placement import Spread, bundle, has_room
 from hygge.errors import ConfigError
-from hygge.model import Split, Ticket
+from hygge.model import Limits, Split, Ticket
 from hygge.moving import Move
 
-CPUS_PER_LANE = 1.0
 _KEPT_S, _LONGEST_KEPT_S = 2.0, 30.0
 _LOOK_S = 0.2
 _free = threading.Condition()
@@ -34,6 +37,9 @@ _alive: set[Lane] = set()
 """Those that have a bundle, or wait for one."""
 _queue: list[object] = []
 """Who waits for a lane, in the order that they came."""
+_namespace = f"hygge-{uuid.uuid4().hex}"
+_named: Counter[str] = Counter()
+"""How often a name was given: a lane that takes another's place is a second of its name."""
 
 
 @dataclass
@@ -71,19 +77,24 @@ def pack(move: Move) -> Luggage:
     return Luggage(move, blobs[0], blobs[1])
 
 
-def first_lane() -> Lane | None:
+def first_lane(flow: str, limits: Limits) -> Lane | None:
     """A new one for a flow that is only planned yet, if there is a CPU that no lane has."""
     with _free:
-        return None if _idle or _queue or _are_all_taken() else Lane()
+        return None if _idle or _queue or not _is_room(limits) else _new(flow, limits)[0]
 
 
-def a_lane() -> Lane:
-    """One that a flow of this process has just left, or a new one, which may wait for its CPU."""
+def some_lanes(flow: str, limits: Limits, numbers: range) -> list[Lane]:
+    """Those that a flow of this process has just left, then new ones, which may have to wait."""
     with _free:
-        return _idle.pop() if _idle and not _queue else Lane()
+        found: list[Lane] = []
+        while len(found) < len(numbers) and not _queue and (lane := _left(limits)) is not None:
+            found.append(lane)
+        return [*found, *_new(flow, limits, numbers[len(found) :])]
 
 
-def a_lane_in_turn(stop: threading.Event, patience_s: float) -> Lane | None:
+def a_lane_in_turn(
+    flow: str, limits: Limits, stop: threading.Event, patience_s: float
+) -> Lane | None:
     """As `a_lane`, but where the lanes of this process have every CPU, one that is left.
 
     Of many flows each has its turn. After `patience_s` it is a new one, which waits for its CPU and
@@ -93,29 +104,56 @@ def a_lane_in_turn(stop: threading.Event, patience_s: float) -> Lane | None:
     with _free:
         _queue.append(me)
         try:
-            while _queue[0] is not me or not (_idle or not _are_all_taken()):
+            while True:
+                if _queue[0] is me:
+                    if (left := _left(limits)) is not None:
+                        return left
+                    if _is_room(limits):
+                        return _new(flow, limits)[0]
+                    if _idle:  # made for flows that want something else of their nodes
+                        _idle.pop(0).down()
+                        continue
                 if stop.is_set():
                     return None
                 if time.monotonic() > until:
-                    lane = Lane()
+                    (lane,) = _new(flow, limits)
                     lane.waits = True
                     return lane
                 _free.wait(_LOOK_S)
-            return _idle.pop() if _idle else Lane()
         finally:
             _queue.remove(me)
             _free.notify_all()
 
 
-def a_left_lane() -> Lane | None:
+def a_left_lane(limits: Limits) -> Lane | None:
     """One that a flow has just left, for a flow whose own still waits for its CPU."""
     with _free:
-        return _idle.pop() if _idle and not _queue else None
+        return None if _queue else _left(limits)
 
 
-def _are_all_taken() -> bool:
-    cpus = ray.cluster_resources().get("CPU", 1.0)
-    return bool(_alive) and (len(_alive) + 1) * CPUS_PER_LANE > cpus
+def _left(limits: Limits) -> Lane | None:
+    """An idle lane that stands where one with these limits may."""
+    wish = (bundle(limits), limits.label_selector)
+    for lane in reversed(_idle):
+        if (bundle(lane.limits), lane.limits.label_selector) == wish:
+            _idle.remove(lane)
+            return lane
+    return None
+
+
+def _is_room(limits: Limits) -> bool:
+    return has_room(limits, [lane.limits for lane in _alive])
+
+
+def _new(flow: str, limits: Limits, numbers: range = range(1)) -> list[Lane]:
+    if not numbers:
+        return []
+    spread = Spread(limits, [(lane.node, lane.limits) for lane in _alive])
+    made = []
+    for number in numbers:
+        label = f"{flow}/lane {number}"
+        made.append(Lane(Place(*spread.next(label), limits, label)))
+    return made
 
 
 def leave(lane: Lane) -> None:
@@ -140,6 +178,7 @@ def forget_idle() -> None:
     with _free:
         _idle.clear()
         _alive.clear()
+        _named.clear()
 
 
 def _look_later(lane: Lane) -> None:
@@ -162,13 +201,23 @@ def _down_if_idle(lane: Lane) -> None:
     lane.down()
 
 
+@dataclass(frozen=True)
+class Place:
+    """A placement group of one bundle; `node` is where it was asked for, "" if anywhere."""
+
+    group: Any
+    node: str
+    limits: Limits
+    label: str
+
+
 class Lane:
     """Three actors in one bundle. `works` is ordered: the Store takes them in this order."""
 
     luggage: Luggage
 
-    def __init__(self, bundle: Any = None) -> None:
-        self.bundle = bundle or placement_group([{"CPU": CPUS_PER_LANE}])
+    def __init__(self, place: Place) -> None:
+        self.place, self.limits = place, place.limits
         self.works: list[Work] = []
         self.up = False
         self.number = 0
@@ -177,16 +226,25 @@ class Lane:
         self.waits = False
         self.last: InboxStats = InboxStats()
         here = PlacementGroupSchedulingStrategy(
-            placement_group=self.bundle, placement_group_bundle_index=0
+            placement_group=place.group, placement_group_bundle_index=0
         )
+        _named[place.label] += 1
+        again = f" ({_named[place.label]})" if _named[place.label] > 1 else ""
+        label = f"{place.label}{again}"
+
+        def options(end: str, share: float) -> dict[str, Any]:
+            cpus = round(bundle(place.limits)["CPU"] * share, 4)
+            named = {"name": f"{label}: {end}", "namespace": _namespace}
+            return {"num_cpus": cpus, "scheduling_strategy": here, **named}
+
         # The Inbox only passes references on: it takes what the two others leave of the CPU.
-        half = {"num_cpus": CPUS_PER_LANE * 0.45, "scheduling_strategy": here}
-        rest = {"num_cpus": CPUS_PER_LANE * 0.1, "scheduling_strategy": here}
-        self.inbox = Inbox({**rest, "max_concurrency": 16})
-        once: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, **half}
-        self.home = ray.remote(HomeActor).options(**once).remote(self.inbox)
-        self.store = ray.remote(StoreActor).options(**once).remote(self.inbox)
-        starts = [self.home.pid.remote(), self.store.pid.remote(), self.inbox.actor.stats.remote()]
+        self.inbox = Inbox(label, {**options("inbox", 0.1), "max_concurrency": 16})
+        once: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0}
+        home, store = options("home", 0.45), options("store", 0.45)
+        self.home = ray.remote(HomeActor).options(**once, **home).remote(self.inbox, label)
+        self.store = ray.remote(StoreActor).options(**once, **store).remote(self.inbox, label)
+        self.node, self._where = place.node, self.home.node.remote()
+        starts = [self._where, self.store.node.remote(), self.inbox.actor.stats.remote()]
         self.readiness: list[Any] = starts
         self._stats: Any = None
         with _free:
@@ -204,10 +262,12 @@ class Lane:
         """Bring the connectors in; no split is given before both are unpacked."""
         self.luggage, self.number = luggage, number
         self.up, self.last, self._stats = False, InboxStats(), None
-        label = f"{luggage.move.flow}/{number}"
-        limit = self.inbox.actor.bound.remote(luggage.move.limits.memory_per_lane)
-        home = self.home.load.remote(label, luggage.home, luggage.paths)
-        store = self.store.load.remote(label, luggage.store, luggage.paths)
+        limits = luggage.move.limits
+        is_paced = limits.max_bytes_per_second is not None
+        self.share = 0.0
+        limit = self.inbox.actor.bound.remote(limits.memory_per_lane, is_paced)
+        home = self.home.load.remote(luggage.home, luggage.paths)
+        store = self.store.load.remote(luggage.store, luggage.paths)
         self.readiness = [limit, home, store]
 
     def take(self, split: Split, ticket: Ticket) -> None:
@@ -220,8 +280,16 @@ class Lane:
         stage = self.store.stage.options(name=f"stage {name}").remote(ticket, move.schema)
         self.works.append(Work(split, ticket, read, stage))
 
-    def stands(self, call: Any) -> bool:
+    def pace(self, share: float) -> None:
+        """Let its Home give so many bytes a second from now on."""
+        if share != self.share:
+            self.share = share
+            self.inbox.actor.pace.remote(share)
+
+    def stands(self, call: Any, value: Any) -> bool:
         """Whether it is ready for work, now that this call of its readiness has come back."""
+        if call == self._where:
+            self.node = value
         self.readiness = [each for each in self.readiness if each != call]
         self.waits, self.up = False, not self.readiness
         if self.up and self.made:
@@ -240,16 +308,17 @@ class Lane:
             calls += [work.stage] if work.was_read else [work.read, work.stage]
         return calls
 
-    def stats(self) -> InboxStats:
-        """The newest counters of the Inbox; asks again without waiting."""
+    def look(self) -> None:
+        """Ask the Inbox for its counters; `last` has them in a moment."""
         if self._stats is None:
-            self._stats = self.inbox.actor.stats.remote()
-        done, _ = ray.wait([self._stats], timeout=0)
-        if done:
-            with contextlib.suppress(ray.exceptions.RayError):
-                self.last = ray.get(self._stats)
+            asked = self._stats = self.inbox.actor.stats.remote()
+            asked.future().add_done_callback(lambda answer: self._saw(asked, answer))
+
+    def _saw(self, asked: Any, answer: Any) -> None:
+        if self._stats is asked:  # and not of the flow before
             self._stats = None
-        return self.last
+            if answer.exception() is None:
+                self.last = answer.result()
 
     def final_stats(self) -> InboxStats:
         """The counters once more, waiting for them a moment."""
@@ -278,4 +347,4 @@ class Lane:
                 ray.kill(actor, no_restart=True)
         if not keep_bundle:
             with contextlib.suppress(Exception):
-                remove_placement_group(self.bundle)
+                remove_placement_group(self.place.group)

@@ -1,0 +1,170 @@
+"""What is seen of one move: progress, who is waited for, stalls, lanes that have no place yet.
+
+A few times a second the Inboxes are asked for their counters, and what they tell goes to whoever
+watches, to Prometheus, and back to the lanes where a Home may give only so many bytes a second.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from hygge.engine.metrics import Meter
+from hygge.engine.placement import waiting_for
+from hygge.errors import HyggeError
+from hygge.model import Receipt
+from hygge.moving import Move, Moved
+from hygge.progress import Seen, Watch
+
+LOOK_EVERY_S = 0.25
+SAY_STALL_AFTER_S = 60.0
+_SAY_PENDING_AFTER_S, _SAY_PENDING_EVERY_S = 3.0, 30.0
+_LOOKED_AT = 16
+"""Lanes that are asked for their counters at a time, in turn: a thousand cost no more."""
+_lock = threading.Lock()
+_reading: dict[Any, dict[Watching, int]] = {}
+"""Who keeps to one `max_bytes_per_second`: each move, and how many of its lanes read."""
+
+
+class Watching:
+    """Of one move; called by its supervision only."""
+
+    def __init__(self, move: Move, watch: Watch) -> None:
+        self.move, self.watch = move, watch
+        self.meter = Meter(move.flow, move.home, move.store)
+        self.looked = 0.0
+        self.progressed = self.said_stall = self.asked_pending = time.monotonic()
+        self.sum = (-1, -1)
+        self.before = Seen()  # rows and bytes of lanes that were put down
+        self.waited = {"home": 0.0, "store": 0.0, "rate": 0.0}  # of the same
+        self.turn = 0
+        self.pending, self.said_pending = "", ("", -_SAY_PENDING_EVERY_S)
+
+    def sealed(self, receipt: Receipt) -> None:
+        """A split more is sealed."""
+        self.meter.sealed(receipt)
+
+    def again(self, text: str) -> None:
+        """Something failed, and is tried again."""
+        self.meter.retried()
+        self.watch.said(self.move.flow, text)
+
+    def put_down(self, lane: Any) -> None:
+        """Keep what a lane has counted."""
+        last = lane.last
+        self.before = Seen(self.before.rows + last.rows_out, self.before.bytes + last.bytes_out)
+        self.waited = self._waited([lane])
+
+    def end(self, lanes: Sequence[Any], moved: Moved) -> None:
+        """The move is done: who waited for whom, to the last moment."""
+        for lane in lanes:
+            if lane.up:
+                lane.final_stats()
+        waited = self._waited(lanes)
+        moved.wait_home_s, moved.wait_store_s = waited["store"], waited["home"]
+        self.meter.waits(waited)
+
+    def close(self) -> None:
+        """It has no lanes any more."""
+        self.meter.lanes({}, 0)
+        with _lock:
+            for key in [key for key, those in _reading.items() if self in those]:
+                del _reading[key][self]
+                if not _reading[key]:
+                    del _reading[key]
+
+    def look(self, lanes: Sequence[Any], done: int, wants_lanes: bool) -> None:
+        """`done`: sealed splits; `wants_lanes`: there are splits that no lane has.
+
+        Raises HyggeError where nothing has moved for longer than `stall_timeout`.
+        """
+        now = time.monotonic()
+        if now - self.looked < LOOK_EVERY_S:
+            return
+        self.looked = now
+        up = [lane for lane in lanes if lane.up]
+        for lane in (up + up)[self.turn : self.turn + min(len(up), _LOOKED_AT)]:
+            lane.look()
+        self.turn = (self.turn + _LOOKED_AT) % max(1, len(up))
+        self._pace(up, wants_lanes)
+        rows = self.before.rows + sum(lane.last.rows_out for lane in up)
+        size = self.before.bytes + sum(lane.last.bytes_out for lane in up)
+        if (rows, done) != self.sum:
+            self.sum = (rows, done)
+            self.progressed = self.said_stall = now
+        self._look_for_places(now, lanes, len(up), wants_lanes)
+        waits = self.pending or (self._waits_for(lanes) if now - self.progressed > 5 else "")
+        seen = Seen(rows, size, done, len(self.move.splits), len(up), waits)
+        self.watch.moved(self.move.flow, seen)
+        running = sum(bool(lane.works) for lane in up)
+        states = {"running": running, "idle": len(up) - running, "pending": len(lanes) - len(up)}
+        self.meter.lanes(states, sum(lane.last.charged for lane in up))
+        self.meter.waits(self._waited(up))
+        self._guard(now, lanes, up)
+
+    def _guard(self, now: float, lanes: Sequence[Any], up: Sequence[Any]) -> None:
+        still = now - self.progressed
+        said = f"nothing moved for {still:.0f} s: waiting for {self._waits_for(lanes)}"
+        # Lanes that are not up yet may wait for a busy cluster as long as it takes, and a Home that
+        # may give a byte a second is not at a stall.
+        held_back = any(lane.last.waiting == "rate" for lane in up)
+        if up and not held_back and still > self.move.limits.stall_timeout_s:
+            raise HyggeError(
+                said, "look at what it does there; `stall_timeout` says how long hygge waits"
+            )
+        if now - self.said_stall > SAY_STALL_AFTER_S:
+            self.said_stall = now
+            self.watch.said(self.move.flow, said)
+
+    def _look_for_places(self, now: float, lanes: Sequence[Any], up: int, wants: bool) -> None:
+        """Say for which lanes there is no place yet, as long as there is work for them."""
+        if up == len(lanes) or not wants:
+            self.pending = ""
+        elif now - self.asked_pending > _SAY_PENDING_AFTER_S:
+            self.asked_pending = now
+            groups = [lane.place.group for lane in lanes if not lane.up]
+            missing = waiting_for(self.move.limits, groups)
+            self.pending = missing and f"{missing}; {up} of {len(lanes)} lanes run"
+        text, when = self.said_pending
+        if self.pending not in ("", text) and now - when > _SAY_PENDING_EVERY_S:
+            self.said_pending = (self.pending, now)
+            self.watch.said(self.move.flow, f"waiting for {self.pending}")
+
+    def _pace(self, up: Sequence[Any], wants_lanes: bool) -> None:
+        """Divide what may be read in a second among the lanes that read."""
+        rate = self.move.limits.max_bytes_per_second
+        if rate is None:
+            return
+        reading = {
+            lane for lane in up if wants_lanes or any(not work.was_read for work in lane.works)
+        }
+        with _lock:
+            sharing = _reading.setdefault((self.move.limits.of or self, rate), {})
+            sharing[self] = len(reading)
+            count = sum(sharing.values())
+        for lane in up:
+            lane.pace(rate / count if lane in reading else 0.0)
+
+    def _waited(self, lanes: Sequence[Any]) -> dict[str, float]:
+        """Seconds so far, of these and of those that were put down, by who was waited for."""
+        last = [lane.last for lane in lanes]
+        return {
+            "store": self.waited["store"] + sum(each.wait_home_s for each in last),
+            "home": self.waited["home"] + sum(each.wait_store_s for each in last),
+            "rate": self.waited["rate"] + sum(each.wait_rate_s for each in last),
+        }
+
+    def _waits_for(self, lanes: Sequence[Any]) -> str:
+        # A lane without a split waits for nobody.
+        ends = {lane.last.waiting for lane in lanes if lane.up and lane.works}
+        if not ends and any(lane.up for lane in lanes):
+            return "the moment to try again"
+        if not ends:
+            return self.pending or f"{len(lanes)} lane{'s'[: len(lanes) != 1]} to stand"
+        if ends == {"rate"}:
+            return "its max_bytes_per_second"
+        if "home" in ends or "" in ends:
+            return f"the store {self.move.store.describe()}"
+        return f"the home {self.move.home.describe()}"
