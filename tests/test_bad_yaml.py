@@ -124,10 +124,6 @@ def test_a_wrong_word_is_named_with_its_line_and_the_nearest_right_one(
     ("text", "word"),
     [
         *(
-            (GOOD + f"    {key}: 1\n", f"'{key}'")
-            for key in ("resources", "cpus_per_lane", "max_bytes_per_second")
-        ),
-        *(
             (f"flows:\n  a:\n    home: users.parquet\n    store: {scheme}://b/x\n", scheme)
             for scheme in ("hdfs", "http", "https")
         ),

@@ -146,6 +146,7 @@ def _stranger(key: str, spec: EndSpec, cls: type[Connector]) -> tuple[str, str]:
     if key in FLOW_KEYS and key not in ("home", "store"):
         return f"'{key}' belongs to the flow", f"write it beside `{spec.side}:`, not under it"
     known = ["type", *(keys_of(cls) or ())]
+    known += ["max_bytes_per_second"] if spec.side == "home" else []
     return f"{cls.__name__} does not know '{key}'", meant("it knows", key, known)
 
 
