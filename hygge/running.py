@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -234,13 +235,13 @@ class _Sealing:
     def __init__(self, running: _Running) -> None:
         self.running = running
         self.pool = ThreadPoolExecutor(_PUTS_AT_ONCE, thread_name_prefix="hygge-seal")
-        self.puts: list[tuple[Receipt, Future[None]]] = []
+        self.puts: deque[tuple[Receipt, Future[None]]] = deque()
+        self.kept: list[Receipt] = []  # those of `puts` that were sealed
 
     def seal(self, receipt: Receipt) -> None:
         """Put one; raises what went wrong with an earlier one."""
-        for _, put in self.puts[-_PUTS_AT_ONCE:]:
-            if put.done():
-                put.result()
+        while self.puts and self.puts[0][1].done():
+            self._keep_first()
         running, split = self.running, receipt.ticket.split
         kept = replace(receipt, version=running.versions[split])
         put = self.pool.submit(running.journal.seal, running.run, kept, running.digests[split])
@@ -248,13 +249,18 @@ class _Sealing:
 
     def all(self) -> list[Receipt]:
         """Every one, when all of them are sealed."""
-        for _, put in self.puts:
-            put.result()
-        return [receipt for receipt, _ in self.puts]
+        while self.puts:
+            self._keep_first()
+        return self.kept
 
     def sealed(self) -> list[Receipt]:
         """Those that are."""
-        return [r for r, put in self.puts if put.done() and put.exception() is None]
+        done = [r for r, put in self.puts if put.done() and put.exception() is None]
+        return [*self.kept, *done]
+
+    def _keep_first(self) -> None:
+        self.puts[0][1].result()
+        self.kept.append(self.puts.popleft()[0])
 
     def close(self) -> None:
         self.pool.shutdown(wait=True)

@@ -268,7 +268,7 @@ class Lane:
         limit = self.inbox.actor.bound.remote(limits.memory_per_lane, is_paced)
         home = self.home.load.remote(luggage.home, luggage.paths)
         store = self.store.load.remote(luggage.store, luggage.paths)
-        self.readiness = [limit, home, store]
+        self.readiness = [self._where, limit, home, store]
 
     def take(self, split: Split, ticket: Ticket) -> None:
         """Begin a try at a split (behind the one that is being staged, if there is one)."""

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import hygge.engine.connection as connection
@@ -179,7 +180,10 @@ class _Supervision:
         """Be told when they come back, which costs the same however many there are."""
         for call in calls:
             self.calls[call] = lane
-            call.future().add_done_callback(lambda _, call=call: self.came.put(call))
+            call.future().add_done_callback(partial(self._back, call))
+
+    def _back(self, call: Any, answer: Any) -> None:
+        self.came.put((call, answer))
 
     def _forget(self, lane: Any) -> None:
         self.roomy.pop(lane, None)
@@ -197,7 +201,7 @@ class _Supervision:
                 self._take_a_left_one()
             self._give()
             with contextlib.suppress(queue.Empty):
-                self._settle(self.came.get(timeout=_WAKE_EVERY_S))
+                self._settle(*self.came.get(timeout=_WAKE_EVERY_S))
             self.seen.look(self.lanes, len(self.moved.receipts), bool(self.todo))
             self._grow()
         self.seen.end(self.lanes, self.moved)
@@ -249,14 +253,14 @@ class _Supervision:
             lane.take(ready.split, ticket)
             self._hear(lane, (lane.works[-1].read, lane.works[-1].stage))
 
-    def _settle(self, call: Any) -> None:
+    def _settle(self, call: Any, answer: Any) -> None:
         import ray
 
         lane = self.calls.pop(call, None)
         if lane is None:
             return  # of a lane that was put down meanwhile
         try:
-            value = ray.get(call)
+            value = answer.result()
         except Exception as error:
             self._failed(lane, call, error)
             return

@@ -9,6 +9,7 @@ A lane for which no node has room waits, and so tells a cluster that can grow to
 from __future__ import annotations
 
 import random
+import uuid
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -72,7 +73,7 @@ class Spread:
         self.charged[name] += limits.memory_per_lane
 
     def next(self, name: str) -> tuple[Any, str]:
-        """A placement group of this name, and the node that it was asked for, or "" if any."""
+        """A placement group, and the node that it was asked for, or "" if any will do."""
         with_room = [
             each
             for each, total in self.nodes.items()
@@ -88,7 +89,7 @@ class Spread:
         group = placement_group(
             [self.needs],
             strategy="STRICT_PACK",  # of one bundle; the only one that takes a node
-            name=name,
+            name=f"{name} {uuid.uuid4().hex[:6]}",  # Ray refuses a second of a name
             bundle_label_selector=[selector] if selector else None,
             _soft_target_node_id=node or None,
         )
@@ -191,4 +192,4 @@ def waiting_for(limits: Limits, groups: list[Any]) -> str:
         return ""
     if nodes(limits):
         return wanted(limits, missing)
-    return f"a node for lanes of {wanted(limits)} each, which none of this cluster is"
+    return f"{wanted(limits)} for each lane, and this cluster has no such node"
