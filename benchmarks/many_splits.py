@@ -8,8 +8,10 @@ Their calls go to a few actors that answer at once with what a Home and a Store 
     python benchmarks/many_splits.py --splits 1000 10000      # less
 
 Prints one line a size: CPU of the driver (all its threads, also those of Ray), memory that it grew
-by, and entries that it wrote to the journal, each a split. Exits with 1 where a split costs 2 ms of
-CPU or more, or where the largest plan costs a split more than the smallest, by half or more.
+by, and operations on the journal, each a split. A thousand lanes have to stand before the first
+split, which is paid once and weighs in a small plan; so the gate is on what each split more costs.
+Exits with 1 where that is 2 ms of CPU or more, or where the largest plan costs a split more than
+the smallest, by half or more.
 """
 
 from __future__ import annotations
@@ -197,9 +199,16 @@ def main() -> int:
             flush=True,
         )
     shutil.rmtree(os.environ["RAY_TMPDIR"], ignore_errors=True)
-    cost, growth = max(each["ms"] for each in found), found[-1]["ms"] / found[0]["ms"]
+    cpu = [each["ms"] * each["splits"] for each in found]
+    cost = max(
+        (cpu[n] - cpu[n - 1]) / (found[n]["splits"] - found[n - 1]["splits"])
+        for n in range(1, len(found))
+    )
+    growth = found[-1]["ms"] / found[0]["ms"]
     more = found[-1]["entries"] / found[0]["entries"]
-    print(f"\nat most {cost:.2f} ms a split (gate {MOST_MS}); the largest plan costs a split")
+    print(
+        f"\na split more costs {cost:.2f} ms at most (gate {MOST_MS}); in the largest plan it costs"
+    )
     print(f"{growth:.2f} times the CPU and {more:.2f} times the journal of the smallest ({GROWTH})")
     return int(cost >= MOST_MS or growth >= GROWTH or more >= GROWTH)
 

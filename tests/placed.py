@@ -105,7 +105,8 @@ def metrics(wanted: int) -> list[str]:
             lines = [line for line in answer.read().decode().splitlines() if "hygge" in line]
         splits = sum(float(line.split()[-1]) for line in lines if "hygge_splits_total{" in line)
         lanes = sum(float(line.split()[-1]) for line in lines if "ray_hygge_lanes{" in line)
-        if (splits >= wanted and not lanes) or time.monotonic() > until:
+        committed = any("hygge_commit_seconds_count{" in line for line in lines)
+        if (splits >= wanted and committed and not lanes) or time.monotonic() > until:
             return lines
         time.sleep(0.3)
 
@@ -134,10 +135,10 @@ def main(folder: Path) -> None:
         run(folder, "spread", cut, {"delay_s": 0.02}, lanes=3)
         SAW["metrics"] = metrics(8)
         here = {"resources": {"fast_disk": 1}, "label_selector": {"region": "!us"}}
-        run(folder, "chosen", Counted(splits=12, batches=8), {"delay_s": 0.08}, lanes=2, **here)
+        run(folder, "chosen", Counted(splits=8, batches=8), {"delay_s": 0.08}, lanes=2, **here)
         # A node that is like that joins only when the flow has said that it waits for one.
         patient = Heard()
-        home, there = Counted(splits=30, batches=8), {"label_selector": {"region": "in(uk, ie)"}}
+        home, there = Counted(splits=16, batches=8), {"label_selector": {"region": "in(uk, ie)"}}
         growing = threading.Thread(
             target=run, args=(folder, "grown", home, {"delay_s": 0.08}, patient), kwargs=there
         )

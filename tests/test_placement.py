@@ -43,7 +43,7 @@ def test_lanes_run_where_labels_and_resources_say_and_those_without_a_place_are_
     waits = "waiting for 1 CPU and 1 fast_disk on nodes with region=!us; 1 of 2 lanes run"
     assert waits in flow["words"]
     assert waits.removeprefix("waiting for ") in flow["waits"], "the progress line does not say it"
-    assert numbers(saw, "chosen") == list(range(9600)), "moving did not start with the first lane"
+    assert numbers(saw, "chosen") == list(range(6400)), "moving did not start with the first lane"
 
 
 def test_a_flow_begins_when_a_node_that_fits_joins_and_auto_takes_all_of_it(saw):
@@ -55,7 +55,7 @@ def test_a_flow_begins_when_a_node_that_fits_joins_and_auto_takes_all_of_it(saw)
         said,
     )
     assert flow["where"] == {"new": 2}, "`lanes: auto` did not follow the cluster"
-    assert numbers(saw, "grown") == list(range(24000))
+    assert numbers(saw, "grown") == list(range(12800))
 
 
 def test_two_tables_of_one_flow_keep_to_its_bytes_per_second_together(saw):
