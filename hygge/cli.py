@@ -14,12 +14,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from hygge.errors import HyggeError, UsageError, nearest, one_of
+from hygge.errors import HyggeError, UsageError, nearest
+from hygge.options import json_log, understood
 
-_COMMANDS = ("run", "check", "plan")
-_LATER = ("discover", "init", "history", "verify", "submit", "status", "logs", "stop")
 _STOP_WITHIN_S = 2.5
 _PLANS_IN_FULL = 3
 """Of a flow of more tables each is one line; `--select` shows one in full."""
@@ -30,13 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in given or bool(os.environ.get("HYGGE_DEBUG"))
     try:
-        arguments = _understood(given)
-        run: Callable[[argparse.Namespace], int] = arguments.call
-        return run(arguments)
+        arguments = understood(given)
+        return _COMMANDS[arguments.command](arguments)
     except UsageError as error:
-        return _tell(error, 2, debug)
+        return _tell(error, 2, debug, json_log(given))
     except HyggeError as error:
-        return _tell(error, 1, debug)
+        return _tell(error, 1, debug, json_log(given))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
@@ -46,8 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from hygge.progress import Silent, Terminal
+    if not arguments.inline or arguments.address:
+        from hygge.engine.remote import address_of
 
+        if address := address_of(arguments.address):
+            return _submit_to(address, arguments)
+    _check_version()
     stop = threading.Event()
     signalled: list[float] = []
 
@@ -56,7 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
         stop.set()
 
     before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
-    watch: Any = Silent() if arguments.quiet else Terminal()
+    watch = _watch(arguments)
     try:
         coordinator = _coordinator(arguments)
         outcome: list[Any] = []
@@ -66,10 +68,13 @@ def _run(arguments: argparse.Namespace) -> int:
         worker.start()
         while worker.is_alive():
             worker.join(0.1)
-            late = signalled and time.monotonic() - signalled[0] > _STOP_WITHIN_S
+            for number in _SIGNALS:
+                # Ray puts its own in this place when it starts; that aborts 3 s after a SIGTERM.
+                signal.signal(number, on_signal)
+            late = signalled and time.monotonic() - signalled[0] > _stop_within_s()
             if late or len(signalled) > 1:
                 # Ray's own start, or a stuck call, does not listen; it goes with this process.
-                print("\nstopped", file=sys.stderr)
+                _say_stopped(arguments)
                 _free_leases()
                 _end_descendants()
                 os._exit(130)
@@ -82,7 +87,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 _trace(error)
         _print_report(summary, arguments)
         if signalled:
-            print("stopped", file=sys.stderr)
+            _say_stopped(arguments)
             return 130
         return 0 if summary.ok else 1
     finally:
@@ -92,6 +97,70 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _say_stopped(arguments: argparse.Namespace) -> None:
+    if arguments.log_format == "text":  # the report tells it to programs
+        print("stopped", file=sys.stderr)
+
+
+def _stop_within_s() -> float:
+    """Less than Ray waits before it kills a job that it stops, where this process is one."""
+    given = os.environ.get("RAY_JOB_STOP_WAIT_TIME_S", "")
+    return max(_STOP_WITHIN_S, float(given) - 1.0 if given.isdigit() else 0.0)
+
+
+def _watch(arguments: argparse.Namespace) -> Any:
+    from hygge.events import JsonLines
+    from hygge.progress import Silent, Terminal
+
+    if arguments.quiet:
+        return Silent()
+    return JsonLines() if arguments.log_format == "json" else Terminal()
+
+
+def _submit_to(address: str, arguments: argparse.Namespace) -> int:
+    from hygge import remote
+
+    _there(arguments.file)
+    _selected(arguments)
+    return remote.submit(arguments, address, _watch(arguments), _print_report)
+
+
+def _submit(arguments: argparse.Namespace) -> int:
+    from hygge.engine.remote import any_address
+
+    return _submit_to(any_address(arguments.address), arguments)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from hygge import remote
+
+    return remote.status(arguments)
+
+
+def _logs(arguments: argparse.Namespace) -> int:
+    from hygge import remote
+
+    return remote.logs(arguments, _watch(arguments), _print_report)
+
+
+def _stop(arguments: argparse.Namespace) -> int:
+    from hygge import remote
+
+    return remote.stop(arguments)
+
+
+def _check_version() -> None:
+    """That this is the hygge that the run was submitted with, where one submitted it."""
+    from hygge import __version__
+
+    by = os.environ.get("HYGGE_SUBMITTED_BY", __version__)
+    if by != __version__:
+        raise HyggeError(
+            f"the cluster has hygge {__version__}, and hygge {by} submitted this run",
+            "install the same version of hygge-data in both places",
+        )
 
 
 def _free_leases() -> None:
@@ -189,31 +258,36 @@ def _plan_of(flow: Any, brief: bool) -> str:
         return plan_line(flow, plan) if brief else plan_text(flow, plan, flow.left_open())
 
 
-def _coordinator(arguments: argparse.Namespace) -> Any:
-    if "://" not in arguments.file and not os.path.exists(arguments.file):
+def _there(file: str) -> None:
+    if "://" not in file and not os.path.exists(file):
         raise UsageError(
-            f"there is no file {arguments.file}",
-            _yaml_near(arguments.file)
+            f"there is no file {file}",
+            _yaml_near(file)
             + (
                 "\ninside a Ray job the file must be shipped: "
-                f"ray job submit --working-dir . -- hygge {arguments.file}"
+                f"ray job submit --working-dir . -- hygge {file}"
                 if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR")
                 else ""
             ),
         )
-    if os.path.isdir(arguments.file):
-        raise UsageError(
-            f"{arguments.file} is a directory",
-            _yaml_near(os.path.join(arguments.file, "flows.yml")),
-        )
-    from hygge.coordinator import Coordinator
+    if os.path.isdir(file):
+        raise UsageError(f"{file} is a directory", _yaml_near(os.path.join(file, "flows.yml")))
 
+
+def _selected(arguments: argparse.Namespace) -> list[str]:
     wanted = [name.strip() for part in arguments.select for name in part.split(",")]
     if arguments.select and not any(wanted):
         raise UsageError("--select names no flow", "name some of the file, or leave --select out")
+    return [name for name in wanted if name]
+
+
+def _coordinator(arguments: argparse.Namespace) -> Any:
+    _there(arguments.file)
+    from hygge.coordinator import Coordinator
+
     return Coordinator(
         arguments.file,
-        select=[name for name in wanted if name],
+        select=_selected(arguments),
         engine="inline" if arguments.inline else "ray",
         jobs=arguments.jobs,
         dashboard=arguments.dashboard,
@@ -221,10 +295,15 @@ def _coordinator(arguments: argparse.Namespace) -> Any:
     )
 
 
-def _tell(error: HyggeError, code: int, debug: bool) -> int:
+def _tell(error: HyggeError, code: int, debug: bool, as_json: bool) -> int:
     if debug:
         _trace(error)
-    print(f"error: {error}", file=sys.stderr)
+    if as_json:
+        from hygge.events import JsonLines
+
+        JsonLines().failed(str(error), code)
+    else:
+        print(f"error: {error}", file=sys.stderr)
     return code
 
 
@@ -250,91 +329,7 @@ def _yaml_near(file: str) -> str:
     return "name a YAML file of flows: hygge flows.yml"
 
 
-def _understood(given: list[str]) -> argparse.Namespace:
-    if not given:
-        raise UsageError(
-            "nothing to do",
-            "name a YAML file of flows: hygge flows.yml\n`hygge --help` lists the commands",
-        )
-    arguments, unknown = _parser().parse_known_args(_with_command(given))
-    if not unknown:
-        return arguments
-    word = unknown[0].partition("=")[0]
-    if not word.startswith("-"):
-        hint = f"hygge takes one file; --select {word} picks a flow of it"
-        raise UsageError(f"'{word}' is one argument too many", hint)
-    raise UsageError(
-        f"there is no option {word} of `hygge {arguments.command}`",
-        one_of("options", word, arguments.options),
-    )
-
-
-def _with_command(given: list[str]) -> list[str]:
-    """`hygge flows.yml` is `hygge run flows.yml`."""
-    words = [word for word in given if not word.startswith("-")]
-    if not words or words[0] in _COMMANDS:
-        return given
-    if words[0] in _LATER:
-        raise UsageError(
-            f"`hygge {words[0]}` is not built yet", f"there are: {', '.join(_COMMANDS)}"
-        )
-    if "." not in words[0] and os.sep not in words[0] and not os.path.exists(words[0]):
-        raise UsageError(
-            f"there is no command and no file '{words[0]}'",
-            one_of("commands", words[0], _COMMANDS) + "; or name a file: hygge flows.yml",
-        )
-    return ["run", *given]
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, f"see `{self.prog} --help`")
-
-
-def _parser() -> argparse.ArgumentParser:
-    from hygge import __version__
-
-    parser = _Parser(
-        prog="hygge",
-        description="Moves tables and files between databases, lakes and files, exactly, on Ray.",
-        epilog="`hygge flows.yml` is short for `hygge run flows.yml`.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"hygge {__version__}")
-    commands = parser.add_subparsers(metavar="command", required=True)
-    for name, call, text in (
-        ("run", _run, "run the flows of a file"),
-        ("check", _check, "find what is wrong in a file, without reading any data"),
-        ("plan", _plan, "show what a run would do, without moving a row"),
-    ):
-        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        command.set_defaults(call=call, **_DEFAULTS)
-        command.add_argument("file", help="a YAML file of flows")
-        command.add_argument("--select", action="append", metavar="FLOW,…", help="only these flows")
-        command.add_argument("--debug", action="store_true", help="show tracebacks")
-        if name == "run":
-            _run_options(command)
-        options = [o for o in command._option_string_actions if o.startswith("--")]
-        command.set_defaults(command=name, options=options)
-    return parser
-
-
-_DEFAULTS: dict[str, Any] = {
-    "select": [], "inline": False, "jobs": None, "json": False, "quiet": False, "dashboard": False,
-    "fresh": False,
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "run": _run, "check": _check, "plan": _plan, "submit": _submit, "status": _status,
+    "logs": _logs, "stop": _stop,
 }  # fmt: skip
-
-
-def _run_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--inline", action="store_true", help="in this process, without Ray")
-    command.add_argument(
-        "--jobs", choices=("auto", "each", "one"), help="each flow as a Ray job of its own, or not"
-    )
-    command.add_argument(
-        "--fresh", action="store_true", help="start anew, whatever a run that died has left"
-    )
-    command.add_argument("--json", action="store_true", help="the report as one line of JSON")
-    command.add_argument("--quiet", action="store_true", help="no progress")
-    command.add_argument(
-        "--dashboard", action="store_true", help="a Ray dashboard on 127.0.0.1 while it runs"
-    )

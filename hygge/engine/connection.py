@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import logging
 import os
 import queue
@@ -48,6 +49,12 @@ _connected: Connected | None = None
 def in_job() -> bool:
     """Whether this process is the driver of a Ray job."""
     return bool(os.environ.get("RAY_JOB_ID") or os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"))
+
+
+def own_job() -> dict[str, Any]:
+    """The runtime_env and the metadata that this process's Ray job was submitted with, if any."""
+    told: dict[str, Any] = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    return told
 
 
 def running() -> str | None:
@@ -152,7 +159,8 @@ def _quiet() -> contextlib.AbstractContextManager[None]:
     return _instead([(worker, "listen_error_messages", lambda *_: None)])
 
 
-def _has_token() -> bool:
+def has_token() -> bool:
+    """Whether this process has a token for Ray clusters."""
     if os.environ.get("RAY_AUTH_TOKEN"):
         return True
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
@@ -178,7 +186,7 @@ def _init(dashboard: bool) -> Connected:
     address = running()
     if address is None:
         os.environ.setdefault(_LOOPBACK, "0")
-    elif _has_token():
+    elif has_token():
         # Since 2.59 `ray start` asks for the token, and only `auto` offers it by itself; a cluster
         # without authentication does not mind.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -201,7 +209,7 @@ def _init(dashboard: bool) -> Connected:
         try:
             with _quiet():
                 info = ray.init(address=address, **quiet)
-        except (ConnectionError, TimeoutError) as error:
+        except (ConnectionError, TimeoutError, ray.exceptions.AuthenticationError) as error:
             raise HyggeError(
                 f"there is no Ray at {address}, or it does not answer: {error.__cause__ or error}",
                 "unset RAY_ADDRESS to use a private Ray, or start that cluster; one with token "

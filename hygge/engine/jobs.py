@@ -2,33 +2,41 @@
 
 `submitter` decides whether that is what happens: on a Ray that outlives this process yes (unless
 `jobs: one`), on the private Ray of a laptop no. A job runs `hygge run <file> --select <flow>` and
-prints its report as one JSON line, which the parent reads from the job's log. Nothing secret goes
-into an entrypoint, metadata or runtime_env: a job reads the file and its environment itself. The
-tables of one flow are one job.
+tells its progress and its report as lines of JSON, which the parent reads from the job's log. A job
+whose driver died, and so told nothing about its end, is submitted again under a new id and goes on
+where the dead one stopped. Nothing secret goes into an entrypoint, metadata or runtime_env: a job
+reads the file and its environment itself. The tables of one flow are one job.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hygge.engine import connection
-from hygge.errors import ConfigError
+from hygge.engine.following import Ended, Following, of_ray, submitted
+from hygge.errors import ConfigError, without_password
+from hygge.events import event, replay
 from hygge.model import Report
+from hygge.moving import backoff_s
 from hygge.progress import Watch
 from hygge.words import REPORT_MARK, report_from_json
 
 if TYPE_CHECKING:
     from hygge.config.flows import FlowsFile, FlowSpec
 
-_LOOK_EVERY_S = 0.5
-_MISSES = 20
+RUN, FLOW, FILE, TRY = "hygge_run", "hygge_flow", "hygge_file", "hygge_try"
+"""What is in a job's metadata; a run is named by the submission id of its Coordinator, if any."""
+STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
+"""How long Ray waits between SIGTERM and SIGKILL when a job is stopped."""
+_STOP_WAIT_S = 3
 
 
 def submitter(
@@ -60,107 +68,156 @@ def submitter(
     connected = connection.connect()
     if connected.dashboard is None and not connected.in_job:
         return None
+    from ray.job_submission import JobSubmissionClient
 
-    def run(spec: FlowSpec, told: str) -> Sequence[Report]:
-        return _run(connected, file, spec, fresh, watch, stop, {child: told})
-
-    return run
+    flows = _Flows(JobSubmissionClient(connected.dashboard), file, fresh, watch, stop, child)
+    return flows.run
 
 
-def _run(
-    connected: connection.Connected,
-    file: FlowsFile,
-    spec: FlowSpec,
-    fresh: bool,
-    watch: Watch,
-    stop: threading.Event,
-    told: dict[str, str],
-) -> Sequence[Report]:
-    from ray.job_submission import JobStatus, JobSubmissionClient
+class _Flows:
+    """The flows of one run, as jobs."""
 
-    client = JobSubmissionClient(connected.dashboard)
-    job = f"hygge-{spec.name}-{uuid.uuid4().hex[:8]}"
-    command = [sys.executable, "-m", "hygge", "run", _path(connected, file)]
-    wanted = [f"{spec.name}.{each}" for each in spec.tables.only] if spec.tables else []
-    words = ["--select", ",".join(wanted or [spec.name]), "--json", "--jobs", "one"]
-    words += ["--fresh"] if fresh else []
-    client.submit_job(
-        entrypoint=shlex.join([*command, *words]),
-        submission_id=job,
-        runtime_env={**_inherited(connected), "env_vars": {**told, **_debug()}},
-        metadata={"hygge_flow": spec.name, "hygge_file": os.path.basename(file.path)},
-    )
-    watch.began(spec.name, 1)
-    watch.said(spec.name, f"runs as Ray job {job}")
-    heard = missed = 0
-    asked_to_stop = False
-    while True:
-        try:
-            status = client.get_job_status(job)
-            lines = client.get_job_logs(job).splitlines()
-        except (RuntimeError, OSError):  # the dashboard did not answer; the job goes on
-            missed += 1
-            if missed > _MISSES:
-                raise
-            stop.wait(_LOOK_EVERY_S * missed)
-            continue
-        missed = 0
-        for line in lines[heard:]:
-            if not line.startswith(REPORT_MARK) and not _of_ray(line):
-                watch.said("", f"{line}" if line.startswith(spec.name) else f"{spec.name}: {line}")
-        heard = len(lines)
-        if status.is_terminal():
-            break
-        if stop.is_set() and not asked_to_stop:
-            asked_to_stop = True
-            client.stop_job(job)
-        stop.wait(0.1 if asked_to_stop else _LOOK_EVERY_S)
-    reports = _reports(lines, spec)
-    if not reports:
-        stopped = status == JobStatus.STOPPED
-        message = client.get_job_info(job).message or "no message"
-        report = Report(
-            spec.name,
-            "stopped" if stopped else "failed",
-            error=f"Ray job {job} ended as {status} without a report: {message}",
-            hint=f"see `ray job logs {job}`",
+    def __init__(
+        self,
+        client: Any,
+        file: FlowsFile,
+        fresh: bool,
+        watch: Watch,
+        stop: threading.Event,
+        child: str,
+    ) -> None:
+        self.client, self.file, self.fresh = client, file, fresh
+        self.watch, self.stop, self.child = watch, stop, child
+        self.in_job = connection.in_job()
+        own = connection.own_job()
+        self.runtime_env: dict[str, Any] = dict(own.get("runtime_env") or {})
+        """The working directory, packages and variables that this job was submitted with are
+        its flows' as well."""
+        submission = (own.get("metadata") or {}).get("job_submission_id")
+        self.run_id = submission or f"hygge-{uuid.uuid4().hex[:8]}"
+
+    def run(self, spec: FlowSpec, told: str) -> Sequence[Report]:
+        """Until the flow has ended, whatever becomes of its drivers."""
+        fresh, tries = self.fresh, 0
+        while True:
+            tries += 1
+            heard = self._tried(spec, told, fresh, tries)
+            again = not heard.said_why and heard.ended.status != "STOPPED"
+            if not again or tries > spec.limits.retries or self.stop.is_set():
+                break
+            if heard.began:
+                fresh = False  # what it staged is of this run
+            self.watch.said(
+                spec.name,
+                f"its driver died ({heard.ended.message.splitlines()[0]}); it goes on as try "
+                f"{tries + 1} of {1 + spec.limits.retries}",
+            )
+            self.stop.wait(backoff_s(tries + 2))
+        reports = heard.reports or [_without_report(spec, heard)]
+        if tries > 1:
+            note = f"its driver died and was started again ({tries} tries)"
+            reports = [replace(each, note=each.note or note) for each in reports]
+        for report in reports:
+            self.watch.ended(report)
+        return reports
+
+    def _tried(self, spec: FlowSpec, told: str, fresh: bool, number: int) -> _Heard:
+        job = f"hygge-{spec.name}-{uuid.uuid4().hex[:8]}"
+        metadata = {FLOW: spec.name, FILE: os.path.basename(self.file.path), RUN: self.run_id}
+        variables = {**(self.runtime_env.get("env_vars") or {}), self.child: told, **_debug()}
+        if variables.get(STOP_WAIT):
+            variables[STOP_WAIT] = str(_STOP_WAIT_S)  # the longer one is for who waits for these
+        self.watch.began(spec.name, 1)
+        submitted(
+            self.client,
+            job,
+            entrypoint=self._command(spec, fresh),
+            runtime_env={**self.runtime_env, "env_vars": variables},
+            metadata=metadata | ({TRY: str(number)} if number > 1 else {}),
         )
-        reports = [report]
-    for report in reports:
-        watch.ended(report)
-    return reports
+        self.watch.said(spec.name, f"runs as Ray job {job}")
+        return self._followed(spec, job)
+
+    def _command(self, spec: FlowSpec, fresh: bool) -> str:
+        # Inside a job the file came with the working directory; elsewhere it is on this machine.
+        path = self.file.path
+        if "://" not in path:
+            path = os.path.relpath(path) if self.in_job else os.path.abspath(path)
+        wanted = [f"{spec.name}.{each}" for each in spec.tables.only] if spec.tables else []
+        words = [sys.executable, "-m", "hygge", "run", path, "--select"]
+        words += [",".join(wanted or [spec.name]), "--jobs", "one", "--json"]
+        words += ["--log-format", "json", *(["--fresh"] if fresh else [])]
+        return as_entrypoint(words)
+
+    def _followed(self, spec: FlowSpec, job: str) -> _Heard:
+        following, heard, asked_to_stop = Following(self.client, job), _Heard(job), False
+        while True:
+            for line in following.look():
+                self._hear(spec, heard, line)
+            if following.ended is not None:
+                heard.ended = following.ended
+                return heard
+            if self.stop.is_set() and not asked_to_stop:
+                self.client.stop_job(job)
+                asked_to_stop = True
+            if asked_to_stop:
+                time.sleep(0.1)
+            else:
+                self.stop.wait(following.pause_s())
+
+    def _hear(self, spec: FlowSpec, heard: _Heard, line: str) -> None:
+        told = event(line)
+        if told is None:
+            if line.startswith(REPORT_MARK):
+                flows = report_from_json(line).flows
+                heard.reports = [each for each in flows if spec.name in (each.flow, each.of)]
+            elif line and not of_ray(line):
+                self.watch.said(spec.name, line)
+        elif told["hygge_event"] == "error":
+            heard.error = str(told["text"])
+        elif told["hygge_event"] != "ended":  # the report tells it, once
+            heard.began = heard.began or told["hygge_event"] == "began"
+            replay(told, self.watch)
+
+
+@dataclass
+class _Heard:
+    """What a job said of itself."""
+
+    job: str
+    began: bool = False
+    error: str = ""
+    reports: list[Report] = field(default_factory=list)
+    ended: Ended = field(default_factory=lambda: Ended("RUNNING", None, ""))
+
+    @property
+    def said_why(self) -> bool:
+        """Whether its driver lived to say how it ended."""
+        return bool(self.reports or self.error)
+
+
+def _without_report(spec: FlowSpec, heard: _Heard) -> Report:
+    if heard.ended.status == "STOPPED":
+        return Report(spec.name, "stopped", note=f"Ray job {heard.job} was stopped")
+    if heard.error:
+        message, _, hint = heard.error.partition("\n\nhint: ")
+        return Report(spec.name, "failed", error=message, hint=hint or None)
+    message = without_password(heard.ended.message)
+    return Report(
+        spec.name,
+        "failed",
+        error=f"Ray job {heard.job} ended as {heard.ended.status} without a report: {message}",
+        hint=f"see `hygge logs {heard.job}`; run it again when the cause is gone",
+    )
+
+
+def as_entrypoint(words: Sequence[str]) -> str:
+    """A job's command; it takes the place of the shell that Ray starts it with.
+
+    So it is the process that Ray signals and waits for, and its exit code that Ray tells.
+    """
+    return f"exec {shlex.join(words)}"
 
 
 def _debug() -> dict[str, str]:
     return {name: os.environ[name] for name in ("HYGGE_DEBUG",) if os.environ.get(name)}
-
-
-def _reports(lines: list[str], spec: FlowSpec) -> list[Report]:
-    for line in reversed(lines):
-        if line.startswith(REPORT_MARK):
-            flows = report_from_json(line).flows
-            return [each for each in flows if spec.name in (each.flow, each.of)]
-    return []
-
-
-def _path(connected: connection.Connected, file: FlowsFile) -> str:
-    """Inside a job the file came with the working directory; elsewhere it is on this machine."""
-    if "://" in file.path:
-        return file.path
-    return os.path.relpath(file.path) if connected.in_job else os.path.abspath(file.path)
-
-
-def _inherited(connected: connection.Connected) -> dict[str, Any]:
-    """The working directory that this job was submitted with is its flows' as well."""
-    if not connected.in_job:
-        return {}
-    import ray
-
-    mine = ray.get_runtime_context().runtime_env
-    return {"working_dir": mine["working_dir"]} if mine.get("working_dir") else {}
-
-
-def _of_ray(line: str) -> bool:
-    """Whether Ray itself wrote a line of a job's log."""
-    noted = re.search(r"\sINFO\s", line) is not None
-    return noted or line.startswith(("Running entrypoint", "Runtime env"))

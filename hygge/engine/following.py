@@ -1,0 +1,106 @@
+"""A Ray job as whoever submitted it sees it: submitted once, its log line by line, its end.
+
+Ray's dashboard may be slow to start, busy, or behind a network that comes and goes; the job goes on
+meanwhile. What is asked again here is only what can be asked twice.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from hygge.errors import HyggeError, in_words
+from hygge.moving import backoff_s
+
+PATIENCE_S = 300.0
+_SUBMIT_WITHIN_S = 60.0
+_GONE_WITHIN_S = 10.0
+_LOOK_EVERY_S = 0.5
+_BYTES_A_S = 1_000_000
+"""A long log is read less often: Ray gives it only as a whole."""
+_NOT_YET = re.compile(r"No available agent|not yet been started|try again later", re.I)
+
+
+def submitted(client: Any, job: str, **words: Any) -> None:
+    """Submit `job`, once; a Ray that has just started may say for a while that it cannot yet."""
+    until, n = time.monotonic() + _SUBMIT_WITHIN_S, 0
+    while True:
+        try:
+            client.submit_job(submission_id=job, **words)
+            return
+        except (RuntimeError, OSError) as error:
+            text = str(error)
+            if n and "already exists" in text:  # an answer that got lost on its way
+                return
+            may_go = _NOT_YET.search(text) or isinstance(error, OSError)
+            if not may_go or time.monotonic() > until:
+                raise
+            n += 1
+            time.sleep(backoff_s(n))
+
+
+@dataclass
+class Ended:
+    """How a job ended: `status` is Ray's word; `code` that of the driver, or None if unknown."""
+
+    status: str
+    code: int | None
+    message: str
+
+
+class Following:
+    """`look()` gives the new lines of a job's log; `ended` is set with the last of them."""
+
+    def __init__(self, client: Any, job: str) -> None:
+        self.client, self.job = client, job
+        self.ended: Ended | None = None
+        self.silent_s = 0.0
+        """For how long there has been no answer."""
+        self._heard = 0
+        self._due = 0.0
+        self._answered = time.monotonic()
+
+    def look(self) -> list[str]:
+        """The lines that came since; raises HyggeError when nobody has answered for long."""
+        try:
+            # The status first: what a job that has ended wrote is then all there.
+            details = self.client.get_job_info(self.job)
+            over = details.status.is_terminal()
+            if not over and time.monotonic() < self._due:
+                return []
+            text: str = self.client.get_job_logs(self.job)
+        except (RuntimeError, OSError) as error:
+            return self._missed(error)
+        self._answered, self.silent_s = time.monotonic(), 0.0
+        self._due = self._answered + len(text) / _BYTES_A_S
+        end = len(text) if over else text.rfind("\n") + 1
+        lines = text[self._heard : end].removesuffix("\n").split("\n") if end > self._heard else []
+        self._heard = max(self._heard, end)
+        if over:
+            message = details.message or "no message"
+            self.ended = Ended(details.status.value, details.driver_exit_code, message)
+        return lines
+
+    def pause_s(self) -> float:
+        """How long to wait before the next look."""
+        return min(10.0, _LOOK_EVERY_S + self.silent_s / 10)
+
+    def _missed(self, error: Exception) -> list[str]:
+        self.silent_s = time.monotonic() - self._answered
+        unknown = "status code 404" in str(error)
+        if self.silent_s > (_GONE_WITHIN_S if unknown else PATIENCE_S):
+            what = "Ray does not know it any more" if unknown else in_words(error).message
+            raise HyggeError(
+                f"Ray job {self.job} cannot be followed: {what}",
+                "the job goes on without being followed, unless its cluster has ended; "
+                f"`hygge status {self.job}` asks again",
+            ) from error
+        return []
+
+
+def of_ray(line: str) -> bool:
+    """Whether Ray itself wrote a line of a job's log."""
+    noted = re.search(r"\sINFO\s", line) is not None
+    return noted or line.startswith(("Running entrypoint", "Runtime env"))
