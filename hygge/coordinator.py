@@ -127,6 +127,13 @@ class Coordinator:
                 "the state lies in the working directory of this Ray job, and goes with it: a run "
                 "that is killed starts anew; name one that stays, `state: s3://…` or a shared disk",
             )
+        env = os.path.join(os.path.dirname(os.path.abspath(self.file.path)), ".env")
+        if SHIPPED in env and os.path.exists(env) and not os.environ.get(CHILD):
+            watch.said(
+                "",
+                "warning: .env was shipped with this Ray job, which keeps it in clear on the head "
+                "and on the nodes; name it in a .rayignore, or let `hygge submit` ship the folder",
+            )
         run_one, open_tables, shares = self._runner(watch, stop)
         schedule = Schedule(
             self.file.flows, self.parallel, shares, run_one, open_tables, self._failed, watch, stop

@@ -35,18 +35,19 @@ _NAMED = 5
 
 def submit(arguments: argparse.Namespace, address: str, watch: Watch, report: Print) -> int:
     """Submit a run; unless `--no-wait`, follow it to its end. Gives the exit code."""
-    file = Path(arguments.file)
+    far = "://" in arguments.file  # it is read there; nothing has to be shipped
+    file = Path(arguments.file.rpartition("/")[2] if far else arguments.file)
     if arguments.inline or arguments.dashboard:
         word = "--inline" if arguments.inline else "--dashboard"
         raise UsageError(f"{word} is for a run of this machine", f"leave {word} or --address out")
     cluster = remote.Cluster(address)
-    package = packed(file)
-    for warning in [*cluster.warnings(), *_stays(package)]:
+    package = None if far else packed(file)
+    for warning in [*cluster.warnings(), *(_stays(package) if package else ())]:
         watch.said("", f"warning: {warning}")
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-") or "flows"
     run = f"hygge-{stem}-{uuid.uuid4().hex[:8]}"
     try:
-        cluster.submit(run, package, _words(arguments), file.name)
+        cluster.submit(run, arguments.file if far else file.name, _words(arguments), package)
     except KeyboardInterrupt:
         _quietly_stopped(cluster, run)
         raise
@@ -178,7 +179,7 @@ def _code(following: Following, heard: _Heard) -> int:
 def _died(cluster: remote.Cluster, run: str, following: Following) -> HyggeError:
     """Why a run ended that said nothing about it."""
     assert following.ended is not None  # asked only then
-    code, message = following.ended.code, following.ended.message.splitlines()[0]
+    code = following.ended.code
     if code == 127:
         return HyggeError(
             "there is no `hygge` on the cluster's head node",
@@ -192,7 +193,7 @@ def _died(cluster: remote.Cluster, run: str, following: Following) -> HyggeError
     left = [e.submission_id for e in cluster.flows_of(run) if not e.status.is_terminal()]
     goes_on = f"; these of its flows go on: {', '.join(left[:_NAMED])}" if left else ""
     return HyggeError(
-        f"the run's coordinator {run} died: {message}{goes_on}",
+        f"the run's coordinator {run} died: {following.ended.why}{goes_on}",
         f"`hygge logs {run}` shows what it said"
         + (f", `hygge stop {run}` ends its flows" if left else "")
         + "; running it again goes on where it stopped",

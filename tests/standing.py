@@ -21,6 +21,8 @@ LOCAL = CLUSTER / "local.py"
 sys.path.append(str(CLUSTER))
 import hosts  # noqa: E402, F401
 
+SECRET = "hunter2-only-the-nodes-know"
+"""In the environment of the nodes, as `SHOP_PASSWORD`; clients do not have it."""
 OUTSIDE = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
 
 
@@ -31,7 +33,7 @@ class Standing:
         command = [sys.executable, str(LOCAL), *arguments]
         self.outside = OUTSIDE | (environment or {})
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=self.outside
+            command, stdout=subprocess.PIPE, text=True, env=self.outside | {"SHOP_PASSWORD": SECRET}
         )
         assert self.process.stdout
         self.said = ""

@@ -125,7 +125,8 @@ def test_ray_list_actors_shows_home_inbox_and_store_in_different_processes(clust
     )
     running = subprocess.Popen(
         [sys.executable, "-m", "hygge", "flows.yml", "--jobs", "one"],
-        env=near(cluster), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=near(cluster), cwd=tmp_path, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )  # fmt: skip
     try:
         seen: dict[str, int] = {}

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from hygge.errors import HyggeError, in_words
+from hygge.errors import HyggeError, in_words, without_password
 from hygge.moving import backoff_s
 
 PATIENCE_S = 300.0
@@ -48,6 +48,15 @@ class Ended:
     status: str
     code: int | None
     message: str
+
+    @property
+    def why(self) -> str:
+        """In one line; Ray's own has the end of the log behind it."""
+        if self.code is not None and self.code < 0:
+            return f"it was killed by signal {-self.code}"
+        if self.code:
+            return f"it exited with code {self.code}"
+        return without_password(self.message.splitlines()[0])
 
 
 class Following:

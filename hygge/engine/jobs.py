@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from hygge.engine import connection
 from hygge.engine.following import Ended, Following, of_ray, submitted
-from hygge.errors import ConfigError, without_password
+from hygge.errors import ConfigError
 from hygge.events import event, replay
 from hygge.model import Report
 from hygge.moving import backoff_s
@@ -109,8 +109,8 @@ class _Flows:
                 fresh = False  # what it staged is of this run
             self.watch.said(
                 spec.name,
-                f"its driver died ({heard.ended.message.splitlines()[0]}); it goes on as try "
-                f"{tries + 1} of {1 + spec.limits.retries}",
+                f"its driver died: {heard.ended.why}; it goes on as try {tries + 1} of "
+                f"{1 + spec.limits.retries}",
             )
             self.stop.wait(backoff_s(tries + 2))
         reports = heard.reports or [_without_report(spec, heard)]
@@ -139,9 +139,9 @@ class _Flows:
         return self._followed(spec, job)
 
     def _command(self, spec: FlowSpec, fresh: bool) -> str:
-        # Inside a job the file came with the working directory; elsewhere it is on this machine.
         path = self.file.path
         if "://" not in path:
+            # Inside a job the file came with the working directory; else it is on this machine.
             path = os.path.relpath(path) if self.in_job else os.path.abspath(path)
         wanted = [f"{spec.name}.{each}" for each in spec.tables.only] if spec.tables else []
         words = [sys.executable, "-m", "hygge", "run", path, "--select"]
@@ -202,11 +202,10 @@ def _without_report(spec: FlowSpec, heard: _Heard) -> Report:
     if heard.error:
         message, _, hint = heard.error.partition("\n\nhint: ")
         return Report(spec.name, "failed", error=message, hint=hint or None)
-    message = without_password(heard.ended.message)
     return Report(
         spec.name,
         "failed",
-        error=f"Ray job {heard.job} ended as {heard.ended.status} without a report: {message}",
+        error=f"the driver of Ray job {heard.job} died: {heard.ended.why}",
         hint=f"see `hygge logs {heard.job}`; run it again when the cause is gone",
     )
 

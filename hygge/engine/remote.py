@@ -95,22 +95,21 @@ class Cluster:
             said.append(f"the cluster runs Ray {self.version}, and here is Ray {ray.__version__}")
         return said
 
-    def submit(self, job: str, package: Package, words: Sequence[str], file: str) -> None:
+    def submit(self, job: str, file: str, words: Sequence[str], package: Package | None) -> None:
         """Start the Coordinator of `file`, in what `package` ships; the id is the caller's."""
         for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        shipped: dict[str, Any] = {}
+        if package is not None:
+            shipped = {"working_dir": str(package.folder), "excludes": list(package.excludes)}
         env = {VERSION: __version__, STOP_WAIT: "15"}
         try:
             submitted(
                 self._client,
                 job,
                 entrypoint=as_entrypoint(["hygge", "run", file, *words]),
-                runtime_env={
-                    "working_dir": str(package.folder),
-                    "excludes": list(package.excludes),
-                    "env_vars": env,
-                },
-                metadata={FILE: file, "hygge_version": __version__},
+                runtime_env={"env_vars": env, **shipped},
+                metadata={FILE: file.rpartition("/")[2], "hygge_version": __version__},
             )
         except (RuntimeError, OSError, ValueError) as error:
             raise HyggeError(

@@ -1,0 +1,97 @@
+"""Progress as lines of JSON: what one process tells another, and what people may keep."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hygge.events import JsonLines, event, replay
+from hygge.model import Report
+from hygge.progress import Seen
+
+
+class Noted:
+    """A Watch that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def began(self, flow, splits):
+        self.told.append(("began", flow, splits))
+
+    def moved(self, flow, seen):
+        self.told.append(("moved", flow, seen))
+
+    def said(self, flow, text):
+        self.told.append(("said", flow, text))
+
+    def ended(self, report):
+        self.told.append(("ended", report))
+
+
+@given(flow=st.text(), text=st.text(), rows=st.integers(0, 2**63), seconds=st.floats(0, 1e9))
+def test_what_is_told_arrives_as_it_was_one_line_each(flow, text, rows, seconds):
+    first, second, out = Noted(), Noted(), io.StringIO()
+    lines = JsonLines(out)
+    for watch in (first, lines):
+        watch.began(flow, 3)
+        watch.moved(flow, Seen(rows=rows, splits_done=1, splits=3, waits_for=text))
+        watch.said(flow, text)
+        watch.ended(Report(flow, "failed", rows=rows, seconds=seconds, error=text))
+    written = out.getvalue().split("\n")
+    assert written.pop() == ""
+    assert len(written) == 4
+    for line in written:
+        told = event(line)
+        assert told is not None
+        replay(told, second)
+    assert second.told == first.told
+
+
+def test_how_far_a_flow_is_is_written_once_a_second_and_not_for_each_batch():
+    out = io.StringIO()
+    lines = JsonLines(out)
+    for rows in range(1000):
+        lines.moved("a", Seen(rows=rows))
+        lines.moved("b", Seen(rows=rows))
+    assert 2 <= out.getvalue().count('"moved"') <= 20
+
+
+def test_other_lines_a_cut_line_and_events_of_a_newer_hygge_are_no_events():
+    noted = Noted()
+    for line in ("", "hello", '{"a": 1}', '{"hygge_event": "said", "flow": "a", "te'):
+        assert event(line) is None
+    for line in ('{"hygge_event": "danced", "flow": "a"}', '{"hygge_event": "moved", "flow": "a",'
+                 ' "rows": 1, "smell": "of cake"}'):  # fmt: skip
+        told = event(line)
+        assert told is not None
+        replay(told, noted)
+    assert noted.told == []
+
+
+def test_log_format_json_tells_all_in_json_and_nothing_else(tmp_path):
+    pq.write_table(pa.table({"id": [1]}), tmp_path / "users.parquet")
+    (tmp_path / "flows.yml").write_text("flows: {one: {home: users.parquet, store: out}}")
+
+    def hygge(*words: str) -> tuple[int, str, list[dict]]:
+        command = [sys.executable, "-m", "hygge", *words, "--inline", "--log-format", "json"]
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        return ran.returncode, ran.stdout, [json.loads(line) for line in ran.stderr.splitlines()]
+
+    code, said, told = hygge("flows.yml")
+    assert (code, said.split()[:2]) == (0, ["one", "done"])
+    assert [each["hygge_event"] for each in told if each["hygge_event"] != "moved"] == [
+        "began",
+        "ended",
+    ]
+    assert told[-1]["report"]["rows"] == 1
+    code, said, (told,) = hygge("none.yml")
+    assert (code, said, told["hygge_event"], told["code"]) == (2, "", "error", 2)
+    assert "there is no file none.yml\n\nhint: " in told["text"]
