@@ -161,9 +161,9 @@ def test_a_run_is_jobs_of_the_cluster_and_leaves_no_secret_anywhere(tmp_path):
         tmp_path,
         "  knows: {home: {type: 'connectors:Knows', password: '${SHOP_PASSWORD}'},"
         " store: DISK/out/knows, depends_on: [files]}\n"
-        "  files: {home: DISK/in, store: DISK/out/files}\n"
+        "  files: {home: DISK/in, store: DISK/out/files, tags: {team: lake, cost: 0012}}\n"
         "  broken: {home: 'shop#public.orders', store: DISK/out/broken, retries: 0}\n",
-        more="connections:\n  shop: 'postgresql://app:${SHOP_PASSWORD}@127.0.0.1:1/shop'\n",
+        more="tags: {team: shop, part: nightly}\nconnections:\n  shop: 'postgresql://app:${SHOP_PASSWORD}@127.0.0.1:1/shop'\n",
     )
     (folder.path / ".env").write_text(f"OTHER={OF_DOTENV}\n")
     (folder.path / "deploy").write_text(KEY)
@@ -182,6 +182,9 @@ def test_a_run_is_jobs_of_the_cluster_and_leaves_no_secret_anywhere(tmp_path):
     ]  # fmt: skip
     by_flow = {each["metadata"]["hygge_flow"]: each for each in children}
     assert by_flow["files"]["end_time"] <= by_flow["knows"]["start_time"]
+    tagged = {"team": "lake", "part": "nightly", "cost": "0012"}
+    assert tagged.items() <= by_flow["files"]["metadata"].items()
+    assert by_flow["knows"]["metadata"]["team"] == "shop"
     told = folder.hygge("status", run)
     assert f"{run}  failed  flows.yml" in told
     assert f"{by_flow['files']['submission_id']}  succeeded  files" in told

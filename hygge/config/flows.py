@@ -25,6 +25,7 @@ from hygge.config import (
     limits,
     paths,
     tables,
+    tags,
 )
 from hygge.config.connectors import build
 from hygge.config.content import content
@@ -119,6 +120,7 @@ class _Reading:
         drafts = list(self._drafts(values))
         self._ends(drafts)
         flows = [flow for draft in drafts if (flow := self._flow(draft))]
+        flows = tags.given(flows, top, self.problems)
         checks.together(flows, drafts, self.problems)
         project = self._project(values.get("project"))
         parallel, jobs = 4, "auto"

@@ -62,6 +62,8 @@ class FlowSpec:
     tables: Tables | None = None
     of: str = ""
     """The flow with `tables` that this one was made from."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """What goes into the metadata of its Ray job."""
     snapshot: str | None = field(default=None, repr=False)
     """What is held for it, and for its sisters, by whoever runs them."""
     apart: str = ""
@@ -127,7 +129,7 @@ def select(file: FlowsFile, names: Sequence[str]) -> FlowsFile:
 
 TOP_KEYS = (
     "project", "root", "connections", "defaults", "flows", "max_parallel_flows", "jobs", "state",
-    "shared_paths",
+    "shared_paths", "tags",
 )  # fmt: skip
 LIMIT_KEYS = (
     "lanes",
@@ -145,5 +147,5 @@ CHOICES = {
     "on_value": ("error", "set_null", "as_text"),
 }
 """What a flow says for those of its ends that have an option of that name, and its words."""
-FLOW_KEYS = ("home", "store", "mode", "key", "depends_on", "tables", *CHOICES, *LIMIT_KEYS)
+FLOW_KEYS = ("home", "store", "mode", "key", "depends_on", "tables", "tags", *CHOICES, *LIMIT_KEYS)
 DEFAULT_KEYS = ("home", "store", "mode", "key", *CHOICES, *LIMIT_KEYS)

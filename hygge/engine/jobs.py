@@ -123,7 +123,8 @@ class _Flows:
 
     def _tried(self, spec: FlowSpec, told: str, fresh: bool, number: int) -> _Heard:
         job = f"hygge-{spec.name}-{uuid.uuid4().hex[:8]}"
-        metadata = {FLOW: spec.name, FILE: os.path.basename(self.file.path), RUN: self.run_id}
+        names = {FLOW: spec.name, FILE: os.path.basename(self.file.path), RUN: self.run_id}
+        metadata = {**spec.tags, **names, **({TRY: str(number)} if number > 1 else {})}
         variables = {**(self.runtime_env.get("env_vars") or {}), self.child: told, **_debug()}
         if variables.get(STOP_WAIT):
             variables[STOP_WAIT] = str(_STOP_WAIT_S)  # the longer one is for who waits for these
@@ -133,7 +134,7 @@ class _Flows:
             job,
             entrypoint=self._command(spec, fresh),
             runtime_env={**self.runtime_env, "env_vars": variables},
-            metadata=metadata | ({TRY: str(number)} if number > 1 else {}),
+            metadata=metadata,
         )
         self.watch.said(spec.name, f"runs as Ray job {job}")
         return self._followed(spec, job)
