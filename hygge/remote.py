@@ -29,7 +29,7 @@ from hygge.progress import Watch
 from hygge.words import REPORT_MARK, report_from_json
 
 Print = Callable[[Summary, argparse.Namespace], None]
-_SAY_SILENT_AFTER_S = 10.0
+_SAY_SILENT_AFTER_S = 5.0
 _NAMED = 5
 
 
@@ -140,18 +140,20 @@ def _followed(
                 raise
             stopping = True
             watch.said("", f"stopping {run}; Ctrl-C again leaves it to itself")
-            cluster.client.stop_job(run)
+            cluster.ask_to_stop(run)
     if stopping:
         cluster.stop(run)  # flows that a Coordinator in haste could not wait for
     _close(watch)
     if heard.summary is not None:
         report(heard.summary, arguments)
     elif heard.error:
-        print(f"error: {heard.error}", file=sys.stderr)
+        message, _, hint = heard.error.partition("\n\nhint: ")
+        raise (UsageError if heard.code == 2 else HyggeError)(message, hint or None)
     elif not stopping and following.ended.status != "STOPPED":
         raise _died(cluster, run, following)
     if stopping or following.ended.status == "STOPPED":
-        print("stopped", file=sys.stderr)
+        if arguments.log_format == "text":  # the report tells it to programs
+            print("stopped", file=sys.stderr)
         return 130
     return _code(following, heard)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from postgres import Proxy
 from standing import OUTSIDE, SECRET, psutil, standing_ray
 
 HYGGE = [sys.executable, "-m", "hygge"]
@@ -204,19 +205,26 @@ def test_a_run_is_jobs_of_the_cluster_and_leaves_no_secret_anywhere(tmp_path):
         assert [text[:200] for text in left if secret in text] == []
 
 
-def test_ctrl_c_stops_the_run_there_and_exits_130(tmp_path):
-    folder = Folder(tmp_path, SLOW)
-    running = folder.start("flows.yml")
-    errors = first_lines(running, " runs on http")
-    wait_for(folder.reading, "the flow did not begin")
-    running.send_signal(signal.SIGINT)
-    said, rest = running.communicate(timeout=30)
+def test_a_lost_connection_is_waited_for_and_ctrl_c_stops_the_run_there_and_exits_130(tmp_path):
+    folder, lost = Folder(tmp_path, SLOW), []
+    port = int(folder.address.rpartition(":")[2])
+    with Proxy(port, lambda: 0 if lost else None) as proxy:
+        folder.address = f"http://127.0.0.1:{proxy.port}"
+        running = folder.start("flows.yml")
+        errors = first_lines(running, " runs on http")
+        lost.append(True)
+        proxy.cut()
+        errors += first_lines(running, f"no answer from {folder.address}; the run goes on there")
+        lost.clear()
+        errors += first_lines(running, "slow: runs as Ray job")
+        wait_for(folder.reading, "the flow did not begin")
+        running.send_signal(signal.SIGINT)
+        said, rest = running.communicate(timeout=30)
     assert running.returncode == 130, errors + said + rest
     assert "slow  stopped" in said
     assert "Traceback" not in rest
     run = run_of(errors)
     assert [each["status"] for each in flows_of(run)] == ["STOPPED"]
-    assert f"{run}  stopped" in folder.hygge("status", run)
 
 
 def test_a_closed_laptop_stops_nothing_and_a_dead_driver_is_started_again(tmp_path):

@@ -94,8 +94,11 @@ def test_the_token_is_missing_or_wrong_and_is_never_done_without(folder):
     said = refused(folder, "flows.yml", "--address", address, RAY_AUTH_TOKEN="another-1234")
     assert "is another cluster's" in said
     assert "another-1234" not in said
+    none = {"RAY_AUTH_TOKEN_PATH": str(folder / "none"), "RAY_AUTH_MODE": "token"}
+    said = refused(folder, "flows.yml", "--address", address, **none)
+    assert "Ray's token cannot be read" in said
     said = refused(folder, "flows.yml", RAY_ADDRESS=standing_ray().environ["RAY_ADDRESS"],
-                   RAY_AUTH_TOKEN_PATH=str(folder / "none"), RAY_AUTH_MODE="token")  # fmt: skip
+                   **none)  # fmt: skip
     assert "there is no Ray at" in said
 
 

@@ -18,9 +18,28 @@ PATIENCE_S = 300.0
 _SUBMIT_WITHIN_S = 60.0
 _GONE_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.5
+_REQUEST_WITHIN_S = 60.0
 _BYTES_A_S = 1_000_000
 """A long log is read less often: Ray gives it only as a whole."""
 _NOT_YET = re.compile(r"No available agent|not yet been started|try again later", re.I)
+
+
+def client_of(address: str | None) -> Any:
+    """Ray's client of jobs, which would wait for ever for an answer that was lost.
+
+    It raises RuntimeError and OSError, of which PermissionError is about the token.
+    """
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    class Client(JobSubmissionClient):
+        def _do_request(self, *given: Any, **words: Any) -> Any:
+            try:
+                return super()._do_request(*given, timeout=_REQUEST_WITHIN_S, **words)
+            except AuthenticationError as error:
+                raise PermissionError(str(error).splitlines()[0]) from error
+
+    return Client(address)
 
 
 def submitted(client: Any, job: str, **words: Any) -> None:
@@ -34,7 +53,8 @@ def submitted(client: Any, job: str, **words: Any) -> None:
             text = str(error)
             if n and "already exists" in text:  # an answer that got lost on its way
                 return
-            may_go = _NOT_YET.search(text) or isinstance(error, OSError)
+            lost = isinstance(error, OSError) and not isinstance(error, PermissionError)
+            may_go = _NOT_YET.search(text) or lost
             if not may_go or time.monotonic() > until:
                 raise
             n += 1

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hygge.engine import connection
-from hygge.engine.following import Ended, Following, of_ray, submitted
+from hygge.engine.following import Ended, Following, client_of, of_ray, submitted
 from hygge.errors import ConfigError
 from hygge.events import event, replay
 from hygge.model import Report
@@ -68,9 +68,7 @@ def submitter(
     connected = connection.connect()
     if connected.dashboard is None and not connected.in_job:
         return None
-    from ray.job_submission import JobSubmissionClient
-
-    flows = _Flows(JobSubmissionClient(connected.dashboard), file, fresh, watch, stop, child)
+    flows = _Flows(client_of(connected.dashboard), file, fresh, watch, stop, child)
     return flows.run
 
 

@@ -22,13 +22,12 @@ from urllib.parse import urlsplit
 
 from hygge import __version__
 from hygge.engine import connection
-from hygge.engine.following import submitted
+from hygge.engine.following import client_of, submitted
 from hygge.engine.jobs import FILE, FLOW, RUN, STOP_WAIT, as_entrypoint
 from hygge.engine.shipping import Package
 from hygge.errors import HyggeError, UsageError, without_password
 
 _ANSWER_WITHIN_S = 10.0
-_REQUEST_WITHIN_S = 60.0
 _STOP_WITHIN_S = 60.0
 _LOOPBACK = ("127.", "localhost", "::1", "[::1]")
 VERSION = "HYGGE_SUBMITTED_BY"
@@ -142,6 +141,16 @@ class Cluster:
         found = [each for each in self.jobs() if (each.metadata or {}).get(RUN) == run]
         return sorted(found, key=lambda each: each.start_time or 0)
 
+    def ask_to_stop(self, run: str) -> None:
+        """Ray then stops it; raises HyggeError where it cannot be asked."""
+        try:
+            self._client.stop_job(run)
+        except (RuntimeError, OSError) as error:
+            raise HyggeError(
+                f"{run} was not stopped: {_unanswered(self.address, error).message}",
+                f"it goes on; `hygge stop {run}` stops it when the cluster answers again",
+            ) from error
+
     def stop(self, name: str) -> list[str]:
         """Stop a run and what is left of its flows; gives the ids of those that were running.
 
@@ -239,10 +248,11 @@ def _token_header() -> dict[str, str]:
     from ray._private.authentication.http_token_authentication import (
         get_auth_headers_if_auth_enabled,
     )
+    from ray.exceptions import AuthenticationError
 
     try:
         found: dict[str, str] = get_auth_headers_if_auth_enabled({})
-    except RuntimeError as error:
+    except (RuntimeError, AuthenticationError) as error:
         raise HyggeError(
             f"Ray's token cannot be read: {_short(error)}",
             "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH and ~/.ray/auth_token are where it may be",
@@ -251,17 +261,9 @@ def _token_header() -> dict[str, str]:
 
 
 def _client(address: str) -> Any:
-    from ray.job_submission import JobSubmissionClient
-
-    class Client(JobSubmissionClient):
-        """Ray's, which would wait for ever for an answer that was lost."""
-
-        def _do_request(self, *given: Any, **words: Any) -> Any:
-            return super()._do_request(*given, timeout=_REQUEST_WITHIN_S, **words)
-
     try:
-        return Client(address)
-    except Exception as error:
+        return client_of(address)
+    except (RuntimeError, OSError) as error:
         raise _unanswered(address, error) from error
 
 
