@@ -29,7 +29,7 @@ from hygge.progress import Watch
 from hygge.words import REPORT_MARK, report_from_json
 
 Print = Callable[[Summary, argparse.Namespace], None]
-_SAY_SILENT_AFTER_S = 5.0
+_SAY_SILENT_AFTER_S = 3.0
 _NAMED = 5
 
 

@@ -151,22 +151,6 @@ def test_ray_list_actors_shows_home_inbox_and_store_in_different_processes(clust
     assert not (tmp_path / "out").exists()
 
 
-def test_inside_a_submitted_job_the_shipped_file_runs(cluster, tmp_path):
-    work, lake = tmp_path / "work", tmp_path / "lake"
-    work.mkdir()
-    pq.write_table(pa.table({"id": range(50)}), work / "users.parquet")
-    (work / "flows.yml").write_text(
-        f"flows:\n  shipped:\n    home: users.parquet\n    store: {lake}\n"
-    )
-    submitted = subprocess.run(
-        [RAY, "job", "submit", "--working-dir", work, "--", sys.executable, "-m", "hygge",
-         "flows.yml"],
-        env=cluster, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert submitted.returncode == 0, submitted.stdout + submitted.stderr
-    assert pq.read_table(lake).num_rows == 50
-
-
 def test_the_tables_of_one_flow_are_one_job_and_each_has_its_report(cluster, tmp_path):
     with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
         for n in range(3):

@@ -274,6 +274,7 @@ def test_plain_ray_job_submit_does_the_same_with_its_own_runtime_env(tmp_path):
         cwd=folder.path, env=standing_ray().environ, text=True, capture_output=True, timeout=90,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert pq.read_table(folder.disk / "out" / "slow").num_rows == 4
     assert "slow: the letter is b" in ran.stdout
     assert "warning: .env was shipped" in ran.stdout
     (flow,) = flows_of(f"own-{os.getpid()}")
