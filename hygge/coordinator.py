@@ -121,12 +121,6 @@ class Coordinator:
         """Run every flow and say how each ended; blocking, raises for none of them."""
         watch, stop = watch or Silent(), stop or threading.Event()
         began = time.monotonic()
-        if SHIPPED in self.file.state and not os.environ.get(CHILD):
-            watch.said(
-                "",
-                "the state lies in the working directory of this Ray job, and goes with it: a run "
-                "that is killed starts anew; name one that stays, `state: s3://…` or a shared disk",
-            )
         env = os.path.join(os.path.dirname(os.path.abspath(self.file.path)), ".env")
         if SHIPPED in env and os.path.exists(env) and not os.environ.get(CHILD):
             watch.said(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hygge.config.specs import SHIPPED
+from hygge.config.specs import GOES_WITH_THE_JOB, SHIPPED
 from hygge.driver import Driver
 from hygge.errors import (
     ConfigError,
@@ -149,10 +149,15 @@ class Flow:
         """On several nodes nothing may lie on the disk of one of them."""
         read, written = self.home.on_disk(), self.store.on_disk()
         places = {"the store": written} if written else {}
-        # What was shipped with a job stays with the driver; that it goes with it has been said.
         state = place_at(self.state)
-        if isinstance(state, Folder) and SHIPPED not in state.path:
+        if isinstance(state, Folder):
             places["the state"] = state.path
+        for what, path in places.items():
+            if SHIPPED in path:
+                raise ConfigError(
+                    f"{what}, {path}, {GOES_WITH_THE_JOB}",
+                    "give an absolute path on a disk that stays, or the URL of an object store",
+                )
         engine.reaches({"the home": read} if read else {}, places, self.shared_paths)
 
     def _run(self, engine: Engine, watch: Watch, stop: threading.Event) -> Ended:

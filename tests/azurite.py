@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import base64
+import contextlib
 import email.utils
 import functools
 import hashlib
@@ -35,15 +36,17 @@ _MISSING = "Azurite cannot be had (it comes by npm): the tests of Azure are skip
 
 @functools.cache
 def program() -> str | None:
-    """Azurite's program, put there if need be; None where that cannot be."""
-    here = _FOLDER / "node_modules/.bin/azurite-blob"
+    """Azurite's program, put there if need be, whole or not at all; None where there is no npm."""
     npm = shutil.which("npm")
-    if not here.exists() and npm:
-        command = [npm, "install", "--prefix", str(_FOLDER), _PACKAGE, "--ignore-scripts"]
-        command += ["--no-audit", "--no-fund", "--silent"]
-        _FOLDER.mkdir(exist_ok=True)
-        subprocess.run(command, capture_output=True, timeout=180, check=False)
-    return str(here) if here.exists() else None
+    if not _FOLDER.exists() and npm:
+        new = tempfile.mkdtemp(prefix="azurite-", dir=sys.prefix)
+        command = [npm, "install", "--prefix", new, _PACKAGE, "--ignore-scripts"]
+        command += ["--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=5"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+        assert done.returncode == 0, f"npm cannot install {_PACKAGE}: {done.stderr}"
+        with contextlib.suppress(OSError):  # another one was quicker
+            os.rename(new, _FOLDER)
+    return str(_FOLDER / "node_modules/.bin/azurite-blob") if _FOLDER.exists() else None
 
 
 @functools.cache

@@ -5,10 +5,13 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from hygge import Flow, ParquetHome, ParquetStore
 from hygge.config.flows import read_flows
-from hygge.errors import ConfigError
+from hygge.errors import ConfigError, FlowFailed
 
 EMPTY = "a whole file is"
 GOOD = "flows:\n  a:\n    home: users.parquet\n    store: out\n"
@@ -222,6 +225,17 @@ def test_a_store_inside_the_shipped_working_directory_is_refused(tmp_path: Path)
     message = said(tmp_path, text)
     assert "flow 'a': the store lies in the working directory that was shipped" in message
     assert "flow 'b'" not in message
+    assert "flows.yml:1: the state, .hygge, lies in the working directory" in message
+
+
+def test_a_path_that_the_shipped_working_directory_holds_is_refused_from_python_too(tmp_path):
+    shipped = tmp_path / "runtime_resources/working_dir_files/_ray_pkg_1"
+    pq.write_table(pa.table({"id": [1]}), tmp_path / "users.parquet")
+    home = ParquetHome("users", path=tmp_path / "users.parquet")
+    for out, state in ((shipped / "out", tmp_path / "s"), (tmp_path / "out", shipped / "s")):
+        store = ParquetStore("users", path=out)
+        with pytest.raises(FlowFailed, match=f"the (store|state), {shipped}"):
+            Flow(home=home, store=store, state=state, engine="inline").run()
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_a_store_in_the_shipped_folder_and_a_module_that_is_not_there(folder):
         cwd=folder, env=OUTSIDE | kept, text=True, capture_output=True, timeout=60,
     )  # fmt: skip
     assert ran.returncode == 1, ran.stdout + ran.stderr
-    assert ran.stderr.startswith("error: flows.yml:1: the state lies in the working directory")
+    assert ran.stderr.startswith("error: flows.yml:1: the state, .hygge, lies in the working ")
     assert "flows.yml:3: flow 'one': the store lies in the working directory" in ran.stderr
     assert "nowhere" in ran.stderr
     assert ran.stderr.count("hint: ") == 3

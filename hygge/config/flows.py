@@ -132,10 +132,9 @@ class _Reading:
                 jobs = _one_of(node, "jobs", get_args(Jobs))
         state = ""
         with self.problems.collect():
-            node = _given(values, "state")
-            line = node.line if node else 1
-            state = paths.state(node, root) if node else paths.absolute(".hygge", root, line)
-            state = buckets.reached(state, reaches, line)
+            node = values.get("state") or Node(".hygge", 1, ".hygge")
+            if not node.is_broken():
+                state = buckets.reached(paths.state(node, root), reaches, node.line)
         shared: tuple[str, ...] = ()
         with self.problems.collect():
             if node := _given(values, "shared_paths"):

@@ -14,7 +14,7 @@ import re
 from hygge.config.document import Node
 from hygge.config.environment import node_text
 from hygge.config.problems import Wrong
-from hygge.config.specs import SHIPPED, Side
+from hygge.config.specs import GOES_WITH_THE_JOB, SHIPPED, Side
 
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
 OBJECT_STORES = ("s3", "gs", "az", "abfss")
@@ -89,8 +89,7 @@ def kept(side: Side, node: Node, place: str) -> str:
     if side == "store" and SHIPPED in place:
         raise Wrong(
             node.line,
-            "the store lies in the working directory that was shipped with the Ray job, "
-            "and would be deleted with it",
+            f"the store {GOES_WITH_THE_JOB}",
             "give an absolute path on a disk that stays, or set `root` to one",
         )
     return place
@@ -121,8 +120,7 @@ def state(node: Node, root: str) -> str:
     if SHIPPED in place:
         raise Wrong(
             node.line,
-            "the state lies in the working directory that was shipped with the Ray job, "
-            "and would be deleted with it",
+            f"the state, {node_text(text)}, {GOES_WITH_THE_JOB}",
             "give an absolute path on a disk that stays, or a URL: `state: s3://bucket/hygge`",
         )
     return place

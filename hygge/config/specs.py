@@ -14,6 +14,9 @@ Side = Literal["home", "store"]
 Jobs = Literal["auto", "each", "one"]
 SHIPPED = "/runtime_resources/working_dir_files/"
 """In the paths of what Ray unpacks for a job, and deletes after it."""
+GOES_WITH_THE_JOB = (
+    "lies in the working directory that was shipped with the Ray job, and would be deleted with it"
+)
 
 
 @dataclass(frozen=True)
