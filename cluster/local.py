@@ -124,7 +124,8 @@ class OnHosts:
 
     @property
     def on_head(self) -> str:
-        return shlex.join(self.ray.head.inside("")[:-1]) + " "
+        ray = f"RAY_ADDRESS={self.ray.addresses['RAY_ADDRESS']}"
+        return shlex.join(self.ray.head.inside("env", ray)) + " "
 
     def outside(self) -> dict[str, str]:
         """A driver must stand where a node is; from outside, there is the jobs API."""

@@ -71,6 +71,7 @@ def hygge(nodes: Nodes, file: Path, text: str) -> subprocess.Popen[str]:
 def reports(run: subprocess.Popen[str], code: int) -> list[dict[str, str]]:
     said, talk = run.communicate(timeout=150)
     assert run.returncode == code, said + talk
+    assert said, talk
     return json.loads(said)["hygge_report"]["flows"]
 
 
