@@ -51,16 +51,17 @@ class Heard(Silent):
         self.words.append(text)
 
     def moved(self, flow: str, seen: Seen) -> None:
+        import ray
+
+        from hygge.engine import lanes
+
         self.waits.add(seen.waits_for)
-        if seen.lanes > self.lanes:
-            import ray
-
-            from hygge.engine import lanes
-
-            self.lanes = seen.lanes
-            self.where = Counter(NAMES.get(lane.node) for lane in lanes._alive if lane.up)
+        if ray.is_initialized():  # the lane of a first try may be gone before the next one stands
             actors = ray.util.list_named_actors(all_namespaces=True)
             self.names |= {each["name"] for each in actors}
+        if seen.lanes > self.lanes:
+            self.lanes = seen.lanes
+            self.where = Counter(NAMES.get(lane.node) for lane in lanes._alive if lane.up)
 
 
 NAMES: dict[str, str] = {}
