@@ -24,6 +24,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from obstore.store import S3Store
@@ -134,27 +135,34 @@ class Proxy(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self) -> None:
+    def __init__(self, behind: str) -> None:
         super().__init__(("127.0.0.1", 0), _Passing)
         self.before: Callable[[BaseHTTPRequestHandler], int | None] = lambda request: None
         self.after: Callable[[BaseHTTPRequestHandler], int | None] = lambda request: None
         self.endpoint = f"http://127.0.0.1:{self.server_port}"
-        self.behind = started().removeprefix("http://")
+        self.behind = urlsplit(behind).netloc
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that hung up is none of our troubles."""
 
 
-@pytest.fixture
-def proxy(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy, and the environment that leads to it."""
-    with Proxy() as server:
+@contextlib.contextmanager
+def passing(behind: str) -> Iterator[Proxy]:
+    """A proxy to the endpoint `behind`."""
+    with Proxy(behind) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def proxy(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy, and the environment that leads to it."""
+    with passing(started()) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+        yield server
 
 
 class _Passing(BaseHTTPRequestHandler):

@@ -142,13 +142,13 @@ class Places:
         assert place.entries("k")["k/b"] == place.entry("k/b")
         place.drop(["k/b", "k/never"])
         place.drop(["k/b", "k/a b=ü"])
-        assert (place.keys(""), place.get("k/b"), place.copy("k/b", "c")) == ([], None, False)
+        assert (place.keys(""), place.get("k/b"), place.copy("k/b", "c", 1)) == ([], None, False)
 
     def test_a_large_file_comes_in_parts(self, tmp_path):
         place, content = self.place(), os.urandom(9 << 20)
         (tmp_path / "f").write_bytes(content)
         place.upload("f", str(tmp_path / "f"))
-        assert place.copy("f", "g")
+        assert place.copy("f", "g", len(content))
         assert place.get("g") == content
         entry = place.entry("g")
         assert place.part("g", 5, 9, entry.tag) == content[5:9]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -77,17 +77,17 @@ class Shown:
         return self.manifest.heads if self.manifest else {}
 
     def missing(self) -> list[File]:
-        """Files of the manifest that are not visible yet."""
-        files = self.manifest.files if self.manifest else ()
-        return [each for each in files if each.name not in self.entries]
+        """Files of the manifest that are not visible yet, or not whole: a copy may take a while."""
+        files, sizes = self.manifest.files if self.manifest else (), self.entries
+        return [e for e in files if e.name not in sizes or sizes[e.name].size != e.size]
 
-    def foreign(self) -> str | None:
+    def foreign(self, being_copied: Collection[str] = ()) -> str | None:
         """The first thing that hygge did not write, or None."""
         newest = self.manifest
         ours = {name: size for name, size, _ in newest.gone} if newest else {}
         ours.update({each.name: each.size for each in newest.files} if newest else {})
         for name, entry in self.entries.items():
-            if name in ours and entry.size != ours[name]:
+            if name in ours and entry.size != ours[name] and name not in being_copied:
                 return f"{name} was changed after hygge wrote it"
             if name not in ours and not (newest and _NAME.fullmatch(name)):
                 return name
@@ -119,6 +119,13 @@ def look(bucket: Bucket, target: str, heads_only: bool = False) -> Shown:
         if content is not None:  # else others have gone on, and removed it
             place = f"{bucket.describe()}/{target}/{newest}"
             return Shown(_read(place, _number(newest), content), entries)
+
+
+def being_copied(bucket: Bucket, staging: str, shown: Shown) -> dict[str, Entry]:
+    """What shows a file of another size, though its copy is to be made, or on its way: the part."""
+    short = [each for each in shown.missing() if each.name in shown.entries]
+    parts = {each.name: bucket.entry(f"{staging}/{each.staged}") for each in short}
+    return {name: entry for name, entry in parts.items() if entry is not None}
 
 
 def following(

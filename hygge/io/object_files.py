@@ -17,7 +17,7 @@ from functools import lru_cache
 
 from hygge.errors import HomeError, SourceChanged, SourceMissing, nearest
 from hygge.io.files import SourceFile, fixed_prefix, partitions
-from hygge.io.manifests import look
+from hygge.io.manifests import being_copied, look
 from hygge.io.object_access import AROUND, SCHEMES, Access, ObjectUrl, access_of
 from hygge.io.objects import Bucket, Entry
 from hygge.model import MIB
@@ -75,16 +75,18 @@ def _written(bucket: Bucket, path: str, url: str) -> dict[str, Entry] | None:
     shown = look(bucket, path)
     if shown.manifest is None:
         return None
-    if (foreign := shown.foreign()) is not None:  # its rows would be left out in silence
+    above, _, name = path.rpartition("/")
+    staging = "/".join(filter(None, (above, f".{name}.hygge")))
+    copied = being_copied(bucket, staging, shown)
+    if (foreign := shown.foreign(copied)) is not None:  # its rows would be left out in silence
         raise HomeError(
             f"{url} is no longer as hygge wrote it: {foreign}",
             "move what others put there elsewhere, or name the objects to read by a pattern",
         )
-    above, _, name = path.rpartition("/")
-    staging = "/".join(filter(None, (above, f".{name}.hygge")))
     found = {}
     for each in shown.manifest.files:
-        there = each.name in shown.entries  # else its copy is still to be made
+        # Else its copy is still to be made, or on its way.
+        there = each.name in shown.entries and each.name not in copied
         key = f"{path}/{each.name}" if there else f"{staging}/{each.staged}"
         entry = shown.entries[each.name] if there else bucket.entry(key)
         if entry is None:

@@ -5,7 +5,7 @@ of a ticket below it, and `receipt.json` as the last of them; `commit` checks th
 the next manifest of the target (`io/manifests.py`): from then on the run is committed, and the
 manifest says what is visible. `settle` makes it so for readers that know of no manifest:
 
-    copy    each file of the newest manifest that is not at its visible name yet
+    copy    each file of the newest manifest that is not at its visible name yet, and whole
     remove  what committed runs staged; then the files that were replaced; then old manifests
 
 Each step may be done twice, by anybody, and left to whoever comes next: `prepare`, `commit` and
@@ -38,6 +38,7 @@ from hygge.io.manifests import (
     File,
     Manifest,
     Shown,
+    being_copied,
     following,
     look,
     manifest_name,
@@ -212,7 +213,8 @@ class ObjectStore:
     # How they do it.
 
     def _copy(self, file: File) -> bool:
-        return self.bucket.copy(f"{self.staging}/{file.staged}", f"{self.name}/{file.name}")
+        source, target = f"{self.staging}/{file.staged}", f"{self.name}/{file.name}"
+        return self.bucket.copy(source, target, file.size)
 
     def _clear(self, shown: Shown) -> None:
         """Remove what the newest manifest, all of it visible, needs no more."""
@@ -300,7 +302,7 @@ class ObjectStore:
         if run.mode == "append":
             there = text_schema(shown.manifest.schema) if shown.manifest else None
             refuse_difference(self.describe(), there, schema)
-        elif found := shown.foreign():
+        elif found := shown.foreign(being_copied(self.bucket, self.staging, shown)):
             raise NotOurs(
                 f"{self.describe()} holds something that hygge did not write: {found}",
                 "move it away, choose another path, or add to it with `mode: append`",

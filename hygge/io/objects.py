@@ -25,12 +25,13 @@ from typing import Any
 
 from hygge.errors import ConfigError, HyggeError, Transient, one_of, without_password
 from hygge.io import object_words
-from hygge.io.object_access import SCHEMES, Access, check, client, credentials
+from hygge.io.object_access import SCHEMES, Access, check, client, credentials, service
 from hygge.model import MIB
 
 _TRIES = 6
 _CHUNK = 8 * MIB
 _CHUNKS_AT_ONCE = 4
+_COPY_S = 600.0
 _URL = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<host>[^/]*)/?(?P<prefix>.*)", re.DOTALL)
 _HIDDEN = ".tmp-"
 
@@ -186,15 +187,38 @@ class Bucket:
                 self._path(key), Path(path), chunk_size=_CHUNK, max_concurrency=_CHUNKS_AT_ONCE
             )
 
-    def copy(self, source: str, target: str) -> bool:
-        """One object as another, by the object store itself; False where there is no `source`."""
+    def copy(self, source: str, target: str, size: int) -> bool:
+        """One object of `size` bytes as another, by the object store itself, when it is done.
+
+        False where there is no `source`; Transient where the object store takes too long.
+        """
+        late = service(self.root) == "az"
         with self._words(source):
             try:
                 self._client().copy(self._path(source), self._path(target))
             except FileNotFoundError as error:
                 _refuse_missing_bucket(error)
                 return False
+            except Exception as error:
+                # Azure's 409: somebody's copy to there is on its way, and it is the same one.
+                if not late or type(error).__name__ != "AlreadyExistsError":
+                    raise
+        if late:
+            self._wait_for_copy(target, size)
         return True
+
+    def _wait_for_copy(self, target: str, size: int) -> None:
+        """Azure may say "accepted" (202), and obstore says no more: the blob is empty till then."""
+        until, pause = time.monotonic() + _COPY_S, 0.05
+        while (there := self.entry(target)) is not None and there.size != size:
+            if time.monotonic() > until:
+                raise Transient(
+                    f"{self.describe()}/{target} is still being copied after {_COPY_S:.0f} s: "
+                    f"{there.size:,} of {size:,} bytes are shown",
+                    "run it again: what is staged is kept, and shown then",
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, 5)
 
     def _path(self, key: str) -> str:
         return f"{self.prefix}{key}"
