@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import importlib.metadata
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -118,6 +119,11 @@ def test_the_readme_lists_every_port_of_the_files() -> None:
             assert re.search(rf"\b{number}\b", readme), number
 
 
+EXTRAS = {"image", "cloud", "mysql"}
+"""The one Ray; what `ray up` asks a cloud with; the second database of the NetworkPolicy."""
+PROGRAMS = {"wget", "rsync", "openssh-client", "ca-certificates"}
+
+
 def image(text: str) -> list[str]:
     """What is wrong with a Dockerfile, as far as one can tell without building it."""
     found = []
@@ -126,8 +132,12 @@ def image(text: str) -> list[str]:
         found.append("it runs as root")
     if re.search(r"ray[^\n]*==", text):
         found.append("it says a version of Ray, which pyproject.toml does")
-    if '".[image]"' not in text:
-        found.append("it does not install the extra `image`")
+    extras = re.search(r'pip install [^\n]*"\.\[([\w,]+)\]"', text)
+    missing = EXTRAS - set(extras[1].split(",") if extras else ())
+    found += [f"it does not install the extra `{each}`" for each in sorted(missing)]
+    installed = re.search(r"apt-get install([^&]*)&&", text)
+    missing = PROGRAMS - set(installed[1].split() if installed else ())
+    found += [f"it has no {each}" for each in sorted(missing)]
     ignored = (CLUSTER / "Dockerfile.dockerignore").read_text().split()
     for copied in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE):
         found += [f"{each} is ignored" for each in copied.split() if f"!{each}" not in ignored]
@@ -138,8 +148,32 @@ def test_the_image_is_not_root_and_says_no_version_of_its_own() -> None:
     text = (CLUSTER / "Dockerfile").read_text()
     assert image(text) == []
     assert image(text.replace("USER 1000:1000", "USER root")) == ["it runs as root"]
-    assert len(image(text.replace('".[image]"', '. "ray[default]==2.60.0"'))) == 2
+    other = text.replace('".[image,cloud,mysql]"', '. "ray[default]==2.60.0"')
+    assert len(image(other)) == 1 + len(EXTRAS)
+    assert image(text.replace("rsync openssh-client", "rsync")) == ["it has no openssh-client"]
     assert image(text + "COPY secrets .\n") == ["secrets is ignored"]
+
+
+def test_what_ray_imports_for_a_cloud_is_in_the_extra() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = {re.split(r"[^\w-]", each)[0] for each in extras["optional-dependencies"]["cloud"]}
+    ray = importlib.util.find_spec("ray")
+    assert ray is not None
+    assert ray.origin is not None
+    top = Path(ray.origin).parent / "autoscaler/_private"
+    files = [top / "util.py", *top.glob("aws/*.py"), *top.glob("gcp/*.py")]
+    text = "".join(file.read_text() for file in files)
+    imported = set(re.findall(r"^ *(?:import|from) ([a-z_0-9]+(?:\.oauth2)?)", text, re.MULTILINE))
+    assert {PACKAGES[each] for each in imported if each in PACKAGES} == named
+
+
+PACKAGES = {
+    "boto3": "boto3",
+    "googleapiclient": "google-api-python-client",
+    "google.oauth2": "google-auth",
+    "google_auth_httplib2": "google-auth-httplib2",
+    "cryptography": "cryptography",
+}
 
 
 def test_the_ray_of_the_image_is_the_one_that_the_tests_run() -> None:
