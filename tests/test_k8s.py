@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import os
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
+import psycopg.conninfo
 import pytest
 import yaml
 from kuberay import judged, settings_of
@@ -77,8 +79,8 @@ BREAKS: list[tuple[str, str, Any, str]] = [
     ("RayJob", RULES + ".0.condition.ttlSeconds", -1, "ttlSeconds is not negative"),
     ("RayJob", RULES + ".0.condition.jobDeploymentStatus", "Failed", "one of them"),
     ("RayJob", RULES + ".0.condition.jobStatus", "STOPPED", "jobStatus is not STOPPED"),
-    ("RayJob", RULES + ".0.condition.jobStatus", "FAILED", "two rules for DeleteCluster"),
-    ("RayJob", RULES + ".2.condition.ttlSeconds", 1, "workers go first"),
+    ("RayJob", RULES + ".0.condition.jobStatus", "FAILED", "two rules for DeleteWorkers"),
+    ("RayJob", RULES + ".3.condition.ttlSeconds", 1, "workers go first"),
     ("RayJob", CLUSTER + "autoscaling", True, "no field ['autoscaling']"),
     ("RayJob", CLUSTER + "authOptions", {}, "mode is token"),
     ("RayJob", CLUSTER + "rayVersion", "2.51.0", "as installed"),
@@ -243,6 +245,10 @@ def test_secrets_are_named_and_never_part_of_what_is_applied(name: str) -> None:
     assert named == (set() if name == "dev" else {example["metadata"]["name"]})
     assert example["metadata"]["namespace"] == rayjob(overlay(name))["metadata"]["namespace"]
     assert "SOURCE_URL" in example["stringData"]
+    told = psycopg.conninfo.conninfo_to_dict(example["stringData"]["SOURCE_URL"])
+    # Without a file libpq wants one in the user's home, which the image has not.
+    assert told["sslmode"] == "verify-full"
+    assert told["sslrootcert"] == "/etc/ssl/certs/ca-certificates.crt"
     for key, value in example["stringData"].items():
         words = re.findall(r"[A-Z]{3,}", value)
         assert words, f"{key} has no word in capitals to be filled in"
@@ -266,6 +272,34 @@ def test_nobody_reaches_a_pod_but_who_is_named(name: str) -> None:
     if name == "dev":
         del expected["prometheus"]
     assert open_to == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whoever_asks_for_names_may_ask_the_cache_of_the_node_too(name: str) -> None:
+    asked = {}
+    for each in of_kind(overlay(name), "NetworkPolicy"):
+        for rule in each["spec"].get("egress", []):
+            if 53 in [port["port"] for port in rule.get("ports", [])]:
+                assert sorted(p["protocol"] for p in rule["ports"]) == ["TCP", "UDP"]
+                asked[each["metadata"]["name"]] = [next(iter(to)) for to in rule["to"]]
+                assert rule["to"][1]["ipBlock"] == {"cidr": "169.254.20.10/32"}
+    kinds = ["namespaceSelector", "ipBlock"]
+    both = ("hygge", "hygge-nightly") if name == "nightly" else ("hygge",)
+    assert asked == dict.fromkeys(both, kinds)
+
+
+@pytest.mark.parametrize("name", ["migration", "nightly"])
+def test_the_report_can_be_read_for_some_hours(name: str) -> None:
+    job = rayjob(overlay(name))
+    if name == "nightly":
+        job = runpy.run_path(str(ROOT / "k8s/overlays/nightly/start.py"))["tonight"](job, "n")
+    stays = {
+        next(iter(rule["condition"].values())): rule["condition"]["ttlSeconds"]
+        for rule in job["spec"]["deletionStrategy"]["deletionRules"]
+        if rule["policy"] == "DeleteCluster"
+    }
+    assert set(stays) == {"SUCCEEDED", "FAILED", "Failed"}
+    assert min(stays.values()) >= 7200
 
 
 def test_kueue_is_told_the_queue_and_lets_the_job_wait() -> None:

@@ -5,6 +5,9 @@
 `API` is the URL of the API server, `ACCOUNT` the folder with the pod's token, and `PATTERN` the
 name of the suspended RayJob. While the RayJob of an earlier night is not done, none is started. The
 last seven are kept, for `kubectl get rayjobs`. It needs nothing but Python.
+
+KubeRay refuses deletion rules beside `suspend`, so the copy gets its own here: the workers go a
+minute after the end, the head, which has the report, some hours later.
 """
 
 import json
@@ -18,6 +21,18 @@ from pathlib import Path
 KEPT = 7
 DONE = ("Complete", "Failed", "ValidationFailed")
 NIGHTS = "hygge/nights-of"
+SUSPENDED = ("suspend", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished")
+"""What the copy has not; KubeRay refuses the last two beside rules."""
+RULES = [
+    {"policy": policy, "condition": {what: end, "ttlSeconds": seconds}}
+    for policy, what, end, seconds in (
+        ("DeleteWorkers", "jobStatus", "SUCCEEDED", 60),
+        ("DeleteCluster", "jobStatus", "SUCCEEDED", 7200),
+        ("DeleteWorkers", "jobStatus", "FAILED", 60),
+        ("DeleteCluster", "jobStatus", "FAILED", 28800),
+        ("DeleteCluster", "jobDeploymentStatus", "Failed", 28800),
+    )
+]
 NAME_LENGTH = 47  # KubeRay makes longer names of it, which have to stay below 64
 
 
@@ -64,7 +79,8 @@ def main(api: str, account: str, pattern: str) -> int:
 
 def tonight(suspended: dict, night: str) -> dict:
     labels = {**suspended["metadata"].get("labels", {}), NIGHTS: suspended["metadata"]["name"]}
-    spec = {key: value for key, value in suspended["spec"].items() if key != "suspend"}
+    spec = {key: value for key, value in suspended["spec"].items() if key not in SUSPENDED}
+    spec["deletionStrategy"] = {"deletionRules": RULES}
     return {
         "apiVersion": suspended["apiVersion"],
         "kind": suspended["kind"],
