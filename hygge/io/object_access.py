@@ -3,7 +3,7 @@
 What a connection leaves open is looked for where the services' own tools look:
 
     s3  AWS_*, a web identity, ~/.aws (keys, region, endpoint_url of AWS_PROFILE), a container's or
-        an instance's role
+        an instance's role; a variable goes before a profile, as in the tools of AWS
     gs  GOOGLE_*, gcloud's application default credentials, an instance's account
     az  AZURE_*, an instance's identity, the Azure CLI's where AZURE_USE_AZURE_CLI is true
 
@@ -143,7 +143,10 @@ def endpoint(url: str, access: Access | None) -> str:
         "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
     }[service(url)]
     found = next((os.environ[name] for name in names if os.environ.get(name)), "")
-    return found or (_profile().get("endpoint_url", "") if service(url) == "s3" else "")
+    own = access is not None and (access.anonymous or access.access_key_id)
+    if found or own or service(url) != "s3":
+        return found
+    return _profile()[1].get("endpoint_url", "")
 
 
 def client(root: str, access: Access | None, once: bool) -> Any:
@@ -188,14 +191,21 @@ def _given(**said: Any) -> dict[str, Any]:
 
 
 def _s3(access: Access, where: str) -> dict[str, Any]:
-    profile = {} if access.access_key_id or access.anonymous else _profile()
+    name, profile = ("", {}) if access.access_key_id or access.anonymous else _profile()
+    if "aws_access_key_id" not in profile and any(key in profile for key in _SIGNS_IN):
+        raise ConfigError(
+            f"the profile '{name}' in ~/.aws has no keys of its own: it signs in",
+            "sign in, and hand the keys on: "
+            f'eval "$(aws configure export-credentials --profile {name} --format env)"',
+        )
     keys = {
         "access_key_id": access.access_key_id or profile.get("aws_access_key_id"),
         "secret_access_key": access.secret_access_key or profile.get("aws_secret_access_key"),
         "token": access.session_token or profile.get("aws_session_token"),
         "expires_at": None,
     }
-    told = _given(endpoint=where, region=access.region or profile.get("region"))
+    around = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    told = _given(endpoint=where, region=access.region or around or profile.get("region"))
     if keys["access_key_id"]:
         # All of them at once: a token around belongs to other keys.
         told["credential_provider"] = lambda: keys
@@ -214,10 +224,10 @@ def _account(host: str) -> str:
     return name
 
 
-def _profile() -> Mapping[str, str]:
-    """What ~/.aws says of AWS_PROFILE, where nothing that goes before it is set."""
+def _profile() -> tuple[str, Mapping[str, str]]:
+    """AWS_PROFILE and what ~/.aws says of it, where nothing that goes before it is set."""
     if any(os.environ.get(name) for name in _BEFORE_PROFILES):
-        return {}
+        return "", {}
     asked = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
     name = asked or "default"
     config = _ini("AWS_CONFIG_FILE", "~/.aws/config")
@@ -228,13 +238,7 @@ def _profile() -> Mapping[str, str]:
         known = {*keys, *(each.removeprefix("profile ") for each in config)}
         hint = one_of("profiles", name, known)
         raise ConfigError(f"there is no profile '{name}' in ~/.aws", hint)
-    if "aws_access_key_id" not in found and any(key in found for key in _SIGNS_IN):
-        raise ConfigError(
-            f"the profile '{name}' in ~/.aws has no keys of its own: it signs in",
-            "sign in, and hand the keys on: "
-            f'eval "$(aws configure export-credentials --profile {name} --format env)"',
-        )
-    return found
+    return name, found
 
 
 def _ini(variable: str, default: str) -> dict[str, dict[str, str]]:
