@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from hygge.engine.actors import HomeActor, StoreActor, packed
 from hygge.engine.inbox import Inbox, InboxStats
-from hygge.engine.placement import Spread, bundle, has_room
+from hygge.engine.placement import Spread, bundle, has_room, parts
 from hygge.errors import ConfigError
 from hygge.model import Limits, Split, Ticket
 from hygge.moving import Move
@@ -232,15 +232,15 @@ class Lane:
         again = f" ({_named[place.label]})" if _named[place.label] > 1 else ""
         label = f"{place.label}{again}"
 
-        def options(end: str, share: float) -> dict[str, Any]:
-            cpus = round(bundle(place.limits)["CPU"] * share, 4)
+        end, inbox = parts(bundle(place.limits)["CPU"])
+
+        def options(end: str, cpus: float) -> dict[str, Any]:
             named = {"name": f"{label}: {end}", "namespace": _namespace}
             return {"num_cpus": cpus, "scheduling_strategy": here, **named}
 
-        # The Inbox only passes references on: it takes what the two others leave of the CPU.
-        self.inbox = Inbox(label, {**options("inbox", 0.1), "max_concurrency": 16})
+        self.inbox = Inbox(label, {**options("inbox", inbox), "max_concurrency": 16})
         once: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0}
-        home, store = options("home", 0.45), options("store", 0.45)
+        home, store = options("home", end), options("store", end)
         self.home = ray.remote(HomeActor).options(**once, **home).remote(self.inbox, label)
         self.store = ray.remote(StoreActor).options(**once, **store).remote(self.inbox, label)
         self.node, self._where = place.node, self.home.node.remote()

@@ -8,6 +8,7 @@ A lane for which no node has room waits, and so tells a cluster that can grow to
 
 from __future__ import annotations
 
+import math
 import random
 import uuid
 from collections import Counter
@@ -30,6 +31,16 @@ _EPSILON = 1e-6
 def bundle(limits: Limits) -> dict[str, float]:
     """What a lane takes of its node."""
     return {"CPU": limits.cpus_per_lane or 1.0, **limits.resources}
+
+
+def parts(cpus: float) -> tuple[float, float]:
+    """What of a lane's CPUs each of its ends takes, and its Inbox.
+
+    Ray counts in ten-thousandths: together they are never more than the bundle, or the last of them
+    would wait for ever. The Inbox only passes references on.
+    """
+    end = math.floor(cpus * 4500 + _EPSILON) / 10_000
+    return end, round(cpus - 2 * end, 4)
 
 
 def nodes(limits: Limits) -> list[dict[str, Any]]:
