@@ -208,12 +208,10 @@ class Calls:
         return len(self.seen) - 1 - self.seen[::-1].index((kind, str(path)))
 
 
-@pytest.mark.parametrize("prepared", ["here", "by nobody"])
-def test_a_sealed_ticket_is_durable_with_every_folder_above_it(prepared, tmp_path, monkeypatch):
+def test_a_sealed_ticket_is_durable_with_every_folder_above_it(tmp_path, monkeypatch):
     store = ParquetStore(path=tmp_path / "deep/down/o")
     run = Run(new_run_id(), "A")
-    if prepared == "here":
-        store.prepare(run, IDS)
+    store.prepare(run, IDS)
     calls = Calls(monkeypatch)
     receipt = stage(store, run, 0, [1])
     place = folder(store, receipt)
@@ -226,9 +224,14 @@ def test_a_sealed_ticket_is_durable_with_every_folder_above_it(prepared, tmp_pat
         *(calls.last("sync", each) for each in above),
     ]
     assert order == sorted(order)
-    if prepared == "by nobody":
-        assert ("sync", str(tmp_path / "deep")) in calls.seen
-        assert ("sync", str(tmp_path)) in calls.seen
+
+
+def test_a_run_that_was_prepared_on_another_disk_is_not_staged_on_this_one(tmp_path):
+    store = ParquetStore(path=tmp_path / "deep/down/o")
+    with pytest.raises(StoreError, match="is not prepared on the disk of") as refused:
+        stage(store, Run(new_run_id(), "A"), 0, [1])
+    assert "folder that every node mounts" in refused.value.hint
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

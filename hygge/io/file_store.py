@@ -135,7 +135,7 @@ class FileStore(Format, Store):
     ) -> Receipt:
         if self.objects:
             return self.objects.stage(ticket, schema, batches)
-        place = os.path.join(publish.staging(self.path), ticket.run, ticket_name(ticket))
+        place = os.path.join(publish.prepared(self.path, ticket.run), ticket_name(ticket))
         file_bytes = self.settings.options.file_bytes
         with publish.in_words(self.path):
             sealed, size = seal(place, schema, batches, self, file_bytes)

@@ -23,6 +23,7 @@ import fcntl
 import glob
 import os
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -45,6 +46,23 @@ def staging(target: str) -> str:
     """The hidden sibling of `target`: the same file system, ignored by every common reader."""
     folder, name = os.path.split(target)
     return os.path.join(folder, f".{name}.hygge")
+
+
+def prepared(target: str, run: str) -> str:
+    """The staging of `run`, which its driver has made. Raises StoreError where it is not here.
+
+    A node that joined since the disks were compared may not see the driver's, and would stage on
+    its own what the driver never finds.
+    """
+    place = os.path.join(staging(target), run)
+    if not os.path.isdir(place):
+        raise StoreError(
+            f"{target}: run {run} is not prepared on the disk of {socket.gethostname()}",
+            "on several nodes use an object store (s3://…, gs://…, az://…), a database, or a "
+            "folder that every node mounts; if it is one, the run was decided without this "
+            "attempt: run again",
+        )
+    return place
 
 
 def sync(path: str) -> None:

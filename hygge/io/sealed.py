@@ -94,7 +94,6 @@ def seal(
     file_bytes: int,
 ) -> tuple[Sealed, int]:
     """Write the batches as parts of about `file_bytes`, and the receipt; gives Arrow bytes too."""
-    publish.make_folder(os.path.dirname(place))
     os.mkdir(place)
     sealed, size = write_parts(place, schema, batches, form, file_bytes, closed)
     publish.write_synced(os.path.join(place, RECEIPT), sealed.to_json())

@@ -60,8 +60,9 @@ def opened(path: str, run: str, who: str) -> Iterator[sqlite3.Connection]:
     """The run's file; StoreError where it is not there."""
     if not os.path.exists(_file(path, run)):
         raise StoreError(
-            f"{who}: run {run} is not prepared, or was discarded",
-            "it was decided without this attempt; if it was not, run again",
+            f"{who}: run {run} is not prepared on this disk, or was discarded",
+            "it was decided without this attempt; if it was not, run again, where every node of "
+            "the cluster sees the folder of the database",
         )
     with sqlite.opened(_file(path, run), who, StoreError, "rw") as connection:
         yield connection
