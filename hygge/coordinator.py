@@ -84,9 +84,7 @@ class Coordinator:
             name=spec.name,
             mode=spec.mode,
             key=spec.key,
-            limits=replace(
-                spec.limits, most_lanes=self.shares.lanes(spec), of=spec.of
-            ),
+            limits=replace(spec.limits, most_lanes=self.shares.lanes(spec), of=spec.of),
             engine=self.engine,
             project=self.file.project,
             state=self.file.state,

@@ -118,9 +118,15 @@ class Flow:
         try:
             engine = find_engine(self.engine) if isinstance(self.engine, str) else self.engine
             watch.moved(self.name, Seen(waits_for=f"the engine ({engine.name})"))
+
+            def waits(text: str) -> None:
+                watch.moved(self.name, Seen(waits_for=text))
+                watch.said(self.name, f"waiting for {text}")
+
             try:
-                engine.get_ready(self.home, self.store, self.limits)
-                self._reach_all(engine)
+                engine.get_ready(self.home, self.store, self.limits, waits, stop)
+                if unknown := self._reach_all(engine):
+                    watch.said(self.name, unknown)
                 self.home.lanes = engine.lanes(self.limits)
                 if stop.is_set():
                     raise Stopped("stopped before it began")
@@ -145,8 +151,8 @@ class Flow:
         watch.ended(report)
         return report
 
-    def _reach_all(self, engine: Engine) -> None:
-        """On several nodes nothing may lie on the disk of one of them."""
+    def _reach_all(self, engine: Engine) -> str:
+        """On several nodes nothing may lie on the disk of one of them; what is not known of it."""
         read, written = self.home.on_disk(), self.store.on_disk()
         places = {"the store": written} if written else {}
         state = place_at(self.state)
@@ -158,7 +164,8 @@ class Flow:
                     f"{what}, {path}, {GOES_WITH_THE_JOB}",
                     "give an absolute path on a disk that stays, or the URL of an object store",
                 )
-        engine.reaches({"the home": read} if read else {}, places, self.shared_paths)
+        homes = {"the home": read} if read else {}
+        return engine.reaches(homes, places, self.shared_paths, self.limits)
 
     def _run(self, engine: Engine, watch: Watch, stop: threading.Event) -> Ended:
         stop = _Stop(stop)  # a lease that is lost stops this flow, and no other one

@@ -21,6 +21,7 @@ from hygge.store import Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Waits = Callable[[str], None]
 _ENGINES = {"ray": "hygge.engine.on_ray", "inline": "hygge.engine.inline"}
 
 
@@ -67,8 +68,14 @@ class Engine(Protocol):
 
     name: str
 
-    def get_ready(self, home: Home, store: Store, limits: Limits) -> None:
-        """Come to where it runs. Called before planning, so that no snapshot waits for it."""
+    def get_ready(
+        self, home: Home, store: Store, limits: Limits, waits: Waits, stop: threading.Event
+    ) -> None:
+        """Come to where it runs. Called before planning, so that no snapshot waits for it.
+
+        `waits` is told what it waits for, where that may take long. Returns soon once `stop` is
+        set. Raises ConfigError for limits that can never be met.
+        """
         ...
 
     def lanes(self, limits: Limits) -> int:
@@ -78,12 +85,17 @@ class Engine(Protocol):
     def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved: ...
 
     def reaches(
-        self, read: Mapping[str, str], written: Mapping[str, str], shared: Sequence[str]
-    ) -> None:
+        self,
+        read: Mapping[str, str],
+        written: Mapping[str, str],
+        shared: Sequence[str],
+        limits: Limits,
+    ) -> str:
         """Raise ConfigError where it may work on a machine that does not see these paths.
 
         `read` and `written`: what it is, in words → its absolute path. `shared`: folders that are
-        taken for one disk everywhere. Called after `get_ready`, before planning.
+        taken for one disk everywhere. Called after `get_ready`, before planning. Gives what could
+        not be found out, in words, or "".
         """
         ...
 

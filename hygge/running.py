@@ -144,7 +144,8 @@ class _Running:
             began = time.monotonic()
             commit = self.driver.commit(self.run, self.base, decision.receipts, decision.watermark)
             took = time.monotonic() - began
-            self.engine.committed(self.flow.home, self.flow.store, took)
+            with contextlib.suppress(Exception):  # a metric does not undo what is committed
+                self.engine.committed(self.flow.home, self.flow.store, took)
         except BaseException as error:
             sealing.close()
             with contextlib.suppress(Exception):  # the first error is the one to tell

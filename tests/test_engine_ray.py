@@ -142,19 +142,22 @@ def test_a_budget_beyond_the_object_store_is_refused(tmp_path):
 
 
 def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
+    import ray
+
     from hygge.engine import placement
     from hygge.model import Run, Split, StoreTraits
     from hygge.moving import Move
 
-    def lanes(splits: int, asked: int | None, most: int | None) -> int:
+    def lanes(splits: int, asked: int | None, most: int | None, grows: bool = True) -> int:
         store = Careful(path=tmp_path / "out")
         monkeypatch.setattr(Careful, "traits", StoreTraits(max_lanes=most))
         splits_ = tuple(Split(i, "") for i in range(splits))
         move = Move("f", Run("r", "f"), Counted(), store, pa.schema([]), splits_, Limits(asked))
-        return placement.how_many_lanes(move)
+        return placement.how_many_lanes(move, grows=grows)
 
     assert lanes(1, None, None) == 1
     assert lanes(8, 3, None) == 3
+    assert lanes(8000, 8000, None, grows=False) == ray.cluster_resources()["CPU"]
     assert lanes(8, 3, 1) == 1
 
 

@@ -49,10 +49,9 @@ def test_lanes_run_where_labels_and_resources_say_and_those_without_a_place_are_
 def test_a_flow_begins_when_a_node_that_fits_joins_and_auto_takes_all_of_it(saw):
     flow = saw["grown"]
     (said,) = flow["words"]
-    assert re.fullmatch(
-        r"waiting for 1 CPU on nodes with region=in\(uk, ie\) for each lane, and this cluster has "
-        r"no such node; 0 of 1 lanes run",
-        said,
+    assert said == (
+        "waiting for 1 CPU on nodes with region=in(uk, ie) for each lane, and this cluster has "
+        "no such node"
     )
     assert flow["where"] == {"new": 2}, "`lanes: auto` did not follow the cluster"
     assert numbers(saw, "grown") == list(range(12800))

@@ -16,7 +16,7 @@ from hygge.engine.reading import batches, staged
 from hygge.errors import Stopped, Transient
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
-from hygge.moving import Move, Moved, backoff_s
+from hygge.moving import Move, Moved, Waits, backoff_s
 from hygge.progress import Seen, Watch
 from hygge.store import Store
 
@@ -31,13 +31,20 @@ class InlineEngine:
 
     name = "inline"
 
-    def get_ready(self, home: Home, store: Store, limits: Limits) -> None:
+    def get_ready(
+        self, home: Home, store: Store, limits: Limits, waits: Waits, stop: threading.Event
+    ) -> None:
         """Nothing to come to."""
 
     def reaches(
-        self, read: Mapping[str, str], written: Mapping[str, str], shared: Sequence[str]
-    ) -> None:
+        self,
+        read: Mapping[str, str],
+        written: Mapping[str, str],
+        shared: Sequence[str],
+        limits: Limits,
+    ) -> str:
         """It is where the driver is."""
+        return ""
 
     def committed(self, home: Home, store: Store, seconds: float) -> None:
         """Nobody counts."""

@@ -6,8 +6,8 @@ of mount tables, which name it differently everywhere: the driver leaves a file 
 new, and the others look for it. A disk that is shared passes, whoever shares it, and so do nodes
 that are processes of one machine.
 
-A node that dies or hangs meanwhile is passed over: what it would have said is of no use. So is one
-that joins later; there a lane fails with what it does not find.
+A node that dies or hangs meanwhile is passed over, and that is said. So is one that joins later:
+there a lane fails with what it does not find, a Store where its run was not prepared.
 """
 
 from __future__ import annotations
@@ -19,17 +19,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hygge.engine import placement
 from hygge.errors import ConfigError
 from hygge.io.files import fixed_prefix
-from hygge.model import MIB
+from hygge.model import MIB, Limits
 
 SHM = "/dev/shm"
 SLOW = "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE"
 """Ray's own word for: its object store may lie on a disk."""
 _LISTED = 100
 _PATIENCE_S = 30.0
-_seen: set[tuple[int | str, frozenset[str]]] = set()
-"""What these nodes were found to share: a file system by its device number, a path that is read."""
+_PATIENCE_AGAIN_S = 1.0
+_seen: set[tuple[int | str, str]] = set()
+"""What a node was found to share: a file system by its device number, a path that is read."""
+_silent: set[str] = set()
+"""Nodes that did not answer: each flow asks them again, and none waits as long as the first."""
 
 
 @dataclass(frozen=True)
@@ -40,47 +44,55 @@ class _Answer:
     shm: int | None
 
 
-def check(read: Mapping[str, str], written: Mapping[str, str], shared: Sequence[str] = ()) -> None:
+def check(
+    read: Mapping[str, str],
+    written: Mapping[str, str],
+    shared: Sequence[str] = (),
+    limits: Limits | None = None,
+) -> str:
     """Raise ConfigError where a lane may run that cannot read or write what it must.
 
     `read` and `written`: what it is, in words → its absolute path. `shared`: folders that the user
-    says are one disk everywhere; nothing below them is looked at.
+    says are one disk everywhere; nothing below them is looked at. Only nodes where a lane with
+    these `limits` may run are asked. Gives which of them did not answer, in words, or "".
     """
     import ray
 
     mine = ray.get_runtime_context().get_node_id()
-    nodes = {
-        node["NodeID"]: node
-        for node in ray.nodes()
-        if node["Alive"] and node["Resources"].get("CPU")
-    }
+    nodes = {node["NodeID"]: node for node in placement.nodes(limits or Limits())}
     if mine in nodes:
         _has_memory(nodes[mine], _shm())
-    others = frozenset(nodes) - {mine}
+    others = nodes.keys() - {mine}
     if not others:
-        return
+        return ""
     keys: dict[str, Any] = {what: path for what, path in read.items()}
     keys |= {what: _system(path) for what, path in written.items()}
-    paths = {
-        what: path
-        for what, path in {**read, **written}.items()
-        if not _is_below(path, shared) and (keys[what], others) not in _seen
-    }
-    if not paths and (SHM, others) in _seen:
-        return
+    paths = {w: p for w, p in {**read, **written}.items() if not _is_below(p, shared)}
+    # A file may name hundreds of tables: what a node did not miss is not looked for there again.
+    unseen = {node: {what for what in paths if (keys[what], node) not in _seen} for node in others}
+    asked = frozenset(n for n, whats in unseen.items() if whats or (SHM, n) not in _seen)
+    if not asked:
+        return ""
     with contextlib.ExitStack() as stack:
         names = {
             what: stack.enter_context(_mark(path)) if what in written else _names(path)
             for what, path in paths.items()
+            if any(what in unseen[node] for node in asked)
         }
-        answers = _ask(others, sorted({name for each in names.values() for name in each}))
+        answers = _ask(asked, sorted({name for each in names.values() for name in each}))
     for node, answer in answers.items():
         _has_memory(nodes[node], answer.shm)
         for what, wanted in names.items():
             if set(wanted) & set(answer.missing):
                 raise _refusal(what, paths[what], nodes[node])
-    # A file may name hundreds of tables: what nobody missed is not looked for again.
-    _seen.update((each, others) for each in (SHM, *(keys[what] for what in names)))
+        _seen.update((each, node) for each in (SHM, *(keys[what] for what in names)))
+    _silent.difference_update(answers)
+    silent = asked - answers.keys()
+    _silent.update(silent)
+    if not silent:
+        return ""
+    said = ", ".join(sorted(nodes[node]["NodeManagerAddress"] for node in silent))
+    return f"whether node {said} sees the same files is not known: it did not answer"
 
 
 def _refusal(what: str, path: str, node: Any) -> ConfigError:
@@ -164,7 +176,8 @@ def _ask(nodes: frozenset[str], names: list[str]) -> dict[str, _Answer]:
     task = ray.remote(num_cpus=0, max_retries=0)(_answer)
     on = {node: NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes}
     asked = {task.options(scheduling_strategy=on[node]).remote(names): node for node in nodes}
-    done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_PATIENCE_S)
+    patience = _PATIENCE_S if nodes - _silent else _PATIENCE_AGAIN_S
+    done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=patience)
     answers: dict[str, _Answer] = {}
     for call in done:
         with contextlib.suppress(ray.exceptions.RayError):

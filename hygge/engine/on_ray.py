@@ -25,7 +25,7 @@ from hygge.engine.failures import cause_of, hint_of, is_ray, may_be_mended, said
 from hygge.errors import HyggeError, Stopped, Transient
 from hygge.home import Home
 from hygge.model import Limits, Split, Ticket
-from hygge.moving import Move, Moved, backoff_s
+from hygge.moving import Move, Moved, Waits, backoff_s
 from hygge.progress import Seen, Watch
 from hygge.settings import import_all
 from hygge.store import Store
@@ -33,6 +33,7 @@ from hygge.store import Store
 _WAKE_EVERY_S = 0.25
 _FIRST_LANE_S = 5.0
 _PATIENCE_S = 5.0
+_LOOK_S = 0.5
 _lock = threading.Lock()
 _reserved = [0]
 """Bytes that the running lanes of this process may charge together."""
@@ -52,39 +53,53 @@ class RayEngine:
     def __init__(self) -> None:
         self.first: Any = None
 
-    def get_ready(self, home: Home, store: Store, limits: Limits) -> None:
+    def get_ready(
+        self, home: Home, store: Store, limits: Limits, waits: Waits, stop: threading.Event
+    ) -> None:
         """Attach to a running Ray, or start a private one (seconds, once a process).
 
         The processes of the first lane, which every flow needs, are started as well, unless the
-        flows of this process have lanes for every CPU: then it waits for one when it moves.
+        flows of this process have lanes for every CPU: then it waits for one when it moves. On a
+        cluster without nodes `lanes: auto` waits for the first, to plan for what there is.
         """
         needs = home.needs(), store.needs()
         # While Ray starts, which is to wait for it.
         importing = threading.Thread(target=import_all, args=(needs[0] + needs[1],), daemon=True)
         importing.start()
-        connection.connect()
+        grows = connection.connect().outlives
         from hygge.engine.lanes import first_lane
+        from hygge.engine.placement import nodes, nowhere, wanted_lanes
 
+        wanted_lanes(limits, grows)
         self.first = first_lane(limits.of or home.flow or "flow", limits)
         if self.first is not None:
             self.first.warm(*needs)
-            self.first.wait(_FIRST_LANE_S)
+            if nodes(limits):
+                self.first.wait(_FIRST_LANE_S)
+        if limits.lanes is None and not nodes(limits):
+            waits(nowhere(limits))
+            while not stop.wait(_LOOK_S) and not nodes(limits):
+                pass
         importing.join()
 
     def lanes(self, limits: Limits) -> int:
         """See `hygge.moving.Engine`."""
-        connection.connect()
+        grows = connection.connect().outlives
         from hygge.engine.placement import wanted_lanes
 
-        return min(wanted_lanes(limits))
+        return min(wanted_lanes(limits, grows))
 
     def reaches(
-        self, read: Mapping[str, str], written: Mapping[str, str], shared: Sequence[str]
-    ) -> None:
+        self,
+        read: Mapping[str, str],
+        written: Mapping[str, str],
+        shared: Sequence[str],
+        limits: Limits,
+    ) -> str:
         """See `hygge.moving.Engine`."""
         from hygge.engine import nodes
 
-        nodes.check(read, written, shared)
+        return nodes.check(read, written, shared, limits)
 
     def release(self) -> None:
         """Put down the first lane where no move took it."""
@@ -94,10 +109,12 @@ class RayEngine:
 
     def committed(self, home: Home, store: Store, seconds: float) -> None:
         """See `hygge.moving.Engine`."""
+        import ray
+
         from hygge.engine.metrics import Meter
 
-        connection.connect()
-        Meter("", home, store).committed(seconds)
+        if ray.is_initialized():  # none is started only to count
+            Meter("", home, store).committed(seconds)
 
     def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved:
         """See `hygge.moving.Engine`."""
@@ -132,6 +149,7 @@ class _Supervision:
         self.rows_read: dict[Ticket, int] = {}
         self.reserved = 0
         self.lanes = [first] if first is not None else []
+        self.made = 0  # lanes so far: each has a number of its own
         self.calls: dict[Any, Any] = {}  # those that have not come back → their lanes
         self.came: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.roomy: dict[Any, None] = {}  # lanes that may be given a split
@@ -156,25 +174,32 @@ class _Supervision:
         self._load(self.lanes)
         self._add_lanes()
 
-    def _load(self, lanes: Iterable[Any]) -> None:
+    def _load(self, lanes: Iterable[Any], number: int | None = None) -> None:
         for lane in lanes:
-            lane.load(self.luggage, self.lanes.index(lane))
+            lane.load(self.luggage, self.made if number is None else number)
+            self.made += number is None
             self._hear(lane, lane.readiness)
 
     def _add_lanes(self) -> None:
-        """As many as there may be now: at the beginning, and where nodes have joined."""
+        """As many as there may be now: at the beginning, where nodes joined or flows ended."""
         from hygge.engine.lanes import some_lanes
         from hygge.engine.placement import how_many_lanes
 
+        of_use = len(self.todo) + sum(bool(lane.works) for lane in self.lanes)
         with _lock:
             others = _reserved[0] - self.reserved
-            count = max(len(self.lanes), how_many_lanes(self.move, others, self.grows))
-            self.moved.lanes = count
-            self.reserved = count * self.move.limits.memory_per_lane
-            _reserved[0] = others + self.reserved
-        more = some_lanes(self.name, self.move.limits, range(len(self.lanes), count))
+            count = min(of_use, how_many_lanes(self.move, others, self.grows))
+            count = max(len(self.lanes), count)
+            self.moved.lanes = max(self.moved.lanes, count)
+            self._reserve(count)
+        numbers = range(self.made, self.made + count - len(self.lanes))
+        more = some_lanes(self.name, self.move.limits, numbers)
         self.lanes += more
         self._load(more)
+
+    def _reserve(self, lanes: int) -> None:
+        before, self.reserved = self.reserved, lanes * self.move.limits.memory_per_lane
+        _reserved[0] += self.reserved - before
 
     def _hear(self, lane: Any, calls: Iterable[Any]) -> None:
         """Be told when they come back, which costs the same however many there are."""
@@ -208,10 +233,20 @@ class _Supervision:
         return self.moved
 
     def _grow(self) -> None:
+        """More lanes where there is room for them now; none that stand too late."""
         now = time.monotonic()
-        if self.todo and self.move.limits.lanes is None and now - self.grown > _GROW_EVERY_S:
-            self.grown = now
+        if now - self.grown < _GROW_EVERY_S:
+            return
+        self.grown = now
+        if self.todo:
             self._add_lanes()
+            return
+        for lane in [each for each in self.lanes if not each.up and not each.works]:
+            self.lanes.remove(lane)
+            self._forget(lane)
+            lane.down()
+        with _lock:
+            self._reserve(len(self.lanes))
 
     def _take_a_left_one(self) -> None:
         """The first lane still waits for its CPU: one that another flow has left comes before."""
@@ -221,7 +256,7 @@ class _Supervision:
         if left is not None:
             self.lanes[0] = left
             self._forget(waiting)
-            self._load([left])
+            self._load([left], waiting.number)
             waiting.down()
 
     def down(self, keep: bool) -> None:
@@ -233,7 +268,7 @@ class _Supervision:
             else:
                 lane.down()
         with _lock:
-            _reserved[0] -= self.reserved
+            self._reserve(0)
         self.seen.close()
 
     def _give(self) -> None:
@@ -324,7 +359,7 @@ class _Supervision:
         lane.down(keep_bundle=True)
         fresh = Lane(lane.place)
         self.lanes[self.lanes.index(lane)] = fresh
-        self._load([fresh])
+        self._load([fresh], lane.number)
 
 
 def _of_lane(lane: Any) -> int:

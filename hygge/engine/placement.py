@@ -164,7 +164,7 @@ def how_many_lanes(move: Move, reserved: int = 0, grows: bool = False) -> int:
             f"store is {max(rooms) // MIB} MiB",
             "lower memory_per_lane, or give Ray a larger object store",
         )
-    most = [*wanted_lanes(limits), len(move.splits)]
+    most = [*wanted_lanes(limits, grows), len(move.splits)]
     most += [each for each in (move.home.traits.max_lanes, move.store.traits.max_lanes) if each]
     if rooms:
         fit = sum(room // limits.memory_per_lane for room in rooms)
@@ -173,18 +173,42 @@ def how_many_lanes(move: Move, reserved: int = 0, grows: bool = False) -> int:
     return max(1, min(most))
 
 
-def wanted_lanes(limits: Limits) -> list[int]:
-    """Bounds that are known before the splits are."""
+def wanted_lanes(limits: Limits, grows: bool) -> list[int]:
+    """Bounds that are known before the splits are.
+
+    Raises ConfigError where no node is what a lane needs, and no other one will come.
+    """
     there = nodes(limits)
+    if not there and not grows:
+        raise _never(limits)
+    places = _places(limits, there)
     if limits.lanes is not None:
-        lanes = limits.lanes
+        lanes = limits.lanes if grows else min(limits.lanes, places)
     elif limits.cpus_per_lane is not None:
-        lanes = _places(limits, there)
+        lanes = places
     else:  # a lane keeps two processes busy, its Home and its Store
         cpus = sum(node["Resources"].get("CPU", 0) for node in there)
-        lanes = min(int(cpus // 2), _places(limits, there))
+        lanes = min(int(cpus // 2), places)
     most = [max(1, lanes)]
     return most if limits.most_lanes is None else [*most, max(1, limits.most_lanes)]
+
+
+def _never(limits: Limits) -> ConfigError:
+    has = "; ".join(sorted(_has(node) for node in ray.nodes() if node["Alive"]))
+    return ConfigError(
+        f"a lane needs {wanted(limits)}, and hygge's own Ray on this machine has {has}",
+        "ask less with `cpus_per_lane`, `resources` and `label_selector`, or run it on a cluster "
+        "whose nodes have that",
+    )
+
+
+def _has(node: dict[str, Any]) -> str:
+    """What a lane may ask of a node, in words."""
+    there = {k: n for k, n in node["Resources"].items() if not k.startswith(("node:", "object_"))}
+    labels = {k: text for k, text in node["Labels"].items() if not k.startswith("ray.io/")}
+    cpus = there.pop("CPU", 0.0) or 1e-9  # `None` would mean one
+    said = wanted(Limits(cpus_per_lane=cpus, resources=there, label_selector=labels))
+    return said.replace(" on nodes with ", " and the labels ")
 
 
 def _places(limits: Limits, there: list[dict[str, Any]]) -> int:
@@ -203,4 +227,9 @@ def waiting_for(limits: Limits, groups: list[Any]) -> str:
         return ""
     if nodes(limits):
         return wanted(limits, missing)
+    return nowhere(limits)
+
+
+def nowhere(limits: Limits) -> str:
+    """What lanes wait for that no node of today has, in words."""
     return f"{wanted(limits)} for each lane, and this cluster has no such node"
