@@ -33,6 +33,7 @@ import pyarrow as pa
 from hygge import Flow, Home, Store
 from hygge.io.places import place_at
 from hygge.model import Column, Commit, Head, Limits, Plan, Receipt, Split, StoreTraits
+from hygge.progress import Seen
 
 MOST_MS = 2.0
 GROWTH = 1.5
@@ -107,6 +108,7 @@ def fake_lanes() -> None:
             self.made, self.kept_s = 0.0, 2.0
             self.left, self.is_watched = 0.0, False
             self.last, self._stats, self._where = InboxStats(), None, None
+            self.sealed, self.was_asked = Seen(), False
             self.home = self.store = actors[len(lanes._alive) % ACTORS]
             self.inbox = type("_Inbox", (), {"actor": self.home})
             self.readiness = [self.home.ready.remote()]
@@ -115,7 +117,7 @@ def fake_lanes() -> None:
 
         def load(self, luggage: Any, number: int) -> None:
             self.luggage, self.number = luggage, number
-            self.up, self.share = False, 0.0
+            self.up, self.share, self.sealed = False, 0.0, Seen()
             self.readiness = [self.home.ready.remote()]
 
         def warm(self, home: Any, store: Any) -> None: ...

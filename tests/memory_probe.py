@@ -295,17 +295,16 @@ def _tell(line: str) -> None:
 
 def _listen() -> list[int]:
     """The most that each lane of a flow had charged, as its Inbox counted; filled as flows end."""
-    from hygge.engine.lanes import Lane
+    from hygge.engine import watching
 
     charged: list[int] = []
-    look_at_last = Lane.final_stats
+    ask_all = watching.ask_all
 
-    def final_stats(lane: Lane) -> Any:
-        stats = look_at_last(lane)
-        charged.append(stats.most_charged)
-        return stats
+    def listening(lanes: list[Any]) -> None:
+        ask_all(lanes)
+        charged.extend(lane.last.most_charged for lane in lanes)
 
-    Lane.final_stats = final_stats  # type: ignore[method-assign]  # what is measured
+    watching.ask_all = listening  # what is measured
     return charged
 
 

@@ -46,6 +46,7 @@ class Heard(Silent):
         self.names: set[str] = set()
         self.where: Counter[str] = Counter()
         self.lanes = 0
+        self.alive: list[int] = []
 
     def said(self, flow: str, text: str) -> None:
         self.words.append(text)
@@ -59,6 +60,8 @@ class Heard(Silent):
         if ray.is_initialized():  # the lane of a first try may be gone before the next one stands
             actors = ray.util.list_named_actors(all_namespaces=True)
             self.names |= {each["name"] for each in actors}
+        if seen.lanes:
+            self.alive.append(len(lanes._alive))
         if seen.lanes > self.lanes:
             self.lanes = seen.lanes
             self.where = Counter(NAMES.get(lane.node) for lane in lanes._alive if lane.up)
@@ -90,7 +93,7 @@ def run(
         "rows": report.rows, "bytes": report.bytes, "splits": report.splits,
         "retries": report.retries, "lanes": report.lanes, "seconds": time.monotonic() - began,
         "words": heard.words, "waits": sorted(heard.waits), "where": heard.where,
-        "names": sorted(heard.names),
+        "names": sorted(heard.names), "alive": heard.alive,
     }  # fmt: skip
 
 
@@ -115,7 +118,7 @@ def metrics(wanted: int) -> list[str]:
 def main(folder: Path) -> None:
     from ray.cluster_utils import Cluster
 
-    from hygge.engine import connection
+    from hygge.engine import connection, on_ray
 
     os.environ["HYGGE_STATE"] = str(folder / "state")
     cluster = Cluster()
@@ -132,6 +135,7 @@ def main(folder: Path) -> None:
         add("right", 2, US)
         os.environ["RAY_ADDRESS"] = cluster.address
         connection.connect()
+        on_ray._GROW_EVERY_S = 0.2
         cut = Counted("orders", splits=8, act="transient", flag=str(folder / "flag"))
         run(folder, "spread", cut, {"delay_s": 0.02}, lanes=3)
         SAW["metrics"] = metrics(8)

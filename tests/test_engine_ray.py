@@ -73,19 +73,19 @@ def test_an_error_that_no_retry_mends_stops_at_once_with_its_cause(tmp_path, end
 
 
 def test_with_a_slow_store_the_home_waits_and_the_bytes_stay_bounded(tmp_path):
-    from hygge.engine.lanes import Lane
+    from hygge.engine import watching
 
     seen = []
-    look = Lane.final_stats
+    look = watching.ask_all
 
-    def keep(self):
-        seen.append(look(self))
-        return seen[-1]
+    def keep(lanes):
+        look(lanes)
+        seen.extend(lane.last for lane in lanes)
 
     home = Counted(batches=40, rows=1000, width=1024)
     store = Careful(path=tmp_path / "out", delay_s=0.02)
     patch = pytest.MonkeyPatch()
-    patch.setattr(Lane, "final_stats", keep)
+    patch.setattr(watching, "ask_all", keep)
     try:
         report = flow(home, store, memory_per_lane=3 * MIB, batch_bytes=2 * MIB).run()
     finally:
@@ -98,21 +98,23 @@ def test_with_a_slow_store_the_home_waits_and_the_bytes_stay_bounded(tmp_path):
 
 
 def test_the_data_does_not_pass_through_the_inbox(tmp_path):
-    from hygge.engine.lanes import Lane
+    from hygge.engine import watching
 
     shared = []
-    look = Lane.final_stats
+    look = watching.ask_all
 
-    def measure(self):
+    def measure(lanes):
         import ray
 
-        pid = ray.get(self.inbox.actor.__ray_call__.remote(lambda actor: __import__("os").getpid()))
-        status = Path(f"/proc/{pid}/status").read_text()
-        shared.append(int(status.split("RssShmem:")[1].split()[0]) * 1024)
-        return look(self)
+        for lane in lanes:
+            call = lane.inbox.actor.__ray_call__
+            pid = ray.get(call.remote(lambda actor: __import__("os").getpid()))
+            status = Path(f"/proc/{pid}/status").read_text()
+            shared.append(int(status.split("RssShmem:")[1].split()[0]) * 1024)
+        look(lanes)
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(Lane, "final_stats", measure)
+    patch.setattr(watching, "ask_all", measure)
     try:
         report = flow(
             Counted(batches=50, rows=2000, width=1024), Careful(path=tmp_path / "out")
@@ -139,6 +141,34 @@ def test_what_cannot_travel_is_refused_in_a_sentence(tmp_path):
 def test_a_budget_beyond_the_object_store_is_refused(tmp_path):
     with pytest.raises(FlowFailed, match="60 % of Ray's object"):
         flow(Counted(), Careful(path=tmp_path / "out"), memory_per_lane=1 << 40).run()
+
+
+@pytest.mark.parametrize(
+    ("limits", "needs"),
+    [
+        ({"cpus_per_lane": 64.0}, "64 CPUs"),
+        ({"resources": {"fast_disk": 1.0}}, "1 CPU and 1 fast_disk"),
+        ({"label_selector": {"region": "eu"}, "lanes": 2}, "1 CPU on nodes with region=eu"),
+    ],
+)
+def test_what_no_node_of_a_private_ray_has_is_refused_at_once(tmp_path, limits, needs):
+    said = rf"a lane needs {needs}, and hygge's own Ray on this machine has \d+ CPUs? and .* memory"
+    with pytest.raises(FlowFailed, match=said) as refused:
+        flow(Counted(), Careful(path=tmp_path / "out"), **limits).run()
+    assert "cpus_per_lane" in refused.value.report.hint
+
+
+def test_rows_that_are_read_again_are_seen_once(tmp_path):
+    class Heard(Silent):
+        def moved(self, flow, seen):
+            rows.append(seen.rows)
+
+    rows: list[int] = []
+    store = Careful(path=tmp_path / "out", act="transient", flag=str(tmp_path / "f"), delay_s=0.4)
+    report = flow(Counted(), store).run(Heard())
+    assert (report.rows, report.retries) == (400, 1)
+    before, after = max(rows), rows[-1]
+    assert 0 < after <= before <= 400
 
 
 def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ import pytest
 from ends import Counted
 
 from hygge import ArrowStore, ConfigError, Flow, FlowFailed, Home, ParquetHome, SQLHome, SQLStore
+from hygge.engine.inline import InlineEngine
 from hygge.errors import Rejected, Transient, Unknown
 from hygge.model import Limits
 
@@ -174,3 +175,13 @@ def test_merge_over_another_cursor_reads_everything_again(table, tmp_path):
         home = SQLHome(**table, cursor=cursor)
         report = run(home, store, mode="merge", key=["id"], limits=Limits(lanes=1))
         assert report.rows == 5
+
+
+def test_a_metric_that_cannot_be_counted_does_not_undo_a_commit(tmp_path):
+    class Uncounted(InlineEngine):
+        def committed(self, home, store, seconds):
+            raise ConnectionError("Ray has ended")
+
+    flow = Flow(Counted(), ArrowStore(path=tmp_path / "out"), name="f", engine=Uncounted())
+    assert flow.run().status == "done"
+    assert stored(tmp_path / "out") == 400

@@ -44,6 +44,7 @@ def test_lanes_run_where_labels_and_resources_say_and_those_without_a_place_are_
     assert waits in flow["words"]
     assert waits.removeprefix("waiting for ") in flow["waits"], "the progress line does not say it"
     assert numbers(saw, "chosen") == list(range(6400)), "moving did not start with the first lane"
+    assert (flow["alive"][0], flow["alive"][-1]) == (2, 1), "a place was wanted without work for it"
 
 
 def test_a_flow_begins_when_a_node_that_fits_joins_and_auto_takes_all_of_it(saw):

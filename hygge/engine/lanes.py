@@ -28,16 +28,24 @@ from hygge.engine.placement import Spread, bundle, has_room, parts
 from hygge.errors import ConfigError
 from hygge.model import Limits, Split, Ticket
 from hygge.moving import Move
+from hygge.progress import Seen
 
 _KEPT_S, _LONGEST_KEPT_S = 2.0, 30.0
 _LOOK_S = 0.2
+_LAST_S = 2.0
 _free = threading.Condition()
 _idle: list[Lane] = []
 _alive: set[Lane] = set()
 """Those that have a bundle, or wait for one."""
 _queue: list[object] = []
 """Who waits for a lane, in the order that they came."""
-_namespace = f"hygge-{uuid.uuid4().hex}"
+
+
+def _new_namespace() -> str:
+    return f"hygge-{uuid.uuid4().hex}"
+
+
+_namespace = _new_namespace()
 _named: Counter[str] = Counter()
 """How often a name was given: a lane that takes another's place is a second of its name."""
 
@@ -104,7 +112,7 @@ def a_lane_in_turn(
     with _free:
         _queue.append(me)
         try:
-            while True:
+            while not stop.is_set():
                 if _queue[0] is me:
                     if (left := _left(limits)) is not None:
                         return left
@@ -113,13 +121,12 @@ def a_lane_in_turn(
                     if _idle:  # made for flows that want something else of their nodes
                         _idle.pop(0).down()
                         continue
-                if stop.is_set():
-                    return None
                 if time.monotonic() > until:
                     (lane,) = _new(flow, limits)
                     lane.waits = True
                     return lane
                 _free.wait(_LOOK_S)
+            return None
         finally:
             _queue.remove(me)
             _free.notify_all()
@@ -173,9 +180,20 @@ def leave(lane: Lane) -> None:
     _look_later(lane)
 
 
+def ask_all(lanes: list[Lane]) -> None:
+    """Have the counters of lanes once more, waiting for them a moment."""
+    asked = {lane.inbox.actor.stats.remote(): lane for lane in lanes}
+    done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_LAST_S) if asked else ([], [])
+    for call in done:
+        with contextlib.suppress(ray.exceptions.RayError):
+            asked[call].last = ray.get(call)
+
+
 def forget_idle() -> None:
-    """The Ray that they are of has ended."""
+    """The Ray that they are of has ended; another one may be the same cluster."""
+    global _namespace
     with _free:
+        _namespace = _new_namespace()
         _idle.clear()
         _alive.clear()
         _named.clear()
@@ -224,7 +242,7 @@ class Lane:
         self.made, self.kept_s = time.monotonic(), _KEPT_S
         self.left, self.is_watched = 0.0, False
         self.waits = False
-        self.last: InboxStats = InboxStats()
+        self.last, self.sealed, self.was_asked = InboxStats(), Seen(), False
         here = PlacementGroupSchedulingStrategy(
             placement_group=place.group, placement_group_bundle_index=0
         )
@@ -262,6 +280,7 @@ class Lane:
         """Bring the connectors in; no split is given before both are unpacked."""
         self.luggage, self.number = luggage, number
         self.up, self.last, self._stats = False, InboxStats(), None
+        self.sealed, self.was_asked = Seen(), False
         limits = luggage.move.limits
         is_paced = limits.max_bytes_per_second is not None
         self.share = 0.0
@@ -318,13 +337,7 @@ class Lane:
         if self._stats is asked:  # and not of the flow before
             self._stats = None
             if answer.exception() is None:
-                self.last = answer.result()
-
-    def final_stats(self) -> InboxStats:
-        """The counters once more, waiting for them a moment."""
-        with contextlib.suppress(ray.exceptions.RayError):
-            self.last = ray.get(self.inbox.actor.stats.remote(), timeout=2)
-        return self.last
+                self.last, self.was_asked = answer.result(), True
 
     def partners_error(self, failed: Any, grace_s: float = 0.3) -> BaseException | None:
         """Why the other side failed, if it says so within a short grace."""

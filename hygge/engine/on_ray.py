@@ -34,6 +34,8 @@ _WAKE_EVERY_S = 0.25
 _FIRST_LANE_S = 5.0
 _PATIENCE_S = 5.0
 _LOOK_S = 0.5
+_AT_ONCE = 32
+"""Lanes that are made before it is looked whether to stop, or others want one."""
 _lock = threading.Lock()
 _reserved = [0]
 """Bytes that the running lanes of this process may charge together."""
@@ -192,10 +194,11 @@ class _Supervision:
             count = max(len(self.lanes), count)
             self.moved.lanes = max(self.moved.lanes, count)
             self._reserve(count)
-        numbers = range(self.made, self.made + count - len(self.lanes))
-        more = some_lanes(self.name, self.move.limits, numbers)
-        self.lanes += more
-        self._load(more)
+        while len(self.lanes) < count and not self.stop.is_set():
+            slice_ = range(self.made, self.made + min(_AT_ONCE, count - len(self.lanes)))
+            more = some_lanes(self.name, self.move.limits, slice_)
+            self.lanes += more
+            self._load(more)
 
     def _reserve(self, lanes: int) -> None:
         before, self.reserved = self.reserved, lanes * self.move.limits.memory_per_lane
@@ -316,13 +319,13 @@ class _Supervision:
         if lane.has_room():
             self.roomy[lane] = None
         self.moved.receipts.append(value)
-        self.seen.sealed(value)
         if not work.was_read:  # both ended at once; the Store has seen the Home's last word
             self.calls.pop(work.read, None)
             with contextlib.suppress(ray.exceptions.RayError):
                 self.rows_read[work.ticket] = ray.get(work.read)
         self.moved.rows_read += self.rows_read.pop(work.ticket, value.rows + value.set_aside)
         self.move.sealed(value)
+        self.seen.sealed(lane, value)
 
     def _failed(self, lane: Any, call: Any, error: BaseException) -> None:
         """Put the lane down and its splits back, or raise what a retry cannot mend."""

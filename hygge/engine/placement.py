@@ -26,6 +26,7 @@ from hygge.progress import wanted
 _STORE_SHARE = 0.6
 """Of a node's object store that the lanes on it may charge."""
 _EPSILON = 1e-6
+_ASKED = 24
 
 
 def bundle(limits: Limits) -> dict[str, float]:
@@ -221,8 +222,9 @@ def _places(limits: Limits, there: list[dict[str, Any]]) -> int:
 
 def waiting_for(limits: Limits, groups: list[Any]) -> str:
     """What these bundles wait for, in words; empty where each has its place."""
-    states = placement_group_table()
-    missing = sum(states.get(each.id.hex(), {}).get("state") != "CREATED" for each in groups)
+    # Those behind were asked for later; and a table of all would be of the whole cluster.
+    missing = sum(placement_group_table(each).get("state") != "CREATED" for each in groups[:_ASKED])
+    missing += max(0, len(groups) - _ASKED) if missing else 0
     if not missing:
         return ""
     if nodes(limits):

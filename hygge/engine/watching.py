@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from hygge.engine.lanes import ask_all
 from hygge.engine.metrics import Meter
 from hygge.engine.placement import waiting_for
 from hygge.errors import HyggeError
@@ -23,6 +25,8 @@ SAY_STALL_AFTER_S = 60.0
 _SAY_PENDING_AFTER_S, _SAY_PENDING_EVERY_S = 3.0, 30.0
 _LOOKED_AT = 16
 """Lanes that are asked for their counters at a time, in turn: a thousand cost no more."""
+_WAITED_FOR = {"home": "store", "": "store", "store": "home", "rate": "rate"}
+"""Who waits at the Inbox → for whom; where nobody waits there, the Store is at work."""
 _lock = threading.Lock()
 _reading: dict[Any, dict[Watching, int]] = {}
 """Who keeps to one `max_bytes_per_second`: each move, and how many of its lanes read."""
@@ -42,9 +46,11 @@ class Watching:
         self.turn = 0
         self.pending, self.said_pending = "", ("", -_SAY_PENDING_EVERY_S)
 
-    def sealed(self, receipt: Receipt) -> None:
+    def sealed(self, lane: Any, receipt: Receipt) -> None:
         """A split more is sealed."""
         self.meter.sealed(receipt)
+        rows = lane.sealed.rows + receipt.rows + receipt.set_aside
+        lane.sealed = Seen(rows, lane.sealed.bytes + receipt.bytes)
 
     def again(self, text: str) -> None:
         """Something failed, and is tried again."""
@@ -52,16 +58,14 @@ class Watching:
         self.watch.said(self.move.flow, text)
 
     def put_down(self, lane: Any) -> None:
-        """Keep what a lane has counted."""
-        last = lane.last
-        self.before = Seen(self.before.rows + last.rows_out, self.before.bytes + last.bytes_out)
+        """Keep what a lane has sealed, and for how long it waited; the rest is read again."""
+        rows = self.before.rows + lane.sealed.rows
+        self.before = Seen(rows, self.before.bytes + lane.sealed.bytes)
         self.waited = self._waited([lane])
 
     def end(self, lanes: Sequence[Any], moved: Moved) -> None:
         """The move is done: who waited for whom, to the last moment."""
-        for lane in lanes:
-            if lane.up:
-                lane.final_stats()
+        ask_all([lane for lane in lanes if lane.up])
         waited = self._waited(lanes)
         moved.wait_home_s, moved.wait_store_s = waited["store"], waited["home"]
         self.meter.waits(waited)
@@ -89,8 +93,9 @@ class Watching:
             lane.look()
         self.turn = (self.turn + _LOOKED_AT) % max(1, len(up))
         self._pace(up, wants_lanes)
-        rows = self.before.rows + sum(lane.last.rows_out for lane in up)
-        size = self.before.bytes + sum(lane.last.bytes_out for lane in up)
+        # What an Inbox tells is a moment old.
+        rows = self.before.rows + sum(max(each.last.rows_out, each.sealed.rows) for each in up)
+        size = self.before.bytes + sum(max(each.last.bytes_out, each.sealed.bytes) for each in up)
         if (rows, done) != self.sum:
             self.sum = (rows, done)
             self.progressed = self.said_stall = now
@@ -106,17 +111,19 @@ class Watching:
 
     def _guard(self, now: float, lanes: Sequence[Any], up: Sequence[Any]) -> None:
         still = now - self.progressed
-        said = f"nothing moved for {still:.0f} s: waiting for {self._waits_for(lanes)}"
         # Lanes that are not up yet may wait for a busy cluster as long as it takes, and a Home that
         # may give a byte a second is not at a stall.
-        held_back = any(lane.last.waiting == "rate" for lane in up)
-        if up and not held_back and still > self.move.limits.stall_timeout_s:
+        ends = still > self.move.limits.stall_timeout_s and bool(up)
+        ends = ends and not any(lane.last.waiting == "rate" for lane in up)
+        if not ends and now - self.said_stall <= SAY_STALL_AFTER_S:
+            return
+        said = f"nothing moved for {still:.0f} s: waiting for {self._waits_for(lanes)}"
+        if ends:
             raise HyggeError(
                 said, "look at what it does there; `stall_timeout` says how long hygge waits"
             )
-        if now - self.said_stall > SAY_STALL_AFTER_S:
-            self.said_stall = now
-            self.watch.said(self.move.flow, said)
+        self.said_stall = now
+        self.watch.said(self.move.flow, said)
 
     def _look_for_places(self, now: float, lanes: Sequence[Any], up: int, wants: bool) -> None:
         """Say for which lanes there is no place yet, as long as there is work for them."""
@@ -157,14 +164,18 @@ class Watching:
         }
 
     def _waits_for(self, lanes: Sequence[Any]) -> str:
-        # A lane without a split waits for nobody.
-        ends = {lane.last.waiting for lane in lanes if lane.up and lane.works}
-        if not ends and any(lane.up for lane in lanes):
-            return "the moment to try again"
-        if not ends:
+        """Whom most lanes wait for."""
+        up = [lane for lane in lanes if lane.up]
+        # A lane without a split waits for nobody, and one that was not asked yet says nothing.
+        works = [lane for lane in up if lane.works]
+        ends = Counter(_WAITED_FOR[lane.last.waiting] for lane in works if lane.was_asked)
+        if not up:
             return self.pending or f"{len(lanes)} lane{'s'[: len(lanes) != 1]} to stand"
-        if ends == {"rate"}:
+        if not ends:
+            return "the first word of its lanes" if works else "the moment to try again"
+        ((end, _),) = ends.most_common(1)
+        if end == "rate":
             return "its max_bytes_per_second"
-        if "home" in ends or "" in ends:
+        if end == "store":
             return f"the store {self.move.store.describe()}"
         return f"the home {self.move.home.describe()}"
