@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test chaos cluster-test lint bench bench-files bench-databases clean
+.PHONY: demo test chaos cluster-test lint bench bench-files bench-databases bench-cluster clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hygge samples/01_users_to_lake.yml
@@ -38,6 +38,11 @@ bench: bench-files bench-databases
 
 bench-files: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/parquet_to_parquet.py
+
+# How a cluster of many nodes, lanes and splits would do; about ten minutes.
+bench-cluster: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/many_splits.py
 
 bench-databases: $(VENV)/.installed-bench benchmarks/.venv/.installed
 	$(BIN)/python benchmarks/databases.py

@@ -9,9 +9,9 @@ Their calls go to a few actors that answer at once with what a Home and a Store 
 
 Prints one line a size: CPU of the driver (all its threads, also those of Ray), memory that it grew
 by, and operations on the journal, each a split. A thousand lanes have to stand before the first
-split, which is paid once and weighs in a small plan; so the gate is on what each split more costs.
-Exits with 1 where that is 2 ms of CPU or more, or where the largest plan costs a split more than
-the smallest, by half or more.
+split, which is paid once and weighs in a small plan; so the gates are on what each split more
+costs, from one size to the next. Exits with 1 where that is 2 ms of CPU or 16 KiB or more, or where
+it grows with the plan, by half or more.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -35,7 +36,7 @@ from hygge.io.places import place_at
 from hygge.model import Column, Commit, Head, Limits, Plan, Receipt, Split, StoreTraits
 from hygge.progress import Seen
 
-MOST_MS = 2.0
+MOST_MS, MOST_KIB = 2.0, 16.0
 GROWTH = 1.5
 ACTORS = 2
 
@@ -182,6 +183,9 @@ def main() -> int:
     parser.add_argument("--lanes", type=int, default=1000)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    given.splits = sorted(set(given.splits))
+    if len(given.splits) < 2:
+        parser.error("--splits needs two sizes or more: the gate is on what a split more costs")
     if given.one:
         print(json.dumps(measure(given.one, given.lanes)))
         return 0
@@ -201,18 +205,24 @@ def main() -> int:
             flush=True,
         )
     shutil.rmtree(os.environ["RAY_TMPDIR"], ignore_errors=True)
-    cpu = [each["ms"] * each["splits"] for each in found]
-    cost = max(
-        (cpu[n] - cpu[n - 1]) / (found[n]["splits"] - found[n - 1]["splits"])
-        for n in range(1, len(found))
-    )
-    growth = found[-1]["ms"] / found[0]["ms"]
+    steps = [_step(*pair) for pair in pairwise(found)]
+    cost, kib = max(each["ms"] for each in steps), max(each["kib"] for each in steps)
+    growth = steps[-1]["ms"] / steps[0]["ms"] if len(steps) > 1 else 1.0
     more = found[-1]["entries"] / found[0]["entries"]
-    print(
-        f"\na split more costs {cost:.2f} ms at most (gate {MOST_MS}); in the largest plan it costs"
-    )
-    print(f"{growth:.2f} times the CPU and {more:.2f} times the journal of the smallest ({GROWTH})")
-    return int(cost >= MOST_MS or growth >= GROWTH or more >= GROWTH)
+    print(f"\na split more costs {cost:.2f} ms (gate {MOST_MS}) and {kib:.1f} KiB ({MOST_KIB}) at")
+    print(f"most; the last of them {growth:.2f} times the CPU of the first, and in the largest")
+    print(f"plan it costs {more:.2f} times the journal of the smallest ({GROWTH})")
+    return int(cost >= MOST_MS or kib >= MOST_KIB or growth >= GROWTH or more >= GROWTH)
+
+
+def _step(small: dict[str, float], large: dict[str, float]) -> dict[str, float]:
+    """What each split costs that the larger plan has more."""
+    more = large["splits"] - small["splits"]
+    whole = {
+        each: large[each] * large["splits"] - small[each] * small["splits"]
+        for each in ("ms", "kib")
+    }
+    return {each: total / more for each, total in whole.items()}
 
 
 if __name__ == "__main__":

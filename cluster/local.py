@@ -69,6 +69,9 @@ def main(argv: list[str] | None = None) -> int:
         threading.Event().wait(asked.seconds)
     except KeyboardInterrupt:
         return 0 if ready else 130
+    except OSError as error:
+        print(f"error: the nodes do not stand: {error}", file=sys.stderr)
+        return 1
     finally:
         take_down(nodes)
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,8 +8,8 @@ staged, a node that is neither the head nor this one loses its raylet, and with 
 → the flow goes on → pyarrow, which knows nothing of hygge, reads what a plain listing shows → what
 was written is removed. Other people's lanes on that node die as well; `--no-kill` spares it.
 
-Exit codes: 0 every value is right, 1 it is not or the flow failed, 3 right, but there was no node
-to be killed.
+Exit codes: 0 every value is right, 1 it is not or the flow failed, 3 right, but no node was killed
+while its lanes worked.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def main() -> int:
         f"{moved.num_rows:,} rows in {report.seconds:.1f} s over {report.lanes} lanes, every value "
         f"right; {report.retries} tries again; killed: {', '.join(killed) or 'nobody'}"
     )
-    return 0 if killed or asked.no_kill else 3
+    return 0 if (killed and report.retries) or asked.no_kill else 3
 
 
 if __name__ == "__main__":

@@ -163,3 +163,15 @@ def test_hosts_have_addresses_names_and_disks_of_their_own_and_die_with_who_made
 
 def _addresses() -> str:
     return subprocess.run(["ip", "addr"], text=True, stdout=subprocess.PIPE).stdout
+
+
+@pytest.mark.skipif(not hosts.can_stand(), reason="nothing to be taken away")
+def test_root_without_the_capabilities_of_a_machine_makes_no_hosts() -> None:
+    """As in a container that was given none."""
+    for less in ("-sys_admin", "-net_admin"):
+        command = ["setpriv", "--bounding-set", less, sys.executable, "-c"]
+        ran = subprocess.run(
+            [*command, "import hosts; print(hosts.can_stand())"], cwd=LOCAL.parent, text=True,
+            stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert ran.stdout == "False\n", less

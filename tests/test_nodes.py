@@ -21,7 +21,7 @@ from object_reader import rows_at
 from postgres import rows_of
 from s3 import environment, s3  # noqa: F401  # a fixture
 from s3 import started as s3_started
-from standing import CLUSTER, OUTSIDE, hosts
+from standing import OUTSIDE, hosts
 
 pytest_plugins = ["postgres"]
 needs_hosts = pytest.mark.skipif(
@@ -153,14 +153,3 @@ flows:
     assert moved is not None
     assert moved.num_rows == ROWS
     assert moved.sort_by("id").cast(source.schema).equals(source.sort_by("id"))
-
-
-def test_the_smoke_run_kills_a_node_and_finds_every_value(nodes: Nodes, tmp_path: Path) -> None:
-    command = [sys.executable, str(CLUSTER / "smoke.py"), "--store", str(tmp_path)]
-    ran = subprocess.run(
-        [*nodes.on_head, *command], env=nodes.environ, text=True, capture_output=True, timeout=150
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "240,000 rows" in ran.stdout
-    assert "killed: 1" in ran.stdout
-    assert list(tmp_path.iterdir()) == []

@@ -4,7 +4,7 @@ Life of it: a PostgreSQL and an S3 endpoint on this machine → three hosts, eac
 disk and a Ray node of its own (`cluster/hosts.py`, so root) → of each case `ray job submit -- hygge
 flows.yml` to a fresh target; when a third of the splits is sealed, the case does its worst → where
 the submission failed, the same command again → DuckDB, which knows nothing of hygge, compares every
-value of every object with the file that the table came from.
+value of every object with the file that the table came from → last, `cluster/smoke.py`.
 
     python tests/three_hosts.py                          # SF1, all cases; about 15 minutes
     python tests/three_hosts.py --sf 0.1 --only node
@@ -203,6 +203,19 @@ def run(name: str, case: Case, world: World, rate: float) -> str:
     return "; ".join([*parts, *(line.strip() for line in said)])
 
 
+def smoke(world: World, rate: float) -> str:
+    """`cluster/smoke.py`, which kills a node by itself."""
+    if world.ray is None:
+        world.stand(rate)
+    script = str(TREE / "cluster" / "smoke.py")
+    command = world.ray.head.inside(sys.executable, script, "--store", str(world.folder))
+    ran = subprocess.run(
+        command, env=world.ray.environment, text=True, capture_output=True, timeout=MOST_S
+    )
+    assert ran.returncode == 0, f"it ended with {ran.returncode}: {ran.stdout}{ran.stderr}"
+    return f"{'cluster/smoke.py':34} {ran.stdout.splitlines()[-1]}"
+
+
 def sealed(state: str) -> int:
     """Receipts in the journal: splits that a dead driver would not lose."""
     return len([key for key in all_keys(state, "flows/") if "/receipts/" in key])
@@ -250,9 +263,10 @@ def say(text: str) -> None:
 
 
 def main() -> int:
+    names = [*CASES, "smoke"]
     parser = argparse.ArgumentParser(description="lineitem on three hosts, with faults.")
     parser.add_argument("--sf", default="1", help="TPC-H scale (1)")
-    parser.add_argument("--only", default=",".join(CASES), help=f"of {', '.join(CASES)}")
+    parser.add_argument("--only", default=",".join(names), help=f"of {', '.join(names)}")
     parser.add_argument("--seconds", type=float, default=25, help="the move takes at least these")
     asked = parser.parse_args()
     if not local.hosts.can_stand():
@@ -273,10 +287,13 @@ def main() -> int:
         load(world.database, world.source, folder)
         for name in asked.only.split(","):
             try:
-                say(f"  {run(name, CASES[name], world, rate)}; every value equal")
+                if name == "smoke":
+                    say(f"  {smoke(world, rate)}")
+                else:
+                    say(f"  {run(name, CASES[name], world, rate)}; every value equal")
             except Exception as error:
                 failed.append(name)
-                say(f"  {CASES[name].title}: FAILED: {error} ({folder}/{name}.log)")
+                say(f"  {name}: FAILED: {error} ({folder}/{name}.log)")
                 world.down()
     finally:
         world.down()
