@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -50,24 +51,30 @@ class Heard(Silent):
 
     def said(self, flow: str, text: str) -> None:
         self.words.append(text)
+        if "is tried again" in text:  # the lane is put down next
+            self._note_names()
 
-    def moved(self, flow: str, seen: Seen) -> None:
+    def _note_names(self) -> None:
         import ray
 
+        actors = ray.util.list_named_actors(all_namespaces=True)
+        self.names |= {each["name"] for each in actors}
+
+    def moved(self, flow: str, seen: Seen) -> None:
+        self.waits.add(seen.waits_for)
+        if not seen.lanes:
+            return
         from hygge.engine import lanes
 
-        self.waits.add(seen.waits_for)
-        if ray.is_initialized():  # the lane of a first try may be gone before the next one stands
-            actors = ray.util.list_named_actors(all_namespaces=True)
-            self.names |= {each["name"] for each in actors}
-        if seen.lanes:
-            self.alive.append(len(lanes._alive))
+        self.alive.append(len(lanes._alive))
         if seen.lanes > self.lanes:
             self.lanes = seen.lanes
             self.where = Counter(NAMES.get(lane.node) for lane in lanes._alive if lane.up)
+            self._note_names()
 
 
 NAMES: dict[str, str] = {}
+RAYLETS: dict[str, int] = {}
 SAW: dict[str, Any] = {}
 
 
@@ -95,6 +102,22 @@ def run(
         "words": heard.words, "waits": sorted(heard.waits), "where": heard.where,
         "names": sorted(heard.names), "alive": heard.alive,
     }  # fmt: skip
+
+
+def silent(folder: Path) -> list[str]:
+    """What is said while a node does not answer, of all nodes and of others, and once it does."""
+    from hygge.engine import nodes
+
+    nodes._PATIENCE_S = 2.0
+    nodes._seen.clear()
+    store = {"the store": str(folder / "lake")}
+    os.kill(RAYLETS["left"], signal.SIGSTOP)
+    try:
+        said = [nodes.check({}, store), nodes.check({}, store, limits=Limits(label_selector=EU))]
+    finally:
+        os.kill(RAYLETS["left"], signal.SIGCONT)
+    nodes._PATIENCE_AGAIN_S = 20.0
+    return [*said, nodes.check({}, store)]
 
 
 def metrics(wanted: int) -> list[str]:
@@ -127,6 +150,7 @@ def main(folder: Path) -> None:
     def add(name: str, cpus: int, labels: dict[str, str], **more: Any) -> None:
         node = cluster.add_node(num_cpus=cpus, labels=labels, **small, **more)
         NAMES[node.node_id] = name
+        RAYLETS[name] = node.all_processes["raylet"][0].process.pid
 
     try:
         add("head", 0, {}, include_dashboard=False)
@@ -168,6 +192,7 @@ def main(folder: Path) -> None:
         for each in both:
             each.join()
         SAW["together_s"] = time.monotonic() - began
+        SAW["silent"] = silent(folder)
         sys.stdout.write(json.dumps(SAW) + "\n")
     finally:
         connection.disconnect()

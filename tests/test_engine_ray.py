@@ -171,6 +171,31 @@ def test_rows_that_are_read_again_are_seen_once(tmp_path):
     assert 0 < after <= before <= 400
 
 
+def test_lanes_that_the_memory_of_others_held_back_are_added_when_those_end(tmp_path, monkeypatch):
+    import ray
+
+    from hygge.engine import on_ray
+
+    if ray.cluster_resources()["CPU"] < 2:
+        pytest.skip("one CPU is one lane")
+    monkeypatch.setattr(on_ray, "_GROW_EVERY_S", 0.2)
+    others = int(ray.cluster_resources()["object_store_memory"] * 0.6) - 8 * MIB
+    on_ray._reserved[0] += others
+
+    class Heard(Silent):
+        def moved(self, flow, seen):
+            lanes.append(seen.lanes)
+            if seen.splits_done and on_ray._reserved[0] > others:
+                on_ray._reserved[0] -= others
+
+    lanes: list[int] = []
+    small = {"memory_per_lane": 8 * MIB, "batch_bytes": MIB}
+    store = Careful(path=tmp_path / "out", delay_s=0.1)
+    report = flow(Counted(splits=10), store, lanes=2, **small).run(Heard())
+    assert (report.rows, report.lanes, on_ray._reserved[0]) == (4000, 2, 0)
+    assert next(n for n in lanes if n) == 1
+
+
 def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
     import ray
 

@@ -58,6 +58,14 @@ def test_a_flow_begins_when_a_node_that_fits_joins_and_auto_takes_all_of_it(saw)
     assert numbers(saw, "grown") == list(range(12800))
 
 
+def test_a_node_that_does_not_answer_is_named_and_asked_again_where_lanes_may_run(saw):
+    at_once, others, later = saw["silent"]
+    assert re.fullmatch(
+        r"whether node \S+ sees the same files is not known: it did not answer", at_once
+    )
+    assert (others, later) == ("", "")
+
+
 def test_two_tables_of_one_flow_keep_to_its_bytes_per_second_together(saw):
     moved = saw["slow"]["bytes"] + saw["slower"]["bytes"]
     assert moved > 1_200_000
