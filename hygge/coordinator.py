@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import json
 import os
 import threading
 import time
@@ -28,13 +27,11 @@ from hygge.moving import find_engine
 from hygge.progress import Silent, Watch
 from hygge.schedule import Open, Run, Schedule
 from hygge.shares import Shares, divided
+from hygge.told import Told, is_child, told
 
 if TYPE_CHECKING:
     from hygge.config.flows import FlowsFile, FlowSpec
 
-CHILD = "HYGGE_FLOW_JOB"
-"""Set in the jobs that a Coordinator submits, so that they submit no further ones: to JSON of how
-many connections the job may take, by name."""
 _NAMED = 10
 
 
@@ -78,7 +75,7 @@ class Coordinator:
         home, store = build(spec)
         if spec.snapshot is not None:
             home.snapshot = spec.snapshot  # type: ignore[attr-defined]  # a SQLHome
-        return Flow(
+        flow = Flow(
             home,
             store,
             name=spec.name,
@@ -91,6 +88,8 @@ class Coordinator:
             fresh=self.fresh,
             shared_paths=self.file.shared_paths,
         )
+        flow.attempt = told().attempt
+        return flow
 
     async def start(self, watch: Watch | None = None) -> Summary:
         """Run every flow, off the event loop; raises FlowFailed with the Summary if one failed."""
@@ -120,7 +119,7 @@ class Coordinator:
         watch, stop = watch or Silent(), stop or threading.Event()
         began = time.monotonic()
         env = os.path.join(os.path.dirname(os.path.abspath(self.file.path)), ".env")
-        if SHIPPED in env and os.path.exists(env) and not os.environ.get(CHILD):
+        if SHIPPED in env and os.path.exists(env) and not is_child():
             watch.said(
                 "",
                 "warning: .env was shipped with this Ray job, which keeps it in clear on the head "
@@ -163,12 +162,10 @@ class Coordinator:
 
     def _runner(self, watch: Watch, stop: threading.Event) -> tuple[Run, Open | None, Shares]:
         """How flows run here: as Ray jobs, or in this process."""
-        if self.engine == "ray" and not os.environ.get(CHILD):
+        if self.engine == "ray" and not is_child():
             from hygge.engine import jobs
 
-            submit = jobs.submitter(
-                self.jobs, self.file, self.dashboard, self.fresh, watch, stop, CHILD
-            )
+            submit = jobs.submitter(self.jobs, self.file, self.dashboard, self.fresh, watch, stop)
             if submit is not None:
                 as_job = submit
                 shares = divided(
@@ -176,7 +173,7 @@ class Coordinator:
                 )
 
                 def job(spec: FlowSpec, watch: Watch) -> Sequence[Report]:
-                    return as_job(spec, json.dumps(shares.of(spec)))
+                    return as_job(spec, Told(connections=shares.of(spec)))
 
                 return job, None, shares
 
@@ -202,8 +199,7 @@ class Coordinator:
 
 def _bounds(file: FlowsFile) -> Mapping[str, int]:
     """What the file allows; in a Ray job of one flow, the share that the job was handed."""
-    told = json.loads(os.environ.get(CHILD) or "{}")
-    return {**file.max_connections, **told}
+    return {**file.max_connections, **told().connections}
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from hygge.errors import JournalError, Stopped, Transient, Unknown
@@ -15,6 +15,7 @@ from hygge.model import Commit, Head, Limits, Mode, Receipt, Run, Watermark
 from hygge.moving import backoff_s
 from hygge.progress import Watch
 from hygge.store import Store
+from hygge.told import Attempt
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,6 +48,7 @@ class Driver:
     epoch: int
     watch: Watch
     stop: threading.Event
+    attempt: Attempt = field(default_factory=Attempt)
 
     def say(self, text: str) -> None:
         """To whoever watches."""
@@ -102,10 +104,11 @@ class Driver:
             )
         self.close(run, f"abandoned: {decision.abandoned}")
 
-    def close(self, run: Run, how: str) -> None:
-        """Remove what a run staged, and note how it ended."""
+    def close(self, run: Run, how: str, answers: bool = False) -> None:
+        """Remove what a run staged, and note how it ended; whether it is what was asked for."""
         self.again("the clean-up", lambda: self.flow.store.discard(run))
-        self.journal.end(run, how)
+        asked = self.attempt.request if answers else ""
+        self.journal.end(run, how, **({"request": asked} if asked else {}))
 
 
 def committed_before(head: Head, receipts: Sequence[Receipt], note: str) -> Commit:

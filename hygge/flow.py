@@ -36,6 +36,7 @@ from hygge.moving import Engine, find_engine
 from hygge.progress import Seen, Silent, Watch
 from hygge.running import Ended, run_once
 from hygge.store import Store
+from hygge.told import Attempt
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -84,6 +85,7 @@ class Flow:
         self.engine = engine
         self.state = os.fspath(state or os.environ.get("HYGGE_STATE") or ".hygge")
         self.fresh = fresh
+        self.attempt = Attempt()
         self.shared_paths = tuple(os.path.abspath(each) for each in shared_paths)
         self.cursor = getattr(home.settings, "cursor", None)
         self._check(name)
@@ -176,7 +178,7 @@ class Flow:
         with Lease(place, self.identity, stop) as lease:
             journal = FlowJournal(place, self.identity)
             lease.on_leaving = lambda: journal.interrupted(lease.epoch)
-            driver = Driver(self, journal, lease.epoch, watch, stop)
+            driver = Driver(self, journal, lease.epoch, watch, stop, self.attempt)
             try:
                 return run_once(driver, engine, self.fresh)
             except Stopped as error:

@@ -38,7 +38,7 @@ from hygge.journal.fingerprint import fingerprint
 from hygge.journal.runs import digest_of, newest_of_each
 from hygge.model import Commit, Plan, Receipt, Run, Watermark
 from hygge.moving import Engine, Move, Moved, passthrough, schema_of
-from hygge.settling import Left, Settled, settle
+from hygge.settling import Left, Settled, committed_run, settle
 from hygge.store import new_run_id
 
 if TYPE_CHECKING:
@@ -66,6 +66,12 @@ def run_once(driver: Driver, engine: Engine, fresh: bool) -> Ended:
     """Run the flow of `driver`, or see an earlier run of it through."""
     flow = driver.flow
     known = fingerprint(flow.home, flow.store, flow.mode, flow.key)
+    if driver.attempt.again:
+        tried = driver.journal.requested(driver.attempt.request)
+        done = next((run for run, how in tried.items() if how == "committed"), None)
+        if done is not None:
+            return _of_settled(committed_run(driver, done), "its driver died before it said so")
+        fresh = fresh and not tried  # what it staged is of this very request
     left = settle(driver, known, fresh)
     if left.settled is not None and flow.mode == "append" and flow.cursor is None:
         # An append means each run: this one was asked for once.
@@ -120,7 +126,10 @@ class _Running:
         self.run = run
         began = datetime.now(UTC)
         columns = _columns(self.schema)
-        self.journal.plan(Past(self.run, driver.epoch, began, self.base, columns, known))
+        request = driver.attempt.request
+        self.journal.plan(
+            Past(self.run, driver.epoch, began, self.base, columns, known, request=request)
+        )
 
     def go(self, since: Watermark) -> None:
         """Stage what is missing, decide, commit, and clean up."""
@@ -153,7 +162,7 @@ class _Running:
             raise
         sealing.close()
         self.ended = Ended(self.run, commit, decision.receipts, moved, len(self.kept))
-        self.driver.close(self.run, "committed")
+        self.driver.close(self.run, "committed", answers=True)
 
     def _gone_on_with(self, past: Past) -> Run | None:
         """The run of `past`, if some of what it sealed is of use; else it is abandoned."""

@@ -117,8 +117,21 @@ def _settle(
             hint = f"{error.hint or 'mend that, then run it again'}; `--fresh` gives that run up"
             error.hint = hint
             raise
-    driver.close(run, "committed")
+    # A plain append means each run, so that this one is what was asked for now.
+    answers = driver.flow.mode == "append" and driver.flow.cursor is None
+    driver.close(run, "committed", answers)
     return done
+
+
+def committed_run(driver: Driver, name: str) -> Settled:
+    """A run of which an earlier driver noted that it committed."""
+    flow, head = driver.flow, driver.head()
+    run = Run(name, flow.identity, flow.mode, flow.key, flow.cursor)
+    decision = driver.journal.decision(run) or Decision()
+    if head is None or head.run != name:  # something was committed since
+        staged = sum(receipt.rows for receipt in decision.receipts)
+        head = Head(flow.identity, 0, name, staged, decision.watermark, cursor=flow.cursor)
+    return Settled(run, decision, committed_before(head, decision.receipts, ""))
 
 
 def _pass_over(driver: Driver) -> Head | None:

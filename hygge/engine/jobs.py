@@ -27,6 +27,7 @@ from hygge.events import event, replay
 from hygge.model import Report
 from hygge.moving import backoff_s
 from hygge.progress import Watch
+from hygge.told import CHILD, Told
 from hygge.words import REPORT_MARK, report_from_json
 
 if TYPE_CHECKING:
@@ -46,12 +47,11 @@ def submitter(
     fresh: bool,
     watch: Watch,
     stop: threading.Event,
-    child: str,
-) -> Callable[[FlowSpec, str], Sequence[Report]] | None:
+) -> Callable[[FlowSpec, Told], Sequence[Report]] | None:
     """A function that runs a flow as a Ray job, or None where flows stay in this process.
 
-    It takes the flow and what the job finds in the variable `child`, and gives the report of the
-    flow, or those of its tables.
+    It takes the flow and what its job is told, and gives the report of the flow, or those of its
+    tables.
     """
     if jobs == "one":
         return None
@@ -68,7 +68,7 @@ def submitter(
     connected = connection.connect()
     if connected.dashboard is None and not connected.in_job:
         return None
-    flows = _Flows(client_of(connected.dashboard), file, fresh, watch, stop, child)
+    flows = _Flows(client_of(connected.dashboard), file, fresh, watch, stop)
     return flows.run
 
 
@@ -82,10 +82,9 @@ class _Flows:
         fresh: bool,
         watch: Watch,
         stop: threading.Event,
-        child: str,
     ) -> None:
         self.client, self.file, self.fresh = client, file, fresh
-        self.watch, self.stop, self.child = watch, stop, child
+        self.watch, self.stop = watch, stop
         self.in_job = connection.in_job()
         own = connection.own_job()
         self.runtime_env: dict[str, Any] = dict(own.get("runtime_env") or {})
@@ -93,18 +92,17 @@ class _Flows:
         its flows' as well."""
         submission = (own.get("metadata") or {}).get("job_submission_id")
         self.run_id = submission or f"hygge-{uuid.uuid4().hex[:8]}"
+        self.request = uuid.uuid4().hex  # two commands of one job are two requests
 
-    def run(self, spec: FlowSpec, told: str) -> Sequence[Report]:
+    def run(self, spec: FlowSpec, told: Told) -> Sequence[Report]:
         """Until the flow has ended, whatever becomes of its drivers."""
-        fresh, tries = self.fresh, 0
+        tries = 0
         while True:
             tries += 1
-            heard = self._tried(spec, told, fresh, tries)
+            heard = self._tried(spec, replace(told, request=self.request, number=tries))
             again = not heard.said_why and heard.ended.status != "STOPPED"
             if not again or tries > spec.limits.retries or self.stop.is_set():
                 break
-            if heard.began:
-                fresh = False  # what it staged is of this run
             self.watch.said(
                 spec.name,
                 f"its driver died: {heard.ended.why}; it goes on as try {tries + 1} of "
@@ -114,30 +112,32 @@ class _Flows:
         reports = heard.reports or [_without_report(spec, heard)]
         if tries > 1:
             note = f"its driver died and was started again ({tries} tries)"
-            reports = [replace(each, note=each.note or note) for each in reports]
+            reports = [
+                replace(each, note="; ".join(filter(None, (note, each.note)))) for each in reports
+            ]
         for report in reports:
             self.watch.ended(report)
         return reports
 
-    def _tried(self, spec: FlowSpec, told: str, fresh: bool, number: int) -> _Heard:
+    def _tried(self, spec: FlowSpec, told: Told) -> _Heard:
         job = f"hygge-{spec.name}-{uuid.uuid4().hex[:8]}"
         names = {FLOW: spec.name, FILE: os.path.basename(self.file.path), RUN: self.run_id}
-        metadata = {**spec.tags, **names, **({TRY: str(number)} if number > 1 else {})}
-        variables = {**(self.runtime_env.get("env_vars") or {}), self.child: told, **_debug()}
+        metadata = {**spec.tags, **names, **({TRY: str(told.number)} if told.number > 1 else {})}
+        variables = {**(self.runtime_env.get("env_vars") or {}), CHILD: told.text(), **_debug()}
         if variables.get(STOP_WAIT):
             variables[STOP_WAIT] = str(_STOP_WAIT_S)  # the longer one is for who waits for these
         self.watch.began(spec.name, 1)
         submitted(
             self.client,
             job,
-            entrypoint=self._command(spec, fresh),
+            entrypoint=self._command(spec),
             runtime_env={**self.runtime_env, "env_vars": variables},
             metadata=metadata,
         )
         self.watch.said(spec.name, f"runs as Ray job {job}")
         return self._followed(spec, job)
 
-    def _command(self, spec: FlowSpec, fresh: bool) -> str:
+    def _command(self, spec: FlowSpec) -> str:
         path = self.file.path
         if "://" not in path:
             # Inside a job the file came with the working directory; else it is on this machine.
@@ -145,7 +145,7 @@ class _Flows:
         wanted = [f"{spec.name}.{each}" for each in spec.tables.only] if spec.tables else []
         words = [sys.executable, "-m", "hygge", "run", path, "--select"]
         words += [",".join(wanted or [spec.name]), "--jobs", "one", "--json"]
-        words += ["--log-format", "json", *(["--fresh"] if fresh else [])]
+        words += ["--log-format", "json", *(["--fresh"] if self.fresh else [])]
         return as_entrypoint(words)
 
     def _followed(self, spec: FlowSpec, job: str) -> _Heard:
@@ -175,7 +175,6 @@ class _Flows:
         elif told["hygge_event"] == "error":
             heard.error = str(told["text"])
         elif told["hygge_event"] != "ended":  # the report tells it, once
-            heard.began = heard.began or told["hygge_event"] == "began"
             replay(told, self.watch)
 
 
@@ -184,7 +183,6 @@ class _Heard:
     """What a job said of itself."""
 
     job: str
-    began: bool = False
     error: str = ""
     reports: list[Report] = field(default_factory=list)
     ended: Ended = field(default_factory=lambda: Ended("RUNNING", None, ""))

@@ -8,6 +8,7 @@ about what was decided, and a driver that was taken for dead cannot take it back
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -49,6 +50,8 @@ class Past:
     columns: tuple[tuple[str, str, bool], ...] | None
     fingerprint: dict[str, str] = field(default_factory=dict)
     decision: Decision | None = None
+    request: str = ""
+    """What it was begun for, where several drivers may try the same."""
 
 
 class FlowJournal:
@@ -66,6 +69,7 @@ class FlowJournal:
             "epoch": past.epoch, "began": past.began.isoformat(),
             "base": None if past.base is None else asdict(past.base),
             "columns": past.columns, "fingerprint": past.fingerprint,
+            **({"request": past.request} if past.request else {}),
         }  # fmt: skip
         self.place.create(self._of(run, "plan"), written("plan", self.flow, facts))
 
@@ -160,6 +164,21 @@ class FlowJournal:
             if "outcome.json" not in names and (past := self._past(run)) is not None
         ]
         return sorted(found, key=lambda past: (past.epoch, past.run.id), reverse=True)
+
+    def requested(self, request: str) -> dict[str, str | None]:
+        """Runs that were begun for `request`, or were its answer → how each ended; newest first."""
+        keys = set(self.place.keys(f"{self.top}/runs"))
+        found: dict[str, str | None] = {}
+        for run in sorted({key.split("/")[-2] for key in keys}, reverse=True):
+            at = f"{self.top}/runs/{run}"
+            ended = self._read(f"{at}/outcome.json", "outcome") or {}
+            began: dict[str, Any] = {}
+            # One that cannot be read, and has not ended, `unsettled` tells, or --fresh passes over.
+            with contextlib.nullcontext() if ended else contextlib.suppress(JournalError):
+                began = self._read(f"{at}/plan.json", "plan") or {}
+            if request in (began.get("request"), ended.get("request")):
+                found[run] = ended.get("how")
+        return found
 
     def pass_over(self) -> list[tuple[str, bool]]:
         """Give up what has no outcome, readable or not: (run, whether nothing was decided)."""

@@ -1,0 +1,60 @@
+"""What a Coordinator tells the job of a flow that it submits, in one environment variable.
+
+Small and without a secret: Ray shows the environment of a job to whoever asks. Where the variable
+is not set, this process is no such job, and everything has its default.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+
+CHILD = "HYGGE_FLOW_JOB"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Which try of which request this is: all tries of one flow in one run share the request.
+
+    The journal notes it with what a driver began and brought to its end, so that a later try knows
+    what an earlier one did, and is not told so by anybody.
+    """
+
+    request: str = ""
+    number: int = 1
+
+    @property
+    def again(self) -> bool:
+        """Whether another driver may have done what was asked for already."""
+        return bool(self.request) and self.number > 1
+
+
+@dataclass(frozen=True)
+class Told:
+    """`connections`: how many of each the job may take; the others as in the file."""
+
+    request: str = ""
+    number: int = 1
+    connections: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def attempt(self) -> Attempt:
+        """The same for each flow of the job: each has a journal of its own."""
+        return Attempt(self.request, self.number)
+
+    def text(self) -> str:
+        """For the variable."""
+        return json.dumps(asdict(self))
+
+
+def is_child() -> bool:
+    """Whether a Coordinator submitted this process as the job of a flow."""
+    return bool(os.environ.get(CHILD))
+
+
+def told() -> Told:
+    """What this process was told; what only another version says is passed over."""
+    said = json.loads(os.environ.get(CHILD) or "{}")
+    return Told(**{each.name: said[each.name] for each in fields(Told) if each.name in said})

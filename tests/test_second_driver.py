@@ -1,0 +1,109 @@
+"""A job whose driver died is submitted again: what its first try brought to an end is not redone.
+
+Here both tries are started as the Coordinator starts them, and the first one is killed in the
+moment between the outcome in its journal and its report.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hygge.told import CHILD, Told
+
+KILLED = """
+import os, signal, sys
+from hygge.cli import main
+from hygge.journal import FlowJournal
+
+end = FlowJournal.end
+def ended_and_killed(journal, run, how, **facts):
+    end(journal, run, how, **facts)
+    if how == "committed":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+FlowJournal.end = ended_and_killed
+sys.exit(main())
+"""
+APPENDED = "SELECT count(*) FROM copied"
+
+
+def tried(
+    folder: Path, request: str, number: int, *words: str, killed: bool = False
+) -> list[dict[str, Any]]:
+    """The reports of one try; none where it is killed."""
+    start = ["-c", KILLED] if killed else ["-m", "hygge"]
+    ran = subprocess.run(
+        [sys.executable, *start, "flows.yml", "--inline", "--json", *words],
+        cwd=folder, env={**os.environ, CHILD: Told(request, number).text()}, text=True,
+        capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert ran.returncode == (-signal.SIGKILL if killed else 0), ran.stdout + ran.stderr
+    if killed:
+        return []
+    reports: list[dict[str, Any]] = json.loads(ran.stdout)["hygge_report"]["flows"]
+    return reports
+
+
+def rows(folder: Path, asked: str) -> int:
+    with contextlib.closing(sqlite3.connect(folder / "to.db")) as store:
+        return int(store.execute(asked).fetchone()[0])
+
+
+@pytest.mark.parametrize("words", [(), ("--fresh",)])
+def test_what_the_first_try_appended_is_not_appended_again(words, tmp_path):
+    (tmp_path / "users.csv").write_text("id\n1\n2\n3\n")
+    (tmp_path / "flows.yml").write_text(
+        "flows:\n  x: {home: users.csv, store: 'sqlite:///to.db#copied', mode: append}\n"
+    )
+    tried(tmp_path, "first", 1, *words, killed=True)
+    assert rows(tmp_path, APPENDED) == 3
+    (report,) = tried(tmp_path, "first", 2, *words)
+    assert rows(tmp_path, APPENDED) == 3
+    assert (report["status"], report["rows"], report["applied"]) == ("done", 3, 3)
+    assert "is committed; its driver died before it said so" in report["note"]
+    tried(tmp_path, "another", 1, *words)
+    assert rows(tmp_path, APPENDED) == 6, "who asks once more gets it once more"
+
+
+def test_an_older_run_that_the_first_try_saw_through_is_its_answer(tmp_path):
+    (tmp_path / "users.csv").write_text("id\n1\n2\n3\n")
+    (tmp_path / "flows.yml").write_text(
+        "flows:\n  x: {home: users.csv, store: 'sqlite:///to.db#copied', mode: append}\n"
+    )
+    tried(tmp_path, "old", 1, killed=True)
+    (outcome,) = tmp_path.glob(".hygge/flows/*/runs/*/outcome.json")
+    outcome.unlink()  # as if it had died a moment earlier
+    tried(tmp_path, "first", 1, killed=True)
+    (report,) = tried(tmp_path, "first", 2)
+    assert report["status"] == "done"
+    assert rows(tmp_path, APPENDED) == 3
+
+
+def test_of_many_tables_those_that_were_committed_are_not_appended_again(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
+        for n in range(2):
+            shop.execute(f"CREATE TABLE t{n} AS SELECT {n} AS n")
+        shop.commit()
+    (tmp_path / "flows.yml").write_text(
+        'connections: {shop: "sqlite:///shop.db"}\n'
+        "max_parallel_flows: 1\n"
+        "flows:\n  many:\n    home: {connection: shop, tables: ['*']}\n"
+        "    store: 'sqlite:///to.db#{table}_copied'\n    mode: append\n"
+    )
+    tried(tmp_path, "first", 1, "--fresh", killed=True)
+    with pytest.raises(sqlite3.OperationalError):
+        rows(tmp_path, "SELECT count(*) FROM t1_copied")
+    reports = tried(tmp_path, "first", 2, "--fresh")
+    assert [each["status"] for each in reports] == ["done", "done"]
+    assert rows(tmp_path, "SELECT (SELECT count(*) FROM t0_copied) * 10 + count(*) "
+                          "FROM t1_copied") == 11  # fmt: skip
