@@ -20,6 +20,7 @@ from hygge.errors import HyggeError, UsageError, nearest
 from hygge.options import json_log, understood
 
 _STOP_WITHIN_S = 2.5
+_JOBS_WITHIN_S = 1.5
 _PLANS_IN_FULL = 3
 """Of a flow of more tables each is one line; `--select` shows one in full."""
 
@@ -75,7 +76,7 @@ def _run(arguments: argparse.Namespace) -> int:
             if late or len(signalled) > 1:
                 # Ray's own start, or a stuck call, does not listen; it goes with this process.
                 _say_stopped(arguments)
-                _free_leases()
+                _let_go()
                 _end_descendants()
                 os._exit(130)
         summary = outcome[0]
@@ -112,11 +113,10 @@ def _stop_within_s() -> float:
 
 def _watch(arguments: argparse.Namespace) -> Any:
     from hygge.events import JsonLines
-    from hygge.progress import Silent, Terminal
+    from hygge.progress import Quiet, Terminal
 
-    if arguments.quiet:
-        return Silent()
-    return JsonLines() if arguments.log_format == "json" else Terminal()
+    watch = JsonLines() if arguments.log_format == "json" else Terminal()
+    return Quiet(watch) if arguments.quiet else watch
 
 
 def _submit_to(address: str, arguments: argparse.Namespace) -> int:
@@ -163,13 +163,20 @@ def _check_version() -> None:
         )
 
 
-def _free_leases() -> None:
-    """So that the next run begins at once; one that cannot be freed is found dead later."""
+def _let_go() -> None:
+    """Free leases, so that the next run begins at once, and stop jobs that nobody would follow.
+
+    A lease that cannot be freed is found dead later; a job of a Ray that does not answer goes on.
+    """
     from hygge.journal import interrupt_all
 
-    freeing = threading.Thread(target=interrupt_all, daemon=True)
-    freeing.start()
-    freeing.join(0.5)
+    todo: list[tuple[Callable[[], None], float]] = [(interrupt_all, 0.5)]
+    if jobs := sys.modules.get("hygge.engine.jobs"):
+        todo.append((lambda: jobs.stop_open(_JOBS_WITHIN_S), _JOBS_WITHIN_S))
+    for call, within_s in todo:
+        going = threading.Thread(target=call, daemon=True)
+        going.start()
+        going.join(within_s)
 
 
 def _end_descendants() -> None:

@@ -14,7 +14,7 @@ import time
 from dataclasses import asdict
 from typing import Any, TextIO
 
-from hygge.model import Report
+from hygge.model import Report, known
 from hygge.progress import Seen, Watch
 
 _MARK = '{"hygge_event": '
@@ -61,13 +61,14 @@ class JsonLines:
 
 def event(line: str) -> dict[str, Any] | None:
     """What a line of JSON tells, or None if it is any other line."""
-    if not line.startswith(_MARK):
+    at = line.find(_MARK)  # behind what was printed without an end of the line
+    if at < 0:
         return None
     try:
-        told: dict[str, Any] = json.loads(line)
+        told, _ = json.JSONDecoder().raw_decode(line, at)
     except ValueError:  # a line that was cut, or that something else was written into
         return None
-    return told
+    return told if isinstance(told, dict) else None
 
 
 def replay(told: dict[str, Any], watch: Watch) -> None:
@@ -78,10 +79,10 @@ def replay(told: dict[str, Any], watch: Watch) -> None:
             case "began":
                 watch.began(told["flow"], rest["splits"])
             case "moved":
-                watch.moved(told["flow"], Seen(**rest))
+                watch.moved(told["flow"], known(Seen, rest))
             case "said":
                 watch.said(told["flow"], rest["text"])
             case "ended":
-                watch.ended(Report(**rest["report"]))
+                watch.ended(known(Report, rest["report"]))
     except (TypeError, KeyError):
         return

@@ -8,8 +8,8 @@ a `Commit` → people read the `Report`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,6 +22,7 @@ Watermark = int | float | str | None
 
 PROTOCOL = 1
 """Version of the two contracts; a connector built for another one is refused."""
+Made = TypeVar("Made")
 
 MIB = 1024 * 1024
 
@@ -220,6 +221,11 @@ class Summary:
     def ok(self) -> bool:
         """Whether every flow is done."""
         return all(report.status == "done" for report in self.flows)
+
+
+def known(kind: type[Made], facts: Mapping[str, Any]) -> Made:
+    """A dataclass from its facts, without those that only a newer version has."""
+    return kind(**{each.name: facts[each.name] for each in fields(kind) if each.name in facts})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,17 @@ class Silent:
     def ended(self, report: Report) -> None: ...
 
 
+class Quiet(Silent):
+    """No progress, for `--quiet`: of what is said only the warnings reach `watch`."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+
+    def said(self, flow: str, text: str) -> None:
+        if text.startswith("warning: "):
+            self.watch.said(flow, text)
+
+
 class Together:
     """Many flows seen as one: sums, and how many of them have ended."""
 

@@ -13,23 +13,23 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from hygge.config.paths import OBJECT_STORES
 from hygge.engine import remote
-from hygge.engine.following import Following, of_ray
 from hygge.engine.jobs import FILE, FLOW, RUN, TRY
 from hygge.engine.shipping import Package, packed
 from hygge.errors import HyggeError, UsageError
-from hygge.events import event, replay
+from hygge.follower import Follower
 from hygge.model import Summary
 from hygge.progress import Watch
-from hygge.words import REPORT_MARK, report_from_json
 
 Print = Callable[[Summary, argparse.Namespace], None]
-_SAY_SILENT_AFTER_S = 3.0
+_UNKNOWN_FOR_S = 2.0
 _NAMED = 5
 
 
@@ -37,6 +37,8 @@ def submit(arguments: argparse.Namespace, address: str, watch: Watch, report: Pr
     """Submit a run; unless `--no-wait`, follow it to its end. Gives the exit code."""
     far = "://" in arguments.file  # it is read there; nothing has to be shipped
     file = Path(arguments.file.rpartition("/")[2] if far else arguments.file)
+    if far:
+        _check_url(arguments.file)
     if arguments.inline or arguments.dashboard:
         word = "--inline" if arguments.inline else "--dashboard"
         raise UsageError(f"{word} is for a run of this machine", f"leave {word} or --address out")
@@ -58,6 +60,25 @@ def submit(arguments: argparse.Namespace, address: str, watch: Watch, report: Pr
         "", f"{run} runs on {cluster.address}, also without this command: `hygge status {run}`"
     )
     return _followed(cluster, run, watch, arguments, report)
+
+
+def _check_url(url: str) -> None:
+    """It stands in the job's command, in clear; raises UsageError where that tells a secret."""
+    parts = urlsplit(url)
+    if parts.scheme.lower() not in OBJECT_STORES:
+        known = ", ".join(f"{each}://" for each in OBJECT_STORES)
+        raise UsageError(
+            f"{parts.scheme}:// is no URL that hygge reads a file from",
+            f"name a file, or the URL of an object: {known}",
+        )
+    # abfss://container@account is no user.
+    user = parts.password or (parts.username and parts.scheme.lower() != "abfss")
+    if user or parts.query or parts.fragment:
+        raise UsageError(
+            "the URL of the file holds a user, a password or a signature, which Ray would show to "
+            "whoever asks for its jobs",
+            f"{parts.scheme}://bucket/flows.yml alone; the cluster's nodes have what opens it",
+        )
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -83,23 +104,32 @@ def status(arguments: argparse.Namespace) -> int:
 def logs(arguments: argparse.Namespace, watch: Watch, report: Print) -> int:
     """What a run, or one of its flows, has said; `--follow` until it has ended."""
     cluster = remote.Cluster(remote.any_address(arguments.address))
-    if cluster.job(arguments.id) is None:
+    job = cluster.job(arguments.id)
+    if job is None:
         flows = ", ".join(each.submission_id for each in cluster.flows_of(arguments.id)[-_NAMED:])
         raise HyggeError(
             f"{arguments.id} was driven from another machine, and told its progress there",
             f"its flows have logs: {flows}",
         )
-    following, heard = Following(cluster.client, arguments.id), _Heard()
-    while True:
-        for line in following.look():
-            _hear(line, heard, watch)
-        if following.ended is not None or not arguments.follow:
-            break
-        time.sleep(following.pause_s())
-    _close(watch)
-    if heard.summary is not None:
-        report(heard.summary, arguments)
-    return _code(following, heard) if arguments.follow else 0
+    follower = Follower(cluster, arguments.id, watch)
+    if not arguments.follow:
+        follower.look()
+    elif not follower.follow(_leave):
+        watch.said("", f"{arguments.id} is followed no more, and goes on")
+        _close(watch)
+        return 130
+    try:
+        code = follower.end(lambda each: report(each, arguments), mine=remote.is_ours(job))
+    except HyggeError as error:
+        if arguments.follow:
+            raise
+        watch.said("", f"error: {error}")
+        return 0
+    return code if arguments.follow else 0
+
+
+def _leave() -> None:
+    raise KeyboardInterrupt
 
 
 def stop(arguments: argparse.Namespace) -> int:
@@ -113,93 +143,27 @@ def stop(arguments: argparse.Namespace) -> int:
     return 0
 
 
-@dataclass
-class _Heard:
-    """What a run said of its end."""
-
-    summary: Summary | None = None
-    error: str = ""
-    code: int = 1
-
-
 def _followed(
     cluster: remote.Cluster, run: str, watch: Watch, arguments: argparse.Namespace, report: Print
 ) -> int:
-    following, heard, stopping, said = Following(cluster.client, run), _Heard(), False, False
-    while following.ended is None:
-        try:
-            for line in following.look():
-                _hear(line, heard, watch)
-            if following.silent_s > _SAY_SILENT_AFTER_S and not said:
-                watch.said("", f"no answer from {cluster.address}; the run goes on there")
-            said = following.silent_s > _SAY_SILENT_AFTER_S
-            time.sleep(following.pause_s() if following.ended is None else 0)
-        except KeyboardInterrupt:
-            if stopping:
-                watch.said("", f"{run} was asked to stop; `hygge status {run}` tells")
-                raise
-            stopping = True
-            watch.said("", f"stopping {run}; Ctrl-C again leaves it to itself")
-            cluster.ask_to_stop(run)
-    if stopping:
-        cluster.stop(run)  # flows that a Coordinator in haste could not wait for
-    _close(watch)
-    if heard.summary is not None:
-        report(heard.summary, arguments)
-    elif heard.error:
-        message, _, hint = heard.error.partition("\n\nhint: ")
-        raise (UsageError if heard.code == 2 else HyggeError)(message, hint or None)
-    elif not stopping and following.ended.status != "STOPPED":
-        raise _died(cluster, run, following)
-    if stopping or following.ended.status == "STOPPED":
-        if arguments.log_format == "text":  # the report tells it to programs
-            print("stopped", file=sys.stderr)
+    follower = Follower(cluster, run, watch)
+
+    def stop_it() -> None:
+        watch.said("", f"stopping {run}; Ctrl-C again leaves it to itself")
+        cluster.ask_to_stop(run)
+        follower.asked = True
+
+    if not follower.follow(stop_it):
+        asked = "was asked to stop" if follower.asked else "was not asked to stop, and goes on"
+        watch.said("", f"{run} {asked}; `hygge status {run}` tells, `hygge stop {run}` stops it")
+        _close(watch)
         return 130
-    return _code(following, heard)
-
-
-def _hear(line: str, heard: _Heard, watch: Watch) -> None:
-    told = event(line)
-    if told is not None and told["hygge_event"] == "error":
-        heard.error, heard.code = str(told["text"]), int(told["code"])
-    elif told is not None:
-        replay(told, watch)
-    elif line.startswith(REPORT_MARK):
-        heard.summary = report_from_json(line)
-    elif line and not of_ray(line):
-        watch.said("", line)
-
-
-def _code(following: Following, heard: _Heard) -> int:
-    if heard.summary is not None:
-        return 0 if heard.summary.ok else 1
-    if heard.error:
-        return heard.code
-    return 0 if following.ended is not None and following.ended.status == "SUCCEEDED" else 1
-
-
-def _died(cluster: remote.Cluster, run: str, following: Following) -> HyggeError:
-    """Why a run ended that said nothing about it."""
-    assert following.ended is not None  # asked only then
-    code = following.ended.code
-    if code == 127:
-        return HyggeError(
-            "there is no `hygge` on the cluster's head node",
-            "install the same hygge-data there: in the image, or in the environment of `ray start`",
-        )
-    if code == 2:
-        return HyggeError(
-            "the hygge on the cluster does not know what this one asks of it",
-            "let both be the same version (`hygge --version`)",
-        )
-    left = [e.submission_id for e in cluster.flows_of(run) if not e.status.is_terminal()]
-    goes_on = f"; these of its flows go on: {', '.join(left[:_NAMED])}" if left else ""
-    return HyggeError(
-        f"the run's coordinator {run} died: {following.ended.why}{goes_on}",
-        f"`hygge logs {run}` shows what it said"
-        + (f", `hygge stop {run}` ends its flows" if left else "")
-        + "; running it again goes on where it stopped",
-    )
+    if follower.asked:
+        cluster.stop(run)  # flows that a Coordinator in haste could not wait for
+    code = follower.end(lambda summary: report(summary, arguments), mine=True)
+    if code == 130 and arguments.log_format == "text":  # the report tells it to programs
+        print("stopped", file=sys.stderr)
+    return code
 
 
 def _words(arguments: argparse.Namespace) -> list[str]:
@@ -238,10 +202,12 @@ def _line(name: str, job: Any) -> str:
 
 
 def _quietly_stopped(cluster: remote.Cluster, run: str) -> None:
-    try:
-        cluster.stop(run)
-    except HyggeError:
-        return  # it had not been submitted yet
+    until = time.monotonic() + _UNKNOWN_FOR_S
+    while time.monotonic() < until:
+        with suppress(HyggeError):  # it is not there yet, or was not submitted
+            cluster.stop(run)
+            return
+        time.sleep(0.2)
 
 
 def _close(watch: Watch) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
+
+from hygge.model import known
 
 CHILD = "HYGGE_FLOW_JOB"
 
@@ -56,5 +58,4 @@ def is_child() -> bool:
 
 def told() -> Told:
     """What this process was told; what only another version says is passed over."""
-    said = json.loads(os.environ.get(CHILD) or "{}")
-    return Told(**{each.name: said[each.name] for each in fields(Told) if each.name in said})
+    return known(Told, json.loads(os.environ.get(CHILD) or "{}"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hygge.batches import raw_format
 from hygge.errors import HyggeError
-from hygge.model import MIB, Limits, Plan, Report, Run, Summary
+from hygge.model import MIB, Limits, Plan, Report, Run, Summary, known
 from hygge.moving import passthrough
 from hygge.progress import count, size, wanted
 
@@ -143,10 +143,15 @@ def report_json(summary: Summary) -> str:
     return f"{REPORT_MARK}{json.dumps(content)}}}"
 
 
-def report_from_json(line: str) -> Summary:
-    """The inverse of `report_json`."""
-    content = json.loads(line)["hygge_report"]
-    return Summary(tuple(Report(**each) for each in content["flows"]), content["seconds"])
+def report_from_json(line: str) -> Summary | None:
+    """The inverse of `report_json`, also behind what something else wrote into the line."""
+    _, mark, rest = line.partition(REPORT_MARK)
+    try:
+        content, _ = json.JSONDecoder().raw_decode(mark + rest)
+        flows = [known(Report, each) for each in content["hygge_report"]["flows"]]
+        return Summary(tuple(flows), float(content["hygge_report"]["seconds"]))
+    except (ValueError, TypeError, KeyError):  # any other line, or one that was cut
+        return None
 
 
 def plan_text(flow: Flow, plan: Plan, left_open: Iterable[str] = ()) -> str:

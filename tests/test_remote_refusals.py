@@ -22,7 +22,7 @@ from standing import OUTSIDE, standing_ray
 from hygge import __version__
 from hygge.engine.following import Following, submitted
 from hygge.engine.shipping import packed
-from hygge.errors import HyggeError
+from hygge.errors import HyggeError, Stopped
 
 HYGGE = [sys.executable, "-m", "hygge"]
 
@@ -47,12 +47,14 @@ def refused(folder: Path, *words: str, code: int = 1, **variables: str) -> str:
 
 
 @contextlib.contextmanager
-def answering(status: int, text: str) -> Iterator[str]:
+def answering(status: int, text: str, **headers: str) -> Iterator[str]:
     """The address of somebody who says the same to everybody."""
 
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(text.encode())
 
@@ -117,6 +119,47 @@ def test_an_id_that_nobody_knows_and_a_cluster_that_nobody_named(folder):
     assert "--inline is for a run of this machine" in said
 
 
+def test_the_token_does_not_follow_a_redirect_to_another_host(folder):
+    seen: list[dict[str, str]] = []
+
+    class Elsewhere(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(dict(self.headers))
+            self.send_error(500)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        there = f"http://localhost:{other.server_port}"
+        with answering(302, "", Location=f"{there}/api/version?signature=s3cr3t") as address:
+            said = refused(folder, "flows.yml", "--address", address, RAY_AUTH_TOKEN="one-1234")
+        other.shutdown()
+    assert f"{address} redirects to {there}, and Ray's token is not taken along" in said
+    assert f"--address {there}\n" in said
+    assert "s3cr3t" not in said
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("s3://AKIA:s3cr3t@bucket/flows.yml", "holds a user, a password or a signature"),
+        ("gs://bucket/flows.yml?signature=s3cr3t", "holds a user, a password or a signature"),
+        ("https://u:s3cr3t@host/flows.yml", "https:// is no URL that hygge reads a file from"),
+    ],
+)
+def test_a_secret_in_the_url_of_the_file_is_not_submitted(folder, url, words):
+    said = refused(folder, "submit", url, "--address", "http://127.0.0.1:1", code=2)
+    assert words in said
+    assert "s3cr3t" not in said
+
+
+def test_a_ray_that_cannot_be_used_as_it_is_named(folder):
+    said = refused(folder, "flows.yml", RAY_ADDRESS="ray://head:10001", code=2)
+    assert "hygge does not go through Ray Client" in said
+
+
 def test_another_version_of_hygge_submitted_it(folder):
     said = refused(folder, "flows.yml", HYGGE_SUBMITTED_BY="0.0.9")
     assert f"the cluster has hygge {__version__}, and hygge 0.0.9 submitted this run" in said
@@ -161,13 +204,18 @@ def test_over_plain_http_to_another_host_without_a_token_there_is_a_warning(fold
     cluster = Cluster.__new__(Cluster)
     cluster.version = "2.60.0"
     warned = {}
-    for address in ("http://head:8265", "https://head", "http://127.0.0.1:8265", "http://[::1]:1"):
+    addresses = ("http://head:8265", "http://127.evil.com", "https://head",
+                 "http://127.0.0.1:8265", "http://[::1]:1")  # fmt: skip
+    for address in addresses:
         cluster.address = address
         warned[address] = any("without a token" in each for each in cluster.warnings())
-    assert list(warned.values()) == [True, False, False, False]
+    assert list(warned.values()) == [True, True, False, False, False]
     monkeypatch.setenv("RAY_AUTH_TOKEN", "one")
     cluster.address = "http://head:8265"
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
     assert not any("without a token" in each for each in cluster.warnings())
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert any("without a token" in each for each in cluster.warnings()), "it is not sent"
 
 
 def test_secrets_rubbish_and_what_is_ignored_stay_and_all_else_is_shipped(folder):
@@ -228,6 +276,36 @@ def test_a_ray_that_has_just_started_is_asked_again_under_the_same_id():
     assert client.asked == ["a"] * 2
     with pytest.raises(RuntimeError, match="already exists"):
         submitted(Starting("Job with submission_id a already exists."), "a", entrypoint="true")
+
+
+class Deaf(Starting):
+    """It takes a job, and its answer gets lost."""
+
+    def __init__(self, takes: bool) -> None:
+        super().__init__()
+        self.takes, self.stopped = takes, []
+
+    def submit_job(self, **words: object) -> None:
+        super().submit_job(**words)
+        raise ConnectionError("reset")
+
+    def get_job_info(self, job: str) -> None:
+        if not self.takes:
+            raise RuntimeError(f"Request failed with status code 404: {job}")
+
+    def stop_job(self, job: str) -> None:
+        self.stopped.append(job)
+
+
+def test_a_job_that_was_taken_is_not_submitted_again_and_a_stop_is_heard_meanwhile():
+    client = Deaf(takes=True)
+    submitted(client, "a", entrypoint="true")
+    assert client.asked == ["a"]
+    client, stop = Deaf(takes=False), threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        submitted(client, "a", stop, entrypoint="true")
+    assert (client.asked, client.stopped) == (["a"], ["a"])
 
 
 def test_a_lost_connection_is_waited_for_and_no_line_is_told_twice():

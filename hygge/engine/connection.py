@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from hygge.errors import HyggeError
+from hygge.errors import HyggeError, UsageError, without_password
 
 # Before the first import of ray: on Linux this alone makes every daemon of `ray.init()` listen on
 # 127.0.0.1 (Ray's own default on macOS and Windows). A running cluster is not affected.
@@ -61,8 +61,14 @@ def running() -> str | None:
     """The address of a Ray that is there to be used, or None."""
     if in_job():
         return "auto"
-    if os.environ.get("RAY_ADDRESS"):
-        return os.environ["RAY_ADDRESS"]
+    if named := os.environ.get("RAY_ADDRESS"):
+        if named.startswith("ray://"):
+            raise UsageError(
+                f"RAY_ADDRESS is {without_password(named)}: hygge does not go through Ray Client",
+                "name the cluster's dashboard, RAY_API_SERVER_ADDRESS=http://head:8265, and unset "
+                "RAY_ADDRESS; on a node of the cluster, RAY_ADDRESS=head:6379",
+            )
+        return named
     # Where `ray start` leaves its address; a private instance of `ray.init()` leaves none.
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     try:
@@ -160,7 +166,9 @@ def _quiet() -> contextlib.AbstractContextManager[None]:
 
 
 def has_token() -> bool:
-    """Whether this process has a token for Ray clusters."""
+    """Whether this process has a token for Ray clusters, and offers it."""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
+        return False
     if os.environ.get("RAY_AUTH_TOKEN"):
         return True
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")

@@ -7,11 +7,13 @@ meanwhile. What is asked again here is only what can be asked twice.
 from __future__ import annotations
 
 import re
+import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from hygge.errors import HyggeError, in_words, without_password
+from hygge.errors import HyggeError, Stopped, in_words, without_password
 from hygge.moving import backoff_s
 
 PATIENCE_S = 300.0
@@ -21,6 +23,8 @@ _LOOK_EVERY_S = 0.5
 _REQUEST_WITHIN_S = 60.0
 _BYTES_A_S = 1_000_000
 """A long log is read less often: Ray gives it only as a whole."""
+_NOTED = re.compile(r"\tINFO \w+\.py:\d+ -- ")
+"""How Ray writes into a job's log, and nobody else."""
 _NOT_YET = re.compile(r"No available agent|not yet been started|try again later", re.I)
 
 
@@ -35,15 +39,21 @@ def client_of(address: str | None) -> Any:
     class Client(JobSubmissionClient):
         def _do_request(self, *given: Any, **words: Any) -> Any:
             try:
-                return super()._do_request(*given, timeout=_REQUEST_WITHIN_S, **words)
+                # A redirect would take the token along, to whoever is named there.
+                only_here = {"timeout": _REQUEST_WITHIN_S, "allow_redirects": False}
+                return super()._do_request(*given, **only_here, **words)
             except AuthenticationError as error:
                 raise PermissionError(str(error).splitlines()[0]) from error
 
     return Client(address)
 
 
-def submitted(client: Any, job: str, **words: Any) -> None:
-    """Submit `job`, once; a Ray that has just started may say for a while that it cannot yet."""
+def submitted(client: Any, job: str, stop: threading.Event | None = None, **words: Any) -> None:
+    """Submit `job`, once; a Ray that has just started may say for a while that it cannot yet.
+
+    Raises RuntimeError or OSError where it was not taken, Stopped where `stop` was set before that.
+    """
+    stop = stop or threading.Event()
     until, n = time.monotonic() + _SUBMIT_WITHIN_S, 0
     while True:
         try:
@@ -54,11 +64,25 @@ def submitted(client: Any, job: str, **words: Any) -> None:
             if n and "already exists" in text:  # an answer that got lost on its way
                 return
             lost = isinstance(error, OSError) and not isinstance(error, PermissionError)
+            if lost and _is_there(client, job):
+                return
             may_go = _NOT_YET.search(text) or lost
             if not may_go or time.monotonic() > until:
                 raise
             n += 1
-            time.sleep(backoff_s(n))
+            if stop.wait(backoff_s(n)):
+                with suppress(RuntimeError, OSError):
+                    client.stop_job(job)
+                raise Stopped("stopped before Ray took its job") from error
+
+
+def _is_there(client: Any, job: str) -> bool:
+    """Whether a job was taken, though the answer to its submission did not come."""
+    try:
+        client.get_job_info(job)
+    except (RuntimeError, OSError):
+        return False  # or nobody answers: then it is submitted again, under the same id
+    return True
 
 
 @dataclass
@@ -131,5 +155,15 @@ class Following:
 
 def of_ray(line: str) -> bool:
     """Whether Ray itself wrote a line of a job's log."""
-    noted = re.search(r"\sINFO\s", line) is not None
+    noted = _NOTED.search(line) is not None
     return noted or line.startswith(("Running entrypoint", "Runtime env"))
+
+
+def short(error: object) -> str:
+    """What went wrong, in one line; of a traceback the line that says it."""
+    lines = [*filter(str.strip, without_password(str(error)).splitlines())]
+    if not lines:
+        return type(error).__name__
+    before, traceback, _ = lines[0].partition("Traceback")
+    said = f"{before.strip()} {lines[-1].strip()}" if traceback else lines[0].strip()
+    return said[:300]

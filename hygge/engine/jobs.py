@@ -17,18 +17,19 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hygge.engine import connection
-from hygge.engine.following import Ended, Following, client_of, of_ray, submitted
-from hygge.errors import ConfigError
+from hygge.engine.following import Ended, Following, client_of, of_ray, short, submitted
+from hygge.errors import ConfigError, HyggeError, Stopped
 from hygge.events import event, replay
 from hygge.model import Report
 from hygge.moving import backoff_s
 from hygge.progress import Watch
 from hygge.told import CHILD, Told
-from hygge.words import REPORT_MARK, report_from_json
+from hygge.words import report_from_json
 
 if TYPE_CHECKING:
     from hygge.config.flows import FlowsFile, FlowSpec
@@ -38,6 +39,8 @@ RUN, FLOW, FILE, TRY = "hygge_run", "hygge_flow", "hygge_file", "hygge_try"
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
 """How long Ray waits between SIGTERM and SIGKILL when a job is stopped."""
 _STOP_WAIT_S = 3
+_ASK_EVERY_S = 1.0
+_LOOK_S = 0.1
 
 
 def submitter(
@@ -68,8 +71,33 @@ def submitter(
     connected = connection.connect()
     if connected.dashboard is None and not connected.in_job:
         return None
-    flows = _Flows(client_of(connected.dashboard), file, fresh, watch, stop)
-    return flows.run
+    try:
+        client = client_of(connected.dashboard)
+    except (RuntimeError, OSError) as error:
+        raise HyggeError(
+            f"Ray runs at {connected.address}, and its jobs cannot be reached: {short(error)}",
+            "each flow is a job of its own there: is its dashboard up, and the token its own? "
+            "`jobs: one` (--jobs one) needs neither",
+        ) from error
+    return _Flows(client, file, fresh, watch, stop).run
+
+
+_open: dict[str, Any] = {}
+"""Jobs of this process that were not seen to end, also those that Ray may not have yet → client."""
+
+
+def stop_open(within_s: float) -> None:
+    """Ask every job that is not known to have ended to stop; for who leaves in a hurry.
+
+    One that was submitted a moment ago may not be known yet, so it is asked for again.
+    """
+    until = time.monotonic() + within_s
+    while _open and time.monotonic() < until:
+        for job, client in list(_open.items()):
+            with suppress(RuntimeError, OSError):
+                client.stop_job(job)
+                _open.pop(job, None)
+        time.sleep(_LOOK_S)
 
 
 class _Flows:
@@ -99,8 +127,11 @@ class _Flows:
         tries = 0
         while True:
             tries += 1
-            heard = self._tried(spec, replace(told, request=self.request, number=tries))
-            again = not heard.said_why and heard.ended.status != "STOPPED"
+            try:
+                heard = self._tried(spec, replace(told, request=self.request, number=tries))
+            except Stopped as error:
+                return [Report(spec.name, "stopped", note=error.message)]
+            again = not heard.said_why and heard.ended.status == "FAILED"
             if not again or tries > spec.limits.retries or self.stop.is_set():
                 break
             self.watch.said(
@@ -108,7 +139,8 @@ class _Flows:
                 f"its driver died: {heard.ended.why}; it goes on as try {tries + 1} of "
                 f"{1 + spec.limits.retries}",
             )
-            self.stop.wait(backoff_s(tries + 2))
+            if self.stop.wait(backoff_s(tries + 2)):
+                break
         reports = heard.reports or [_without_report(spec, heard)]
         if tries > 1:
             note = f"its driver died and was started again ({tries} tries)"
@@ -127,13 +159,21 @@ class _Flows:
         if variables.get(STOP_WAIT):
             variables[STOP_WAIT] = str(_STOP_WAIT_S)  # the longer one is for who waits for these
         self.watch.began(spec.name, 1)
-        submitted(
-            self.client,
-            job,
-            entrypoint=self._command(spec),
-            runtime_env={**self.runtime_env, "env_vars": variables},
-            metadata=metadata,
-        )
+        _open[job] = self.client
+        try:
+            submitted(
+                self.client,
+                job,
+                self.stop,
+                entrypoint=self._command(spec),
+                runtime_env={**self.runtime_env, "env_vars": variables},
+                metadata=metadata,
+            )
+        except (RuntimeError, OSError) as error:
+            raise HyggeError(
+                f"Ray did not take the job {job}: {short(error)}",
+                f"`hygge status {job}` tells whether it runs after all; `jobs: one` submits none",
+            ) from error
         self.watch.said(spec.name, f"runs as Ray job {job}")
         return self._followed(spec, job)
 
@@ -149,17 +189,19 @@ class _Flows:
         return as_entrypoint(words)
 
     def _followed(self, spec: FlowSpec, job: str) -> _Heard:
-        following, heard, asked_to_stop = Following(self.client, job), _Heard(job), False
+        following, heard, asked = Following(self.client, job), _Heard(job), -_ASK_EVERY_S
         while True:
+            if self.stop.is_set() and time.monotonic() - asked > _ASK_EVERY_S:
+                with suppress(RuntimeError, OSError):  # it is asked again until it has ended
+                    self.client.stop_job(job)
+                asked = time.monotonic()
             for line in following.look():
                 self._hear(spec, heard, line)
             if following.ended is not None:
                 heard.ended = following.ended
+                _open.pop(job, None)
                 return heard
-            if self.stop.is_set() and not asked_to_stop:
-                self.client.stop_job(job)
-                asked_to_stop = True
-            if asked_to_stop:
+            if self.stop.is_set():
                 time.sleep(0.1)
             else:
                 self.stop.wait(following.pause_s())
@@ -167,8 +209,8 @@ class _Flows:
     def _hear(self, spec: FlowSpec, heard: _Heard, line: str) -> None:
         told = event(line)
         if told is None:
-            if line.startswith(REPORT_MARK):
-                flows = report_from_json(line).flows
+            if (summary := report_from_json(line)) is not None:
+                flows = summary.flows
                 heard.reports = [each for each in flows if spec.name in (each.flow, each.of)]
             elif line and not of_ray(line):
                 self.watch.said(spec.name, line)
@@ -199,6 +241,14 @@ def _without_report(spec: FlowSpec, heard: _Heard) -> Report:
     if heard.error:
         message, _, hint = heard.error.partition("\n\nhint: ")
         return Report(spec.name, "failed", error=message, hint=hint or None)
+    if heard.ended.status == "SUCCEEDED":  # what it did is done, and is not to be done again
+        return Report(
+            spec.name,
+            "failed",
+            error=f"Ray job {heard.job} ended well, but its report was not heard",
+            hint=f"see `hygge logs {heard.job}` for what it said, and look into the store before "
+            "you run it again",
+        )
     return Report(
         spec.name,
         "failed",

@@ -9,6 +9,7 @@ goes into what is submitted, and Ray's token authentication is only ever switche
 from __future__ import annotations
 
 import importlib.metadata
+import ipaddress
 import json
 import logging
 import os
@@ -18,18 +19,18 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from hygge import __version__
 from hygge.engine import connection
-from hygge.engine.following import client_of, submitted
+from hygge.engine.following import client_of, short, submitted
 from hygge.engine.jobs import FILE, FLOW, RUN, STOP_WAIT, as_entrypoint
 from hygge.engine.shipping import Package
 from hygge.errors import HyggeError, UsageError, without_password
 
 _ANSWER_WITHIN_S = 10.0
 _STOP_WITHIN_S = 60.0
-_LOOPBACK = ("127.", "localhost", "::1", "[::1]")
+_LOOKS, _LOOK_S = 2, 0.5
 VERSION = "HYGGE_SUBMITTED_BY"
 """In the Coordinator's environment: the version of the hygge that submitted it."""
 
@@ -83,7 +84,7 @@ class Cluster:
 
         host = urlsplit(self.address).hostname or ""
         said = []
-        far = self.address.startswith("http://") and not host.startswith(_LOOPBACK)
+        far = self.address.startswith("http://") and not _is_loopback(host)
         if far and not connection.has_token():
             said.append(
                 f"{self.address} is another host, reached in clear and without a token: whoever "
@@ -112,8 +113,8 @@ class Cluster:
             )
         except (RuntimeError, OSError, ValueError) as error:
             raise HyggeError(
-                f"{self.address} did not take the job: {_short(error)}",
-                "what it did not take is not running; `hygge status` lists what is",
+                f"{self.address} did not take the job: {short(error)}",
+                f"what it did not take is not running; `hygge status {job}` asks it",
             ) from error
 
     def jobs(self) -> list[Any]:
@@ -158,7 +159,12 @@ class Cluster:
         """
         job = self.job(name)
         stopped = [*self._ended([job] if job is not None else [])]
-        stopped += self._ended(self.flows_of(name))
+        looks = 0
+        while looks < _LOOKS:  # one that was just being submitted is there a moment later
+            left = self._ended(self.flows_of(name))
+            looks = 0 if left else looks + 1
+            stopped += left
+            time.sleep(_LOOK_S if looks < _LOOKS else 0)
         return stopped
 
     def _ended(self, jobs: Iterable[Any]) -> list[str]:
@@ -178,6 +184,20 @@ class Cluster:
         except (RuntimeError, OSError) as error:
             raise _unanswered(self.address, error) from error
         return running
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, and 127.example.com is one
+        return host == "localhost"
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """urllib would take the token along to whatever host it is sent to."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
 
 
 def is_ours(job: Any) -> bool:
@@ -205,11 +225,14 @@ def _ray_of(address: str) -> str:
     """The version of the Ray there; raises HyggeError where there is none, or none that fits."""
     request = urllib.request.Request(f"{address}/api/version", headers=_token_header())
     try:
-        with urllib.request.urlopen(request, timeout=_ANSWER_WITHIN_S) as answer:
+        opener = urllib.request.build_opener(_NoRedirect)
+        with opener.open(request, timeout=_ANSWER_WITHIN_S) as answer:
             version = str(json.loads(answer.read(100_000))["ray_version"])
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             raise _unauthorized(address, error.code == 401) from error
+        if 300 <= error.code < 400:
+            raise _elsewhere(address, error.headers.get("Location") or "") from error
         raise _not_a_ray(address, f"it answered with status {error.code}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise _not_a_ray(address, "it answered, in other words than Ray's") from error
@@ -254,7 +277,7 @@ def _token_header() -> dict[str, str]:
         found: dict[str, str] = get_auth_headers_if_auth_enabled({})
     except (RuntimeError, AuthenticationError) as error:
         raise HyggeError(
-            f"Ray's token cannot be read: {_short(error)}",
+            f"Ray's token cannot be read: {short(error)}",
             "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH and ~/.ray/auth_token are where it may be",
         ) from error
     return found
@@ -269,7 +292,7 @@ def _client(address: str) -> Any:
 
 def _unanswered(address: str, error: object) -> HyggeError:
     return HyggeError(
-        f"there is no answer from {address}: {_short(error)}",
+        f"there is no answer from {address}: {short(error)}",
         "is it the address of the dashboard (port 8265), does it listen for other hosts "
         "(--dashboard-host), and is the tunnel or port-forward up?",
     )
@@ -282,6 +305,15 @@ def _not_a_ray(address: str, why: str) -> HyggeError:
     )
 
 
+def _elsewhere(address: str, location: str) -> HyggeError:
+    parts = urlsplit(urljoin(address, location))
+    there = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return HyggeError(
+        f"{address} redirects to {there}, and Ray's token is not taken along",
+        f"if that is your cluster, name it: --address {there}",
+    )
+
+
 def _unauthorized(address: str, none_given: bool) -> HyggeError:
     return HyggeError(
         f"{address} asks for a token, and "
@@ -289,8 +321,3 @@ def _unauthorized(address: str, none_given: bool) -> HyggeError:
         "put the cluster's token into ~/.ray/auth_token, or name its file with "
         "RAY_AUTH_TOKEN_PATH; `ray get-auth-token` on the head prints it",
     )
-
-
-def _short(error: object) -> str:
-    text = without_password(str(error)).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
