@@ -141,7 +141,7 @@ class _Flows:
             )
             if self.stop.wait(backoff_s(tries + 2)):
                 break
-        reports = heard.reports or [_without_report(spec, heard)]
+        reports = heard.reports or [_without_report(spec, heard, self.stop.is_set())]
         if tries > 1:
             note = f"its driver died and was started again ({tries} tries)"
             reports = [
@@ -235,7 +235,9 @@ class _Heard:
         return bool(self.reports or self.error)
 
 
-def _without_report(spec: FlowSpec, heard: _Heard) -> Report:
+def _without_report(spec: FlowSpec, heard: _Heard, stopped: bool) -> Report:
+    if stopped and not heard.said_why and heard.ended.status == "FAILED":
+        return Report(spec.name, "stopped", note="its driver died, and no other was started")
     if heard.ended.status == "STOPPED":
         return Report(spec.name, "stopped", note=f"Ray job {heard.job} was stopped")
     if heard.error:

@@ -1,0 +1,125 @@
+"""What becomes of the Ray job of a flow, by what Ray says of it: retried, stopped, left alone."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.job_submission import JobStatus
+
+from hygge.config.flows import read_flows
+from hygge.engine import jobs
+from hygge.model import Report, Summary
+from hygge.progress import Silent
+from hygge.told import Told
+from hygge.words import report_from_json, report_json
+
+REPORT = report_json(Summary((Report("one", "done", rows=3),), 1.5))
+
+
+class Ray:
+    """Ray's client of jobs; each job ends as the next of `ends` says: (status, its log)."""
+
+    def __init__(self, *ends: tuple[str, str]) -> None:
+        self.ends, self.submitted = list(ends), []
+        self.stops = 0
+        self.deaf_for = 0
+
+    def submit_job(self, **words: Any) -> None:
+        self.submitted.append(words)
+
+    def get_job_info(self, _: str) -> Any:
+        status, _ = self.ends[len(self.submitted) - 1]
+        if self.stops > self.deaf_for:
+            status = "STOPPED"
+        return SimpleNamespace(status=JobStatus(status), message="it ended", driver_exit_code=None)
+
+    def get_job_logs(self, _: str) -> str:
+        return self.ends[len(self.submitted) - 1][1]
+
+    def stop_job(self, _: str) -> None:
+        self.stops += 1
+        if self.stops <= self.deaf_for:
+            raise RuntimeError("Request failed with status code 500: busy")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "users.csv").write_text("id\n1\n")
+    (tmp_path / "flows.yml").write_text("flows: {one: {home: users.csv, store: out, retries: 2}}\n")
+    file = read_flows(tmp_path / "flows.yml")
+    monkeypatch.setattr(jobs, "backoff_s", lambda _: 0.01)
+    monkeypatch.setattr(jobs, "_open", {})
+
+    def run(client: Ray, stop: threading.Event | None = None) -> Report:
+        flows = jobs._Flows(client, file, False, Silent(), stop or threading.Event())
+        (report,) = flows.run(file.flows[0], Told())
+        return report
+
+    return run
+
+
+def test_a_job_that_ended_well_and_was_not_heard_is_not_run_again(run):
+    client = Ray(("SUCCEEDED", "nothing\n"))
+    report = run(client)
+    assert len(client.submitted) == 1
+    assert report.status == "failed"
+    assert "ended well, but its report was not heard" in (report.error or "")
+
+
+def test_all_tries_of_a_flow_are_of_one_request_and_are_counted(run):
+    client = Ray(("FAILED", ""), ("FAILED", ""), ("SUCCEEDED", REPORT))
+    report = run(client)
+    told = [
+        Told(**json.loads(each["runtime_env"]["env_vars"]["HYGGE_FLOW_JOB"]))
+        for each in client.submitted
+    ]
+    assert [each.number for each in told] == [1, 2, 3]
+    assert len({each.request for each in told}) == 1
+    assert told[0].request
+    assert (report.status, report.rows) == ("done", 3)
+    assert "started again (3 tries)" in report.note
+
+
+def test_a_report_is_found_behind_what_was_printed_without_an_end_of_line(run):
+    newer = REPORT.replace('"flow": "one"', '"flow": "one", "of_tomorrow": 1')
+    assert run(Ray(("SUCCEEDED", f"progress: 90 %{newer}\n"))).rows == 3
+    assert report_from_json(REPORT[:-20]) is None
+    assert report_from_json(REPORT) == Summary((Report("one", "done", rows=3),), 1.5)
+
+
+def test_a_stop_that_ray_did_not_take_is_asked_for_again(run, monkeypatch):
+    monkeypatch.setattr(jobs, "_ASK_EVERY_S", 0.01)
+    client, stop = Ray(("RUNNING", "")), threading.Event()
+    client.deaf_for = 2
+    stop.set()
+    assert run(client, stop).status == "stopped"
+    assert client.stops == 3
+    assert jobs._open == {}
+
+
+def test_a_stop_while_a_dead_driver_waits_for_its_next_try_starts_none(run, monkeypatch):
+    stop = threading.Event()
+
+    class Dies(Ray):
+        def get_job_logs(self, job: str) -> str:
+            threading.Timer(0.3, stop.set).start()
+            return super().get_job_logs(job)
+
+    monkeypatch.setattr(jobs, "backoff_s", lambda _: 60.0)
+    client = Dies(("FAILED", ""))
+    assert run(client, stop).status == "stopped"
+    assert len(client.submitted) == 1
+
+
+def test_jobs_that_were_not_seen_to_end_are_asked_to_stop_also_when_ray_does_not_know_them_yet():
+    client = Ray(("RUNNING", ""))
+    client.deaf_for = 2
+    jobs._open["hygge-one-1"] = client
+    jobs.stop_open(5)
+    assert client.stops == 3
+    assert jobs._open == {}
