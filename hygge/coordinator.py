@@ -26,11 +26,11 @@ from hygge.model import Report, Summary
 from hygge.moving import find_engine
 from hygge.progress import Silent, Watch
 from hygge.schedule import Open, Run, Schedule
-from hygge.shares import Shares, divided
+from hygge.shares import Shares, divided, side_by_side, tables_at_once
 from hygge.told import Told, is_child, told
 
 if TYPE_CHECKING:
-    from hygge.config.flows import FlowsFile, FlowSpec
+    from hygge.config.flows import EndSpec, FlowsFile, FlowSpec
 
 _NAMED = 10
 
@@ -59,11 +59,13 @@ class Coordinator:
 
         file = read_flows(os.fspath(path))
         self.file: FlowsFile = selected(file, select) if select else file
+        self.whole = file.flows
+        """Also those that are not selected, or are run by others: they have their places."""
         self.engine, self.dashboard, self.fresh = engine, dashboard, fresh
         self.jobs = jobs or self.file.jobs
         self.errors: dict[str, BaseException] = {}
         """Why flows failed that ran in this process, by name: for whoever wants the traceback."""
-        self.parallel = max_parallel_flows or self.file.max_parallel_flows
+        self.parallel = max_parallel_flows or told().parallel or self.file.max_parallel_flows
         self.shares = divided(self.file.flows, _bounds(self.file), self.parallel)
         self._places: dict[str, str] = {}
         """Where flows write → which one, as far as it is known."""
@@ -139,13 +141,18 @@ class Coordinator:
         `planning`: no row will be read, so that nothing is started for it.
         """
         from hygge.config.flows import build
-        from hygge.family import opened
+        from hygge.family import opened, places_of
 
-        for flow in self.file.flows if not self._places else ():
+        first = True  # of those that may meet, whose turn it is: of the file, in every process
+        for flow in self.whole:
+            first = first and flow.name != spec.name
             with suppress(HyggeError):  # which is that flow's own to say
-                place = None if flow.tables else build(flow)[1].place()
-                if place is not None:
-                    self._places[place] = flow.name
+                if flow.tables is None:
+                    if (place := build(flow)[1].place()) is not None:
+                        self._places.setdefault(place, flow.name)
+                elif first and _alike(flow.store, spec.store):
+                    for place, member in places_of(flow).items():
+                        self._places.setdefault(place, member)
         project = self.file.project
         identity = f"{project}.{spec.name}" if project else spec.name
         return opened(spec, identity, self._places, (lambda _: 1) if planning else self._readers)
@@ -172,8 +179,13 @@ class Coordinator:
                     self.file.flows, self.file.max_connections, self.parallel, alone=True
                 )
 
+                each = Told(
+                    parallel=tables_at_once(self.file.flows, self.parallel),
+                    store_share=1 / side_by_side(self.file.flows, self.parallel),
+                )
+
                 def job(spec: FlowSpec, watch: Watch) -> Sequence[Report]:
-                    return as_job(spec, Told(connections=shares.of(spec)))
+                    return as_job(spec, replace(each, connections=shares.of(spec)))
 
                 return job, None, shares
 
@@ -195,6 +207,12 @@ class Coordinator:
         self.errors[spec.name] = error
         said = in_words(error)
         return Report(spec.name, "failed", error=said.message, hint=said.hint)
+
+
+def _alike(one: EndSpec, other: EndSpec) -> bool:
+    """Whether tables of the same name would come to one place."""
+    mine, theirs = ({**each.settings, "options": None} for each in (one, other))
+    return (one.kind, mine) == (other.kind, theirs)
 
 
 def _bounds(file: FlowsFile) -> Mapping[str, int]:

@@ -66,6 +66,18 @@ def opened(
         yield tuple(replace(each, snapshot=snapshot, apart=apart) for each in members)
 
 
+def places_of(spec: FlowSpec) -> dict[str, str]:
+    """Where the tables of `spec` come to → which of them; raises what its catalog raises."""
+    there, taken = _taken(spec)
+    found = {}
+    for each in taken:
+        member = _member(spec, there, each)
+        place = connectors.build(member)[1].place()
+        if place is not None:
+            found[place] = member.name
+    return found
+
+
 def _taken(spec: FlowSpec) -> tuple[Catalog, list[Table]]:
     tables = spec.tables
     assert tables is not None  # asked only then

@@ -81,6 +81,19 @@ def divided(
     return Shares(side_by_side, each)
 
 
+def side_by_side(flows: Sequence[FlowSpec], parallel: int) -> int:
+    """How many flows may run at once, at most: of those that wait for each other, one does."""
+    depth: dict[str, int] = {}
+    for flow in flows:  # in an order that respects `depends_on`
+        depth[flow.name] = 1 + max((depth.get(each, 0) for each in flow.depends_on), default=0)
+    return max(1, min(parallel, len(flows) - max(depth.values(), default=1) + 1))
+
+
+def tables_at_once(flows: Sequence[FlowSpec], parallel: int) -> int:
+    """How many tables the job of a flow of many may run at once, beside the other such jobs."""
+    return parallel // side_by_side([flow for flow in flows if flow.tables is not None], parallel)
+
+
 def _ends(flow: FlowSpec, name: str) -> int:
     ends: tuple[EndSpec, EndSpec] = (flow.home, flow.store)
     return sum(end.connection == name for end in ends)

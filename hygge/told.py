@@ -40,6 +40,10 @@ class Told:
     request: str = ""
     number: int = 1
     connections: Mapping[str, int] = field(default_factory=dict)
+    parallel: int | None = None
+    """How many of its tables may run at once; None: as the file says."""
+    store_share: float = 1.0
+    """What part of the nodes' object stores the lanes of this process may fill."""
 
     @property
     def attempt(self) -> Attempt:

@@ -13,6 +13,7 @@ from ends import Careful, Counted
 from hygge import Flow, FlowFailed
 from hygge.model import MIB, Limits
 from hygge.progress import Silent
+from hygge.told import CHILD, Told
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -214,6 +215,8 @@ def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
     assert lanes(8, 3, None) == 3
     assert lanes(8000, 8000, None, grows=False) == ray.cluster_resources()["CPU"]
     assert lanes(8, 3, 1) == 1
+    monkeypatch.setenv(CHILD, Told(store_share=1e-6).text())
+    assert lanes(8, 3, None) == 1, "jobs side by side share the object stores"
 
 
 @pytest.mark.parametrize("end", ["home", "store"])

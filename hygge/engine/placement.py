@@ -22,6 +22,7 @@ from hygge.errors import ConfigError
 from hygge.model import MIB, Limits
 from hygge.moving import Move
 from hygge.progress import wanted
+from hygge.told import told
 
 _STORE_SHARE = 0.6
 """Of a node's object store that the lanes on it may charge."""
@@ -168,7 +169,7 @@ def how_many_lanes(move: Move, reserved: int = 0, grows: bool = False) -> int:
     most = [*wanted_lanes(limits, grows), len(move.splits)]
     most += [each for each in (move.home.traits.max_lanes, move.store.traits.max_lanes) if each]
     if rooms:
-        fit = sum(room // limits.memory_per_lane for room in rooms)
+        fit = int(sum(room // limits.memory_per_lane for room in rooms) * told().store_share)
         later = max(0, (limits.lanes or 0) - _places(limits, there)) if grows else 0
         most.append(fit - -(-reserved // limits.memory_per_lane) + later)
     return max(1, min(most))
