@@ -34,9 +34,8 @@ def flows(tmp_path: Path) -> Written:
 
 
 def many(name: str, connection: str, store: str, tables: str = "'*'") -> str:
-    return (
-        f"  {name}: {{home: {{connection: {connection}, tables: [{tables}]}}, store: '{store}'}}\n"
-    )
+    home = f"{{connection: {connection}, tables: [{tables}]}}"
+    return f"  {name}: {{home: {home}, store: '{store}', mode: append}}\n"
 
 
 def alone(file: Path, name: str) -> Summary:
