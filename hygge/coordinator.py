@@ -20,14 +20,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hygge.config.specs import SHIPPED
-from hygge.errors import FlowFailed, HyggeError, in_words
+from hygge.errors import ConfigError, FlowFailed, HyggeError, in_words
 from hygge.flow import Flow
 from hygge.model import Report, Summary
 from hygge.moving import find_engine
 from hygge.progress import Silent, Watch
 from hygge.schedule import Open, Run, Schedule
 from hygge.shares import Shares, divided, side_by_side, tables_at_once
-from hygge.told import Told, is_child, told
+from hygge.told import Told, digest, is_child, told
 
 if TYPE_CHECKING:
     from hygge.config.flows import EndSpec, FlowsFile, FlowSpec
@@ -61,6 +61,7 @@ class Coordinator:
         self.file: FlowsFile = selected(file, select) if select else file
         self.whole = file.flows
         """Also those that are not selected, or are run by others: they have their places."""
+        _check_variables(file)
         self.engine, self.dashboard, self.fresh = engine, dashboard, fresh
         self.jobs = jobs or self.file.jobs
         self.errors: dict[str, BaseException] = {}
@@ -207,6 +208,19 @@ class Coordinator:
         self.errors[spec.name] = error
         said = in_words(error)
         return Report(spec.name, "failed", error=said.message, hint=said.hint)
+
+
+def _check_variables(file: FlowsFile) -> None:
+    """A job reads the environment of its node, which may be another one than the command's."""
+    here = {name: digest(name, value) for name, value in file.variables.items()}
+    other = [name for name, there in told().variables.items() if here.get(name, there) != there]
+    if other:
+        raise ConfigError(
+            f"{', '.join(other)}: the environment of the flow's Ray job has another value than "
+            "that of the command which submitted it",
+            "put it into the .env beside the file, set it where Ray was started, or use `jobs: one`"
+            " (--jobs one), by which flows run in the command itself",
+        )
 
 
 def _alike(one: EndSpec, other: EndSpec) -> bool:

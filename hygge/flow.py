@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _LOOK_S = 0.1
+_PATIENCE_S = 40.0
+"""For the driver of an earlier try, which Ray took for dead: till its lease is known to be free."""
 _checked: set[str] = set()
 """Places where `create` was seen to hold, by this process."""
 
@@ -175,7 +177,8 @@ class Flow:
         if place.describe() not in _checked:  # of many small flows each would pay for it
             place.check()
             _checked.add(place.describe())
-        with Lease(place, self.identity, stop) as lease:
+        patience_s = _PATIENCE_S if self.attempt.again else 0.0
+        with Lease(place, self.identity, stop, patience_s) as lease:
             journal = FlowJournal(place, self.identity)
             lease.on_leaving = lambda: journal.interrupted(lease.epoch)
             driver = Driver(self, journal, lease.epoch, watch, stop, self.attempt)

@@ -6,6 +6,7 @@ is not set, this process is no such job, and everything has its default.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -45,6 +46,9 @@ class Told:
     store_share: float = 1.0
     """What part of the nodes' object stores the lanes of this process may fill."""
 
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Variables that the file names → the digest of what they were for the Coordinator."""
+
     @property
     def attempt(self) -> Attempt:
         """The same for each flow of the job: each has a journal of its own."""
@@ -53,6 +57,14 @@ class Told:
     def text(self) -> str:
         """For the variable."""
         return json.dumps(asdict(self))
+
+
+def digest(name: str, value: str) -> str:
+    """Enough to see that a value is another one, and too little to find out which it is.
+
+    Sixteen bits, the same ones in each run: whoever reads many runs learns no more than that.
+    """
+    return hashlib.sha256(f"{name}={value}".encode()).hexdigest()[:4]
 
 
 def is_child() -> bool:

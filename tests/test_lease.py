@@ -138,6 +138,20 @@ def test_a_holder_elsewhere_that_beats_is_refused(place, monkeypatch):
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_later_try_waits_for_an_earlier_one_that_beats_still(place, quick):
+    with a_lease(place) as first:
+        threading.Timer(0.5, first.free).start()
+        with Lease(place, "f", threading.Event(), patience_s=60) as second:
+            assert second.epoch == first.epoch + 1
+            assert first.beat > 2
+        with (
+            a_lease(place),
+            pytest.raises(JournalError, match="is being run"),
+            Lease(place, "f", threading.Event(), patience_s=0.1),
+        ):
+            pass
+
+
 def test_a_holder_that_was_taken_for_dead_stops_itself(place, monkeypatch):
     stop = threading.Event()
     with Lease(place, "f", stop) as first:

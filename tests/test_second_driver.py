@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from hygge.told import CHILD, Told
+from hygge.told import CHILD, Told, digest
 
 KILLED = """
 import os, signal, sys
@@ -107,3 +107,28 @@ def test_of_many_tables_those_that_were_committed_are_not_appended_again(tmp_pat
     assert [each["status"] for each in reports] == ["done", "done"]
     assert rows(tmp_path, "SELECT (SELECT count(*) FROM t0_copied) * 10 + count(*) "
                           "FROM t1_copied") == 11  # fmt: skip
+
+
+def test_a_job_whose_environment_is_another_one_is_refused_and_no_value_is_told(tmp_path):
+    (tmp_path / "users.csv").write_text("id\n1\n")
+    (tmp_path / "flows.yml").write_text(
+        "root: ${WHERE:-.}\nflows: {x: {home: '${SOURCE}', store: out}}\n"
+    )
+    here = {"WHERE": str(tmp_path / "there"), "SOURCE": "users.csv"}
+    told = Told(variables={name: digest(name, text) for name, text in here.items()}).text()
+    assert not any(text in told for text in here.values())
+
+    def ran(**more: str) -> subprocess.CompletedProcess[str]:
+        environ = {**os.environ, "SOURCE": "users.csv", CHILD: told, **more}
+        return subprocess.run(
+            [sys.executable, "-m", "hygge", "flows.yml", "--inline"], cwd=tmp_path, env=environ,
+            text=True, capture_output=True, timeout=60,
+        )  # fmt: skip
+
+    refused = ran()
+    assert refused.returncode in (1, 2)
+    assert "error: WHERE: the environment of the flow's Ray job has another" in refused.stderr
+    assert "jobs: one" in refused.stderr
+    (tmp_path / "there").mkdir()
+    (tmp_path / "users.csv").rename(tmp_path / "there" / "users.csv")
+    assert ran(WHERE=here["WHERE"]).returncode == 0

@@ -31,6 +31,8 @@ class Environment:
         self.values = {**beside, **given}
         self.hidden: dict[str, str] = {}
         """Each value that was put in → what the file says there."""
+        self.used: dict[str, str] = {}
+        """Variables that the file names → their values; empty is the same as not set."""
 
     def fill(self, node: Node, problems: Problems, flow: str | None = None) -> Node:
         """`node` with every variable in it put in; what is missing is noted, and marked broken."""
@@ -69,6 +71,7 @@ class Environment:
         if not _NAME.fullmatch(name):
             raise Wrong(line, f"${{{node_text(inside)}}} is not a variable", _FORMS)
         value = self.values.get(name)
+        self.used[name] = value or ""
         if dash and not value:
             return self._text(default, line)
         if value is None:

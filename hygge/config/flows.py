@@ -145,6 +145,7 @@ class _Reading:
         bounds = {name: n for name, each in named.items() if (n := each.max_connections)}
         return FlowsFile(
             self.file, root, project, parallel, jobs, state, ordered, bounds, shared,  # type: ignore[arg-type]  # _one_of
+            self.environment.used,
         )  # fmt: skip
 
     def _known_top(self, values: Mapping[str, Node]) -> None:

@@ -96,6 +96,8 @@ class FlowsFile:
     """Named connections that are bounded → how many there may be at once."""
     shared_paths: tuple[str, ...] = ()
     """Folders that are one disk on every node, as the user says."""
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What the file names as ${VAR} → its value."""
 
 
 def select(file: FlowsFile, names: Sequence[str]) -> FlowsFile:

@@ -28,7 +28,7 @@ from hygge.events import event, replay
 from hygge.model import Report
 from hygge.moving import backoff_s
 from hygge.progress import Watch
-from hygge.told import CHILD, Told
+from hygge.told import CHILD, Told, digest
 from hygge.words import report_from_json
 
 if TYPE_CHECKING:
@@ -120,15 +120,18 @@ class _Flows:
         its flows' as well."""
         submission = (own.get("metadata") or {}).get("job_submission_id")
         self.run_id = submission or f"hygge-{uuid.uuid4().hex[:8]}"
+        # In a job, its environment is the one that its flows have as well.
+        here = {} if self.in_job else file.variables
+        self.variables = {name: digest(name, value) for name, value in here.items()}
         self.request = uuid.uuid4().hex  # two commands of one job are two requests
 
     def run(self, spec: FlowSpec, told: Told) -> Sequence[Report]:
         """Until the flow has ended, whatever becomes of its drivers."""
-        tries = 0
+        told, tries = replace(told, request=self.request, variables=self.variables), 0
         while True:
             tries += 1
             try:
-                heard = self._tried(spec, replace(told, request=self.request, number=tries))
+                heard = self._tried(spec, replace(told, number=tries))
             except Stopped as error:
                 return [Report(spec.name, "stopped", note=error.message)]
             again = not heard.said_why and heard.ended.status == "FAILED"

@@ -35,14 +35,16 @@ _held: weakref.WeakSet[Lease] = weakref.WeakSet()
 class Lease:
     """`with Lease(place, flow, stop) as lease:` drives the flow under `lease.epoch`.
 
-    Raises JournalError where somebody else does. Sets `stop` when somebody took it over; `lost`
-    then says who.
+    Raises JournalError where somebody else does, and still does after `patience_s`. Sets `stop`
+    when somebody took it over; `lost` then says who.
     """
 
     epoch: int
 
-    def __init__(self, place: Place, flow: str, stop: threading.Event) -> None:
-        self.place, self.flow, self.stop = place, flow, stop
+    def __init__(
+        self, place: Place, flow: str, stop: threading.Event, patience_s: float = 0.0
+    ) -> None:
+        self.place, self.flow, self.stop, self.patience_s = place, flow, stop, patience_s
         self.folder = f"flows/{file_name(flow)}/lease"
         self.since = datetime.now(UTC).isoformat(timespec="seconds")
         self.beat = 0
@@ -116,14 +118,17 @@ class Lease:
 
     def _observe(self, key: str, held: dict[str, Any]) -> None:
         """Come back when the holder is seen to be dead; raise JournalError when it lives."""
-        seen = time.monotonic()
+        seen = first = time.monotonic()
         while time.monotonic() - seen < TTL_S:
             if self.stop.wait(_LOOK_S):
                 raise Stopped("stopped while another run held the flow")
             _, newest, now = self._newest()
             if now is None or now["freed"] or _is_gone(now):
                 return
-            if newest != key or now["beat"] != held["beat"]:
+            beats = newest != key or now["beat"] != held["beat"]
+            if beats and time.monotonic() - first < self.patience_s:
+                key, held, seen = newest, now, time.monotonic()
+            elif beats:
                 raise JournalError(
                     f"flow '{self.flow}' is being run by {_who(now)}, since {now['since']}",
                     "wait for it or end it, then run again; one that died is taken over by itself",
