@@ -228,7 +228,7 @@ class Flow:
         return [
             f"the run of {past.began.astimezone():%Y-%m-%d %H:%M:%S} did not end; "
             + (
-                f"{len(journal.receipts(past.run))} splits are staged"
+                f"{journal.sealed(past.run)} splits are staged"
                 if past.decision is None
                 else "it was abandoned"
                 if past.decision.abandoned

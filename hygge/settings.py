@@ -6,7 +6,7 @@ import importlib
 import os
 from contextlib import suppress
 from types import FrameType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -64,8 +64,10 @@ def _in_words(model: type[BaseModel], who: str, problem: Any) -> tuple[str, str 
 def _known_at(model: type[BaseModel], place: list[str]) -> list[str]:
     for step in place:
         field = model.model_fields.get(step)
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        said = field.annotation if field else None
+        kinds = [each for each in (said, *get_args(said)) if isinstance(each, type)]
+        inner = next((each for each in kinds if issubclass(each, BaseModel)), None)
+        if inner is None:
             return []
         model = inner
     return [info.alias or name for name, info in model.model_fields.items()]

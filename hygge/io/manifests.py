@@ -24,6 +24,7 @@ RUNS_KEPT = 100
 """Runs that a manifest remembers, newest last."""
 GONE_KEPT = 3
 """Generations for which a manifest remembers, at least, which files were replaced."""
+_HIDDEN = re.compile(r"(^|/)[._]")
 _NAME = re.compile(r"_hygge/(\d{10})\.json")
 
 
@@ -82,14 +83,14 @@ class Shown:
         return [e for e in files if e.name not in sizes or sizes[e.name].size != e.size]
 
     def foreign(self, being_copied: Collection[str] = ()) -> str | None:
-        """The first thing that hygge did not write, or None."""
+        """The first thing that hygge did not write, or None; `_SUCCESS` and the like are hidden."""
         newest = self.manifest
         ours = {name: size for name, size, _ in newest.gone} if newest else {}
         ours.update({each.name: each.size for each in newest.files} if newest else {})
         for name, entry in self.entries.items():
             if name in ours and entry.size != ours[name] and name not in being_copied:
                 return f"{name} was changed after hygge wrote it"
-            if name not in ours and not (newest and _NAME.fullmatch(name)):
+            if name not in ours and not _HIDDEN.search(name):
                 return name
         return None
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from hygge.errors import HomeError, SourceChanged, SourceMissing, nearest
+from hygge.errors import HomeError, HyggeError, SourceChanged, SourceMissing, nearest
 from hygge.io.files import SourceFile, fixed_prefix, partitions
 from hygge.io.manifests import being_copied, look
 from hygge.io.object_access import AROUND, SCHEMES, Access, ObjectUrl, access_of
@@ -95,13 +95,17 @@ def _written(bucket: Bucket, path: str, url: str) -> dict[str, Entry] | None:
     return found
 
 
-def near(url: str) -> str:
-    """A hint for a URL at which nothing is: the nearest sibling, or what is there instead."""
+def near(url: str) -> str | None:
+    """A hint for a URL at which nothing is: the nearest sibling, or what is there instead.
+
+    None where it cannot be listed: that nothing is there is the error, and not this.
+    """
     bucket, path = _parts(url)
     above, _, name = path.strip("/").rpartition("/")
-    start = f"{above}/" if above else ""
-    names = sorted({key.removeprefix(start).split("/")[0] for key in bucket.entries(above)})
-    names = [each for each in names if not each.startswith((".", "_"))]
+    try:
+        names = [each for each in bucket.names(above) if not each.startswith((".", "_"))]
+    except HyggeError:
+        return None
     close = nearest(name, names)
     place = f"{bucket.describe()}/{above}".rstrip("/")
     if close:

@@ -13,7 +13,8 @@ Each step may be done twice, by anybody, and left to whoever comes next: `prepar
 manifest has replaced is removed: who slept, and settles an older one, can take nothing away.
 
 A run that begins to commit creates `fate`, and so does who sweeps the staging of a dead one: of
-the two, one wins. So nothing is swept between the look at the parts and the manifest.
+the two, one wins. So nothing is swept between the look at the parts and the manifest. What a killed
+upload leaves, which no listing shows, a lifecycle rule of the bucket removes (`Bucket.upload`).
 """
 
 from __future__ import annotations
@@ -305,7 +306,7 @@ class ObjectStore:
         elif found := shown.foreign(being_copied(self.bucket, self.staging, shown)):
             raise NotOurs(
                 f"{self.describe()} holds something that hygge did not write: {found}",
-                "move it away, choose another path, or add to it with `mode: append`",
+                "move it away, or choose another path: hygge reads there only what it wrote",
             )
 
     def _gathered(

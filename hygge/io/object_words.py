@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from hygge.errors import HyggeError, Transient, without_password
 from hygge.io.object_access import Access, credentials, endpoint
 
+_WRONG_REGION = "AuthorizationHeaderMalformed"
 _MISSING_BUCKET = re.compile(
     "<Code>NoSuchBucket|ContainerNotFound|bucket does not exist|bucket not found"
 )
@@ -31,7 +32,12 @@ def problem(root: str, place: str, error: Exception, access: Access | None) -> H
     code = _first(r"<Code>([^<]+)</Code>", text)
     words = _first(r"<Message>([^<\n]+)", text) or _first(r'"message": ?"([^"]+)', text)
     told = ": ".join(part for part in (" ".join(filter(None, (said[:3], code))), words) if part)
-    if is_missing_bucket(error) or said.startswith("404"):
+    if "NoSuchUpload" in code:
+        return Transient(
+            f"{place}: the object store ended its upload before it was whole ({told})",
+            "run it again; a lifecycle rule that ends uploads has to leave them a day",
+        )
+    if is_missing_bucket(error) or (said.startswith("404") and not code):
         return HyggeError(
             f"there is no bucket {root} ({told})",
             "create it, or correct the URL (and the endpoint, where it is elsewhere: "
@@ -45,13 +51,29 @@ def problem(root: str, place: str, error: Exception, access: Access | None) -> H
         )
     if _UNFIT_CREDENTIALS.search(text):
         return HyggeError(f"the credentials for {root} are none", f"check {_asked(root, access)}")
+    if code in ("ExpiredToken", "InvalidToken", "TokenRefreshRequired"):
+        return HyggeError(
+            f"the temporary keys for {root} ran out, or are none ({told})",
+            f"get new ones, in {_asked(root, access)}; a role of the machine or of the pod renews "
+            "its keys by itself, also in a long run",
+        )
+    if code == "RequestTimeTooSkewed":
+        return HyggeError(
+            f"{root} refuses the time of this machine ({told})",
+            "set its clock (timedatectl set-ntp true), then run it again",
+        )
     if said.startswith(("401", "403")):
         return HyggeError(
             f"{place} may not be read or written ({told})",
             f"check the permissions of the bucket, and {_asked(root, access)}",
         )
-    if said.startswith(("301", "307")) or "redirect without LOCATION" in text:
-        return HyggeError(f"{root} is in another region", "set AWS_REGION, or `region`")
+    expected = _first(r"expecting '([\w-]+)'", text) if code == _WRONG_REGION else ""
+    if said.startswith(("301", "307")) or "redirect without LOCATION" in text or expected:
+        which = f" to {expected}" if expected else ""
+        return HyggeError(
+            f"{root} is in another region" + (f" ({told})" if expected else ""),
+            f"set AWS_REGION{which}, or `region` of its connection",
+        )
     if said.startswith(("429", "5", "408")):
         return Transient(
             f"{place}: the object store is throttling or down ({told})",

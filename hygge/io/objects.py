@@ -49,6 +49,8 @@ class Entry:
 class Bucket:
     """`Bucket("s3://lake/hygge")`; the verbs are those of `hygge.io.places.Place`."""
 
+    at_once = 32
+
     def __init__(self, url: str, access: Access | None = None) -> None:
         found = _URL.fullmatch(url)
         scheme = found["scheme"].lower() if found else ""
@@ -157,6 +159,14 @@ class Bucket:
             }
         return dict(sorted(found.items()))
 
+    def names(self, below: str) -> list[str]:
+        """What is just below a key, objects and prefixes, by their own names."""
+        with self._words(below):
+            top = self._path(below).rstrip("/")
+            found = self._client().list_with_delimiter(top or None)
+        paths = [*found["common_prefixes"], *(each["path"] for each in found["objects"])]
+        return sorted({path.rpartition("/")[2] for path in paths})
+
     def entry(self, key: str) -> Entry | None:
         """One object, or None where there is none."""
         with self._words(key):
@@ -181,7 +191,11 @@ class Bucket:
                 raise
 
     def upload(self, key: str, path: str) -> None:
-        """A local file as an object, in several requests where it is large; whole or not at all."""
+        """A local file as an object, in several requests where it is large; whole or not at all.
+
+        A process that is killed meanwhile leaves parts that no listing shows, and that cost:
+        a lifecycle rule of the bucket removes them (AbortIncompleteMultipartUpload, 1–2 days).
+        """
         with self._words(key):
             self._client().put(
                 self._path(key), Path(path), chunk_size=_CHUNK, max_concurrency=_CHUNKS_AT_ONCE

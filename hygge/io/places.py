@@ -28,6 +28,9 @@ _TRIES = 20
 class Place(Protocol):
     """The verbs of a place. Errors are HyggeErrors; Transient where a retry may help."""
 
+    at_once: int
+    """How many requests side by side are quicker than one after another."""
+
     def describe(self) -> str:
         """Where it is, for people."""
         ...
@@ -70,6 +73,8 @@ def place_at(url: str) -> Place:
 
 class Folder:
     """A directory of this machine, or one that is mounted here."""
+
+    at_once = 1
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(os.path.expanduser(path))

@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -89,13 +90,18 @@ class FlowJournal:
 
     def receipts(self, run: Run) -> list[tuple[str, Receipt]]:
         """(digest of the split, receipt) of everything that was sealed, oldest tries first."""
-        found = []
-        for key in self.place.keys(f"{self.top}/receipts/{run.id}"):
-            facts = self._read(key, "receipt")
-            if facts is not None:
-                with self._trusting(key):
-                    found.append((facts["of"], _long(run.id, facts)))
+        keys, found = self.place.keys(f"{self.top}/receipts/{run.id}"), []
+        with ThreadPoolExecutor(self.place.at_once, thread_name_prefix="hygge-journal") as pool:
+            read = pool.map(lambda key: self._read(key, "receipt"), keys)
+            for key, facts in zip(keys, read, strict=True):
+                if facts is not None:
+                    with self._trusting(key):
+                        found.append((facts["of"], _long(run.id, facts)))
         return sorted(found, key=lambda each: (each[1].ticket.epoch, each[1].ticket.n))
+
+    def sealed(self, run: Run) -> int:
+        """How many receipts there are; none of them is read."""
+        return len(self.place.keys(f"{self.top}/receipts/{run.id}"))
 
     def decide(self, run: Run, wanted: Decision) -> Decision:
         """Decide, if nobody has; gives what is decided, which may be another's decision."""
