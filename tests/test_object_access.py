@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hygge import ParquetStore
 from hygge.errors import ConfigError
 from hygge.io.object_access import Access, client, endpoint
 
@@ -60,3 +61,9 @@ def test_the_environment_goes_before_a_profile(monkeypatch: pytest.MonkeyPatch) 
     made = client("s3://b", None, once=False)
     assert (made.config["region"], made.config["endpoint"]) == ("eu-west-1", "https://around")
     assert client("s3://b", Access(region="us-west-1"), False).config["region"] == "us-west-1"
+
+
+def test_a_misspelt_key_of_a_connection_is_told_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="does not know 'connection.acces_key_id'") as caught:
+        ParquetStore(path="s3://lake/users", connection={"acces_key_id": "k"})
+    assert "did you mean 'access_key_id'?" in (caught.value.hint or "")
