@@ -29,6 +29,7 @@ from hygge.errors import (
     HyggeError,
     Rejected,
     Stopped,
+    StoreError,
     Superseded,
     UnfitValue,
     in_words,
@@ -146,10 +147,7 @@ class _Running:
             decision = self.journal.decide(self.run, Decision(receipts, watermark, digests))
             if decision.abandoned is not None:
                 self.given_up = decision.abandoned
-                raise Superseded(
-                    f"this run was given up by another driver: {decision.abandoned}",
-                    "run it again if nobody else does",
-                )
+                raise _given_up(decision.abandoned)
             began = time.monotonic()
             commit = self.driver.commit(self.run, self.base, decision.receipts, decision.watermark)
             took = time.monotonic() - began
@@ -158,7 +156,11 @@ class _Running:
         except BaseException as error:
             sealing.close()
             with contextlib.suppress(Exception):  # the first error is the one to tell
+                if not self.decided and (other := self.journal.decision(self.run)) is not None:
+                    self.given_up = other.abandoned  # and what it staged was removed under it
                 self._failed(error, sealing)
+            if self.given_up is not None and isinstance(error, StoreError):
+                raise _given_up(self.given_up) from error
             raise
         sealing.close()
         self.ended = Ended(self.run, commit, decision.receipts, moved, len(self.kept))
@@ -237,6 +239,12 @@ class _Running:
             )
         else:
             self.driver.abandon(self.run, why)
+
+
+def _given_up(why: str) -> Superseded:
+    return Superseded(
+        f"this run was given up by another driver: {why}", "run it again if nobody else does"
+    )
 
 
 class _Sealing:

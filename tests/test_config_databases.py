@@ -265,7 +265,8 @@ def test_the_yaml_of_the_readme_is_right(tmp_path: Path) -> None:
     blocks = [each.partition("```")[0] for each in readme.split("```yaml\n")[1:]]
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "users.parquet").touch()
+    variables = dict.fromkeys(("SHOP_PASSWORD", "LAKE_ID", "LAKE_SECRET"), "p")
     for number, block in enumerate(blocks):
         (tmp_path / f"{number}.yml").write_text(block)
-        assert read_flows(tmp_path / f"{number}.yml", {"SHOP_PASSWORD": "p"}).flows
+        assert read_flows(tmp_path / f"{number}.yml", variables).flows
     assert len(blocks) >= 4

@@ -334,8 +334,7 @@ def test_a_line_that_breaks_in_mid_upload_loses_and_doubles_nothing(answer, prox
 def test_an_upload_that_stays_broken_may_be_tried_again_and_leaves_nothing(proxy, tmp_path):  # noqa: F811
     url = users()
     store, run, base = begun(url, "f")
-    client = store.objects.bucket._client(once=True)
-    store.objects.bucket._clients[False] = client  # no waiting
+    store.objects.bucket._clients[False] = store.objects.bucket._client(once=True)  # no waiting
     tempfile.tempdir = str(tmp_path)
     try:
         proxy.before = lambda it: 503 if it.command == "PUT" and it.path.endswith("quet") else None
@@ -343,6 +342,7 @@ def test_an_upload_that_stays_broken_may_be_tried_again_and_leaves_nothing(proxy
         with pytest.raises(Transient):
             store.stage(Ticket(run.id, 0), SCHEMA, iter([batch]))
         proxy.before = lambda it: None
+        store.objects.bucket._clients.clear()  # which tries again where a connection was cut
         receipt = store.stage(Ticket(run.id, 0, n=1), SCHEMA, iter([batch]))
     finally:
         tempfile.tempdir = None
