@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from hygge.errors import without_password
 from hygge.model import known
 
 CHILD = "HYGGE_FLOW_JOB"
+_SECRET = re.compile(r"PASS|PWD|SECRET|TOKEN|KEY|CREDENTIAL|SIGNATURE|SAS", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,10 @@ class Told:
 def digest(name: str, value: str) -> str:
     """Enough to see that a value is another one, and too little to find out which it is.
 
-    Sixteen bits, the same ones in each run: whoever reads many runs learns no more than that.
+    Sixteen bits, the same ones in each run: whoever reads many runs learns no more than that. Of a
+    password, or what is named like one, not a single one: only whether it is set.
     """
+    value = "set" if value and _SECRET.search(name) else without_password(value)
     return hashlib.sha256(f"{name}={value}".encode()).hexdigest()[:4]
 
 

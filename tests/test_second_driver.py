@@ -132,3 +132,10 @@ def test_a_job_whose_environment_is_another_one_is_refused_and_no_value_is_told(
     (tmp_path / "there").mkdir()
     (tmp_path / "users.csv").rename(tmp_path / "there" / "users.csv")
     assert ran(WHERE=here["WHERE"]).returncode == 0
+
+
+def test_of_a_secret_a_job_is_told_only_whether_it_is_set() -> None:
+    assert digest("SHOP_PASSWORD", "one") == digest("SHOP_PASSWORD", "two")
+    assert digest("SHOP_PASSWORD", "one") != digest("SHOP_PASSWORD", "")
+    assert digest("SHOP", "postgresql://a:one@db/x") == digest("SHOP", "postgresql://a:two@db/x")
+    assert digest("SHOP", "postgresql://a:one@db/x") != digest("SHOP", "postgresql://a:one@db/y")
