@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     ready = False
     try:
         os.environ.pop("RAY_ADDRESS", None)
-        own = hosts.can_stand() and not asked.loopback
+        own = not asked.loopback and hosts.can_stand()
         nodes = OnHosts(asked, folder) if own else OnLoopback(asked, folder)
         for number in range(asked.nodes):
             nodes.add(head=number == 0)
