@@ -8,9 +8,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/hygge samples/01_users_to_lake.yml
 
-# Two files of tests at a time; those that time a Ctrl-C, count processes or kill Ray's one by one.
-ALONE := $(addprefix tests/test_,$(addsuffix .py,cancel cli cluster connections engine_ray jobs my_killed nodes \
-  placement ray_kills remote remote_refusals stall))
+# Two files of tests at a time; those that time a Ctrl-C, count processes or kill Ray's one by one, first those with nodes of their own.
+ALONE := $(addprefix tests/test_,$(addsuffix .py,nodes placement cancel cli cluster \
+  connections engine_ray jobs my_killed ray_kills remote remote_refusals stall))
 test: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder \
 	  $(addprefix --ignore=,$(ALONE))
