@@ -34,6 +34,8 @@ _KEPT_S, _LONGEST_KEPT_S = 2.0, 30.0
 _LOOK_S = 0.2
 _LAST_S = 2.0
 _free = threading.Condition()
+_goes = threading.Lock()
+"""Held while an idle lane is put down: a call to a Ray that has ended would end this process."""
 _idle: list[Lane] = []
 _alive: set[Lane] = set()
 """Those that have a bundle, or wait for one."""
@@ -192,7 +194,7 @@ def ask_all(lanes: list[Lane]) -> None:
 def forget_idle() -> None:
     """The Ray that they are of has ended; another one may be the same cluster."""
     global _namespace
-    with _free:
+    with _goes, _free:
         _namespace = _new_namespace()
         _idle.clear()
         _alive.clear()
@@ -208,15 +210,16 @@ def _look_later(lane: Lane) -> None:
 
 
 def _down_if_idle(lane: Lane) -> None:
-    with _free:
-        lane.is_watched = False
-        if lane not in _idle:
-            return
-        if time.monotonic() - lane.left < lane.kept_s:  # it was taken meanwhile, and left again
-            _look_later(lane)
-            return
-        _idle.remove(lane)
-    lane.down()
+    with _goes:
+        with _free:
+            lane.is_watched = False
+            if lane not in _idle:
+                return
+            if time.monotonic() - lane.left < lane.kept_s:  # it was taken meanwhile, and left again
+                _look_later(lane)
+                return
+            _idle.remove(lane)
+        lane.down()
 
 
 @dataclass(frozen=True)
