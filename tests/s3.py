@@ -111,7 +111,8 @@ def _free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def _end(server: subprocess.Popen[bytes], folder: str, ports: list[int], starter: int) -> None:
+def end(server: subprocess.Popen[bytes], folder: str | None, starter: int) -> None:
+    """End a server at exit, and remove its folder."""
     if os.getpid() != starter:  # a fork of the process that started it
         return
     server.terminate()
@@ -120,8 +121,13 @@ def _end(server: subprocess.Popen[bytes], folder: str, ports: list[int], starter
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()
-    shutil.rmtree(folder, ignore_errors=True)
-    for port in ports:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end(server: subprocess.Popen[bytes], folder: str, ports: list[int], starter: int) -> None:
+    end(server, folder, starter)
+    for port in ports if os.getpid() == starter else ():
         for left in glob.glob(f"/tmp/seaweedfs-*-{port}.sock"):
             os.unlink(left)
 
