@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import atexit
 import base64
-import contextlib
 import email.utils
+import fcntl
 import functools
 import hashlib
 import hmac
@@ -39,13 +39,14 @@ _MISSING = "Azurite cannot be had (it comes by npm): the tests of Azure are skip
 def program() -> str | None:
     """Azurite's program, put there if need be, whole or not at all; None where there is no npm."""
     npm = shutil.which("npm")
-    if not _FOLDER.exists() and npm:
-        new = tempfile.mkdtemp(prefix="azurite-", dir=sys.prefix)
-        command = [npm, "install", "--prefix", new, _PACKAGE, "--ignore-scripts"]
-        command += ["--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=5"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
-        assert done.returncode == 0, f"npm cannot install {_PACKAGE}: {done.stderr}"
-        with contextlib.suppress(OSError):  # another one was quicker
+    with Path(f"{_FOLDER}.lock").open("w") as lock:  # workers side by side want it at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _FOLDER.exists() and npm:
+            new = tempfile.mkdtemp(prefix="azurite-", dir=sys.prefix)
+            command = [npm, "install", "--prefix", new, _PACKAGE, "--ignore-scripts"]
+            command += ["--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=5"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+            assert done.returncode == 0, f"npm cannot install {_PACKAGE}: {done.stderr}"
             os.rename(new, _FOLDER)
     return str(_FOLDER / "node_modules/.bin/azurite-blob") if _FOLDER.exists() else None
 
