@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
+import weakref
+from pathlib import Path
+
+import pytest
 
 from hygge.engine import lanes
 from hygge.engine.placement import parts
@@ -37,10 +44,56 @@ def test_a_ray_is_not_left_while_an_idle_lane_of_it_is_put_down():
 
     lane = Leaving()
     lanes._idle.append(lane)
-    timer = threading.Thread(target=lanes._down_if_idle, args=[lane])
+    timer = threading.Thread(target=lanes._look_at, args=[weakref.ref(lane)])
     timer.start()
     begun.wait(10)
     lanes.forget_idle()  # which `disconnect` does before it leaves
     order.append("left")
     timer.join()
     assert order == ["down", "left"]
+
+
+# Ray ends in two steps; what another thread lets go of in between ends the process, with code 1.
+# The timers of the lanes that the flow has left go off in that moment here.
+LEFT = """
+import os, sys, threading
+import pyarrow as pa, pyarrow.parquet as pq, ray
+from hygge import Flow, ParquetHome, ParquetStore
+from hygge.engine import connection, lanes
+
+class Slow:
+    def __init__(self, core):
+        self.__dict__["core"] = core
+    def __getattr__(self, name):
+        return getattr(self.core, name)
+    def shutdown_driver(self):
+        self.core.shutdown_driver()
+        timers = [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
+        for timer in timers:
+            timer.join(60)
+        print(len(timers), [each.is_alive() for each in timers].count(True), flush=True)
+
+pq.write_table(pa.table({"a": [1, 2, 3]}), "a.parquet")
+Flow(ParquetHome(path="a.parquet"), ParquetStore(path="lake"), name="one").run()
+assert lanes._idle
+worker = ray._private.worker.global_worker
+worker.core_worker = Slow(worker.core_worker)
+if sys.argv[1] == "by hygge":
+    connection.disconnect()
+if sys.argv[1] == "by its user":
+    ray.shutdown()
+"""
+
+
+@pytest.mark.parametrize("who", ["by hygge", "by its user", "at exit"])
+def test_a_process_that_leaves_ray_while_lanes_are_idle_ends_well(who: str, tmp_path: Path):
+    ran = subprocess.run(
+        [sys.executable, "-c", LEFT, who],
+        cwd=tmp_path,
+        env={**os.environ, "HYGGE_STATE": str(tmp_path / "state")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == 0, (ran.stdout, ran.stderr)
+    assert ran.stdout.split() == ["1", "0"], "one timer went off in that moment"

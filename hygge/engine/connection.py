@@ -98,6 +98,11 @@ def connect(dashboard: bool = False) -> Connected:
         came = answer.get()
         if isinstance(came, BaseException):
             raise came
+        from hygge.engine.lanes import forget_idle
+
+        # At exit Ray goes by itself. Of handlers the last that came is called first.
+        atexit.unregister(forget_idle)
+        atexit.register(forget_idle)
         _connected = came
         return _connected
 

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import uuid
+import weakref
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,7 +36,11 @@ _LOOK_S = 0.2
 _LAST_S = 2.0
 _free = threading.Condition()
 _goes = threading.Lock()
-"""Held while an idle lane is put down: a call to a Ray that has ended would end this process."""
+"""Held while an idle lane is put down: a Ray that ends meanwhile would end this process.
+
+So it would if another thread let go of a result of it, which is why an idle lane has none, and a
+timer does not keep a lane alive.
+"""
 _idle: list[Lane] = []
 _alive: set[Lane] = set()
 """Those that have a bundle, or wait for one."""
@@ -175,6 +180,7 @@ def leave(lane: Lane) -> None:
     if not lane.up or lane.works:
         lane.down()
         return
+    lane.forget_calls()
     with _free:
         lane.left = time.monotonic()
         _idle.append(lane)
@@ -204,22 +210,28 @@ def forget_idle() -> None:
 def _look_later(lane: Lane) -> None:
     if not lane.is_watched:
         lane.is_watched = True
-        timer = threading.Timer(lane.kept_s, _down_if_idle, [lane])
+        timer = threading.Timer(lane.kept_s, _look_at, [weakref.ref(lane)])
         timer.daemon = True
         timer.start()
 
 
-def _down_if_idle(lane: Lane) -> None:
+def _look_at(lane: weakref.ref[Lane]) -> None:
     with _goes:
-        with _free:
-            lane.is_watched = False
-            if lane not in _idle:
-                return
-            if time.monotonic() - lane.left < lane.kept_s:  # it was taken meanwhile, and left again
-                _look_later(lane)
-                return
-            _idle.remove(lane)
-        lane.down()
+        _down_if_idle(lane())  # by no name here: it must be gone before another may have `_goes`
+
+
+def _down_if_idle(lane: Lane | None) -> None:
+    with _free:
+        if lane is None:
+            return
+        lane.is_watched = False
+        if lane not in _idle:
+            return
+        if time.monotonic() - lane.left < lane.kept_s:  # it was taken meanwhile, and left again
+            _look_later(lane)
+            return
+        _idle.remove(lane)
+    lane.down()
 
 
 @dataclass(frozen=True)
@@ -290,7 +302,9 @@ class Lane:
         limit = self.inbox.actor.bound.remote(limits.memory_per_lane, is_paced)
         home = self.home.load.remote(luggage.home, luggage.paths)
         store = self.store.load.remote(luggage.store, luggage.paths)
-        self.readiness = [self._where, limit, home, store]
+        self.readiness = [limit, home, store]
+        if self._where is not None:
+            self.readiness.append(self._where)
 
     def take(self, split: Split, ticket: Ticket) -> None:
         """Begin a try at a split (behind the one that is being staged, if there is one)."""
@@ -311,7 +325,7 @@ class Lane:
     def stands(self, call: Any, value: Any) -> bool:
         """Whether it is ready for work, now that this call of its readiness has come back."""
         if call == self._where:
-            self.node = value
+            self.node, self._where = value, None
         self.readiness = [each for each in self.readiness if each != call]
         self.waits, self.up = False, not self.readiness
         if self.up and self.made:
@@ -342,6 +356,10 @@ class Lane:
             if answer.exception() is None:
                 self.last, self.was_asked = answer.result(), True
 
+    def forget_calls(self) -> None:
+        """Keep no result of Ray's: all calls of a lane that is left have come back."""
+        self.readiness, self._where, self._stats = [], None, None
+
     def partners_error(self, failed: Any, grace_s: float = 0.3) -> BaseException | None:
         """Why the other side failed, if it says so within a short grace."""
         others = [call for call in self.pending() if call != failed]
@@ -358,6 +376,8 @@ class Lane:
         with _free:
             _alive.discard(self)
             _free.notify_all()
+        if not ray.is_initialized():  # it went with its Ray; to kill it would start another Ray
+            return
         for actor in (self.home, self.store, self.inbox.actor):
             with contextlib.suppress(Exception):
                 ray.kill(actor, no_restart=True)
