@@ -255,8 +255,14 @@ def test_too_many_connections_is_tried_again(pg, schema):
     moving = Numbers(during=once(lambda: None))
     store.prepare(Run("r", "other"), None)
 
-    def take():
-        holder.append(psycopg.connect(url))
+    def take():  # the server's end of a connection goes a moment after ours
+        until = time.monotonic() + 10
+        while not holder:
+            try:
+                holder.append(psycopg.connect(url))
+            except psycopg.OperationalError:
+                assert time.monotonic() < until
+                time.sleep(0.05)
 
     def said(flow, text):
         heard.words.append(text)
