@@ -189,7 +189,10 @@ def test_a_run_is_jobs_of_the_cluster_and_leaves_no_secret_anywhere(tmp_path):
     told = folder.hygge("status", run)
     assert f"{run}  failed  flows.yml" in told
     assert f"{by_flow['files']['submission_id']}  succeeded  files" in told
-    assert "3 flows: 2 done, 1 failed" in folder.hygge("logs", run)
+    logs = folder.hygge("logs", run)
+    assert "3 flows: 2 done, 1 failed" in logs
+    assert "error: broken: " in logs
+    assert "files: the letter is None" in logs
     assert f"{run}  failed" in folder.hygge("status")
 
     everything = listed("all")
@@ -235,6 +238,11 @@ def test_a_closed_laptop_stops_nothing_and_a_dead_driver_is_started_again(tmp_pa
     running.send_signal(signal.SIGHUP)
     assert running.wait(10) == -signal.SIGHUP
     running.communicate()
+    following = folder.start("logs", "--follow", run)
+    first_lines(following, "slow: runs as Ray job")
+    following.send_signal(signal.SIGTERM)
+    assert following.wait(10) == -signal.SIGTERM
+    following.communicate()
     (flow,) = flows_of(run)
     os.kill(int(flow["driver_info"]["pid"]), signal.SIGKILL)
     (folder.disk / "go").touch()

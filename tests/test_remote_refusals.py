@@ -15,12 +15,15 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ray.job_submission import JobStatus
 from standing import OUTSIDE, standing_ray
 
 from hygge import __version__
 from hygge.engine.following import Following, submitted
+from hygge.engine.jobs import RUN
 from hygge.engine.shipping import packed
 from hygge.errors import HyggeError, Stopped
 
@@ -308,9 +311,37 @@ def test_a_job_that_was_taken_is_not_submitted_again_and_a_stop_is_heard_meanwhi
     assert (client.asked, client.stopped) == (["a"], ["a"])
 
 
-def test_a_lost_connection_is_waited_for_and_no_line_is_told_twice():
-    from ray.job_submission import JobStatus
+def test_stop_also_ends_a_flow_that_was_just_being_submitted(monkeypatch):
+    from hygge.engine import remote
 
+    monkeypatch.setattr(remote, "_LOOK_S", 0)
+    late = SimpleNamespace(
+        submission_id="late", status=JobStatus.RUNNING, metadata={RUN: "run"}, start_time=1
+    )
+
+    class Busy:
+        def __init__(self) -> None:
+            self.looks = 0
+
+        def list_jobs(self) -> list[SimpleNamespace]:
+            self.looks += 1
+            return [late] if self.looks > 2 else []  # the run's own look is the first
+
+        def stop_job(self, job: str) -> None:
+            assert job == "late"
+            late.status = JobStatus.STOPPED
+
+        def get_job_status(self, job: str) -> JobStatus:
+            return late.status
+
+    cluster = remote.Cluster.__new__(remote.Cluster)
+    cluster.address, cluster._client = "http://head", Busy()
+    monkeypatch.setattr(cluster, "job", lambda name: (cluster.jobs(), None)[1])
+    assert cluster.stop("run") == ["late"]
+    assert cluster._client.looks == 5, "twice nothing, one after the other"
+
+
+def test_a_lost_connection_is_waited_for_and_no_line_is_told_twice():
     class Flaky:
         text = "one\ntw"
         status = JobStatus.RUNNING
