@@ -40,17 +40,8 @@ def can_stand() -> bool:
     if os.geteuid() != 0 or not all(shutil.which(program) for program in PROGRAMS):
         return False
     cable = "ip link add hyg0 type veth peer name hyg1"
-    words = [
-        "unshare",
-        "--net",
-        "--mount",
-        "--uts",
-        "--ipc",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-    ]
+    words = ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork"]
+    words += ["--kill-child", "--mount-proc"]
     return not subprocess.run([*words, "sh", "-c", cable], capture_output=True).returncode
 
 

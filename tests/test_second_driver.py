@@ -77,6 +77,25 @@ def test_what_was_committed_without_an_outcome_is_not_appended_again(words, tmp_
 
 
 @pytest.mark.parametrize("words", [(), ("--fresh",)])
+def test_what_somebody_else_saw_through_meanwhile_is_not_appended_again(
+    words, tmp_path, monkeypatch
+):
+    (tmp_path / "users.csv").write_text("id\n1\n2\n3\n")
+    (tmp_path / "flows.yml").write_text(
+        "flows:\n  x: {home: users.csv, store: out, mode: append}\n"
+    )
+    monkeypatch.setenv("KILLED_BEFORE", "1")
+    tried(tmp_path, "first", 1, killed=True)
+    (seen,) = tried(tmp_path, "another", 1)
+    assert "run again to append once more" in seen["note"]
+    (own,) = tried(tmp_path, "a third", 1)
+    assert own["run"] != seen["run"]
+    (report,) = tried(tmp_path, "first", 2, *words)
+    assert (report["status"], report["run"]) == ("done", seen["run"])
+    assert sorted(pq.read_table(tmp_path / "out")["id"].to_pylist()) == [1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("words", [(), ("--fresh",)])
 def test_what_the_first_try_appended_is_not_appended_again(words, tmp_path):
     (tmp_path / "users.csv").write_text("id\n1\n2\n3\n")
     (tmp_path / "flows.yml").write_text(

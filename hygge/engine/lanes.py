@@ -198,7 +198,7 @@ def ask_all(lanes: list[Lane]) -> None:
 
 
 def forget_idle() -> None:
-    """The Ray that they are of has ended; another one may be the same cluster."""
+    """The Ray that they are of ends, or has ended; another one may be the same cluster."""
     global _namespace
     with _goes, _free:
         _namespace = _new_namespace()
@@ -221,9 +221,9 @@ def _look_at(lane: weakref.ref[Lane]) -> None:
 
 
 def _down_if_idle(lane: Lane | None) -> None:
+    if lane is None:
+        return
     with _free:
-        if lane is None:
-            return
         lane.is_watched = False
         if lane not in _idle:
             return
