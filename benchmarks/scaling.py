@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -61,7 +62,7 @@ def _pass_on(here: socket.socket, there: socket.socket, rate: float | None) -> N
 
 
 @contextlib.contextmanager
-def slow_door(port: int, rate: float):  # type: ignore[no-untyped-def]
+def slow_door(port: int, rate: float) -> Iterator[int]:
     """The port of a proxy in a process of its own."""
     command = [sys.executable, __file__, "--proxy", str(port), "--rate", str(rate)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

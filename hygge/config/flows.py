@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import get_args
+from typing import TypeVar, get_args
 
 from hygge.config import (
     amounts,
@@ -52,6 +52,7 @@ __all__ = ["EndSpec", "FlowSpec", "FlowsFile", "build", "read_flows", "select"]
 
 _SIDES: tuple[Side, ...] = ("store", "home")
 _NAME = re.compile(r"\w[\w.\-]{0,99}")
+T = TypeVar("T", bound=str)
 
 
 def read_flows(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> FlowsFile:
@@ -123,7 +124,8 @@ class _Reading:
         flows = tags.given(flows, top, self.problems)
         checks.together(flows, drafts, self.problems)
         project = self._project(values.get("project"))
-        parallel, jobs = 4, "auto"
+        parallel = 4
+        jobs: Jobs = "auto"
         with self.problems.collect():
             if node := _given(values, "max_parallel_flows"):
                 parallel = amounts.count(node, "max_parallel_flows", 1)
@@ -144,7 +146,7 @@ class _Reading:
         ordered = checks.in_order(flows)
         bounds = {name: n for name, each in named.items() if (n := each.max_connections)}
         return FlowsFile(
-            self.file, root, project, parallel, jobs, state, ordered, bounds, shared,  # type: ignore[arg-type]  # _one_of
+            self.file, root, project, parallel, jobs, state, ordered, bounds, shared,
             self.environment.used,
         )  # fmt: skip
 
@@ -317,7 +319,7 @@ class _Reading:
 
         with self.problems.collect(inside("mode")):
             if node := _given(full, "mode"):
-                mode = _one_of(node, "mode", get_args(Mode))  # type: ignore[assignment]  # one of them
+                mode = _one_of(node, "mode", get_args(Mode))
         with self.problems.collect(inside("key")):
             if node := _given(full, "key"):
                 key = _names(node, "key")
@@ -348,11 +350,11 @@ def _given(full: Mapping[str, Node], key: str) -> Node | None:
     return None if node is None or node.is_broken() else node
 
 
-def _one_of(node: Node, key: str, known: tuple[str, ...]) -> str:
+def _one_of(node: Node, key: str, known: tuple[T, ...]) -> T:
     if node.value not in known:
         said = meant(f"{key} is one of", str(node.text), known)
         raise Wrong(node.line, f"'{key}' is {node.shown()}", said)
-    return str(node.value)
+    return known[known.index(node.value)]
 
 
 def _names(node: Node, key: str) -> tuple[str, ...]:

@@ -115,7 +115,7 @@ def _sqlite_url(url: Any, who: str) -> str:
         raise ConfigError(f"{who}: SQLite setting '{unknown[0]}' in the URL is not built")
     # Not through a link: SQLite keeps log and journal beside the file itself, and so does hygge.
     path = os.path.realpath(os.path.expanduser(database))
-    return url.set(database=path, query={}).render_as_string(hide_password=False)  # type: ignore[no-any-return]  # a URL
+    return str(url.set(database=path, query={}).render_as_string(hide_password=False))
 
 
 def sqlite_path(url: str) -> str | None:

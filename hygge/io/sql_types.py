@@ -190,7 +190,8 @@ def encode(column: Any, who: str, name: str) -> list[Any]:
     if pa.types.is_timestamp(kind) and kind.tz:
         column = column.cast(pa.timestamp(kind.unit, "UTC"))
     try:
-        return column.to_pylist()  # type: ignore[no-any-return]  # a list
+        values: list[Any] = column.to_pylist()
+        return values
     except (ValueError, OverflowError) as error:
         raise UnfitValue(
             f"{who}: column '{name}' holds a moment outside of the years 1 to 9999: {error}",
