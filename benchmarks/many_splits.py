@@ -32,8 +32,8 @@ from typing import Any
 import pyarrow as pa
 
 from hygge import Flow, Home, Store
-from hygge.io.places import place_at
 from hygge.model import Column, Commit, Head, Limits, Plan, Receipt, Split, StoreTraits
+from hygge.places.place import place_at
 from hygge.progress import Seen
 
 MOST_MS, MOST_KIB = 2.0, 16.0

@@ -29,10 +29,10 @@ from hygge.errors import (
 from hygge.home import Home
 from hygge.io.my import is_my
 from hygge.io.pg import is_pg
-from hygge.io.places import Folder, place_at
 from hygge.journal import FlowJournal, Lease
 from hygge.model import Head, Limits, Mode, Report, Watermark
 from hygge.moving import Engine, find_engine
+from hygge.places.place import Folder, place_at
 from hygge.progress import Seen, Silent, Watch
 from hygge.running import Ended, run_once
 from hygge.store import Store

@@ -14,9 +14,10 @@ from types import SimpleNamespace
 
 from hygge import running
 from hygge.driver import Driver
-from hygge.io import file_store, places, publish, sealed, sqlite_store
+from hygge.io import file_store, publish, sealed, sqlite_store
 from hygge.journal import Decision, FlowJournal
 from hygge.journal.entries import written
+from hygge.places import place as places
 
 
 def a_commit_that_is_not_idempotent() -> None:

@@ -27,9 +27,9 @@ from hygge import Flow, ParquetStore, SQLHome
 from hygge.engine import inline  # noqa: F401  # as above
 from hygge.io import sqlite_home  # noqa: F401  # as above
 from hygge.io.file_store import FileStore
-from hygge.io.objects import Bucket
-from hygge.io.places import place_at
 from hygge.journal import lease
+from hygge.places.bucket import Bucket
+from hygge.places.place import place_at
 
 ROWS = list(range(1, 11))
 

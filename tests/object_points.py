@@ -36,8 +36,8 @@ from hygge import Flow, ParquetStore, SQLHome
 from hygge.engine import inline  # noqa: F401  # as above
 from hygge.io import sqlite_home  # noqa: F401  # as above
 from hygge.io.object_store import ObjectStore
-from hygge.io.objects import Bucket
 from hygge.journal import lease
+from hygge.places.bucket import Bucket
 
 Row = tuple[int, str]
 ROWS: dict[str, dict[str, list[Row]]] = {

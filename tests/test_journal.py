@@ -12,10 +12,10 @@ from test_resume import ALL, Source, prepared
 
 from hygge import FlowFailed
 from hygge.errors import HyggeError, JournalError
-from hygge.io.places import Folder
 from hygge.journal import FlowJournal
 from hygge.journal.entries import read, written
 from hygge.model import Receipt, Run, Ticket
+from hygge.places.place import Folder
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from test_resume import ALL, Source
 
 from hygge import FlowFailed
 from hygge.errors import HyggeError, JournalError, Stopped
-from hygge.io.places import Folder
 from hygge.journal import Lease, interrupt_all, lease
+from hygge.places.place import Folder
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def elsewhere(monkeypatch):
 
 CHILD = """
 import sys, threading
-from hygge.io.places import Folder
+from hygge.places.place import Folder
 from hygge.journal import Lease
 with Lease(Folder(sys.argv[1]), "f", threading.Event()) as held:
     print(held.epoch, flush=True)

@@ -9,7 +9,7 @@ import pytest
 
 from hygge import ParquetStore
 from hygge.errors import ConfigError
-from hygge.io.object_access import Access, client, endpoint
+from hygge.places.access import Access, client, endpoint
 
 CONFIG = """\
 [default]

@@ -17,9 +17,9 @@ from s3 import BUCKET, SECRET, proxy, s3, started  # noqa: F401  # fixtures
 
 from hygge.config.flows import FlowsFile, build, read_flows
 from hygge.errors import ConfigError
-from hygge.io.objects import Bucket
-from hygge.io.places import place_at
 from hygge.journal import FlowJournal
+from hygge.places.bucket import Bucket
+from hygge.places.place import place_at
 
 LAKE = "connections: {lake: {url: 's3://b/raw', access_key_id: k, secret_access_key: 'hush!'}}\n"
 

@@ -15,10 +15,11 @@ from test_object_store import begun, staged
 
 from hygge import ParquetHome, ParquetStore
 from hygge.errors import NotOurs, Transient
-from hygge.io import object_files, objects
-from hygge.io.objects import Bucket
+from hygge.io import object_files
 from hygge.journal import FlowJournal
 from hygge.model import Receipt, Run, Ticket
+from hygge.places import bucket
+from hygge.places.bucket import Bucket
 from hygge.store import new_run_id
 
 
@@ -93,7 +94,7 @@ def test_azure_is_waited_for_until_its_copy_is_whole(monkeypatch):
         assert place.copy("a", "b", 4)
         assert place.get("b") == b"1234"
         late.before = Late(behind, 10**6)
-        monkeypatch.setattr(objects, "_COPY_S", 0.2)
+        monkeypatch.setattr(bucket, "_COPY_S", 0.2)
         for _ in range(2):  # the second is refused, since the first is on its way
             with pytest.raises(Transient, match="still being copied.*0 of 4 bytes") as caught:
                 place.copy("a", "c", 4)

@@ -18,7 +18,7 @@ from test_object_store import staged
 
 from hygge import ArrowHome, CsvHome, JsonlHome, ParquetHome, ParquetStore
 from hygge.errors import HomeError, HyggeError, SourceChanged, SourceMissing, Transient
-from hygge.io.objects import Bucket
+from hygge.places.bucket import Bucket
 from hygge.testing import HomeContract
 
 

@@ -14,8 +14,8 @@ import pytest
 from s3 import Proxy, passing
 
 from hygge.errors import HyggeError, Transient
-from hygge.io.object_access import Access
-from hygge.io.objects import Bucket
+from hygge.places.access import Access
+from hygge.places.bucket import Bucket
 
 Line = tuple[Bucket, Bucket, Proxy]
 

@@ -18,7 +18,7 @@ from obstore.store import AzureStore, GCSStore
 
 from hygge import ParquetHome, ParquetStore
 from hygge.errors import ConfigError, HyggeError
-from hygge.io.objects import Bucket
+from hygge.places.bucket import Bucket
 from hygge.testing import HomeContract, StoreContract
 
 HTTP = {"client_options": {"allow_http": True}}

@@ -26,8 +26,8 @@ from hygge import ParquetStore
 from hygge.errors import ConfigError, HyggeError, Rejected, StoreError, Superseded, Transient
 from hygge.io import publish
 from hygge.io.object_store import ObjectStore
-from hygge.io.objects import Bucket
 from hygge.model import Head, Run, Ticket
+from hygge.places.bucket import Bucket
 from hygge.store import new_run_id
 from hygge.testing import StoreContract
 

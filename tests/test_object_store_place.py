@@ -12,8 +12,8 @@ import pytest
 from s3 import SECRET, proxy, s3  # noqa: F401  # fixtures
 
 from hygge.errors import ConfigError, HyggeError, Transient
-from hygge.io.objects import Bucket
-from hygge.io.places import place_at
+from hygge.places.bucket import Bucket
+from hygge.places.place import place_at
 
 
 def test_an_endpoint_without_conditional_puts_is_refused(s3, proxy):  # noqa: F811
@@ -165,7 +165,7 @@ def test_without_credentials_the_error_says_which(monkeypatch):
 def test_obstore_is_loaded_by_the_first_verb_only():
     code = """
 import sys
-from hygge.io.places import place_at
+from hygge.places.place import place_at
 from hygge.errors import ConfigError
 place = place_at("s3://lake/state")
 assert "obstore" not in sys.modules

@@ -15,7 +15,7 @@ import pytest
 from s3 import SECRET, proxy, s3  # noqa: F401  # fixtures
 
 from hygge import Flow, FlowFailed, ParquetHome, ParquetStore
-from hygge.io.objects import Bucket
+from hygge.places.bucket import Bucket
 
 SCRIPT = Path(__file__).parent / "bucket_points.py"
 

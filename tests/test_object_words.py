@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from hygge.errors import HyggeError, Transient
-from hygge.io.object_access import Access
-from hygge.io.objects import Bucket
+from hygge.places.access import Access
+from hygge.places.bucket import Bucket
 
 
 class Refusing(BaseHTTPRequestHandler):

@@ -20,8 +20,8 @@ from hygge.config.paths import OBJECT_STORES, absolute, on_objects, text_of
 from hygge.config.problems import Problems, Wrong, meant
 from hygge.config.specs import Side
 from hygge.errors import ConfigError
-from hygge.io import object_access
-from hygge.io.object_access import Access, ObjectUrl
+from hygge.places import access as object_access
+from hygge.places.access import Access, ObjectUrl
 
 
 @dataclass(frozen=True)

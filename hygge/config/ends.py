@@ -31,7 +31,7 @@ from hygge.config.paths import (
 from hygge.config.problems import AlreadySaid, Wrong, meant
 from hygge.config.specs import EndSpec, Side
 from hygge.errors import nearest
-from hygge.io.object_access import ObjectUrl
+from hygge.places.access import ObjectUrl
 from hygge.settings import Connector
 
 _NAMED_TABLE = re.compile(r"""([A-Za-z_][\w\-]*)#([\w.$"`\[\]{}* ]+)""")

@@ -23,9 +23,9 @@ from hygge.batches import conform, slices
 from hygge.errors import ConfigError, HomeError, SourceChanged, SourceMissing, one_of
 from hygge.home import Home
 from hygge.io.files import SourceFile, find, fixed_prefix, hive_columns, unchanged
-from hygge.io.object_access import Access, ObjectUrl
 from hygge.io.object_files import on_objects
 from hygge.model import MIB, Column, HomeTraits, Plan, Split, Watermark
+from hygge.places.access import Access, ObjectUrl
 from hygge.settings import Connector, Settings
 
 

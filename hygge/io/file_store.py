@@ -39,10 +39,10 @@ from hygge.io.heads import (
     schema_text,
     text_schema,
 )
-from hygge.io.object_access import Access
 from hygge.io.object_store import SEES, ObjectStore
 from hygge.io.sealed import Format, Sealed, closed, is_ticket, seal, sealed_in, ticket_name
 from hygge.model import MIB, Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
+from hygge.places.access import Access
 from hygge.settings import Settings
 from hygge.store import Store
 

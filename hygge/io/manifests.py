@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hygge.errors import StoreError
-from hygge.io.objects import Bucket, Entry
 from hygge.model import Head, Run
+from hygge.places.bucket import Bucket, Entry
 
 FORMAT = 1
 RUNS_KEPT = 100

@@ -18,9 +18,9 @@ from functools import lru_cache
 from hygge.errors import HomeError, HyggeError, SourceChanged, SourceMissing, nearest
 from hygge.io.files import SourceFile, fixed_prefix, partitions
 from hygge.io.manifests import being_copied, look
-from hygge.io.object_access import AROUND, SCHEMES, Access, ObjectUrl, access_of
-from hygge.io.objects import Bucket, Entry
 from hygge.model import MIB
+from hygge.places.access import AROUND, SCHEMES, Access, ObjectUrl, access_of
+from hygge.places.bucket import Bucket, Entry
 
 _BLOCK_BYTES = 4 * MIB
 """One request's, at least."""

@@ -45,7 +45,6 @@ from hygge.io.manifests import (
     manifest_name,
     older,
 )
-from hygge.io.objects import Bucket
 from hygge.io.sealed import (
     RECEIPT,
     Format,
@@ -57,6 +56,7 @@ from hygge.io.sealed import (
     write_parts,
 )
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
+from hygge.places.bucket import Bucket
 
 SEES = """whole files, one by one: while a run is shown, a plain listing has some of its files, \
 and in a replace for a moment old and new ones together; the newest of _hygge/*.json beside them \

@@ -23,8 +23,8 @@ from typing import Any
 
 from hygge.errors import HyggeError, JournalError, Stopped
 from hygge.io.heads import file_name
-from hygge.io.places import Place
 from hygge.journal.entries import read, written
+from hygge.places.place import Place
 
 TTL_S = 30.0
 BEAT_S = 4.0

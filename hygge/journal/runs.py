@@ -20,9 +20,9 @@ from typing import Any
 
 from hygge.errors import JournalError
 from hygge.io.heads import file_name
-from hygge.io.places import Place
 from hygge.journal.entries import MOST_BYTES_OF_RECEIPT, read, written
 from hygge.model import Head, Receipt, Run, Split, Ticket, Watermark
+from hygge.places.place import Place
 
 KEPT_RUNS = 50
 GIVEN_UP = "given up by --fresh"

@@ -6,7 +6,7 @@ import re
 from urllib.parse import unquote
 
 from hygge.errors import HyggeError, Transient, without_password
-from hygge.io.object_access import Access, credentials, endpoint
+from hygge.places.access import Access, credentials, endpoint
 
 _WRONG_REGION = "AuthorizationHeaderMalformed"
 _MISSING_BUCKET = re.compile(

@@ -1,7 +1,7 @@
 """A prefix of an object store as a place: S3 and what speaks it, Google, Azure, through obstore.
 
 `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `abfss://container@account…`.
-How it is reached, and by whose credentials, is told in `hygge/io/object_access.py`.
+How it is reached, and by whose credentials, is told in `hygge/places/access.py`.
 
 An object appears whole, in one moment, when its last byte was taken; `create` is a put under the
 condition that there is none (If-None-Match: *). Its answer may get lost: then the put is sent
@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from hygge.errors import ConfigError, HyggeError, Transient, one_of, without_password
-from hygge.io import object_words
-from hygge.io.object_access import SCHEMES, Access, check, client, credentials, service
 from hygge.model import MIB
+from hygge.places import refusals
+from hygge.places.access import SCHEMES, Access, check, client, credentials, service
 
 _TRIES = 6
 _CHUNK = 8 * MIB
@@ -47,7 +47,7 @@ class Entry:
 
 
 class Bucket:
-    """`Bucket("s3://lake/hygge")`; the verbs are those of `hygge.io.places.Place`."""
+    """`Bucket("s3://lake/hygge")`; the verbs are those of `hygge.places.place.Place`."""
 
     at_once = 32
 
@@ -271,7 +271,7 @@ class Bucket:
 
     def _problem(self, key: str, error: Exception) -> HyggeError:
         place = f"{self.describe()}/{key}" if key else self.describe()
-        return object_words.problem(self.root, place, error, self.access)
+        return refusals.problem(self.root, place, error, self.access)
 
 
 def _entry(told: Any) -> Entry:
@@ -286,5 +286,5 @@ class _Exists(HyggeError):
 
 
 def _refuse_missing_bucket(error: Exception) -> None:
-    if object_words.is_missing_bucket(error):
+    if refusals.is_missing_bucket(error):
         raise error

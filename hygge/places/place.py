@@ -5,7 +5,7 @@ an entry is there whole or not at all: nobody ever reads half of one. `create` i
 leans on: of any number of callers, in any number of processes, one gets True.
 
 A folder here (`Folder`): written beside its place, synced, linked into it, and the folder synced.
-A URL of an object store: `hygge.io.objects.Bucket`, by conditional puts.
+A URL of an object store: `hygge.places.bucket.Bucket`, by conditional puts.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def place_at(url: str) -> Place:
     """The place that a path or a URL names."""
     scheme, separator, _ = url.partition("://")
     if separator and scheme != "file":
-        from hygge.io.object_access import access_of
-        from hygge.io.objects import Bucket
+        from hygge.places.access import access_of
+        from hygge.places.bucket import Bucket
 
         return Bucket(url, access_of(url))
     return Folder(url.removeprefix("file://"))
