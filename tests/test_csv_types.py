@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from hygge.errors import UnfitValue
+from hygge.formats import cells
 from hygge.homes.csv import CsvHome
-from hygge.io import cells
 
 
 def read(path: object, **options: Any) -> pa.Table:

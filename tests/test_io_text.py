@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hygge.io.text import SUFFIX_OF, Compression, Text, concatenate, cut, open_compressed, owned
+from hygge.formats.text import (
+    SUFFIX_OF,
+    Compression,
+    Text,
+    concatenate,
+    cut,
+    open_compressed,
+    owned,
+)
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,14 +1,14 @@
 """CSV and TSV files as a Home: one file, a directory, a glob; `.gz` and `.zst` by their suffix.
 
 CSV has no types. They are stated (`types: {zip: string, price: "decimal(10,2)"}`), or inferred from
-the first `sample_bytes` of the first file that has rows (`hygge/io/cells.py` says how: what has no
+the first `sample_bytes` of the first file that has rows (`hygge/formats/cells.py` says how: what has no
 plain form of a type is text). A later value that does not fit is an error with file, line and
 column. Columns with stated types are read fastest: inferred numbers are checked for their form too.
 
 NULL is what stands unquoted and empty, and what `null_values` says more, unquoted; a quoted "" is
 the empty string. Blank lines are skipped, but in a file of one column each is a NULL. Files may
 differ in the order of their columns. binary is base64.
-How a read goes is told in `hygge/io/csv_text.py`.
+How a read goes is told in `hygge/formats/csv_text.py`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
 from hygge.errors import ConfigError, HomeError, one_of
-from hygge.io import cells
-from hygge.io.csv_text import CsvForm, Reading
+from hygge.formats import cells
+from hygge.formats.csv_text import CsvForm, Reading
+from hygge.formats.text import compression_of, cut, known_encoding, with_compressed
 from hygge.io.file_home import FileHome, FileOptions, Piece
 from hygge.io.files import SourceFile
-from hygge.io.text import compression_of, cut, known_encoding, with_compressed
 from hygge.model import MIB, Column, HomeTraits
 
 

@@ -1,7 +1,7 @@
 """JSON lines as a Home: one object a line, one file, a directory, a glob; `.gz` and `.zst` too.
 
 Types are stated (`types: {price: "decimal(10,2)", tags: list<string>}`), or inferred from the first
-`sample_bytes` of the first file that has rows (`hygge/io/json_values.py` says how). A later value
+`sample_bytes` of the first file that has rows (`hygge/formats/json_values.py` says how). A later value
 that does not fit, a line that is no object, and a field that the sample did not have are errors
 with file and line; with `columns` chosen, other fields are left out. null and a missing field are
 both NULL; "" is not.
@@ -21,11 +21,11 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from hygge.errors import HomeError
-from hygge.io import cells, json_values
+from hygge.formats import cells, json_values
+from hygge.formats.json_text import JsonForm
+from hygge.formats.text import compression_of, cut, known_encoding, owned, with_compressed
 from hygge.io.file_home import FileHome, FileOptions, Piece
 from hygge.io.files import SourceFile
-from hygge.io.json_text import JsonForm
-from hygge.io.text import compression_of, cut, known_encoding, owned, with_compressed
 from hygge.model import MIB, Column, HomeTraits
 
 

@@ -25,10 +25,8 @@ import pyarrow as pa
 from pydantic import model_validator
 
 from hygge.errors import UnfitValue
-from hygge.io.cells import NO_TEXT, base64_text, is_bytes, moments_text, plain_decimals
-from hygge.io.file_store import FileStore, FileStoreOptions
-from hygge.io.sealed import Writer
-from hygge.io.text import (
+from hygge.formats.cells import NO_TEXT, base64_text, is_bytes, moments_text, plain_decimals
+from hygge.formats.text import (
     SUFFIX_OF,
     Compression,
     compressed_head,
@@ -37,6 +35,8 @@ from hygge.io.text import (
     settled_compression,
     with_compressed,
 )
+from hygge.io.file_store import FileStore, FileStoreOptions
+from hygge.io.sealed import Writer
 from hygge.model import StoreTraits
 
 

@@ -23,11 +23,9 @@ import pyarrow as pa
 
 from hygge.batches import slices
 from hygge.errors import UnfitValue
-from hygge.io.cells import base64_text, moments_text, plain_decimals
-from hygge.io.file_store import FileStore, FileStoreOptions
-from hygge.io.json_values import NO_JSON
-from hygge.io.sealed import Writer
-from hygge.io.text import (
+from hygge.formats.cells import base64_text, moments_text, plain_decimals
+from hygge.formats.json_values import NO_JSON
+from hygge.formats.text import (
     SUFFIX_OF,
     Compression,
     concatenate,
@@ -35,6 +33,8 @@ from hygge.io.text import (
     settled_compression,
     with_compressed,
 )
+from hygge.io.file_store import FileStore, FileStoreOptions
+from hygge.io.sealed import Writer
 from hygge.model import MIB, StoreTraits
 
 _ROWS, _BYTES = 65_536, 32 * MIB

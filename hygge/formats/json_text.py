@@ -17,9 +17,9 @@ from typing import IO, Any, NoReturn, cast
 import pyarrow as pa
 
 from hygge.errors import UnfitValue, one_of
-from hygge.io import cells
-from hygge.io.json_values import Misfit, parse, value_of
-from hygge.io.text import BLOCK_BYTES, Text, lines_before, misencoded
+from hygge.formats import cells
+from hygge.formats.json_values import Misfit, parse, value_of
+from hygge.formats.text import BLOCK_BYTES, Text, lines_before, misencoded
 
 _EXPONENT = re.compile(rb"[eE][-+]?[0-9]+")
 

@@ -20,8 +20,8 @@ from typing import IO, Any, NoReturn, cast
 import pyarrow as pa
 
 from hygge.errors import HomeError, UnfitValue
-from hygge.io import cells
-from hygge.io.text import BLOCK_BYTES, Text, lines_before, misencoded, owned
+from hygge.formats import cells
+from hygge.formats.text import BLOCK_BYTES, Text, lines_before, misencoded, owned
 from hygge.model import MIB
 
 _LARGEST_ROW = 1024 * MIB

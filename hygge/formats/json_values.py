@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.errors import UnfitValue
-from hygge.io import cells
+from hygge.formats import cells
 
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,80})")
 _ENDLESS = ("NaN", "Infinity", "-Infinity", "nan", "inf", "-inf")
