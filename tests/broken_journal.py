@@ -13,8 +13,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 from hygge import running
+from hygge.connectors.files import parts as sealed
+from hygge.connectors.files import publish, store
 from hygge.driver import Driver
-from hygge.io import file_store, publish, sealed, sqlite_store
+from hygge.io import sqlite_store
 from hygge.journal import Decision, FlowJournal
 from hygge.journal.entries import written
 from hygge.places import place as places
@@ -58,7 +60,7 @@ def no_fsync_in_the_journal() -> None:
 
 
 def attempts_that_share_a_path() -> None:
-    file_store.ticket_name = lambda ticket: f"{ticket.split:05d}-0-0"
+    store.ticket_name = lambda ticket: f"{ticket.split:05d}-0-0"
     shared = {**vars(os), "mkdir": lambda path: os.makedirs(path, exist_ok=True)}
     sealed.os = SimpleNamespace(**shared)
 

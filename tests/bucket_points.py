@@ -24,9 +24,9 @@ import pyarrow.dataset as ds
 import sqlalchemy.dialects.sqlite  # noqa: F401  # as above
 
 from hygge import Flow, ParquetStore, SQLHome
+from hygge.connectors.files.store import FileStore
 from hygge.engine import inline  # noqa: F401  # as above
 from hygge.io import sqlite_home  # noqa: F401  # as above
-from hygge.io.file_store import FileStore
 from hygge.journal import lease
 from hygge.places.bucket import Bucket
 from hygge.places.place import place_at

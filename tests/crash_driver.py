@@ -22,8 +22,9 @@ from crash_points import numbered, unnumbered
 from crash_power import record
 from crash_scenes import SCENES, flow, grow, seen
 
+from hygge.connectors.files import publish
 from hygge.errors import FlowFailed
-from hygge.io import publish, sqlite
+from hygge.io import sqlite
 from hygge.journal import lease
 
 _PATIENCE_S = 60.0

@@ -33,9 +33,9 @@ import sqlalchemy.dialects.sqlite  # noqa: F401  # as above
 from obstore.store import from_url
 
 from hygge import Flow, ParquetStore, SQLHome
+from hygge.connectors.files.prefix import ObjectStore
 from hygge.engine import inline  # noqa: F401  # as above
 from hygge.io import sqlite_home  # noqa: F401  # as above
-from hygge.io.object_store import ObjectStore
 from hygge.journal import lease
 from hygge.places.bucket import Bucket
 

@@ -37,7 +37,10 @@ def both_committing(world, points=everywhere):
 
 def both_staging(world, points=everywhere):
     return crossed(
-        world, points(world), "hygge.io.sealed.seal 4", dies="hygge.stores.parquet._repeating 4"
+        world,
+        points(world),
+        "hygge.connectors.files.parts.seal 4",
+        dies="hygge.stores.parquet._repeating 4",
     )
 
 

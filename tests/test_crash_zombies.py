@@ -25,7 +25,7 @@ def test_a_driver_that_wakes_after_a_newer_run_changes_nothing(scene, worlds):  
     assert list(woken(world, world.sample(5), newer=True)) == []
 
 
-STAGING, DECIDING = "hygge.io.sealed.seal 1", "hygge.journal.runs.FlowJournal.decide 1"
+STAGING, DECIDING = "hygge.connectors.files.parts.seal 1", "hygge.journal.runs.FlowJournal.decide 1"
 
 
 @pytest.mark.parametrize("point", [STAGING, DECIDING])
@@ -55,7 +55,7 @@ def test_a_run_that_is_committed_is_never_noted_as_refused(worlds):  # noqa: F81
 def test_who_loses_the_decision_to_a_living_driver_does_not_begin_a_run(worlds):  # noqa: F811
     world = worlds("directory, plain append")
     world.fresh()
-    first = world.run({DECIDING: "stop", "hygge.io.file_store.FileStore.commit 1": "kill"})
+    first = world.run({DECIDING: "stop", "hygge.connectors.files.store.FileStore.commit 1": "kill"})
     second = world.run({DECIDING: "stop"})
     assert world.go_on(first).code == -9
     lost = world.go_on(second)

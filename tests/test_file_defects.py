@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from hygge import ArrowHome, ArrowStore, CsvHome, CsvStore, Flow, ParquetHome, ParquetStore
+from hygge.connectors.files import found as files
+from hygge.connectors.files.found import SourceFile
+from hygge.connectors.files.heads import HEAD, generation_name
+from hygge.connectors.files.home import FileHome
 from hygge.errors import HomeError, NotOurs, Rejected, SourceChanged, StoreError
-from hygge.io import files
-from hygge.io.file_home import FileHome
-from hygge.io.files import SourceFile
-from hygge.io.heads import HEAD, generation_name
 from hygge.model import Head, Run, Ticket
 from hygge.store import new_run_id
 

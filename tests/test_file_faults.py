@@ -12,8 +12,8 @@ from test_file_defects import IDS, begin, run, visible
 from test_file_resume import next_driver, stage
 
 from hygge import ParquetStore
+from hygge.connectors.files import publish
 from hygge.errors import Rejected, Superseded
-from hygge.io import publish
 from hygge.model import Run
 from hygge.store import new_run_id
 

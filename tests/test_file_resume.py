@@ -14,9 +14,9 @@ import pytest
 from test_file_defects import IDS, visible
 
 from hygge import CsvStore, ParquetStore
+from hygge.connectors.files import publish
+from hygge.connectors.files.parts import ticket_name
 from hygge.errors import Rejected, StoreError
-from hygge.io import publish
-from hygge.io.sealed import ticket_name
 from hygge.model import Run, Ticket
 from hygge.store import new_run_id
 

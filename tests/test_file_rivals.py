@@ -17,8 +17,8 @@ import pytest
 from test_file_defects import IDS, begin, run, visible
 
 from hygge import ArrowStore, ParquetStore
+from hygge.connectors.files import publish
 from hygge.errors import ConfigError, Rejected, StoreError
-from hygge.io import publish
 from hygge.model import Run, Ticket
 from hygge.store import new_run_id
 

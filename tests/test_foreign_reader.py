@@ -24,7 +24,7 @@ import pytest
 
 from hygge import ArrowStore, CsvStore, Flow, JsonlStore, ParquetHome, ParquetStore, SQLStore
 from hygge.cli import main
-from hygge.io import publish
+from hygge.connectors.files import publish
 
 GENERATIONS = 11
 KINDS = {"parquet": ParquetStore, "arrow": ArrowStore, "csv": CsvStore, "jsonl": JsonlStore}

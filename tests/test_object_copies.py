@@ -14,8 +14,8 @@ from test_object_home import ids
 from test_object_store import begun, staged
 
 from hygge import ParquetHome, ParquetStore
+from hygge.connectors.files import found_objects
 from hygge.errors import NotOurs, Transient
-from hygge.io import object_files
 from hygge.journal import FlowJournal
 from hygge.model import Receipt, Run, Ticket
 from hygge.places import bucket
@@ -129,10 +129,10 @@ def test_a_typo_is_asked_of_one_level_and_costs_no_error_of_its_own(s3, proxy): 
             asked.append("delimiter=%2F" in request.path or "delimiter=/" in request.path)
 
     proxy.before = listing
-    assert object_files.near(f"{s3}/usrs") == f"did you mean {s3}/users?"
+    assert found_objects.near(f"{s3}/usrs") == f"did you mean {s3}/users?"
     assert asked == [True]
     proxy.before = lambda request: 403
-    assert object_files.near(f"{s3}/usrs") is None
+    assert found_objects.near(f"{s3}/usrs") is None
 
 
 def test_receipts_in_a_bucket_are_read_side_by_side_and_stay_in_order(s3, monkeypatch):  # noqa: F811

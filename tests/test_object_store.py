@@ -23,9 +23,9 @@ from obstore.store import from_url
 from s3 import BUCKET, SECRET, proxy, s3  # noqa: F401  # fixtures
 
 from hygge import ParquetStore
+from hygge.connectors.files import publish
+from hygge.connectors.files.prefix import ObjectStore
 from hygge.errors import ConfigError, HyggeError, Rejected, StoreError, Superseded, Transient
-from hygge.io import publish
-from hygge.io.object_store import ObjectStore
 from hygge.model import Head, Run, Ticket
 from hygge.places.bucket import Bucket
 from hygge.store import new_run_id

@@ -11,10 +11,10 @@ from hygge.config.document import Node
 from hygge.config.environment import masked
 from hygge.config.problems import Wrong, meant
 from hygge.config.specs import Side
+from hygge.connectors.files import found_objects
+from hygge.connectors.files.found import near
+from hygge.connectors.files.found_objects import on_objects
 from hygge.errors import HyggeError, nearest
-from hygge.io import object_files
-from hygge.io.files import near
-from hygge.io.object_files import on_objects
 from hygge.registry import by_suffix, find, kinds
 
 _LOOKED_AT = 20_000
@@ -77,7 +77,7 @@ def _kind_of_objects(node: Node, url: str, made: Mapping[str, str]) -> str:
     if url in made:
         return made[url]
     try:
-        names = [each.path for each in object_files.find(url, tuple(suffixes("home")))]
+        names = [each.path for each in found_objects.find(url, tuple(suffixes("home")))]
     except HyggeError as error:
         raise Wrong(node.line, error.message, error.hint) from error
     found = {kind: name for name in names if (kind := kind_of_name("home", name))}

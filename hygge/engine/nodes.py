@@ -19,9 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hygge.connectors.files.found import fixed_prefix
 from hygge.engine import placement
 from hygge.errors import ConfigError
-from hygge.io.files import fixed_prefix
 from hygge.model import MIB, Limits
 
 SHM = "/dev/shm"

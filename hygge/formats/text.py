@@ -21,8 +21,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from hygge.connectors.files.found import source
 from hygge.errors import ConfigError, HomeError, UnfitValue
-from hygge.io.files import source
 from hygge.model import MIB
 
 Compression = Literal["none", "gzip", "zstd"]

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from hygge.batches import conform, plain, plain_schema
+from hygge.connectors.files.found import SourceFile, source
+from hygge.connectors.files.home import FileHome, Piece
 from hygge.errors import HomeError, HyggeError
-from hygge.io.file_home import FileHome, Piece
-from hygge.io.files import SourceFile, source
 from hygge.model import MIB, Column
 
 _MAGIC = b"ARROW1"

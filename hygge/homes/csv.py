@@ -19,12 +19,12 @@ from typing import Any, ClassVar, Self
 import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
+from hygge.connectors.files.found import SourceFile
+from hygge.connectors.files.home import FileHome, FileOptions, Piece
 from hygge.errors import ConfigError, HomeError, one_of
 from hygge.formats import cells
 from hygge.formats.csv_text import CsvForm, Reading
 from hygge.formats.text import compression_of, cut, known_encoding, with_compressed
-from hygge.io.file_home import FileHome, FileOptions, Piece
-from hygge.io.files import SourceFile
 from hygge.model import MIB, Column, HomeTraits
 
 

@@ -20,12 +20,12 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from pydantic import Field, field_validator
 
+from hygge.connectors.files.found import SourceFile
+from hygge.connectors.files.home import FileHome, FileOptions, Piece
 from hygge.errors import HomeError
 from hygge.formats import cells, json_values
 from hygge.formats.json_text import JsonForm
 from hygge.formats.text import compression_of, cut, known_encoding, owned, with_compressed
-from hygge.io.file_home import FileHome, FileOptions, Piece
-from hygge.io.files import SourceFile
 from hygge.model import MIB, Column, HomeTraits
 
 

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from hygge.batches import conform, plain, plain_schema
+from hygge.connectors.files.found import SourceFile, source
+from hygge.connectors.files.found_objects import on_objects
+from hygge.connectors.files.home import FileHome, Piece
 from hygge.errors import HomeError, HyggeError
-from hygge.io.file_home import FileHome, Piece
-from hygge.io.files import SourceFile, source
-from hygge.io.object_files import on_objects
 from hygge.model import MIB, Column
 
 _STREAM_BYTES, _FAR_BYTES = 64 * 1024, 2 * MIB

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote as url_quote
 
+from hygge.connectors.files.found import near
 from hygge.errors import HyggeError, SourceMissing
-from hygge.io.files import near
 from hygge.io.sql import in_words
 
 BUSY_S = 30.0

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from hygge.connectors.files.heads import file_name
 from hygge.errors import HyggeError, JournalError, Stopped
-from hygge.io.heads import file_name
 from hygge.journal.entries import read, written
 from hygge.places.place import Place
 

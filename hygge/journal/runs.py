@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from hygge.connectors.files.heads import file_name
 from hygge.errors import JournalError
-from hygge.io.heads import file_name
 from hygge.journal.entries import MOST_BYTES_OF_RECEIPT, read, written
 from hygge.model import Head, Receipt, Run, Split, Ticket, Watermark
 from hygge.places.place import Place

@@ -18,8 +18,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from hygge.connectors.files.publish import make_folder, sync
 from hygge.errors import HyggeError
-from hygge.io.publish import make_folder, sync
 
 _TEMPORARY = ".tmp-"
 _TRIES = 20

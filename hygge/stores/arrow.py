@@ -3,7 +3,7 @@
 A foreign reader sees the old files or the new ones, never a mixture: a run is shown by one rename.
 Every Arrow type is kept exactly.
 
-On an object store (`s3://bucket/prefix`) files come one by one: see `hygge/io/object_store.py`.
+On an object store (`s3://bucket/prefix`) files come one by one: see `hygge/connectors/files/prefix.py`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
-from hygge.io.file_store import FileStore, FileStoreOptions
-from hygge.io.sealed import Writer
+from hygge.connectors.files.parts import Writer
+from hygge.connectors.files.store import FileStore, FileStoreOptions
 
 
 class ArrowOptions(FileStoreOptions):

@@ -11,7 +11,7 @@ polars read a NULL; pandas skips the line unless told `skip_blank_lines=False`. 
 read "" as NULL too, as they do with any CSV.) Types are not in the file: state them (`types:`)
 where it is read.
 
-On an object store (`s3://bucket/prefix`) files come one by one: see `hygge/io/object_store.py`.
+On an object store (`s3://bucket/prefix`) files come one by one: see `hygge/connectors/files/prefix.py`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from typing import Any, ClassVar, Self
 import pyarrow as pa
 from pydantic import model_validator
 
+from hygge.connectors.files.parts import Writer
+from hygge.connectors.files.store import FileStore, FileStoreOptions
 from hygge.errors import UnfitValue
 from hygge.formats.cells import NO_TEXT, base64_text, is_bytes, moments_text, plain_decimals
 from hygge.formats.text import (
@@ -35,8 +37,6 @@ from hygge.formats.text import (
     settled_compression,
     with_compressed,
 )
-from hygge.io.file_store import FileStore, FileStoreOptions
-from hygge.io.sealed import Writer
 from hygge.model import StoreTraits
 
 

@@ -9,7 +9,7 @@ NULL is null and "" is "". Integers are written whole, whatever their size; deci
 has no NaN: NaN and infinities are the texts "NaN", "Infinity", "-Infinity". `JsonlHome` reads all
 of it back exactly where `types:` state what it is.
 
-On an object store (`s3://bucket/prefix`) files come one by one: see `hygge/io/object_store.py`.
+On an object store (`s3://bucket/prefix`) files come one by one: see `hygge/connectors/files/prefix.py`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from hygge.batches import slices
+from hygge.connectors.files.parts import Writer
+from hygge.connectors.files.store import FileStore, FileStoreOptions
 from hygge.errors import UnfitValue
 from hygge.formats.cells import base64_text, moments_text, plain_decimals
 from hygge.formats.json_values import NO_JSON
@@ -33,8 +35,6 @@ from hygge.formats.text import (
     settled_compression,
     with_compressed,
 )
-from hygge.io.file_store import FileStore, FileStoreOptions
-from hygge.io.sealed import Writer
 from hygge.model import MIB, StoreTraits
 
 _ROWS, _BYTES = 65_536, 32 * MIB

@@ -6,7 +6,7 @@ DuckDB and `pyarrow.dataset` open it twice. Column statistics are written for ev
 dictionary is written only for columns in which the first rows repeat themselves: it makes those
 smaller and the others slower.
 
-On an object store (`s3://bucket/prefix`) files come one by one: see `hygge/io/object_store.py`.
+On an object store (`s3://bucket/prefix`) files come one by one: see `hygge/connectors/files/prefix.py`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any, ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field, field_validator
 
+from hygge.connectors.files.parts import Writer
+from hygge.connectors.files.store import FileStore, FileStoreOptions
 from hygge.errors import UnfitValue
-from hygge.io.file_store import FileStore, FileStoreOptions
-from hygge.io.sealed import Writer
 from hygge.model import MIB
 
 _SAMPLE_ROWS = 20_000

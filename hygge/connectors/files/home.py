@@ -20,10 +20,10 @@ import pyarrow as pa
 from pydantic import Field
 
 from hygge.batches import conform, slices
+from hygge.connectors.files.found import SourceFile, find, fixed_prefix, hive_columns, unchanged
+from hygge.connectors.files.found_objects import on_objects
 from hygge.errors import ConfigError, HomeError, SourceChanged, SourceMissing, one_of
 from hygge.home import Home
-from hygge.io.files import SourceFile, find, fixed_prefix, hive_columns, unchanged
-from hygge.io.object_files import on_objects
 from hygge.model import MIB, Column, HomeTraits, Plan, Split, Watermark
 from hygge.places.access import Access, ObjectUrl
 from hygge.settings import Connector, Settings

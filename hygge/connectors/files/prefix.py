@@ -2,7 +2,7 @@
 
 Life of a run: `prepare` opens `.<name>.hygge/<run>/` beside the target; `stage` uploads the parts
 of a ticket below it, and `receipt.json` as the last of them; `commit` checks the parts and creates
-the next manifest of the target (`io/manifests.py`): from then on the run is committed, and the
+the next manifest of the target (`connectors/files/manifests.py`): from then on the run is committed, and the
 manifest says what is visible. `settle` makes it so for readers that know of no manifest:
 
     copy    each file of the newest manifest that is not at its visible name yet, and whole
@@ -31,10 +31,9 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from hygge.batches import serialized
-from hygge.errors import ConfigError, NotOurs, Rejected, StoreError, Superseded, Transient, Unknown
-from hygge.io import publish
-from hygge.io.heads import refuse_difference, schema_text, text_schema
-from hygge.io.manifests import (
+from hygge.connectors.files import publish
+from hygge.connectors.files.heads import refuse_difference, schema_text, text_schema
+from hygge.connectors.files.manifests import (
     RUNS_KEPT,
     File,
     Manifest,
@@ -45,7 +44,7 @@ from hygge.io.manifests import (
     manifest_name,
     older,
 )
-from hygge.io.sealed import (
+from hygge.connectors.files.parts import (
     RECEIPT,
     Format,
     Sealed,
@@ -55,6 +54,7 @@ from hygge.io.sealed import (
     ticket_name,
     write_parts,
 )
+from hygge.errors import ConfigError, NotOurs, Rejected, StoreError, Superseded, Transient, Unknown
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 from hygge.places.bucket import Bucket
 

@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
+from hygge.connectors.files import publish
+from hygge.connectors.files.heads import schema_text
 from hygge.errors import Rejected, StoreError
-from hygge.io import publish
-from hygge.io.heads import schema_text
 from hygge.model import Ticket
 
 RECEIPT = "receipt.json"

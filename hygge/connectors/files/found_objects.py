@@ -15,9 +15,9 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+from hygge.connectors.files.found import SourceFile, fixed_prefix, partitions
+from hygge.connectors.files.manifests import being_copied, look
 from hygge.errors import HomeError, HyggeError, SourceChanged, SourceMissing, nearest
-from hygge.io.files import SourceFile, fixed_prefix, partitions
-from hygge.io.manifests import being_copied, look
 from hygge.model import MIB
 from hygge.places.access import AROUND, SCHEMES, Access, ObjectUrl, access_of
 from hygge.places.bucket import Bucket, Entry
@@ -35,7 +35,7 @@ def on_objects(path: str) -> bool:
 
 
 def find(url: str, suffixes: Sequence[str]) -> list[SourceFile]:
-    """Every object that `url` means, in the order of their names; as `hygge.io.files.find`."""
+    """Every object that `url` means, in the order of their names; as `hygge.connectors.files.found.find`."""
     bucket, path = _parts(url)
     if glob.has_magic(path):
         return _matching(bucket, path, url)

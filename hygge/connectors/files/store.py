@@ -3,14 +3,14 @@
 Life of a run: `prepare` makes `.<name>.hygge/<run>/` beside the target; `stage` writes the parts of
 a ticket into a folder of its own there, and seals it with `receipt.json` as its last file;
 `commit` gathers the parts of the decided tickets, in split order, checks and joins them, and then,
-under the lock of the target, compares the head and shows them by one rename (see `io/publish.py`).
+under the lock of the target, compares the head and shows them by one rename (see `connectors/files/publish.py`).
 From `prepare` to `discard` the driver holds a lock that keeps the staging from being swept.
 
 The head lies in the target: `_hygge.json` in the directory that the rename moves, so rows and head
 move together. A single file has its head in the hidden sibling, named by the size and mtime of the
 file that it speaks of, written before that file's rename.
 
-All of this is for disks; for `s3://bucket/prefix` every verb is that of `io/object_store.py`.
+All of this is for disks; for `s3://bucket/prefix` every verb is that of `connectors/files/prefix.py`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from hygge.batches import serialized
-from hygge.errors import NotOurs, Rejected, StoreError, Superseded
-from hygge.io import publish
-from hygge.io.heads import (
+from hygge.connectors.files import publish
+from hygge.connectors.files.heads import (
     HEAD,
     Published,
     described,
@@ -39,8 +38,17 @@ from hygge.io.heads import (
     schema_text,
     text_schema,
 )
-from hygge.io.object_store import SEES, ObjectStore
-from hygge.io.sealed import Format, Sealed, closed, is_ticket, seal, sealed_in, ticket_name
+from hygge.connectors.files.parts import (
+    Format,
+    Sealed,
+    closed,
+    is_ticket,
+    seal,
+    sealed_in,
+    ticket_name,
+)
+from hygge.connectors.files.prefix import SEES, ObjectStore
+from hygge.errors import NotOurs, Rejected, StoreError, Superseded
 from hygge.model import MIB, Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
 from hygge.places.access import Access
 from hygge.settings import Settings

@@ -20,8 +20,8 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import widens
+from hygge.connectors.files import publish
 from hygge.errors import StoreError
-from hygge.io import publish
 from hygge.model import Head
 
 HEAD = "_hygge.json"
