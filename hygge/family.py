@@ -24,11 +24,11 @@ from hygge.config import connectors
 from hygge.config.problems import Wrong, paragraph
 from hygge.config.specs import EndSpec, FlowSpec, Tables
 from hygge.config.tables import WORD
+from hygge.connectors.sql.catalog import Catalog, Table, catalog, chosen
+from hygge.connectors.sql.connection import connection_url, shown, split_name, sqlite_path
 from hygge.errors import ConfigError, SourceMissing, Transient, one_of
 from hygge.io.my import is_my
 from hygge.io.pg import is_pg
-from hygge.io.sql import connection_url, shown, split_name, sqlite_path
-from hygge.io.sql_tables import Catalog, Table, catalog, chosen
 from hygge.moving import backoff_s
 
 _LONGEST_NAME = 100

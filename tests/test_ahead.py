@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from hygge.io.ahead import ahead
-from hygge.io.intake import Intake
+from hygge.connectors.sql.ahead import ahead
+from hygge.connectors.sql.intake import Intake
 
 
 def never(view):

@@ -18,9 +18,9 @@ import pytest
 from hygge import Coordinator
 from hygge.cli import main
 from hygge.config.flows import read_flows
+from hygge.connectors.sql.catalog import Table
 from hygge.errors import ConfigError, HyggeError, SourceMissing
 from hygge.family import file_word, member_name, opened
-from hygge.io.sql_tables import Table
 from hygge.model import Limits, Report, Summary
 from hygge.progress import Seen, Silent, Together
 from hygge.words import report_text

@@ -11,9 +11,9 @@ from postgres import Heard, Proxy, flow
 from test_pg_home import each_once, home_of, numbers, rows_of
 
 from hygge import FlowFailed, ParquetHome, ParquetStore, SQLHome
+from hygge.connectors.sql.connection import connection_url
 from hygge.errors import HomeError, SourceChanged, Transient
 from hygge.io import pg_catalog, pg_home, pg_snapshot
-from hygge.io.sql import connection_url
 
 pytest_plugins = ["postgres"]
 

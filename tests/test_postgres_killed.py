@@ -13,7 +13,8 @@ from test_postgres_store import (
     test_two_processes_that_commit_one_run_commit_it_once as commits_one_run_at_once,
 )
 
-from hygge.io import pg_store, sql_ledger
+from hygge.connectors.sql import ledger
+from hygge.io import pg_store
 from hygge.stores.sql import SQLStore
 
 pytest_plugins = ["postgres"]
@@ -50,7 +51,7 @@ def test_a_head_that_moves_apart_from_its_rows_is_caught(pg, tmp_path):
 
 
 def moves_any_head(connection, goal, base, row):
-    heads = sql_ledger.heads_table(goal)
+    heads = ledger.heads_table(goal)
     connection.execute(heads.delete().where(heads.c.flow == row["flow"]))
     connection.execute(heads.insert().values(row))
 

@@ -12,8 +12,10 @@ import pyarrow as pa
 import pytest
 from postgres import MORE, ROWS, moved, seen, staged
 
+from hygge.connectors.sql import goal as sql_goal
+from hygge.connectors.sql import ledger
 from hygge.errors import Rejected, StoreError, Superseded, Transient
-from hygge.io import pg_ledger, pg_store, sql_goal, sql_ledger
+from hygge.io import pg_ledger, pg_store
 from hygge.model import Run, Ticket
 from hygge.testing.probes import in_worker
 
@@ -45,7 +47,7 @@ def test_a_load_that_breaks_leaves_no_row(pg, schema, store, known):
         store.stage(Ticket("r1", 0), known, broken())
     assert staged_rows(pg, schema) == 0
     names = {name for (name,) in pg.ask(f"SELECT name FROM {schema}._hygge_ledger")}
-    assert names == {sql_ledger.run_name("r1"), pg_ledger.rows_table("r1")}
+    assert names == {ledger.run_name("r1"), pg_ledger.rows_table("r1")}
 
 
 def stage_and_die(store, when):
@@ -242,7 +244,7 @@ def test_a_driver_that_stands_still_in_its_commit_holds_up_nobody_for_ever(
     moved(store, Run("r0", "f", "append"), ROWS)
     runs, base = [Run(name, "f", "append") for name in ("still", "quick")], store.head("f")
     receipts = [staged(store, run, MORE) for run in runs]
-    monkeypatch.setattr(sql_ledger, "PAUSE", "700ms")
+    monkeypatch.setattr(ledger, "PAUSE", "700ms")
     real, ended = pg_store.move_head, []
 
     def stands_still(connection, goal, base, row):
@@ -261,7 +263,7 @@ def test_a_driver_that_stands_still_in_its_commit_holds_up_nobody_for_ever(
 
 def test_a_table_that_others_hold_is_waited_for_no_longer_than_told(pg, schema, store, monkeypatch):
     moved(store, Run("r0", "f", "append"), ROWS)
-    monkeypatch.setattr(sql_ledger, "LOCK_WAIT", "100ms")
+    monkeypatch.setattr(ledger, "LOCK_WAIT", "100ms")
     run, base = Run("r1", "f", "append"), store.head("f")
     receipts = staged(store, run, MORE)
     with pg.connect() as holder:
@@ -298,7 +300,7 @@ def test_a_table_of_other_columns_waits_for_its_readers_and_shows_them_all_or_no
     pg, schema, store, monkeypatch, when
 ):
     moved(store, Run("r0", "f"), ROWS)
-    monkeypatch.setattr(sql_ledger, "LOCK_WAIT", "100ms")
+    monkeypatch.setattr(ledger, "LOCK_WAIT", "100ms")
     other, base = pa.table({"id": ["x", "y"]}), store.head("f")
     count = f"SELECT count(*) FROM {schema}.t"
     with pg.connect() as reader:

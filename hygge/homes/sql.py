@@ -29,13 +29,13 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from pydantic import Field
 
+from hygge.connectors.sql.ask import NESTED, Ask, SQLHomeOptions
+from hygge.connectors.sql.connection import connection_url, place, shown, sqlite_path
 from hygge.errors import ConfigError
 from hygge.home import Home
 from hygge.io import sql_types
 from hygge.io.my import is_my
 from hygge.io.pg import is_pg
-from hygge.io.sql import connection_url, place, shown, sqlite_path
-from hygge.io.sql_ask import NESTED, Ask, SQLHomeOptions
 from hygge.model import HomeTraits, Plan, Split, Watermark
 from hygge.settings import Settings
 

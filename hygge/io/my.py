@@ -16,6 +16,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from hygge.connectors.sql.connection import driver_error, seconds_of
 from hygge.errors import (
     ConfigError,
     HomeError,
@@ -26,7 +27,6 @@ from hygge.errors import (
     UnfitValue,
     without_password,
 )
-from hygge.io.sql import driver_error, seconds_of
 
 _LONG_S = 7 * 24 * 3600
 """How long the server waits for a client that waits for its other end."""

@@ -18,9 +18,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.connectors.sql.ahead import ahead
+from hygge.connectors.sql.ask import Ask, SQLHomeOptions, null_note, pack, tie_note, unpack
+from hygge.connectors.sql.connection import split_name
 from hygge.errors import ConfigError, HomeError
 from hygge.io import my_ranges, my_snapshot, sql_home
-from hygge.io.ahead import ahead
 from hygge.io.my import execute, generic, is_mariadb, literal, one, quoted, session
 from hygge.io.my_columns import (
     Known,
@@ -37,8 +39,6 @@ from hygge.io.my_columns import (
 from hygge.io.my_csv import Reading
 from hygge.io.my_csv import table_of as rows_of
 from hygge.io.my_wire import TooLong, blocks, hang_up
-from hygge.io.sql import split_name
-from hygge.io.sql_ask import Ask, SQLHomeOptions, null_note, pack, tie_note, unpack
 from hygge.io.sql_types import from_json, to_json
 from hygge.model import Plan, Split, Watermark
 

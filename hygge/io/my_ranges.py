@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from itertools import cycle, pairwise
 from typing import Any
 
+from hygge.connectors.sql import splits
+from hygge.connectors.sql.ask import Ask
+from hygge.connectors.sql.connection import split_name
 from hygge.errors import ConfigError
-from hygge.io import sql_splits
 from hygge.io.my import listed, literal, one, quoted, rows
 from hygge.io.my_columns import Known
-from hygge.io.sql import split_name
-from hygge.io.sql_ask import Ask
 
 _ORDERED = (
     "tinyint", "smallint", "mediumint", "int", "bigint", "bool", "decimal", "date", "datetime",
@@ -77,12 +77,12 @@ def _bounds(
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     total, width = _size(connection, ask, source, where)
     lanes = None if ask.options.consistency == "split" else ask.lanes
-    count = sql_splits.how_many(ask.options.splits, total, width, lanes)
+    count = splits.how_many(ask.options.splits, total, width, lanes)
     if count < 2 or total < 2:
         return []
     if len(key) == 1 and key[0].kind in _WHOLE:
         low, high = one(connection, f"SELECT MIN({names}), MAX({names}) FROM {source}{where}")
-        if low is not None and sql_splits.dense(low, high, total):
+        if low is not None and splits.dense(low, high, total):
             return [(bound,) for bound in _round(low, high, count)]
     return _walked(connection, [each.name for each in key], source, conditions, total, count)
 
@@ -168,4 +168,4 @@ def _label(key: Sequence[str], low: Sequence[Any] | None, high: Sequence[Any] | 
     def words(bound: Sequence[Any] | None) -> str | None:
         return None if bound is None else ", ".join(str(each) for each in bound)
 
-    return sql_splits.label({"low": words(low), "high": words(high)}, ", ".join(key))
+    return splits.label({"low": words(low), "high": words(high)}, ", ".join(key))

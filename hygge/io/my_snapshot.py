@@ -25,10 +25,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
+from hygge.connectors.sql.ask import Ask
+from hygge.connectors.sql.connection import split_name
 from hygge.errors import HomeError, SourceChanged, Transient
 from hygge.io.my import connect, execute, in_words, number_of, quoted, session
-from hygge.io.sql import split_name
-from hygge.io.sql_ask import Ask
 
 _LOCK_WAIT_S = 5
 """Nobody else writes while the lock waits for somebody's transaction."""

@@ -17,6 +17,20 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import again, key_of, plain
+from hygge.connectors.sql.connection import split_name, unknown_commit
+from hygge.connectors.sql.goal import (
+    HEADS,
+    LEDGER,
+    Goal,
+    already,
+    beating,
+    check_base,
+    check_staged,
+    head_values,
+    lost_target,
+    not_ours,
+)
+from hygge.connectors.sql.ledger import run_name
 from hygge.errors import HyggeError, Rejected, StoreError, Transient
 from hygge.io import my_ledger as ledger
 from hygge.io import my_publish as publish
@@ -32,20 +46,6 @@ from hygge.io.my_target import (
     same_columns,
 )
 from hygge.io.pg_values import stored
-from hygge.io.sql import split_name, unknown_commit
-from hygge.io.sql_goal import (
-    HEADS,
-    LEDGER,
-    Goal,
-    already,
-    beating,
-    check_base,
-    check_staged,
-    head_values,
-    lost_target,
-    not_ours,
-)
-from hygge.io.sql_ledger import run_name
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
 _ROWS_PER_SPLIT = 2**40

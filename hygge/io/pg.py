@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from hygge.connectors.sql.connection import driver_error
 from hygge.errors import HyggeError
-from hygge.io.sql import driver_error
 
 _LONGEST_NAME = 63
 _SETTINGS = {

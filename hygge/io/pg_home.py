@@ -17,16 +17,16 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import raw_format, raw_schema, raw_table, slices
+from hygge.connectors.sql.ahead import ahead
+from hygge.connectors.sql.ask import Ask, pack, unpack
 from hygge.errors import SourceChanged
 from hygge.io import pg_catalog, pg_cells, pg_splits
-from hygge.io.ahead import ahead
 from hygge.io.pg import application, end_predecessors, quoted
 from hygge.io.pg_catalog import Field, Relation
 from hygge.io.pg_copy import CopyOut
 from hygge.io.pg_cursor import Cursor, watermark
 from hygge.io.pg_snapshot import begin, held, holding, reading, worded
 from hygge.io.pg_wire import copy_out, open_socket
-from hygge.io.sql_ask import Ask, pack, unpack
 from hygge.model import Column, Plan, Split, Watermark
 
 __all__ = ["COMPOSITE_KEYS", "held", "planned", "read"]

@@ -14,15 +14,15 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import plain, raw_format, rows_in
+from hygge.connectors.sql.ahead import ahead
+from hygge.connectors.sql.connection import driver_error
+from hygge.connectors.sql.goal import Goal
 from hygge.errors import StoreError
 from hygge.io import pg
-from hygge.io.ahead import ahead
 from hygge.io.pg_copy_in import copy_in
 from hygge.io.pg_ledger import driver
 from hygge.io.pg_values import first_misfit, fitted, stored
 from hygge.io.pg_wire import open_socket
-from hygge.io.sql import driver_error
-from hygge.io.sql_goal import Goal
 
 _STEP_BYTES = 1 << 20
 _GROUP = 10_000

@@ -11,11 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.connectors.sql.goal import Goal, check_all_in, check_merge
 from hygge.io import pg
 from hygge.io.pg_ledger import ask, changed
 from hygge.io.pg_swap import breaks_a_rule
 from hygge.io.pg_target import ROW, SPLIT, Names, column_names, rows_ddl, turned
-from hygge.io.sql_goal import Goal, check_all_in, check_merge
 from hygge.model import Run
 
 

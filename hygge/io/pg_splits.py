@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hygge.connectors.sql import splits
+from hygge.connectors.sql.ask import ROWS_PER_SPLIT, Ask
 from hygge.errors import ConfigError
-from hygge.io import sql_splits
 from hygge.io.pg import literal, quoted
 from hygge.io.pg_catalog import Field, Relation
-from hygge.io.sql_ask import ROWS_PER_SPLIT, Ask
 
 _CTID_RANGES_SINCE = 140_000
 _INTEGERS = (20, 21, 23)
@@ -66,7 +66,7 @@ class Route:
         """How many splits so many rows should have."""
         by_split = self.ask.options.consistency == "split" and self.ask.snapshot is None
         lanes = None if by_split else self.ask.lanes
-        return sql_splits.how_many(self.ask.options.splits, rows, row_bytes, lanes)
+        return splits.how_many(self.ask.options.splits, rows, row_bytes, lanes)
 
     def select(self, *what: str, more: Sequence[str] = ()) -> str:
         """A SELECT over all of the source."""
@@ -295,25 +295,25 @@ def _bounds(connection: Any, route: Route) -> list[tuple[str, ...]]:
         if low is None:  # the catalog has not heard yet that it is empty
             return []
         step = _round((high - low + 1) / count)
-        if sql_splits.dense(low, high, rows):
+        if splits.dense(low, high, rows):
             return [(str(at),) for at in range(_next(low, step), high + 1, step)]
         step = _round((high - low + 1) / count / 1000)
     if rows >= ROWS_PER_SPLIT and not route.conditions and len(keys) == 1:
         known = _histogram(connection, route)
         if len(known) > count:
             inner = [len(known) * at // count for at in range(1, count)]
-            return sql_splits.bounds_of([(known[at],) for at in inner])
+            return splits.bounds_of([(known[at],) for at in inner])
     listed = ", ".join(f"{name} AS k{at}" for at, name in enumerate(names))
     order = ", ".join(names)
     texts = ", ".join(f"k{at}::text" for at in range(len(names)))
-    places = ",".join(map(str, sql_splits.places(rows, count)))
+    places = ",".join(map(str, splits.places(rows, count)))
     numbered = route.select(listed, f"row_number() OVER (ORDER BY {order}) AS n", more=present)
     picked = connection.execute(
         f"SELECT {texts} FROM (\n{numbered}\n) AS h WHERE n IN ({places}) ORDER BY n"
     ).fetchall()
     if whole:  # on round numbers, which are the same ones when the table has grown a little
         picked = [(str(int(value) // step * step),) for (value,) in picked]
-    return sql_splits.bounds_of([tuple(each) for each in picked])
+    return splits.bounds_of([tuple(each) for each in picked])
 
 
 def _ascend(connection: Any, route: Route, bounds: Sequence[tuple[str, ...]]) -> bool:

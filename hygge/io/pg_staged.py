@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hygge.connectors.sql import ledger
+from hygge.connectors.sql.goal import Goal, check_staged
 from hygge.errors import Rejected, Transient
 from hygge.io import pg
 from hygge.io import pg_ledger as runs
-from hygge.io import sql_ledger as ledger
-from hygge.io.sql_goal import Goal, check_staged
 from hygge.model import Receipt, Run
 
 FAR = 2**31 - 2**24

@@ -17,10 +17,20 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import again, plain, raw_format, raw_schema
+from hygge.connectors.sql import ledger
+from hygge.connectors.sql.connection import is_unknown, unknown_commit
+from hygge.connectors.sql.goal import (
+    LEDGER,
+    Goal,
+    already,
+    beating,
+    check_base,
+    head_of,
+    head_values,
+)
 from hygge.errors import Rejected, StoreError
 from hygge.io import pg, pg_staged, pg_swap
 from hygge.io import pg_ledger as runs
-from hygge.io import sql_ledger as ledger
 from hygge.io.pg_load import loaded, passed
 from hygge.io.pg_merge import merged
 from hygge.io.pg_target import (
@@ -41,17 +51,7 @@ from hygge.io.pg_target import (
     turned,
 )
 from hygge.io.pg_values import stored
-from hygge.io.sql import is_unknown, unknown_commit
 from hygge.io.sql_apply import exists, identity, table_for
-from hygge.io.sql_goal import (
-    LEDGER,
-    Goal,
-    already,
-    beating,
-    check_base,
-    head_of,
-    head_values,
-)
 from hygge.io.sql_store import check, move_head
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from hygge.connectors.sql import ledger
+from hygge.connectors.sql.goal import Goal, check_all_in, not_ours
 from hygge.errors import Rejected, Transient
 from hygge.io import pg
-from hygge.io import sql_ledger as ledger
 from hygge.io.pg_ledger import ask, changed
 from hygge.io.pg_target import Names, There, alike, columns_of, found
-from hygge.io.sql_goal import Goal, check_all_in, not_ours
 
 SWAP_WAIT_MS = 1000
 """How long the exchange waits for those who hold the table; others wait behind it meanwhile."""

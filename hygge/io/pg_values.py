@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hygge.batches import key_of, plain_schema, with_key
+from hygge.connectors.sql.goal import Goal
 from hygge.errors import UnfitValue
-from hygge.io.sql_goal import Goal
 
 _DAYS = (-2_440_588, 2_145_042_905)
 _PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000}

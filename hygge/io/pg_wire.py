@@ -16,7 +16,7 @@ from contextlib import suppress
 from struct import Struct
 from typing import Any
 
-from hygge.io.intake import Intake
+from hygge.connectors.sql.intake import Intake
 from hygge.io.pg_copy import CopyOut
 
 HEAD = 5  # a letter, and how long the message is without it

@@ -19,20 +19,9 @@ from uuid import uuid4
 import pyarrow as pa
 
 from hygge.batches import plain, plain_schema
-from hygge.errors import HyggeError, Rejected, StoreError, Superseded, Transient, UnfitValue
-from hygge.io import sql_ledger as ledger
-from hygge.io.sql import connected, is_unknown, unknown_commit
-from hygge.io.sql_apply import (
-    TRANSACTIONAL_DDL,
-    Target,
-    apply,
-    check_fit,
-    exists,
-    identity,
-    table_for,
-    winners,
-)
-from hygge.io.sql_goal import (
+from hygge.connectors.sql import ledger
+from hygge.connectors.sql.connection import connected, is_unknown, unknown_commit
+from hygge.connectors.sql.goal import (
     LEDGER,
     Goal,
     already,
@@ -43,6 +32,17 @@ from hygge.io.sql_goal import (
     head_values,
     lost_target,
     not_ours,
+)
+from hygge.errors import HyggeError, Rejected, StoreError, Superseded, Transient, UnfitValue
+from hygge.io.sql_apply import (
+    TRANSACTIONAL_DDL,
+    Target,
+    apply,
+    check_fit,
+    exists,
+    identity,
+    table_for,
+    winners,
 )
 from hygge.io.sql_types import encode, refuse_inexact
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark

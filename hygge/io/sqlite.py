@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import quote as url_quote
 
 from hygge.connectors.files.found import near
+from hygge.connectors.sql.connection import in_words
 from hygge.errors import HyggeError, SourceMissing
-from hygge.io.sql import in_words
 
 BUSY_S = 30.0
 _YOUNG_NS = 20_000_000

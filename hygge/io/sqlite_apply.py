@@ -11,9 +11,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from hygge.connectors.sql.goal import check_all_in, check_merge
 from hygge.errors import Rejected
 from hygge.io import sqlite
-from hygge.io.sql_goal import check_all_in, check_merge
 from hygge.io.sqlite_target import Slot
 from hygge.model import Run
 

@@ -18,10 +18,17 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.connectors.sql import splits as sql_splits
+from hygge.connectors.sql.ask import Ask, column_groups, null_note, pack, tie_note, unpack
+from hygge.connectors.sql.connection import (
+    in_words,
+    missing_column,
+    missing_table,
+    sqlite_path,
+    sqlite_table,
+)
 from hygge.errors import ConfigError, HomeError, SourceChanged
-from hygge.io import sql_splits, sqlite
-from hygge.io.sql import in_words, missing_column, missing_table, sqlite_path, sqlite_table
-from hygge.io.sql_ask import Ask, column_groups, null_note, pack, tie_note, unpack
+from hygge.io import sqlite
 from hygge.io.sqlite_types import arrow_for, by_classes
 from hygge.io.sqlite_values import decode
 from hygge.model import Column, Plan, Split, Watermark

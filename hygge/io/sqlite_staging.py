@@ -16,10 +16,10 @@ from urllib.parse import quote as url_quote
 
 import pyarrow as pa
 
+from hygge.connectors.sql.ask import pack
+from hygge.connectors.sql.goal import OLD_S, ticket_name
 from hygge.errors import StoreError
 from hygge.io import sqlite
-from hygge.io.sql_ask import pack
-from hygge.io.sql_goal import OLD_S, ticket_name
 from hygge.model import Receipt, Run, Ticket
 
 _TRIES = 100

@@ -19,12 +19,9 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import plain
-from hygge.errors import HyggeError, Rejected, StoreError
-from hygge.io import sqlite
-from hygge.io import sqlite_staging as staging
-from hygge.io.sql import in_words, sqlite_path, sqlite_table, unknown_commit
-from hygge.io.sql_ask import unpack
-from hygge.io.sql_goal import (
+from hygge.connectors.sql.ask import unpack
+from hygge.connectors.sql.connection import in_words, sqlite_path, sqlite_table, unknown_commit
+from hygge.connectors.sql.goal import (
     HEAD_COLUMNS,
     HEADS,
     Goal,
@@ -39,6 +36,9 @@ from hygge.io.sql_goal import (
     still,
     ticket_name,
 )
+from hygge.errors import HyggeError, Rejected, StoreError
+from hygge.io import sqlite
+from hygge.io import sqlite_staging as staging
 from hygge.io.sqlite_apply import append, merge, replace
 from hygge.io.sqlite_target import Slot, existing, fresh
 from hygge.io.sqlite_values import encode

@@ -35,12 +35,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from hygge.connectors.sql.ask import NESTED
+from hygge.connectors.sql.connection import connection_url, place, shown, sqlite_path
+from hygge.connectors.sql.goal import Goal, SQLStoreOptions
 from hygge.errors import ConfigError, StoreError
 from hygge.io.my import is_my
 from hygge.io.pg import is_pg
-from hygge.io.sql import connection_url, place, shown, sqlite_path
-from hygge.io.sql_ask import NESTED
-from hygge.io.sql_goal import Goal, SQLStoreOptions
 from hygge.model import Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
 from hygge.settings import Settings
 from hygge.store import Store

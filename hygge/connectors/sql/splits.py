@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hygge.io.sql_ask import BYTES_PER_SPLIT, ROWS_PER_SPLIT
+from hygge.connectors.sql.ask import BYTES_PER_SPLIT, ROWS_PER_SPLIT
 
 _LARGER = 5
 _A_LANE = 4

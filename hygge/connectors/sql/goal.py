@@ -18,8 +18,8 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import Field
 
+from hygge.connectors.sql.ask import OnValue
 from hygge.errors import NotOurs, Rejected, StoreError, Superseded
-from hygge.io.sql_ask import OnValue
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 from hygge.settings import Settings
 
