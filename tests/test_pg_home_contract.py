@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.dialects import postgresql
 
 from hygge import SQLHome
-from hygge.io import sql_types
+from hygge.connectors.anysql import types
 from hygge.testing import HomeContract
 
 pytest_plugins = ["postgres"]
@@ -42,11 +42,11 @@ class TestPostgreSQLHome(HomeContract):
 def written(server, table, named):
     """These rows in a new table, by a way that knows nothing of how they are read."""
     kinds = [
-        sql_types.column_for(field.type, "postgresql", field.name).compile(postgresql.dialect())
+        types.column_for(field.type, "postgresql", field.name).compile(postgresql.dialect())
         for field in table.schema
     ]
     columns = [f'"{name}" {kind}' for name, kind in zip(table.column_names, kinds, strict=True)]
-    values = [sql_types.encode(table.column(n), "test", n) for n in table.column_names]
+    values = [types.encode(table.column(n), "test", n) for n in table.column_names]
     with server.connect() as connection:
         connection.execute(f"CREATE TABLE {named} ({', '.join(columns)})")
         with connection.cursor().copy(f"COPY {named} FROM STDIN") as copy:

@@ -9,12 +9,13 @@ import threading
 import pyarrow as pa
 import pytest
 
+from hygge.connectors.anysql import store as sql_store
+from hygge.connectors.anysql.types import column_for, lossy, refuse_inexact
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions
 from hygge.errors import ConfigError, NotOurs, Rejected, Transient, UnfitValue, without_password
 from hygge.flow import Flow
 from hygge.homes.sql import SQLHome
-from hygge.io import sql_store, sqlite, sqlite_store
-from hygge.io.sql_types import column_for, lossy, refuse_inexact
+from hygge.io import sqlite, sqlite_store
 from hygge.model import Run, Ticket
 from hygge.stores.sql import SQLStore
 

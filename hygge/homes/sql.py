@@ -29,11 +29,11 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from pydantic import Field
 
+from hygge.connectors.anysql import types
 from hygge.connectors.sql.ask import NESTED, Ask, SQLHomeOptions
 from hygge.connectors.sql.connection import connection_url, place, shown, sqlite_path
 from hygge.errors import ConfigError
 from hygge.home import Home
-from hygge.io import sql_types
 from hygge.io.my import is_my
 from hygge.io.pg import is_pg
 from hygge.model import HomeTraits, Plan, Split, Watermark
@@ -95,7 +95,7 @@ class SQLHome(Home):
                 f"split by one: split_by: {self.split_keys[0]}",
             )
         if is_pg(given.connection):
-            lossy = (*NESTED, *sql_types.lossy("postgresql"))
+            lossy = (*NESTED, *types.lossy("postgresql"))
             self.traits = replace(type(self).traits, offers=("pgcopy",), lossy=lossy)  # type: ignore[misc]  # of this one
 
     def describe(self) -> str:
@@ -134,9 +134,9 @@ class SQLHome(Home):
             from hygge.io import sqlite_home
 
             return sqlite_home
-        from hygge.io import sql_home
+        from hygge.connectors.anysql import home
 
-        return sql_home
+        return home
 
     def _ask(self) -> Ask:
         given = self.settings

@@ -18,11 +18,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.connectors.anysql import home
+from hygge.connectors.anysql.types import from_json, to_json
 from hygge.connectors.sql.ahead import ahead
 from hygge.connectors.sql.ask import Ask, SQLHomeOptions, null_note, pack, tie_note, unpack
 from hygge.connectors.sql.connection import split_name
 from hygge.errors import ConfigError, HomeError
-from hygge.io import my_ranges, my_snapshot, sql_home
+from hygge.io import my_ranges, my_snapshot
 from hygge.io.my import execute, generic, is_mariadb, literal, one, quoted, session
 from hygge.io.my_columns import (
     Known,
@@ -39,7 +41,6 @@ from hygge.io.my_columns import (
 from hygge.io.my_csv import Reading
 from hygge.io.my_csv import table_of as rows_of
 from hygge.io.my_wire import TooLong, blocks, hang_up
-from hygge.io.sql_types import from_json, to_json
 from hygge.model import Plan, Split, Watermark
 
 _GROWS = (
@@ -57,7 +58,7 @@ NEEDS = ("numpy", "pyarrow.compute", "pyarrow.csv", "sqlalchemy.dialects.mysql.p
 def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
     """Plan a run: schema, watermark, ranges. Nothing is held afterwards."""
     if not is_mariadb(ask.url, ask.who, HomeError):
-        with sql_home.planned(_generic(ask), since) as plan:
+        with home.planned(_generic(ask), since) as plan:
             yield replace(plan, reason=f"{plan.reason}; MySQL: read row by row")
         return
     at = None if ask.snapshot is None else _known_at(ask.snapshot)
@@ -135,7 +136,7 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
     """The rows of one split, in batches of the plan's schema."""
     where = split.where
     if "my" not in where:
-        yield from sql_home.read(_generic(ask), split)
+        yield from home.read(_generic(ask), split)
         return
     schema = unpack(where["schema"])
     reading = Reading(

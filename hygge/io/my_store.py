@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import again, key_of, plain
+from hygge.connectors.anysql import store
 from hygge.connectors.sql.connection import split_name, unknown_commit
 from hygge.connectors.sql.goal import (
     HEADS,
@@ -34,7 +35,6 @@ from hygge.connectors.sql.ledger import run_name
 from hygge.errors import HyggeError, Rejected, StoreError, Transient
 from hygge.io import my_ledger as ledger
 from hygge.io import my_publish as publish
-from hygge.io import sql_store
 from hygge.io.my import execute, generic, is_lost, is_mariadb, one, quoted, rows
 from hygge.io.my_load import SPLIT, loaded
 from hygge.io.my_target import (
@@ -57,7 +57,7 @@ NEEDS = ("numpy", "pyarrow.compute", "sqlalchemy.dialects.mysql.pymysql")
 def head(goal: Goal, flow: str) -> Head | None:
     """What is committed for `flow`."""
     if not is_mariadb(goal.url, goal.who, StoreError):
-        return sql_store.head(_generic(goal), flow)
+        return store.head(_generic(goal), flow)
     with ledger.opened(goal) as connection:
         if not ledger.is_there(connection, goal, HEADS):
             return None
@@ -67,7 +67,7 @@ def head(goal: Goal, flow: str) -> Head | None:
 def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     """Refuse what can be refused; make the tables of heads and of the ledger, and the run table."""
     if not is_mariadb(goal.url, goal.who, StoreError):
-        return sql_store.prepare(_generic(goal), run, schema)
+        return store.prepare(_generic(goal), run, schema)
     written = None if schema is None else stored(goal, schema)
     with ledger.opened(goal) as connection:
         ledger.begin(connection, goal, run.id, run.mode)
@@ -82,7 +82,7 @@ def stage(
 ) -> Receipt:
     """One split's rows into the run table, sealed by its row of the ledger."""
     if not is_mariadb(goal.url, goal.who, StoreError):
-        return sql_store.stage(_generic(goal), ticket, schema, batches)
+        return store.stage(_generic(goal), ticket, schema, batches)
     with ledger.opened(goal) as connection:
         short = run_name(ticket.run).removeprefix("_hygge_")
         connection.hygge = connection.hygge.replace(" */ ", f"/{short}/{ticket.split} */ ")
@@ -113,7 +113,7 @@ def stage(
 def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
     """Which receipts' rows are sealed and all there; whatever else the run staged is removed."""
     if not is_mariadb(goal.url, goal.who, StoreError):
-        return sql_store.resume(_generic(goal), run, receipts)
+        return store.resume(_generic(goal), run, receipts)
     with ledger.opened(goal) as connection:
         ledger.kill(connection, run.id)
         ledger.reopen(connection, goal, run.id)
@@ -149,7 +149,7 @@ def commit(
 ) -> Commit:
     """Compare the head, move the rows and the head, in one step."""
     if not is_mariadb(goal.url, goal.who, StoreError):
-        return sql_store.commit(_generic(goal), run, base, receipts, watermark)
+        return store.commit(_generic(goal), run, base, receipts, watermark)
     with ledger.opened(goal) as connection:
         now, _ = ledger.heads_at(connection, goal).get(run.flow, (None, None))
         done = already(now, run, receipts)
@@ -169,7 +169,7 @@ def commit(
 def discard(goal: Goal, run: Run) -> None:
     """Drop the run's tables."""
     if not is_mariadb(goal.url, goal.who, StoreError):
-        return sql_store.discard(_generic(goal), run)
+        return store.discard(_generic(goal), run)
     with ledger.opened(goal) as connection:
         if ledger.is_there(connection, goal, LEDGER):
             ledger.drop(connection, goal, run.id)

@@ -17,6 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import again, plain, raw_format, raw_schema
+from hygge.connectors.anysql.publish import exists, identity, table_for
+from hygge.connectors.anysql.store import check, move_head
 from hygge.connectors.sql import ledger
 from hygge.connectors.sql.connection import is_unknown, unknown_commit
 from hygge.connectors.sql.goal import (
@@ -51,8 +53,6 @@ from hygge.io.pg_target import (
     turned,
 )
 from hygge.io.pg_values import stored
-from hygge.io.sql_apply import exists, identity, table_for
-from hygge.io.sql_store import check, move_head
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
 NEEDS = ("pgpq", "psycopg", "sqlalchemy.dialects.postgresql")
@@ -194,7 +194,7 @@ def _written(goal: Goal, schema: pa.Schema | None) -> pa.Schema | None:
 
 
 def _refuse(goal: Goal, schema: pa.Schema) -> None:
-    from hygge.io.sql_store import refuse_columns
+    from hygge.connectors.anysql.store import refuse_columns
 
     refuse_columns(goal, stored(goal, schema))
 

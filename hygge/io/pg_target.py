@@ -15,12 +15,12 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import RAW_ABOUT, key_of, raw_format
+from hygge.connectors.anysql.types import column_for
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.ledger import target_of
 from hygge.errors import StoreError
 from hygge.io import pg
 from hygge.io.pg_ledger import ask, rows_table, schema_of
-from hygge.io.sql_types import column_for
 
 SPLIT, ROW = "_hygge_split", "_hygge_row"
 """Columns of a run table that is to be merged: which split a row is of, and the order in it."""

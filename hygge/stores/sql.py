@@ -83,7 +83,7 @@ class SQLStore(Store):
             # One writer at a time is all that a SQLite file takes.
             self.traits = replace(type(self).traits, max_lanes=1)  # type: ignore[misc]  # of this one
         else:
-            from hygge.io.sql_types import lossy
+            from hygge.connectors.anysql.types import lossy
 
             kind = self.settings.connection.partition(":")[0].partition("+")[0]
             self.traits = replace(type(self).traits, lossy=(*NESTED, *lossy(kind)))  # type: ignore[misc]  # as above
@@ -153,9 +153,9 @@ class SQLStore(Store):
             from hygge.io import my_store
 
             return my_store
-        from hygge.io import sql_store
+        from hygge.connectors.anysql import store
 
-        return sql_store
+        return store
 
     def _goal(self) -> Goal:
         given = self.settings

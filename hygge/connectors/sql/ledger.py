@@ -19,11 +19,11 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import plain_schema
+from hygge.connectors.anysql.publish import Target, exists, identity, table_for
 from hygge.connectors.sql.ask import pack, unpack
 from hygge.connectors.sql.connection import in_words, split_name
 from hygge.connectors.sql.goal import HEADS, LEDGER, OLD_S, Goal, head_of, not_a_head, still
 from hygge.errors import StoreError, Transient
-from hygge.io.sql_apply import Target, exists, identity, table_for
 from hygge.model import Head, Receipt, Run, Ticket
 
 LOCK_WAIT = "30s"

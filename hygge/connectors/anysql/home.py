@@ -13,11 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.connectors.anysql.types import arrow_for, column_for, decode, from_json, to_json
 from hygge.connectors.sql import splits as sql_splits
 from hygge.connectors.sql.ask import Ask, column_groups, null_note, pack, tie_note, unpack
 from hygge.connectors.sql.connection import connected, missing_column, missing_table, split_name
 from hygge.errors import ConfigError, HomeError
-from hygge.io.sql_types import arrow_for, column_for, decode, from_json, to_json
 from hygge.model import Column, Plan, Split, Watermark
 
 _BUFFERED_ROWS = 2000

@@ -19,6 +19,17 @@ from uuid import uuid4
 import pyarrow as pa
 
 from hygge.batches import plain, plain_schema
+from hygge.connectors.anysql.publish import (
+    TRANSACTIONAL_DDL,
+    Target,
+    apply,
+    check_fit,
+    exists,
+    identity,
+    table_for,
+    winners,
+)
+from hygge.connectors.anysql.types import encode, refuse_inexact
 from hygge.connectors.sql import ledger
 from hygge.connectors.sql.connection import connected, is_unknown, unknown_commit
 from hygge.connectors.sql.goal import (
@@ -34,17 +45,6 @@ from hygge.connectors.sql.goal import (
     not_ours,
 )
 from hygge.errors import HyggeError, Rejected, StoreError, Superseded, Transient, UnfitValue
-from hygge.io.sql_apply import (
-    TRANSACTIONAL_DDL,
-    Target,
-    apply,
-    check_fit,
-    exists,
-    identity,
-    table_for,
-    winners,
-)
-from hygge.io.sql_types import encode, refuse_inexact
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
 

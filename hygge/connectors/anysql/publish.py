@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from hygge.batches import plain_schema, widens
+from hygge.connectors.anysql.types import arrow_for, column_for
 from hygge.connectors.sql.goal import check_all_in, check_merge
 from hygge.errors import Rejected, StoreError, one_of
-from hygge.io.sql_types import arrow_for, column_for
 from hygge.model import Run
 
 TRANSACTIONAL_DDL = ("postgresql", "mssql")
