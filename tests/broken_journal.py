@@ -15,8 +15,8 @@ from types import SimpleNamespace
 from hygge import running
 from hygge.connectors.files import parts as sealed
 from hygge.connectors.files import publish, store
+from hygge.connectors.sqlite import store as sqlite_store
 from hygge.driver import Driver
-from hygge.io import sqlite_store
 from hygge.journal import Decision, FlowJournal
 from hygge.journal.entries import written
 from hygge.places import place as places

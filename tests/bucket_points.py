@@ -25,8 +25,8 @@ import sqlalchemy.dialects.sqlite  # noqa: F401  # as above
 
 from hygge import Flow, ParquetStore, SQLHome
 from hygge.connectors.files.store import FileStore
+from hygge.connectors.sqlite import home as sqlite_home  # noqa: F401  # as above
 from hygge.engine import inline  # noqa: F401  # as above
-from hygge.io import sqlite_home  # noqa: F401  # as above
 from hygge.journal import lease
 from hygge.places.bucket import Bucket
 from hygge.places.place import place_at

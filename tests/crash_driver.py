@@ -23,8 +23,8 @@ from crash_power import record
 from crash_scenes import SCENES, flow, grow, seen
 
 from hygge.connectors.files import publish
+from hygge.connectors.sqlite import session
 from hygge.errors import FlowFailed
-from hygge.io import sqlite
 from hygge.journal import lease
 
 _PATIENCE_S = 60.0
@@ -36,7 +36,7 @@ def without_trust() -> None:
     lease._is_gone = lambda held: True  # type: ignore[assignment]
     lease.BEAT_S = 1e6
     publish.one_at_a_time = functools.partial(publish.one_at_a_time, wait_s=0.2)  # type: ignore[assignment]
-    sqlite.BUSY_S = 0.2
+    session.BUSY_S = 0.2
 
 
 def forked(work: Any) -> int:

@@ -34,8 +34,8 @@ from obstore.store import from_url
 
 from hygge import Flow, ParquetStore, SQLHome
 from hygge.connectors.files.prefix import ObjectStore
+from hygge.connectors.sqlite import home as sqlite_home  # noqa: F401  # as above
 from hygge.engine import inline  # noqa: F401  # as above
-from hygge.io import sqlite_home  # noqa: F401  # as above
 from hygge.journal import lease
 from hygge.places.bucket import Bucket
 

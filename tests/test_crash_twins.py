@@ -12,7 +12,7 @@ from crash_world import worlds  # noqa: F401  # a fixture
 FILES, APPEND = "files to directory, replace", "directory, plain append"
 BY_CURSOR = "SQLite, append by cursor"
 DECIDING, ENDING = (f"hygge.journal.runs.FlowJournal.{verb} 1" for verb in ("decide", "end"))
-COMMITTING = "hygge.io.sqlite_store.commit 1"
+COMMITTING = "hygge.connectors.sqlite.store.commit 1"
 
 
 def everywhere(world):

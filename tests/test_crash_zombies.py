@@ -43,7 +43,7 @@ def test_a_driver_whose_run_was_given_up_says_so_and_leaves_nothing(point, world
 def test_a_run_that_is_committed_is_never_noted_as_refused(worlds):  # noqa: F811
     world = worlds("SQLite, append by cursor")
     world.fresh()
-    first = world.run({"hygge.io.sqlite_store.commit 1": "stop"})
+    first = world.run({"hygge.connectors.sqlite.store.commit 1": "stop"})
     settled = world.run()
     world.grow(2)
     assert world.run().done

@@ -12,10 +12,10 @@ import psycopg
 import pytest
 from postgres import QUICK, Heard, Numbers, Proxy, each_once, flow, seeded, store_at
 
+from hygge.connectors.sqlite import session
 from hygge.errors import FlowFailed, Transient
 from hygge.flow import Flow
 from hygge.homes.sql import SQLHome
-from hygge.io import sqlite
 from hygge.model import Limits, Run
 from hygge.stores.arrow import ArrowStore
 from hygge.stores.sql import SQLStore
@@ -278,7 +278,7 @@ def test_too_many_connections_is_tried_again(pg, schema):
 
 
 def test_a_sqlite_database_that_another_process_holds_is_tried_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(sqlite, "BUSY_S", 0.05)
+    monkeypatch.setattr(session, "BUSY_S", 0.05)
     heard = Heard()
     with closing(sqlite3.connect(tmp_path / "t.db", isolation_level=None)) as holder:
         holder.execute("CREATE TABLE other (x)")

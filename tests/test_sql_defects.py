@@ -12,10 +12,11 @@ import pytest
 from hygge.connectors.anysql import store as sql_store
 from hygge.connectors.anysql.types import column_for, lossy, refuse_inexact
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions
+from hygge.connectors.sqlite import session
+from hygge.connectors.sqlite import store as sqlite_store
 from hygge.errors import ConfigError, NotOurs, Rejected, Transient, UnfitValue, without_password
 from hygge.flow import Flow
 from hygge.homes.sql import SQLHome
-from hygge.io import sqlite, sqlite_store
 from hygge.model import Run, Ticket
 from hygge.stores.sql import SQLStore
 
@@ -189,9 +190,9 @@ def test_a_database_behind_a_link_is_watched_and_staged_beside_itself(tmp_path):
     os.symlink(tmp_path / "real" / "a.db", tmp_path / "link.db")
     home = SQLHome("t", connection=f"sqlite:///{tmp_path}/link.db")
     assert home.settings.connection.endswith("real/a.db")
-    before = sqlite.version(sqlite_store.sqlite_path(home.settings.connection))
+    before = session.version(sqlite_store.sqlite_path(home.settings.connection))
     db.execute("INSERT INTO t VALUES (1)")
-    assert sqlite.version(sqlite_store.sqlite_path(home.settings.connection)) != before
+    assert session.version(sqlite_store.sqlite_path(home.settings.connection)) != before
     db.close()
     store = SQLStore("u", connection=f"sqlite:///{tmp_path}/link.db")
     store.prepare(Run("r1", "f"), ROWS.schema)
@@ -294,7 +295,7 @@ def test_flows_that_end_do_not_take_the_folder_from_those_that_begin(path):
 
 @pytest.mark.parametrize("mode", ["replace", "append", "merge"])
 def test_a_commit_that_had_to_wait_may_be_called_again(store, path, mode, monkeypatch):
-    monkeypatch.setattr(sqlite, "BUSY_S", 0.02)
+    monkeypatch.setattr(session, "BUSY_S", 0.02)
     run = Run("r1", "f", mode, ("id",))
     store.prepare(run, ROWS.schema)
     receipt = store.stage(Ticket("r1", 0), ROWS.schema, iter([ROWS]))

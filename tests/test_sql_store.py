@@ -9,6 +9,7 @@ import time
 import pyarrow as pa
 import pytest
 
+from hygge.connectors.sqlite import session
 from hygge.errors import (
     ConfigError,
     NotOurs,
@@ -19,7 +20,6 @@ from hygge.errors import (
     UnfitValue,
 )
 from hygge.homes.sql import SQLHome
-from hygge.io import sqlite
 from hygge.model import Run, Ticket
 from hygge.stores.sql import SQLStore
 
@@ -64,10 +64,10 @@ def moved(store, run, *splits, schema=None, watermark=None):
 def test_nothing_is_visible_or_locked_before_the_commit(store, path):
     moved(store, Run("r1", "f"), [THREE])
     receipts = staged(store, Run("r2", "f"), [THREE, THREE])
-    before = sqlite.version(path)
+    before = session.version(path)
     assert asked(path, "SELECT count(*) FROM users") == [(3,)]
     asked(path, "CREATE TABLE other (x)")  # a writer of the target is not kept waiting
-    assert before != sqlite.version(path)
+    assert before != session.version(path)
     commit = store.commit(Run("r2", "f"), store.head("f"), receipts, 7)
     assert asked(path, "SELECT count(*) FROM users") == [(6,)]
     assert (commit.applied, commit.head.generation, commit.head.watermark) == (6, 2, 7)
@@ -289,7 +289,7 @@ def test_a_flow_may_read_from_the_file_that_it_writes(store, path):
 
 
 def test_a_locked_database_is_worth_another_try(store, path, monkeypatch):
-    monkeypatch.setattr(sqlite, "BUSY_S", 0.05)
+    monkeypatch.setattr(session, "BUSY_S", 0.05)
     receipts = staged(store, Run("r1", "f"), [THREE])
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("CREATE TABLE other (x)")
@@ -329,9 +329,9 @@ def test_odd_names_are_names(path, name):
     for mode in ("replace", "append", "merge"):
         run = Run(f"r-{mode}", mode, mode, (name,) if mode == "merge" else ())
         if mode == "merge":
-            asked(path, f"DELETE FROM {sqlite.quote(name)}")
+            asked(path, f"DELETE FROM {session.quote(name)}")
         moved(store, run, [table])
-    assert asked(path, f"SELECT * FROM {sqlite.quote(name)}") == [(1, "a"), (2, "b")]
+    assert asked(path, f"SELECT * FROM {session.quote(name)}") == [(1, "a"), (2, "b")]
 
 
 def test_columns_that_differ_in_case_only_are_refused(store):

@@ -11,8 +11,8 @@ from contextlib import closing
 import pyarrow as pa
 import pytest
 
+from hygge.connectors.sqlite import ledger
 from hygge.errors import Rejected, StoreError, Superseded
-from hygge.io import sqlite_staging
 from hygge.model import Receipt, Run, Ticket
 from hygge.stores.sql import SQLStore
 
@@ -152,7 +152,7 @@ def test_two_processes_that_commit_one_run_commit_it_once(path, store, mode):
 def test_a_commit_that_another_process_does_in_this_moment_is_done(path, store, monkeypatch):
     run, others = Run("r1", "f", "append"), []
     receipts = staged(store, run, ROWS)
-    real = sqlite_staging.attached
+    real = ledger.attached
 
     def late(*given):
         if not others:
@@ -161,7 +161,7 @@ def test_a_commit_that_another_process_does_in_this_moment_is_done(path, store, 
             store.discard(run)
         return real(*given)
 
-    monkeypatch.setattr(sqlite_staging, "attached", late)
+    monkeypatch.setattr(ledger, "attached", late)
     assert store.commit(run, None, receipts, None).head == others[1].head
     assert asked(path, "SELECT count(*) FROM t") == [(3,)]
 

@@ -9,10 +9,10 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
+from hygge.connectors.sqlite.types import arrow_for, declared_for
+from hygge.connectors.sqlite.values import decode
 from hygge.errors import UnfitValue
 from hygge.homes.sql import SQLHome
-from hygge.io.sqlite_types import arrow_for, declared_for
-from hygge.io.sqlite_values import decode
 from hygge.model import Run, Ticket
 from hygge.stores.sql import SQLStore
 from hygge.testing.values import difference, every_type, is_lossy, table_of

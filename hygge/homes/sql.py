@@ -131,7 +131,7 @@ class SQLHome(Home):
 
             return my_home
         if sqlite_path(self.settings.connection):
-            from hygge.io import sqlite_home
+            from hygge.connectors.sqlite import home as sqlite_home
 
             return sqlite_home
         from hygge.connectors.anysql import home

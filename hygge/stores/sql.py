@@ -142,7 +142,7 @@ class SQLStore(Store):
     def _kind(self) -> Any:
         """The code of this kind of database: the verbs, each with a Goal first."""
         if sqlite_path(self.settings.connection):
-            from hygge.io import sqlite_store
+            from hygge.connectors.sqlite import store as sqlite_store
 
             return sqlite_store
         if is_pg(self.settings.connection):

@@ -12,9 +12,9 @@ import sqlite3
 from collections.abc import Sequence
 
 from hygge.connectors.sql.goal import check_all_in, check_merge
+from hygge.connectors.sqlite import session
+from hygge.connectors.sqlite.target import Slot
 from hygge.errors import Rejected
-from hygge.io import sqlite
-from hygge.io.sqlite_target import Slot
 from hygge.model import Run
 
 _ALL = "temp._hygge_all"
@@ -34,7 +34,7 @@ def replace(
         "AND lower(tbl_name) = lower(?) AND sql IS NOT NULL AND name <> ? ORDER BY type, name",
         [target, _key_index(target)],
     ).fetchall()
-    connection.execute(f"DROP TABLE IF EXISTS main.{sqlite.quote(target)}")
+    connection.execute(f"DROP TABLE IF EXISTS main.{session.quote(target)}")
     _make(connection, target, slots)
     check_all_in(_insert(connection, target, slots, tables), rows, who)
     notes = []
@@ -88,28 +88,28 @@ def merge(
     """
     if not exists:
         _make(connection, target, slots)
-    key = [sqlite.quote(_name_of(slots, name)) for name in run.key]
-    columns = [sqlite.quote(slot.name) for slot in slots]
+    key = [session.quote(_name_of(slots, name)) for name in run.key]
+    columns = [session.quote(slot.name) for slot in slots]
     # With the target's collations, so that a key here is a key there: 'a' and 'A' under NOCASE.
-    collations = sqlite.collations(connection, target)
+    collations = session.collations(connection, target)
     ddl = ", ".join(f"{slot.ddl()} COLLATE {collations[slot.name]}" for slot in slots)
     connection.execute(f"CREATE TEMP TABLE _hygge_all ({ddl})")
     for table in tables:
         connection.execute(f"INSERT INTO {_ALL} SELECT * FROM staged.{table}")
     null = " OR ".join(f"{name} IS NULL" for name in key)
-    rows = sqlite.one(connection, f"SELECT count(*) FROM {_ALL}")
-    nulls = sqlite.one(connection, f"SELECT count(*) FROM {_ALL} WHERE {null}")
-    distinct = sqlite.one(
+    rows = session.one(connection, f"SELECT count(*) FROM {_ALL}")
+    nulls = session.one(connection, f"SELECT count(*) FROM {_ALL} WHERE {null}")
+    distinct = session.one(
         connection, f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(key)} FROM {_ALL})"
     )
     check_merge(rows, nulls, distinct, run, who)
     if rows != distinct:
-        _keep_last(connection, slots, key, sqlite.quote(_name_of(slots, run.cursor or "")))
+        _keep_last(connection, slots, key, session.quote(_name_of(slots, run.cursor or "")))
     connection.execute(f"CREATE INDEX temp._hygge_all_key ON _hygge_all ({', '.join(key)})")
     _index_key(connection, target, key, made, who)
     same = " AND ".join(f"t.{name} = s.{name}" for name in key)
     changed = ", ".join(f"{name} = s.{name}" for name in columns if name not in key)
-    quoted = f"main.{sqlite.quote(target)}"
+    quoted = f"main.{session.quote(target)}"
     there, met = connection.execute(
         f"SELECT count(*), count(DISTINCT s.{_rowid(slots)}) FROM {quoted} AS t "
         f"JOIN {_ALL} AS s ON {same}"
@@ -151,8 +151,8 @@ def _index_key(
         return
     try:
         connection.execute(
-            f"CREATE UNIQUE INDEX IF NOT EXISTS main.{sqlite.quote(_key_index(target))} "
-            f"ON {sqlite.quote(target)} ({', '.join(key)})"
+            f"CREATE UNIQUE INDEX IF NOT EXISTS main.{session.quote(_key_index(target))} "
+            f"ON {session.quote(target)} ({', '.join(key)})"
         )
     except sqlite3.IntegrityError as error:
         raise Rejected(
@@ -167,17 +167,17 @@ def _key_index(target: str) -> str:
 
 def _make(connection: sqlite3.Connection, target: str, slots: Sequence[Slot]) -> None:
     ddl = ", ".join(slot.ddl() for slot in slots)
-    connection.execute(f"CREATE TABLE main.{sqlite.quote(target)} ({ddl})")
+    connection.execute(f"CREATE TABLE main.{session.quote(target)} ({ddl})")
 
 
 def _insert(
     connection: sqlite3.Connection, target: str, slots: Sequence[Slot], tables: Sequence[str]
 ) -> int:
     """How many rows came in."""
-    kept = sqlite.columns(connection, target)
+    kept = session.columns(connection, target)
     same = [(k.name, k.declared) for k in kept] == [(s.name, s.declared) for s in slots]
-    columns = ", ".join(sqlite.quote(slot.name) for slot in slots)
-    quoted, count = f"main.{sqlite.quote(target)}", 0
+    columns = ", ".join(session.quote(slot.name) for slot in slots)
+    quoted, count = f"main.{session.quote(target)}", 0
     for table in tables:
         which = f"{quoted} SELECT *" if same else f"{quoted} ({columns}) SELECT {columns}"
         count += connection.execute(f"INSERT OR ABORT INTO {which} FROM staged.{table}").rowcount

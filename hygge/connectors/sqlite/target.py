@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import plain_schema, widens
+from hygge.connectors.sqlite import session
+from hygge.connectors.sqlite.types import arrow_for, declared_for
 from hygge.errors import StoreError, UnfitValue, one_of
-from hygge.io import sqlite
-from hygge.io.sqlite_types import arrow_for, declared_for
 
 _ONE_WORD = re.compile(r"\w+(\(\s*[+-]?\d+\s*(,\s*[+-]?\d+\s*)?\))?")
 _ANY = (pa.int64(), pa.float64(), pa.binary())
@@ -31,8 +31,8 @@ class Slot:
         """The column's part of CREATE TABLE; a type of several words stands in quotes."""
         word = self.declared
         if word and not _ONE_WORD.fullmatch(word):
-            word = sqlite.quote(word)
-        return f"{sqlite.quote(self.name)} {word}{' NOT NULL' if self.notnull else ''}"
+            word = session.quote(word)
+        return f"{session.quote(self.name)} {word}{' NOT NULL' if self.notnull else ''}"
 
 
 def fresh(schema: pa.Schema, who: str) -> list[Slot]:
@@ -51,7 +51,7 @@ def fresh(schema: pa.Schema, who: str) -> list[Slot]:
     ]
 
 
-def existing(kept: Sequence[sqlite.Kept], schema: pa.Schema, who: str) -> list[Slot]:
+def existing(kept: Sequence[session.Kept], schema: pa.Schema, who: str) -> list[Slot]:
     """Where the columns of `schema` go in a table that is there; StoreError where they do not."""
     by_name = {each.name.lower(): each for each in kept}
     slots = []
@@ -73,7 +73,7 @@ def existing(kept: Sequence[sqlite.Kept], schema: pa.Schema, who: str) -> list[S
     return slots
 
 
-def _fitting(found: sqlite.Kept, kind: Any, who: str) -> Any:
+def _fitting(found: session.Kept, kind: Any, who: str) -> Any:
     wanted = arrow_for(found.declared)
     affinity = affinity_of(found.declared)
     fits = False

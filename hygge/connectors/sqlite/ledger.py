@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from hygge.connectors.sql.ask import pack
 from hygge.connectors.sql.goal import OLD_S, ticket_name
+from hygge.connectors.sqlite import session
 from hygge.errors import StoreError
-from hygge.io import sqlite
 from hygge.model import Receipt, Run, Ticket
 
 _TRIES = 100
@@ -45,13 +45,13 @@ def begin(path: str, run: Run, who: str) -> None:
             f"{who}: cannot stage in {os.path.dirname(path)}: {error.strerror}",
             "the run is staged beside the database; allow this user to write there",
         ) from error
-    with sqlite.opened(_file(path, run.id), who, StoreError, "rwc") as connection:
+    with session.opened(_file(path, run.id), who, StoreError, "rwc") as connection:
         connection.execute(
             "CREATE TABLE IF NOT EXISTS ledger (ticket TEXT PRIMARY KEY, rows INTEGER, "
             "bytes INTEGER, schema TEXT, declared TEXT)"
         )
         connection.execute("CREATE TABLE IF NOT EXISTS run (mode TEXT)")
-        if sqlite.one(connection, "SELECT count(*) FROM run") == 0:
+        if session.one(connection, "SELECT count(*) FROM run") == 0:
             connection.execute("INSERT INTO run VALUES (?)", [run.mode])
 
 
@@ -64,7 +64,7 @@ def opened(path: str, run: str, who: str) -> Iterator[sqlite3.Connection]:
             "it was decided without this attempt; if it was not, run again, where every node of "
             "the cluster sees the folder of the database",
         )
-    with sqlite.opened(_file(path, run), who, StoreError, "rw") as connection:
+    with session.opened(_file(path, run), who, StoreError, "rw") as connection:
         yield connection
 
 
@@ -120,8 +120,8 @@ def entry(connection: sqlite3.Connection, ticket: Ticket, place: str) -> Entry:
         return Entry(rows, 0)
     there = f"SELECT count(*) FROM {place}.sqlite_master WHERE type = 'table' AND name = ?"
     counted = None
-    if sqlite.one(connection, there, name):
-        counted = sqlite.one(connection, f"SELECT count(*) FROM {place}.{name}")
+    if session.one(connection, there, name):
+        counted = session.one(connection, f"SELECT count(*) FROM {place}.{name}")
     return Entry(rows, counted, schema, declared)
 
 
@@ -132,7 +132,7 @@ def keep_only(connection: sqlite3.Connection, names: Collection[str]) -> None:
     sealed = connection.execute("SELECT ticket FROM ledger").fetchall()
     for name in {name for (name,) in [*found, *sealed]} - set(names):
         connection.execute("DELETE FROM ledger WHERE ticket = ?", [name])
-        connection.execute(f"DROP TABLE IF EXISTS {sqlite.quote(name)}")
+        connection.execute(f"DROP TABLE IF EXISTS {session.quote(name)}")
     connection.execute("COMMIT")
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.connectors.sqlite.types import DIGITS
 from hygge.errors import UnfitValue
-from hygge.io.sqlite_types import DIGITS
 
 NAN, MINUS_ZERO = "NaN", b"-0.0"
 _REMEDY = "read it as text: options: {{types: {{{column}: string}}}}, or mend the value"

@@ -36,12 +36,12 @@ from hygge.connectors.sql.goal import (
     still,
     ticket_name,
 )
+from hygge.connectors.sqlite import ledger as staging
+from hygge.connectors.sqlite import session
+from hygge.connectors.sqlite.publish import append, merge, replace
+from hygge.connectors.sqlite.target import Slot, existing, fresh
+from hygge.connectors.sqlite.values import encode
 from hygge.errors import HyggeError, Rejected, StoreError
-from hygge.io import sqlite
-from hygge.io import sqlite_staging as staging
-from hygge.io.sqlite_apply import append, merge, replace
-from hygge.io.sqlite_target import Slot, existing, fresh
-from hygge.io.sqlite_values import encode
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
 _HEADS_DDL = (
@@ -58,7 +58,7 @@ def head(goal: Goal, flow: str) -> Head | None:
     path = _path(goal)
     if not os.path.exists(path):
         return None
-    with sqlite.opened(path, goal.who, StoreError) as connection:
+    with session.opened(path, goal.who, StoreError) as connection:
         return _head(connection, goal, flow)
 
 
@@ -68,7 +68,7 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     if schema is not None and (run.mode == "replace" or not os.path.exists(path)):
         fresh(schema, goal.who)
     if os.path.exists(path):
-        with sqlite.opened(path, goal.who, StoreError) as connection:
+        with session.opened(path, goal.who, StoreError) as connection:
             _check_target(connection, goal, run, schema)
         if not os.access(path, os.W_OK):
             raise StoreError(f"{goal.who}: the file may not be written", "allow this user to")
@@ -87,7 +87,7 @@ def stage(
             return earlier
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA cache_size = -32768")
-        mode = sqlite.one(connection, "SELECT mode FROM run")
+        mode = session.one(connection, "SELECT mode FROM run")
         slots = None if schema is None else _slots(goal, mode, schema)
         rows = size = 0
         if slots is not None:
@@ -121,7 +121,7 @@ def commit(
     """Compare the head, move the rows and the head, in one transaction."""
     path = _path(goal)
     new = not os.path.exists(path) or os.path.getsize(path) == 0
-    with sqlite.opened(path, goal.who, StoreError, "rwc") as connection:
+    with session.opened(path, goal.who, StoreError, "rwc") as connection:
         if new:
             connection.execute("PRAGMA journal_mode = WAL")
         now = _head(connection, goal, run.flow)
@@ -170,13 +170,13 @@ def _commit(
     ordered = sorted(receipts, key=lambda receipt: receipt.ticket.split)
     schema, declared, tables = _check_ledger(connection, goal, ordered)
     _check_target(connection, goal, run, schema)
-    exists = sqlite.kind_of(connection, target) is not None
+    exists = session.kind_of(connection, target) is not None
     made = not exists or _made(connection, goal)
     notes: list[str] = []
     rows, superseded = sum(receipt.rows for receipt in receipts), 0
     if schema is None:
         if exists and run.mode == "replace":
-            connection.execute(f"DELETE FROM main.{sqlite.quote(target)}")
+            connection.execute(f"DELETE FROM main.{session.quote(target)}")
             notes.append("nothing to move: the table is now empty and keeps its columns")
         else:
             notes.append(
@@ -257,7 +257,7 @@ def _check_target(
     connection: sqlite3.Connection, goal: Goal, run: Run, schema: pa.Schema | None
 ) -> None:
     target = sqlite_table(goal.table)
-    kind, heads = sqlite.kind_of(connection, target), _heads(connection, goal)
+    kind, heads = session.kind_of(connection, target), _heads(connection, goal)
     if kind == "view":
         raise StoreError(f"{goal.who} is a view", "name a table")
     if run.mode == "replace":
@@ -274,14 +274,14 @@ def _slots(goal: Goal, mode: str, schema: pa.Schema) -> list[Slot]:
     path = _path(goal)
     if mode == "replace" or not os.path.exists(path):
         return fresh(schema, goal.who)
-    with sqlite.opened(path, goal.who, StoreError) as connection:
+    with session.opened(path, goal.who, StoreError) as connection:
         return _slots_of(connection, sqlite_table(goal.table), mode, schema, goal.who)
 
 
 def _slots_of(
     connection: sqlite3.Connection, target: str, mode: str, schema: pa.Schema, who: str
 ) -> list[Slot]:
-    kept = [] if mode == "replace" else sqlite.columns(connection, target)
+    kept = [] if mode == "replace" else session.columns(connection, target)
     return existing(kept, schema, who) if kept else fresh(schema, who)
 
 
@@ -316,7 +316,7 @@ def _insert(
 
 def _heads(connection: sqlite3.Connection, goal: Goal) -> dict[str, tuple[Head, Any]]:
     """By flow: what is committed to the target, and what `made` says; nonsense is an error."""
-    if sqlite.kind_of(connection, HEADS) is None:
+    if session.kind_of(connection, HEADS) is None:
         return {}
     asked = f"SELECT * FROM main.{HEADS} WHERE target = ?"
     try:
@@ -347,7 +347,7 @@ def _made(connection: sqlite3.Connection, goal: Goal) -> bool:
 def _identity(connection: sqlite3.Connection, target: str) -> str | None:
     """What names a table as it is: its CREATE without the last bracket, or None."""
     asked = "SELECT sql FROM main.sqlite_master WHERE type = 'table' AND lower(name) = lower(?)"
-    sql = sqlite.one(connection, asked, target)
+    sql = session.one(connection, asked, target)
     return None if sql is None else str(sql).removesuffix(")")
 
 

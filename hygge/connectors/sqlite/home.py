@@ -27,10 +27,10 @@ from hygge.connectors.sql.connection import (
     sqlite_path,
     sqlite_table,
 )
+from hygge.connectors.sqlite import session
+from hygge.connectors.sqlite.types import arrow_for, by_classes
+from hygge.connectors.sqlite.values import decode
 from hygge.errors import ConfigError, HomeError, SourceChanged
-from hygge.io import sqlite
-from hygge.io.sqlite_types import arrow_for, by_classes
-from hygge.io.sqlite_values import decode
 from hygge.model import Column, Plan, Split, Watermark
 
 _QUERY = "_hygge_query"
@@ -42,7 +42,7 @@ _SAMPLE = 10_000
 def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
     """Plan a run; holds the write-ahead log until it is closed."""
     path = _path(ask)
-    with sqlite.opened(path, ask.who, HomeError) as connection:
+    with session.opened(path, ask.who, HomeError) as connection:
         with in_words(ask.who, HomeError):
             plan = _plan(connection, path, ask, since)
         yield plan
@@ -52,19 +52,19 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
     """The rows of one split, in batches of the plan's schema."""
     path, where = _path(ask), split.where
     schema = unpack(where["schema"])
-    with sqlite.opened(path, ask.who, HomeError) as connection:
+    with session.opened(path, ask.who, HomeError) as connection:
         source = _source(connection, ask)
         values: list[Any] = []
         conditions = _conditions(ask, where.get("since"), where.get("upper"), values)
         if "key" in where:
             ranged = sql_splits.condition(where, f"h.{where['key']}", _binder(values))
             conditions += [ranged] if ranged else []
-        chosen = ", ".join(f"h.{sqlite.quote(name)}" for name in schema.names)
+        chosen = ", ".join(f"h.{session.quote(name)}" for name in schema.names)
         connection.execute("BEGIN")
         cursor = connection.execute(f"SELECT {chosen} FROM {source} AS h{_and(conditions)}", values)
-        sqlite.one(connection, "SELECT 1 FROM main.sqlite_master")
+        session.one(connection, "SELECT 1 FROM main.sqlite_master")
         # Only now: the transaction holds its state, so what the file says is what will be read.
-        if split.version and sqlite.version(path) != split.version:
+        if split.version and session.version(path) != split.version:
             raise SourceChanged(
                 f"{ask.who} was written to after the run was planned",
                 "run again while nobody writes, or read it in one transaction: "
@@ -94,23 +94,23 @@ def _path(ask: Ask) -> str:
 def _source(connection: Any, ask: Ask) -> str:
     """What stands behind FROM; a query is a temporary view, so that it has columns like a table."""
     if ask.query is None:
-        return sqlite.quote(sqlite_table(ask.table or ""))
+        return session.quote(sqlite_table(ask.table or ""))
     query = ask.query.strip().rstrip(";")
     connection.execute(f"CREATE TEMP VIEW IF NOT EXISTS {_QUERY} AS {query}")
     return f"temp.{_QUERY}"
 
 
 def _plan(connection: Any, path: str, ask: Ask, since: Watermark) -> Plan:
-    sqlite.one(connection, "SELECT 1 FROM sqlite_master")  # opens the write-ahead log
+    session.one(connection, "SELECT 1 FROM sqlite_master")  # opens the write-ahead log
     source = _source(connection, ask)
     for _ in range(_TRIES):
-        before = sqlite.version(path)
+        before = session.version(path)
         connection.execute("BEGIN")
         try:
             plan = _learn(connection, source, ask, since, before)
         finally:
             connection.execute("ROLLBACK")
-        if len(plan.splits) == 1 or sqlite.version(path) == before:
+        if len(plan.splits) == 1 or session.version(path) == before:
             return plan
     if ask.options.splits != "auto":
         raise SourceChanged(
@@ -143,7 +143,7 @@ def _learn(connection: Any, source: str, ask: Ask, since: Watermark, version: st
     elif version is None:
         notes.insert(0, "one split: the database is being written to")
     else:
-        lengths = [f"length(h.{sqlite.quote(c.name)})" for c in columns if _is_long(c.type)]
+        lengths = [f"length(h.{session.quote(c.name)})" for c in columns if _is_long(c.type)]
         rows, width = _measure(connection, source, lengths, conditions, values, ask)
         count = sql_splits.how_many(ask.options.splits, rows, width + 8 * len(columns))
         if count > 1:
@@ -173,14 +173,14 @@ def _learn(connection: Any, source: str, ask: Ask, since: Watermark, version: st
     )
 
 
-def _catalog(connection: Any, ask: Ask) -> list[sqlite.Kept]:
+def _catalog(connection: Any, ask: Ask) -> list[session.Kept]:
     if ask.query is None:
         table = sqlite_table(ask.table or "")
-        if sqlite.kind_of(connection, table) is None:
-            raise missing_table(ask.who, table, sqlite.tables(connection))
-        kept = sqlite.columns(connection, table)
+        if session.kind_of(connection, table) is None:
+            raise missing_table(ask.who, table, session.tables(connection))
+        kept = session.columns(connection, table)
     else:
-        kept = sqlite.columns(connection, _QUERY)
+        kept = session.columns(connection, _QUERY)
         for each in kept:  # SQLite names the second `id` of a join `id:1`
             again = re.fullmatch(r"(.+):\d+", each.name)
             if again and any(other.name == again[1] for other in kept):
@@ -191,7 +191,7 @@ def _catalog(connection: Any, ask: Ask) -> list[sqlite.Kept]:
     return kept
 
 
-def _chosen(kept: list[sqlite.Kept], ask: Ask) -> list[sqlite.Kept]:
+def _chosen(kept: list[session.Kept], ask: Ask) -> list[session.Kept]:
     by_name = {each.name: each for each in kept}
     named = [ask.cursor, ask.split_by, *(ask.columns or ()), *ask.stated]
     for name in named:
@@ -200,10 +200,10 @@ def _chosen(kept: list[sqlite.Kept], ask: Ask) -> list[sqlite.Kept]:
     return [by_name[name] for name in ask.columns] if ask.columns is not None else kept
 
 
-def _column(connection: Any, source: str, each: sqlite.Kept, ask: Ask) -> Column:
+def _column(connection: Any, source: str, each: session.Kept, ask: Ask) -> Column:
     kind = ask.stated.get(each.name) or arrow_for(each.declared)
     if kind is None:
-        quoted = f"h.{sqlite.quote(each.name)}"
+        quoted = f"h.{session.quote(each.name)}"
         asked = f"SELECT DISTINCT typeof({quoted}) FROM"
         rows = connection.execute(f"{asked} (SELECT * FROM {source} LIMIT {_SAMPLE}) AS h")
         classes = {row[0] for row in rows} - {"null"}
@@ -217,12 +217,12 @@ def _column(connection: Any, source: str, each: sqlite.Kept, ask: Ask) -> Column
 
 
 def _upper(
-    connection: Any, source: str, kept: list[sqlite.Kept], ask: Ask, since: Watermark
+    connection: Any, source: str, kept: list[session.Kept], ask: Ask, since: Watermark
 ) -> tuple[Watermark, list[str]]:
     """The highest cursor now, and what is to be said about rows that have none."""
     if ask.cursor is None:
         return None, []
-    cursor = f"h.{sqlite.quote(ask.cursor)}"
+    cursor = f"h.{session.quote(ask.cursor)}"
     declared = next(each.declared for each in kept if each.name == ask.cursor)
     if declared.upper().startswith(("U64_TEXT", "DECIMAL")) and "TEXT" in declared.upper():
         raise ConfigError(
@@ -243,14 +243,14 @@ def _upper(
     if kinds == [("text",)]:
         _check_one_form(connection, source, cursor, ask, arrow_for(declared))
     beyond = f"{cursor} > ?" if since is not None else f"{cursor} IS NOT NULL"
-    upper = sqlite.one(
+    upper = session.one(
         connection,
         f"SELECT max({cursor}) FROM {source} AS h WHERE {beyond}{filtered}",
         *([since] if since is not None else []),
     )
     if isinstance(upper, bytes):
         raise ConfigError(f"{ask.who}: cursor '{ask.cursor}' holds blobs", "use another column")
-    without = sqlite.one(
+    without = session.one(
         connection, f"SELECT count(*) FROM {source} AS h WHERE {cursor} IS NULL{filtered}"
     )
     upper = since if upper is None else upper
@@ -288,7 +288,7 @@ def _conditions(ask: Ask, since: Any, upper: Any, values: list[Any]) -> list[str
     conditions = [f"({ask.where})"] if ask.where else []
     if ask.cursor is None:
         return conditions
-    bind, cursor = _binder(values), f"h.{sqlite.quote(ask.cursor)}"
+    bind, cursor = _binder(values), f"h.{session.quote(ask.cursor)}"
     if upper is None:
         return conditions  # no row has a cursor value
     # Values are bound in the order of their marks.
@@ -304,20 +304,20 @@ def _and(conditions: list[str]) -> str:
     return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
-def _split_key(connection: Any, kept: list[sqlite.Kept], ask: Ask) -> tuple[str | None, str]:
+def _split_key(connection: Any, kept: list[session.Kept], ask: Ask) -> tuple[str | None, str]:
     """The SQL name to split by, and what to call it."""
     if ask.options.splits == 1:
         return None, ""
     if ask.split_by is not None:
-        return sqlite.quote(ask.split_by), ask.split_by
+        return session.quote(ask.split_by), ask.split_by
     table = sqlite_table(ask.table or "")
-    if ask.query is not None or sqlite.kind_of(connection, table) != "table":
+    if ask.query is not None or session.kind_of(connection, table) != "table":
         return None, ""
-    rowid = sqlite.rowid_of(connection, table)
+    rowid = session.rowid_of(connection, table)
     if rowid:
         return rowid, rowid
     primary = [each for each in kept if each.key]
-    return (sqlite.quote(primary[0].name), primary[0].name) if len(primary) == 1 else (None, "")
+    return (session.quote(primary[0].name), primary[0].name) if len(primary) == 1 else (None, "")
 
 
 def _is_long(kind: Any) -> bool:
@@ -333,12 +333,12 @@ def _measure(
     ask: Ask,
 ) -> tuple[int, float]:
     """Rows, and bytes of a row's long values as the first ones have them."""
-    rows = sqlite.one(connection, f"SELECT count(*) FROM {source} AS h{_and(conditions)}", *values)
+    rows = session.one(connection, f"SELECT count(*) FROM {source} AS h{_and(conditions)}", *values)
     if not lengths or not rows:
         return rows, 0.0
     total = " + ".join(f"coalesce({each}, 0)" for each in lengths)
     first = f"SELECT {total} AS size FROM {source} AS h{_and(conditions)} LIMIT 500"
-    return rows, sqlite.one(connection, f"SELECT avg(size) FROM ({first})", *values) or 0.0
+    return rows, session.one(connection, f"SELECT avg(size) FROM ({first})", *values) or 0.0
 
 
 def _bounds(
