@@ -22,7 +22,7 @@ from pathlib import Path
 import psycopg
 
 from hygge import Flow, SQLHome, SQLStore
-from hygge.io import pg_store
+from hygge.connectors.postgres import store as pg_store
 
 CHANGES = re.compile(r"\s*(INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|COPY|GRANT|REVOKE|COMMENT)\b")
 Rows = list[tuple[object, ...]]

@@ -10,7 +10,7 @@ import test_pg_home_snapshot as snapshot
 import test_pg_home_splits as splits
 import test_pg_home_types as types
 
-from hygge.io import pg_home
+from hygge.connectors.postgres import home as pg_home
 
 pytest_plugins = ["postgres"]
 

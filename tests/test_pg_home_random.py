@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from test_pg_home import home_of
 
-from hygge.io import pg_home
+from hygge.connectors.postgres import home as pg_home
 
 pytest_plugins = ["postgres"]
 

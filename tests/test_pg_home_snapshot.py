@@ -11,9 +11,11 @@ from postgres import Heard, Proxy, flow
 from test_pg_home import each_once, home_of, numbers, rows_of
 
 from hygge import FlowFailed, ParquetHome, ParquetStore, SQLHome
+from hygge.connectors.postgres import catalog
+from hygge.connectors.postgres import home as pg_home
+from hygge.connectors.postgres import snapshot as pg_snapshot
 from hygge.connectors.sql.connection import connection_url
 from hygge.errors import HomeError, SourceChanged, Transient
-from hygge.io import pg_catalog, pg_home, pg_snapshot
 
 pytest_plugins = ["postgres"]
 
@@ -128,7 +130,7 @@ def test_a_table_that_is_written_anew_between_snapshot_and_lock_is_planned_again
 ):
     numbers(pg, schema)
     home = SQLHome(table=f"{schema}.t", connection=only_some_columns(pg, schema))
-    find, tries = pg_catalog.find, []
+    find, tries = catalog.find, []
 
     def first_truncated(connection, ask):
         inside = connection.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
@@ -138,7 +140,7 @@ def test_a_table_that_is_written_anew_between_snapshot_and_lock_is_planned_again
         tries.append(inside)
         return find(connection, ask)
 
-    monkeypatch.setattr(pg_catalog, "find", first_truncated)
+    monkeypatch.setattr(catalog, "find", first_truncated)
     _, parts = rows_of(home)
     assert sorted(row["n"] for part in parts for row in part) == [1, 2, 3, 4, 5]
 

@@ -12,8 +12,8 @@ from test_pg_home import each_once, home_of, numbers, rows_of
 
 from hygge import SQLHome
 from hygge.batches import raw_schema, rows_in
+from hygge.connectors.postgres import splits as pg_splits
 from hygge.errors import ConfigError, HomeError
-from hygge.io import pg_splits
 
 pytest_plugins = ["postgres"]
 

@@ -14,9 +14,11 @@ import pyarrow as pa
 import pytest
 from postgres import MORE, ROWS, rows_of, seen, staged, store_at
 
+from hygge.connectors.postgres import ledger
+from hygge.connectors.postgres import staged as pg_staged
+from hygge.connectors.postgres import store as pg_store
+from hygge.connectors.postgres.copy_in import CopyIn
 from hygge.errors import HyggeError, Rejected, StoreError, Transient, UnfitValue
-from hygge.io import pg_ledger, pg_staged, pg_store
-from hygge.io.pg_copy_in import CopyIn
 from hygge.model import Run, Ticket
 from hygge.stores.sql import SQLStore
 from hygge.testing.probes import in_worker
@@ -242,7 +244,7 @@ def test_two_tries_that_load_at_once_cannot_both_seal(pg, schema, store, monkeyp
 
     first = store.stage(Ticket("r1", 0), ROWS.schema, slow())
     assert first == later[0], "the slower one answers with what is sealed"
-    assert pg.ask(f"SELECT count(*) FROM {schema}.{pg_ledger.rows_table('r1')}") == [(2,)]
+    assert pg.ask(f"SELECT count(*) FROM {schema}.{ledger.rows_table('r1')}") == [(2,)]
     assert store.commit(run, None, [first], None).applied == 2
     assert len(seen(pg, schema)) == 2
 
@@ -251,7 +253,7 @@ def test_two_tries_that_load_at_once_cannot_both_seal(pg, schema, store, monkeyp
 def test_a_zombie_of_an_older_driver_that_seals_late_is_left_out(
     pg, schema, store, mode, monkeypatch
 ):
-    monkeypatch.setattr(pg_ledger, "end_sessions", lambda *_: None)  # it was not found
+    monkeypatch.setattr(ledger, "end_sessions", lambda *_: None)  # it was not found
     run = Run("r1", "f", mode, ("id",))
     kept, lost = staged(store, run, ROWS, pa.table({"id": [9], "v": ["zombie"]}))
     assert store.resume(run, [kept]) == [kept]
@@ -276,7 +278,7 @@ def test_a_zombie_that_seals_while_it_is_committed_makes_the_commit_try_again(
 ):
     run = Run("r1", "f")
     (first,) = staged(store, run, ROWS)
-    monkeypatch.setattr(pg_ledger, "end_sessions", lambda *_: None)
+    monkeypatch.setattr(ledger, "end_sessions", lambda *_: None)
     real, zombies = pg_staged.tidy, []
 
     def and_then_a_zombie(*given):
@@ -319,7 +321,7 @@ def test_a_run_whose_transactions_are_too_long_ago_keeps_nothing(pg, schema, sto
     ago = f"xid = xid - {pg_staged.FAR + 1}"
     pg.ask(f"UPDATE {schema}._hygge_ledger SET {ago} WHERE name LIKE '%_1_0' AND sealed = 1")
     assert store.resume(run, receipts) == []
-    assert pg.ask(f"SELECT count(*) FROM {schema}.{pg_ledger.rows_table('r1')}") == [(0,)]
+    assert pg.ask(f"SELECT count(*) FROM {schema}.{ledger.rows_table('r1')}") == [(0,)]
     again = staged(store, run, ROWS, epoch=1)
     assert store.commit(run, None, again, None).applied == 3
 
@@ -327,10 +329,10 @@ def test_a_run_whose_transactions_are_too_long_ago_keeps_nothing(pg, schema, sto
 def test_rows_that_somebody_takes_out_of_the_staging_are_missed(pg, schema, store):
     run = Run("r1", "f")
     receipts = staged(store, run, ROWS)
-    pg.ask(f"DELETE FROM {schema}.{pg_ledger.rows_table('r1')} WHERE id = 1")
+    pg.ask(f"DELETE FROM {schema}.{ledger.rows_table('r1')} WHERE id = 1")
     with pytest.raises(Rejected, match="3 rows were staged, but 2 rows can be found"):
         store.commit(run, None, receipts, None)
-    pg.ask(f"DROP TABLE {schema}.{pg_ledger.rows_table('r1')}")
+    pg.ask(f"DROP TABLE {schema}.{ledger.rows_table('r1')}")
     with pytest.raises(Rejected, match="nothing can be found"):
         store.commit(run, None, receipts, None)
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from postgres import flow, moved, store_at
 
+from hygge.connectors.postgres import publish
 from hygge.homes.sql import SQLHome
-from hygge.io import pg_swap
 from hygge.model import Run, Ticket
 
 pytest_plugins = ["postgres"]
@@ -57,7 +57,7 @@ class Reader(threading.Thread):
 
 
 def test_whoever_looks_at_a_table_that_is_replaced_sees_one_version_of_it(pg, schema, monkeypatch):
-    monkeypatch.setattr(pg_swap, "SWAP_WAIT_MS", 100)
+    monkeypatch.setattr(publish, "SWAP_WAIT_MS", 100)
     store = store_at(pg.url, schema)
     moved(store, Run("r0", "f"), version(0))
     readers = [Reader(pg, schema, level, pause) for level in LEVELS for pause in (0, 0.4)]

@@ -7,8 +7,8 @@ import pytest
 from postgres import MORE, ROWS, moved, seen, staged, store_at
 
 from hygge.batches import with_key
+from hygge.connectors.postgres import ledger, publish
 from hygge.errors import Rejected, StoreError
-from hygge.io import pg_ledger, pg_swap
 from hygge.model import Run, Ticket
 from hygge.stores.sql import SQLStore
 
@@ -229,7 +229,7 @@ def test_a_reader_that_began_in_the_middle_of_the_load_never_sees_a_part_of_it(
 
 
 def test_a_reader_that_this_user_may_not_look_into_is_counted_all_the_same(pg, schema, monkeypatch):
-    monkeypatch.setattr(pg_swap, "HIDDEN_WAIT_S", 0.1)
+    monkeypatch.setattr(publish, "HIDDEN_WAIT_S", 0.1)
     pg.ask(f"CREATE ROLE w{schema} LOGIN PASSWORD 'p'")
     pg.ask(f"GRANT ALL ON SCHEMA {schema} TO w{schema}")
     store = store_at(f"postgresql://w{schema}:p@127.0.0.1:{pg.port}/postgres", schema)
@@ -252,7 +252,7 @@ def test_a_reader_that_this_user_may_not_look_into_is_counted_all_the_same(pg, s
 
 def test_somebody_who_holds_the_table_is_not_waited_for_long(pg, schema, store, monkeypatch):
     moved(store, Run("r0", "f"), ROWS)
-    monkeypatch.setattr(pg_swap, "SWAP_WAIT_MS", 50)
+    monkeypatch.setattr(publish, "SWAP_WAIT_MS", 50)
     before = oid(pg, schema)
     with pg.connect() as reader:
         reader.execute("BEGIN")
@@ -312,7 +312,7 @@ def test_subscribers_to_everything_do_not_see_what_is_staged(pg, schema, store):
         pg.ask(f"ALTER TABLE {schema}.t REPLICA IDENTITY FULL")
         staged(store, Run("r1", "f"), MORE)
         pg.ask(f"ALTER TABLE {schema}.t REPLICA IDENTITY DEFAULT")
-        name = pg_ledger.rows_table("r1")
+        name = ledger.rows_table("r1")
         table = f"'{schema}.{name}'::regclass"
         assert pg.ask(f"SELECT relpersistence FROM pg_class WHERE oid = {table}") == [("u",)]
         with pytest.raises(StoreError, match="no replica identity") as caught:

@@ -6,11 +6,11 @@ import psycopg
 import pytest
 from postgres import Proxy, unframed
 
-from hygge.io import pg_wire
-from hygge.io.pg import is_lost
-from hygge.io.pg_copy import CopyOut
-from hygge.io.pg_copy_in import copy_in
-from hygge.io.pg_wire import SocketCopy, copy_out, open_socket
+from hygge.connectors.postgres import wire
+from hygge.connectors.postgres.copy_in import copy_in
+from hygge.connectors.postgres.copy_out import CopyOut
+from hygge.connectors.postgres.session import is_lost
+from hygge.connectors.postgres.wire import SocketCopy, copy_out, open_socket
 
 pytest_plugins = ["postgres"]
 
@@ -85,7 +85,7 @@ def test_every_byte_is_the_same_and_the_session_goes_on(pg, source, form, limits
 
 def test_messages_that_begin_alike_are_walked_one_by_one(pg, monkeypatch):
     """The quick way finds nothing: all that is left is the plain walk."""
-    monkeypatch.setattr(pg_wire, "_chain", lambda buffer, at, filled: ([], at))
+    monkeypatch.setattr(wire, "_chain", lambda buffer, at, filled: ([], at))
     with pg.connect() as connection:
         for form in ("csv", "binary"):
             wanted = by_psycopg(connection, SOURCES["disguised"], form)

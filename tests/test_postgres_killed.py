@@ -13,8 +13,8 @@ from test_postgres_store import (
     test_two_processes_that_commit_one_run_commit_it_once as commits_one_run_at_once,
 )
 
+from hygge.connectors.postgres import store as pg_store
 from hygge.connectors.sql import ledger
-from hygge.io import pg_store
 from hygge.stores.sql import SQLStore
 
 pytest_plugins = ["postgres"]

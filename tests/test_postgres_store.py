@@ -12,10 +12,11 @@ import pyarrow as pa
 import pytest
 from postgres import MORE, ROWS, moved, seen, staged
 
+from hygge.connectors.postgres import ledger as pg_ledger
+from hygge.connectors.postgres import store as pg_store
 from hygge.connectors.sql import goal as sql_goal
 from hygge.connectors.sql import ledger
 from hygge.errors import Rejected, StoreError, Superseded, Transient
-from hygge.io import pg_ledger, pg_store
 from hygge.model import Run, Ticket
 from hygge.testing.probes import in_worker
 

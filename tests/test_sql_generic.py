@@ -10,9 +10,9 @@ import pytest
 from postgres import MORE, ROWS, Numbers, each_once, flow, moved, rows_of, seen, staged
 
 from hygge.connectors.anysql import store as sql_store
+from hygge.connectors.postgres import store as pg_store
 from hygge.errors import Superseded
 from hygge.homes.sql import SQLHome
-from hygge.io import pg_store
 from hygge.model import Run, Ticket
 from hygge.stores.sql import SQLStore
 from hygge.testing import StoreContract

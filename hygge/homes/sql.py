@@ -30,12 +30,12 @@ import pyarrow as pa
 from pydantic import Field
 
 from hygge.connectors.anysql import types
+from hygge.connectors.postgres.session import is_pg
 from hygge.connectors.sql.ask import NESTED, Ask, SQLHomeOptions
 from hygge.connectors.sql.connection import connection_url, place, shown, sqlite_path
 from hygge.errors import ConfigError
 from hygge.home import Home
 from hygge.io.my import is_my
-from hygge.io.pg import is_pg
 from hygge.model import HomeTraits, Plan, Split, Watermark
 from hygge.settings import Settings
 
@@ -123,7 +123,7 @@ class SQLHome(Home):
     def _kind(self) -> Any:
         """The code of this kind of database: `planned(ask, since)` and `read(ask, split)`."""
         if is_pg(self.settings.connection):
-            from hygge.io import pg_home
+            from hygge.connectors.postgres import home as pg_home
 
             return pg_home
         if is_my(self.settings.connection):

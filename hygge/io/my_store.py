@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from hygge.batches import again, key_of, plain
 from hygge.connectors.anysql import store
+from hygge.connectors.postgres.values import stored
 from hygge.connectors.sql.connection import split_name, unknown_commit
 from hygge.connectors.sql.goal import (
     HEADS,
@@ -45,7 +46,6 @@ from hygge.io.my_target import (
     found,
     same_columns,
 )
-from hygge.io.pg_values import stored
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
 _ROWS_PER_SPLIT = 2**40

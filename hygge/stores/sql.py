@@ -35,12 +35,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from hygge.connectors.postgres.session import is_pg
 from hygge.connectors.sql.ask import NESTED
 from hygge.connectors.sql.connection import connection_url, place, shown, sqlite_path
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions
 from hygge.errors import ConfigError, StoreError
 from hygge.io.my import is_my
-from hygge.io.pg import is_pg
 from hygge.model import Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
 from hygge.settings import Settings
 from hygge.store import Store
@@ -146,7 +146,7 @@ class SQLStore(Store):
 
             return sqlite_store
         if is_pg(self.settings.connection):
-            from hygge.io import pg_store
+            from hygge.connectors.postgres import store as pg_store
 
             return pg_store
         if is_my(self.settings.connection):

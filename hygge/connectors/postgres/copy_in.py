@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from struct import Struct
 from typing import Any
 
-from hygge.io.pg_wire import HEAD, lost
+from hygge.connectors.postgres.wire import HEAD, lost
 
 _head = Struct("!cI")
 _WAIT_MS = 1000

@@ -16,11 +16,11 @@ import pyarrow as pa
 
 from hygge.batches import RAW_ABOUT, key_of, raw_format
 from hygge.connectors.anysql.types import column_for
+from hygge.connectors.postgres import session
+from hygge.connectors.postgres.ledger import ask, rows_table, schema_of
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.ledger import target_of
 from hygge.errors import StoreError
-from hygge.io import pg
-from hygge.io.pg_ledger import ask, rows_table, schema_of
 
 SPLIT, ROW = "_hygge_split", "_hygge_row"
 """Columns of a run table that is to be merged: which split a row is of, and the order in it."""
@@ -41,11 +41,11 @@ class Names:
 
     @property
     def target(self) -> str:
-        return pg.quoted(self.schema, self.name)
+        return session.quoted(self.schema, self.name)
 
     @property
     def rows(self) -> str:
-        return pg.quoted(self.schema, self.rows_name)
+        return session.quoted(self.schema, self.rows_name)
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,13 @@ def rows_ddl(
     """CREATE TABLE of the run table (or of `called`); for a merge its rows are numbered besides."""
     columns = []
     for name, kind, nullable, collation in _columns(connection, schema):
-        words = [pg.quoted(name), kind]
-        words += [f"COLLATE {pg.quoted(collation)}"] if collation else []
+        words = [session.quoted(name), kind]
+        words += [f"COLLATE {session.quoted(collation)}"] if collation else []
         if not nullable:
             # Named like those of the target, which it may become.
             rule = f"{names.name.encode()[:20].decode(errors='ignore')}_{name}_not_null"
             rule = rule.encode()[:63].decode(errors="ignore")
-            words.append(f"CONSTRAINT {pg.quoted(rule)} NOT NULL")
+            words.append(f"CONSTRAINT {session.quoted(rule)} NOT NULL")
         columns.append(" ".join(words))
     if mode == "merge":
         columns.append(f"{SPLIT} integer NOT NULL DEFAULT current_setting('hygge.split')::integer")
@@ -189,7 +189,7 @@ def turned(connection: Any, names: Names) -> None:
         names.target, names.rows,
     )  # fmt: skip
     changes = [
-        f"ALTER COLUMN {pg.quoted(name)} TYPE {kind} USING {pg.quoted(name)}::{kind}"
+        f"ALTER COLUMN {session.quoted(name)} TYPE {kind} USING {session.quoted(name)}::{kind}"
         for name, kind in rows
     ]
     if changes:
@@ -322,7 +322,11 @@ def check_rights(
         asked = [("INSERT", "has_any_column_privilege(%s::oid, 'INSERT')", [])]
     else:
         asked = [
-            (f"INSERT ({pg.quoted(name)})", "has_column_privilege(%s::oid, %s, 'INSERT')", [name])
+            (
+                f"INSERT ({session.quoted(name)})",
+                "has_column_privilege(%s::oid, %s, 'INSERT')",
+                [name],
+            )
             for name in columns
             if name in known
         ]
@@ -381,7 +385,7 @@ def check_children(connection: Any, goal: Goal, there: There) -> None:
         raise StoreError(
             f"{goal.who} cannot be replaced: {said} (foreign key {name})",
             f"use `mode: merge`, or make that key DEFERRABLE with ON DELETE NO ACTION: "
-            f"ALTER TABLE {child} ALTER CONSTRAINT {pg.quoted(name)} DEFERRABLE",
+            f"ALTER TABLE {child} ALTER CONSTRAINT {session.quoted(name)} DEFERRABLE",
         )
 
 

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from hygge.connectors.postgres.session import application, in_words, literal, quoted, session
 from hygge.connectors.sql.connection import split_name
 from hygge.errors import HomeError, SourceChanged, Transient, UnfitValue, without_password
-from hygge.io.pg import application, in_words, literal, quoted, session
 
 _TRIES = 5
 _WAIT_FOR_LOCKS = "30s"

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from hygge.batches import plain_schema, raw_format
+from hygge.connectors.postgres import session as pg
 from hygge.connectors.sql import ledger
 from hygge.connectors.sql.ask import pack, unpack
 from hygge.connectors.sql.connection import close_lost, in_words
 from hygge.connectors.sql.goal import LEDGER, OLD_S, Goal
 from hygge.errors import HyggeError, StoreError, Transient
-from hygge.io import pg
 from hygge.model import Receipt, Run, Ticket
 
 _XID = 2**32

@@ -19,10 +19,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.connectors.postgres.catalog import Field
+from hygge.connectors.postgres.session import quoted
 from hygge.connectors.sql.ask import Ask
 from hygge.errors import HomeError, UnfitValue
-from hygge.io.pg import quoted
-from hygge.io.pg_catalog import Field
 
 _PLAIN: dict[int, pa.DataType] = {
     16: pa.bool_(), 17: pa.binary(), 20: pa.int64(), 21: pa.int16(), 23: pa.int32(),

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hygge.connectors.postgres.session import literal, quoted
 from hygge.connectors.sql.ask import Ask
 from hygge.connectors.sql.connection import missing_column, missing_table, split_name
 from hygge.errors import HomeError
-from hygge.io.pg import literal, quoted
 
 _FIRST_USER_OID = 16384
 _KINDS = {

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hygge.connectors.postgres import ledger as runs
+from hygge.connectors.postgres import session
 from hygge.connectors.sql import ledger
 from hygge.connectors.sql.goal import Goal, check_staged
 from hygge.errors import Rejected, Transient
-from hygge.io import pg
-from hygge.io import pg_ledger as runs
 from hygge.model import Receipt, Run
 
 FAR = 2**31 - 2**24
@@ -62,7 +62,7 @@ def tidy(connection: Any, goal: Goal, run: Run, receipts: Sequence[Receipt]) -> 
 
 def held(connection: Any, goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
     """Those of `receipts` whose rows are in the run table; whatever else is in it is removed."""
-    table = pg.quoted(runs.schema_of(connection, goal), runs.rows_table(run.id))
+    table = session.quoted(runs.schema_of(connection, goal), runs.rows_table(run.id))
     sealed = runs.seals(connection, goal, run.id)
     there = runs.is_there(connection, runs.schema_of(connection, goal), runs.rows_table(run.id))
     counted: dict[str, int] = {}
@@ -99,7 +99,7 @@ def _clean(connection: Any, goal: Goal, run: str, table: str, keep: Iterable[str
 
 def _forget(connection: Any, goal: Goal, run: str, other: Sequence[runs.Seal]) -> None:
     where = runs.schema_of(connection, goal)
-    table = pg.quoted(where, runs.rows_table(run))
+    table = session.quoted(where, runs.rows_table(run))
     if runs.is_there(connection, where, runs.rows_table(run)):
         ledger.not_for_ever(connection, ledger.target_of(goal))
         runs.ask(connection, f"LOCK TABLE {table} IN SHARE MODE")

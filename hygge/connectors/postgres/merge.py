@@ -11,11 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.connectors.postgres import session
+from hygge.connectors.postgres.ledger import ask, changed
+from hygge.connectors.postgres.publish import breaks_a_rule
+from hygge.connectors.postgres.target import ROW, SPLIT, Names, column_names, rows_ddl, turned
 from hygge.connectors.sql.goal import Goal, check_all_in, check_merge
-from hygge.io import pg
-from hygge.io.pg_ledger import ask, changed
-from hygge.io.pg_swap import breaks_a_rule
-from hygge.io.pg_target import ROW, SPLIT, Names, column_names, rows_ddl, turned
 from hygge.model import Run
 
 
@@ -35,7 +35,7 @@ def merged(
         if not there:
             _make(connection, run, names, schema)
         done = _updated(connection, goal, run, names, columns) if there else 0
-        listed = ", ".join(map(pg.quoted, columns))
+        listed = ", ".join(map(session.quoted, columns))
         new = changed(
             connection,
             f"INSERT INTO {names.target} ({listed}) SELECT {listed} FROM {names.rows} s "
@@ -49,7 +49,7 @@ def merged(
 
 def _one_a_key(connection: Any, goal: Goal, run: Run, names: Names) -> int:
     """Remove staged rows that a later one of their key supersedes; how many are left."""
-    key = [pg.quoted(each) for each in run.key]
+    key = [session.quoted(each) for each in run.key]
     no_key = " OR ".join(f"{each} IS NULL" for each in key)
     rows, nulls = ask(
         connection, f"SELECT count(*), count(*) FILTER (WHERE {no_key}) FROM {names.rows}"
@@ -59,7 +59,7 @@ def _one_a_key(connection: Any, goal: Goal, run: Run, names: Names) -> int:
     )
     check_merge(rows, nulls, distinct, run, goal.who)
     if rows != distinct:
-        cursor = pg.quoted(run.cursor)  # without one, check_merge has refused them
+        cursor = session.quoted(run.cursor)  # without one, check_merge has refused them
         order = f"{cursor} IS NULL, {cursor} DESC, {SPLIT} DESC, {ROW} DESC"
         gone = changed(
             connection,
@@ -75,14 +75,14 @@ def _make(connection: Any, run: Run, names: Names, schema: pa.Schema) -> None:
     """The target, with an index that keeps its keys apart."""
     ask(connection, rows_ddl(connection, names, schema, "append", names.target))
     index = f"_hygge_key_{names.name}".encode()[:63].decode(errors="ignore")
-    key = ", ".join(pg.quoted(each) for each in run.key)
+    key = ", ".join(session.quoted(each) for each in run.key)
     taken = ask(
         connection,
         "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
         "WHERE n.nspname = %s AND c.relname = %s",
         names.schema, index,
     )  # fmt: skip
-    called = "" if taken else pg.quoted(index)  # the names of two tables begin alike
+    called = "" if taken else session.quoted(index)  # the names of two tables begin alike
     ask(connection, f"CREATE UNIQUE INDEX {called} ON {names.target} ({key})")
 
 
@@ -95,7 +95,9 @@ def _updated(connection: Any, goal: Goal, run: Run, names: Names, columns: list[
         f"JOIN {names.rows} s ON {same}",
     )[0]
     values = ", ".join(
-        f"{pg.quoted(each)} = s.{pg.quoted(each)}" for each in columns if each not in run.key
+        f"{session.quoted(each)} = s.{session.quoted(each)}"
+        for each in columns
+        if each not in run.key
     )
     if values and pairs:
         done = changed(
@@ -106,4 +108,4 @@ def _updated(connection: Any, goal: Goal, run: Run, names: Names, columns: list[
 
 
 def _same(run: Run) -> str:
-    return " AND ".join(f"t.{pg.quoted(each)} = s.{pg.quoted(each)}" for each in run.key)
+    return " AND ".join(f"t.{session.quoted(each)} = s.{session.quoted(each)}" for each in run.key)

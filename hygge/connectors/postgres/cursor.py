@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import date, datetime, time
 from typing import Any
 
+from hygge.connectors.postgres.catalog import Field
+from hygge.connectors.postgres.session import quoted
+from hygge.connectors.postgres.splits import typed
 from hygge.connectors.sql.ask import Ask, null_note, tie_note
-from hygge.io.pg import quoted
-from hygge.io.pg_catalog import Field
-from hygge.io.pg_splits import typed
 from hygge.model import Watermark
 
 _READ_BY: dict[int, Any] = {

@@ -17,16 +17,17 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import raw_format, raw_schema, raw_table, slices
+from hygge.connectors.postgres import catalog, types
+from hygge.connectors.postgres import splits as pg_splits
+from hygge.connectors.postgres.catalog import Field, Relation
+from hygge.connectors.postgres.copy_out import CopyOut
+from hygge.connectors.postgres.cursor import Cursor, watermark
+from hygge.connectors.postgres.session import application, end_predecessors, quoted
+from hygge.connectors.postgres.snapshot import begin, held, holding, reading, worded
+from hygge.connectors.postgres.wire import copy_out, open_socket
 from hygge.connectors.sql.ahead import ahead
 from hygge.connectors.sql.ask import Ask, pack, unpack
 from hygge.errors import SourceChanged
-from hygge.io import pg_catalog, pg_cells, pg_splits
-from hygge.io.pg import application, end_predecessors, quoted
-from hygge.io.pg_catalog import Field, Relation
-from hygge.io.pg_copy import CopyOut
-from hygge.io.pg_cursor import Cursor, watermark
-from hygge.io.pg_snapshot import begin, held, holding, reading, worded
-from hygge.io.pg_wire import copy_out, open_socket
 from hygge.model import Column, Plan, Split, Watermark
 
 __all__ = ["COMPOSITE_KEYS", "held", "planned", "read"]
@@ -48,7 +49,7 @@ def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
         yield plan
         return
     with reading(ask.url, ask.who, application(ask.flow)) as connection:
-        relation = pg_catalog.find(connection, ask)
+        relation = catalog.find(connection, ask)
     planners: list[_Planner] = []
 
     def touch(connection: Any) -> None:
@@ -79,7 +80,7 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
         if snapshot:
             end_predecessors(connection, name)
         begin(connection, ask.who, snapshot)
-        if pg_catalog.shape(connection, where["sql"]) != where["shape"]:
+        if catalog.shape(connection, where["sql"]) != where["shape"]:
             raise SourceChanged(
                 f"{ask.who}: its columns are no longer those of the plan",
                 "it was altered while the run went on: run again",
@@ -97,7 +98,7 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
 
 def _columns(ask: Ask, where: dict[str, Any], copy: CopyOut) -> Iterator[pa.Table]:
     options = ask.options
-    cells = pg_cells.Cells(unpack(where["schema"]), where["hexed"], ask.who, ask.stated, copy.lead)
+    cells = types.Cells(unpack(where["schema"]), where["hexed"], ask.who, ask.stated, copy.lead)
     total = 0
     for data, _, _ in ahead(copy.chunks(options.batch_size, options.batch_bytes), copy.give_up):
         table = cells.table(data)
@@ -131,11 +132,11 @@ class _Planner:
 
     def __init__(self, connection: Any, ask: Ask, since: Watermark, snapshot: str | None) -> None:
         self.connection, self.ask, self.since, self.snapshot = connection, ask, since, snapshot
-        self.relation = pg_catalog.find(connection, ask)
-        everything = pg_catalog.columns(connection, ask, self.relation)
-        self.by_name = pg_catalog.check_names(ask, everything)
+        self.relation = catalog.find(connection, ask)
+        everything = catalog.columns(connection, ask, self.relation)
+        self.by_name = catalog.check_names(ask, everything)
         self.fields = [self.by_name[name] for name in ask.columns or self.by_name]
-        self.chosen = [pg_cells.chosen(ask, each) for each in self.fields]
+        self.chosen = [types.chosen(ask, each) for each in self.fields]
         self.selected = ", ".join(sql for sql, _, _ in self.chosen)
         self.source = _source(ask, self.relation)
         self.conditions = [f"(\n{ask.where}\n)"] if ask.where else []
@@ -152,7 +153,7 @@ class _Planner:
             )
             self.conditions.append(self.cursor.between(self.since, upper))
             self.expected = self._explained()
-        primary = pg_catalog.primary_key(self.connection, relation)
+        primary = catalog.primary_key(self.connection, relation)
         by_split = ask.options.consistency == "split" and self.snapshot is None
         keys = tuple(self.by_name[name] for name in ask.split_keys)
         if by_split and not keys:
@@ -196,7 +197,7 @@ class _Planner:
         hexed = [
             field.name
             for field, (_, kind, _) in zip(self.fields, self.chosen, strict=True)
-            if pg_cells.is_hexed(field, kind)
+            if types.is_hexed(field, kind)
         ]
         sql = "\nUNION ALL\n".join(self._select(*each) for each in part.sources)
         return {
@@ -214,11 +215,11 @@ class _Planner:
 
         select = self._select(self.source)
         try:
-            self.shape = pg_catalog.shape(self.connection, select)
+            self.shape = catalog.shape(self.connection, select)
         except psycopg.errors.InsufficientPrivilege:
             if self.relation is not None:
                 self.connection.execute("ROLLBACK")
-                pg_catalog.check_rights(self.connection, self.ask, self.relation, self.fields)
+                catalog.check_rights(self.connection, self.ask, self.relation, self.fields)
             raise
         (told,) = self.connection.execute(f"EXPLAIN (FORMAT JSON) {select}").fetchone()
         top = told[0]["Plan"]
@@ -235,15 +236,15 @@ class _Planner:
         return self.expected[0] if blocks else 0, sum(each.bytes for each in leaves)
 
     def _remarks(self) -> list[str]:
-        misfits = [each.name for each in self.fields if pg_cells.may_misfit(each)]
+        misfits = [each.name for each in self.fields if types.may_misfit(each)]
         told = [name for name in misfits if self.ask.on_value(name) == "error"]
         said = [
             f"'{name}' holds values that Arrow does not (says ANALYZE): decide with `on_value`"
-            for name in pg_catalog.with_misfits(self.connection, self.relation, told)
+            for name in catalog.with_misfits(self.connection, self.relation, told)
         ]
         for field, (_, kind, _) in zip(self.fields, self.chosen, strict=True):
             decided = self.ask.on_value(field.name)
-            if decided != "error" and pg_cells.may_misfit(field):
+            if decided != "error" and types.may_misfit(field):
                 became = "is read as text" if kind == pa.string() else "has NULL where Arrow cannot"
                 said.append(f"'{field.name}' {became}")
         return said
@@ -279,5 +280,5 @@ class _Planner:
 
 def _source(ask: Ask, relation: Relation | None) -> str:
     if relation is None:
-        return f"(\n{pg_catalog.body(ask.query or '')}\n) AS h"
+        return f"(\n{catalog.body(ask.query or '')}\n) AS h"
     return f"{relation.sql} AS {quoted(relation.name)}"

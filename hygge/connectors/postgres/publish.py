@@ -12,12 +12,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from hygge.connectors.postgres import session
+from hygge.connectors.postgres.ledger import ask, changed
+from hygge.connectors.postgres.target import Names, There, alike, columns_of, found
 from hygge.connectors.sql import ledger
 from hygge.connectors.sql.goal import Goal, check_all_in, not_ours
 from hygge.errors import Rejected, Transient
-from hygge.io import pg
-from hygge.io.pg_ledger import ask, changed
-from hygge.io.pg_target import Names, There, alike, columns_of, found
 
 SWAP_WAIT_MS = 1000
 """How long the exchange waits for those who hold the table; others wait behind it meanwhile."""
@@ -36,11 +36,11 @@ def add_key(connection: Any, goal: Goal, names: Names, key: tuple[str, ...]) -> 
     )  # fmt: skip
     if there:
         return
-    listed = ", ".join(map(pg.quoted, key))
+    listed = ", ".join(map(session.quoted, key))
     try:
         ask(
             connection,
-            f"ALTER TABLE {names.rows} ADD CONSTRAINT {pg.quoted(name)} PRIMARY KEY ({listed})",
+            f"ALTER TABLE {names.rows} ADD CONSTRAINT {session.quoted(name)} PRIMARY KEY ({listed})",
         )
     except (psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded) as error:
         raise Rejected(
@@ -110,7 +110,7 @@ def _fill(connection: Any, goal: Goal, names: Names, rows: int) -> None:
     import psycopg
 
     columns = [name for name, _ in columns_of(connection, names.schema, names.rows_name)]
-    listed = ", ".join(map(pg.quoted, columns))
+    listed = ", ".join(map(session.quoted, columns))
     try:
         count = changed(
             connection,
@@ -184,7 +184,7 @@ def _take_the_name(
 ) -> None:
     if key:
         add_key(connection, goal, names, key)
-    ask(connection, f"ALTER TABLE {names.rows} RENAME TO {pg.quoted(names.name)}")
+    ask(connection, f"ALTER TABLE {names.rows} RENAME TO {session.quoted(names.name)}")
     if not key:
         return
     wanted = key_name or f"{names.name.encode()[:58].decode(errors='ignore')}_pkey"
@@ -195,10 +195,10 @@ def _take_the_name(
         names.schema, wanted,
     )  # fmt: skip
     if not taken:
-        old = pg.quoted(f"{names.rows_name}_pkey")
+        old = session.quoted(f"{names.rows_name}_pkey")
         ask(
             connection,
-            f"ALTER TABLE {names.target} RENAME CONSTRAINT {old} TO {pg.quoted(wanted)}",
+            f"ALTER TABLE {names.target} RENAME CONSTRAINT {old} TO {session.quoted(wanted)}",
         )
 
 
@@ -266,7 +266,7 @@ def _dress(connection: Any, names: Names, there: There, new: str) -> list[str]:
 def _put_on(connection: Any, new: str, there: There, statements: list[str]) -> None:
     """The owner of the old table, and what `_dress` said."""
     if ask(connection, "SELECT current_user")[0][0] != there.owner:
-        ask(connection, f"ALTER TABLE {new} OWNER TO {pg.quoted(there.owner)}")
+        ask(connection, f"ALTER TABLE {new} OWNER TO {session.quoted(there.owner)}")
     for statement in statements:
         ask(connection, statement)
 
@@ -280,7 +280,7 @@ def _old_reader(connection: Any, goal: Goal, newest: int | None) -> str | None:
     """
     if newest is None:
         return None
-    name = pg.application(goal.flow)
+    name = session.application(goal.flow)
     own = name if name == f"hygge/{goal.flow}" else None  # else others may be called so too
     rows = ask(
         connection,

@@ -19,23 +19,11 @@ import pyarrow as pa
 from hygge.batches import again, plain, raw_format, raw_schema
 from hygge.connectors.anysql.publish import exists, identity, table_for
 from hygge.connectors.anysql.store import check, move_head
-from hygge.connectors.sql import ledger
-from hygge.connectors.sql.connection import is_unknown, unknown_commit
-from hygge.connectors.sql.goal import (
-    LEDGER,
-    Goal,
-    already,
-    beating,
-    check_base,
-    head_of,
-    head_values,
-)
-from hygge.errors import Rejected, StoreError
-from hygge.io import pg, pg_staged, pg_swap
-from hygge.io import pg_ledger as runs
-from hygge.io.pg_load import loaded, passed
-from hygge.io.pg_merge import merged
-from hygge.io.pg_target import (
+from hygge.connectors.postgres import ledger as runs
+from hygge.connectors.postgres import publish, session, staged
+from hygge.connectors.postgres.load import loaded, passed
+from hygge.connectors.postgres.merge import merged
+from hygge.connectors.postgres.target import (
     RAW_TEXT_ONLY,
     Names,
     about_of,
@@ -52,7 +40,19 @@ from hygge.io.pg_target import (
     rows_ddl,
     turned,
 )
-from hygge.io.pg_values import stored
+from hygge.connectors.postgres.values import stored
+from hygge.connectors.sql import ledger
+from hygge.connectors.sql.connection import is_unknown, unknown_commit
+from hygge.connectors.sql.goal import (
+    LEDGER,
+    Goal,
+    already,
+    beating,
+    check_base,
+    head_of,
+    head_values,
+)
+from hygge.errors import Rejected, StoreError
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
 NEEDS = ("pgpq", "psycopg", "sqlalchemy.dialects.postgresql")
@@ -109,7 +109,9 @@ def stage(
     with runs.opened(goal, *tail) as connection:
         with runs.transaction(connection):
             if ticket.n or ticket.epoch:
-                pg.end_predecessors(runs.driver(connection), pg.application(goal.flow, *tail))
+                session.end_predecessors(
+                    runs.driver(connection), session.application(goal.flow, *tail)
+                )
             ledger.beat(connection, goal, ticket.run)
             earlier = runs.sealed_before(connection, goal, ticket)
             mode = runs.mode_of(connection, goal, ticket.run)
@@ -141,7 +143,7 @@ def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
     with runs.opened(goal) as connection:
         runs.end_sessions(connection, run.id)
         with runs.transaction(connection):
-            return pg_staged.held(connection, goal, run, receipts)
+            return staged.held(connection, goal, run, receipts)
 
 
 def commit(
@@ -159,7 +161,7 @@ def commit(
                 return done
             check_base(now, base, goal.who)
         runs.end_sessions(connection, run.id)
-        pg_staged.tidy(connection, goal, run, receipts)
+        staged.tidy(connection, goal, run, receipts)
         with runs.transaction(connection):
             _build_key(connection, goal, run)
         try:
@@ -230,7 +232,7 @@ def _check_columns(connection: Any, goal: Goal, run: Run) -> None:
         there = found(connection, names, key_in(schema))
         rows = columns_of(connection, names.schema, names.rows_name)
         if there is not None and there.hangs and not alike(there.columns, rows):
-            raise pg_swap.has_other_columns(goal, there)
+            raise publish.has_other_columns(goal, there)
 
 
 def _load(
@@ -261,7 +263,7 @@ def _build_key(connection: Any, goal: Goal, run: Run) -> None:
         return
     there = found(connection, names, key_in(schema))
     if there is None or not there.hangs:
-        pg_swap.add_key(connection, goal, names, key_in(schema))
+        publish.add_key(connection, goal, names, key_in(schema))
 
 
 def _commit(
@@ -282,7 +284,7 @@ def _commit(
     ledger.not_for_ever(connection, target)
     runs.ask(connection, "SET LOCAL row_security = off")  # what is hidden is an error
     schema = _held_rows(connection, goal, run, names)
-    rows = kept = pg_staged.check(connection, goal, run, receipts, names.rows)
+    rows = kept = staged.check(connection, goal, run, receipts, names.rows)
     _check(connection, goal, run, schema)
     there = exists(connection, target)
     made = not there or ledger.is_made(connection, goal)
@@ -291,11 +293,11 @@ def _commit(
         kept = merged(connection, goal, run, names, schema, there)
     elif schema is not None and run.mode == "append" and there:
         turned(connection, names)
-        pg_swap.appended(connection, goal, names, rows)
+        publish.appended(connection, goal, names, rows)
     elif schema is not None:
         key = key_in(schema) if run.mode == "replace" else ()
-        newest = pg_staged.newest(connection, goal, run)
-        pg_swap.replaced(connection, goal, names, key, rows, newest)
+        newest = staged.newest(connection, goal, run)
+        publish.replaced(connection, goal, names, key, rows, newest)
     elif there and run.mode == "replace":
         connection.execute(table_for(target, None).delete())
         note = "nothing to move: the table is now empty and keeps its columns"

@@ -14,15 +14,15 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import plain, raw_format, rows_in
+from hygge.connectors.postgres import session
+from hygge.connectors.postgres.copy_in import copy_in
+from hygge.connectors.postgres.ledger import driver
+from hygge.connectors.postgres.values import first_misfit, fitted, stored
+from hygge.connectors.postgres.wire import open_socket
 from hygge.connectors.sql.ahead import ahead
 from hygge.connectors.sql.connection import driver_error
 from hygge.connectors.sql.goal import Goal
 from hygge.errors import StoreError
-from hygge.io import pg
-from hygge.io.pg_copy_in import copy_in
-from hygge.io.pg_ledger import driver
-from hygge.io.pg_values import first_misfit, fitted, stored
-from hygge.io.pg_wire import open_socket
 
 _STEP_BYTES = 1 << 20
 _GROUP = 10_000
@@ -71,7 +71,7 @@ def _copy(connection: Any, goal: Goal, table: str, batch: pa.Table, bare: bool) 
 
     wire = _wire(batch)
     step = max(1, _STEP_BYTES * wire.num_rows // max(1, wire.nbytes))
-    names = ", ".join(map(pg.quoted, batch.column_names))
+    names = ", ".join(map(session.quoted, batch.column_names))
     statement = f"COPY {table} ({names}) FROM STDIN (FORMAT binary)"
     try:
         with copy_in(driver(connection), statement, bare) as copy:
@@ -108,7 +108,7 @@ def passed(
     if first is None:
         return 0, 0
     form = (raw_format(schema) or "").removeprefix("pgcopy-")
-    listed = ", ".join(map(pg.quoted, names))
+    listed = ", ".join(map(session.quoted, names))
     statement = f"COPY {table} ({listed}) FROM STDIN (FORMAT {form})"
     with copy_in(driver(connection), statement, bare) as copy:
         batch: pa.Table | None = first

@@ -16,8 +16,8 @@ from contextlib import suppress
 from struct import Struct
 from typing import Any
 
+from hygge.connectors.postgres.copy_out import CopyOut
 from hygge.connectors.sql.intake import Intake
-from hygge.io.pg_copy import CopyOut
 
 HEAD = 5  # a letter, and how long the message is without it
 _ROOM = 1 << 20

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hygge.connectors.postgres.catalog import Field, Relation
+from hygge.connectors.postgres.session import literal, quoted
 from hygge.connectors.sql import splits
 from hygge.connectors.sql.ask import ROWS_PER_SPLIT, Ask
 from hygge.errors import ConfigError
-from hygge.io.pg import literal, quoted
-from hygge.io.pg_catalog import Field, Relation
 
 _CTID_RANGES_SINCE = 140_000
 _INTEGERS = (20, 21, 23)
