@@ -24,11 +24,11 @@ from hygge.config import connectors
 from hygge.config.problems import Wrong, paragraph
 from hygge.config.specs import EndSpec, FlowSpec, Tables
 from hygge.config.tables import WORD
+from hygge.connectors.mariadb.session import is_my
 from hygge.connectors.postgres.session import is_pg
 from hygge.connectors.sql.catalog import Catalog, Table, catalog, chosen
 from hygge.connectors.sql.connection import connection_url, shown, split_name, sqlite_path
 from hygge.errors import ConfigError, SourceMissing, Transient, one_of
-from hygge.io.my import is_my
 from hygge.moving import backoff_s
 
 _LONGEST_NAME = 100
@@ -230,7 +230,7 @@ def _held(
 
         return stack.enter_context(pg_home.held(url, shown(url), identity, names)), ""
     if is_my(url):
-        from hygge.io import my_home
+        from hygge.connectors.mariadb import home as my_home
 
         return stack.enter_context(my_home.held(url, shown(url), identity, names, readers()))
     return None, ""

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hygge.config.specs import GOES_WITH_THE_JOB, SHIPPED
+from hygge.connectors.mariadb.session import is_my
 from hygge.connectors.postgres.session import is_pg
 from hygge.driver import Driver
 from hygge.errors import (
@@ -28,7 +29,6 @@ from hygge.errors import (
     one_of,
 )
 from hygge.home import Home
-from hygge.io.my import is_my
 from hygge.journal import FlowJournal, Lease
 from hygge.model import Head, Limits, Mode, Report, Watermark
 from hygge.moving import Engine, find_engine

@@ -24,7 +24,7 @@ from pymysql.connections import Connection
 from sqlalchemy.engine import make_url
 
 from hygge import Flow, SQLHome, SQLStore
-from hygge.io import my_publish
+from hygge.connectors.mariadb import publish
 
 CHANGES = re.compile(
     r"\s*(/\*.*?\*/)?\s*"
@@ -102,18 +102,18 @@ def dying(moving: Flow, point: int) -> Callable[[], object]:
 
 def head_apart() -> None:
     """A broken twin: the rows are committed, and then the head moves."""
-    real = my_publish.move_head
+    real = publish.move_head
 
     def apart(connection: Connection, *given: object) -> object:
-        my_publish.execute(connection, "COMMIT")
+        publish.execute(connection, "COMMIT")
         return real(connection, *given)
 
-    my_publish.move_head = apart
+    publish.move_head = apart
 
 
 def rename_apart() -> None:
     """A broken twin: the table and the heads change their places one after the other."""
-    real = my_publish.execute
+    real = publish.execute
 
     def apart(connection: Connection, sql: str) -> int:
         if sql.startswith("RENAME"):
@@ -122,7 +122,7 @@ def rename_apart() -> None:
             return real(connection, f"RENAME TABLE {old}, {new}")
         return real(connection, sql)
 
-    my_publish.execute = apart
+    publish.execute = apart
 
 
 def main(mode: str, url: str, schema: str, folder: Path, point: int) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from hygge import Coordinator
 from hygge.config.specs import EndSpec, FlowSpec, Tables
+from hygge.connectors.mariadb import session as my_sessions
 from hygge.connectors.postgres import session as sessions
 from hygge.connectors.sql.connection import connected, connection_url
 from hygge.errors import ConfigError, HomeError, HyggeError
-from hygge.io import my as my_sessions
 from hygge.shares import divided
 
 pytest_plugins = ["postgres", "mariadb"]

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from my_rows import home_at, read
 
 from hygge import Flow, ParquetStore, SQLHome
+from hygge.connectors.mariadb import snapshot
 from hygge.errors import SourceChanged, Transient
-from hygge.io import my_snapshot
 from hygge.model import Limits
 
 pytest_plugins = ["mariadb"]
@@ -238,7 +238,7 @@ def test_a_query_is_of_one_moment_where_the_server_may_be_locked(my, accounts, p
 
 
 def test_somebodys_open_transaction_is_not_waited_for_long(my, accounts, monkeypatch):
-    monkeypatch.setattr(my_snapshot, "_LOCK_WAIT_S", 1)
+    monkeypatch.setattr(snapshot, "_LOCK_WAIT_S", 1)
     with my.connect(database=accounts) as other, other.cursor() as cursor:
         cursor.execute("START TRANSACTION")
         cursor.execute("UPDATE t SET v = 0 WHERE id = 1")
@@ -291,7 +291,7 @@ LONG = packet(b"\xfe" + bytes(7) + b"\1" + b"x" * (0xFFFFFF - 9))  # ends with a
 def test_the_end_of_a_result_is_seen_however_its_bytes_come(rows, how, long, sizes):
     stream = packet(b"\2") + packet(b"\3def") + packet(END) + b"".join(map(packet, rows))
     stream += LONG * long + packet(how)
-    follower, at = my_snapshot.Packets(), 0
+    follower, at = snapshot.Packets(), 0
     for size in [*sizes, len(stream)]:
         piece = stream[at : at + size]
         at += len(piece)
@@ -299,6 +299,6 @@ def test_the_end_of_a_result_is_seen_however_its_bytes_come(rows, how, long, siz
             assert not follower.ended
             follower.feed(memoryview(piece))
     assert follower.ended
-    early = my_snapshot.Packets()
+    early = snapshot.Packets()
     early.feed(memoryview(stream[:-1]))
     assert not early.ended

@@ -13,13 +13,13 @@ from my_rows import ROWS, home_at, moved, read, seen, store_at, tables
 from test_my_home import TYPES
 
 from hygge import Flow, SQLStore
+from hygge.connectors.mariadb import ledger, load
 from hygge.errors import (
     HyggeError,
     Rejected,
     StoreError,
     UnfitValue,
 )
-from hygge.io import my_ledger, my_load
 from hygge.testing.values import difference
 
 pytest_plugins = ["mariadb"]
@@ -96,15 +96,15 @@ def test_moments_keep_that_they_are_utc_and_other_zones_are_asked_for(my, my_sch
 
 
 def test_a_warning_fails_the_split(my, my_schema, monkeypatch):
-    real = my_ledger.column_ddl
+    real = ledger.column_ddl
     monkeypatch.setattr(
-        my_ledger, "column_ddl", lambda *given: real(*given).replace("longtext", "varchar(3)")
+        ledger, "column_ddl", lambda *given: real(*given).replace("longtext", "varchar(3)")
     )
     with pytest.raises(UnfitValue, match="Data truncated for column 'v' at row 2"):
         moved(store_at(my, my_schema), pa.table({"v": ["abc", "abcd"]}))
     assert tables(my, my_schema) == []
     # And the test bites: without the look at the warnings the value would be cut in silence.
-    monkeypatch.setattr(my_load, "_no_warning", lambda *_: None)
+    monkeypatch.setattr(load, "_no_warning", lambda *_: None)
     moved(store_at(my, my_schema), pa.table({"v": ["abc", "abcd"]}))
     assert seen(my, my_schema, "t").column("v").to_pylist() == ["abc", "abc"]
 

@@ -14,6 +14,8 @@ from postgres import Proxy
 from test_my_store_contract import TestMariaDBStore as Contract
 
 from hygge import Flow, SQLStore
+from hygge.connectors.mariadb import ledger, publish
+from hygge.connectors.mariadb import store as my_store
 from hygge.errors import (
     FlowFailed,
     HyggeError,
@@ -25,7 +27,6 @@ from hygge.errors import (
     Unknown,
 )
 from hygge.home import Home
-from hygge.io import my_ledger, my_publish, my_store
 from hygge.model import Column, Limits, Plan, Run, Split, Ticket
 from hygge.store import new_run_id
 
@@ -66,7 +67,7 @@ def test_flows_that_commit_at_once_lose_no_head_and_no_row(my, my_schema):
 def test_a_lock_of_somebody_else_is_waited_for_and_not_for_ever(my, my_schema, monkeypatch):
     store = store_at(my, my_schema)
     moved(store, ROWS)
-    monkeypatch.setattr(my_publish, "_RENAME_WAIT_S", 1)
+    monkeypatch.setattr(publish, "_RENAME_WAIT_S", 1)
     with my.connect(database=my_schema) as other, other.cursor() as cursor:
         cursor.execute("START TRANSACTION")
         cursor.execute("SELECT * FROM t")
@@ -84,7 +85,7 @@ def test_a_commit_that_waited_in_vain_can_be_tried_again(my, my_schema, monkeypa
     run, base = Run(new_run_id(), "f", "replace"), store.head("f")
     store.prepare(run, ROWS.schema)
     receipt = store.stage(Ticket(run.id, 0), ROWS.schema, iter([ROWS.slice(1)]))
-    monkeypatch.setattr(my_publish, "_RENAME_WAIT_S", 1)
+    monkeypatch.setattr(publish, "_RENAME_WAIT_S", 1)
     with my.connect(database=my_schema) as other, other.cursor() as cursor:
         cursor.execute("START TRANSACTION")
         cursor.execute("SELECT * FROM t")
@@ -222,7 +223,7 @@ def test_what_a_dead_run_has_left_is_swept(my, my_schema):
 )
 def test_a_head_that_is_not_compared_is_caught(promise, my, tmp_path, monkeypatch):
     monkeypatch.setattr(my_store, "check_base", lambda *_: None)
-    monkeypatch.setattr(my_publish, "check_base", lambda *_: None)
+    monkeypatch.setattr(publish, "check_base", lambda *_: None)
     suite = Contract()
     suite.server = my
     with pytest.raises(AssertionError):
@@ -230,8 +231,8 @@ def test_a_head_that_is_not_compared_is_caught(promise, my, tmp_path, monkeypatc
 
 
 def test_rows_of_a_try_that_lost_are_caught_where_they_are_not_removed(my, tmp_path, monkeypatch):
-    real = my_ledger.unseal
-    monkeypatch.setattr(my_ledger, "unseal", lambda *_: None)
+    real = ledger.unseal
+    monkeypatch.setattr(ledger, "unseal", lambda *_: None)
     store = store_at(my, my.schema())
     run = Run(new_run_id(), "f", "replace")
     store.prepare(run, ROWS.schema)
@@ -239,7 +240,7 @@ def test_rows_of_a_try_that_lost_are_caught_where_they_are_not_removed(my, tmp_p
     second = store.stage(Ticket(run.id, 0, 1), ROWS.schema, iter([ROWS]))
     with pytest.raises(Rejected, match="3 rows were staged, but 6 rows"):
         store.commit(run, None, [second], None)
-    monkeypatch.setattr(my_ledger, "unseal", real)
+    monkeypatch.setattr(ledger, "unseal", real)
     assert store.commit(run, None, [second], None).applied == 3
 
 
@@ -269,7 +270,7 @@ def test_a_transaction_that_is_open_never_sees_an_empty_table(when, old, my, my_
 
 @pytest.mark.parametrize(
     ("mode", "module", "last"),
-    [("replace", my_publish, "RENAME"), ("append", my_store, "COMMIT")],
+    [("replace", publish, "RENAME"), ("append", my_store, "COMMIT")],
 )
 def test_a_commit_whose_answer_is_lost_is_unknown_and_done_once(
     mode, module, last, my, my_schema, monkeypatch

@@ -30,12 +30,12 @@ import pyarrow as pa
 from pydantic import Field
 
 from hygge.connectors.anysql import types
+from hygge.connectors.mariadb.session import is_my
 from hygge.connectors.postgres.session import is_pg
 from hygge.connectors.sql.ask import NESTED, Ask, SQLHomeOptions
 from hygge.connectors.sql.connection import connection_url, place, shown, sqlite_path
 from hygge.errors import ConfigError
 from hygge.home import Home
-from hygge.io.my import is_my
 from hygge.model import HomeTraits, Plan, Split, Watermark
 from hygge.settings import Settings
 
@@ -127,7 +127,7 @@ class SQLHome(Home):
 
             return pg_home
         if is_my(self.settings.connection):
-            from hygge.io import my_home
+            from hygge.connectors.mariadb import home as my_home
 
             return my_home
         if sqlite_path(self.settings.connection):

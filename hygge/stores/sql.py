@@ -35,12 +35,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from hygge.connectors.mariadb.session import is_my
 from hygge.connectors.postgres.session import is_pg
 from hygge.connectors.sql.ask import NESTED
 from hygge.connectors.sql.connection import connection_url, place, shown, sqlite_path
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions
 from hygge.errors import ConfigError, StoreError
-from hygge.io.my import is_my
 from hygge.model import Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
 from hygge.settings import Settings
 from hygge.store import Store
@@ -150,7 +150,7 @@ class SQLStore(Store):
 
             return pg_store
         if is_my(self.settings.connection):
-            from hygge.io import my_store
+            from hygge.connectors.mariadb import store as my_store
 
             return my_store
         from hygge.connectors.anysql import store

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from hygge.connectors.mariadb.session import generic
 from hygge.connectors.sql.connection import connected, shown
 from hygge.errors import HomeError, SourceMissing, one_of
-from hygge.io.my import generic
 
 _POSTGRES = """
 SELECT n.nspname, c.relname, c.relkind IN ('v', 'm'), has_table_privilege(c.oid, 'SELECT'),

@@ -25,10 +25,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
+from hygge.connectors.mariadb.session import connect, execute, in_words, number_of, quoted, session
 from hygge.connectors.sql.ask import Ask
 from hygge.connectors.sql.connection import split_name
 from hygge.errors import HomeError, SourceChanged, Transient
-from hygge.io.my import connect, execute, in_words, number_of, quoted, session
 
 _LOCK_WAIT_S = 5
 """Nobody else writes while the lock waits for somebody's transaction."""

@@ -18,6 +18,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.connectors.mariadb import ledger
+from hygge.connectors.mariadb.load import ROW, SPLIT
+from hygge.connectors.mariadb.session import execute, listed, literal, number_of, one, quoted, rows
+from hygge.connectors.mariadb.target import OPTIONS, There, column_ddl, indexes
 from hygge.connectors.sql.goal import (
     HEADS,
     Goal,
@@ -29,10 +33,6 @@ from hygge.connectors.sql.goal import (
 )
 from hygge.connectors.sql.ledger import run_name
 from hygge.errors import HyggeError, Rejected, StoreError, UnfitValue
-from hygge.io import my_ledger as ledger
-from hygge.io.my import execute, listed, literal, number_of, one, quoted, rows
-from hygge.io.my_load import ROW, SPLIT
-from hygge.io.my_target import OPTIONS, There, column_ddl, indexes
 from hygge.model import Commit, Head, Receipt, Run
 
 _BREAKS = (1062, 1048, 1216, 1217, 1451, 1452, 4025)

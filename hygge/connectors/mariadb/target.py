@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from hygge.batches import key_of, widens
+from hygge.connectors.mariadb.session import literal, one, quoted, rows
+from hygge.connectors.mariadb.types import UTC, Known, arrow_of, table_of
 from hygge.connectors.sql.ask import Ask, SQLHomeOptions
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.goal import Goal
 from hygge.errors import StoreError, UnfitValue, one_of
-from hygge.io.my import literal, one, quoted, rows
-from hygge.io.my_columns import UTC, Known, arrow_of, table_of
 from hygge.model import Run
 
 _TEXT = "CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin"

@@ -18,6 +18,25 @@ import pyarrow as pa
 
 from hygge.batches import again, key_of, plain
 from hygge.connectors.anysql import store
+from hygge.connectors.mariadb import ledger, publish
+from hygge.connectors.mariadb.load import SPLIT, loaded
+from hygge.connectors.mariadb.session import (
+    execute,
+    generic,
+    is_lost,
+    is_mariadb,
+    one,
+    quoted,
+    rows,
+)
+from hygge.connectors.mariadb.target import (
+    There,
+    check_engine,
+    check_fit,
+    column_ddl,
+    found,
+    same_columns,
+)
 from hygge.connectors.postgres.values import stored
 from hygge.connectors.sql.connection import split_name, unknown_commit
 from hygge.connectors.sql.goal import (
@@ -34,18 +53,6 @@ from hygge.connectors.sql.goal import (
 )
 from hygge.connectors.sql.ledger import run_name
 from hygge.errors import HyggeError, Rejected, StoreError, Transient
-from hygge.io import my_ledger as ledger
-from hygge.io import my_publish as publish
-from hygge.io.my import execute, generic, is_lost, is_mariadb, one, quoted, rows
-from hygge.io.my_load import SPLIT, loaded
-from hygge.io.my_target import (
-    There,
-    check_engine,
-    check_fit,
-    column_ddl,
-    found,
-    same_columns,
-)
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
 _ROWS_PER_SPLIT = 2**40

@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.connectors.mariadb.wire import Block
 from hygge.connectors.sql.ask import OnValue
 from hygge.errors import UnfitValue
-from hygge.io.my_wire import Block
 
 _FILLER = "\x00filler"
 _NO_DIGIT = 255

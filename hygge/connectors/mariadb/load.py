@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import plain, slices
+from hygge.connectors.mariadb.session import execute, quoted, rows
+from hygge.connectors.mariadb.wire import load
 from hygge.connectors.sql.ahead import ahead
 from hygge.connectors.sql.goal import Goal
 from hygge.errors import StoreError, UnfitValue
-from hygge.io.my import execute, quoted, rows
-from hygge.io.my_wire import load
 
 SPLIT, ROW = "_hygge_split", "_hygge_row"
 _ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\0", "\\0"))

@@ -20,13 +20,18 @@ import pyarrow as pa
 
 from hygge.connectors.anysql import home
 from hygge.connectors.anysql.types import from_json, to_json
-from hygge.connectors.sql.ahead import ahead
-from hygge.connectors.sql.ask import Ask, SQLHomeOptions, null_note, pack, tie_note, unpack
-from hygge.connectors.sql.connection import split_name
-from hygge.errors import ConfigError, HomeError
-from hygge.io import my_ranges, my_snapshot
-from hygge.io.my import execute, generic, is_mariadb, literal, one, quoted, session
-from hygge.io.my_columns import (
+from hygge.connectors.mariadb import snapshot as my_snapshot
+from hygge.connectors.mariadb import splits as my_ranges
+from hygge.connectors.mariadb.session import (
+    execute,
+    generic,
+    is_mariadb,
+    literal,
+    one,
+    quoted,
+    session,
+)
+from hygge.connectors.mariadb.types import (
     Known,
     bare,
     check_names,
@@ -38,9 +43,13 @@ from hygge.io.my_columns import (
     table_of,
     value_of,
 )
-from hygge.io.my_csv import Reading
-from hygge.io.my_csv import table_of as rows_of
-from hygge.io.my_wire import TooLong, blocks, hang_up
+from hygge.connectors.mariadb.values import Reading
+from hygge.connectors.mariadb.values import table_of as rows_of
+from hygge.connectors.mariadb.wire import TooLong, blocks, hang_up
+from hygge.connectors.sql.ahead import ahead
+from hygge.connectors.sql.ask import Ask, SQLHomeOptions, null_note, pack, tie_note, unpack
+from hygge.connectors.sql.connection import split_name
+from hygge.errors import ConfigError, HomeError
 from hygge.model import Plan, Split, Watermark
 
 _GROWS = (

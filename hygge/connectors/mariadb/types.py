@@ -25,10 +25,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.connectors.mariadb.session import literal, one, quoted, rows
 from hygge.connectors.sql.ask import Ask
 from hygge.connectors.sql.connection import missing_column, missing_table, split_name
 from hygge.errors import ConfigError, HomeError
-from hygge.io.my import literal, one, quoted, rows
 from hygge.model import Column
 
 _WITH_SNAPSHOTS = ("innodb", "rocksdb")

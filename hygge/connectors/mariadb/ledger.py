@@ -21,14 +21,22 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from hygge.batches import key_of, plain_schema
+from hygge.connectors.mariadb.load import ROW, SPLIT
+from hygge.connectors.mariadb.session import execute, literal, number_of, one, quoted, rows, session
+from hygge.connectors.mariadb.target import (
+    OPTIONS,
+    There,
+    column_ddl,
+    found,
+    indexes,
+    same_columns,
+    written_key,
+)
 from hygge.connectors.sql.ask import pack, unpack
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.goal import HEADS, LEDGER, OLD_S, Goal, head_of, not_a_head, still
 from hygge.connectors.sql.ledger import run_name
 from hygge.errors import HyggeError, StoreError, Transient
-from hygge.io.my import execute, literal, number_of, one, quoted, rows, session
-from hygge.io.my_load import ROW, SPLIT
-from hygge.io.my_target import OPTIONS, There, column_ddl, found, indexes, same_columns, written_key
 from hygge.model import Head, Receipt, Ticket
 
 _MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION"
