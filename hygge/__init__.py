@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "Home": "hygge.home",
     "Store": "hygge.store",
-    "Flow": "hygge.flow",
+    "Flow": "hygge.run.flow",
     "Coordinator": "hygge.coordinator",
     "Settings": "hygge.settings",
     "ParquetHome": "hygge.homes.parquet",

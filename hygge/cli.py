@@ -256,7 +256,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _plan_of(flow: Any, brief: bool) -> str:
-    from hygge.moving import schema_of
+    from hygge.run.engines import schema_of
     from hygge.words import plan_line, plan_text
 
     base = flow.store.head(flow.identity)

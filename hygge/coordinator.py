@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 
 from hygge.config.specs import SHIPPED
 from hygge.errors import ConfigError, FlowFailed, HyggeError, in_words
-from hygge.flow import Flow
 from hygge.model import Report, Summary
-from hygge.moving import find_engine
 from hygge.progress import Silent, Watch
+from hygge.run.engines import find_engine
+from hygge.run.flow import Flow
 from hygge.schedule import Open, Run, Schedule
 from hygge.shares import Shares, divided, side_by_side, tables_at_once
 from hygge.told import Told, digest, is_child, told

@@ -29,7 +29,7 @@ from hygge.connectors.postgres.session import is_pg
 from hygge.connectors.sql.catalog import Catalog, Table, catalog, chosen
 from hygge.connectors.sql.connection import connection_url, shown, split_name, sqlite_path
 from hygge.errors import ConfigError, SourceMissing, Transient, one_of
-from hygge.moving import backoff_s
+from hygge.run.engines import backoff_s
 
 _LONGEST_NAME = 100
 _LONGEST_WORD = 80

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from hygge.batches import raw_format
 from hygge.errors import HyggeError
 from hygge.model import MIB, Limits, Plan, Report, Run, Summary, known
-from hygge.moving import passthrough
 from hygge.progress import count, size, wanted
+from hygge.run.engines import passthrough
 
 if TYPE_CHECKING:
     from hygge.config.specs import FlowSpec
-    from hygge.flow import Flow
+    from hygge.run.flow import Flow
 
 REPORT_MARK = '{"hygge_report":'
 

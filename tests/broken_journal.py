@@ -12,14 +12,14 @@ from contextlib import closing
 from dataclasses import replace
 from types import SimpleNamespace
 
-from hygge import running
 from hygge.connectors.files import parts as sealed
 from hygge.connectors.files import publish, store
 from hygge.connectors.sqlite import store as sqlite_store
-from hygge.driver import Driver
 from hygge.journal import Decision, FlowJournal
 from hygge.journal.entries import written
 from hygge.places import place as places
+from hygge.run import once
+from hygge.run.driver import Driver
 
 
 def a_commit_that_is_not_idempotent() -> None:
@@ -86,13 +86,13 @@ def a_create_that_overwrites_unchecked() -> None:
 
 
 def receipts_of_another_source() -> None:
-    running.newest_of_each = lambda sealed, digests: NEWEST(
+    once.newest_of_each = lambda sealed, digests: NEWEST(
         [("same", receipt) for _, receipt in sealed], dict.fromkeys(digests, "same")
     )
 
 
 def receipts_that_are_forgotten() -> None:
-    running.newest_of_each = lambda sealed, digests: []
+    once.newest_of_each = lambda sealed, digests: []
 
 
 def a_discard_before_the_decision() -> None:
@@ -121,7 +121,7 @@ def an_outcome_before_the_commit() -> None:
     Driver.commit = commit
 
 
-DECIDE, NEWEST = FlowJournal.decide, running.newest_of_each
+DECIDE, NEWEST = FlowJournal.decide, once.newest_of_each
 ABANDON, COMMIT = Driver.abandon, Driver.commit
 TWINS = {
     name.replace("_", " "): broken

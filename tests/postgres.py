@@ -28,10 +28,10 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from hygge.flow import Flow
 from hygge.home import Home
 from hygge.model import Column, Limits, Plan, Split, Ticket
 from hygge.progress import Silent
+from hygge.run.flow import Flow
 from hygge.stores.sql import SQLStore
 
 SETTINGS = {

@@ -32,7 +32,7 @@ from hygge.errors import (
 )
 from hygge.home import Home
 from hygge.model import Column, Commit, Head, HomeTraits, Plan, Receipt, Split, StoreTraits, Ticket
-from hygge.moving import Moved
+from hygge.run.engines import Moved
 from hygge.settings import Settings
 from hygge.store import Store
 from hygge.testing.probes import in_worker

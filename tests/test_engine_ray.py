@@ -202,7 +202,7 @@ def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
 
     from hygge.engine import placement
     from hygge.model import Run, Split, StoreTraits
-    from hygge.moving import Move
+    from hygge.run.engines import Move
 
     def lanes(splits: int, asked: int | None, most: int | None, grows: bool = True) -> int:
         store = Careful(path=tmp_path / "out")

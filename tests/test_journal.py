@@ -278,8 +278,8 @@ def test_a_clock_that_jumps_backwards_changes_nothing(source, monkeypatch):
     from datetime import datetime, timedelta
 
     import hygge.journal.runs
-    import hygge.running
-    import hygge.settling
+    import hygge.run.once
+    import hygge.run.recovery
     import hygge.store
 
     class Past(datetime):
@@ -289,7 +289,7 @@ def test_a_clock_that_jumps_backwards_changes_nothing(source, monkeypatch):
 
     source.fail()
     source.fail("f4")  # a later run, by the order of epochs
-    for module in (hygge.journal.runs, hygge.running, hygge.settling, hygge.store):
+    for module in (hygge.journal.runs, hygge.run.once, hygge.run.recovery, hygge.store):
         monkeypatch.setattr(module, "datetime", Past)
     flow = source.flow()
     flow.run()

@@ -146,7 +146,7 @@ def attached():
     before = dict(os.environ)
     os.environ.clear()
     os.environ.update(environ)
-    forkserver.set_forkserver_preload(["growing", "hygge.flow", "hygge.engine.lanes", "ray"])
+    forkserver.set_forkserver_preload(["growing", "hygge.run.flow", "hygge.engine.lanes", "ray"])
     try:
         forkserver.ensure_running()
         yield multiprocessing.get_context("forkserver")
@@ -191,9 +191,9 @@ def drives(grown: Growing, dies: str | None) -> None:
     """In the driver: run, and die at a step."""
     from dataclasses import asdict
 
-    from hygge.driver import Driver
     from hygge.errors import FlowFailed
     from hygge.journal import FlowJournal
+    from hygge.run.driver import Driver
 
     if dies == "moving":
         dying(FlowJournal, "seal", after=2)

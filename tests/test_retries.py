@@ -14,9 +14,9 @@ from postgres import QUICK, Heard, Numbers, Proxy, each_once, flow, seeded, stor
 
 from hygge.connectors.sqlite import session
 from hygge.errors import FlowFailed, Transient
-from hygge.flow import Flow
 from hygge.homes.sql import SQLHome
 from hygge.model import Limits, Run
+from hygge.run.flow import Flow
 from hygge.stores.arrow import ArrowStore
 from hygge.stores.sql import SQLStore
 

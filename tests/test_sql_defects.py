@@ -15,9 +15,9 @@ from hygge.connectors.sql.goal import Goal, SQLStoreOptions
 from hygge.connectors.sqlite import session
 from hygge.connectors.sqlite import store as sqlite_store
 from hygge.errors import ConfigError, NotOurs, Rejected, Transient, UnfitValue, without_password
-from hygge.flow import Flow
 from hygge.homes.sql import SQLHome
 from hygge.model import Run, Ticket
+from hygge.run.flow import Flow
 from hygge.stores.sql import SQLStore
 
 ROWS = pa.table({"id": [1, 2], "name": ["a", "b"]})

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hygge.errors import HyggeError, Stopped, in_words, without_password
-from hygge.moving import backoff_s
+from hygge.run.engines import backoff_s
 
 PATIENCE_S = 300.0
 _SUBMIT_WITHIN_S = 60.0

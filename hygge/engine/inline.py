@@ -16,8 +16,8 @@ from hygge.engine.reading import batches, staged
 from hygge.errors import Stopped, Transient
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
-from hygge.moving import Move, Moved, Waits, backoff_s
 from hygge.progress import Seen, Watch
+from hygge.run.engines import Move, Moved, Waits, backoff_s
 from hygge.store import Store
 
 
@@ -57,7 +57,7 @@ class InlineEngine:
         return 1
 
     def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved:
-        """See `hygge.moving.Engine`."""
+        """See `hygge.run.engines.Engine`."""
         moved = Moved()
         rows = size = 0
         for split in move.splits:

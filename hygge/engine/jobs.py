@@ -26,8 +26,8 @@ from hygge.engine.following import Ended, Following, client_of, of_ray, short, s
 from hygge.errors import ConfigError, HyggeError, Stopped
 from hygge.events import event, replay
 from hygge.model import Report
-from hygge.moving import backoff_s
 from hygge.progress import Watch
+from hygge.run.engines import backoff_s
 from hygge.told import CHILD, Told, digest
 from hygge.words import report_from_json
 

@@ -25,8 +25,8 @@ from hygge.engine.failures import cause_of, hint_of, is_ray, may_be_mended, said
 from hygge.errors import HyggeError, Stopped, Transient
 from hygge.home import Home
 from hygge.model import Limits, Split, Ticket
-from hygge.moving import Move, Moved, Waits, backoff_s
 from hygge.progress import Seen, Watch
+from hygge.run.engines import Move, Moved, Waits, backoff_s
 from hygge.settings import import_all
 from hygge.store import Store
 
@@ -85,7 +85,7 @@ class RayEngine:
         importing.join()
 
     def lanes(self, limits: Limits) -> int:
-        """See `hygge.moving.Engine`."""
+        """See `hygge.run.engines.Engine`."""
         grows = connection.connect().outlives
         from hygge.engine.placement import wanted_lanes
 
@@ -98,7 +98,7 @@ class RayEngine:
         shared: Sequence[str],
         limits: Limits,
     ) -> str:
-        """See `hygge.moving.Engine`."""
+        """See `hygge.run.engines.Engine`."""
         from hygge.engine import nodes
 
         return nodes.check(read, written, shared, limits)
@@ -110,7 +110,7 @@ class RayEngine:
             self.first = None
 
     def committed(self, home: Home, store: Store, seconds: float) -> None:
-        """See `hygge.moving.Engine`."""
+        """See `hygge.run.engines.Engine`."""
         import ray
 
         from hygge.engine.metrics import Meter
@@ -119,7 +119,7 @@ class RayEngine:
             Meter("", home, store).committed(seconds)
 
     def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved:
-        """See `hygge.moving.Engine`."""
+        """See `hygge.run.engines.Engine`."""
         connection.connect()
         supervision = _Supervision(move, watch, stop, self.first)
         self.first = None

@@ -20,8 +20,8 @@ from ray.util.placement_group import placement_group, placement_group_table
 
 from hygge.errors import ConfigError
 from hygge.model import MIB, Limits
-from hygge.moving import Move
 from hygge.progress import wanted
+from hygge.run.engines import Move
 from hygge.told import told
 
 _STORE_SHARE = 0.6

@@ -17,8 +17,8 @@ from hygge.engine.metrics import Meter
 from hygge.engine.placement import waiting_for
 from hygge.errors import HyggeError
 from hygge.model import Receipt
-from hygge.moving import Move, Moved
 from hygge.progress import Seen, Watch
+from hygge.run.engines import Move, Moved
 
 LOOK_EVERY_S = 0.25
 SAY_STALL_AFTER_S = 60.0

@@ -1,7 +1,7 @@
 """One run of a flow. What is written when makes it exactly once:
 
     lease      an epoch of its own, so that no ticket is ever used twice
-    past       what earlier drivers left is settled first (`hygge/settling.py`)
+    past       what earlier drivers left is settled first (`hygge/run/recovery.py`)
     plan       `Home.open`, then the journal's plan: before a row is read
     prepare    the store's invisible place; whatever can be refused is refused here
     move       an engine stages what is not staged yet; each receipt is sealed in the journal
@@ -23,7 +23,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from hygge.batches import RAW_ABOUT, raw_format, with_key
-from hygge.driver import Driver
 from hygge.errors import (
     ConfigError,
     HyggeError,
@@ -38,8 +37,9 @@ from hygge.journal import Decision, Past
 from hygge.journal.fingerprint import fingerprint
 from hygge.journal.runs import digest_of, newest_of_each
 from hygge.model import Commit, Plan, Receipt, Run, Watermark
-from hygge.moving import Engine, Move, Moved, passthrough, schema_of
-from hygge.settling import Left, Settled, committed_run, settle
+from hygge.run.driver import Driver
+from hygge.run.engines import Engine, Move, Moved, passthrough, schema_of
+from hygge.run.recovery import Left, Settled, committed_run, settle
 from hygge.store import new_run_id
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from hygge.driver import Driver, committed_before
 from hygge.errors import ConfigError, HyggeError, JournalError, Rejected, UnfitValue
 from hygge.journal import GIVEN_UP, Decision, Past
 from hygge.journal.fingerprint import difference
 from hygge.model import Commit, Head, Run
+from hygge.run.driver import Driver, committed_before
 
 
 @dataclass(frozen=True)

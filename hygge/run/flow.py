@@ -1,7 +1,7 @@
 """A Flow moves one data set from a Home to a Store: plan → move → commit → record.
 
 Here is what people hold in hand, and what can be refused before anything begins; what happens then,
-and in which order, is told in `hygge/running.py`. The flow finds its engine by name.
+and in which order, is told in `hygge/run/once.py`. The flow finds its engine by name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from hygge.config.specs import GOES_WITH_THE_JOB, SHIPPED
 from hygge.connectors.mariadb.session import is_my
 from hygge.connectors.postgres.session import is_pg
-from hygge.driver import Driver
 from hygge.errors import (
     ConfigError,
     FlowFailed,
@@ -31,10 +30,11 @@ from hygge.errors import (
 from hygge.home import Home
 from hygge.journal import FlowJournal, Lease
 from hygge.model import Head, Limits, Mode, Report, Watermark
-from hygge.moving import Engine, find_engine
 from hygge.places.place import Folder, place_at
 from hygge.progress import Seen, Silent, Watch
-from hygge.running import Ended, run_once
+from hygge.run.driver import Driver
+from hygge.run.engines import Engine, find_engine
+from hygge.run.once import Ended, run_once
 from hygge.store import Store
 from hygge.told import Attempt
 
