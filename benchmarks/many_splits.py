@@ -83,8 +83,8 @@ def fake_lanes() -> None:
     """Put lanes without processes in the place of the engine's."""
     import ray
 
-    from hygge.engine import lanes, placement
-    from hygge.engine.inbox import InboxStats
+    from hygge.engine.ray import lanes, placement
+    from hygge.engine.ray.inbox import InboxStats
 
     class Ends:
         """The Home, the Store and the Inbox of many lanes."""
@@ -136,7 +136,7 @@ def fake_lanes() -> None:
 
 def measure(splits: int, lanes: int) -> dict[str, float]:
     """One flow, in this process."""
-    from hygge.engine import connection
+    from hygge.engine.ray import connection
 
     connection.connect()
     fake_lanes()

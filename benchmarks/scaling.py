@@ -76,7 +76,7 @@ def slow_door(port: int, rate: float) -> Iterator[int]:
 def move(url: str, folder: Path, lanes: int, rows: int, splits: int) -> float:
     """Seconds of one flow over so many nodes, a lane on each; the target is compared."""
     from hygge import Flow, ParquetStore, SQLHome
-    from hygge.engine import lanes as engine_lanes
+    from hygge.engine.ray import lanes as engine_lanes
     from hygge.model import Limits
 
     while engine_lanes._idle:  # every run has lanes of its own
@@ -121,7 +121,7 @@ def main() -> int:
     print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}: {rows:,} rows of {ROW_BYTES} B")
     from ray.cluster_utils import Cluster
 
-    from hygge.engine import connection
+    from hygge.engine.ray import connection
 
     cluster = Cluster()
     try:

@@ -72,7 +72,7 @@ class Striking(Silent):
 
 
 def cpus() -> int:
-    from hygge.engine import connection
+    from hygge.engine.ray import connection
 
     connection.connect()
     import ray

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     if not arguments.inline or arguments.address:
-        from hygge.engine.remote import address_of
+        from hygge.engine.jobs.cluster import address_of
 
         if address := address_of(arguments.address):
             return _submit_to(address, arguments)
@@ -128,7 +128,7 @@ def _submit_to(address: str, arguments: argparse.Namespace) -> int:
 
 
 def _submit(arguments: argparse.Namespace) -> int:
-    from hygge.engine.remote import any_address
+    from hygge.engine.jobs.cluster import any_address
 
     return _submit_to(any_address(arguments.address), arguments)
 
@@ -171,7 +171,7 @@ def _let_go() -> None:
     from hygge.journal import interrupt_all
 
     todo: list[tuple[Callable[[], None], float]] = [(interrupt_all, 0.5)]
-    if jobs := sys.modules.get("hygge.engine.jobs"):
+    if jobs := sys.modules.get("hygge.engine.jobs.submit"):
         todo.append((lambda: jobs.stop_open(_JOBS_WITHIN_S), _JOBS_WITHIN_S))
     for call, within_s in todo:
         going = threading.Thread(target=call, daemon=True)

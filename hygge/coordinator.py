@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hygge.config.specs import SHIPPED
+from hygge.engine.jobs.instructions import Told, digest, is_child, told
 from hygge.errors import ConfigError, FlowFailed, HyggeError, in_words
 from hygge.model import Report, Summary
 from hygge.progress import Silent, Watch
@@ -27,7 +28,6 @@ from hygge.run.engines import find_engine
 from hygge.run.flow import Flow
 from hygge.schedule import Open, Run, Schedule
 from hygge.shares import Shares, divided, side_by_side, tables_at_once
-from hygge.told import Told, digest, is_child, told
 
 if TYPE_CHECKING:
     from hygge.config.flows import EndSpec, FlowsFile, FlowSpec
@@ -171,7 +171,7 @@ class Coordinator:
     def _runner(self, watch: Watch, stop: threading.Event) -> tuple[Run, Open | None, Shares]:
         """How flows run here: as Ray jobs, or in this process."""
         if self.engine == "ray" and not is_child():
-            from hygge.engine import jobs
+            from hygge.engine.jobs import submit as jobs
 
             submit = jobs.submitter(self.jobs, self.file, self.dashboard, self.fresh, watch, stop)
             if submit is not None:

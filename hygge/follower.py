@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from hygge.engine import remote
-from hygge.engine.following import Following, of_ray
+from hygge.engine.jobs import cluster as remote
+from hygge.engine.jobs.following import Following, of_ray
 from hygge.errors import HyggeError, UsageError
 from hygge.events import event, replay
 from hygge.model import Summary

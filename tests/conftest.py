@@ -32,7 +32,7 @@ def pytest_terminal_summary(terminalreporter) -> None:
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
     """The private Ray of this process; tests share it because starting one takes seconds."""
-    from hygge.engine import connection
+    from hygge.engine.ray import connection
 
     connection.connect()
     yield

@@ -263,7 +263,7 @@ def main() -> None:
     """The program that moves: each flow in turn, on a private Ray."""
     import hygge
     from hygge import Flow
-    from hygge.engine import connection
+    from hygge.engine.ray import connection
 
     charged = _listen()
     connection.connect()
@@ -295,7 +295,7 @@ def _tell(line: str) -> None:
 
 def _listen() -> list[int]:
     """The most that each lane of a flow had charged, as its Inbox counted; filled as flows end."""
-    from hygge.engine import watching
+    from hygge.engine.ray import watching
 
     charged: list[int] = []
     ask_all = watching.ask_all

@@ -64,7 +64,7 @@ class Heard(Silent):
         self.waits.add(seen.waits_for)
         if not seen.lanes:
             return
-        from hygge.engine import lanes
+        from hygge.engine.ray import lanes
 
         self.alive.append(len(lanes._alive))
         if seen.lanes > self.lanes:
@@ -86,7 +86,7 @@ def run(
     heard: Heard | None = None,
     **limits: Any,
 ) -> None:
-    from hygge.engine import lanes
+    from hygge.engine.ray import lanes
 
     while lanes._idle:  # each has lanes of its own
         lanes._idle.pop().down()
@@ -106,7 +106,7 @@ def run(
 
 def silent(folder: Path) -> list[str]:
     """What is said while a node does not answer, of all nodes and of others, and once it does."""
-    from hygge.engine import nodes
+    from hygge.engine.ray import nodes
 
     nodes._PATIENCE_S = 2.0
     nodes._seen.clear()
@@ -141,7 +141,7 @@ def metrics(wanted: int) -> list[str]:
 def main(folder: Path) -> None:
     from ray.cluster_utils import Cluster
 
-    from hygge.engine import connection, on_ray
+    from hygge.engine.ray import connection, supervision
 
     os.environ["HYGGE_STATE"] = str(folder / "state")
     cluster = Cluster()
@@ -159,7 +159,7 @@ def main(folder: Path) -> None:
         add("right", 2, US)
         os.environ["RAY_ADDRESS"] = cluster.address
         connection.connect()
-        on_ray._GROW_EVERY_S = 0.2
+        supervision._GROW_EVERY_S = 0.2
         cut = Counted("orders", splits=8, act="transient", flag=str(folder / "flag"))
         run(folder, "spread", cut, {"delay_s": 0.02}, lanes=3)
         SAW["metrics"] = metrics(8)

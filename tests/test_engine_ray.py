@@ -11,9 +11,9 @@ import pytest
 from ends import Careful, Counted
 
 from hygge import Flow, FlowFailed
+from hygge.engine.jobs.instructions import CHILD, Told
 from hygge.model import MIB, Limits
 from hygge.progress import Silent
-from hygge.told import CHILD, Told
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -43,7 +43,7 @@ def test_home_inbox_and_store_are_different_processes(tmp_path):
 def test_a_dead_inbox_costs_no_row(tmp_path, monkeypatch):
     import ray
 
-    from hygge.engine.lanes import Lane
+    from hygge.engine.ray.lanes import Lane
 
     killed = []
     take = Lane.take
@@ -74,7 +74,7 @@ def test_an_error_that_no_retry_mends_stops_at_once_with_its_cause(tmp_path, end
 
 
 def test_with_a_slow_store_the_home_waits_and_the_bytes_stay_bounded(tmp_path):
-    from hygge.engine import watching
+    from hygge.engine.ray import watching
 
     seen = []
     look = watching.ask_all
@@ -99,7 +99,7 @@ def test_with_a_slow_store_the_home_waits_and_the_bytes_stay_bounded(tmp_path):
 
 
 def test_the_data_does_not_pass_through_the_inbox(tmp_path):
-    from hygge.engine import watching
+    from hygge.engine.ray import watching
 
     shared = []
     look = watching.ask_all
@@ -175,32 +175,32 @@ def test_rows_that_are_read_again_are_seen_once(tmp_path):
 def test_lanes_that_the_memory_of_others_held_back_are_added_when_those_end(tmp_path, monkeypatch):
     import ray
 
-    from hygge.engine import on_ray
+    from hygge.engine.ray import supervision
 
     if ray.cluster_resources()["CPU"] < 2:
         pytest.skip("one CPU is one lane")
-    monkeypatch.setattr(on_ray, "_GROW_EVERY_S", 0.2)
+    monkeypatch.setattr(supervision, "_GROW_EVERY_S", 0.2)
     others = int(ray.cluster_resources()["object_store_memory"] * 0.6) - 8 * MIB
-    on_ray._reserved[0] += others
+    supervision._reserved[0] += others
 
     class Heard(Silent):
         def moved(self, flow, seen):
             lanes.append(seen.lanes)
-            if seen.splits_done and on_ray._reserved[0] > others:
-                on_ray._reserved[0] -= others
+            if seen.splits_done and supervision._reserved[0] > others:
+                supervision._reserved[0] -= others
 
     lanes: list[int] = []
     small = {"memory_per_lane": 8 * MIB, "batch_bytes": MIB}
     store = Careful(path=tmp_path / "out", delay_s=0.1)
     report = flow(Counted(splits=10), store, lanes=2, **small).run(Heard())
-    assert (report.rows, report.lanes, on_ray._reserved[0]) == (4000, 2, 0)
+    assert (report.rows, report.lanes, supervision._reserved[0]) == (4000, 2, 0)
     assert next(n for n in lanes if n) == 1
 
 
 def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
     import ray
 
-    from hygge.engine import placement
+    from hygge.engine.ray import placement
     from hygge.model import Run, Split, StoreTraits
     from hygge.run.engines import Move
 

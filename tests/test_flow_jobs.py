@@ -12,10 +12,10 @@ import pytest
 from ray.job_submission import JobStatus
 
 from hygge.config.flows import read_flows
-from hygge.engine import jobs
+from hygge.engine.jobs import submit
+from hygge.engine.jobs.instructions import Told
 from hygge.model import Report, Summary
 from hygge.progress import Silent
-from hygge.told import Told
 from hygge.words import report_from_json, report_json
 
 REPORT = report_json(Summary((Report("one", "done", rows=3),), 1.5))
@@ -52,11 +52,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "users.csv").write_text("id\n1\n")
     (tmp_path / "flows.yml").write_text("flows: {one: {home: users.csv, store: out, retries: 2}}\n")
     file = read_flows(tmp_path / "flows.yml")
-    monkeypatch.setattr(jobs, "backoff_s", lambda _: 0.01)
-    monkeypatch.setattr(jobs, "_open", {})
+    monkeypatch.setattr(submit, "backoff_s", lambda _: 0.01)
+    monkeypatch.setattr(submit, "_open", {})
 
     def run(client: Ray, stop: threading.Event | None = None) -> Report:
-        flows = jobs._Flows(client, file, False, Silent(), stop or threading.Event())
+        flows = submit._Flows(client, file, False, Silent(), stop or threading.Event())
         (report,) = flows.run(file.flows[0], Told())
         return report
 
@@ -93,13 +93,13 @@ def test_a_report_is_found_behind_what_was_printed_without_an_end_of_line(run):
 
 
 def test_a_stop_that_ray_did_not_take_is_asked_for_again(run, monkeypatch):
-    monkeypatch.setattr(jobs, "_ASK_EVERY_S", 0.01)
+    monkeypatch.setattr(submit, "_ASK_EVERY_S", 0.01)
     client, stop = Ray(("RUNNING", "")), threading.Event()
     client.deaf_for = 2
     stop.set()
     assert run(client, stop).status == "stopped"
     assert client.stops == 3
-    assert jobs._open == {}
+    assert submit._open == {}
 
 
 def test_a_stop_while_a_dead_driver_waits_for_its_next_try_starts_none(run, monkeypatch):
@@ -110,7 +110,7 @@ def test_a_stop_while_a_dead_driver_waits_for_its_next_try_starts_none(run, monk
             threading.Timer(0.3, stop.set).start()
             return super().get_job_logs(job)
 
-    monkeypatch.setattr(jobs, "backoff_s", lambda _: 60.0)
+    monkeypatch.setattr(submit, "backoff_s", lambda _: 60.0)
     client = Dies(("FAILED", ""))
     assert run(client, stop).status == "stopped"
     assert len(client.submitted) == 1
@@ -119,7 +119,7 @@ def test_a_stop_while_a_dead_driver_waits_for_its_next_try_starts_none(run, monk
 def test_jobs_that_were_not_seen_to_end_are_asked_to_stop_also_when_ray_does_not_know_them_yet():
     client = Ray(("RUNNING", ""))
     client.deaf_for = 2
-    jobs._open["hygge-one-1"] = client
-    jobs.stop_open(5)
+    submit._open["hygge-one-1"] = client
+    submit.stop_open(5)
     assert client.stops == 3
-    assert jobs._open == {}
+    assert submit._open == {}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hygge.engine import lanes
-from hygge.engine.placement import parts
+from hygge.engine.ray import lanes
+from hygge.engine.ray.placement import parts
 
 
 def _in_ray(amount: float) -> int:

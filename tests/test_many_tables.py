@@ -272,7 +272,7 @@ def test_a_stop_leaves_every_table_with_its_word(flows, tmp_path):
 def test_on_ray_tables_hand_their_lanes_on(flows, tmp_path, monkeypatch, ray_here):
     import ray
 
-    from hygge.engine import lanes
+    from hygge.engine.ray import lanes
 
     cpus = int(ray.cluster_resources()["CPU"])
     most = [0]
@@ -296,7 +296,7 @@ def test_on_ray_tables_hand_their_lanes_on(flows, tmp_path, monkeypatch, ray_her
 def test_on_a_cluster_a_flow_asks_for_a_lane_that_makes_it_grow(ray_here):
     import ray
 
-    from hygge.engine import lanes
+    from hygge.engine.ray import lanes
 
     stop = threading.Event()
     ask = partial(lanes.a_lane_in_turn, "f", Limits(), stop)

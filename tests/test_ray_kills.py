@@ -86,7 +86,7 @@ ACTORS = [
 @pytest.mark.parametrize(("who", "step", "grown"), ACTORS, indirect=["grown"])
 @pytest.mark.usefixtures("ray_here")
 def test_a_killed_actor_costs_no_row(who, step, grown, monkeypatch):
-    from hygge.engine.lanes import Lane
+    from hygge.engine.ray.lanes import Lane
 
     lanes, load = [], Lane.load
 
@@ -146,7 +146,9 @@ def attached():
     before = dict(os.environ)
     os.environ.clear()
     os.environ.update(environ)
-    forkserver.set_forkserver_preload(["growing", "hygge.run.flow", "hygge.engine.lanes", "ray"])
+    forkserver.set_forkserver_preload(
+        ["growing", "hygge.run.flow", "hygge.engine.ray.lanes", "ray"]
+    )
     try:
         forkserver.ensure_running()
         yield multiprocessing.get_context("forkserver")

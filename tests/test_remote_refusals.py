@@ -22,9 +22,9 @@ from ray.job_submission import JobStatus
 from standing import OUTSIDE, standing_ray
 
 from hygge import __version__
-from hygge.engine.following import Following, submitted
-from hygge.engine.jobs import RUN
-from hygge.engine.shipping import packed
+from hygge.engine.jobs.following import Following, submitted
+from hygge.engine.jobs.shipping import packed
+from hygge.engine.jobs.submit import RUN
 from hygge.errors import HyggeError, Stopped
 
 HYGGE = [sys.executable, "-m", "hygge"]
@@ -199,7 +199,7 @@ def test_too_much_to_ship_is_refused_with_the_largest_files_named(folder):
 
 
 def test_over_plain_http_to_another_host_without_a_token_there_is_a_warning(folder, monkeypatch):
-    from hygge.engine.remote import Cluster
+    from hygge.engine.jobs.cluster import Cluster
 
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
@@ -312,7 +312,7 @@ def test_a_job_that_was_taken_is_not_submitted_again_and_a_stop_is_heard_meanwhi
 
 
 def test_stop_also_ends_a_flow_that_was_just_being_submitted(monkeypatch):
-    from hygge.engine import remote
+    from hygge.engine.jobs import cluster as remote
 
     monkeypatch.setattr(remote, "_LOOK_S", 0)
     late = SimpleNamespace(

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from hygge.told import CHILD, Told, digest
+from hygge.engine.jobs.instructions import CHILD, Told, digest
 
 KILLED = """
 import os, signal, sys

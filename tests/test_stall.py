@@ -17,7 +17,7 @@ import pytest
 from ends import Careful, Counted
 
 from hygge import Flow, FlowFailed
-from hygge.engine import on_ray
+from hygge.engine.ray import supervision
 from hygge.model import Column, Limits, Plan, Split
 from hygge.progress import Silent
 
@@ -50,7 +50,7 @@ class OneHangs(Counted):
 def test_an_end_that_hangs_is_named_then_fails_the_flow_and_leaves_no_process(
     end, tmp_path, monkeypatch
 ):
-    from hygge.engine import watching
+    from hygge.engine.ray import watching
 
     monkeypatch.setattr(watching, "SAY_STALL_AFTER_S", 1.0)
     pids, heard = tmp_path / "pids", Heard()
@@ -88,11 +88,11 @@ def test_a_lane_without_work_is_not_who_is_waited_for(tmp_path):
 def test_lanes_that_find_no_cpu_are_said_as_that_and_begin_when_there_is_one(tmp_path, monkeypatch):
     import ray
 
-    from hygge.engine import watching
+    from hygge.engine.ray import watching
 
     monkeypatch.setattr(watching, "SAY_STALL_AFTER_S", 4.0)
-    monkeypatch.setattr(on_ray, "_FIRST_LANE_S", 0.1)
-    from hygge.engine import lanes
+    monkeypatch.setattr(supervision, "_FIRST_LANE_S", 0.1)
+    from hygge.engine.ray import lanes
 
     while lanes._idle:
         lanes._idle.pop().down()

@@ -15,12 +15,28 @@ from hygge.model import Commit, Head, Limits, Mode, Receipt, Run, Watermark
 from hygge.progress import Watch
 from hygge.run.engines import backoff_s
 from hygge.store import Store
-from hygge.told import Attempt
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Given = TypeVar("Given")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Which try of which request this is: all tries of one flow in one run share the request.
+
+    The journal notes it with what a driver began and brought to its end, so that a later try knows
+    what an earlier one did, and is not told so by anybody.
+    """
+
+    request: str = ""
+    number: int = 1
+
+    @property
+    def again(self) -> bool:
+        """Whether another driver may have done what was asked for already."""
+        return bool(self.request) and self.number > 1
 
 
 class Movement(Protocol):

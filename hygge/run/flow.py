@@ -32,11 +32,10 @@ from hygge.journal import FlowJournal, Lease
 from hygge.model import Head, Limits, Mode, Report, Watermark
 from hygge.places.place import Folder, place_at
 from hygge.progress import Seen, Silent, Watch
-from hygge.run.driver import Driver
+from hygge.run.driver import Attempt, Driver
 from hygge.run.engines import Engine, find_engine
 from hygge.run.once import Ended, run_once
 from hygge.store import Store
-from hygge.told import Attempt
 
 if TYPE_CHECKING:
     import pyarrow as pa

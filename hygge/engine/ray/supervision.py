@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import hygge.engine.connection as connection
-from hygge.engine.failures import cause_of, hint_of, is_ray, may_be_mended, said_of
+import hygge.engine.ray.connection as connection
+from hygge.engine.ray.failures import cause_of, hint_of, is_ray, may_be_mended, said_of
 from hygge.errors import HyggeError, Stopped, Transient
 from hygge.home import Home
 from hygge.model import Limits, Split, Ticket
@@ -69,8 +69,8 @@ class RayEngine:
         importing = threading.Thread(target=import_all, args=(needs[0] + needs[1],), daemon=True)
         importing.start()
         grows = connection.connect().outlives
-        from hygge.engine.lanes import first_lane
-        from hygge.engine.placement import nodes, nowhere, wanted_lanes
+        from hygge.engine.ray.lanes import first_lane
+        from hygge.engine.ray.placement import nodes, nowhere, wanted_lanes
 
         wanted_lanes(limits, grows)
         self.first = first_lane(limits.of or home.flow or "flow", limits)
@@ -87,7 +87,7 @@ class RayEngine:
     def lanes(self, limits: Limits) -> int:
         """See `hygge.run.engines.Engine`."""
         grows = connection.connect().outlives
-        from hygge.engine.placement import wanted_lanes
+        from hygge.engine.ray.placement import wanted_lanes
 
         return min(wanted_lanes(limits, grows))
 
@@ -99,7 +99,7 @@ class RayEngine:
         limits: Limits,
     ) -> str:
         """See `hygge.run.engines.Engine`."""
-        from hygge.engine import nodes
+        from hygge.engine.ray import nodes
 
         return nodes.check(read, written, shared, limits)
 
@@ -113,7 +113,7 @@ class RayEngine:
         """See `hygge.run.engines.Engine`."""
         import ray
 
-        from hygge.engine.metrics import Meter
+        from hygge.engine.ray.metrics import Meter
 
         if ray.is_initialized():  # none is started only to count
             Meter("", home, store).committed(seconds)
@@ -141,7 +141,7 @@ class _Try:
 
 class _Supervision:
     def __init__(self, move: Move, watch: Watch, stop: threading.Event, first: Any) -> None:
-        from hygge.engine.watching import Watching
+        from hygge.engine.ray.watching import Watching
 
         self.move, self.watch, self.stop = move, watch, stop
         self.todo = deque(_Try(split) for split in move.splits)
@@ -159,7 +159,7 @@ class _Supervision:
         self.seen = Watching(move, watch)
 
     def _man_lanes(self) -> None:
-        from hygge.engine.lanes import a_lane_in_turn, pack
+        from hygge.engine.ray.lanes import a_lane_in_turn, pack
 
         self.luggage = pack(self.move)
         limits = self.move.limits
@@ -184,8 +184,8 @@ class _Supervision:
 
     def _add_lanes(self) -> None:
         """As many as there may be now: at the beginning, where nodes joined or flows ended."""
-        from hygge.engine.lanes import some_lanes
-        from hygge.engine.placement import how_many_lanes
+        from hygge.engine.ray.lanes import some_lanes
+        from hygge.engine.ray.placement import how_many_lanes
 
         of_use = len(self.todo) + sum(bool(lane.works) for lane in self.lanes)
         with _lock:
@@ -253,7 +253,7 @@ class _Supervision:
 
     def _take_a_left_one(self) -> None:
         """The first lane still waits for its CPU: one that another flow has left comes before."""
-        from hygge.engine.lanes import a_left_lane
+        from hygge.engine.ray.lanes import a_left_lane
 
         left, waiting = a_left_lane(self.move.limits), self.lanes[0]
         if left is not None:
@@ -263,7 +263,7 @@ class _Supervision:
             waiting.down()
 
     def down(self, keep: bool) -> None:
-        from hygge.engine.lanes import leave
+        from hygge.engine.ray.lanes import leave
 
         for lane in self.lanes:
             if keep:
@@ -329,7 +329,7 @@ class _Supervision:
 
     def _failed(self, lane: Any, call: Any, error: BaseException) -> None:
         """Put the lane down and its splits back, or raise what a retry cannot mend."""
-        from hygge.engine.lanes import Lane
+        from hygge.engine.ray.lanes import Lane
 
         cause = cause_of(error)
         if is_ray(error):

@@ -2,7 +2,7 @@
 
 `Cluster(address)` comes to one, or says in a sentence why it cannot: nobody answers, it is no Ray,
 its Ray is another than hygge knows, the token is missing or wrong. A run is a Ray job that runs the
-Coordinator; its flows are Ray jobs that name it in their metadata (`engine/jobs.py`). No secret
+Coordinator; its flows are Ray jobs that name it in their metadata (`engine/jobs/submit.py`). No secret
 goes into what is submitted, and Ray's token authentication is only ever switched on.
 """
 
@@ -22,10 +22,10 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from hygge import __version__
-from hygge.engine import connection
-from hygge.engine.following import client_of, short, submitted
-from hygge.engine.jobs import FILE, FLOW, RUN, STOP_WAIT, as_entrypoint
-from hygge.engine.shipping import Package
+from hygge.engine.jobs.following import client_of, short, submitted
+from hygge.engine.jobs.shipping import Package
+from hygge.engine.jobs.submit import FILE, FLOW, RUN, STOP_WAIT, as_entrypoint
+from hygge.engine.ray import connection
 from hygge.errors import HyggeError, UsageError, without_password
 
 _ANSWER_WITHIN_S = 10.0

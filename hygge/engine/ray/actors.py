@@ -20,7 +20,7 @@ import ray
 from ray import cloudpickle
 
 from hygge.batches import rows_in
-from hygge.engine.inbox import Batch, End, Inbox
+from hygge.engine.ray.inbox import Batch, End, Inbox
 from hygge.engine.reading import batches, staged
 from hygge.errors import ConfigError, HyggeError, Transient, in_words
 from hygge.model import Limits, Receipt, Split, Ticket

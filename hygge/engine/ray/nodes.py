@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hygge.connectors.files.found import fixed_prefix
-from hygge.engine import placement
+from hygge.engine.ray import placement
 from hygge.errors import ConfigError
 from hygge.model import MIB, Limits
 

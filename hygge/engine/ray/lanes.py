@@ -23,9 +23,9 @@ import ray
 from ray.util.placement_group import remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from hygge.engine.actors import HomeActor, StoreActor, packed
-from hygge.engine.inbox import Inbox, InboxStats
-from hygge.engine.placement import Spread, bundle, has_room, parts
+from hygge.engine.ray.actors import HomeActor, StoreActor, packed
+from hygge.engine.ray.inbox import Inbox, InboxStats
+from hygge.engine.ray.placement import Spread, bundle, has_room, parts
 from hygge.errors import ConfigError
 from hygge.model import Limits, Split, Ticket
 from hygge.progress import Seen

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from hygge.engine.lanes import ask_all
-from hygge.engine.metrics import Meter
-from hygge.engine.placement import waiting_for
+from hygge.engine.ray.lanes import ask_all
+from hygge.engine.ray.metrics import Meter
+from hygge.engine.ray.placement import waiting_for
 from hygge.errors import HyggeError
 from hygge.model import Receipt
 from hygge.progress import Seen, Watch

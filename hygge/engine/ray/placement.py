@@ -18,11 +18,11 @@ from typing import Any
 import ray
 from ray.util.placement_group import placement_group, placement_group_table
 
+from hygge.engine.jobs.instructions import told
 from hygge.errors import ConfigError
 from hygge.model import MIB, Limits
 from hygge.progress import wanted
 from hygge.run.engines import Move
-from hygge.told import told
 
 _STORE_SHARE = 0.6
 """Of a node's object store that the lanes on it may charge."""

@@ -15,26 +15,10 @@ from dataclasses import asdict, dataclass, field
 
 from hygge.errors import without_password
 from hygge.model import known
+from hygge.run.driver import Attempt
 
 CHILD = "HYGGE_FLOW_JOB"
 _SECRET = re.compile(r"PASS|PWD|SECRET|TOKEN|KEY|CREDENTIAL|SIGNATURE|SAS", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """Which try of which request this is: all tries of one flow in one run share the request.
-
-    The journal notes it with what a driver began and brought to its end, so that a later try knows
-    what an earlier one did, and is not told so by anybody.
-    """
-
-    request: str = ""
-    number: int = 1
-
-    @property
-    def again(self) -> bool:
-        """Whether another driver may have done what was asked for already."""
-        return bool(self.request) and self.number > 1
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def connect(dashboard: bool = False) -> Connected:
         came = answer.get()
         if isinstance(came, BaseException):
             raise came
-        from hygge.engine.lanes import forget_idle
+        from hygge.engine.ray.lanes import forget_idle
 
         # At exit Ray goes by itself. Of handlers the last that came is called first.
         atexit.unregister(forget_idle)
@@ -114,7 +114,7 @@ def disconnect() -> None:
         if _connected is not None:
             import ray
 
-            from hygge.engine.lanes import forget_idle
+            from hygge.engine.ray.lanes import forget_idle
 
             _connected = None
             forget_idle()

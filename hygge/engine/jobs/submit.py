@@ -21,14 +21,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from hygge.engine import connection
-from hygge.engine.following import Ended, Following, client_of, of_ray, short, submitted
+from hygge.engine.jobs.following import Ended, Following, client_of, of_ray, short, submitted
+from hygge.engine.jobs.instructions import CHILD, Told, digest
+from hygge.engine.ray import connection
 from hygge.errors import ConfigError, HyggeError, Stopped
 from hygge.events import event, replay
 from hygge.model import Report
 from hygge.progress import Watch
 from hygge.run.engines import backoff_s
-from hygge.told import CHILD, Told, digest
 from hygge.words import report_from_json
 
 if TYPE_CHECKING:
