@@ -112,8 +112,8 @@ def _stop_within_s() -> float:
 
 
 def _watch(arguments: argparse.Namespace) -> Any:
-    from hygge.events import JsonLines
-    from hygge.progress import Quiet, Terminal
+    from hygge.report.events import JsonLines
+    from hygge.report.progress import Quiet, Terminal
 
     watch = JsonLines() if arguments.log_format == "json" else Terminal()
     return Quiet(watch) if arguments.quiet else watch
@@ -203,7 +203,7 @@ def _into(outcome: list[Any], call: Callable[..., Any], *given: Any) -> None:
 
 
 def _print_report(summary: Any, arguments: argparse.Namespace) -> None:
-    from hygge.words import report_json, report_text
+    from hygge.report.text import report_json, report_text
 
     print(report_json(summary) if arguments.json else report_text(summary), flush=True)
 
@@ -217,7 +217,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> int:
     from hygge.errors import in_words
-    from hygge.words import tables_text
+    from hygge.report.text import tables_text
 
     coordinator = _coordinator(arguments)
     texts: list[str] = []
@@ -256,8 +256,8 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _plan_of(flow: Any, brief: bool) -> str:
+    from hygge.report.text import plan_line, plan_text
     from hygge.run.engines import schema_of
-    from hygge.words import plan_line, plan_text
 
     base = flow.store.head(flow.identity)
     with flow.home.open(flow.since(base)) as plan:
@@ -306,7 +306,7 @@ def _tell(error: HyggeError, code: int, debug: bool, as_json: bool) -> int:
     if debug:
         _trace(error)
     if as_json:
-        from hygge.events import JsonLines
+        from hygge.report.events import JsonLines
 
         JsonLines().failed(str(error), code)
     else:

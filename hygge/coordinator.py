@@ -23,7 +23,7 @@ from hygge.config.specs import SHIPPED
 from hygge.engine.jobs.instructions import Told, digest, is_child, told
 from hygge.errors import ConfigError, FlowFailed, HyggeError, in_words
 from hygge.model import Report, Summary
-from hygge.progress import Silent, Watch
+from hygge.report.progress import Silent, Watch
 from hygge.run.engines import find_engine
 from hygge.run.flow import Flow
 from hygge.schedule import Open, Run, Schedule

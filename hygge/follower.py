@@ -17,10 +17,10 @@ from typing import Any
 from hygge.engine.jobs import cluster as remote
 from hygge.engine.jobs.following import Following, of_ray
 from hygge.errors import HyggeError, UsageError
-from hygge.events import event, replay
 from hygge.model import Summary
-from hygge.progress import Watch
-from hygge.words import report_from_json
+from hygge.report.events import event, replay
+from hygge.report.progress import Watch
+from hygge.report.text import report_from_json
 
 _SAY_SILENT_AFTER_S = 3.0
 _NAMED = 5

@@ -2,7 +2,7 @@
 
 The Coordinator is submitted as a Ray job and submits its flows from there, so what happens to this
 process stops nothing: a closed laptop, SIGTERM, a lost connection. Ctrl-C means the run, and stops
-it. What the run tells (`hygge.events`) is told here as if it ran here.
+it. What the run tells (`hygge.report.events`) is told here as if it ran here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hygge.engine.jobs.submit import FILE, FLOW, RUN, TRY
 from hygge.errors import HyggeError, UsageError
 from hygge.follower import Follower
 from hygge.model import Summary
-from hygge.progress import Watch
+from hygge.report.progress import Watch
 
 Print = Callable[[Summary, argparse.Namespace], None]
 _UNKNOWN_FOR_S = 2.0

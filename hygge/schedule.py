@@ -14,7 +14,7 @@ from typing import Any
 
 from hygge.config.specs import FlowSpec
 from hygge.model import Report
-from hygge.progress import Together, Watch
+from hygge.report.progress import Together, Watch
 from hygge.shares import Shares
 
 Run = Callable[[FlowSpec, Watch], Sequence[Report]]

@@ -32,7 +32,7 @@ from ends import Careful, Counted
 
 from hygge import Flow
 from hygge.model import MIB, Limits
-from hygge.progress import Seen, Silent
+from hygge.report.progress import Seen, Silent
 
 SMALL = {"memory_per_lane": 8 * MIB, "batch_bytes": MIB}
 US, EU = {"region": "us"}, {"region": "eu"}

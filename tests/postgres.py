@@ -30,7 +30,7 @@ import pytest
 
 from hygge.home import Home
 from hygge.model import Column, Limits, Plan, Split, Ticket
-from hygge.progress import Silent
+from hygge.report.progress import Silent
 from hygge.run.flow import Flow
 from hygge.stores.sql import SQLStore
 

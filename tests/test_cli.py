@@ -82,7 +82,7 @@ def test_plan_shows_what_would_happen_and_moves_nothing(flows, capsys):
 
 
 def test_the_report_in_json_is_one_line(flows, capsys):
-    from hygge.words import report_from_json
+    from hygge.report.text import report_from_json
 
     assert main([str(flows), "--inline", "--json", "--select", "first"]) == 0
     (line,) = capsys.readouterr().out.splitlines()

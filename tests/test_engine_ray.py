@@ -13,7 +13,7 @@ from ends import Careful, Counted
 from hygge import Flow, FlowFailed
 from hygge.engine.jobs.instructions import CHILD, Told
 from hygge.model import MIB, Limits
-from hygge.progress import Silent
+from hygge.report.progress import Silent
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 

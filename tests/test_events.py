@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hygge.events import JsonLines, event, replay
 from hygge.model import Report
-from hygge.progress import Seen
+from hygge.report.events import JsonLines, event, replay
+from hygge.report.progress import Seen
 
 
 class Noted:

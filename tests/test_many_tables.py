@@ -22,8 +22,8 @@ from hygge.connectors.sql.catalog import Table
 from hygge.errors import ConfigError, HyggeError, SourceMissing
 from hygge.family import file_word, member_name, opened
 from hygge.model import Limits, Report, Summary
-from hygge.progress import Seen, Silent, Together
-from hygge.words import report_text
+from hygge.report.progress import Seen, Silent, Together
+from hygge.report.text import report_text
 
 HARD = [
     "a/b",

@@ -17,7 +17,7 @@ from hygge import Store as SimpleStore
 from hygge.errors import Rejected, Transient
 from hygge.journal import runs
 from hygge.model import Limits
-from hygge.progress import Silent
+from hygge.report.progress import Silent
 
 
 class Heard(Silent):

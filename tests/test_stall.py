@@ -19,7 +19,7 @@ from ends import Careful, Counted
 from hygge import Flow, FlowFailed
 from hygge.engine.ray import supervision
 from hygge.model import Column, Limits, Plan, Split
-from hygge.progress import Silent
+from hygge.report.progress import Silent
 
 
 class Heard(Silent):

@@ -20,7 +20,7 @@ import pytest
 
 from hygge.errors import Stopped, Transient, UnfitValue
 from hygge.model import MIB, Limits, Receipt, Run
-from hygge.progress import Silent
+from hygge.report.progress import Silent
 from hygge.run.engines import Engine, Move, Moved, schema_of
 from hygge.store import new_run_id
 from hygge.testing.moving import REMEDY, SAID, SCHEMA, Numbers, Shelf, Trouble, log, noted, sealed

@@ -25,11 +25,11 @@ from hygge.engine.jobs.following import Ended, Following, client_of, of_ray, sho
 from hygge.engine.jobs.instructions import CHILD, Told, digest
 from hygge.engine.ray import connection
 from hygge.errors import ConfigError, HyggeError, Stopped
-from hygge.events import event, replay
 from hygge.model import Report
-from hygge.progress import Watch
+from hygge.report.events import event, replay
+from hygge.report.progress import Watch
+from hygge.report.text import report_from_json
 from hygge.run.engines import backoff_s
-from hygge.words import report_from_json
 
 if TYPE_CHECKING:
     from hygge.config.flows import FlowsFile, FlowSpec

@@ -28,7 +28,7 @@ from hygge.engine.ray.inbox import Inbox, InboxStats
 from hygge.engine.ray.placement import Spread, bundle, has_room, parts
 from hygge.errors import ConfigError
 from hygge.model import Limits, Split, Ticket
-from hygge.progress import Seen
+from hygge.report.progress import Seen
 from hygge.run.engines import Move
 
 _KEPT_S, _LONGEST_KEPT_S = 2.0, 30.0

@@ -21,7 +21,7 @@ from ray.util.placement_group import placement_group, placement_group_table
 from hygge.engine.jobs.instructions import told
 from hygge.errors import ConfigError
 from hygge.model import MIB, Limits
-from hygge.progress import wanted
+from hygge.report.progress import wanted
 from hygge.run.engines import Move
 
 _STORE_SHARE = 0.6

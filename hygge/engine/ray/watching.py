@@ -17,7 +17,7 @@ from hygge.engine.ray.metrics import Meter
 from hygge.engine.ray.placement import waiting_for
 from hygge.errors import HyggeError
 from hygge.model import Receipt
-from hygge.progress import Seen, Watch
+from hygge.report.progress import Seen, Watch
 from hygge.run.engines import Move, Moved
 
 LOOK_EVERY_S = 0.25

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hygge.batches import raw_format
 from hygge.errors import HyggeError
 from hygge.model import MIB, Limits, Plan, Report, Run, Summary, known
-from hygge.progress import count, size, wanted
+from hygge.report.progress import count, size, wanted
 from hygge.run.engines import passthrough
 
 if TYPE_CHECKING:

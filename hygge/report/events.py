@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from hygge.model import Report, known
-from hygge.progress import Seen, Watch
+from hygge.report.progress import Seen, Watch
 
 _MARK = '{"hygge_event": '
 _EVERY_S = (1.0, 30.0)
