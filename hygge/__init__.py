@@ -14,7 +14,7 @@ _WHERE = {
     "Home": "hygge.home",
     "Store": "hygge.store",
     "Flow": "hygge.run.flow",
-    "Coordinator": "hygge.coordinator",
+    "Coordinator": "hygge.coordinator.coordinator",
     "Settings": "hygge.settings",
     "ParquetHome": "hygge.homes.parquet",
     "CsvHome": "hygge.homes.csv",

@@ -290,7 +290,7 @@ def _selected(arguments: argparse.Namespace) -> list[str]:
 
 def _coordinator(arguments: argparse.Namespace) -> Any:
     _there(arguments.file)
-    from hygge.coordinator import Coordinator
+    from hygge.coordinator.coordinator import Coordinator
 
     return Coordinator(
         arguments.file,

@@ -13,8 +13,8 @@ from hygge.config.specs import EndSpec, FlowSpec, Tables
 from hygge.connectors.mariadb import session as my_sessions
 from hygge.connectors.postgres import session as sessions
 from hygge.connectors.sql.connection import connected, connection_url
+from hygge.coordinator.connections import divided
 from hygge.errors import ConfigError, HomeError, HyggeError
-from hygge.shares import divided
 
 pytest_plugins = ["postgres", "mariadb"]
 

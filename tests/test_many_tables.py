@@ -19,8 +19,8 @@ from hygge import Coordinator
 from hygge.cli import main
 from hygge.config.flows import read_flows
 from hygge.connectors.sql.catalog import Table
+from hygge.coordinator.tables import file_word, member_name, opened
 from hygge.errors import ConfigError, HyggeError, SourceMissing
-from hygge.family import file_word, member_name, opened
 from hygge.model import Limits, Report, Summary
 from hygge.report.progress import Seen, Silent, Together
 from hygge.report.text import report_text

@@ -11,9 +11,9 @@ import pytest
 
 from hygge import Coordinator
 from hygge.config.flows import FlowSpec, read_flows
+from hygge.coordinator.connections import side_by_side, tables_at_once
 from hygge.engine.jobs.instructions import CHILD, Told
 from hygge.model import Summary
-from hygge.shares import side_by_side, tables_at_once
 
 Written = Callable[[str], Path]
 

@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 from hygge.config.specs import FlowSpec
+from hygge.coordinator.connections import Shares
 from hygge.model import Report
 from hygge.report.progress import Together, Watch
-from hygge.shares import Shares
 
 Run = Callable[[FlowSpec, Watch], Sequence[Report]]
 Open = Callable[[FlowSpec], AbstractContextManager[tuple[FlowSpec, ...]]]

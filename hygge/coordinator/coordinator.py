@@ -10,7 +10,6 @@ private Ray of a laptop this process is the job. `python -m hygge.coordinator fl
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import threading
 import time
@@ -20,14 +19,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hygge.config.specs import SHIPPED
+from hygge.coordinator.connections import Shares, divided, side_by_side, tables_at_once
+from hygge.coordinator.schedule import Open, Run, Schedule
 from hygge.engine.jobs.instructions import Told, digest, is_child, told
 from hygge.errors import ConfigError, FlowFailed, HyggeError, in_words
 from hygge.model import Report, Summary
 from hygge.report.progress import Silent, Watch
 from hygge.run.engines import find_engine
 from hygge.run.flow import Flow
-from hygge.schedule import Open, Run, Schedule
-from hygge.shares import Shares, divided, side_by_side, tables_at_once
 
 if TYPE_CHECKING:
     from hygge.config.flows import EndSpec, FlowsFile, FlowSpec
@@ -142,7 +141,7 @@ class Coordinator:
         `planning`: no row will be read, so that nothing is started for it.
         """
         from hygge.config.flows import build
-        from hygge.family import opened, places_of
+        from hygge.coordinator.tables import opened, places_of
 
         first = True  # of those that may meet, whose turn it is: of the file, in every process
         for flow in self.whole:
@@ -232,8 +231,3 @@ def _alike(one: EndSpec, other: EndSpec) -> bool:
 def _bounds(file: FlowsFile) -> Mapping[str, int]:
     """What the file allows; in a Ray job of one flow, the share that the job was handed."""
     return {**file.max_connections, **told().connections}
-
-
-if __name__ == "__main__":
-    # By name: the command line is a floor above.
-    raise SystemExit(importlib.import_module("hygge.cli").main())
