@@ -1,5 +1,5 @@
 """`python -m hygge flows.yml`."""
 
-from hygge.cli import main
+from hygge.cli.main import main
 
 raise SystemExit(main())

@@ -15,7 +15,7 @@ import pytest
 from bad_inputs import CASES, CHECK, HOMES, OWN, RUN, USERS, home_class, parquet
 
 from hygge import registry
-from hygge.cli import main
+from hygge.cli.main import main
 
 
 def snapshot(folder: Path) -> dict[str, bytes | None]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hygge.cli import main
+from hygge.cli.main import main
 
 HYGGE = [sys.executable, "-m", "hygge"]
 
@@ -103,7 +103,7 @@ def test_the_report_in_json_is_one_line(flows, capsys):
 def test_nothing_heavy_is_imported_before_it_is_needed(arguments, absent, flows):
     given = [str(flows) if each == "FLOWS" else each for each in arguments]
     code = (
-        "import sys\nfrom hygge.cli import main\n"
+        "import sys\nfrom hygge.cli.main import main\n"
         f"try: main({given!r})\nexcept SystemExit: pass\n"
         f"print([m for m in {absent!r} if m in sys.modules], file=sys.stderr)"
     )

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hygge.cli import main
+from hygge.cli.main import main
 from hygge.config.flows import read_flows
 from hygge.errors import ConfigError
 from hygge.model import Limits

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hygge import ArrowStore, CsvStore, Flow, JsonlStore, ParquetHome, ParquetStore, SQLStore
-from hygge.cli import main
+from hygge.cli.main import main
 from hygge.connectors.files import publish
 
 GENERATIONS = 11

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hygge import Coordinator
-from hygge.cli import main
+from hygge.cli.main import main
 from hygge.config.flows import read_flows
 from hygge.connectors.sql.catalog import Table
 from hygge.coordinator.tables import file_word, member_name, opened

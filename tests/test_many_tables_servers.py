@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from hygge import Coordinator
-from hygge.cli import main
+from hygge.cli.main import main
 
 pytest_plugins = ["postgres", "mariadb"]
 pytestmark = pytest.mark.filterwarnings("error")

@@ -23,7 +23,7 @@ from hygge.engine.jobs.instructions import CHILD, Told, digest
 
 KILLED = """
 import os, signal, sys
-from hygge.cli import main
+from hygge.cli.main import main
 from hygge.journal import FlowJournal
 
 end = FlowJournal.end

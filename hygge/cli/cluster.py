@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from hygge.cli.follow import Follower
 from hygge.config.paths import OBJECT_STORES
 from hygge.engine.jobs import cluster as remote
 from hygge.engine.jobs.shipping import Package, packed
 from hygge.engine.jobs.submit import FILE, FLOW, RUN, TRY
 from hygge.errors import HyggeError, UsageError
-from hygge.follower import Follower
 from hygge.model import Summary
 from hygge.report.progress import Watch
 

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hygge.cli.options import json_log, understood
 from hygge.errors import HyggeError, UsageError, nearest
-from hygge.options import json_log, understood
 
 _STOP_WITHIN_S = 2.5
 _JOBS_WITHIN_S = 1.5
@@ -120,11 +120,11 @@ def _watch(arguments: argparse.Namespace) -> Any:
 
 
 def _submit_to(address: str, arguments: argparse.Namespace) -> int:
-    from hygge import remote
+    from hygge.cli import cluster
 
     _there(arguments.file)
     _selected(arguments)
-    return remote.submit(arguments, address, _watch(arguments), _print_report)
+    return cluster.submit(arguments, address, _watch(arguments), _print_report)
 
 
 def _submit(arguments: argparse.Namespace) -> int:
@@ -134,21 +134,21 @@ def _submit(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from hygge import remote
+    from hygge.cli import cluster
 
-    return remote.status(arguments)
+    return cluster.status(arguments)
 
 
 def _logs(arguments: argparse.Namespace) -> int:
-    from hygge import remote
+    from hygge.cli import cluster
 
-    return remote.logs(arguments, _watch(arguments), _print_report)
+    return cluster.logs(arguments, _watch(arguments), _print_report)
 
 
 def _stop(arguments: argparse.Namespace) -> int:
-    from hygge import remote
+    from hygge.cli import cluster
 
-    return remote.stop(arguments)
+    return cluster.stop(arguments)
 
 
 def _check_version() -> None:
