@@ -9,8 +9,10 @@ demo: $(VENV)/.installed
 	$(BIN)/hygge samples/01_users_to_lake.yml
 
 # Two files of tests at a time; those that time a Ctrl-C, count processes or kill Ray's one by one, first those with nodes of their own.
-ALONE := $(addprefix tests/test_,$(addsuffix .py,nodes placement cancel cli cluster \
-  connections engine_ray jobs my_killed ray_kills remote remote_refusals stall))
+ALONE := $(addprefix tests/,$(addsuffix .py,engine/ray/test_nodes engine/ray/test_placement cli/test_cancel \
+  cli/test_main cli/test_cluster cli/test_cluster_refusals cluster/test_local \
+  coordinator/test_connections_on_servers engine/ray/test_supervision engine/ray/test_watching \
+  engine/jobs/test_jobs crash/test_mariadb crash/test_ray))
 test: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder \
 	  $(addprefix --ignore=,$(ALONE))
@@ -20,13 +22,13 @@ test: $(VENV)/.installed-test lint
 SEED ?= 1
 KILLS ?= 200
 chaos: $(VENV)/.installed-test
-	$(BIN)/python tests/chaos.py --seed $(SEED) --kills $(KILLS)
-	HYGGE_CRASH=all $(BIN)/python -m pytest $(wildcard tests/test_killed_driver.py tests/test_crash*.py tests/test_history.py)
+	$(BIN)/python -m tests.crash.chaos --seed $(SEED) --kills $(KILLS)
+	HYGGE_CRASH=all $(BIN)/python -m pytest tests/crash --ignore tests/crash/test_ray.py
 
 # Three hosts in namespaces (root, Linux); a quarter of an hour. `make cluster-test SF=0.1`.
 SF ?= 1
 cluster-test: $(VENV)/.installed-test $(VENV)/.installed-bench
-	$(BIN)/python tests/three_hosts.py --sf $(SF)
+	$(BIN)/python -m tests.crash.three_hosts --sf $(SF)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

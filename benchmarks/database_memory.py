@@ -1,7 +1,8 @@
 """What hygge holds in memory while it moves tables, beside its promise: 300 MB + 500 MB a lane.
 
-Looked at from outside as `tests/memory_probe.py` says: PSS of the command and all that it started,
-without Ray's daemons; the servers are not below it. Six times the rows may take a tenth more.
+Looked at from outside as `tests/engine/ray/memory_probe.py` says: PSS of the command and all that
+it started, without Ray's daemons; the servers are not below it. Six times the rows may take a tenth
+more.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from database_movers import Bench, Took, clear
 from database_servers import Failed
 from parquet_to_parquet import lineitem
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from memory_probe import MB, Probe
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from tests.engine.ray.memory_probe import MB, Probe
 
 TIMES, GROWTH = 6, 1.1
 MOST_SCALE = 0.3

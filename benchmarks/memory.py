@@ -1,7 +1,8 @@
 """What flows hold in memory at full size, beside what hygge promises: 300 MB + 500 MB a lane.
 
 Every flow runs in a program of its own, on a private Ray, and is looked at from outside as
-`tests/memory_probe.py` says. Prints one line a flow, and ends with 1 where a bound is broken.
+`tests/engine/ray/memory_probe.py` says. Prints one line a flow, and ends with 1 where a bound is
+broken.
 
     python benchmarks/memory.py                       # several minutes, 4 GB of disk
     python benchmarks/memory.py --rows 2 --lanes 1    # millions of rows of the files
@@ -23,8 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from memory_probe import MB, moved
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from tests.engine.ray.memory_probe import MB, moved
 
 MILLION = 1_000_000
 

@@ -8,8 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import ROOT
+
 os.environ.pop("RAY_ADDRESS", None)
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# Programs that tests start, and Ray's workers, import from `tests` wherever they run.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -17,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         module = item.getparent(pytest.Module)
         plugins = getattr(getattr(module, "obj", None), "pytest_plugins", ())
-        group = "mariadb" if "mariadb" in plugins else item.nodeid.partition("::")[0]
+        group = "mariadb" if "tests.servers.mariadb" in plugins else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
 
 

@@ -1,9 +1,10 @@
 """CSV and TSV files as a Home: one file, a directory, a glob; `.gz` and `.zst` by their suffix.
 
 CSV has no types. They are stated (`types: {zip: string, price: "decimal(10,2)"}`), or inferred from
-the first `sample_bytes` of the first file that has rows (`hygge/formats/cells.py` says how: what has no
-plain form of a type is text). A later value that does not fit is an error with file, line and
-column. Columns with stated types are read fastest: inferred numbers are checked for their form too.
+the first `sample_bytes` of the first file that has rows (`hygge/formats/cells.py` says how: what
+has no plain form of a type is text). A later value that does not fit is an error with file, line
+and column. Columns with stated types are read fastest: inferred numbers are checked for their form
+too.
 
 NULL is what stands unquoted and empty, and what `null_values` says more, unquoted; a quoted "" is
 the empty string. Blank lines are skipped, but in a file of one column each is a NULL. Files may

@@ -1,10 +1,10 @@
 """JSON lines as a Home: one object a line, one file, a directory, a glob; `.gz` and `.zst` too.
 
 Types are stated (`types: {price: "decimal(10,2)", tags: list<string>}`), or inferred from the first
-`sample_bytes` of the first file that has rows (`hygge/formats/json_values.py` says how). A later value
-that does not fit, a line that is no object, and a field that the sample did not have are errors
-with file and line; with `columns` chosen, other fields are left out. null and a missing field are
-both NULL; "" is not.
+`sample_bytes` of the first file that has rows (`hygge/formats/json_values.py` says how). A later
+value that does not fit, a line that is no object, and a field that the sample did not have are
+errors with file and line; with `columns` chosen, other fields are left out. null and a missing
+field are both NULL; "" is not.
 
 Numbers never go through a float unless their type is one. decimal is read from numbers and from
 texts; NaN, Infinity and -Infinity of a float column from texts too; binary is base64; timestamps

@@ -3,7 +3,8 @@
 A foreign reader sees the old files or the new ones, never a mixture: a run is shown by one rename.
 Every Arrow type is kept exactly.
 
-On an object store (`s3://bucket/prefix`) files come one by one: see `hygge/connectors/files/prefix.py`.
+On an object store (`s3://bucket/prefix`) files come one by one: see
+`hygge/connectors/files/prefix.py`.
 """
 
 from __future__ import annotations

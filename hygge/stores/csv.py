@@ -11,7 +11,8 @@ polars read a NULL; pandas skips the line unless told `skip_blank_lines=False`. 
 read "" as NULL too, as they do with any CSV.) Types are not in the file: state them (`types:`)
 where it is read.
 
-On an object store (`s3://bucket/prefix`) files come one by one: see `hygge/connectors/files/prefix.py`.
+On an object store (`s3://bucket/prefix`) files come one by one: see
+`hygge/connectors/files/prefix.py`.
 """
 
 from __future__ import annotations

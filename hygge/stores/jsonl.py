@@ -9,7 +9,8 @@ NULL is null and "" is "". Integers are written whole, whatever their size; deci
 has no NaN: NaN and infinities are the texts "NaN", "Infinity", "-Infinity". `JsonlHome` reads all
 of it back exactly where `types:` state what it is.
 
-On an object store (`s3://bucket/prefix`) files come one by one: see `hygge/connectors/files/prefix.py`.
+On an object store (`s3://bucket/prefix`) files come one by one: see
+`hygge/connectors/files/prefix.py`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ DuckDB and `pyarrow.dataset` open it twice. Column statistics are written for ev
 dictionary is written only for columns in which the first rows repeat themselves: it makes those
 smaller and the others slower.
 
-On an object store (`s3://bucket/prefix`) files come one by one: see `hygge/connectors/files/prefix.py`.
+On an object store (`s3://bucket/prefix`) files come one by one: see
+`hygge/connectors/files/prefix.py`.
 """
 
 from __future__ import annotations

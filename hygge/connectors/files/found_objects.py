@@ -35,7 +35,7 @@ def on_objects(path: str) -> bool:
 
 
 def find(url: str, suffixes: Sequence[str]) -> list[SourceFile]:
-    """Every object that `url` means, in the order of their names; as `hygge.connectors.files.found.find`."""
+    """Every object that `url` means, in the order of their names; as `found.find`."""
     bucket, path = _parts(url)
     if glob.has_magic(path):
         return _matching(bucket, path, url)

@@ -2,8 +2,9 @@
 
 Life of a run: `prepare` opens `.<name>.hygge/<run>/` beside the target; `stage` uploads the parts
 of a ticket below it, and `receipt.json` as the last of them; `commit` checks the parts and creates
-the next manifest of the target (`connectors/files/manifests.py`): from then on the run is committed, and the
-manifest says what is visible. `settle` makes it so for readers that know of no manifest:
+the next manifest of the target (`connectors/files/manifests.py`): from then on the run is
+committed, and the manifest says what is visible. `settle` makes it so for readers that know of no
+manifest:
 
     copy    each file of the newest manifest that is not at its visible name yet, and whole
     remove  what committed runs staged; then the files that were replaced; then old manifests

@@ -1,16 +1,18 @@
 """What every file Store shares; a format adds its writer, its joiner, and what it cannot hold.
 
 Life of a run: `prepare` makes `.<name>.hygge/<run>/` beside the target; `stage` writes the parts of
-a ticket into a folder of its own there, and seals it with `receipt.json` as its last file;
-`commit` gathers the parts of the decided tickets, in split order, checks and joins them, and then,
-under the lock of the target, compares the head and shows them by one rename (see `connectors/files/publish.py`).
-From `prepare` to `discard` the driver holds a lock that keeps the staging from being swept.
+a ticket into a folder of its own there, and seals it with `receipt.json` as its last file; `commit`
+gathers the parts of the decided tickets, in split order, checks and joins them, and then, under the
+lock of the target, compares the head and shows them by one rename (see
+`connectors/files/publish.py`). From `prepare` to `discard` the driver holds a lock that keeps the
+staging from being swept.
 
 The head lies in the target: `_hygge.json` in the directory that the rename moves, so rows and head
 move together. A single file has its head in the hidden sibling, named by the size and mtime of the
 file that it speaks of, written before that file's rename.
 
-All of this is for disks; for `s3://bucket/prefix` every verb is that of `connectors/files/prefix.py`.
+All of this is for disks; for `s3://bucket/prefix` every verb is that of
+`connectors/files/prefix.py`.
 """
 
 from __future__ import annotations

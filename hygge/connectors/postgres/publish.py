@@ -36,12 +36,9 @@ def add_key(connection: Any, goal: Goal, names: Names, key: tuple[str, ...]) -> 
     )  # fmt: skip
     if there:
         return
-    listed = ", ".join(map(session.quoted, key))
+    constraint = f"{session.quoted(name)} PRIMARY KEY ({', '.join(map(session.quoted, key))})"
     try:
-        ask(
-            connection,
-            f"ALTER TABLE {names.rows} ADD CONSTRAINT {session.quoted(name)} PRIMARY KEY ({listed})",
-        )
+        ask(connection, f"ALTER TABLE {names.rows} ADD CONSTRAINT {constraint}")
     except (psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded) as error:
         raise Rejected(
             f"{goal.who}: the rows do not keep to the primary key ({', '.join(key)}) that their "

@@ -2,8 +2,8 @@
 
 `Cluster(address)` comes to one, or says in a sentence why it cannot: nobody answers, it is no Ray,
 its Ray is another than hygge knows, the token is missing or wrong. A run is a Ray job that runs the
-Coordinator; its flows are Ray jobs that name it in their metadata (`engine/jobs/submit.py`). No secret
-goes into what is submitted, and Ray's token authentication is only ever switched on.
+Coordinator; its flows are Ray jobs that name it in their metadata (`engine/jobs/submit.py`). No
+secret goes into what is submitted, and Ray's token authentication is only ever switched on.
 """
 
 from __future__ import annotations

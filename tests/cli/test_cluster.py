@@ -1,0 +1,292 @@
+"""`hygge --address`, `submit`, `status`, `logs`, `stop`: a run on a cluster, from outside it.
+
+On a standing Ray whose nodes know a password that the client does not have.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tests.servers.postgres import Proxy
+from tests.servers.standing import OUTSIDE, SECRET, psutil, standing_ray
+
+HYGGE = [sys.executable, "-m", "hygge"]
+RAY = str(Path(sys.executable).parent / "ray")
+OF_DOTENV = "swordfish-of-the-laptop"
+KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADAN-nobody-may-see\n-----END PRIVATE KEY-----\n"
+CONNECTORS = """
+import os
+import time
+import pandas as pd
+from hygge import Home, ParquetHome
+
+print("the letter is", os.environ.get("LETTER"))
+
+class Slow(ParquetHome):
+    def read(self, split):
+        for table in super().read(split):
+            while not os.path.exists(GO):
+                time.sleep(0.05)
+            yield table
+
+class Knows(Home):
+    def __init__(self, password):
+        self.password = password
+    async def read_batches(self):
+        yield pd.DataFrame({"n": [len(self.password)]})
+"""
+
+
+class Folder:
+    """A folder with flows.yml on a laptop, and what lies on the cluster's disk, beside it."""
+
+    def __init__(self, path: Path, flows: str, more: str = "") -> None:
+        self.path, self.disk = path / "laptop", path / "disk"
+        self.path.mkdir()
+        (self.disk / "in").mkdir(parents=True)
+        for n in range(4):
+            pq.write_table(pa.table({"n": [n]}), self.disk / "in" / f"{n}.parquet")
+        go = f"GO = {str(self.disk / 'go')!r}\n"
+        (self.path / "connectors.py").write_text(go + CONNECTORS)
+        (self.path / "flows.yml").write_text(
+            f"state: {self.disk}/state\n{more}"
+            "defaults: {lanes: 1, memory_per_lane: 32 MiB, batch_bytes: 4 MiB}\n"
+            f"flows:\n{flows.replace('DISK', str(self.disk))}"
+        )
+        standing = standing_ray().environ
+        self.address = standing["RAY_API_SERVER_ADDRESS"]
+        kept = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
+        self.laptop = OUTSIDE | {name: standing[name] for name in kept}
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*HYGGE, *words, "--address", self.address], cwd=self.path, env=self.laptop, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def hygge(self, *words: str, code: int = 0) -> str:
+        running = self.start(*words)
+        said, errors = running.communicate(timeout=90)
+        assert running.returncode == code, said + errors
+        assert "Traceback" not in said + errors or "--debug" in words
+        return said + errors
+
+    def reading(self) -> bool:
+        return any(self.disk.glob("state/flows/*/runs/*"))
+
+
+SLOW = (
+    "  slow:\n    home: {type: 'connectors:Slow', path: DISK/in, options: {split_bytes: 1}}\n"
+    "    store: DISK/out/slow\n"
+)
+
+
+LISTED = """
+import json, os, sys
+from ray.job_submission import JobSubmissionClient
+client = JobSubmissionClient(os.environ["RAY_API_SERVER_ADDRESS"])
+print(json.dumps([json.loads(each.json()) for each in client.list_jobs()]))
+if "all" in sys.argv:
+    from ray.util import state
+    words = {"limit": 1000, "detail": True, "raise_on_missing_output": False}
+    for kind in ("jobs", "actors", "tasks", "workers", "runtime_envs"):
+        print(getattr(state, "list_" + kind)(**words))
+"""
+
+
+def listed(*words: str) -> list[str]:
+    """What Ray's own tools list: the jobs as a line of JSON; with "all", all that there is."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LISTED, *words], env=standing_ray().environ,
+        text=True, capture_output=True, timeout=60, check=True,
+    )  # fmt: skip
+    return ran.stdout.splitlines()
+
+
+def jobs() -> list[Any]:
+    return json.loads(next(each for each in listed() if each.startswith("[{")))
+
+
+def flows_of(run: str) -> list[Any]:
+    return [each for each in jobs() if (each["metadata"] or {}).get("hygge_run") == run]
+
+
+def wait_for(there, what: str, seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < until, what
+        time.sleep(0.05)
+
+
+def run_of(errors: str) -> str:
+    return errors.partition(" runs on http")[0].splitlines()[-1].split()[-1]
+
+
+def first_lines(running: subprocess.Popen[str], until: str) -> str:
+    said = ""
+    assert running.stderr
+    while until not in said:
+        line = running.stderr.readline()
+        assert line, said
+        said += line
+    return said
+
+
+class ProcessList(threading.Thread):
+    """Every command line of the machine, looked at all the time."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.seen: set[str] = set()
+        self.over = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self.over.wait(0.5):
+            for process in psutil.process_iter(["cmdline"]):
+                self.seen.add(" ".join(process.info["cmdline"] or ()))
+
+
+def test_a_run_is_jobs_of_the_cluster_and_leaves_no_secret_anywhere(tmp_path):
+    folder = Folder(
+        tmp_path,
+        "  knows: {home: {type: 'connectors:Knows', password: '${SHOP_PASSWORD}'},"
+        " store: DISK/out/knows, depends_on: [files]}\n"
+        "  files: {home: DISK/in, store: DISK/out/files, tags: {team: lake, cost: 0012}}\n"
+        "  broken: {home: 'shop#public.orders', store: DISK/out/broken, retries: 0}\n",
+        more="tags: {team: shop, part: nightly}\nconnections:\n  shop: 'postgresql://app:${SHOP_PASSWORD}@127.0.0.1:1/shop'\n",
+    )
+    (folder.path / ".env").write_text(f"OTHER={OF_DOTENV}\n")
+    (folder.path / "deploy").write_text(KEY)
+    watching = ProcessList()
+    said = folder.hygge("flows.yml", "--debug", code=1)
+    watching.over.set()
+    assert "3 flows: 2 done, 1 failed" in said
+    assert "warning: not shipped, as secrets may be in it: .env, deploy;" in said
+    assert "error: broken: " in said
+    assert "files: the letter is None" in said, "logs come with the flow's name in front"
+    assert pq.read_table(folder.disk / "out" / "knows")["n"].to_pylist() == [len(SECRET)]
+    run = run_of(said)
+    children = flows_of(run)
+    assert sorted(each["metadata"]["hygge_flow"] for each in children) == [
+        "broken", "files", "knows",
+    ]  # fmt: skip
+    by_flow = {each["metadata"]["hygge_flow"]: each for each in children}
+    assert by_flow["files"]["end_time"] <= by_flow["knows"]["start_time"]
+    tagged = {"team": "lake", "part": "nightly", "cost": "0012"}
+    assert tagged.items() <= by_flow["files"]["metadata"].items()
+    assert by_flow["knows"]["metadata"]["team"] == "shop"
+    told = folder.hygge("status", run)
+    assert f"{run}  failed  flows.yml" in told
+    assert f"{by_flow['files']['submission_id']}  succeeded  files" in told
+    logs = folder.hygge("logs", run)
+    assert "3 flows: 2 done, 1 failed" in logs
+    assert "error: broken: " in logs
+    assert "files: the letter is None" in logs
+    assert f"{run}  failed" in folder.hygge("status")
+
+    everything = listed("all")
+    assert len(everything) >= 6
+    assert run in everything[0]
+    session = Path(standing_ray().environ["RAY_TMPDIR"]).resolve()
+    left = [said, told, *everything, *watching.seen]
+    files = [each for each in (*session.rglob("*"), *folder.disk.rglob("*")) if each.is_file()]
+    assert any("job-driver" in each.name and run in each.name for each in files)
+    assert any(each.name == "connectors.py" for each in files), "what was shipped is looked at too"
+    left += [each.read_bytes().decode(errors="replace") for each in files]
+    for secret in (SECRET, OF_DOTENV, "nobody-may-see"):
+        assert [text[:200] for text in left if secret in text] == []
+
+
+def test_a_lost_connection_is_waited_for_and_ctrl_c_stops_the_run_there_and_exits_130(tmp_path):
+    folder, lost = Folder(tmp_path, SLOW), []
+    port = int(folder.address.rpartition(":")[2])
+    with Proxy(port, lambda: 0 if lost else None) as proxy:
+        folder.address = f"http://127.0.0.1:{proxy.port}"
+        running = folder.start("flows.yml")
+        errors = first_lines(running, " runs on http")
+        lost.append(True)
+        proxy.cut()
+        errors += first_lines(running, f"no answer from {folder.address}; the run goes on there")
+        lost.clear()
+        errors += first_lines(running, "slow: runs as Ray job")
+        wait_for(folder.reading, "the flow did not begin")
+        running.send_signal(signal.SIGINT)
+        said, rest = running.communicate(timeout=30)
+    assert running.returncode == 130, errors + said + rest
+    assert "slow  stopped" in said
+    assert "Traceback" not in rest
+    run = run_of(errors)
+    assert [each["status"] for each in flows_of(run)] == ["STOPPED"]
+
+
+def test_a_closed_laptop_stops_nothing_and_a_dead_driver_is_started_again(tmp_path):
+    folder = Folder(tmp_path, SLOW)
+    running = folder.start("flows.yml")
+    run = run_of(first_lines(running, " runs on http"))
+    wait_for(folder.reading, "the flow did not begin")
+    running.send_signal(signal.SIGHUP)
+    assert running.wait(10) == -signal.SIGHUP
+    running.communicate()
+    following = folder.start("logs", "--follow", run)
+    first_lines(following, "slow: runs as Ray job")
+    following.send_signal(signal.SIGTERM)
+    assert following.wait(10) == -signal.SIGTERM
+    following.communicate()
+    (flow,) = flows_of(run)
+    os.kill(int(flow["driver_info"]["pid"]), signal.SIGKILL)
+    (folder.disk / "go").touch()
+    said = folder.hygge("logs", "--follow", run)
+    assert "slow: its driver died: it was killed by signal 9; it goes on as try 2 of 4" in said
+    assert "slow  done  4 rows read = staged = applied" in said
+    assert "note: slow: its driver died and was started again (2 tries)" in said
+    first, second = sorted(flows_of(run), key=lambda each: each["start_time"])
+    assert (first["status"], second["status"]) == ("FAILED", "SUCCEEDED")
+    assert second["metadata"]["hygge_try"] == "2"
+    assert pq.read_table(folder.disk / "out" / "slow").num_rows == 4
+
+
+def test_the_flows_of_a_killed_coordinator_are_ended_by_hygge_stop(tmp_path):
+    folder = Folder(tmp_path, SLOW)
+    run = folder.hygge("submit", "--no-wait", "flows.yml", "--select", "slow").strip()
+    assert len(run.split()) == 1, "the id alone"
+    wait_for(folder.reading, "the flow did not begin")
+    parent = next(each for each in jobs() if each["submission_id"] == run)
+    os.kill(int(parent["driver_info"]["pid"]), signal.SIGKILL)
+    said = folder.hygge("logs", "--follow", run, code=1)
+    assert "slow: runs as Ray job hygge-slow-" in said
+    (flow,) = flows_of(run)
+    assert flow["status"] == "RUNNING"
+    assert folder.hygge("stop", run) == f"stopped  {flow['submission_id']}\n"
+    assert [each["status"] for each in flows_of(run)] == ["STOPPED"]
+    assert "had ended already" in folder.hygge("stop", run)
+
+
+def test_plain_ray_job_submit_does_the_same_with_its_own_runtime_env(tmp_path):
+    folder = Folder(tmp_path, SLOW)
+    (folder.path / ".env").write_text("LETTER=a\n")
+    (folder.disk / "go").touch()
+    ran = subprocess.run(
+        [RAY, "job", "submit", "--working-dir", ".", "--submission-id", f"own-{os.getpid()}",
+         "--runtime-env-json", '{"env_vars": {"LETTER": "b"}}', "--", "hygge", "flows.yml"],
+        cwd=folder.path, env=standing_ray().environ, text=True, capture_output=True, timeout=90,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert pq.read_table(folder.disk / "out" / "slow").num_rows == 4
+    assert "slow: the letter is b" in ran.stdout
+    assert "warning: .env was shipped" in ran.stdout
+    (flow,) = flows_of(f"own-{os.getpid()}")
+    assert flow["metadata"]["hygge_flow"] == "slow"
+    told = folder.hygge("status", f"own-{os.getpid()}")
+    assert f"{flow['submission_id']}  succeeded  slow" in told

@@ -1,0 +1,91 @@
+"""A read replica: it is read like any other server, and says when it took away what was read."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from hygge import SQLHome
+from hygge.errors import SourceChanged, Transient
+from tests.connectors.postgres.test_home import each_once, numbers
+from tests.servers.postgres import SETTINGS, _die_with_us, programs
+
+pytest_plugins = ["tests.servers.postgres"]
+SLOWLY = "pg_sleep(CASE WHEN n % 500 = 0 THEN 0.05 ELSE 0 END) IS NOT NULL"
+
+
+@pytest.fixture
+def replica(pg):
+    """The URL of a replica that never waits for those who read it."""
+    with open(pg.data / "pg_hba.conf", "a") as rules:
+        rules.write("host replication postgres 127.0.0.1/32 trust\n")
+    pg.ask("SELECT pg_reload_conf()")
+    folder = Path(tempfile.mkdtemp(prefix="hygge-pg-replica-"))
+    if pg.user:
+        shutil.chown(folder, pg.user["user"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [programs() / "pg_basebackup", "-h", "127.0.0.1", "-p", str(pg.port), "-U",
+               "postgres", "-D", folder / "data", "-R", "--no-sync", "-c", "fast"]  # fmt: skip
+    subprocess.run(command, check=True, cwd=folder, **pg.user)
+    settings = {**SETTINGS, "hot_standby": "on", "max_standby_streaming_delay": "0"}
+    command = [programs() / "postgres", "-D", folder / "data", "-p", str(port)]
+    command += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    process = subprocess.Popen(command, cwd=folder, preexec_fn=_die_with_us, **pg.user)
+    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    try:
+        for _ in range(300):
+            with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url):
+                break
+            time.sleep(0.05)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
+        shutil.rmtree(folder)
+
+
+def caught_up(pg, url):
+    (wanted,) = pg.ask("SELECT pg_current_wal_lsn()::text")[0]
+    with psycopg.connect(url, autocommit=True) as connection:
+        for _ in range(500):
+            if connection.execute(
+                "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [wanted]
+            ).fetchone()[0]:
+                return
+            time.sleep(0.02)
+    raise AssertionError("the replica does not follow")
+
+
+def test_a_replica_is_read_and_its_conflicts_are_said_with_what_helps(pg, schema, replica):
+    wanted = numbers(pg, schema, 20_000, "PRIMARY KEY")
+    caught_up(pg, replica)
+    home = SQLHome(table=f"{schema}.t", connection=replica, options={"splits": 3})
+    each_once(home, wanted, 3)
+    for consistency, rows in (("snapshot", 20_000), ("split", 15_000)):
+        options = {"splits": 3, "consistency": consistency, "batch_size": 50}
+        home = SQLHome(table=f"{schema}.t", connection=replica, where=SLOWLY, options=options)
+        with home.open() as plan:
+            reading = home.read(plan.splits[1])
+            next(reading)
+            pg.ask(f"DELETE FROM {schema}.t WHERE n > {rows - 5000}")
+            pg.ask(f"VACUUM {schema}.t")
+            caught_up(pg, replica)
+            with pytest.raises(Transient, match="conflict with recovery") as caught:
+                list(reading)
+            assert "hot_standby_feedback" in caught.value.hint
+            if consistency == "snapshot":  # the driver's own session lost it just so
+                with pytest.raises(SourceChanged, match="is gone") as gone:
+                    list(home.read(plan.splits[1]))
+                assert "hot_standby_feedback" in gone.value.hint
+            else:
+                assert sum(each.num_rows for each in home.read(plan.splits[0])) > 0

@@ -1,0 +1,80 @@
+"""A driver is killed at each of its statements: readers see old or new, the next run mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+pytest_plugins = ["tests.servers.mariadb"]
+DRIVER = "tests.crash.mariadb_points"
+# A run makes more changes than that; fewer means that they were not seen.
+LEAST = {"append": 20, "replace": 28, "merge": 25}
+
+
+def killed_everywhere(my, folder, *scenarios):
+    """Each scenario in a process of its own, side by side; what each found."""
+    begun = []
+    for at, (mode, *twin) in enumerate(scenarios):
+        schema = my.schema()
+        command = [sys.executable, "-m", DRIVER]
+        command += [mode, my.url(schema), schema, folder / str(at), *twin]
+        begun.append(
+            subprocess.Popen(
+                list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        )
+    ended = [each.communicate(timeout=300) for each in begun]
+    assert [each.returncode for each in begun] == [0] * len(begun), ended
+    return [json.loads(said) for said, _ in ended]
+
+
+def test_no_row_is_lost_or_doubled_wherever_the_driver_is_killed(my, tmp_path):
+    found = killed_everywhere(my, tmp_path, *[(mode,) for mode in LEAST])
+    assert [each["wrong"] for each in found] == [[], [], []]
+    for each, least in zip(found, LEAST.values(), strict=True):
+        assert each["points"] >= least
+
+
+def test_a_head_that_moves_apart_from_its_rows_is_caught(my, tmp_path):
+    append, replace = killed_everywhere(
+        my, tmp_path, ("append", "head apart"), ("replace", "rename apart")
+    )
+    assert append["wrong"]
+    assert replace["wrong"]
+
+
+RESUMED = """
+import os, signal, sys
+from hygge import Flow, SQLHome, SQLStore
+from hygge.io import my_store
+url, state, kill = sys.argv[1], sys.argv[2], sys.argv[3] == "kill"
+real, calls = my_store.loaded, []
+def loaded(*given):
+    calls.append(1)
+    if kill and len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*given)
+my_store.loaded = loaded
+home = SQLHome("s", connection=url, options={"consistency": "split", "splits": 5})
+flow = Flow(home, SQLStore("t", connection=url), name="f", engine="inline", state=state)
+report = flow.run()
+print(report.resumed, report.splits, report.applied)
+"""
+
+
+def test_a_run_of_independent_splits_goes_on_where_it_died(my, my_schema, tmp_path):
+    my.ask(f"CREATE TABLE {my_schema}.s (id int PRIMARY KEY, v text)")
+    my.ask(f"INSERT INTO {my_schema}.s SELECT seq, seq FROM seq_1_to_9999")
+    command = [sys.executable, "-c", RESUMED, my.url(my_schema), str(tmp_path)]
+    died = subprocess.run([*command, "kill"], capture_output=True, env=dict(os.environ))
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    again = subprocess.run([*command, "live"], capture_output=True, text=True, check=True)
+    resumed, *others = again.stdout.split()
+    assert int(resumed) > 0  # the last seal may have been noted by the ledger alone
+    assert others == ["5", "9999"]
+    same = f"SELECT COUNT(*) FROM {my_schema}.s JOIN {my_schema}.t USING (id) WHERE s.v = t.v"
+    assert my.ask(same) == [(9999,)]
+    assert my.ask(f"SELECT COUNT(*) FROM {my_schema}.t") == [(9999,)]

@@ -1,0 +1,83 @@
+"""A driver is killed at each of its statements: readers see old or new, the next run mends it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from hygge.connectors.postgres import store as pg_store
+from hygge.connectors.sql import ledger
+from hygge.stores.sql import SQLStore
+from tests.connectors.postgres.test_store import (
+    test_two_processes_that_commit_one_run_commit_it_once as commits_one_run_at_once,
+)
+from tests.connectors.postgres.test_store_contract import TestPostgreSQLStore as Contract
+
+pytest_plugins = ["tests.servers.postgres"]
+DRIVER = "tests.crash.postgres_points"
+# A run makes more changes than that; fewer means that they were not seen.
+LEAST = {"append": 30, "replace": 34, "merge": 30}
+
+
+def killed_everywhere(pg, folder, *scenarios):
+    """Each scenario in a process of its own, side by side; what each found."""
+    begun = []
+    for at, (mode, *twin) in enumerate(scenarios):
+        command = [sys.executable, "-m", DRIVER, mode, pg.url, pg.schema(), folder / str(at), *twin]
+        begun.append(
+            subprocess.Popen(
+                list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        )
+    ended = [each.communicate(timeout=300) for each in begun]
+    assert [each.returncode for each in begun] == [0] * len(begun), ended
+    return [json.loads(said) for said, _ in ended]
+
+
+def test_no_row_is_lost_or_doubled_wherever_the_driver_is_killed(pg, tmp_path):
+    found = killed_everywhere(pg, tmp_path, *[(mode,) for mode in LEAST])
+    assert [each["wrong"] for each in found] == [[], [], []]
+    for each, least in zip(found, LEAST.values(), strict=True):
+        assert each["points"] >= least
+
+
+def test_a_head_that_moves_apart_from_its_rows_is_caught(pg, tmp_path):
+    (found,) = killed_everywhere(pg, tmp_path, ("append", "head apart"))
+    assert any("rows" in each for each in found["wrong"])
+
+
+def moves_any_head(connection, goal, base, row):
+    heads = ledger.heads_table(goal)
+    connection.execute(heads.delete().where(heads.c.flow == row["flow"]))
+    connection.execute(heads.insert().values(row))
+
+
+@pytest.fixture
+def compares_nothing(monkeypatch):
+    monkeypatch.setattr(pg_store, "check_base", lambda *_: None)
+    monkeypatch.setattr(pg_store, "move_head", moves_any_head)
+
+
+@pytest.mark.parametrize(
+    "promise",
+    [
+        Contract.test_a_superseded_run_cannot_commit,
+        Contract.test_a_run_of_the_past_cannot_commit_again,
+        Contract.test_of_two_commits_at_once_one_wins,
+    ],
+)
+def test_a_head_that_is_not_compared_is_caught(pg, tmp_path, compares_nothing, promise):
+    suite = Contract()
+    suite.server = pg
+    with pytest.raises(AssertionError):
+        promise(suite, tmp_path)
+
+
+def test_a_commit_that_is_not_idempotent_is_caught(pg, schema, compares_nothing, monkeypatch):
+    monkeypatch.setattr(pg_store, "already", lambda *_: None)
+    store = SQLStore("t", table=f"{schema}.t", connection=pg.url)
+    with pytest.raises((AssertionError, AttributeError)):
+        commits_one_run_at_once(pg, schema, store, "append")

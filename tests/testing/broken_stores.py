@@ -1,0 +1,261 @@
+"""Twins of the reference Store, each with one promise broken. The suite must notice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pyarrow as pa
+
+from hygge.errors import StoreError, UnfitValue
+from hygge.model import Receipt, StoreTraits
+from hygge.store import BY_HAND
+from tests.testing.reference import FolderStore, read_arrow, slowly
+
+
+class LosesTheLastSplit(FolderStore):
+    def gathered(self, run, receipts):
+        return super().gathered(run, receipts[:-1])
+
+
+class ShowsInStage(FolderStore):
+    def stage(self, ticket, schema, batches):
+        receipt = super().stage(ticket, schema, batches)
+        shutil.copy(self.staged(ticket), self.target)
+        return receipt
+
+
+class CommitsTwice(FolderStore):
+    def is_done(self, now, run):
+        return False
+
+    def compare(self, now, base):
+        pass
+
+    def combined(self, run, new):
+        return super().combined(replace(run, mode="append"), new)
+
+
+class AlwaysTheFirstGeneration(FolderStore):
+    def generation(self, base):
+        return 1
+
+
+class HeadBeforeRows(FolderStore):
+    def gathered(self, run, receipts):
+        old = read_arrow(self.target) if os.path.exists(self.target) else None
+        if old is not None:
+            head = replace(self.parsed(old.schema.metadata[b"head"]), run=run.id)
+            self.publish(old, head)
+            slowly()
+        return super().gathered(run, receipts)
+
+
+class SplitBySplit(FolderStore):
+    def publish(self, table, head):
+        for rows in range(20, table.num_rows + 1, 20):
+            super().publish(table.slice(0, rows), head)
+            slowly()
+
+
+class SharesAPath(FolderStore):
+    def staged(self, ticket):
+        return super().staged(replace(ticket, n=0))
+
+
+class TakesTheLastAttempt(FolderStore):
+    def check(self, receipt):
+        pass
+
+    def gathered(self, run, receipts):
+        last = sorted(os.listdir(self.run_folder(run.id)))
+        names = {name.split("-")[0]: name for name in last if "-" in name}
+        return [read_arrow(os.path.join(self.run_folder(run.id), name)) for name in names.values()]
+
+
+class LetsZombiesIn(FolderStore):
+    def stage(self, ticket, schema, batches):
+        receipt = super().stage(ticket, schema, batches)
+        if os.path.exists(self.target):
+            old = read_arrow(self.target)
+            head = self.parsed(old.schema.metadata[b"head"])
+            if head.run == ticket.run:
+                new = read_arrow(self.staged(ticket))
+                self.publish(pa.concat_tables([old.replace_schema_metadata(None), new]), head)
+        return receipt
+
+
+class UndoesNewerRuns(FolderStore):
+    def stage(self, ticket, schema, batches):
+        before = read_arrow(self.target) if os.path.exists(self.target) else None
+        receipt = super().stage(ticket, schema, batches)
+        if os.path.exists(self.target) and before is None:
+            os.unlink(self.target)
+        return receipt
+
+
+class NeverCompares(FolderStore):
+    def compare(self, now, base):
+        pass
+
+
+class ComparesTooEarly(FolderStore):
+    @contextmanager
+    def alone(self):
+        yield
+
+    def compare(self, now, base):
+        super().compare(now, base)
+        slowly()
+
+
+class PrepareWipes(FolderStore):
+    def prepare(self, run, schema):
+        self.discard(run)
+        super().prepare(run, schema)
+
+
+class DiscardsNothing(FolderStore):
+    def discard(self, run):
+        pass
+
+
+class DiscardsOnce(FolderStore):
+    def discard(self, run):
+        shutil.rmtree(self.run_folder(run.id))
+
+
+class DiscardsWhatIsVisible(FolderStore):
+    def discard(self, run):
+        super().discard(run)
+        if os.path.exists(self.target):
+            os.unlink(self.target)
+
+
+class SealsWhatBroke(FolderStore):
+    def stage(self, ticket, schema, batches):
+        def until_it_breaks():
+            try:
+                yield from batches
+            except ZeroDivisionError:
+                return
+
+        return super().stage(ticket, schema, until_it_breaks())
+
+
+class TrustsReceipts(FolderStore):
+    def gathered(self, run, receipts):
+        there = [each for each in receipts if os.path.exists(self.staged(each.ticket))]
+        return [read_arrow(self.staged(each.ticket)) for each in there]
+
+
+class AnEmptySplitEndsIt(FolderStore):
+    def gathered(self, run, receipts):
+        kept = []
+        for receipt in receipts:
+            if not receipt.rows:
+                break
+            kept.append(receipt)
+        return super().gathered(run, kept)
+
+
+class NothingForNothing(FolderStore):
+    def show(self, run, tables, head):
+        if sum(table.num_rows for table in tables):
+            super().show(run, tables, head)
+
+
+class SomethingForNothing(FolderStore):
+    def show(self, run, tables, head):
+        super().show(run, tables or [pa.table({})], head)
+
+
+class HoldsAllBatches(FolderStore):
+    def stage(self, ticket, schema, batches):
+        return super().stage(ticket, schema, iter(list(batches)))
+
+
+class ReplaceAdds(FolderStore):
+    def combined(self, run, new):
+        return super().combined(replace(run, mode="append"), new)
+
+
+class AppendReplaces(FolderStore):
+    def combined(self, run, new):
+        return super().combined(replace(run, mode="replace"), new)
+
+
+class MergeAdds(ReplaceAdds):
+    pass
+
+
+class WriteReplaces(FolderStore):
+    def combined(self, run, new):
+        return new if run.flow == BY_HAND else super().combined(run, new)
+
+
+class TakesWhatIsForeign(FolderStore):
+    def refuse_foreign(self):
+        pass
+
+
+class MakesFloats(FolderStore):
+    def publish(self, table, head):
+        at = table.schema.get_field_index("v")
+        super().publish(table.set_column(at, "v", table.column("v").cast(pa.float64())), head)
+
+
+class MakesFloatsAndSaysSo(MakesFloats):
+    traits = StoreTraits(modes=("replace",), lossy=("decimal",))
+
+
+class DeclaresWhatItStores(FolderStore):
+    traits = StoreTraits(modes=("replace",), lossy=("int64",))
+
+
+class RefusesWithoutAWord(FolderStore):
+    traits = StoreTraits(modes=("replace",), lossy=("int64",))
+
+    def prepare(self, run, schema):
+        raise UnfitValue("some value does not fit")
+
+
+class StoreWithALock(FolderStore):
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **settings)
+        self.lock = threading.Lock()
+
+
+class TalkativeReceipts(FolderStore):
+    def stage(self, ticket, schema, batches):
+        return replace(super().stage(ticket, schema, batches), max_cursor="x" * 2000)
+
+
+class StorePrintsItsPassword(FolderStore):
+    def head(self, flow):
+        try:
+            raise ValueError(f"login failed: {self.settings.password}")
+        except ValueError as error:
+            raise StoreError("cannot log in") from error
+
+
+class ForgetsWhatWasStaged(FolderStore):
+    def resume(self, run, receipts):
+        self.discard(run)
+        self.prepare(run, None)
+        return list(receipts)
+
+
+class TakesTriesOfTheDead(FolderStore):
+    def stage(self, ticket, schema, batches):
+        for epoch in range(ticket.epoch):
+            earlier = replace(ticket, epoch=epoch)
+            if os.path.exists(self.staged(earlier)):
+                return Receipt(earlier, "", read_arrow(self.staged(earlier)).num_rows, 0)
+        return super().stage(ticket, schema, batches)
+
+    def resume(self, run, receipts):
+        return list(receipts)

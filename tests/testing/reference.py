@@ -1,0 +1,340 @@
+"""A Home, a Store and an engine that keep every promise, as plainly as they can.
+
+The suites are tried on them, and on the twins of `tests/testing/broken_twins.py`, each of which
+breaks one promise by overriding one of the small methods below.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import time
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from hygge.errors import (
+    HomeError,
+    NotOurs,
+    Rejected,
+    SourceChanged,
+    Stopped,
+    StoreError,
+    Superseded,
+    Transient,
+)
+from hygge.home import Home
+from hygge.model import Column, Commit, Head, HomeTraits, Plan, Receipt, Split, StoreTraits, Ticket
+from hygge.run.engines import Moved
+from hygge.settings import Settings
+from hygge.store import Store
+from hygge.testing.probes import in_worker
+
+
+def write_arrow(table, path, batch_rows=500):
+    """One Arrow file under its name at once."""
+    begun = f"{path}.{secrets.token_hex(4)}.tmp"  # its own: twins let two write at once
+    with pa.OSFile(begun, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=batch_rows)
+    os.replace(begun, path)
+
+
+def read_arrow(path):
+    with pa.OSFile(path) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+class FolderHome(Home):
+    """Arrow files in a folder: one split each."""
+
+    traits = HomeTraits(cursor=True)
+
+    class Settings(Settings):
+        path: str
+        cursor: str | None = None
+        password: str = Field("", repr=False)
+
+    @contextmanager
+    def open(self, since=None):
+        if self.settings.password:
+            raise HomeError("the folder does not let us in", "check the password")
+        files = self.files()
+        with pa.OSFile(files[0]) as file:
+            schema = pa.ipc.open_file(file).schema
+        splits = tuple(self.split(at, path, since) for at, path in enumerate(files))
+        yield Plan(self.columns(schema), splits, watermark=self.watermark(files))
+
+    def files(self):
+        folder = self.settings.path
+        return sorted(os.path.join(folder, name) for name in os.listdir(folder))
+
+    def columns(self, schema):
+        return tuple(Column(field.name, field.type) for field in schema)
+
+    def split(self, at, path, since):
+        return Split(at, self.version(path), {"path": path, "since": since})
+
+    def version(self, path):
+        stat = os.stat(path)
+        return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
+
+    def watermark(self, files):
+        if self.settings.cursor is None:
+            return None
+        newest = [pc.max(read_arrow(path).column(self.settings.cursor)).as_py() for path in files]
+        return max((each for each in newest if each is not None), default=None)
+
+    def read(self, split):
+        self.unchanged(split)
+        for table in self.tables(split.where["path"]):
+            if split.where["since"] is not None:
+                table = table.filter(self.fresh(table, split.where["since"]))
+            yield table
+            del table
+        self.unchanged(split)
+
+    def fresh(self, table, since):
+        return pc.greater(table.column(self.settings.cursor), since)
+
+    def tables(self, path):
+        with pa.OSFile(path) as file:
+            reader = pa.ipc.open_file(file)
+            for at in range(reader.num_record_batches):
+                yield pa.Table.from_batches([reader.get_batch(at)])
+
+    def unchanged(self, split):
+        if self.version(split.where["path"]) != split.version:
+            raise SourceChanged(f"{split.where['path']} was rewritten", "run it again")
+
+
+class FolderStore(Store):
+    """One Arrow file; its metadata is the head, so that one rename moves both."""
+
+    traits = StoreTraits(modes=("replace", "append", "merge"), sees="the old file or the new one")
+
+    class Settings(Settings):
+        path: str
+        password: str = Field("", repr=False)
+
+    @property
+    def target(self):
+        return os.path.join(self.settings.path, "rows.arrow")
+
+    def head(self, flow):
+        if self.settings.password:
+            raise StoreError("the folder does not let us in", "check the password")
+        if not os.path.exists(self.target):
+            return None
+        text = (read_arrow(self.target).schema.metadata or {}).get(b"head")
+        found = self.parsed(text) if text else None
+        return found if found is not None and found.flow == flow else None
+
+    def parsed(self, text):
+        facts = json.loads(text)
+        return Head(**{**facts, "columns": tuple(map(tuple, facts["columns"]))})
+
+    def prepare(self, run, schema):
+        if run.mode == "replace":
+            self.refuse_foreign()
+        os.makedirs(self.run_folder(run.id), exist_ok=True)
+        if schema is not None:
+            write_arrow(schema.empty_table(), os.path.join(self.run_folder(run.id), "schema"))
+
+    def refuse_foreign(self):
+        there = os.path.exists(self.target)
+        if there and b"head" not in (read_arrow(self.target).schema.metadata or {}):
+            raise NotOurs(f"{self.target} was not written by hygge", "choose another path")
+
+    def run_folder(self, run):
+        return os.path.join(self.settings.path, ".staging", run)
+
+    def staged(self, ticket):
+        return os.path.join(
+            self.run_folder(ticket.run), f"{ticket.split}-{ticket.epoch}-{ticket.n}"
+        )
+
+    def stage(self, ticket, schema, batches):
+        rows = size = 0
+        writer = None
+        path = self.staged(ticket)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with pa.OSFile(f"{path}.tmp", "wb") as file:
+            if schema is not None:
+                writer = pa.ipc.new_file(file, schema)
+            for table in batches:
+                writer = writer or pa.ipc.new_file(file, table.schema)
+                writer.write_table(table)
+                rows, size = rows + table.num_rows, size + table.nbytes
+                del table
+            if writer is not None:
+                writer.close()
+        if writer is not None:
+            os.rename(f"{path}.tmp", path)
+        return Receipt(ticket, "", rows, size, parts=int(writer is not None))
+
+    def resume(self, run, receipts):
+        kept = [receipt for receipt in receipts if os.path.exists(self.staged(receipt.ticket))]
+        names = {os.path.basename(self.staged(receipt.ticket)) for receipt in kept}
+        for name in os.listdir(self.run_folder(run.id)):
+            if name not in names | {"schema"}:
+                os.unlink(os.path.join(self.run_folder(run.id), name))
+        return kept
+
+    def commit(self, run, base, receipts, watermark):
+        rows = sum(receipt.rows for receipt in receipts)
+        with self.alone():
+            now = self.head(run.flow)
+            if self.is_done(now, run):
+                return Commit(now, applied=rows)
+            self.compare(now, base)
+            tables = self.gathered(run, receipts)
+            head = Head(
+                run.flow, self.generation(base), run.id, rows, watermark, self.described(tables)
+            )
+            self.show(run, tables, head)
+        return Commit(head, applied=rows)
+
+    @contextmanager
+    def alone(self):
+        with open(os.path.join(self.settings.path, ".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def is_done(self, now, run):
+        return now is not None and now.run == run.id
+
+    def compare(self, now, base):
+        if now != base:
+            raise Superseded("another run committed first", "run it again")
+
+    def generation(self, base):
+        return base.generation + 1 if base else 1
+
+    def described(self, tables):
+        schema = tables[0].schema if tables else pa.schema([])
+        return tuple((field.name, str(field.type)) for field in schema)
+
+    def gathered(self, run, receipts):
+        prepared = os.path.join(self.run_folder(run.id), "schema")
+        tables = [read_arrow(prepared)] if os.path.exists(prepared) else []
+        for receipt in receipts:
+            if receipt.parts:
+                self.check(receipt)
+                tables.append(read_arrow(self.staged(receipt.ticket)))
+        return tables
+
+    def check(self, receipt):
+        path = self.staged(receipt.ticket)
+        if not os.path.exists(path) or read_arrow(path).num_rows != receipt.rows:
+            raise Rejected(f"{path} does not hold what its receipt promises")
+
+    def show(self, run, tables, head):
+        if not tables:
+            if not os.path.exists(self.target):
+                return
+            tables = [read_arrow(self.target).slice(0, 0)]
+        self.publish(self.combined(run, pa.concat_tables(tables)), head)
+
+    def combined(self, run, new):
+        if run.mode == "replace" or not os.path.exists(self.target):
+            return new
+        old = read_arrow(self.target).replace_schema_metadata(None)
+        if run.mode == "merge":
+            key = run.key[0]
+            old = old.filter(pc.invert(pc.is_in(old.column(key), new.column(key).combine_chunks())))
+        return pa.concat_tables([old, new])
+
+    def publish(self, table, head):
+        write_arrow(table.replace_schema_metadata({"head": json.dumps(asdict(head))}), self.target)
+
+    def discard(self, run):
+        shutil.rmtree(self.run_folder(run.id), ignore_errors=True)
+
+
+class PlainEngine:
+    """One lane in the caller's thread."""
+
+    name = "plain"
+
+    def move(self, move, watch, stop):
+        moved = Moved()
+        for split in move.splits:
+            receipts = self.split(move, split, stop, moved)
+            moved.receipts += receipts
+            moved.rows_read += sum(receipt.rows for receipt in receipts)
+            self.tell(move, receipts)
+        return moved
+
+    def tell(self, move, receipts):
+        for receipt in receipts:
+            move.sealed(receipt)
+
+    def split(self, move, split, stop, moved):
+        n = 0
+        while True:
+            ticket = self.ticket(move, split, n)
+            try:
+                return [self.attempt(move, ticket, split, stop)]
+            except Exception as error:
+                if not self.again(error, n, move.limits.retries):
+                    raise
+                n += 1
+                moved.retries += self.counts()
+
+    def ticket(self, move, split, n):
+        return Ticket(move.run.id, split.index, move.epoch, n)
+
+    def again(self, error, n, retries):
+        return isinstance(error, Transient) and n < retries
+
+    def counts(self):
+        return 1
+
+    def attempt(self, move, ticket, split, stop):
+        batches = self.stoppable(self.batches(move, split), stop)
+        schema = move.schema
+        if schema is None:
+            first = next(batches, None)
+            schema = None if first is None else first.schema
+            batches = iter([*([] if first is None else [first]), *batches])
+        return move.store.stage(ticket, self.known(schema, move), batches)
+
+    def batches(self, move, split):
+        return iter(move.home.read(split))
+
+    def known(self, schema, move):
+        return schema
+
+    def stoppable(self, batches, stop):
+        for table in batches:
+            if stop.is_set():
+                raise Stopped("stopped; nothing became visible")
+            yield table
+
+
+class ProcessEngine(PlainEngine):
+    """Every attempt in a process of its own, which may die."""
+
+    name = "processes"
+
+    def attempt(self, move, ticket, split, stop):
+        try:
+            return in_worker(stage_there, move, ticket, split)
+        except BrokenProcessPool as error:
+            raise Transient(f"the worker of split {split.index} died") from error
+
+
+def stage_there(move, ticket, split):
+    return move.store.stage(ticket, move.schema, iter(move.home.read(split)))
+
+
+def slowly():
+    """What a race needs to be lost."""
+    time.sleep(0.05)
