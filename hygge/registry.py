@@ -1,17 +1,17 @@
-"""Finds connector classes by their `type:`; nothing imports a connector by name.
+"""Finds connector classes by their `type:`; nothing else imports a connector by name.
 
-A type is a file name in `hygge/homes` or `hygge/stores` (`parquet`), the name of an entry point
-in the groups `hygge.homes` / `hygge.stores` (an installed plug-in), or `module:Class` (one's own).
+A type is a word of the table below (`parquet`), the name of an entry point in the groups
+`hygge.homes` / `hygge.stores` (an installed plug-in), or `module:Class` (one's own). The table
+loads no module: a class is imported when `find` is asked for it.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
-import pkgutil
+from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 from hygge.errors import ConfigError, one_of
@@ -24,25 +24,58 @@ Side = Literal["home", "store"]
 _ROOT: dict[Side, type[Connector]] = {"home": Home, "store": Store}
 
 
+@dataclass(frozen=True)
+class BuiltIn:
+    """Where a built-in class is (`module:Class`), and how names of its files end."""
+
+    at: str
+    suffixes: tuple[str, ...] = ()
+
+
+_CSV = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz", ".tsv.zst")
+_JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst")
+_PARQUET = (".parquet", ".pq", ".parq")
+_ARROW = (".arrow", ".feather", ".ipc")
+BUILT_IN: dict[Side, dict[str, BuiltIn]] = {
+    "home": {
+        "arrow": BuiltIn("hygge.homes.arrow:ArrowHome", (*_ARROW, ".arrows")),
+        "csv": BuiltIn("hygge.homes.csv:CsvHome", _CSV),
+        "jsonl": BuiltIn("hygge.homes.jsonl:JsonlHome", _JSONL),
+        "parquet": BuiltIn("hygge.homes.parquet:ParquetHome", _PARQUET),
+        "sql": BuiltIn("hygge.homes.sql:SQLHome"),
+    },
+    "store": {
+        "arrow": BuiltIn("hygge.stores.arrow:ArrowStore", _ARROW),
+        "csv": BuiltIn("hygge.stores.csv:CsvStore", _CSV),
+        "jsonl": BuiltIn("hygge.stores.jsonl:JsonlStore", _JSONL),
+        "parquet": BuiltIn("hygge.stores.parquet:ParquetStore", _PARQUET),
+        "sql": BuiltIn("hygge.stores.sql:SQLStore"),
+    },
+}
+
+
 @cache
 def kinds(side: Side) -> tuple[str, ...]:
     """Every `type:` that is installed, without loading any."""
-    package = importlib.import_module(f"hygge.{side}s")
-    built_in = [info.name for info in pkgutil.iter_modules(package.__path__)]
-    plugged = [point.name for point in entry_points(group=f"hygge.{side}s")]
-    return tuple(sorted({*built_in, *plugged}))
+    return tuple(sorted({*BUILT_IN[side], *(point.name for point in plug_ins(side))}))
+
+
+def plug_ins(side: Side) -> tuple[EntryPoint, ...]:
+    """The entry points of installed plug-ins, without loading any."""
+    return tuple(entry_points(group=f"hygge.{side}s"))
 
 
 @cache
 def find(side: Side, kind: str) -> Any:
     """The Home or Store class of a `type:`. Raises ConfigError with the nearest known one."""
+    if kind in BUILT_IN[side]:
+        module, _, name = BUILT_IN[side][kind].at.partition(":")
+        return getattr(importlib.import_module(module), name)
     if ":" in kind:
         return _own(side, kind)
-    package = importlib.import_module(f"hygge.{side}s")
-    if any(info.name == kind for info in pkgutil.iter_modules(package.__path__)):
-        module = importlib.import_module(f"hygge.{side}s.{kind}")
-        return _checked(side, kind, next(_defined_in(module, side)))
-    for point in entry_points(group=f"hygge.{side}s", name=kind):
+    for point in plug_ins(side):
+        if point.name != kind:
+            continue
         try:
             return _checked(side, kind, point.load())
         except ImportError as error:
@@ -57,14 +90,17 @@ def find(side: Side, kind: str) -> Any:
 
 
 def by_suffix(side: Side, path: str) -> str | None:
-    """The kind of file connector that a path's ending names (`.csv.gz` → `csv`), or None."""
+    """The built-in type that a path's ending names (`.csv.gz` → `csv`), or None."""
     name = path.rstrip("/").rsplit("/", 1)[-1].lower()
-    for kind in kinds(side):
-        if importlib.util.find_spec(f"hygge.{side}s.{kind}"):
-            for suffix in getattr(find(side, kind), "suffixes", ()):
-                if name.endswith(suffix):
-                    return kind
+    for kind, built_in in BUILT_IN[side].items():
+        if name.endswith(built_in.suffixes):
+            return kind
     return None
+
+
+def suffixes(side: Side) -> list[str]:
+    """Every ending that names a type."""
+    return sorted(suffix for each in BUILT_IN[side].values() for suffix in each.suffixes)
 
 
 def _own(side: Side, kind: str) -> Any:

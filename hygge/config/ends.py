@@ -17,7 +17,7 @@ from hygge.config import buckets, connectors
 from hygge.config.buckets import Reach
 from hygge.config.document import Node, merge
 from hygge.config.environment import node_text
-from hygge.config.infer import kind_of_contents, kind_of_name, suffixes
+from hygge.config.infer import kind_of_contents
 from hygge.config.paths import (
     URL,
     absolute,
@@ -32,6 +32,7 @@ from hygge.config.problems import AlreadySaid, Wrong, meant
 from hygge.config.specs import EndSpec, Side
 from hygge.errors import nearest
 from hygge.places.access import ObjectUrl
+from hygge.registry import by_suffix, suffixes
 from hygge.settings import Connector
 
 _NAMED_TABLE = re.compile(r"""([A-Za-z_][\w\-]*)#([\w.$"`\[\]{}* ]+)""")
@@ -181,7 +182,7 @@ def _spelled_out(side: Side, node: Node, around: Surroundings) -> Node:
             f"'{text}' is a connection, and '{side}' needs a table of it",
             f"{side}: {text}#table, or ./{text} for a path",
         )
-    if not there and _NAMED_TABLE.fullmatch(text) and kind_of_name(side, text) is None:
+    if not there and _NAMED_TABLE.fullmatch(text) and by_suffix(side, text) is None:
         raise Wrong(
             node.line,
             f"there is no connection '{written}' for {node.shown()}",
@@ -211,7 +212,7 @@ def _kind(
                 f"'path' is a database URL: {node_text(node.text)}",
                 "write it as `connection`, with `table` or `query` beside it",
             )
-        if kind := kind_of_name(side, path):
+        if kind := by_suffix(side, path):
             return kind
     if "type" in defaults.value:
         return _text(defaults, "type")

@@ -5,17 +5,15 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 
 from hygge.config.document import Node
 from hygge.config.environment import masked
 from hygge.config.problems import Wrong, meant
-from hygge.config.specs import Side
 from hygge.connectors.files import found_objects
 from hygge.connectors.files.found import near
 from hygge.connectors.files.found_objects import on_objects
 from hygge.errors import HyggeError, nearest
-from hygge.registry import by_suffix, find, kinds
+from hygge.registry import by_suffix, suffixes
 
 _LOOKED_AT = 20_000
 """Files of a directory that are looked at; `check` has to stay quick."""
@@ -36,7 +34,7 @@ def kind_of_contents(
     for count, each in enumerate(_files(path)):
         if count >= _LOOKED_AT:
             break
-        if kind := kind_of_name("home", each):
+        if kind := by_suffix("home", each):
             inside = os.path.isdir(path)
             found.setdefault(kind, os.path.relpath(each, path if inside else _fixed(path)))
     if len(found) == 1:
@@ -80,23 +78,11 @@ def _kind_of_objects(node: Node, url: str, made: Mapping[str, str]) -> str:
         names = [each.path for each in found_objects.find(url, tuple(suffixes("home")))]
     except HyggeError as error:
         raise Wrong(node.line, error.message, error.hint) from error
-    found = {kind: name for name in names if (kind := kind_of_name("home", name))}
+    found = {kind: name for name in names if (kind := by_suffix("home", name))}
     if len(found) == 1:
         return next(iter(found))
     what = f"objects of more than one type: {', '.join(found)}" if found else "no known ending"
     raise Wrong(node.line, f"{node.shown()} has {what}", "say the type: home: {type: csv, path: …}")
-
-
-def kind_of_name(side: Side, path: str) -> str | None:
-    """What `by_suffix` says; an ending (of two parts at most: `.csv.gz`) is asked for once."""
-    name = os.path.basename(path.rstrip("/"))
-    return _kind_of_ending(side, ".".join(["", *name.split(".")[1:][-2:]]))
-
-
-def suffixes(side: Side) -> list[str]:
-    """Every ending that names a type."""
-    found = (getattr(find(side, kind), "suffixes", ()) for kind in kinds(side))
-    return sorted({suffix for each in found for suffix in each})
 
 
 def ray_hint(hint: str, file: str, environ: Mapping[str, str]) -> str:
@@ -135,8 +121,3 @@ def _files(path: str) -> Iterator[str]:
         yield path
     elif glob.has_magic(path):
         yield from filter(os.path.isfile, sorted(glob.glob(path, recursive=True)))
-
-
-@lru_cache
-def _kind_of_ending(side: Side, ending: str) -> str | None:
-    return by_suffix(side, f"x{ending}")

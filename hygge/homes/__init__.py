@@ -1,1 +1,1 @@
-"""Built-in Homes, one file a kind; the registry finds them by file name."""
+"""Built-in Homes, one file a kind; the table in `hygge/registry.py` names each."""

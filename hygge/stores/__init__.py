@@ -1,1 +1,1 @@
-"""Built-in Stores, one file a kind; the registry finds them by file name."""
+"""Built-in Stores, one file a kind; the table in `hygge/registry.py` names each."""
