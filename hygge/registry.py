@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -101,6 +102,25 @@ def by_suffix(side: Side, path: str) -> str | None:
 def suffixes(side: Side) -> list[str]:
     """Every ending that names a type."""
     return sorted(suffix for each in BUILT_IN[side].values() for suffix in each.suffixes)
+
+
+def type_of(side: Side, cls: type[Connector]) -> str:
+    """The `type:` of a built-in class or of a plug-in's; of any other class `module.Class`.
+
+    Journals keep it, so it must not change when a built-in class moves to another module.
+    """
+    at = f"{cls.__module__}:{cls.__qualname__}"
+    for kind, built_in in BUILT_IN[side].items():
+        if built_in.at == at:
+            return kind
+    package = at.partition(":")[0].partition(".")[0]
+    for point in plug_ins(side):
+        # Only a plug-in of the same package may be loaded for this question.
+        if point.module.partition(".")[0] == package:
+            with suppress(Exception):  # another connector of it that cannot be imported
+                if find(side, point.name) is cls:
+                    return point.name
+    return at.replace(":", ".")
 
 
 def _own(side: Side, kind: str) -> Any:

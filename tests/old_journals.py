@@ -155,8 +155,9 @@ def _make_source(ends: str, source: Path) -> None:
 
 def _run_and_die(dying: Flow, when: str) -> None:
     """Die while the split after the sealed ones is read, or when everything is decided."""
-    from hygge import running
     from hygge.driver import Driver
+
+    from hygge import running
 
     def die(*_: Any) -> Any:
         time.sleep(1)  # so that the receipts of earlier splits are in the journal

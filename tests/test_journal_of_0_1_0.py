@@ -10,8 +10,10 @@ import pyarrow.dataset as ds
 import pytest
 from old_journals import ENDS, ROWS, RUN, SEALED, SPLITS, flow, put
 
+from hygge import FlowFailed, ParquetHome
 from hygge.journal import lease
 
+TYPES = dict(zip(ENDS, [("parquet", "parquet"), ("csv", "sql"), ("sql", "parquet")], strict=True))
 ALL = [(number, f"v{number}") for number in range(SPLITS * ROWS)]
 
 
@@ -61,3 +63,28 @@ def test_a_decided_run_is_committed_as_it_was_decided_and_nothing_is_read(ends, 
     assert list(runs(tmp_path)) == [RUN]
     assert decision.read_bytes() == before
     assert json.loads((runs(tmp_path)[RUN] / "outcome.json").read_text())["how"] == "committed"
+
+
+@pytest.mark.parametrize("ends", ENDS)
+def test_the_next_run_writes_types_as_flows_yml_does(ends, tmp_path):
+    put(ends, "decided", tmp_path)
+    gone_on_with(ends, tmp_path)
+    report = flow(ends, tmp_path).run()
+    plan = json.loads((runs(tmp_path)[report.run] / "plan.json").read_text())
+    assert (plan["fingerprint"]["home.type"], plan["fingerprint"]["store.type"]) == TYPES[ends]
+
+
+@pytest.mark.parametrize("when", ["undecided", "decided"])
+def test_a_flow_that_has_another_type_now_is_another_flow(when, tmp_path):
+    class Other(ParquetHome): ...
+
+    put("parquet_to_parquet", when, tmp_path)
+    moving = flow("parquet_to_parquet", tmp_path)
+    moving.home = Other(path=tmp_path / "source", options={"split_bytes": 1})
+    if when == "decided":
+        with pytest.raises(FlowFailed, match="home.type was parquet, and is .*Other"):
+            moving.run()
+        return
+    report = moving.run()
+    assert (report.run == RUN, report.resumed) == (False, 0)
+    assert seen(tmp_path) == ALL

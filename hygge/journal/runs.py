@@ -21,6 +21,7 @@ from typing import Any
 from hygge.connectors.files.heads import file_name
 from hygge.errors import JournalError
 from hygge.journal.entries import MOST_BYTES_OF_RECEIPT, read, written
+from hygge.journal.fingerprint import as_of_today
 from hygge.model import Head, Receipt, Run, Split, Ticket, Watermark
 from hygge.places.place import Place
 
@@ -227,7 +228,7 @@ class FlowJournal:
                 datetime.fromisoformat(facts["began"]),
                 None if facts["base"] is None else _head(facts["base"]),
                 None if columns is None else tuple((n, k, bool(o)) for n, k, o in columns),
-                facts["fingerprint"],
+                as_of_today(facts["fingerprint"]),
                 self.decision(run),
             )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import tomllib
 
 import pytest
 
-from hygge import registry
+from hygge import ParquetHome, registry
+from hygge.journal.fingerprint import as_of_today
 from tests import ROOT
 
 PLUGIN = ROOT / "examples" / "plugin"
@@ -36,15 +38,44 @@ def test_its_types_are_found_once_it_is_installed(tmp_path, monkeypatch):
     (dist / "entry_points.txt").write_text("\n".join(lines))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.syspath_prepend(str(PLUGIN))
-    registry.find.cache_clear()
-    registry.kinds.cache_clear()
     assert "arrow_zip" in registry.kinds("home")
     assert registry.find("home", "arrow_zip").__name__ == "ArrowZipHome"
     assert registry.find("store", "arrow_zip").__name__ == "ArrowZipStore"
+    assert registry.type_of("home", registry.find("home", "arrow_zip")) == "arrow_zip"
+    old = {"mode": "append", "home.type": "arrow_zip.ArrowZipHome", "store.type": "own.Store"}
+    assert as_of_today(old) == {**old, "home.type": "arrow_zip"}
+    assert as_of_today(as_of_today(old)) == as_of_today(old)
+
+
+def test_a_plugins_class_has_its_type_also_if_it_is_defined_beside_its_entry_point(
+    tmp_path, monkeypatch
+):
+    dist = tmp_path / "lake-1.dist-info"
+    dist.mkdir()
+    (dist / "METADATA").write_text("Name: lake\nVersion: 1\n")
+    entries = "[hygge.homes]\nbroken = lake.broken:Home\nlake = lake:Lake\nparquet = lake:Other\n"
+    (dist / "entry_points.txt").write_text(entries)
+    package = tmp_path / "lake"
+    package.mkdir()
+    (package / "__init__.py").write_text("from lake.inside import Lake, Other\n")
+    (package / "inside.py").write_text(
+        "from hygge import ParquetHome\nclass Lake(ParquetHome): ...\n"
+        "class Other(ParquetHome): ...\nclass Unnamed(Lake): ...\n"
+    )
+    (package / "broken.py").write_text("import nowhere_at_all\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    inside = importlib.import_module("lake.inside")
+    assert registry.type_of("home", inside.Lake) == "lake"
+    assert registry.type_of("home", inside.Unnamed) == "lake.inside.Unnamed"
+    # A plug-in cannot take a built-in word, so its class does not have it either.
+    assert registry.find("home", "parquet") is ParquetHome
+    assert registry.type_of("home", inside.Other) == "lake.inside.Other"
 
 
 @pytest.fixture(autouse=True)
 def _forget():
+    registry.find.cache_clear()
+    registry.kinds.cache_clear()
     yield
     registry.find.cache_clear()
     registry.kinds.cache_clear()
