@@ -8,10 +8,10 @@ from contextlib import closing
 
 import pyarrow.dataset as ds
 import pytest
-from old_journals import ENDS, ROWS, RUN, SEALED, SPLITS, flow, put
 
 from hygge import FlowFailed, ParquetHome
 from hygge.journal import lease
+from tests.journal.old_journals import ENDS, ROWS, RUN, SEALED, SPLITS, flow, put
 
 TYPES = dict(zip(ENDS, [("parquet", "parquet"), ("csv", "sql"), ("sql", "parquet")], strict=True))
 ALL = [(number, f"v{number}") for number in range(SPLITS * ROWS)]
