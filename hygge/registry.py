@@ -43,14 +43,14 @@ BUILT_IN: dict[Side, dict[str, BuiltIn]] = {
         "csv": BuiltIn("hygge.homes.csv:CsvHome", _CSV),
         "jsonl": BuiltIn("hygge.homes.jsonl:JsonlHome", _JSONL),
         "parquet": BuiltIn("hygge.homes.parquet:ParquetHome", _PARQUET),
-        "sql": BuiltIn("hygge.homes.sql:SQLHome"),
+        "sql": BuiltIn("hygge.connectors.databases.home:SQLHome"),
     },
     "store": {
         "arrow": BuiltIn("hygge.stores.arrow:ArrowStore", _ARROW),
         "csv": BuiltIn("hygge.stores.csv:CsvStore", _CSV),
         "jsonl": BuiltIn("hygge.stores.jsonl:JsonlStore", _JSONL),
         "parquet": BuiltIn("hygge.stores.parquet:ParquetStore", _PARQUET),
-        "sql": BuiltIn("hygge.stores.sql:SQLStore"),
+        "sql": BuiltIn("hygge.connectors.databases.store:SQLStore"),
     },
 }
 

@@ -1,0 +1,1 @@
+"""The built-in Homes and Stores: one folder for each database, one for files."""

@@ -1,0 +1,1 @@
+"""Hold bytes durably: a folder or a bucket. Nothing here knows what the bytes mean."""

@@ -1,0 +1,1 @@
+"""One flow from its plan to its outcome."""

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
+from hygge.connectors.databases.store import SQLStore
 from hygge.connectors.postgres import store as pg_store
 from hygge.connectors.sql import ledger
-from hygge.stores.sql import SQLStore
 from tests.connectors.postgres.test_store import (
     test_two_processes_that_commit_one_run_commit_it_once as commits_one_run_at_once,
 )

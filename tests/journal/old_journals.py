@@ -1,10 +1,10 @@
 """Journals that version 0.1.0 left behind when its driver was killed, with all that it staged.
 
-Each file of `tests/journal/journals_of_0_1_0/` holds one folder: the source, what the store staged, and the
-state. `keep` made them: `python -m tests.journal.old_journals`, with version 0.1.0, once. `put` lays one
-into a folder. A split's version and digest, and the sum of an entry, depend on where the folder
-lies; so `put` computes them anew, by formulas of 0.1.0 that are written out here and must not
-follow the code.
+Each file of `tests/journal/journals_of_0_1_0/` holds one folder: the source, what the store staged,
+and the state. `keep` made them: `python -m tests.journal.old_journals`, with version 0.1.0, once.
+`put` lays one into a folder. A split's version and digest, and the sum of an entry, depend on where
+the folder lies; so `put` computes them anew, by formulas of 0.1.0 that are written out here and
+must not follow the code.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from hygge.stores.sql import SQLStore
+from hygge.connectors.databases.store import SQLStore
 
 SETTINGS = {
     "bind-address": "127.0.0.1",

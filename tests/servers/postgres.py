@@ -28,11 +28,11 @@ import psycopg
 import pyarrow as pa
 import pytest
 
+from hygge.connectors.databases.store import SQLStore
 from hygge.home import Home
 from hygge.model import Column, Limits, Plan, Split, Ticket
 from hygge.report.progress import Silent
 from hygge.run.flow import Flow
-from hygge.stores.sql import SQLStore
 
 SETTINGS = {
     "fsync": "off",  # processes are killed here, never the machine

@@ -1,0 +1,1 @@
+"""Any database through SQLAlchemy, where there is no faster way."""

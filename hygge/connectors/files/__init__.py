@@ -1,0 +1,1 @@
+"""Homes and Stores of files, in a folder or in a bucket."""

@@ -1,0 +1,1 @@
+"""MariaDB: by its own protocol and LOAD DATA."""

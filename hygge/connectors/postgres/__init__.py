@@ -1,0 +1,1 @@
+"""PostgreSQL: by COPY and one exported snapshot."""

@@ -1,0 +1,1 @@
+"""What databases share: the frame that each of them fills."""

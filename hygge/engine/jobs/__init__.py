@@ -1,0 +1,1 @@
+"""Flows as Ray jobs: submitted, followed, and reached from outside."""

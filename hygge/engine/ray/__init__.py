@@ -1,0 +1,1 @@
+"""The engine on Ray: lanes, their actors, and who watches over them."""

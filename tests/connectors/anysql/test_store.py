@@ -9,11 +9,11 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 
 from hygge.connectors.anysql import store as sql_store
+from hygge.connectors.databases.home import SQLHome
+from hygge.connectors.databases.store import SQLStore
 from hygge.connectors.postgres import store as pg_store
 from hygge.errors import Superseded
-from hygge.homes.sql import SQLHome
 from hygge.model import Run, Ticket
-from hygge.stores.sql import SQLStore
 from hygge.testing import StoreContract
 from hygge.testing.probes import in_worker
 from tests.servers.postgres import (

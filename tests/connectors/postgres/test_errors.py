@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from hygge.connectors.databases.home import SQLHome
 from hygge.errors import FlowFailed, HomeError, HyggeError, StoreError, UnfitValue
-from hygge.homes.sql import SQLHome
 from hygge.model import Run, Ticket
 from tests.servers.postgres import Heard, Numbers, flow, store_at
 

@@ -13,13 +13,13 @@ from decimal import Context, Decimal
 import pyarrow as pa
 import pytest
 
+from hygge.connectors.databases.store import SQLStore
 from hygge.connectors.postgres import ledger
 from hygge.connectors.postgres import staged as pg_staged
 from hygge.connectors.postgres import store as pg_store
 from hygge.connectors.postgres.copy_in import CopyIn
 from hygge.errors import HyggeError, Rejected, StoreError, Transient, UnfitValue
 from hygge.model import Run, Ticket
-from hygge.stores.sql import SQLStore
 from hygge.testing.probes import in_worker
 from tests.servers.postgres import MORE, ROWS, rows_of, seen, staged, store_at
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from hygge.batches import raw_format, raw_schema, raw_table
+from hygge.connectors.databases.home import SQLHome
 from hygge.errors import HyggeError, StoreError
-from hygge.homes.sql import SQLHome
 from hygge.model import Run, Ticket
 from tests.servers.postgres import Heard, flow, store_at
 

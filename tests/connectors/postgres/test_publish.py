@@ -6,10 +6,10 @@ import pyarrow as pa
 import pytest
 
 from hygge.batches import with_key
+from hygge.connectors.databases.store import SQLStore
 from hygge.connectors.postgres import ledger, publish
 from hygge.errors import Rejected, StoreError
 from hygge.model import Run, Ticket
-from hygge.stores.sql import SQLStore
 from tests.servers.postgres import MORE, ROWS, moved, seen, staged, store_at
 
 pytest_plugins = ["tests.servers.postgres"]

@@ -9,8 +9,8 @@ import psycopg
 import pyarrow as pa
 import pytest
 
+from hygge.connectors.databases.home import SQLHome
 from hygge.connectors.postgres import publish
-from hygge.homes.sql import SQLHome
 from hygge.model import Run, Ticket
 from tests.servers.postgres import flow, moved, store_at
 

@@ -11,14 +11,14 @@ import pytest
 
 from hygge.connectors.anysql import store as sql_store
 from hygge.connectors.anysql.types import column_for, lossy, refuse_inexact
+from hygge.connectors.databases.home import SQLHome
+from hygge.connectors.databases.store import SQLStore
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions
 from hygge.connectors.sqlite import session
 from hygge.connectors.sqlite import store as sqlite_store
 from hygge.errors import ConfigError, NotOurs, Rejected, Transient, UnfitValue, without_password
-from hygge.homes.sql import SQLHome
 from hygge.model import Run, Ticket
 from hygge.run.flow import Flow
-from hygge.stores.sql import SQLStore
 
 ROWS = pa.table({"id": [1, 2], "name": ["a", "b"]})
 

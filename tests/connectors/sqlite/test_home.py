@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
+from hygge.connectors.databases.home import SQLHome
 from hygge.connectors.sqlite import session
 from hygge.errors import ConfigError, HomeError, SourceChanged, SourceMissing, UnfitValue
-from hygge.homes.sql import SQLHome
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from contextlib import closing
 import pyarrow as pa
 import pytest
 
+from hygge.connectors.databases.store import SQLStore
 from hygge.connectors.sqlite import ledger
 from hygge.errors import Rejected, StoreError, Superseded
 from hygge.model import Receipt, Run, Ticket
-from hygge.stores.sql import SQLStore
 
 ROWS = pa.table({"id": [1, 2, 3], "v": ["a", "b", None]})
 MORE = pa.table({"id": [3, 4], "v": ["c", "d"]})

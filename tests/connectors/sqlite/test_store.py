@@ -9,6 +9,8 @@ import time
 import pyarrow as pa
 import pytest
 
+from hygge.connectors.databases.home import SQLHome
+from hygge.connectors.databases.store import SQLStore
 from hygge.connectors.sqlite import session
 from hygge.errors import (
     ConfigError,
@@ -19,9 +21,7 @@ from hygge.errors import (
     Transient,
     UnfitValue,
 )
-from hygge.homes.sql import SQLHome
 from hygge.model import Run, Ticket
-from hygge.stores.sql import SQLStore
 
 THREE = pa.table({"id": [1, 2, 3], "name": ["a", "b", None]})
 

@@ -9,12 +9,12 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
+from hygge.connectors.databases.home import SQLHome
+from hygge.connectors.databases.store import SQLStore
 from hygge.connectors.sqlite.types import arrow_for, declared_for
 from hygge.connectors.sqlite.values import decode
 from hygge.errors import UnfitValue
-from hygge.homes.sql import SQLHome
 from hygge.model import Run, Ticket
-from hygge.stores.sql import SQLStore
 from hygge.testing.values import difference, every_type, is_lossy, table_of
 
 FAR = {

@@ -1,0 +1,1 @@
+"""SQLHome and SQLStore, and the choice of the code for a database."""

@@ -1,1 +1,0 @@
-"""What several connectors share: files, publishing, SQL. Knows no flow."""
