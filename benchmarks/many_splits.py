@@ -34,7 +34,7 @@ import pyarrow as pa
 from hygge import Flow, Home, Store
 from hygge.model import Column, Commit, Head, Limits, Plan, Receipt, Split, StoreTraits
 from hygge.places.place import place_at
-from hygge.report.progress import Seen
+from hygge.run.watch import Seen
 
 MOST_MS, MOST_KIB = 2.0, 16.0
 GROWTH = 1.5

@@ -31,7 +31,7 @@ import pyarrow as pa
 from hygge import Flow, Home, ParquetStore
 from hygge.errors import FlowFailed
 from hygge.model import Column, Limits, Plan, Split
-from hygge.report.progress import Seen, Silent
+from hygge.run.watch import Seen, Silent
 
 SPLITS, BATCHES, ROWS, BATCH_S = 12, 5, 4_000, 0.1
 FIELDS = {"id": pa.int64(), "text": pa.string(), "amount": pa.decimal128(21, 2)}

@@ -26,7 +26,7 @@ from hygge.engine.jobs.shipping import Package, packed
 from hygge.engine.jobs.submit import FILE, FLOW, RUN, TRY
 from hygge.errors import HyggeError, UsageError
 from hygge.model import Summary
-from hygge.report.progress import Watch
+from hygge.run.watch import Watch
 
 Print = Callable[[Summary, argparse.Namespace], None]
 _UNKNOWN_FOR_S = 2.0
@@ -116,7 +116,7 @@ def logs(arguments: argparse.Namespace, watch: Watch, report: Print) -> int:
         follower.look()
     elif not follower.follow(_leave):
         watch.said("", f"{arguments.id} is followed no more, and goes on")
-        _close(watch)
+        watch.close()
         return 130
     try:
         code = follower.end(lambda each: report(each, arguments), mine=remote.is_ours(job))
@@ -156,7 +156,7 @@ def _followed(
     if not follower.follow(stop_it):
         asked = "was asked to stop" if follower.asked else "was not asked to stop, and goes on"
         watch.said("", f"{run} {asked}; `hygge status {run}` tells, `hygge stop {run}` stops it")
-        _close(watch)
+        watch.close()
         return 130
     if follower.asked:
         cluster.stop(run)  # flows that a Coordinator in haste could not wait for
@@ -208,7 +208,3 @@ def _quietly_stopped(cluster: remote.Cluster, run: str) -> None:
             cluster.stop(run)
             return
         time.sleep(0.2)
-
-
-def _close(watch: Watch) -> None:
-    getattr(watch, "close", lambda: None)()

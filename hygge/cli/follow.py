@@ -19,8 +19,8 @@ from hygge.engine.jobs.following import Following, of_ray
 from hygge.errors import HyggeError, UsageError
 from hygge.model import Summary
 from hygge.report.events import event, replay
-from hygge.report.progress import Watch
 from hygge.report.text import report_from_json
+from hygge.run.watch import Watch
 
 _SAY_SILENT_AFTER_S = 3.0
 _NAMED = 5
@@ -92,7 +92,7 @@ class Follower:
         Raises what the run said of its error, or how it died.
         """
         ended, heard = self.following.ended, self.heard
-        getattr(self.watch, "close", lambda: None)()
+        self.watch.close()
         if heard.summary is not None:
             report(heard.summary)
         elif heard.error:

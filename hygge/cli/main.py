@@ -14,10 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hygge.cli.options import json_log, understood
 from hygge.errors import HyggeError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from hygge.run.watch import Watch
 
 _STOP_WITHIN_S = 2.5
 _JOBS_WITHIN_S = 1.5
@@ -82,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> int:
         summary = outcome[0]
         if isinstance(summary, BaseException):
             raise summary
-        getattr(watch, "close", lambda: None)()
+        watch.close()
         if arguments.debug:
             for error in coordinator.errors.values():
                 _trace(error)
@@ -92,7 +95,7 @@ def _run(arguments: argparse.Namespace) -> int:
             return 130
         return 0 if summary.ok else 1
     finally:
-        getattr(watch, "close", lambda: None)()
+        watch.close()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -111,11 +114,11 @@ def _stop_within_s() -> float:
     return max(_STOP_WITHIN_S, float(given) - 1.0 if given.isdigit() else 0.0)
 
 
-def _watch(arguments: argparse.Namespace) -> Any:
+def _watch(arguments: argparse.Namespace) -> Watch:
     from hygge.report.events import JsonLines
     from hygge.report.progress import Quiet, Terminal
 
-    watch = JsonLines() if arguments.log_format == "json" else Terminal()
+    watch: Watch = JsonLines() if arguments.log_format == "json" else Terminal()
     return Quiet(watch) if arguments.quiet else watch
 
 

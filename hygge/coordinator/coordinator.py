@@ -24,9 +24,9 @@ from hygge.coordinator.schedule import Open, Run, Schedule
 from hygge.engine.jobs.instructions import Told, digest, is_child, told
 from hygge.errors import ConfigError, FlowFailed, HyggeError, in_words
 from hygge.model import Report, Summary
-from hygge.report.progress import Silent, Watch
 from hygge.run.engines import find_engine
 from hygge.run.flow import Flow
+from hygge.run.watch import Silent, Watch
 
 if TYPE_CHECKING:
     from hygge.config.flows import EndSpec, FlowsFile, FlowSpec

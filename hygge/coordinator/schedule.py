@@ -15,7 +15,8 @@ from typing import Any
 from hygge.config.specs import FlowSpec
 from hygge.coordinator.connections import Shares
 from hygge.model import Report
-from hygge.report.progress import Together, Watch
+from hygge.report.progress import Together
+from hygge.run.watch import Watch
 
 Run = Callable[[FlowSpec, Watch], Sequence[Report]]
 Open = Callable[[FlowSpec], AbstractContextManager[tuple[FlowSpec, ...]]]

@@ -16,8 +16,8 @@ from hygge.engine.reading import batches, staged
 from hygge.errors import Stopped, Transient
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
-from hygge.report.progress import Seen, Watch
 from hygge.run.engines import Move, Moved, Waits, backoff_s
+from hygge.run.watch import Seen, Watch
 from hygge.store import Store
 
 

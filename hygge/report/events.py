@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from hygge.model import Report, known
-from hygge.report.progress import Seen, Watch
+from hygge.run.watch import Seen, Watch
 
 _MARK = '{"hygge_event": '
 _EVERY_S = (1.0, 30.0)
@@ -47,6 +47,8 @@ class JsonLines:
 
     def ended(self, report: Report) -> None:
         self._write("ended", flow=report.flow, report=asdict(report))
+
+    def close(self) -> None: ...
 
     def failed(self, text: str, code: int) -> None:
         """The whole command failed, and will exit with `code`."""

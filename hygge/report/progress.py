@@ -1,8 +1,7 @@
-"""What is seen of a run while it runs: counters that engines fill, and one quiet line for people.
+"""Progress for people: one quiet line on a terminal, plain lines in a log.
 
-An engine calls the four verbs of `Watch`, from its own thread. `Silent` drops them; `Terminal`
-keeps the sums and redraws one line on standard error, where that is a terminal, a few times a
-second; a log file gets a line when a flow begins, retries or ends, and nothing in between.
+`Terminal` keeps the sums and redraws one line on standard error a few times a second, where that is
+a terminal. A log file gets a line when a flow begins, retries or ends, and nothing in between.
 """
 
 from __future__ import annotations
@@ -12,41 +11,10 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from hygge.model import Limits, Report
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What has passed so far in one flow; `rows` and `bytes` as Stores took them."""
-
-    rows: int = 0
-    bytes: int = 0
-    splits_done: int = 0
-    splits: int = 0
-    lanes: int = 0
-    waits_for: str = ""
-    of: str = "splits"
-    """What `splits` counts."""
-
-
-class Watch(Protocol):
-    """Where an engine and a flow report to; may be called from any thread."""
-
-    def began(self, flow: str, splits: int) -> None: ...
-    def moved(self, flow: str, seen: Seen) -> None: ...
-    def said(self, flow: str, text: str) -> None: ...
-    def ended(self, report: Report) -> None: ...
-
-
-class Silent:
-    """Sees nothing: for Python users who did not ask."""
-
-    def began(self, flow: str, splits: int) -> None: ...
-    def moved(self, flow: str, seen: Seen) -> None: ...
-    def said(self, flow: str, text: str) -> None: ...
-    def ended(self, report: Report) -> None: ...
+from hygge.run.watch import Seen, Silent, Watch
 
 
 class Quiet(Silent):
@@ -58,6 +26,9 @@ class Quiet(Silent):
     def said(self, flow: str, text: str) -> None:
         if text.startswith("warning: "):
             self.watch.said(flow, text)
+
+    def close(self) -> None:
+        self.watch.close()
 
 
 class Together:
@@ -88,6 +59,8 @@ class Together:
                 done.rows + report.rows, done.bytes + report.bytes, done.splits_done + 1
             )
             self._show()
+
+    def close(self) -> None: ...
 
     def _show(self) -> None:
         now = list(self._running.values())

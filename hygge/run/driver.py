@@ -12,8 +12,8 @@ from hygge.errors import JournalError, Stopped, Transient, Unknown
 from hygge.home import Home
 from hygge.journal import Decision, FlowJournal
 from hygge.model import Commit, Head, Limits, Mode, Receipt, Run, Watermark
-from hygge.report.progress import Watch
 from hygge.run.engines import backoff_s
+from hygge.run.watch import Watch
 from hygge.store import Store
 
 if TYPE_CHECKING:

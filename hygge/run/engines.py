@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from hygge.errors import ConfigError, one_of
 from hygge.home import Home
 from hygge.model import Limits, Plan, Receipt, Run, Split
-from hygge.report.progress import Watch
+from hygge.run.watch import Watch
 from hygge.store import Store
 
 if TYPE_CHECKING:

@@ -31,10 +31,10 @@ from hygge.home import Home
 from hygge.journal import FlowJournal, Lease
 from hygge.model import Head, Limits, Mode, Report, Watermark
 from hygge.places.place import Folder, place_at
-from hygge.report.progress import Seen, Silent, Watch
 from hygge.run.driver import Attempt, Driver
 from hygge.run.engines import Engine, find_engine
 from hygge.run.once import Ended, run_once
+from hygge.run.watch import Seen, Silent, Watch
 from hygge.store import Store
 
 if TYPE_CHECKING:

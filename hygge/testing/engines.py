@@ -20,8 +20,8 @@ import pytest
 
 from hygge.errors import Stopped, Transient, UnfitValue
 from hygge.model import MIB, Limits, Receipt, Run
-from hygge.report.progress import Silent
 from hygge.run.engines import Engine, Move, Moved, schema_of
+from hygge.run.watch import Silent
 from hygge.store import new_run_id
 from hygge.testing.moving import REMEDY, SAID, SCHEMA, Numbers, Shelf, Trouble, log, noted, sealed
 from hygge.testing.probes import DRIVER

@@ -22,8 +22,9 @@ from hygge.connectors.sql.catalog import Table
 from hygge.coordinator.tables import file_word, member_name, opened
 from hygge.errors import ConfigError, HyggeError, SourceMissing
 from hygge.model import Limits, Report, Summary
-from hygge.report.progress import Seen, Silent, Together
+from hygge.report.progress import Together
 from hygge.report.text import report_text
+from hygge.run.watch import Seen, Silent
 
 HARD = [
     "a/b",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hygge.model import Report
 from hygge.report.events import JsonLines, event, replay
-from hygge.report.progress import Seen
+from hygge.run.watch import Seen
 
 
 class Noted:

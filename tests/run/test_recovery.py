@@ -17,7 +17,7 @@ from hygge import Store as SimpleStore
 from hygge.errors import Rejected, Transient
 from hygge.journal import runs
 from hygge.model import Limits
-from hygge.report.progress import Silent
+from hygge.run.watch import Silent
 
 
 class Heard(Silent):

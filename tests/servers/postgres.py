@@ -31,8 +31,8 @@ import pytest
 from hygge.connectors.databases.store import SQLStore
 from hygge.home import Home
 from hygge.model import Column, Limits, Plan, Split, Ticket
-from hygge.report.progress import Silent
 from hygge.run.flow import Flow
+from hygge.run.watch import Silent
 
 SETTINGS = {
     "fsync": "off",  # processes are killed here, never the machine

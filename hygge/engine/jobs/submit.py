@@ -27,9 +27,9 @@ from hygge.engine.ray import connection
 from hygge.errors import ConfigError, HyggeError, Stopped
 from hygge.model import Report
 from hygge.report.events import event, replay
-from hygge.report.progress import Watch
 from hygge.report.text import report_from_json
 from hygge.run.engines import backoff_s
+from hygge.run.watch import Watch
 
 if TYPE_CHECKING:
     from hygge.config.flows import FlowsFile, FlowSpec

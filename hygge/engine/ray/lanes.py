@@ -28,8 +28,8 @@ from hygge.engine.ray.inbox import Inbox, InboxStats
 from hygge.engine.ray.placement import Spread, bundle, has_room, parts
 from hygge.errors import ConfigError
 from hygge.model import Limits, Split, Ticket
-from hygge.report.progress import Seen
 from hygge.run.engines import Move
+from hygge.run.watch import Seen
 
 _KEPT_S, _LONGEST_KEPT_S = 2.0, 30.0
 _LOOK_S = 0.2

@@ -25,8 +25,8 @@ from hygge.engine.ray.failures import cause_of, hint_of, is_ray, may_be_mended, 
 from hygge.errors import HyggeError, Stopped, Transient
 from hygge.home import Home
 from hygge.model import Limits, Split, Ticket
-from hygge.report.progress import Seen, Watch
 from hygge.run.engines import Move, Moved, Waits, backoff_s
+from hygge.run.watch import Seen, Watch
 from hygge.settings import import_all
 from hygge.store import Store
 

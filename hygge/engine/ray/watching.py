@@ -17,8 +17,8 @@ from hygge.engine.ray.metrics import Meter
 from hygge.engine.ray.placement import waiting_for
 from hygge.errors import HyggeError
 from hygge.model import Receipt
-from hygge.report.progress import Seen, Watch
 from hygge.run.engines import Move, Moved
+from hygge.run.watch import Seen, Watch
 
 LOOK_EVERY_S = 0.25
 SAY_STALL_AFTER_S = 60.0

@@ -15,8 +15,8 @@ from hygge.config.flows import read_flows
 from hygge.engine.jobs import submit
 from hygge.engine.jobs.instructions import Told
 from hygge.model import Report, Summary
-from hygge.report.progress import Silent
 from hygge.report.text import report_from_json, report_json
+from hygge.run.watch import Silent
 
 REPORT = report_json(Summary((Report("one", "done", rows=3),), 1.5))
 

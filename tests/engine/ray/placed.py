@@ -30,7 +30,7 @@ os.environ.pop("RAY_ADDRESS", None)
 
 from hygge import Flow
 from hygge.model import MIB, Limits
-from hygge.report.progress import Seen, Silent
+from hygge.run.watch import Seen, Silent
 from tests.engine.ends import Careful, Counted
 
 SMALL = {"memory_per_lane": 8 * MIB, "batch_bytes": MIB}

@@ -12,7 +12,7 @@ import pytest
 from hygge import Flow, FlowFailed
 from hygge.engine.jobs.instructions import CHILD, Told
 from hygge.model import MIB, Limits
-from hygge.report.progress import Silent
+from hygge.run.watch import Silent
 from tests.engine.ends import Careful, Counted
 
 pytestmark = pytest.mark.usefixtures("ray_here")

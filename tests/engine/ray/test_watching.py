@@ -18,7 +18,7 @@ import pytest
 from hygge import Flow, FlowFailed
 from hygge.engine.ray import supervision
 from hygge.model import Column, Limits, Plan, Split
-from hygge.report.progress import Silent
+from hygge.run.watch import Silent
 from tests.engine.ends import Careful, Counted
 
 
