@@ -8,110 +8,20 @@ only where DDL is part of a transaction.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
-from hygge.batches import plain_schema, widens
-from hygge.connectors.anysql.types import arrow_for, column_for
-from hygge.connectors.sql.goal import check_all_in, check_merge
-from hygge.errors import Rejected, StoreError, one_of
+from hygge.batches import plain_schema
+from hygge.connectors.sql.commit import check_all_in, check_merge
+from hygge.connectors.sql.target import ORDINAL, Target, reflected_columns, table_for
+from hygge.connectors.sql.types import arrow_for, column_for
+from hygge.errors import Rejected, StoreError
 from hygge.model import Run
 
 TRANSACTIONAL_DDL = ("postgresql", "mssql")
 """Where making a table is part of a transaction; elsewhere it ends the one that it is in."""
-_ORDINAL = "_hygge_row"
 _SPLIT = "_hygge_split"
-
-
-class Target(NamedTuple):
-    """A table by its names, and the dialect that it is in."""
-
-    schema: str | None
-    name: str
-    dialect: str
-
-
-def exists(connection: Any, target: Target) -> bool:
-    """Whether there is such a table or view."""
-    import sqlalchemy as sa
-
-    return bool(sa.inspect(connection).has_table(target.name, schema=target.schema))
-
-
-def identity(connection: Any, target: Target) -> str | None:
-    """What names a table as it is; the same for as long as nobody makes it anew. None: no table."""
-    import sqlalchemy as sa
-
-    if not exists(connection, target):
-        return None
-    if target.dialect == "postgresql":
-        return f"oid {sa.inspect(connection).get_table_oid(target.name, target.schema)}."
-    return "".join(f"{each['name']} {each['type']}\n" for each in _columns(connection, target))
-
-
-def table_for(target: Target, schema: pa.Schema | None, staged: bool = False) -> Any:
-    """A Table for an Arrow schema; a staged one also numbers its rows."""
-    import sqlalchemy as sa
-
-    columns = [
-        sa.Column(
-            each.name, column_for(each.type, target.dialect, each.name), nullable=each.nullable,
-            key=f"c{at}", autoincrement=False,
-        )
-        for at, each in enumerate(plain_schema(schema) if schema is not None else [])
-    ]  # fmt: skip
-    if staged:
-        columns.append(sa.Column(_ORDINAL, sa.BigInteger, key="ordinal", nullable=False))
-    return sa.Table(target.name, sa.MetaData(), *columns, schema=target.schema)
-
-
-def check_fit(connection: Any, target: Target, schema: pa.Schema, there: bool, who: str) -> None:
-    """StoreError where the rows' columns do not go into the table as it is."""
-    table_for(target, schema)
-    if not there:
-        return
-    kept = {each["name"]: each for each in _columns(connection, target)}
-    for each in schema:
-        found = kept.pop(each.name, None)
-        if found is None:
-            raise StoreError(
-                f"{who} has no column '{each.name}', which the rows have",
-                "add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, or use `mode: "
-                f"replace`; {one_of('its columns', each.name, list(kept))}",
-            )
-        has = arrow_for(found["type"], target.dialect)[0]
-        wants, _ = arrow_for(column_for(each.type, target.dialect, each.name), target.dialect)
-        if not (widens(wants, has) or _holds_any(found["type"], wants)) or _rounds(found, each):
-            raise StoreError(
-                f"{who}: column '{each.name}' is {found['type']}, which cannot keep {each.type} "
-                "exactly",
-                "change the column's type, or use `mode: replace`",
-            )
-    for name, found in kept.items():
-        fills = found.get("default") is not None or found.get("identity") or found.get("computed")
-        if not fills and found.get("autoincrement") is not True:
-            raise StoreError(
-                f"{who} has column '{name}', which the rows lack",
-                "give it a DEFAULT, drop it, or use `mode: replace`",
-            )
-
-
-def _holds_any(found: Any, wants: Any) -> bool:
-    """Whether it is a numeric without precision, which PostgreSQL keeps every number in."""
-    import sqlalchemy as sa
-
-    exact = isinstance(found, sa.Numeric) and not isinstance(found, sa.Float)
-    plain = exact and getattr(found, "precision", None) is None
-    return plain and (pa.types.is_decimal(wants) or pa.types.is_integer(wants))
-
-
-def _rounds(found: Any, field: pa.Field) -> bool:
-    """Whether a column of moments keeps fewer digits of the second than the rows have."""
-    digits = getattr(found["type"], "precision", None)
-    has = {"s": 0, "ms": 3, "us": 6, "ns": 9}.get(getattr(field.type, "unit", ""), 0)
-    moments = pa.types.is_timestamp(field.type) or pa.types.is_time(field.type)
-    return moments and digits is not None and digits < has
 
 
 def apply(
@@ -232,7 +142,7 @@ def winners(
     table = table_for(target._replace(name=name), schema)
     table.drop(connection, checkfirst=True)
     table.create(connection)
-    order = [every.c[_SPLIT].desc(), _column(every, _ORDINAL).desc()]
+    order = [every.c[_SPLIT].desc(), _column(every, ORDINAL).desc()]
     if run.cursor is not None:
         cursor = _column(every, run.cursor)
         order = [sa.case((cursor.is_(None), 1), else_=0), cursor.desc(), *order]
@@ -254,7 +164,7 @@ def _emptied(connection: Any, target: Target, table: Any, schema: pa.Schema, who
 
     kept = [
         (each["name"], arrow_for(each["type"], target.dialect)[0], each.get("nullable", True))
-        for each in _columns(connection, target)
+        for each in reflected_columns(connection, target)
     ]
     wanted = [
         (each.name, arrow_for(column_for(each.type, target.dialect, each.name), target.dialect)[0],
@@ -280,12 +190,6 @@ def _emptied(connection: Any, target: Target, table: Any, schema: pa.Schema, who
             ) from error
         raise
     return False
-
-
-def _columns(connection: Any, target: Target) -> list[Any]:
-    import sqlalchemy as sa
-
-    return list(sa.inspect(connection).get_columns(target.name, target.schema))
 
 
 def _column(table: Any, name: str) -> Any:

@@ -19,32 +19,22 @@ from uuid import uuid4
 import pyarrow as pa
 
 from hygge.batches import plain, plain_schema
-from hygge.connectors.anysql.publish import (
-    TRANSACTIONAL_DDL,
-    Target,
-    apply,
-    check_fit,
-    exists,
-    identity,
-    table_for,
-    winners,
-)
-from hygge.connectors.anysql.types import encode, refuse_inexact
+from hygge.connectors.anysql.publish import TRANSACTIONAL_DDL, apply, winners
+from hygge.connectors.anysql.values import encode
 from hygge.connectors.sql import ledger
-from hygge.connectors.sql.connection import connected, is_unknown, unknown_commit
-from hygge.connectors.sql.goal import (
-    LEDGER,
-    Goal,
+from hygge.connectors.sql.commit import check, check_staged, move_head, refuse_columns
+from hygge.connectors.sql.connection import connected
+from hygge.connectors.sql.errors import is_unknown, unknown_commit
+from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.heads import (
     already,
-    beating,
     check_base,
-    check_staged,
     head_of,
     head_values,
-    lost_target,
-    not_ours,
 )
-from hygge.errors import HyggeError, Rejected, StoreError, Superseded, Transient, UnfitValue
+from hygge.connectors.sql.ledger import LEDGER, beating
+from hygge.connectors.sql.target import exists, identity, table_for
+from hygge.errors import HyggeError, Rejected, StoreError, UnfitValue
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
 
@@ -202,26 +192,6 @@ def _compare(
     return done
 
 
-def move_head(connection: Any, goal: Goal, base: Head | None, row: dict[str, Any]) -> None:
-    """The swap of compare-and-swap; it compares again, for databases that locked nothing."""
-    from sqlalchemy.exc import IntegrityError
-
-    heads = ledger.heads_table(goal)
-    if base is None:
-        try:
-            connection.execute(heads.insert().values(row))
-        except IntegrityError as error:
-            raise Transient(
-                f"{goal.who}: another run of this flow committed at the same moment",
-                "the head says which one; run it again",
-            ) from error
-        return
-    mine = (heads.c.flow == row["flow"]) & (heads.c.target == row["target"])
-    changed = connection.execute(heads.update().where(mine, heads.c.run == base.run).values(row))
-    if changed.rowcount != 1:
-        raise Superseded(f"{goal.who}: another run committed first", "run it again")
-
-
 def _staged(
     connection: Any, goal: Goal, receipts: Sequence[Receipt]
 ) -> tuple[pa.Schema | None, list[Any]]:
@@ -242,24 +212,6 @@ def _staged(
 def _holds(connection: Any, goal: Goal, receipt: Receipt) -> bool:
     sealed, counted, _ = ledger.staged_at(connection, goal, receipt.ticket)
     return sealed == counted == receipt.rows
-
-
-def check(connection: Any, goal: Goal, run: Run, target: Target, schema: pa.Schema | None) -> None:
-    """What can be refused before a row moves."""
-    there = exists(connection, target)
-    heads = ledger.heads_at(connection, goal)
-    if schema is not None:
-        refuse_columns(goal, plain_schema(schema))
-    if run.mode == "replace":
-        if there and not ledger.is_made(connection, goal):
-            raise not_ours(goal.who)
-        if schema is not None:
-            table_for(target._replace(dialect=connection.dialect.name), schema)
-        return
-    if not there and run.flow in heads and heads[run.flow][0].columns:
-        raise lost_target(goal.who, run.flow)
-    if schema is not None:
-        check_fit(connection, target, plain_schema(schema), there, goal.who)
 
 
 @contextmanager
@@ -283,12 +235,6 @@ def _beat(goal: Goal, run: str) -> None:
     """A sign of life in the middle of a load, whose own transaction nobody sees yet."""
     with suppress(HyggeError), _open(goal) as connection, connection.begin():
         ledger.beat(connection, goal, run)
-
-
-def refuse_columns(goal: Goal, schema: pa.Schema) -> None:
-    """UnfitValue for columns that would come back otherwise."""
-    dialect = ledger.target_of(goal).dialect
-    refuse_inexact(schema, dialect, goal.who, zones=goal.options.zones == "error")
 
 
 def _make(connection: Any, goal: Goal, ticket: Ticket, schema: pa.Schema) -> Any:

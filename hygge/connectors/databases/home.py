@@ -29,9 +29,9 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from pydantic import Field
 
-from hygge.connectors.anysql import types
 from hygge.connectors.mariadb.session import is_my
 from hygge.connectors.postgres.session import is_pg
+from hygge.connectors.sql import types
 from hygge.connectors.sql.ask import NESTED, Ask, SQLHomeOptions
 from hygge.connectors.sql.connection import connection_url, place, shown, sqlite_path
 from hygge.errors import ConfigError

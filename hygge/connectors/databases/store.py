@@ -83,7 +83,7 @@ class SQLStore(Store):
             # One writer at a time is all that a SQLite file takes.
             self.traits = replace(type(self).traits, max_lanes=1)  # type: ignore[misc]  # of this one
         else:
-            from hygge.connectors.anysql.types import lossy
+            from hygge.connectors.sql.types import lossy
 
             kind = self.settings.connection.partition(":")[0].partition("+")[0]
             self.traits = replace(type(self).traits, lossy=(*NESTED, *lossy(kind)))  # type: ignore[misc]  # as above

@@ -19,7 +19,6 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.connectors.anysql import home
-from hygge.connectors.anysql.types import from_json, to_json
 from hygge.connectors.mariadb import snapshot as my_snapshot
 from hygge.connectors.mariadb import splits as my_ranges
 from hygge.connectors.mariadb.session import (
@@ -46,9 +45,10 @@ from hygge.connectors.mariadb.types import (
 from hygge.connectors.mariadb.values import Reading
 from hygge.connectors.mariadb.values import table_of as rows_of
 from hygge.connectors.mariadb.wire import TooLong, blocks, hang_up
-from hygge.connectors.sql.ahead import ahead
 from hygge.connectors.sql.ask import Ask, SQLHomeOptions, null_note, pack, tie_note, unpack
 from hygge.connectors.sql.connection import split_name
+from hygge.connectors.sql.prefetch import ahead
+from hygge.connectors.sql.types import from_json, to_json
 from hygge.errors import ConfigError, HomeError
 from hygge.model import Plan, Split, Watermark
 

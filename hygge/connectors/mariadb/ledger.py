@@ -34,8 +34,9 @@ from hygge.connectors.mariadb.target import (
 )
 from hygge.connectors.sql.ask import pack, unpack
 from hygge.connectors.sql.connection import split_name
-from hygge.connectors.sql.goal import HEADS, LEDGER, OLD_S, Goal, head_of, not_a_head, still
-from hygge.connectors.sql.ledger import run_name
+from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.heads import HEADS, head_of, not_a_head, still
+from hygge.connectors.sql.ledger import LEDGER, OLD_S, run_name
 from hygge.errors import HyggeError, StoreError, Transient
 from hygge.model import Head, Receipt, Ticket
 

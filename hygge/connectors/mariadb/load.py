@@ -15,8 +15,8 @@ import pyarrow as pa
 from hygge.batches import plain, slices
 from hygge.connectors.mariadb.session import execute, quoted, rows
 from hygge.connectors.mariadb.wire import load
-from hygge.connectors.sql.ahead import ahead
 from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.prefetch import ahead
 from hygge.errors import StoreError, UnfitValue
 
 SPLIT, ROW = "_hygge_split", "_hygge_row"

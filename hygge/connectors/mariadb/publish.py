@@ -22,15 +22,9 @@ from hygge.connectors.mariadb import ledger
 from hygge.connectors.mariadb.load import ROW, SPLIT
 from hygge.connectors.mariadb.session import execute, listed, literal, number_of, one, quoted, rows
 from hygge.connectors.mariadb.target import OPTIONS, There, column_ddl, indexes
-from hygge.connectors.sql.goal import (
-    HEADS,
-    Goal,
-    already,
-    check_all_in,
-    check_base,
-    check_merge,
-    head_of,
-)
+from hygge.connectors.sql.commit import check_all_in, check_merge
+from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.heads import HEADS, already, check_base, head_of
 from hygge.connectors.sql.ledger import run_name
 from hygge.errors import HyggeError, Rejected, StoreError, UnfitValue
 from hygge.model import Commit, Head, Receipt, Run

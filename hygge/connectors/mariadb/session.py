@@ -16,7 +16,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from hygge.connectors.sql.connection import driver_error, seconds_of
+from hygge.connectors.sql.connection import seconds_of
+from hygge.connectors.sql.errors import driver_error
 from hygge.errors import (
     ConfigError,
     HomeError,

@@ -37,21 +37,19 @@ from hygge.connectors.mariadb.target import (
     found,
     same_columns,
 )
-from hygge.connectors.postgres.values import stored
-from hygge.connectors.sql.connection import split_name, unknown_commit
-from hygge.connectors.sql.goal import (
+from hygge.connectors.sql.commit import check_staged
+from hygge.connectors.sql.connection import split_name
+from hygge.connectors.sql.errors import unknown_commit
+from hygge.connectors.sql.goal import Goal, stored
+from hygge.connectors.sql.heads import (
     HEADS,
-    LEDGER,
-    Goal,
     already,
-    beating,
     check_base,
-    check_staged,
     head_values,
     lost_target,
     not_ours,
 )
-from hygge.connectors.sql.ledger import run_name
+from hygge.connectors.sql.ledger import LEDGER, beating, run_name
 from hygge.errors import HyggeError, Rejected, StoreError, Transient
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 

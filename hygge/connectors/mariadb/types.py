@@ -27,7 +27,8 @@ import pyarrow as pa
 
 from hygge.connectors.mariadb.session import literal, one, quoted, rows
 from hygge.connectors.sql.ask import Ask
-from hygge.connectors.sql.connection import missing_column, missing_table, split_name
+from hygge.connectors.sql.connection import split_name
+from hygge.connectors.sql.errors import missing_column, missing_table
 from hygge.errors import ConfigError, HomeError
 from hygge.model import Column
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Any, NamedTuple
 
-from hygge.connectors.sql.intake import Intake
+from hygge.connectors.sql.socket_reader import Intake
 
 _LONGEST = 0xFFFFFF
 _CHUNK = 1 << 20

@@ -11,7 +11,8 @@ from typing import Any
 
 from hygge.connectors.postgres.session import literal, quoted
 from hygge.connectors.sql.ask import Ask
-from hygge.connectors.sql.connection import missing_column, missing_table, split_name
+from hygge.connectors.sql.connection import split_name
+from hygge.connectors.sql.errors import missing_column, missing_table
 from hygge.errors import HomeError
 
 _FIRST_USER_OID = 16384

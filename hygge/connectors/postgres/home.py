@@ -25,8 +25,8 @@ from hygge.connectors.postgres.cursor import Cursor, watermark
 from hygge.connectors.postgres.session import application, end_predecessors, quoted
 from hygge.connectors.postgres.snapshot import begin, held, holding, reading, worded
 from hygge.connectors.postgres.wire import copy_out, open_socket
-from hygge.connectors.sql.ahead import ahead
 from hygge.connectors.sql.ask import Ask, pack, unpack
+from hygge.connectors.sql.prefetch import ahead
 from hygge.errors import SourceChanged
 from hygge.model import Column, Plan, Split, Watermark
 

@@ -22,8 +22,10 @@ from hygge.batches import plain_schema, raw_format
 from hygge.connectors.postgres import session as pg
 from hygge.connectors.sql import ledger
 from hygge.connectors.sql.ask import pack, unpack
-from hygge.connectors.sql.connection import close_lost, in_words
-from hygge.connectors.sql.goal import LEDGER, OLD_S, Goal
+from hygge.connectors.sql.connection import close_lost
+from hygge.connectors.sql.errors import in_words
+from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.ledger import LEDGER, OLD_S
 from hygge.errors import HyggeError, StoreError, Transient
 from hygge.model import Receipt, Run, Ticket
 

@@ -17,11 +17,11 @@ from hygge.batches import plain, raw_format, rows_in
 from hygge.connectors.postgres import session
 from hygge.connectors.postgres.copy_in import copy_in
 from hygge.connectors.postgres.ledger import driver
-from hygge.connectors.postgres.values import first_misfit, fitted, stored
+from hygge.connectors.postgres.values import first_misfit, fitted
 from hygge.connectors.postgres.wire import open_socket
-from hygge.connectors.sql.ahead import ahead
-from hygge.connectors.sql.connection import driver_error
-from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.errors import driver_error
+from hygge.connectors.sql.goal import Goal, stored
+from hygge.connectors.sql.prefetch import ahead
 from hygge.errors import StoreError
 
 _STEP_BYTES = 1 << 20

@@ -16,7 +16,9 @@ from hygge.connectors.postgres import session
 from hygge.connectors.postgres.ledger import ask, changed
 from hygge.connectors.postgres.target import Names, There, alike, columns_of, found
 from hygge.connectors.sql import ledger
-from hygge.connectors.sql.goal import Goal, check_all_in, not_ours
+from hygge.connectors.sql.commit import check_all_in
+from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.heads import not_ours
 from hygge.errors import Rejected, Transient
 
 SWAP_WAIT_MS = 1000

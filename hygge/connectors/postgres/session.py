@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from hygge.connectors.sql.connection import driver_error
+from hygge.connectors.sql.errors import driver_error
 from hygge.errors import HyggeError
 
 _LONGEST_NAME = 63

@@ -12,7 +12,8 @@ from typing import Any
 from hygge.connectors.postgres import ledger as runs
 from hygge.connectors.postgres import session
 from hygge.connectors.sql import ledger
-from hygge.connectors.sql.goal import Goal, check_staged
+from hygge.connectors.sql.commit import check_staged
+from hygge.connectors.sql.goal import Goal
 from hygge.errors import Rejected, Transient
 from hygge.model import Receipt, Run
 

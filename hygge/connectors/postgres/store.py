@@ -17,8 +17,6 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import again, plain, raw_format, raw_schema
-from hygge.connectors.anysql.publish import exists, identity, table_for
-from hygge.connectors.anysql.store import check, move_head
 from hygge.connectors.postgres import ledger as runs
 from hygge.connectors.postgres import publish, session, staged
 from hygge.connectors.postgres.load import loaded, passed
@@ -40,18 +38,13 @@ from hygge.connectors.postgres.target import (
     rows_ddl,
     turned,
 )
-from hygge.connectors.postgres.values import stored
 from hygge.connectors.sql import ledger
-from hygge.connectors.sql.connection import is_unknown, unknown_commit
-from hygge.connectors.sql.goal import (
-    LEDGER,
-    Goal,
-    already,
-    beating,
-    check_base,
-    head_of,
-    head_values,
-)
+from hygge.connectors.sql.commit import check, move_head
+from hygge.connectors.sql.errors import is_unknown, unknown_commit
+from hygge.connectors.sql.goal import Goal, stored
+from hygge.connectors.sql.heads import already, check_base, head_of, head_values
+from hygge.connectors.sql.ledger import LEDGER, beating
+from hygge.connectors.sql.target import exists, identity, table_for
 from hygge.errors import Rejected, StoreError
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
@@ -196,7 +189,7 @@ def _written(goal: Goal, schema: pa.Schema | None) -> pa.Schema | None:
 
 
 def _refuse(goal: Goal, schema: pa.Schema) -> None:
-    from hygge.connectors.anysql.store import refuse_columns
+    from hygge.connectors.sql.commit import refuse_columns
 
     refuse_columns(goal, stored(goal, schema))
 

@@ -15,11 +15,11 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import RAW_ABOUT, key_of, raw_format
-from hygge.connectors.anysql.types import column_for
 from hygge.connectors.postgres import session
 from hygge.connectors.postgres.ledger import ask, rows_table, schema_of
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.ledger import target_of
+from hygge.connectors.sql.types import column_for
 from hygge.errors import StoreError
 
 SPLIT, ROW = "_hygge_split", "_hygge_row"

@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hygge.batches import key_of, plain_schema, with_key
 from hygge.connectors.sql.goal import Goal
 from hygge.errors import UnfitValue
 
@@ -21,17 +20,6 @@ _DAYS = (-2_440_588, 2_145_042_905)
 _PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000}
 _LAST_MOMENT_US = 2**63 - 1
 _TEXTS = (pa.string(), pa.large_string())
-
-
-def stored(goal: Goal, schema: pa.Schema) -> pa.Schema:
-    """The columns as they are written: plain ones, and text where the user asked for it."""
-    fields = [
-        each.with_type(pa.string()) if goal.on_value(each.name) == "as_text" else each
-        for each in plain_schema(schema)
-    ]
-    told = with_key(pa.schema(fields), key_of(schema))
-    assert told is not None
-    return told
 
 
 def fitted(goal: Goal, batch: pa.Table, schema: pa.Schema) -> pa.Table:

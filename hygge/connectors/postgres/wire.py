@@ -17,7 +17,7 @@ from struct import Struct
 from typing import Any
 
 from hygge.connectors.postgres.copy_out import CopyOut
-from hygge.connectors.sql.intake import Intake
+from hygge.connectors.sql.socket_reader import Intake
 
 HEAD = 5  # a letter, and how long the message is without it
 _ROOM = 1 << 20

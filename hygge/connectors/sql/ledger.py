@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -19,13 +19,20 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import plain_schema
-from hygge.connectors.anysql.publish import Target, exists, identity, table_for
 from hygge.connectors.sql.ask import pack, unpack
-from hygge.connectors.sql.connection import in_words, split_name
-from hygge.connectors.sql.goal import HEADS, LEDGER, OLD_S, Goal, head_of, not_a_head, still
+from hygge.connectors.sql.connection import split_name
+from hygge.connectors.sql.errors import in_words
+from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.heads import HEADS, head_of, not_a_head, still
+from hygge.connectors.sql.target import Target, exists, identity, table_for
 from hygge.errors import StoreError, Transient
 from hygge.model import Head, Receipt, Run, Ticket
 
+LEDGER = "_hygge_ledger"
+OLD_S = 25 * 3600
+"""What a run staged is swept after so long without a sign of life; resuming ends an hour before."""
+BEAT_S = 600
+"""A split that takes long gives a sign of life this often."""
 LOCK_WAIT = "30s"
 """How long a transaction waits for the locks of others, as long as SQLite does."""
 PAUSE = "60s"
@@ -287,3 +294,21 @@ def refresh(connection: Any, goal: Goal, run: str) -> bool:
     ledger = ledger_table(goal)
     mine = ledger.update().where(ledger.c.name == run_name(run)).values(began=time.time())
     return bool(connection.execute(mine).rowcount)
+
+
+def ticket_name(ticket: Ticket) -> str:
+    """Names the table of a ticket within its run."""
+    return f"t_{ticket.split}_{ticket.epoch}_{ticket.n}"
+
+
+def beating(beat: Callable[[], None]) -> Callable[[], None]:
+    """What calls `beat` once in BEAT_S, however often it is called itself."""
+    seen = time.monotonic()
+
+    def alive() -> None:
+        nonlocal seen
+        if time.monotonic() - seen > BEAT_S:
+            seen = time.monotonic()
+            beat()
+
+    return alive

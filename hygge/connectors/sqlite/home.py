@@ -20,13 +20,8 @@ import pyarrow as pa
 
 from hygge.connectors.sql import splits as sql_splits
 from hygge.connectors.sql.ask import Ask, column_groups, null_note, pack, tie_note, unpack
-from hygge.connectors.sql.connection import (
-    in_words,
-    missing_column,
-    missing_table,
-    sqlite_path,
-    sqlite_table,
-)
+from hygge.connectors.sql.connection import sqlite_path, sqlite_table
+from hygge.connectors.sql.errors import in_words, missing_column, missing_table
 from hygge.connectors.sqlite import session
 from hygge.connectors.sqlite.types import arrow_for, by_classes
 from hygge.connectors.sqlite.values import decode

@@ -17,7 +17,7 @@ from urllib.parse import quote as url_quote
 import pyarrow as pa
 
 from hygge.connectors.sql.ask import pack
-from hygge.connectors.sql.goal import OLD_S, ticket_name
+from hygge.connectors.sql.ledger import OLD_S, ticket_name
 from hygge.connectors.sqlite import session
 from hygge.errors import StoreError
 from hygge.model import Receipt, Run, Ticket

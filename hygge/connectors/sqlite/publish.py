@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from hygge.connectors.sql.goal import check_all_in, check_merge
+from hygge.connectors.sql.commit import check_all_in, check_merge
 from hygge.connectors.sqlite import session
 from hygge.connectors.sqlite.target import Slot
 from hygge.errors import Rejected

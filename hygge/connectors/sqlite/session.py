@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote as url_quote
 
 from hygge.connectors.files.found import near
-from hygge.connectors.sql.connection import in_words
+from hygge.connectors.sql.errors import in_words
 from hygge.errors import HyggeError, SourceMissing
 
 BUSY_S = 30.0

@@ -20,22 +20,23 @@ import pyarrow as pa
 
 from hygge.batches import plain
 from hygge.connectors.sql.ask import unpack
-from hygge.connectors.sql.connection import in_words, sqlite_path, sqlite_table, unknown_commit
-from hygge.connectors.sql.goal import (
+from hygge.connectors.sql.commit import check_staged
+from hygge.connectors.sql.connection import sqlite_path, sqlite_table
+from hygge.connectors.sql.errors import in_words, unknown_commit
+from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.heads import (
     HEAD_COLUMNS,
     HEADS,
-    Goal,
     already,
     check_base,
-    check_staged,
     head_of,
     head_values,
     lost_target,
     not_a_head,
     not_ours,
     still,
-    ticket_name,
 )
+from hygge.connectors.sql.ledger import ticket_name
 from hygge.connectors.sqlite import ledger as staging
 from hygge.connectors.sqlite import session
 from hygge.connectors.sqlite.publish import append, merge, replace

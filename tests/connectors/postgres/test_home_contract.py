@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.dialects import postgresql
 
 from hygge import SQLHome
-from hygge.connectors.anysql import types
+from hygge.connectors.sql import types
 from hygge.testing import HomeContract
 
 pytest_plugins = ["tests.servers.postgres"]

@@ -13,8 +13,8 @@ import pytest
 
 from hygge.connectors.postgres import ledger as pg_ledger
 from hygge.connectors.postgres import store as pg_store
-from hygge.connectors.sql import goal as sql_goal
 from hygge.connectors.sql import ledger
+from hygge.connectors.sql import ledger as sql_ledger
 from hygge.errors import Rejected, StoreError, Superseded, Transient
 from hygge.model import Run, Ticket
 from hygge.testing.probes import in_worker
@@ -143,7 +143,7 @@ def test_what_shows_no_sign_of_life_for_a_day_is_swept_and_nothing_else(pg, sche
 
 
 def test_a_long_load_shows_that_it_lives(pg, schema, store, monkeypatch):
-    monkeypatch.setattr(sql_goal, "BEAT_S", 0.0)
+    monkeypatch.setattr(sql_ledger, "BEAT_S", 0.0)
     store.prepare(Run("slow", "f"), ROWS.schema)
 
     def takes_a_day():

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 
 from hygge.connectors.anysql import store as sql_store
-from hygge.connectors.anysql.types import column_for, lossy, refuse_inexact
 from hygge.connectors.databases.home import SQLHome
 from hygge.connectors.databases.store import SQLStore
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions
+from hygge.connectors.sql.types import column_for, lossy, refuse_inexact
 from hygge.connectors.sqlite import session
 from hygge.connectors.sqlite import store as sqlite_store
 from hygge.errors import ConfigError, NotOurs, Rejected, Transient, UnfitValue, without_password

@@ -6,7 +6,6 @@ is read as the database's own text of it. What a column could not keep is refuse
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -30,17 +29,6 @@ _MY_LOSSY = (
     "double", "float", "halffloat", *(f"decimal256({digits}," for digits in range(66, 77)),
 )  # fmt: skip
 _CASTS = ("postgresql",)
-_CLASSES: dict[str, set[type]] = {
-    "integer": {int},
-    "floating": {float, int},
-    "decimal": {Decimal, int},
-    "string": {str},
-    "binary": {bytes},
-    "boolean": {bool},
-    "date": {date},
-    "timestamp": {datetime},
-    "time": {time},
-}
 
 
 def lossy(dialect: str) -> tuple[str, ...]:
@@ -151,52 +139,6 @@ def column_for(kind: Any, dialect: str, column: str) -> Any:
         f"column '{column}' is {kind}, which a column of {dialect} cannot keep exactly",
         "leave it out with `columns`, or turn it into text or separate columns before",
     )
-
-
-def decode(values: Sequence[Any], kind: Any, who: str, column: str) -> Any:
-    """Values of a driver as an Arrow array of `kind`, or UnfitValue that names the first misfit."""
-    allowed: set[type] = next(
-        (found for name, found in _CLASSES.items() if getattr(pa.types, f"is_{name}")(kind)), set()
-    )
-    if memoryview in set(map(type, values)):
-        values = [bytes(v) if isinstance(v, memoryview) else v for v in values]
-    zoned = bool(getattr(kind, "tz", None))
-
-    def made(some: Sequence[Any]) -> Any:
-        if not set(map(type, some)) - {type(None)} <= allowed:
-            raise TypeError("another class")
-        if datetime in allowed and any(v is not None and bool(v.tzinfo) != zoned for v in some):
-            raise TypeError("with or without a zone")
-        return pa.array(some, kind)
-
-    try:
-        return made(values)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        for value in values:
-            try:
-                made([value])
-            except (pa.ArrowException, TypeError, ValueError, OverflowError) as misfit:
-                text = repr(value)[:60]
-                raise UnfitValue(
-                    f"{who}: column '{column}' is {kind}, but holds {text}",
-                    f"read it as text: options: {{types: {{{column}: string}}}}",
-                ) from misfit
-        raise UnfitValue(f"{who}: column '{column}': {error}") from error
-
-
-def encode(column: Any, who: str, name: str) -> list[Any]:
-    """An Arrow column as Python values for a driver."""
-    kind = column.type
-    if pa.types.is_timestamp(kind) and kind.tz:
-        column = column.cast(pa.timestamp(kind.unit, "UTC"))
-    try:
-        values: list[Any] = column.to_pylist()
-        return values
-    except (ValueError, OverflowError) as error:
-        raise UnfitValue(
-            f"{who}: column '{name}' holds a moment outside of the years 1 to 9999: {error}",
-            "leave these rows out, or turn the column into text before",
-        ) from error
 
 
 def to_json(value: Any) -> Watermark:

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from hygge.connectors.sql.ahead import ahead
-from hygge.connectors.sql.intake import Intake
+from hygge.connectors.sql.prefetch import ahead
+from hygge.connectors.sql.socket_reader import Intake
 
 
 def never(view):

@@ -1,0 +1,102 @@
+"""What every commit to a database checks, and how it moves the head.
+
+The checks run before rows move (`check`), when staged rows are gathered (`check_staged`,
+`check_merge`), and after a statement told how many rows it took (`check_all_in`). `move_head` is
+the swap of compare-and-swap.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from hygge.batches import plain_schema
+from hygge.connectors.sql import ledger
+from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.heads import lost_target, not_ours
+from hygge.connectors.sql.target import Target, check_fit, exists, table_for
+from hygge.connectors.sql.types import refuse_inexact
+from hygge.errors import Rejected, Superseded, Transient
+from hygge.model import Head, Receipt, Run
+
+
+def move_head(connection: Any, goal: Goal, base: Head | None, row: dict[str, Any]) -> None:
+    """The swap of compare-and-swap; it compares again, for databases that locked nothing."""
+    from sqlalchemy.exc import IntegrityError
+
+    heads = ledger.heads_table(goal)
+    if base is None:
+        try:
+            connection.execute(heads.insert().values(row))
+        except IntegrityError as error:
+            raise Transient(
+                f"{goal.who}: another run of this flow committed at the same moment",
+                "the head says which one; run it again",
+            ) from error
+        return
+    mine = (heads.c.flow == row["flow"]) & (heads.c.target == row["target"])
+    changed = connection.execute(heads.update().where(mine, heads.c.run == base.run).values(row))
+    if changed.rowcount != 1:
+        raise Superseded(f"{goal.who}: another run committed first", "run it again")
+
+
+def check(connection: Any, goal: Goal, run: Run, target: Target, schema: pa.Schema | None) -> None:
+    """What can be refused before a row moves."""
+    there = exists(connection, target)
+    heads = ledger.heads_at(connection, goal)
+    if schema is not None:
+        refuse_columns(goal, plain_schema(schema))
+    if run.mode == "replace":
+        if there and not ledger.is_made(connection, goal):
+            raise not_ours(goal.who)
+        if schema is not None:
+            table_for(target._replace(dialect=connection.dialect.name), schema)
+        return
+    if not there and run.flow in heads and heads[run.flow][0].columns:
+        raise lost_target(goal.who, run.flow)
+    if schema is not None:
+        check_fit(connection, target, plain_schema(schema), there, goal.who)
+
+
+def refuse_columns(goal: Goal, schema: pa.Schema) -> None:
+    """UnfitValue for columns that would come back otherwise."""
+    dialect = ledger.target_of(goal).dialect
+    refuse_inexact(schema, dialect, goal.who, zones=goal.options.zones == "error")
+
+
+def check_staged(receipt: Receipt, sealed: int | None, counted: int | None, who: str) -> None:
+    """What a receipt promises must be there."""
+    if sealed is None or sealed != receipt.rows or counted != receipt.rows:
+        there = "nothing" if sealed is None or counted is None else f"{counted:,} rows"
+        raise Rejected(
+            f"{who}: split {receipt.ticket.split} was staged with {receipt.rows:,} rows, "
+            f"but {there} can be found",
+            "its staging was removed or changed; run again",
+        )
+
+
+def check_all_in(applied: int, wanted: int, who: str) -> None:
+    """The database must have taken every row that it was handed."""
+    if applied != wanted:
+        raise Rejected(
+            f"{who} took {applied:,} of {wanted:,} rows: a trigger or a rule of the table leaves "
+            "out rows, or several of them met in one",
+            "write to a table without such triggers and rules, or leave these rows out with "
+            "`where`",
+        )
+
+
+def check_merge(rows: int, nulls: int, distinct: int, run: Run, who: str) -> None:
+    """A merge needs keys that are there, and one row each unless a cursor tells which is last."""
+    key = ", ".join(run.key)
+    if nulls:
+        raise Rejected(
+            f"{who}: {nulls:,} rows have NULL in the merge key ({key})",
+            "fill the key in, leave these rows out with `where`, or use another key",
+        )
+    if rows != distinct and run.cursor is None:
+        raise Rejected(
+            f"{who}: {rows - distinct:,} rows share their merge key ({key}) with another one",
+            "name a `cursor` on the home, so that the last of them counts, or use another key",
+        )

@@ -1,0 +1,158 @@
+"""Errors of database drivers (PEP 249, SQLAlchemy) as errors of hygge.
+
+A driver's error becomes `HomeError` or `StoreError`, by the side that it happened on; `Transient`
+where running again may help; `UnfitValue` where a value does not fit its column; `SourceMissing`
+where a table or a column is not there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hygge.errors import (
+    ConfigError,
+    HomeError,
+    HyggeError,
+    SourceMissing,
+    Transient,
+    UnfitValue,
+    Unknown,
+    one_of,
+    without_password,
+)
+
+
+@contextmanager
+def in_words(who: str, side: type[HyggeError]) -> Iterator[None]:
+    """A driver's errors as ours: `side` (HomeError or StoreError), Transient, or UnfitValue."""
+    import sqlite3
+
+    from sqlalchemy.exc import DBAPIError, InterfaceError, NoSuchModuleError, SQLAlchemyError
+
+    try:
+        yield
+    except HyggeError:
+        raise
+    except sqlite3.Error as error:
+        raise _sqlite_error(error, who, side) from error
+    except DBAPIError as error:
+        lost = error.connection_invalidated or isinstance(error, InterfaceError)
+        raise driver_error(error.orig, who, side, lost) from error
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise ConfigError(
+            f"{who}: the driver for this database is not installed: {without_password(error)}",
+            "install it, or name an installed one in the URL: mysql+pymysql://…",
+        ) from error
+    except SQLAlchemyError as error:
+        raise side(f"{who}: {without_password(error)}") from error
+
+
+def _sqlite_error(error: Any, who: str, side: type[HyggeError]) -> HyggeError:
+    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    text = f"{who}: {error}"
+    if code in (5, 6):  # BUSY, LOCKED
+        return Transient(
+            text, "another program holds the database; end its transaction, then run again"
+        )
+    if code == 13:  # FULL
+        return side(text, "make room on the disk; nothing became visible")
+    if code == 10:  # IOERR
+        return side(text, "look at the disk, and at the limit on the size of files (`ulimit -f`)")
+    if code in (3, 8):  # PERM, READONLY
+        return side(text, "allow this user to write the file and its directory")
+    if code == 14:  # CANTOPEN
+        return side(text, "check that the file and its directory can be opened by this user")
+    if code in (11, 26):  # CORRUPT, NOTADB
+        return side(text, "is it a SQLite database? `PRAGMA integrity_check` says what is wrong")
+    if "no such column" in str(error) or "no such table" in str(error):
+        return (SourceMissing if side is HomeError else side)(text)
+    if "Could not decode to UTF-8" in str(error):
+        return UnfitValue(text, "it is no text: read it with CAST(… AS BLOB) in a query")
+    return side(text)
+
+
+# libpq gives no SQLSTATE where a connection is not made, so its words must do.
+_FATAL = re.compile(
+    r"(?i)password|authenticat|access denied|does not exist|unknown database|unknown column|"
+    r"pg_hba|not permitted|permission denied|ssl.*required|certificate|server does not support ssl"
+)
+
+
+_RETRY = ("08", "40", "25P03", "25P04", "53300", "55P03", "57P01", "57P02", "57P03", "57P05")
+
+
+_ADVICE = {
+    "25P0": "the server ends transactions that wait or last so long: raise the timeout that it "
+    "names for this user",
+    "40P01": "somebody else held what this needed, and waited for what this held; run again",
+    "53300": "the server takes no more connections now: fewer lanes need fewer",
+    "55P03": "another program holds the table; end its transaction, then run again",
+    "57P": "the server was stopped or restarted; is it up again?",
+    "08": "is the server up, and reachable from here?",
+}
+
+
+_STOPS = {
+    "42501": "grant this user the right to do so",
+    "25006": "connect to the primary, or let this user write: SET default_transaction_read_only",
+    "28": "check user, password, host and database in the connection",
+    "3D": "check the database in the connection",
+    "53100": "make room on the database's disk; nothing became visible",
+    "57014": "raise statement_timeout for this user, or read smaller parts with `split_by`",
+}
+
+
+def driver_error(orig: Any, who: str, side: type[HyggeError], lost: bool) -> HyggeError:
+    """A database driver's error (PEP 249) as ours; `lost`: the connection went with it."""
+    kinds = {each.__name__ for each in type(orig).__mro__}
+    said = without_password(str(orig)).strip()
+    text = f"{who}: {said}"
+    state = str(getattr(orig, "sqlstate", None) or "")
+    if state in ("42P01", "42703", "3F000"):
+        if side is HomeError:
+            return SourceMissing(text, "check the names in `table`, `columns`, `where` and `query`")
+        return side(text, "was it altered or dropped while the run went on? run again")
+    for start, hint in _STOPS.items():
+        if state.startswith(start):
+            return side(text, hint)
+    if state.startswith(_RETRY):
+        found = (hint for start, hint in _ADVICE.items() if state.startswith(start))
+        return Transient(text, next(found, "run again"))
+    if not state and _FATAL.search(said):
+        return side(text, _STOPS["28"])
+    if lost or (not state and "OperationalError" in kinds):
+        return Transient(text, _ADVICE["08"])
+    if "DataError" in kinds or state.startswith("22"):
+        if side is HomeError:
+            return UnfitValue(text, "read the column as text: options: {types: {name: string}}")
+        return UnfitValue(
+            text, "widen the column in the database, or leave these rows out with `where`"
+        )
+    return side(text)
+
+
+def is_unknown(error: Any) -> bool:
+    """Whether a COMMIT that gave this error may have been done all the same."""
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    return bool(error.connection_invalidated) or state in ("08007", "40003")
+
+
+def unknown_commit(who: str, error: BaseException) -> HyggeError:
+    """A commit whose answer was lost: only the head knows."""
+    return Unknown(
+        f"{who}: the connection was lost while committing: {without_password(error)}",
+        "run again: the head in the database says whether it was done",
+    )
+
+
+def missing_table(who: str, table: str, known: list[str]) -> SourceMissing:
+    """No such table, with the nearest one."""
+    return SourceMissing(f"{who}: there is no table '{table}'", one_of("tables", table, known))
+
+
+def missing_column(who: str, column: str, known: list[str]) -> SourceMissing:
+    """No such column, with the nearest one."""
+    return SourceMissing(f"{who} has no column '{column}'", one_of("columns", column, known))

@@ -1,0 +1,137 @@
+"""The row of `_hygge_heads` that says what is committed to a table.
+
+`_hygge_heads` stands beside the target and has one row for each flow and target. `made` is NULL, or
+it names the table that hygge created: `replace` may drop the rows of the target only while the
+target is still that table. A `replace` deletes the heads of other flows on its target: their rows
+are gone, so these flows start anew. Each row holds the number of its format; hygge refuses rows of
+a newer format, and rows that make no sense.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from hygge.errors import NotOurs, StoreError, Superseded
+from hygge.model import Commit, Head, Receipt, Run, Watermark
+
+HEADS = "_hygge_heads"
+
+
+FORMAT = 1
+"""Of the rows of `_hygge_heads`."""
+
+
+HEAD_COLUMNS = (
+    "flow", "target", "format", "generation", "run", "rows", "watermark", "cursor", "columns",
+    "made", "committed_at",
+)  # fmt: skip
+
+
+def head_values(
+    run: Run,
+    target: str,
+    base: Head | None,
+    rows: int,
+    watermark: Watermark,
+    schema: pa.Schema | None,
+    made: str | None,
+) -> dict[str, Any]:
+    """The row of `_hygge_heads` that a commit writes."""
+    columns = [] if schema is None else [[each.name, str(each.type)] for each in schema]
+    cursor = run.cursor
+    if cursor is None and base is not None and watermark is not None:
+        cursor = base.cursor  # a run without one has taken the watermark over
+    return {
+        "flow": run.flow,
+        "target": target,
+        "format": FORMAT,
+        "generation": base.generation + 1 if base else 1,
+        "run": run.id,
+        "rows": rows,
+        "watermark": json.dumps(watermark),
+        "cursor": cursor,
+        "columns": json.dumps(columns),
+        "made": made,
+        "committed_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
+    }
+
+
+def head_of(row: dict[str, Any], who: str) -> Head:
+    """The Head of such a row; StoreError where hygge did not write it, or a newer one did."""
+    lacks = [name for name in HEAD_COLUMNS if name not in row]
+    number = row.get("format")
+    if isinstance(number, int) and number > FORMAT:
+        raise StoreError(
+            f"{who}: the head of flow {row.get('flow')!r} in {HEADS} was written by a newer hygge "
+            f"(format {number})",
+            "upgrade hygge-data, then run again",
+        )
+    if lacks:
+        raise not_a_head(who, f"there is no column '{lacks[0]}'")
+    try:
+        columns = tuple((str(name), str(kind)) for name, kind in json.loads(row["columns"]))
+        head = Head(
+            row["flow"], row["generation"], row["run"], row["rows"],
+            json.loads(row["watermark"]), columns, cursor=row["cursor"],
+        )  # fmt: skip
+    except (ValueError, TypeError) as error:
+        raise not_a_head(who, f"of flow {row['flow']!r}: {error}") from error
+    counts = (number, head.generation, head.rows)
+    if not all(type(each) is int and each >= 0 for each in counts) or not head.generation:
+        raise not_a_head(who, f"format, generation and rows of flow {head.flow!r} are {counts}")
+    if not isinstance(head.run, str) or isinstance(head.watermark, list | dict):
+        raise not_a_head(who, f"run and watermark are {head.run!r} and {head.watermark!r}")
+    return head
+
+
+def not_a_head(who: str, why: str) -> StoreError:
+    """What is found where the head should be."""
+    return StoreError(
+        f"{who}: what stands in {HEADS} is not what hygge writes there: {why}",
+        f"restore it from a backup. Without it nobody knows what was moved: to start anew, empty "
+        f"the table that was written, and drop {HEADS} or the row in it",
+    )
+
+
+def still(now: str | None, made: Iterable[str | None]) -> bool:
+    """Whether a table is one that hygge made; people may have added columns behind the others."""
+    return now is not None and any(isinstance(each, str) and now.startswith(each) for each in made)
+
+
+def already(now: Head | None, run: Run, receipts: Sequence[Receipt]) -> Commit | None:
+    """The commit of this very run, where it is the head already."""
+    if now is None or now.run != run.id:
+        return None
+    staged = sum(receipt.rows for receipt in receipts)
+    return Commit(now, now.rows, max(0, staged - now.rows), note="it was committed before")
+
+
+def check_base(now: Head | None, base: Head | None, who: str) -> None:
+    """The compare of compare-and-swap."""
+    if (now and (now.generation, now.run)) != (base and (base.generation, base.run)):
+        raise Superseded(
+            f"{who}: run {now.run if now else 'none'} is committed, where "
+            f"{base.run if base else 'none'} was expected",
+            "two runs of this flow overlapped; run it again",
+        )
+
+
+def not_ours(who: str) -> NotOurs:
+    """`replace` onto a table that hygge did not make."""
+    return NotOurs(
+        f"{who} exists, and hygge did not make it, or not as it is now",
+        "choose another table, use `mode: append`, or drop the table yourself",
+    )
+
+
+def lost_target(who: str, flow: str) -> StoreError:
+    """The head speaks of rows that are gone."""
+    return StoreError(
+        f"{who} is gone, but flow '{flow}' has committed rows to it; going on would leave them out",
+        f"restore the table, or start anew: DELETE FROM {HEADS} WHERE flow = '{flow}'",
+    )
