@@ -130,9 +130,7 @@ class Connector:
     def on_disk(self) -> str | None:
         """The absolute path of the file or folder that this is, if it is one."""
         kind, _, path = (self.place() or "").partition(":")
-        if kind == "sqlite":
-            path = path.rpartition("#")[0]
-        return path if kind in ("file", "sqlite") and os.path.isabs(path) else None
+        return path if kind == "file" and os.path.isabs(path) else None
 
     def holds(self, other: Connector) -> bool:
         """Whether what is written to `other` would be read from this one in the next run."""

@@ -2,7 +2,7 @@
 
 Said beside `home:`, they count for every end that heeds them, and nobody may say otherwise under
 `options`. Said in `defaults:`, they lie under everything else, and ends that do not heed them are
-left alone. PostgreSQL and MariaDB do; other databases do not, SQLite among them.
+left alone. Which databases heed them is asked of the databases.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from hygge.config.document import Node, merge
 from hygge.config.ends import End, Surroundings, takes
 from hygge.config.problems import Problems, Wrong, meant
 from hygge.config.specs import CHOICES, Side
-
-_HEED = ("postgresql", "postgres", "mysql", "mariadb")
+from hygge.connectors.databases.known import database_of, that_heed
 
 
 def decided(
@@ -42,8 +41,7 @@ def decided(
             if len(made) == 2 and not takers:
                 raise Wrong(
                     node.line,
-                    f"'{key}' is for tables of PostgreSQL and MariaDB, and no end of this flow "
-                    "heeds it",
+                    f"'{key}' is for tables of {that_heed(key)}, and no end of this flow heeds it",
                     f"take '{key}' out",
                 )
             for side in takers:
@@ -81,7 +79,7 @@ def _heeds(end: End, key: str, default: Node | None, around: Surroundings) -> bo
     url = around.connections.get(given, given) if isinstance(given, str) else None
     if url is None:  # which is wrong, and said elsewhere
         return True
-    return url.partition(":")[0].partition("+")[0].lower() in _HEED
+    return key in database_of(url).heeds
 
 
 def _with(end: End, key: str, node: Node) -> End:

@@ -19,16 +19,12 @@ from hygge.config import amounts, buckets, ends
 from hygge.config.document import Node
 from hygge.config.paths import on_objects
 from hygge.config.problems import Problems, Wrong, meant
+from hygge.connectors.databases.known import DATABASES, SERVER, database_of
 
-_EXAMPLE = 'connections: {shop: "postgresql://user:${SHOP_PASSWORD}@host/db"}'
+_URL = SERVER.example.replace("user@", "user:${SHOP_PASSWORD}@")
+_EXAMPLE = f'connections: {{shop: "{_URL}"}}'
 _TIMEOUTS = ("connect_timeout", "statement_timeout")
 _KEYS = ("url", "max_connections", *_TIMEOUTS)
-_DRIVERS = {
-    "postgresql": ("", "psycopg", "psycopg2", "asyncpg"),
-    "mysql": ("", "pymysql", "mysqldb"),
-    "mariadb": ("", "pymysql", "mysqldb"),
-}
-"""Those whose parameters are known: any other driver would refuse what it does not know."""
 
 
 @dataclass(frozen=True)
@@ -85,21 +81,27 @@ def _one(name: str, node: Node, root: str, problems: Problems) -> Named:
         return Named(None, most)
     url = ends.database_url(given["url"], root)
     kind, _, driver = url.partition(":")[0].lower().partition("+")
-    kind = "postgresql" if kind == "postgres" else kind
+    database = database_of(url)
     for key in ("max_connections", *_TIMEOUTS):
-        if key in given and kind in ("sqlite", "duckdb"):
+        if key in given and database.is_file:
             raise Wrong(
                 given[key].line,
                 f"'{key}' of connection '{name}': {kind} is a file, and takes no connections",
                 f"take '{key}' out",
             )
-        if key in seconds and driver not in _DRIVERS.get(kind, ()):
+        is_known = driver in database.timeout_drivers or (database.timeout_drivers and not driver)
+        if key in seconds and not is_known:
             raise Wrong(
                 given[key].line,
                 f"'{key}' is not built for {kind}{driver and '+'}{driver}",
-                f"it is built for {', '.join(_DRIVERS)}; write what the driver knows into the URL",
+                f"it is built for {', '.join(_with_timeout_drivers())}; write what the driver "
+                "knows into the URL",
             )
     return Named(_with_timeouts(url, seconds, given), most)
+
+
+def _with_timeout_drivers() -> list[str]:
+    return [name for each in DATABASES if each.timeout_drivers for name in each.backends]
 
 
 def _with_timeouts(url: str, seconds: Mapping[str, float], given: Mapping[str, Node]) -> str:

@@ -30,17 +30,13 @@ from hygge.config.paths import (
 )
 from hygge.config.problems import AlreadySaid, Wrong, meant
 from hygge.config.specs import EndSpec, Side
+from hygge.connectors.databases.known import DATABASES, FILE, SERVER, backends
 from hygge.errors import nearest
 from hygge.places.access import ObjectUrl
 from hygge.registry import by_suffix, suffixes
 from hygge.settings import Connector
 
 _NAMED_TABLE = re.compile(r"""([A-Za-z_][\w\-]*)#([\w.$"`\[\]{}* ]+)""")
-_DATABASES = (
-    "sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql", "duckdb", "snowflake",
-    "bigquery", "redshift", "cockroachdb", "clickhouse", "trino", "databricks", "vertica",
-)  # fmt: skip
-"""For near misses only; any other scheme is left to SQLAlchemy and its plug-ins."""
 _TEXTS = ("type", "name", "path", "connection", "table", "query")
 
 
@@ -125,13 +121,18 @@ def database_url(node: Node, root: str) -> str:
     url = text_of(node)
     scheme = URL.match(url)
     if scheme is None:
-        hint = f"sqlite:///{node_text(node.text)}" if _is_file(url) else "postgresql://user@host/db"
+        file = f"{FILE.backends[0]}:///{node_text(node.text)}"
+        hint = file if _is_file(url) else SERVER.example
         raise Wrong(node.line, f"{node.shown()} is not a database URL", f"for example {hint}")
     refuse_scheme(node, scheme[1])
     database = scheme[1].lower().partition("+")[0]
-    close = nearest(database, _DATABASES) if database not in _DATABASES else None
-    if database == "postgres" or (close and _near(database, close)):
-        raise Wrong(node.line, f"no database is called '{database}'", f"did you mean {close}://…?")
+    known = backends()
+    close = nearest(database, known) if database not in known else None
+    alias = next((each.backends[0] for each in DATABASES if database in each.aliases), None)
+    if alias or (close and _near(database, close)):
+        raise Wrong(
+            node.line, f"no database is called '{database}'", f"did you mean {alias or close}://…?"
+        )
     return absolute_url(url, root, node.line)
 
 
@@ -292,7 +293,7 @@ def _url(end: End, node: Node, settings: Mapping[str, Any], around: Surroundings
 def _connections_hint(name: str, around: Surroundings) -> str:
     if around.connections or around.reaches:
         return meant("connections", name, (*around.connections, *around.reaches))
-    return f'name it:  connections: {{{name}: "postgresql://…"}}'
+    return f'name it:  connections: {{{name}: "{SERVER.backends[0]}://…"}}'
 
 
 def _text(mapping: Node, key: str) -> str:

@@ -15,6 +15,7 @@ from hygge.config.document import Node
 from hygge.config.environment import node_text
 from hygge.config.problems import Wrong
 from hygge.config.specs import GOES_WITH_THE_JOB, SHIPPED, Side
+from hygge.connectors.databases.known import database_of
 
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
 OBJECT_STORES = ("s3", "gs", "az", "abfss")
@@ -57,8 +58,8 @@ def absolute(path: str, root: str, line: int) -> str:
 
 def absolute_url(url: str, root: str, line: int) -> str:
     """A URL of a database that is a file, with its path absolute; any other one unchanged."""
-    match = re.match(r"((?:sqlite|duckdb)(?:\+\w+)?:///)([^/?#:][^?]*)(.*)", url, re.S | re.I)
-    if match is None or match[2].startswith("file:"):
+    match = re.match(r"(\w+(?:\+\w+)?:///)([^/?#:][^?]*)(.*)", url, re.DOTALL)
+    if match is None or match[2].startswith("file:") or not database_of(url).is_file:
         return url
     if on_objects(root):
         raise Wrong(

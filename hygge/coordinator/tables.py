@@ -2,7 +2,7 @@
 
     catalog    what there is, asked when the flow begins; patterns take from it
     members    `shop.public.orders` and its sisters, each with a place of its own in the store
-    snapshot   PostgreSQL and MariaDB: one for all of them, held until the last one ended
+    snapshot   one for all of them, held until the last one ended, where the database can do that
 
 A place is made of a table's name alone, so that it stays when other tables come and go. Words of a
 path keep `a-z`, `0-9`, `_` and `-`; a name with anything else, or with a capital where the
@@ -24,10 +24,10 @@ from hygge.config import connectors
 from hygge.config.problems import Wrong, paragraph
 from hygge.config.specs import EndSpec, FlowSpec, Tables
 from hygge.config.tables import WORD
-from hygge.connectors.mariadb.session import is_my
-from hygge.connectors.postgres.session import is_pg
+from hygge.connectors.databases.connection import connection_url
+from hygge.connectors.databases.known import database_of
 from hygge.connectors.sql.catalog import Catalog, Table, catalog, chosen
-from hygge.connectors.sql.connection import connection_url, shown, split_name, sqlite_path
+from hygge.connectors.sql.connection import shown, split_name
 from hygge.errors import ConfigError, SourceMissing, Transient, one_of
 from hygge.run.engines import backoff_s
 
@@ -48,7 +48,7 @@ def opened(
 
     `identity` names the session that holds it. `places` says which flow of the file writes where;
     those of the tables are added. `readers` says how many lanes of such flows may read at once,
-    each of which MariaDB needs a session for. Raises SourceMissing or ConfigError.
+    for which a database may need a session each. Raises SourceMissing or ConfigError.
     """
     with contextlib.ExitStack() as stack:
         for left in reversed(range(_TRIES)):
@@ -82,7 +82,7 @@ def _taken(spec: FlowSpec) -> tuple[Catalog, list[Table]]:
     tables = spec.tables
     assert tables is not None  # asked only then
     url = connection_url(spec.home.settings.get("connection"), "SQLHome")
-    there = catalog(url, tables.include)
+    there = catalog(database_of(url), url, tables.include)
     taken = chosen(there, tables.include, tables.exclude, tables.views)
     names = [each.text for each in taken]
     for written, own in tables.alone.items():
@@ -128,7 +128,7 @@ def _member(spec: FlowSpec, there: Catalog, table: Table) -> FlowSpec:
 
 def _placed(store: EndSpec, there: Catalog, table: Table) -> EndSpec:
     """The store with the table's names in the place of `{schema}` and `{table}`."""
-    cased = there.kind not in ("sqlite", "mssql")
+    cased = there.database.is_cased
     safe = {"schema": file_word(table.schema, cased), "table": file_word(table.name, cased)}
 
     def filled(text: str) -> str:
@@ -153,12 +153,13 @@ def _table(store: EndSpec, table: Table) -> str:
         return WORD.sub(lambda match: names.get(match[1], match[0]), text)
 
     written = str(store.settings["table"])
-    if sqlite_path(url):
+    database = database_of(url)
+    if database.is_file:
         parts, plain = [filled(written)], r"\w+"
     else:
         schema, name = split_name(written)
         parts, plain = [filled(each) for each in (schema, name) if each is not None], r"[^.\"]+"
-    longest = {"postgresql": 63, "mysql": 64, "mariadb": 64}.get(re.split(r"[+:]", url)[0])
+    longest = database.longest_name_bytes
     for each in parts:
         if longest and len(each.encode()) > longest:
             raise ConfigError(
@@ -225,15 +226,10 @@ def _held(
     options = spec.home.settings.get("options") or {}
     if options.get("consistency", "snapshot") != "snapshot":
         return None, ""
-    if is_pg(url):
-        from hygge.connectors.postgres import home as pg_home
-
-        return stack.enter_context(pg_home.held(url, shown(url), identity, names)), ""
-    if is_my(url):
-        from hygge.connectors.mariadb import home as my_home
-
-        return stack.enter_context(my_home.held(url, shown(url), identity, names, readers()))
-    return None, ""
+    verbs = database_of(url).snapshots()
+    if verbs is None:
+        return None, ""
+    return stack.enter_context(verbs.held(url, shown(url), identity, names, readers))
 
 
 def _problem(spec: FlowSpec, text: str, hint: str | None) -> ConfigError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -254,8 +255,9 @@ def _columns(plan: Plan, lossy: Iterable[str]) -> list[str]:
 
 
 def shorter(path: str) -> str:
-    """A path (also that of a SQLite URL) below the working directory, relative to it."""
-    scheme = "sqlite:///" if path.startswith("sqlite:////") else ""
+    """The path relative to the working directory where it is below it; also in a database URL."""
+    match = re.match(r"\w+:///(?=/)", path)
+    scheme = match[0] if match else ""
     plain = path.removeprefix(scheme)
     if plain.startswith(os.sep):
         relative = os.path.relpath(plain)

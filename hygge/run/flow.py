@@ -16,8 +16,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hygge.config.specs import GOES_WITH_THE_JOB, SHIPPED
-from hygge.connectors.mariadb.session import is_my
-from hygge.connectors.postgres.session import is_pg
 from hygge.errors import (
     ConfigError,
     FlowFailed,
@@ -282,14 +280,6 @@ class Flow:
                     "`append` would add them each time",
                     "use `mode: merge` with a key, or take the option out",
                 )
-        for end in (self.home, self.store):
-            unheeded = _unheeded(end)
-            if unheeded is not None:
-                raise ConfigError(
-                    f"flow '{self.name}': `{unheeded}` is for PostgreSQL and MariaDB, and "
-                    f"{end.describe()} is neither",
-                    f"take `{unheeded}` out; `types: {{column: string}}` reads a column as text",
-                )
         if self.home.holds(self.store):
             same = self.home.place() == self.store.place()
             said = "the home is the store" if same else "the store is inside the home"
@@ -358,17 +348,6 @@ def _is_a(given: Any, wanted: type, what: str) -> None:
         hint = "give an instance: MyHome(...)" if isinstance(given, type) else None
         name = given.__name__ if isinstance(given, type) else type(given).__name__
         raise ConfigError(f"{what}= is {name}, which is not a {wanted.__name__}", hint)
-
-
-def _unheeded(end: Home | Store) -> str | None:
-    """An option that is known, and that this kind of database does nothing about."""
-    url = getattr(end.settings, "connection", None)
-    if not isinstance(url, str) or is_pg(url) or is_my(url):
-        return None
-    options = getattr(end.settings, "options", None)
-    if getattr(options, "consistency", "snapshot") != "snapshot":
-        return "consistency: split"
-    return None if getattr(options, "on_value", "error") in ("error", {}) else "on_value"
 
 
 def _short(end: Home | Store) -> str:

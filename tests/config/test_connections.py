@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from hygge import Flow, ParquetStore, SQLHome
+from hygge import SQLHome, SQLStore
 from hygge.config.flows import FlowsFile, build, read_flows, select
 from hygge.errors import ConfigError, UsageError
 from tests import ROOT
@@ -106,16 +106,26 @@ def test_what_cannot_be_decided_so_is_said_with_its_line(
     assert hint in message.partition("hint:")[2]
 
 
-def test_sqlite_takes_no_part_and_is_refused_where_it_is_asked(read: Reader) -> None:
+def test_a_database_that_does_not_heed_an_option_refuses_it(read: Reader) -> None:
     text = HEAD + "    home: 'sqlite:///x.db#t'\n    store: shop#t\n    on_value: set_null\n"
     home, store = options(read(text))
     assert (home.on_value, store.on_value) == ("error", "set_null")
     text = HEAD + "    home: 'sqlite:///x.db#t'\n    store: out\ndefaults: {consistency: split}\n"
     assert options(read(text))[0].consistency == "snapshot"
     for asked in ({"on_value": "as_text"}, {"consistency": "split"}):
-        home = SQLHome("t", connection="sqlite:///x.db", options=asked)
-        with pytest.raises(ConfigError, match="is for PostgreSQL and MariaDB, and sqlite"):
-            Flow(home, ParquetStore("t"))
+        with pytest.raises(ConfigError, match="SQLite does not heed .*; PostgreSQL and MariaDB do"):
+            SQLHome("t", connection="sqlite:///x.db", options=asked)
+
+
+def test_a_driver_without_a_fast_path_refuses_an_option_in_true_words(read: Reader) -> None:
+    url = "postgresql+psycopg2://u@h/d"
+    for connector in (SQLHome, SQLStore):
+        with pytest.raises(ConfigError) as caught:
+            connector("t", connection=url, options={"on_value": "set_null"})
+        assert "PostgreSQL through psycopg2 does not heed `on_value`" in caught.value.message
+        assert "connect through the driver psycopg" in (caught.value.hint or "")
+    text = f"flows:\n  a:\n    home: '{url}#t'\n    store: out\n    on_value: set_null\n"
+    assert "no end of this flow heeds it" in refused(read, text)
 
 
 # Connections.

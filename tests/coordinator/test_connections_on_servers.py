@@ -10,9 +10,10 @@ import pytest
 
 from hygge import Coordinator
 from hygge.config.specs import EndSpec, FlowSpec, Tables
+from hygge.connectors.anysql.session import connected
+from hygge.connectors.databases.connection import connection_url
 from hygge.connectors.mariadb import session as my_sessions
 from hygge.connectors.postgres import session as sessions
-from hygge.connectors.sql.connection import connected, connection_url
 from hygge.coordinator.connections import divided
 from hygge.errors import ConfigError, HomeError, HyggeError
 

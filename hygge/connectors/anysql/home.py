@@ -13,14 +13,18 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.connectors.anysql.session import connected
 from hygge.connectors.anysql.values import decode
 from hygge.connectors.sql import splits as sql_splits
 from hygge.connectors.sql.ask import Ask, column_groups, null_note, pack, tie_note, unpack
-from hygge.connectors.sql.connection import connected, split_name
+from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.errors import missing_column, missing_table
 from hygge.connectors.sql.types import arrow_for, column_for, from_json, to_json
 from hygge.errors import ConfigError, HomeError
 from hygge.model import Column, Plan, Split, Watermark
+
+NEEDS: tuple[str, ...] = ()
+"""Modules that its processes import, beside this one."""
 
 _BUFFERED_ROWS = 2000
 

@@ -20,10 +20,10 @@ import pyarrow as pa
 
 from hygge.batches import plain, plain_schema
 from hygge.connectors.anysql.publish import TRANSACTIONAL_DDL, apply, winners
+from hygge.connectors.anysql.session import connected
 from hygge.connectors.anysql.values import encode
 from hygge.connectors.sql import ledger
 from hygge.connectors.sql.commit import check, check_staged, move_head, refuse_columns
-from hygge.connectors.sql.connection import connected
 from hygge.connectors.sql.errors import is_unknown, unknown_commit
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import (
@@ -36,6 +36,9 @@ from hygge.connectors.sql.ledger import LEDGER, beating
 from hygge.connectors.sql.target import exists, identity, table_for
 from hygge.errors import HyggeError, Rejected, StoreError, UnfitValue
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
+
+NEEDS: tuple[str, ...] = ()
+"""Modules that its processes import, beside this one."""
 
 
 def head(goal: Goal, flow: str) -> Head | None:

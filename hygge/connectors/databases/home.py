@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -29,12 +29,13 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from pydantic import Field
 
-from hygge.connectors.mariadb.session import is_my
-from hygge.connectors.postgres.session import is_pg
-from hygge.connectors.sql import types
-from hygge.connectors.sql.ask import NESTED, Ask, SQLHomeOptions
-from hygge.connectors.sql.connection import connection_url, place, shown, sqlite_path
-from hygge.errors import ConfigError
+from hygge.connectors.databases.connection import connection_url, file_of, place
+from hygge.connectors.databases.known import database_of, reached
+from hygge.connectors.databases.options import refuse_unheeded
+from hygge.connectors.sql.ask import Ask, SQLHomeOptions
+from hygge.connectors.sql.connection import shown
+from hygge.connectors.sql.database import NESTED, Database
+from hygge.errors import ConfigError, HomeError
 from hygge.home import Home
 from hygge.model import HomeTraits, Plan, Split, Watermark
 from hygge.settings import Settings
@@ -88,15 +89,20 @@ class SQLHome(Home):
         )
         if keys is not None and not self.split_keys:
             raise ConfigError("SQLHome: split_by is empty", "name a column, or leave it away")
-        if len(self.split_keys) > 1 and not getattr(self._kind(), "COMPOSITE_KEYS", False):
+        database = self.database
+        if len(self.split_keys) > 1 and not database.splits_by_several_columns:
             raise ConfigError(
-                f"SQLHome: split_by of {len(self.split_keys)} columns is not built for this kind "
-                "of database",
+                f"SQLHome: split_by of {len(self.split_keys)} columns is not built for "
+                f"{database.name}",
                 f"split by one: split_by: {self.split_keys[0]}",
             )
-        if is_pg(given.connection):
-            lossy = (*NESTED, *types.lossy("postgresql"))
-            self.traits = replace(type(self).traits, offers=("pgcopy",), lossy=lossy)  # type: ignore[misc]  # of this one
+        refuse_unheeded(database, given.options, self.describe())
+        self.traits = replace(type(self).traits, lossy=database.home_lossy)  # type: ignore[misc]  # of this one
+
+    @property
+    def database(self) -> Database:
+        """The database that the connection's URL means."""
+        return database_of(self.settings.connection)
 
     def describe(self) -> str:
         what = f"#{self.table}" if self.table else f" ({self.name or 'query'})"
@@ -105,38 +111,34 @@ class SQLHome(Home):
     def place(self) -> str | None:
         return place(self.settings.connection, self.table) if self.table else None
 
-    def needs(self) -> tuple[str, ...]:
-        kind = self._kind()
-        return (*super().needs(), kind.__name__, *getattr(kind, "NEEDS", ()))
+    def on_disk(self) -> str | None:
+        return file_of(self.settings.connection)
 
-    def open(self, since: Watermark = None) -> AbstractContextManager[Plan]:
-        return self._kind().planned(self._ask(), since)  # type: ignore[no-any-return]  # a module
+    def needs(self) -> tuple[str, ...]:
+        verbs = self.database.home()
+        return (*super().needs(), f"{self.database.package}.home", *verbs.NEEDS)
+
+    @contextmanager
+    def open(self, since: Watermark = None) -> Iterator[Plan]:
+        database, ask = self._reached(), self._ask()
+        with database.home().planned(ask, since) as plan:
+            if database.package != self.database.package:
+                plan = replace(plan, reason=f"{plan.reason}; {database.name}: read row by row")
+            yield plan
 
     def read(self, split: Split) -> Iterator[pa.Table]:
-        return self._kind().read(self._ask(), split)  # type: ignore[no-any-return]  # a module
+        return self._reached().home().read(self._ask(), split)
 
     def passing(self, raw: pa.Schema) -> SQLHome:
         passing = copy(self)
         passing.raw = raw
         return passing
 
-    def _kind(self) -> Any:
-        """The code of this kind of database: `planned(ask, since)` and `read(ask, split)`."""
-        if is_pg(self.settings.connection):
-            from hygge.connectors.postgres import home as pg_home
-
-            return pg_home
-        if is_my(self.settings.connection):
-            from hygge.connectors.mariadb import home as my_home
-
-            return my_home
-        if sqlite_path(self.settings.connection):
-            from hygge.connectors.sqlite import home as sqlite_home
-
-            return sqlite_home
-        from hygge.connectors.anysql import home
-
-        return home
+    def _reached(self) -> Database:
+        """The database that answers; ConfigError where it does not heed what it was told."""
+        database = reached(self.settings.connection, self.describe(), HomeError)
+        refuse_unheeded(database, self.settings.options, self.describe())
+        return database
 
     def _ask(self) -> Ask:
         given = self.settings

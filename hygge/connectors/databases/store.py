@@ -35,10 +35,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from hygge.connectors.mariadb.session import is_my
-from hygge.connectors.postgres.session import is_pg
-from hygge.connectors.sql.ask import NESTED
-from hygge.connectors.sql.connection import connection_url, place, shown, sqlite_path
+from hygge.connectors.databases.connection import connection_url, file_of, place
+from hygge.connectors.databases.known import database_of, reached
+from hygge.connectors.databases.options import refuse_unheeded
+from hygge.connectors.sql.connection import shown
+from hygge.connectors.sql.database import NESTED, Database, StoreVerbs
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions
 from hygge.errors import ConfigError, StoreError
 from hygge.model import Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
@@ -77,16 +78,18 @@ class SQLStore(Store):
         if not table:
             raise ConfigError("SQLStore knows no table", 'SQLStore("users") writes the table users')
         self.table: str = table
-        if self.table.lower().startswith((_OURS, "sqlite_")):
+        database = self.database
+        if self.table.lower().startswith(database.reserved_prefixes):
             raise ConfigError(f"SQLStore: the name '{self.table}' is reserved", "choose another")
-        if sqlite_path(self.settings.connection):
-            # One writer at a time is all that a SQLite file takes.
-            self.traits = replace(type(self).traits, max_lanes=1)  # type: ignore[misc]  # of this one
-        else:
-            from hygge.connectors.sql.types import lossy
+        refuse_unheeded(database, self.settings.options, self.describe())
+        traits = type(self).traits
+        lanes = database.max_lanes or traits.max_lanes
+        self.traits = replace(traits, lossy=database.store_lossy, max_lanes=lanes)  # type: ignore[misc]  # of this one
 
-            kind = self.settings.connection.partition(":")[0].partition("+")[0]
-            self.traits = replace(type(self).traits, lossy=(*NESTED, *lossy(kind)))  # type: ignore[misc]  # as above
+    @property
+    def database(self) -> Database:
+        """The database that the connection's URL means."""
+        return database_of(self.settings.connection)
 
     def describe(self) -> str:
         return f"{shown(self.settings.connection)}#{self.table}"
@@ -94,24 +97,22 @@ class SQLStore(Store):
     def place(self) -> str | None:
         return place(self.settings.connection, self.table)
 
+    def on_disk(self) -> str | None:
+        return file_of(self.settings.connection)
+
     def sees(self) -> str:
-        if not is_pg(self.settings.connection):
-            return self.traits.sees
-        return (
-            f"{self.traits.sees}; a table that is new, or has new columns, is empty to a "
-            "REPEATABLE READ transaction that is older than the rows"
-        )
+        return "; ".join(filter(None, (self.traits.sees, self.database.also_sees)))
 
     def needs(self) -> tuple[str, ...]:
-        kind = self._kind()
-        return (*super().needs(), kind.__name__, *getattr(kind, "NEEDS", ()))
+        verbs = self.database.store()
+        return (*super().needs(), f"{self.database.package}.store", *verbs.NEEDS)
 
     def head(self, flow: str) -> Head | None:
-        return self._kind().head(self._goal(), flow)  # type: ignore[no-any-return]  # a module
+        return self._verbs().head(self._goal(), flow)
 
     def takes(self, run: Run, raw: pa.Schema, schema: pa.Schema) -> pa.Schema | None:
-        takes = getattr(self._kind(), "takes", None)
-        return takes(self._goal(), run, raw, schema) if takes else None
+        verbs = self.database.passthrough()
+        return verbs.takes(self._goal(), run, raw, schema) if verbs else None
 
     def prepare(self, run: Run, schema: pa.Schema | None) -> None:
         if schema is not None and not schema.names:
@@ -121,41 +122,29 @@ class SQLStore(Store):
                 f"{self.describe()}: hygge needs the name '{taken[0]}' for a column of its own",
                 "rename it in a query of the home, or leave it out with `columns`",
             )
-        self._kind().prepare(self._goal(), run, schema)
+        self._verbs().prepare(self._goal(), run, schema)
 
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
     ) -> Receipt:
-        return self._kind().stage(self._goal(), ticket, schema, batches)  # type: ignore[no-any-return]  # a module
+        return self._verbs().stage(self._goal(), ticket, schema, batches)
 
     def resume(self, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
-        return self._kind().resume(self._goal(), run, receipts)  # type: ignore[no-any-return]  # a module
+        return self._verbs().resume(self._goal(), run, receipts)
 
     def commit(
         self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
     ) -> Commit:
-        return self._kind().commit(self._goal(), run, base, receipts, watermark)  # type: ignore[no-any-return]  # a module
+        return self._verbs().commit(self._goal(), run, base, receipts, watermark)
 
     def discard(self, run: Run) -> None:
-        self._kind().discard(self._goal(), run)
+        self._verbs().discard(self._goal(), run)
 
-    def _kind(self) -> Any:
-        """The code of this kind of database: the verbs, each with a Goal first."""
-        if sqlite_path(self.settings.connection):
-            from hygge.connectors.sqlite import store as sqlite_store
-
-            return sqlite_store
-        if is_pg(self.settings.connection):
-            from hygge.connectors.postgres import store as pg_store
-
-            return pg_store
-        if is_my(self.settings.connection):
-            from hygge.connectors.mariadb import store as my_store
-
-            return my_store
-        from hygge.connectors.anysql import store
-
-        return store
+    def _verbs(self) -> StoreVerbs:
+        """The code of the database that answers; ConfigError where it does not heed an option."""
+        database = reached(self.settings.connection, self.describe(), StoreError)
+        refuse_unheeded(database, self.settings.options, self.describe())
+        return database.store()
 
     def _goal(self) -> Goal:
         given = self.settings

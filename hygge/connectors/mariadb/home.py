@@ -4,13 +4,13 @@ A table is read by ranges of its primary key, or of `split_by`. By default all a
 which the driver holds (see `my_snapshot`), where more than one lane will read; for one lane, and
 where the rights do not allow it, there is one split in one READ ONLY transaction. With `split_by`
 without those rights, and with `consistency: split`, each row is as of its split's read. A table of
-an engine without snapshots (MyISAM, Aria) is read like one that may not be locked. MySQL itself
-goes the generic way.
+an engine without snapshots (MyISAM, Aria) is read like one that may not be locked.
+MySQL itself is read through SQLAlchemy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -18,12 +18,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from hygge.connectors.anysql import home
 from hygge.connectors.mariadb import snapshot as my_snapshot
 from hygge.connectors.mariadb import splits as my_ranges
 from hygge.connectors.mariadb.session import (
     execute,
-    generic,
     is_mariadb,
     literal,
     one,
@@ -66,10 +64,6 @@ NEEDS = ("numpy", "pyarrow.compute", "pyarrow.csv", "sqlalchemy.dialects.mysql.p
 @contextmanager
 def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
     """Plan a run: schema, watermark, ranges. Nothing is held afterwards."""
-    if not is_mariadb(ask.url, ask.who, HomeError):
-        with home.planned(_generic(ask), since) as plan:
-            yield replace(plan, reason=f"{plan.reason}; MySQL: read row by row")
-        return
     at = None if ask.snapshot is None else _known_at(ask.snapshot)
     with _reading(ask) as connection:
         engine = engine_without_snapshots(connection, ask)
@@ -110,9 +104,9 @@ def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
 
 @contextmanager
 def held(
-    url: str, who: str, flow: str, tables: Sequence[str], count: int
+    url: str, who: str, flow: str, tables: Sequence[str], readers: Callable[[], int]
 ) -> Iterator[tuple[str | None, str]]:
-    """One moment for all of these tables, for `count` readers at once: what `Ask.snapshot` takes.
+    """One moment for all of these tables, for so many readers at once: what `Ask.snapshot` takes.
 
     None, and why, where the server has none to give. `tables` are named as SQLHome's `table`.
     Raises SourceMissing if one was dropped meanwhile.
@@ -122,7 +116,7 @@ def held(
         return
     ask = Ask(url, who, None, None, None, None, None, None, SQLHomeOptions(), flow)
     try:
-        desk = my_snapshot.opened(ask, count, tables)
+        desk = my_snapshot.opened(ask, readers(), tables)
     except my_snapshot.NoMoment as why:
         yield None, str(why)
         return
@@ -144,9 +138,6 @@ def _as_of(plan: Plan, at: tuple[str, int, str]) -> Plan:
 def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
     """The rows of one split, in batches of the plan's schema."""
     where = split.where
-    if "my" not in where:
-        yield from home.read(_generic(ask), split)
-        return
     schema = unpack(where["schema"])
     reading = Reading(
         ask.who, schema, frozenset(where["hex"]), tuple(where["wide"]),
@@ -180,10 +171,6 @@ def _lent_or_own(ask: Ask, where: dict[str, Any]) -> AbstractContextManager[Any]
         return _reading(ask)
     host, port, secret = where["at"]
     return my_snapshot.lent(ask, (host, port), secret)
-
-
-def _generic(ask: Ask) -> Ask:
-    return replace(ask, url=generic(ask.url))
 
 
 def _learn(

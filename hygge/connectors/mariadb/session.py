@@ -67,21 +67,11 @@ _HINTS: dict[tuple[int, ...], tuple[str, str]] = {
 _BY_NUMBER = {number: said for numbers, said in _HINTS.items() for number in numbers}
 
 
-def is_my(url: str) -> bool:
-    """Whether a connection URL is one of MariaDB or MySQL."""
-    return url.startswith(("mysql", "mariadb"))
-
-
 @lru_cache(maxsize=64)
 def is_mariadb(url: str, who: str, side: type[HyggeError]) -> bool:
-    """Whether the server is MariaDB; MySQL itself is read and written by the generic path."""
+    """Whether the server is MariaDB; MySQL itself is read and written through SQLAlchemy."""
     with session(url, who, side, None) as connection:
         return "mariadb" in str(one(connection, "SELECT VERSION()")[0]).lower()
-
-
-def generic(url: str) -> str:
-    """The URL for SQLAlchemy, with the driver that is installed where it names none."""
-    return re.sub(r"^(mysql|mariadb)(?=:)", r"\1+pymysql", url)
 
 
 @contextmanager

@@ -17,14 +17,11 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import again, key_of, plain
-from hygge.connectors.anysql import store
 from hygge.connectors.mariadb import ledger, publish
 from hygge.connectors.mariadb.load import SPLIT, loaded
 from hygge.connectors.mariadb.session import (
     execute,
-    generic,
     is_lost,
-    is_mariadb,
     one,
     quoted,
     rows,
@@ -61,8 +58,6 @@ NEEDS = ("numpy", "pyarrow.compute", "sqlalchemy.dialects.mysql.pymysql")
 
 def head(goal: Goal, flow: str) -> Head | None:
     """What is committed for `flow`."""
-    if not is_mariadb(goal.url, goal.who, StoreError):
-        return store.head(_generic(goal), flow)
     with ledger.opened(goal) as connection:
         if not ledger.is_there(connection, goal, HEADS):
             return None
@@ -71,8 +66,6 @@ def head(goal: Goal, flow: str) -> Head | None:
 
 def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     """Refuse what can be refused; make the tables of heads and of the ledger, and the run table."""
-    if not is_mariadb(goal.url, goal.who, StoreError):
-        return store.prepare(_generic(goal), run, schema)
     written = None if schema is None else stored(goal, schema)
     with ledger.opened(goal) as connection:
         ledger.begin(connection, goal, run.id, run.mode)
@@ -86,8 +79,6 @@ def stage(
     goal: Goal, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
 ) -> Receipt:
     """One split's rows into the run table, sealed by its row of the ledger."""
-    if not is_mariadb(goal.url, goal.who, StoreError):
-        return store.stage(_generic(goal), ticket, schema, batches)
     with ledger.opened(goal) as connection:
         short = run_name(ticket.run).removeprefix("_hygge_")
         connection.hygge = connection.hygge.replace(" */ ", f"/{short}/{ticket.split} */ ")
@@ -117,8 +108,6 @@ def stage(
 
 def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
     """Which receipts' rows are sealed and all there; whatever else the run staged is removed."""
-    if not is_mariadb(goal.url, goal.who, StoreError):
-        return store.resume(_generic(goal), run, receipts)
     with ledger.opened(goal) as connection:
         ledger.kill(connection, run.id)
         ledger.reopen(connection, goal, run.id)
@@ -153,8 +142,6 @@ def commit(
     goal: Goal, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
 ) -> Commit:
     """Compare the head, move the rows and the head, in one step."""
-    if not is_mariadb(goal.url, goal.who, StoreError):
-        return store.commit(_generic(goal), run, base, receipts, watermark)
     with ledger.opened(goal) as connection:
         now, _ = ledger.heads_at(connection, goal).get(run.flow, (None, None))
         done = already(now, run, receipts)
@@ -173,8 +160,6 @@ def commit(
 
 def discard(goal: Goal, run: Run) -> None:
     """Drop the run's tables."""
-    if not is_mariadb(goal.url, goal.who, StoreError):
-        return store.discard(_generic(goal), run)
     with ledger.opened(goal) as connection:
         if ledger.is_there(connection, goal, LEDGER):
             ledger.drop(connection, goal, run.id)
@@ -182,10 +167,6 @@ def discard(goal: Goal, run: Run) -> None:
 
 class _SealedBefore(Exception):
     """Another try at this split was quicker."""
-
-
-def _generic(goal: Goal) -> Goal:
-    return replace(goal, url=generic(goal.url))
 
 
 def _load(

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hygge.connectors.postgres.session import literal, quoted
+from hygge.connectors.postgres.session import application, literal, quoted, session
 from hygge.connectors.sql.ask import Ask
+from hygge.connectors.sql.catalog import Listing, Table
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.errors import missing_column, missing_table
 from hygge.errors import HomeError
@@ -244,3 +245,30 @@ def check_rights(connection: Any, ask: Ask, relation: Relation, fields: Sequence
 def body(sql: str) -> str:
     """Somebody's SELECT, without what ends it."""
     return sql.strip().rstrip(";").rstrip()
+
+
+_TABLES = """
+SELECT n.nspname, c.relname, c.relkind IN ('v', 'm'), has_table_privilege(c.oid, 'SELECT'),
+       pn.nspname, p.relname
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_inherits i ON c.relispartition AND i.inhrelid = c.oid
+LEFT JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
+LEFT JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm') AND c.relpersistence <> 't'
+  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+"""
+
+
+def tables(url: str, who: str, patterns: Sequence[str]) -> Listing:
+    """Every table and view of the database that this user sees, without the system's own."""
+    with session(url, who, HomeError, application(None)) as connection:
+        (default,) = connection.execute("SELECT current_schema()").fetchone()
+        rows = connection.execute(_TABLES).fetchall()
+    return Listing(
+        default or "main",
+        [
+            Table(schema, name, view, readable, (parent_schema, parent) if parent else None)
+            for schema, name, view, readable, parent_schema, parent in rows
+        ],
+    )

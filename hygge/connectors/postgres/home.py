@@ -30,9 +30,8 @@ from hygge.connectors.sql.prefetch import ahead
 from hygge.errors import SourceChanged
 from hygge.model import Column, Plan, Split, Watermark
 
-__all__ = ["COMPOSITE_KEYS", "held", "planned", "read"]
+__all__ = ["NEEDS", "held", "planned", "read"]
 
-COMPOSITE_KEYS = True
 _ENDS = (b"\xff\xff", b"PGCOPY\n\xff\r\n\0" + b"\0" * 8 + b"\xff\xff")
 
 NEEDS = ("numpy", "psycopg", "pyarrow.csv", "sqlalchemy.engine")

@@ -25,11 +25,6 @@ _SETTINGS = {
 }
 
 
-def is_pg(url: str) -> bool:
-    """Whether a connection URL is one of PostgreSQL (and read and written through psycopg)."""
-    return url.startswith("postgresql+psycopg:")
-
-
 def application(flow: str | None, *more: object) -> str:
     """The name of a session in `pg_stat_activity`: `hygge/<flow>`, and what tells it from others.
 

@@ -186,10 +186,13 @@ def _lock(connection: Any, table: str) -> None:
 
 
 @contextmanager
-def held(url: str, who: str, flow: str | None, tables: Sequence[str]) -> Iterator[str]:
-    """One snapshot for many tables (`table` or `schema.table` each): its name, until the end.
+def held(
+    url: str, who: str, flow: str | None, tables: Sequence[str], readers: Callable[[], int]
+) -> Iterator[tuple[str | None, str]]:
+    """Hold one snapshot for many tables (`table` or `schema.table` each), until the end.
 
-    What stands in it is read by `Ask.snapshot`. No table can be written anew meanwhile.
+    Gives its name, for `Ask.snapshot`, and why there is none, which is never. Any number of readers
+    may use it. No table can be written anew meanwhile.
     """
     named = [quoted(*split_name(table)) for table in tables]
 
@@ -198,4 +201,4 @@ def held(url: str, who: str, flow: str | None, tables: Sequence[str]) -> Iterato
             connection.execute(f"EXPLAIN SELECT FROM {table}")
 
     with holding(url, who, flow, named, touch) as (_, snapshot):
-        yield snapshot
+        yield snapshot, ""

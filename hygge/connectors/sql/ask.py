@@ -1,7 +1,6 @@
 """What is asked of a database: a table or a query, and how. And how rows become batches.
 
-`Ask` travels from SQLHome to the code of one kind of database (`sqlite_home`, `sql_home`; a fast
-path for one server is a third), which answers with a plan and with rows.
+`Ask` goes from SQLHome to the `home.py` of a database, which answers with a plan and with rows.
 """
 
 from __future__ import annotations
@@ -23,10 +22,6 @@ from hygge.settings import Settings
 ROWS_PER_SPLIT = 200_000
 BYTES_PER_SPLIT = 64 * MIB
 _STEP = 256
-
-
-NESTED = ("list", "large_list", "fixed_size_list", "struct", "map", "month_day_nano_interval")
-"""Types that a column of a database does not hold; `lossy` of both ends."""
 
 
 OnValue = Literal["error", "set_null", "as_text"]

@@ -9,32 +9,13 @@ taken. SQLite has one schema, `main`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
 
-from hygge.connectors.mariadb.session import generic
-from hygge.connectors.sql.connection import connected, shown
-from hygge.errors import HomeError, SourceMissing, one_of
-
-_POSTGRES = """
-SELECT n.nspname, c.relname, c.relkind IN ('v', 'm'), has_table_privilege(c.oid, 'SELECT'),
-       pn.nspname, p.relname
-FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_catalog.pg_inherits i ON c.relispartition AND i.inhrelid = c.oid
-LEFT JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
-LEFT JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
-WHERE c.relkind IN ('r', 'p', 'v', 'm') AND c.relpersistence <> 't'
-  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-"""
-_MARIADB = """
-SELECT table_schema, table_name, table_type = 'VIEW' FROM information_schema.tables
-WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED', 'VIEW')
-  AND table_schema NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys')
-"""
-_SYSTEM = ("information_schema", "pg_catalog", "sys", "INFORMATION_SCHEMA")
+from hygge.connectors.sql.connection import shown
+from hygge.connectors.sql.database import Database
+from hygge.errors import SourceMissing, one_of
 
 
 @dataclass(frozen=True, order=True)
@@ -60,8 +41,7 @@ class Catalog:
     """What there is to choose from."""
 
     who: str
-    kind: str
-    """`sqlite`, `postgresql`, …"""
+    database: Database
     default: str
     """The schema of names without one."""
     tables: tuple[Table, ...]
@@ -79,34 +59,30 @@ class Catalog:
 
     def setting(self, table: Table) -> str:
         """The table's name as the `table` of a SQLHome or SQLStore says it."""
-        if self.kind == "sqlite":
+        if self.database.is_file:
             return _part(table.name, r"\w+")
         return f"{_part(table.schema)}.{_part(table.name)}"
 
 
-def catalog(url: str, patterns: Iterable[str]) -> Catalog:
-    """Every table and view of the schemas that these patterns name; one short connection."""
-    import sqlalchemy as sa
+@dataclass(frozen=True)
+class Listing:
+    """What `catalog.py` of a database lists."""
 
-    who, schemas = shown(url), set[str]()
-    with connected(generic(url), who, HomeError) as connection:
-        kind = connection.dialect.name
-        inspector = sa.inspect(connection)
-        default = inspector.default_schema_name or "main"
-        if kind == "postgresql":
-            rows = connection.exec_driver_sql(_POSTGRES).fetchall()
-            found = [Table(s, n, v, r, (ps, p) if p else None) for s, n, v, r, ps, p in rows]
-        elif kind in ("mysql", "mariadb"):
-            rows = connection.exec_driver_sql(_MARIADB).fetchall()
-            found = [Table(schema, name, bool(view)) for schema, name, view in rows]
-        else:
-            parts = [p.partition(".")[0] if "." in p else default for p in patterns]
-            found = list(_reflected(inspector, parts))
-            schemas.update(each for each in inspector.get_schema_names() if each not in _SYSTEM)
-    kept = [each for each in found if not each.name.lower().startswith("_hygge_")]
-    schemas.update(each.schema for each in kept)
-    kept.sort(key=lambda each: (each.schema, each.name))
-    return Catalog(who, kind, default, tuple(kept), tuple(sorted(schemas)))
+    default: str
+    """The schema of names without one."""
+    tables: Sequence[Table]
+    schemas: Sequence[str] = ()
+    """Schemas that may have no tables."""
+
+
+def catalog(database: Database, url: str, patterns: Sequence[str]) -> Catalog:
+    """Every table and view of the schemas that these patterns name; one short connection."""
+    who = shown(url)
+    listing = database.catalog().tables(url, who, patterns)
+    tables = [each for each in listing.tables if not each.name.lower().startswith("_hygge_")]
+    tables.sort(key=lambda table: (table.schema, table.name))
+    schemas = {*listing.schemas, *(table.schema for table in tables)}
+    return Catalog(who, database, listing.default, tuple(tables), tuple(sorted(schemas)))
 
 
 def chosen(
@@ -136,14 +112,6 @@ def chosen(
             "take a pattern out of `exclude`",
         )
     return kept
-
-
-def _reflected(inspector: Any, schemas: Sequence[str]) -> Iterable[Table]:
-    for schema in inspector.get_schema_names() or [None]:
-        if schema in _SYSTEM or not any(fnmatchcase(schema, each) for each in schemas):
-            continue
-        yield from (Table(schema, name) for name in inspector.get_table_names(schema))
-        yield from (Table(schema, name, True) for name in inspector.get_view_names(schema))
 
 
 def _matches(there: Catalog, pattern: str, table: Table) -> bool:

@@ -28,16 +28,12 @@ from hygge.errors import (
 @contextmanager
 def in_words(who: str, side: type[HyggeError]) -> Iterator[None]:
     """A driver's errors as ours: `side` (HomeError or StoreError), Transient, or UnfitValue."""
-    import sqlite3
-
     from sqlalchemy.exc import DBAPIError, InterfaceError, NoSuchModuleError, SQLAlchemyError
 
     try:
         yield
     except HyggeError:
         raise
-    except sqlite3.Error as error:
-        raise _sqlite_error(error, who, side) from error
     except DBAPIError as error:
         lost = error.connection_invalidated or isinstance(error, InterfaceError)
         raise driver_error(error.orig, who, side, lost) from error
@@ -48,30 +44,6 @@ def in_words(who: str, side: type[HyggeError]) -> Iterator[None]:
         ) from error
     except SQLAlchemyError as error:
         raise side(f"{who}: {without_password(error)}") from error
-
-
-def _sqlite_error(error: Any, who: str, side: type[HyggeError]) -> HyggeError:
-    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-    text = f"{who}: {error}"
-    if code in (5, 6):  # BUSY, LOCKED
-        return Transient(
-            text, "another program holds the database; end its transaction, then run again"
-        )
-    if code == 13:  # FULL
-        return side(text, "make room on the disk; nothing became visible")
-    if code == 10:  # IOERR
-        return side(text, "look at the disk, and at the limit on the size of files (`ulimit -f`)")
-    if code in (3, 8):  # PERM, READONLY
-        return side(text, "allow this user to write the file and its directory")
-    if code == 14:  # CANTOPEN
-        return side(text, "check that the file and its directory can be opened by this user")
-    if code in (11, 26):  # CORRUPT, NOTADB
-        return side(text, "is it a SQLite database? `PRAGMA integrity_check` says what is wrong")
-    if "no such column" in str(error) or "no such table" in str(error):
-        return (SourceMissing if side is HomeError else side)(text)
-    if "Could not decode to UTF-8" in str(error):
-        return UnfitValue(text, "it is no text: read it with CAST(… AS BLOB) in a query")
-    return side(text)
 
 
 # libpq gives no SQLSTATE where a connection is not made, so its words must do.

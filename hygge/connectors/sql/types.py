@@ -15,32 +15,9 @@ import pyarrow as pa
 from hygge.errors import UnfitValue
 from hygge.model import Watermark
 
-_LOSSY = (
-    "duration", "time64[ns]", "timestamp[ns", "null", "string holding NUL", "fixed_size_binary",
-)  # fmt: skip
-_ZONES = (
-    "Africa/", "America/", "Antarctica/", "Arctic/", "Asia/", "Atlantic/", "Australia/", "Brazil/",
-    "Canada/", "Etc/", "Europe/", "GMT", "Indian/", "Pacific/", "US/", "+", "-",
-)  # fmt: skip
 _SIZED = ("postgresql", "mysql", "mariadb", "mssql")
 _MY = ("mysql", "mariadb")
-# -0.0, NaN and the infinities are no numbers there, and a decimal has 65 digits.
-_MY_LOSSY = (
-    "double", "float", "halffloat", *(f"decimal256({digits}," for digits in range(66, 77)),
-)  # fmt: skip
 _CASTS = ("postgresql",)
-
-
-def lossy(dialect: str) -> tuple[str, ...]:
-    """Arrow types, or how their names begin, that this database does not hold exactly."""
-    if dialect in _MY:
-        zones: tuple[str, ...] = _ZONES
-        others = tuple(each for each in _LOSSY if each != "string holding NUL") + _MY_LOSSY
-    else:
-        zones = _ZONES if dialect == "postgresql" else ("",)
-        others = (*_LOSSY, "uint64")
-    moments = [f"timestamp[{unit}, tz={zone}" for unit in ("s", "ms", "us") for zone in zones]
-    return (*others, *moments)
 
 
 def refuse_inexact(schema: pa.Schema, dialect: str, who: str, zones: bool) -> None:

@@ -20,13 +20,18 @@ import pyarrow as pa
 
 from hygge.connectors.sql import splits as sql_splits
 from hygge.connectors.sql.ask import Ask, column_groups, null_note, pack, tie_note, unpack
-from hygge.connectors.sql.connection import sqlite_path, sqlite_table
-from hygge.connectors.sql.errors import in_words, missing_column, missing_table
+from hygge.connectors.sql.errors import missing_column, missing_table
 from hygge.connectors.sqlite import session
+from hygge.connectors.sqlite.database import table_name
+from hygge.connectors.sqlite.errors import in_words
+from hygge.connectors.sqlite.session import path_of
 from hygge.connectors.sqlite.types import arrow_for, by_classes
 from hygge.connectors.sqlite.values import decode
 from hygge.errors import ConfigError, HomeError, SourceChanged
 from hygge.model import Column, Plan, Split, Watermark
+
+NEEDS: tuple[str, ...] = ()
+"""Modules that its processes import, beside this one."""
 
 _QUERY = "_hygge_query"
 _TRIES = 5
@@ -36,7 +41,7 @@ _SAMPLE = 10_000
 @contextmanager
 def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
     """Plan a run; holds the write-ahead log until it is closed."""
-    path = _path(ask)
+    path = path_of(ask.url)
     with session.opened(path, ask.who, HomeError) as connection:
         with in_words(ask.who, HomeError):
             plan = _plan(connection, path, ask, since)
@@ -45,7 +50,7 @@ def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
 
 def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
     """The rows of one split, in batches of the plan's schema."""
-    path, where = _path(ask), split.where
+    path, where = path_of(ask.url), split.where
     schema = unpack(where["schema"])
     with session.opened(path, ask.who, HomeError) as connection:
         source = _source(connection, ask)
@@ -80,16 +85,10 @@ def _table(columns: list[Any], schema: pa.Schema, ask: Ask) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _path(ask: Ask) -> str:
-    path = sqlite_path(ask.url)
-    assert path is not None  # SQLHome sends other databases elsewhere
-    return path
-
-
 def _source(connection: Any, ask: Ask) -> str:
     """What stands behind FROM; a query is a temporary view, so that it has columns like a table."""
     if ask.query is None:
-        return session.quote(sqlite_table(ask.table or ""))
+        return session.quote(table_name(ask.table or ""))
     query = ask.query.strip().rstrip(";")
     connection.execute(f"CREATE TEMP VIEW IF NOT EXISTS {_QUERY} AS {query}")
     return f"temp.{_QUERY}"
@@ -170,7 +169,7 @@ def _learn(connection: Any, source: str, ask: Ask, since: Watermark, version: st
 
 def _catalog(connection: Any, ask: Ask) -> list[session.Kept]:
     if ask.query is None:
-        table = sqlite_table(ask.table or "")
+        table = table_name(ask.table or "")
         if session.kind_of(connection, table) is None:
             raise missing_table(ask.who, table, session.tables(connection))
         kept = session.columns(connection, table)
@@ -305,7 +304,7 @@ def _split_key(connection: Any, kept: list[session.Kept], ask: Ask) -> tuple[str
         return None, ""
     if ask.split_by is not None:
         return session.quote(ask.split_by), ask.split_by
-    table = sqlite_table(ask.table or "")
+    table = table_name(ask.table or "")
     if ask.query is not None or session.kind_of(connection, table) != "table":
         return None, ""
     rowid = session.rowid_of(connection, table)

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote as url_quote
 
 from hygge.connectors.files.found import near
-from hygge.connectors.sql.errors import in_words
+from hygge.connectors.sqlite.errors import in_words
 from hygge.errors import HyggeError, SourceMissing
 
 BUSY_S = 30.0
@@ -40,6 +40,13 @@ class Kept:
         """Whether an insert may leave it out."""
         rowid = self.key == 1 and self.declared.upper() == "INTEGER"
         return self.default is not None or self.generated or rowid
+
+
+def path_of(url: str) -> str:
+    """The file of a SQLite URL."""
+    from sqlalchemy.engine import make_url
+
+    return str(make_url(url).database)
 
 
 def quote(name: str) -> str:

@@ -21,8 +21,7 @@ import pyarrow as pa
 from hygge.batches import plain
 from hygge.connectors.sql.ask import unpack
 from hygge.connectors.sql.commit import check_staged
-from hygge.connectors.sql.connection import sqlite_path, sqlite_table
-from hygge.connectors.sql.errors import in_words, unknown_commit
+from hygge.connectors.sql.errors import unknown_commit
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import (
     HEAD_COLUMNS,
@@ -39,11 +38,17 @@ from hygge.connectors.sql.heads import (
 from hygge.connectors.sql.ledger import ticket_name
 from hygge.connectors.sqlite import ledger as staging
 from hygge.connectors.sqlite import session
+from hygge.connectors.sqlite.database import table_name
+from hygge.connectors.sqlite.errors import in_words
 from hygge.connectors.sqlite.publish import append, merge, replace
+from hygge.connectors.sqlite.session import path_of
 from hygge.connectors.sqlite.target import Slot, existing, fresh
 from hygge.connectors.sqlite.values import encode
 from hygge.errors import HyggeError, Rejected, StoreError
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
+
+NEEDS: tuple[str, ...] = ()
+"""Modules that its processes import, beside this one."""
 
 _HEADS_DDL = (
     f"CREATE TABLE IF NOT EXISTS main.{HEADS} (flow TEXT NOT NULL, target TEXT NOT NULL, "
@@ -56,7 +61,7 @@ _HEADS_DDL = (
 
 def head(goal: Goal, flow: str) -> Head | None:
     """What is committed for `flow`."""
-    path = _path(goal)
+    path = path_of(goal.url)
     if not os.path.exists(path):
         return None
     with session.opened(path, goal.who, StoreError) as connection:
@@ -65,7 +70,7 @@ def head(goal: Goal, flow: str) -> Head | None:
 
 def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     """Refuse what can be refused, and make the run's staging file."""
-    path = _path(goal)
+    path = path_of(goal.url)
     if schema is not None and (run.mode == "replace" or not os.path.exists(path)):
         fresh(schema, goal.who)
     if os.path.exists(path):
@@ -82,7 +87,7 @@ def stage(
 ) -> Receipt:
     """One ticket's rows into a table of the staging file, sealed by its ledger row."""
     name = ticket_name(ticket)
-    with staging.opened(_path(goal), ticket.run, goal.who) as connection:
+    with staging.opened(path_of(goal.url), ticket.run, goal.who) as connection:
         earlier = staging.sealed_before(connection, ticket)
         if earlier is not None:
             return earlier
@@ -110,7 +115,7 @@ def stage(
 
 def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
     """Which receipts' rows are sealed and all there, in columns that still fit; drop the rest."""
-    with staging.opened(_path(goal), run.id, goal.who) as connection:
+    with staging.opened(path_of(goal.url), run.id, goal.who) as connection:
         held = [each for each in receipts if _holds(connection, goal, run, each)]
         staging.keep_only(connection, {ticket_name(each.ticket) for each in held})
     return held
@@ -120,7 +125,7 @@ def commit(
     goal: Goal, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
 ) -> Commit:
     """Compare the head, move the rows and the head, in one transaction."""
-    path = _path(goal)
+    path = path_of(goal.url)
     new = not os.path.exists(path) or os.path.getsize(path) == 0
     with session.opened(path, goal.who, StoreError, "rwc") as connection:
         if new:
@@ -150,7 +155,7 @@ def commit(
 
 def discard(goal: Goal, run: Run) -> None:
     """Remove the run's staging file."""
-    staging.remove(_path(goal), run)
+    staging.remove(path_of(goal.url), run)
 
 
 def _commit(
@@ -167,7 +172,7 @@ def _commit(
     if done is not None:
         return done
     check_base(now, base, goal.who)
-    target = sqlite_table(goal.table)
+    target = table_name(goal.table)
     ordered = sorted(receipts, key=lambda receipt: receipt.ticket.split)
     schema, declared, tables = _check_ledger(connection, goal, ordered)
     _check_target(connection, goal, run, schema)
@@ -257,7 +262,7 @@ def _holds(connection: sqlite3.Connection, goal: Goal, run: Run, receipt: Receip
 def _check_target(
     connection: sqlite3.Connection, goal: Goal, run: Run, schema: pa.Schema | None
 ) -> None:
-    target = sqlite_table(goal.table)
+    target = table_name(goal.table)
     kind, heads = session.kind_of(connection, target), _heads(connection, goal)
     if kind == "view":
         raise StoreError(f"{goal.who} is a view", "name a table")
@@ -272,11 +277,11 @@ def _check_target(
 
 
 def _slots(goal: Goal, mode: str, schema: pa.Schema) -> list[Slot]:
-    path = _path(goal)
+    path = path_of(goal.url)
     if mode == "replace" or not os.path.exists(path):
         return fresh(schema, goal.who)
     with session.opened(path, goal.who, StoreError) as connection:
-        return _slots_of(connection, sqlite_table(goal.table), mode, schema, goal.who)
+        return _slots_of(connection, table_name(goal.table), mode, schema, goal.who)
 
 
 def _slots_of(
@@ -321,7 +326,7 @@ def _heads(connection: sqlite3.Connection, goal: Goal) -> dict[str, tuple[Head, 
         return {}
     asked = f"SELECT * FROM main.{HEADS} WHERE target = ?"
     try:
-        cursor = connection.execute(asked, [sqlite_table(goal.table).lower()])
+        cursor = connection.execute(asked, [table_name(goal.table).lower()])
     except sqlite3.OperationalError as error:
         if "no such column" in str(error):
             raise not_a_head(goal.who, str(error)) from error
@@ -342,7 +347,7 @@ def _head(connection: sqlite3.Connection, goal: Goal, flow: str) -> Head | None:
 def _made(connection: sqlite3.Connection, goal: Goal) -> bool:
     """Whether the table that is there now is one that hygge made."""
     made = [each for _, each in _heads(connection, goal).values()]
-    return still(_identity(connection, sqlite_table(goal.table)), made)
+    return still(_identity(connection, table_name(goal.table)), made)
 
 
 def _identity(connection: sqlite3.Connection, target: str) -> str | None:
@@ -350,9 +355,3 @@ def _identity(connection: sqlite3.Connection, target: str) -> str | None:
     asked = "SELECT sql FROM main.sqlite_master WHERE type = 'table' AND lower(name) = lower(?)"
     sql = session.one(connection, asked, target)
     return None if sql is None else str(sql).removesuffix(")")
-
-
-def _path(goal: Goal) -> str:
-    path = sqlite_path(goal.url)
-    assert path is not None  # SQLStore sends other databases elsewhere
-    return path

@@ -39,7 +39,7 @@ def generic(pg, schema, table="t"):
 @pytest.fixture
 def store(pg, schema):
     found = generic(pg, schema)
-    assert found._kind() is sql_store
+    assert found._verbs() is sql_store
     return found
 
 
@@ -99,7 +99,7 @@ def test_a_worker_that_is_killed_leaves_nothing(pg, schema, store):
 
 def test_both_paths_share_heads_ledger_and_tables(pg, schema, store):
     fast = SQLStore("t", table=f"{schema}.t", connection=pg.url)
-    assert fast._kind() is pg_store
+    assert fast._verbs() is pg_store
     moved(store, Run("r0", "f"), ROWS)
     moved(fast, Run("r1", "f"), MORE)
     assert seen(pg, schema) == [(3, "c"), (4, "d")]

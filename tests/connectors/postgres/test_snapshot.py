@@ -9,10 +9,10 @@ import psycopg
 import pytest
 
 from hygge import FlowFailed, ParquetHome, ParquetStore, SQLHome
+from hygge.connectors.databases.connection import connection_url
 from hygge.connectors.postgres import catalog
 from hygge.connectors.postgres import home as pg_home
 from hygge.connectors.postgres import snapshot as pg_snapshot
-from hygge.connectors.sql.connection import connection_url
 from hygge.errors import HomeError, SourceChanged, Transient
 from tests.connectors.postgres.test_home import each_once, home_of, numbers, rows_of
 from tests.servers.postgres import Heard, Proxy, flow
@@ -287,7 +287,7 @@ def test_many_tables_share_one_snapshot_that_somebody_holds(pg, schema):
         pg.ask(f"CREATE TABLE {schema}.{name} (n int)")
         pg.ask(f"INSERT INTO {schema}.{name} VALUES (1)")
     tables, url = [f"{schema}.a", f"{schema}.b"], connection_url(pg.url, "test")
-    with pg_home.held(url, "all tables", "f", tables) as snapshot:
+    with pg_home.held(url, "all tables", "f", tables, lambda: 2) as (snapshot, _):
         for name in tables:
             pg.ask(f"INSERT INTO {name} VALUES (2)")
             must_wait(pg, f"TRUNCATE {name}")
@@ -298,7 +298,8 @@ def test_many_tables_share_one_snapshot_that_somebody_holds(pg, schema):
             assert snapshot in plan.snapshot
     with pytest.raises(SourceChanged, match="is gone"):
         home.open().__enter__()
-    with pytest.raises(HomeError, match="nowhere"), pg_home.held(url, "all", "f", ["nowhere"]):
+    missing = pg_home.held(url, "all", "f", ["nowhere"], lambda: 2)
+    with pytest.raises(HomeError, match="nowhere"), missing:
         pass
 
 

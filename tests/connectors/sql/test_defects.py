@@ -12,10 +12,10 @@ import pytest
 from hygge.connectors.anysql import store as sql_store
 from hygge.connectors.databases.home import SQLHome
 from hygge.connectors.databases.store import SQLStore
+from hygge.connectors.postgres.database import POSTGRES
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions
-from hygge.connectors.sql.types import column_for, lossy, refuse_inexact
+from hygge.connectors.sql.types import column_for, refuse_inexact
 from hygge.connectors.sqlite import session
-from hygge.connectors.sqlite import store as sqlite_store
 from hygge.errors import ConfigError, NotOurs, Rejected, Transient, UnfitValue, without_password
 from hygge.model import Run, Ticket
 from hygge.run.flow import Flow
@@ -190,9 +190,9 @@ def test_a_database_behind_a_link_is_watched_and_staged_beside_itself(tmp_path):
     os.symlink(tmp_path / "real" / "a.db", tmp_path / "link.db")
     home = SQLHome("t", connection=f"sqlite:///{tmp_path}/link.db")
     assert home.settings.connection.endswith("real/a.db")
-    before = session.version(sqlite_store.sqlite_path(home.settings.connection))
+    before = session.version(session.path_of(home.settings.connection))
     db.execute("INSERT INTO t VALUES (1)")
-    assert session.version(sqlite_store.sqlite_path(home.settings.connection)) != before
+    assert session.version(session.path_of(home.settings.connection)) != before
     db.close()
     store = SQLStore("u", connection=f"sqlite:///{tmp_path}/link.db")
     store.prepare(Run("r1", "f"), ROWS.schema)
@@ -326,10 +326,10 @@ def test_a_commit_that_had_to_wait_may_be_called_again(store, path, mode, monkey
 )
 def test_what_postgresql_would_give_back_otherwise_is_declared_and_refused(kind, fits):
     schema = pa.schema([("v", kind)])
-    declared = any(str(kind).startswith(each) for each in lossy("postgresql"))
+    declared = any(str(kind).startswith(each) for each in POSTGRES.store_lossy)
     assert declared is not fits
     traits = SQLStore("t", connection="postgresql://h/d").traits
-    assert set(lossy("postgresql")) <= set(traits.lossy)
+    assert set(POSTGRES.store_lossy) <= set(traits.lossy)
     if fits:
         refuse_inexact(schema, "postgresql", "db#t", zones=True)
         return

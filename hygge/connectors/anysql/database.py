@@ -1,0 +1,41 @@
+"""What others ask about databases that have no code of their own and go through SQLAlchemy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hygge.connectors.sql.database import INEXACT, NESTED, Database, zoned
+
+ANYSQL = Database(
+    name="any other database",
+    backends=(),
+    package="hygge.connectors.anysql",
+    store_lossy=(*NESTED, *INEXACT, "string holding NUL", "uint64", *zoned(("",))),
+)
+KNOWN = (
+    replace(ANYSQL, name="SQL Server", backends=("mssql",), port=1433, is_cased=False),
+    replace(ANYSQL, name="Oracle", backends=("oracle",), port=1521),
+    replace(ANYSQL, name="DuckDB", backends=("duckdb",), is_file=True),
+)
+"""Those of which more is known than the name."""
+NAMES = (
+    "snowflake", "bigquery", "redshift", "cockroachdb", "clickhouse", "trino", "databricks",
+    "vertica",
+)  # fmt: skip
+"""Backends of SQLAlchemy's plug-ins, for near misses only."""
+
+
+def through_sqlalchemy(database: Database, name: str) -> Database:
+    """The same database where its own code does not fit, by the name `name` for people."""
+    return replace(
+        database,
+        name=name,
+        package=ANYSQL.package,
+        heeds=ANYSQL.heeds,
+        splits_by_several_columns=ANYSQL.splits_by_several_columns,
+        holds_snapshots=ANYSQL.holds_snapshots,
+        passes_through=ANYSQL.passes_through,
+        home_lossy=ANYSQL.home_lossy,
+        also_sees=ANYSQL.also_sees,
+        is_served_by=ANYSQL.is_served_by,
+    )

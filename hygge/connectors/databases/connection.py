@@ -1,0 +1,112 @@
+"""The `connection` of SQLHome and SQLStore as a URL that every process understands.
+
+The URL travels to actors with its password; it is never printed. An Engine or a Connection of
+SQLAlchemy becomes its URL here, or is refused where it holds something that a URL cannot say.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, cast
+
+from hygge.connectors.databases.known import FILE, SERVER, database_of, with_driver
+from hygge.connectors.sql.connection import split_name
+from hygge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+ENV = "HYGGE_DATABASE_URL"
+
+
+def connection_url(given: object, who: str) -> str:
+    """The URL that a `connection` setting means; None means the environment's.
+
+    Raises ConfigError; `who` is named in it.
+    """
+    from sqlalchemy.engine import URL, make_url
+    from sqlalchemy.exc import ArgumentError
+
+    if given is None:
+        given = os.environ.get(ENV)
+        if not given:
+            raise ConfigError(
+                f"{who} has no connection, and {ENV} is not set",
+                f'give connection="{SERVER.example}", or set {ENV}',
+            )
+    if isinstance(given, URL):
+        url = given
+    elif isinstance(given, str):
+        try:
+            url = make_url(with_driver(given))
+        except (ArgumentError, ValueError):
+            raise ConfigError(
+                f"{who}: connection is not a database URL",
+                f"write dialect://user:password@host/database, or {FILE.example}; characters such "
+                "as @ and / in a password are written %40 and %2F; it is not shown here, since it "
+                "may hold a password",
+            ) from None
+    else:
+        url = _url_of_engine(given, who)
+    url = make_url(with_driver(url.render_as_string(hide_password=False)))
+    normalized = database_of(url.drivername + ":").normalized
+    if normalized is not None:
+        url = normalized(url, who)
+    return str(url.render_as_string(hide_password=False))
+
+
+def place(url: str, table: str) -> str:
+    """A text that is equal for two connectors that mean the same table, whoever they log in as."""
+    from sqlalchemy.engine import make_url
+
+    database, parsed = database_of(url), make_url(url)
+    backend = parsed.get_backend_name()
+    if database.is_file:
+        name = database.place_name(table) if database.place_name else table
+        return f"{backend}:{os.path.realpath(parsed.database or '')}#{name}"
+    host = parsed.host or parsed.query.get("host") or "localhost"
+    schema, name = split_name(table)
+    schema = schema or database.default_schema
+    port = parsed.port or database.port
+    return f"{backend}://{str(host).lower()}:{port}/{parsed.database}#{schema}.{name}"
+
+
+def file_of(url: str) -> str | None:
+    """The absolute path of a database that is a file, or None for a server."""
+    from sqlalchemy.engine import make_url
+
+    path = make_url(url).database if database_of(url).is_file else None
+    return path if path and os.path.isabs(path) else None
+
+
+def _url_of_engine(given: object, who: str) -> URL:
+    engine = getattr(given, "sync_engine", None) or getattr(given, "engine", None)
+    if engine is None or not hasattr(engine, "url"):
+        raise ConfigError(
+            f"{who}: connection is a {type(given).__name__}",
+            "give a URL, or a SQLAlchemy Engine or Connection",
+        )
+    lost = _lost(engine)
+    if lost:
+        raise ConfigError(
+            f"{who}: this Engine cannot travel to other processes: {lost}",
+            "give the connection as a URL that says everything",
+        )
+    return cast("URL", engine.url)
+
+
+def _lost(engine: Any) -> str | None:
+    """What an Engine holds that its URL does not say, in words; values are never shown."""
+    if type(engine.pool).__name__ == "StaticPool":
+        return "it keeps one connection for everybody (StaticPool)"
+    creator = engine.pool._creator
+    if getattr(creator, "__qualname__", "") != "create_engine.<locals>.connect":
+        return "it was made with `creator`, which a URL cannot say"
+    if engine.dialect.dispatch.do_connect:
+        return "it has a `do_connect` listener, which a URL cannot say"
+    kept = dict(zip(creator.__code__.co_freevars, creator.__closure__, strict=True))
+    given = dict(kept["cparams"].cell_contents)
+    _, plain = engine.dialect.create_connect_args(engine.url)
+    harmless = database_of(engine.dialect.name + ":").harmless_connect_args
+    other = sorted(k for k in given if given[k] != plain.get(k) and k not in harmless)
+    return f"it was made with connect_args {', '.join(other)}" if other else None

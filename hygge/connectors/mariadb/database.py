@@ -1,0 +1,36 @@
+"""What others ask about MariaDB."""
+
+from __future__ import annotations
+
+from hygge.connectors.sql.database import INEXACT, NAMED_ZONES, NESTED, Database, zoned
+from hygge.errors import HyggeError
+
+
+def _is_mariadb(url: str, who: str, side: type[HyggeError]) -> bool:
+    from hygge.connectors.mariadb.session import is_mariadb
+
+    return is_mariadb(url, who, side)  # type: ignore[arg-type]  # a class has a hash
+
+
+MARIADB = Database(
+    name="MariaDB",
+    backends=("mysql", "mariadb"),
+    package="hygge.connectors.mariadb",
+    default_driver="pymysql",
+    timeout_drivers=("pymysql", "mysqldb"),
+    longest_name_bytes=64,
+    port=3306,
+    heeds=frozenset({"consistency", "on_value"}),
+    holds_snapshots=True,
+    store_lossy=(
+        *NESTED,
+        *INEXACT,
+        # -0.0, NaN and the infinities are no numbers there, and a decimal has 65 digits.
+        *("double", "float", "halffloat"),
+        *(f"decimal256({digits}," for digits in range(66, 77)),
+        *zoned(NAMED_ZONES),
+    ),
+    example="mariadb://user@host/db",
+    is_served_by=_is_mariadb,
+    other_server="MySQL",
+)

@@ -1,0 +1,30 @@
+"""What others ask about PostgreSQL."""
+
+from __future__ import annotations
+
+from hygge.connectors.sql.database import INEXACT, NAMED_ZONES, NESTED, Database, zoned
+
+_LOSSY = (*NESTED, *INEXACT, "string holding NUL", "uint64", *zoned(NAMED_ZONES))
+
+POSTGRES = Database(
+    name="PostgreSQL",
+    backends=("postgresql",),
+    package="hygge.connectors.postgres",
+    aliases=("postgres",),
+    drivers=("psycopg",),
+    sync_drivers=(("asyncpg", "psycopg"),),
+    default_driver="psycopg",
+    timeout_drivers=("psycopg", "psycopg2", "asyncpg"),
+    longest_name_bytes=63,
+    port=5432,
+    default_schema="public",
+    heeds=frozenset({"consistency", "on_value"}),
+    splits_by_several_columns=True,
+    holds_snapshots=True,
+    passes_through=True,
+    home_lossy=_LOSSY,
+    store_lossy=_LOSSY,
+    also_sees="a table that is new, or has new columns, is empty to a REPEATABLE READ transaction "
+    "that is older than the rows",
+    example="postgresql://user@host/db",
+)

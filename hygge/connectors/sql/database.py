@@ -1,0 +1,181 @@
+"""One frozen object for each kind of database: everything that others ask about it.
+
+Each database folder has a `database.py` with its object, and `connectors/databases/known.py` lists
+them. Configuration, the Coordinator, SQLHome and SQLStore ask the object and know no database by
+name. These modules import nothing heavy: the code of a database is loaded by its verbs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
+
+from hygge.errors import HyggeError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from sqlalchemy.engine import URL
+
+    from hygge.connectors.sql.ask import Ask
+    from hygge.connectors.sql.catalog import Listing
+    from hygge.connectors.sql.goal import Goal
+    from hygge.model import Commit, Head, Plan, Receipt, Run, Split, Ticket, Watermark
+
+NESTED = ("list", "large_list", "fixed_size_list", "struct", "map", "month_day_nano_interval")
+"""Arrow types that a column of a database does not hold."""
+INEXACT = ("duration", "time64[ns]", "timestamp[ns", "null", "fixed_size_binary")
+"""Arrow types that no database of ours holds exactly."""
+NAMED_ZONES = (
+    "Africa/", "America/", "Antarctica/", "Arctic/", "Asia/", "Atlantic/", "Australia/", "Brazil/",
+    "Canada/", "Etc/", "Europe/", "GMT", "Indian/", "Pacific/", "US/", "+", "-",
+)  # fmt: skip
+"""How the names of all time zones but UTC begin."""
+
+
+def zoned(zones: Sequence[str]) -> tuple[str, ...]:
+    """The timestamp types whose zones begin like one of `zones`."""
+    return tuple(f"timestamp[{unit}, tz={zone}" for unit in ("s", "ms", "us") for zone in zones)
+
+
+class HomeVerbs(Protocol):
+    """What `home.py` of a database gives."""
+
+    NEEDS: tuple[str, ...]
+    """Modules that a process which reads will import."""
+
+    def planned(self, ask: Ask, since: Watermark) -> AbstractContextManager[Plan]: ...
+    def read(self, ask: Ask, split: Split) -> Iterator[pa.Table]: ...
+
+
+class SnapshotVerbs(HomeVerbs, Protocol):
+    """A `home.py` that can also hold one snapshot for several flows."""
+
+    def held(
+        self, url: str, who: str, flow: str, tables: Sequence[str], readers: Callable[[], int]
+    ) -> AbstractContextManager[tuple[str | None, str]]: ...
+
+
+class StoreVerbs(Protocol):
+    """What `store.py` of a database gives: the verbs of a Store, with the Goal first."""
+
+    NEEDS: tuple[str, ...]
+    """Modules that a process which writes will import."""
+
+    def head(self, goal: Goal, flow: str) -> Head | None: ...
+    def prepare(self, goal: Goal, run: Run, schema: pa.Schema | None) -> None: ...
+    def stage(
+        self, goal: Goal, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
+    ) -> Receipt: ...
+    def resume(self, goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]: ...
+    def commit(
+        self,
+        goal: Goal,
+        run: Run,
+        base: Head | None,
+        receipts: Sequence[Receipt],
+        watermark: Watermark,
+    ) -> Commit: ...
+    def discard(self, goal: Goal, run: Run) -> None: ...
+
+
+class PassthroughVerbs(StoreVerbs, Protocol):
+    """A `store.py` that also takes rows in the server's own format."""
+
+    def takes(
+        self, goal: Goal, run: Run, raw: pa.Schema, schema: pa.Schema
+    ) -> pa.Schema | None: ...
+
+
+class CatalogVerbs(Protocol):
+    """What `catalog.py` of a database gives."""
+
+    def tables(self, url: str, who: str, patterns: Sequence[str]) -> Listing: ...
+
+
+@dataclass(frozen=True)
+class Database:
+    """One kind of database, and the packages that hold its code."""
+
+    name: str
+    """For people: `PostgreSQL`."""
+    backends: tuple[str, ...]
+    """The words before `+` and `:` in its URLs; the first is the one that hygge writes."""
+    package: str
+    """The package of `home.py`, `store.py` and `catalog.py`."""
+
+    aliases: tuple[str, ...] = ()
+    """Words that people write for a backend, and SQLAlchemy does not know."""
+    drivers: tuple[str, ...] = ()
+    """Drivers in a URL for which `package` has the code; empty: every driver."""
+    sync_drivers: tuple[tuple[str, str], ...] = ()
+    """Drivers for asyncio, and the blocking one that takes the place of each."""
+    default_driver: str | None = None
+    """The driver of a URL that names none; None leaves that to SQLAlchemy."""
+    timeout_drivers: tuple[str, ...] = ()
+    """Drivers whose parameters for timeouts are known."""
+
+    is_file: bool = False
+    """Whether a database is a file on a disk: it has no server, no port and no connections."""
+    is_cased: bool = True
+    """Whether the names `Users` and `users` mean two tables."""
+    longest_name_bytes: int | None = None
+    """The longest name of a table, in bytes of UTF-8."""
+    port: int = 0
+    """The port of a URL that names none."""
+    default_schema: str = ""
+    """The schema of a table that names none, as far as it is the same for everybody."""
+    reserved_prefixes: tuple[str, ...] = ("_hygge_",)
+    """Names of tables that begin like this cannot be written."""
+
+    harmless_connect_args: frozenset[str] = frozenset()
+    """`connect_args` of an Engine that hygge may leave out."""
+    heeds: frozenset[str] = frozenset()
+    """Options that only some databases heed: `consistency`, `on_value`."""
+    splits_by_several_columns: bool = False
+    """Whether `split_by` may name several columns."""
+    holds_snapshots: bool = False
+    """Whether one snapshot can be held for several flows: `home.py` has `held`."""
+    passes_through: bool = False
+    """Whether rows may come in the server's own format: `store.py` has `takes`."""
+    home_lossy: tuple[str, ...] = NESTED
+    """Arrow types, or how their names begin, that a Home does not give exactly."""
+    store_lossy: tuple[str, ...] = NESTED
+    """Arrow types, or how their names begin, that a Store does not hold exactly."""
+    max_lanes: int | None = None
+    """How many lanes may write at once; None: as many as there are."""
+    also_sees: str = ""
+    """What else a reader of a table may see, for `plan`."""
+    example: str = ""
+    """A URL, for hints."""
+
+    normalized: Callable[[URL, str], URL] | None = None
+    """Checks a URL, and gives the one that every process understands; ConfigError."""
+    place_name: Callable[[str], str] | None = None
+    """The table's name for comparing places, where a database writes names its own way."""
+    is_served_by: Callable[[str, str, type[HyggeError]], bool] | None = None
+    """Whether the server behind a URL is one that the code of `package` can talk to. None: each."""
+    other_server: str = ""
+    """The server that it is otherwise."""
+
+    def home(self) -> HomeVerbs:
+        """The code that reads; loaded here."""
+        return cast(HomeVerbs, importlib.import_module(f"{self.package}.home"))
+
+    def store(self) -> StoreVerbs:
+        """The code that writes; loaded here."""
+        return cast(StoreVerbs, importlib.import_module(f"{self.package}.store"))
+
+    def catalog(self) -> CatalogVerbs:
+        """The code that lists tables; loaded here."""
+        return cast(CatalogVerbs, importlib.import_module(f"{self.package}.catalog"))
+
+    def snapshots(self) -> SnapshotVerbs | None:
+        """The code that holds one snapshot for several flows, where there is such code."""
+        return cast(SnapshotVerbs, self.home()) if self.holds_snapshots else None
+
+    def passthrough(self) -> PassthroughVerbs | None:
+        """The code that takes rows in the server's own format, where there is such code."""
+        return cast(PassthroughVerbs, self.store()) if self.passes_through else None
