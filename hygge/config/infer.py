@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from hygge.config.document import Node
 from hygge.config.environment import masked
 from hygge.config.problems import Wrong, meant
-from hygge.connectors.files import found_objects
-from hygge.connectors.files.found import near
-from hygge.connectors.files.found_objects import on_objects
+from hygge.connectors.files import object_listing
+from hygge.connectors.files.listing import near
+from hygge.connectors.files.object_listing import on_objects
 from hygge.errors import HyggeError, nearest
 from hygge.registry import by_suffix, suffixes
 
@@ -75,7 +75,7 @@ def _kind_of_objects(node: Node, url: str, made: Mapping[str, str]) -> str:
     if url in made:
         return made[url]
     try:
-        names = [each.path for each in found_objects.find(url, tuple(suffixes("home")))]
+        names = [each.path for each in object_listing.find(url, tuple(suffixes("home")))]
     except HyggeError as error:
         raise Wrong(node.line, error.message, error.hint) from error
     found = {kind: name for name in names if (kind := by_suffix("home", name))}

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from hygge.connectors.files.found import source
+from hygge.connectors.files.listing import source
 from hygge.errors import ConfigError, HomeError, UnfitValue
 from hygge.model import MIB
 

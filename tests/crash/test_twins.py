@@ -41,7 +41,7 @@ def both_staging(world, points=everywhere):
         world,
         points(world),
         "hygge.connectors.files.parts.seal 4",
-        dies="hygge.stores.parquet._repeating 4",
+        dies="hygge.formats.parquet._repeating 4",
     )
 
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from hygge import Home
 from hygge.errors import Transient
+from hygge.formats.arrow import ArrowStore
 from hygge.model import Column, Plan, Split
-from hygge.stores.arrow import ArrowStore
 
 
 class once:

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from hygge.connectors.files.csv import CsvHome
 from hygge.errors import UnfitValue
-from hygge.formats import cells
-from hygge.homes.csv import CsvHome
+from hygge.formats import text_values
 
 
 def read(path: object, **options: Any) -> pa.Table:
@@ -121,4 +121,4 @@ def test_types_come_from_the_first_file_with_rows(tmp_path, file):
 @pytest.mark.parametrize("word", ["decimal(0,0)", "decimal(77,0)", "decimal(5,6)", "timestamp[xs]"])
 def test_an_impossible_type_is_refused(word):
     with pytest.raises(ValueError):
-        cells.type_of(word)
+        text_values.type_of(word)

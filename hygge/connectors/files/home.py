@@ -20,8 +20,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from hygge.batches import conform, slices
-from hygge.connectors.files.found import SourceFile, find, fixed_prefix, hive_columns, unchanged
-from hygge.connectors.files.found_objects import on_objects
+from hygge.connectors.files.listing import SourceFile, find, fixed_prefix, hive_columns, unchanged
+from hygge.connectors.files.object_listing import on_objects
 from hygge.errors import ConfigError, HomeError, SourceChanged, SourceMissing, one_of
 from hygge.home import Home
 from hygge.model import MIB, Column, HomeTraits, Plan, Split, Watermark

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from hygge.errors import HomeError
-from hygge.formats.cells import type_of
+from hygge.formats.text_values import type_of
 from hygge.model import MIB, Watermark
 from hygge.settings import Settings
 

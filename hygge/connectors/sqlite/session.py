@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote as url_quote
 
-from hygge.connectors.files.found import near
+from hygge.connectors.files.listing import near
 from hygge.connectors.sql.connection import in_words
 from hygge.errors import HyggeError, SourceMissing
 

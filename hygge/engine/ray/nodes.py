@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hygge.connectors.files.found import fixed_prefix
+from hygge.connectors.files.listing import fixed_prefix
 from hygge.engine.ray import placement
 from hygge.errors import ConfigError
 from hygge.model import MIB, Limits

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from hygge import ArrowHome, ArrowStore, CsvHome, CsvStore, Flow, ParquetHome, ParquetStore
-from hygge.connectors.files import found as files
-from hygge.connectors.files.found import SourceFile
+from hygge.connectors.files import listing as files
 from hygge.connectors.files.heads import HEAD, generation_name
 from hygge.connectors.files.home import FileHome
+from hygge.connectors.files.listing import SourceFile
 from hygge.errors import HomeError, NotOurs, Rejected, SourceChanged, StoreError
 from hygge.model import Head, Run, Ticket
 from hygge.store import new_run_id

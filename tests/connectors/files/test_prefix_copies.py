@@ -9,14 +9,14 @@ import pytest
 from obstore.store import AzureStore
 
 from hygge import ParquetHome, ParquetStore
-from hygge.connectors.files import found_objects
+from hygge.connectors.files import object_listing
 from hygge.errors import NotOurs, Transient
 from hygge.journal import FlowJournal
 from hygge.model import Receipt, Run, Ticket
 from hygge.places import bucket
 from hygge.places.bucket import Bucket
 from hygge.store import new_run_id
-from tests.connectors.files.test_found_objects import ids
+from tests.connectors.files.test_object_listing import ids
 from tests.connectors.files.test_prefix import begun, staged
 from tests.readers.objects import all_keys, ids_at, users
 from tests.servers import azurite
@@ -129,10 +129,10 @@ def test_a_typo_is_asked_of_one_level_and_costs_no_error_of_its_own(s3, proxy): 
             asked.append("delimiter=%2F" in request.path or "delimiter=/" in request.path)
 
     proxy.before = listing
-    assert found_objects.near(f"{s3}/usrs") == f"did you mean {s3}/users?"
+    assert object_listing.near(f"{s3}/usrs") == f"did you mean {s3}/users?"
     assert asked == [True]
     proxy.before = lambda request: 403
-    assert found_objects.near(f"{s3}/usrs") is None
+    assert object_listing.near(f"{s3}/usrs") is None
 
 
 def test_receipts_in_a_bucket_are_read_side_by_side_and_stay_in_order(s3, monkeypatch):  # noqa: F811

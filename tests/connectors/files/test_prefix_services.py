@@ -91,7 +91,7 @@ class Stores(StoreContract):
 
 class Homes(HomeContract):
     test_every_type_returns_exactly = None  # the readers are those of disks
-    test_memory_is_bounded_whatever_the_size = None  # tests/connectors/files/test_found_objects.py
+    test_memory_is_bounded_whatever_the_size = None  # tests/connectors/files/test_object_listing.py
     test_the_first_batch_comes_before_all_is_read = None
 
     def make(self, table, tmp_path):

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from hygge.batches import conform, plain, plain_schema
-from hygge.connectors.files.found import SourceFile, source
-from hygge.connectors.files.found_objects import on_objects
 from hygge.connectors.files.home import FileHome, Piece
+from hygge.connectors.files.listing import SourceFile, source
+from hygge.connectors.files.object_listing import on_objects
 from hygge.errors import HomeError, HyggeError
 from hygge.model import MIB, Column
 

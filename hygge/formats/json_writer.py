@@ -26,7 +26,6 @@ from hygge.batches import slices
 from hygge.connectors.files.parts import Writer
 from hygge.connectors.files.store import FileStore, FileStoreOptions
 from hygge.errors import UnfitValue
-from hygge.formats.cells import base64_text, moments_text, plain_decimals
 from hygge.formats.json_values import NO_JSON
 from hygge.formats.text import (
     SUFFIX_OF,
@@ -36,6 +35,7 @@ from hygge.formats.text import (
     settled_compression,
     with_compressed,
 )
+from hygge.formats.text_values import base64_text, moments_text, plain_decimals
 from hygge.model import MIB, StoreTraits
 
 _ROWS, _BYTES = 65_536, 32 * MIB

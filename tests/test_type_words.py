@@ -10,7 +10,7 @@ import pytest
 
 from hygge import CsvHome, JsonlHome, JsonlStore
 from hygge.errors import ConfigError, UnfitValue
-from hygge.formats.cells import nested_type_of, type_of
+from hygge.formats.text_values import nested_type_of, type_of
 from hygge.model import Run
 
 

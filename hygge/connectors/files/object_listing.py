@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from hygge.connectors.files.found import SourceFile, fixed_prefix, partitions
+from hygge.connectors.files.listing import SourceFile, fixed_prefix, partitions
 from hygge.connectors.files.manifests import being_copied, look
 from hygge.errors import HomeError, HyggeError, SourceChanged, SourceMissing, nearest
 from hygge.model import MIB

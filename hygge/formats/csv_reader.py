@@ -1,7 +1,7 @@
 """CSV text on its way to tables: the header, the blocks, and the line that an error is on.
 
 Life of a read: the header gives the names; `pyarrow.csv` reads on from there in blocks, to the
-stated types where it is exact, else to text that `cells.fit` converts. Two things make it begin
+stated types where it is exact, else to text that `text_values.fit` converts. Two things make it begin
 again, past the rows that it gave: a row longer than a block (a larger block), and a value that
 pyarrow refused (all to text, so that the bad cell can be found). A mark behind the last line shows
 that no quoted value swallowed it: a quote that is never closed is an error, not a long value.
@@ -20,7 +20,7 @@ from typing import IO, Any, NoReturn, cast
 import pyarrow as pa
 
 from hygge.errors import HomeError, UnfitValue
-from hygge.formats import cells
+from hygge.formats import text_values
 from hygge.formats.text import BLOCK_BYTES, Text, lines_before, misencoded, owned
 from hygge.model import MIB
 
@@ -216,7 +216,7 @@ class Reading:
     def _read_as(self, name: str) -> pa.DataType:
         at = self.schema.get_field_index(name)
         kind = self.schema.field(at).type if at >= 0 else pa.string()
-        if self.all_as_text or cells.must_be_read_as_text(kind, self._inferred(name)):
+        if self.all_as_text or text_values.must_be_read_as_text(kind, self._inferred(name)):
             return pa.string()
         return kind
 
@@ -226,8 +226,8 @@ class Reading:
             array = batch.column(field.name)
             if array.type != field.type:
                 try:
-                    array = cells.fit(array, field.type, self._inferred(field.name))
-                except cells.Unfit as unfit:
+                    array = text_values.fit(array, field.type, self._inferred(field.name))
+                except text_values.Unfit as unfit:
                     self._raise_unfit(field, row + unfit.index, array[unfit.index].as_py())
             elif not self.all_as_text and _is_endless(array):
                 self.all_as_text = True  # is it written inf, or a number too large?
@@ -256,7 +256,7 @@ class Reading:
                 f"`options: {{types: {{{name}: string}}}}` keeps it as it is written; "
                 "null_values says what means NULL"
             )
-        shown = cells.shortened(value)
+        shown = text_values.shortened(value)
         raise UnfitValue(f"{where}, column '{name}': {shown} is no {field.type}", hint)
 
     def _raise_bad_line(self, error: Exception) -> NoReturn:
@@ -265,7 +265,7 @@ class Reading:
             if len(record) != expected:
                 raise UnfitValue(
                     f"{where}: {len(record)} columns were found, {expected} are expected: "
-                    f"{cells.shortened(self.form.delimiter.join(record))}",
+                    f"{text_values.shortened(self.form.delimiter.join(record))}",
                     "mend the line; perhaps delimiter or quote are others",
                 ) from error
             if any("\udc80" <= sign <= "\udcff" for cell in record for sign in cell):

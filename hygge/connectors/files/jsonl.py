@@ -20,11 +20,11 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from hygge.connectors.files.found import SourceFile
 from hygge.connectors.files.home import FileHome, FileOptions, Piece
+from hygge.connectors.files.listing import SourceFile
 from hygge.errors import HomeError
-from hygge.formats import cells, json_values
-from hygge.formats.json_text import JsonForm
+from hygge.formats import json_values, text_values
+from hygge.formats.json_reader import JsonForm
 from hygge.formats.text import compression_of, cut, known_encoding, owned, with_compressed
 from hygge.model import MIB, Column, HomeTraits
 
@@ -42,7 +42,7 @@ class JsonlOptions(FileOptions):
     @field_validator("types")
     @classmethod
     def _known_types(cls, types: dict[str, str]) -> dict[str, str]:
-        cells.types_of(types, nested=True)
+        text_values.types_of(types, nested=True)
         return types
 
     @field_validator("encoding")
@@ -61,7 +61,7 @@ class JsonlHome(FileHome):
         options: JsonlOptions = JsonlOptions()
 
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
-        stated = cells.types_of(self.settings.options.types, nested=True)
+        stated = text_values.types_of(self.settings.options.types, nested=True)
         path, rows = files[0].path, []
         for file in files:
             path, rows = file.path, self._form(file).sample()

@@ -28,7 +28,6 @@ from pydantic import model_validator
 from hygge.connectors.files.parts import Writer
 from hygge.connectors.files.store import FileStore, FileStoreOptions
 from hygge.errors import UnfitValue
-from hygge.formats.cells import NO_TEXT, base64_text, is_bytes, moments_text, plain_decimals
 from hygge.formats.text import (
     SUFFIX_OF,
     Compression,
@@ -38,6 +37,7 @@ from hygge.formats.text import (
     settled_compression,
     with_compressed,
 )
+from hygge.formats.text_values import NO_TEXT, base64_text, is_bytes, moments_text, plain_decimals
 from hygge.model import StoreTraits
 
 

@@ -40,10 +40,10 @@ def source(path: str, ahead: int | None = None) -> Any:
     `ahead`: bytes of an object that one request gets at least; by default what suits a reader that
     begins at its start and goes to its end.
     """
-    from hygge.connectors.files import found_objects
+    from hygge.connectors.files import object_listing
 
-    if found_objects.on_objects(path):
-        return pa.PythonFile(found_objects.opened(path, ahead), "r")
+    if object_listing.on_objects(path):
+        return pa.PythonFile(object_listing.opened(path, ahead), "r")
     return pa.OSFile(path, "rb")
 
 
@@ -54,10 +54,10 @@ def find(path: str, suffixes: Sequence[str]) -> list[SourceFile]:
     `_` do not. Links to directories are followed; one that is reached twice is an error, as is one
     that may not be listed. Raises SourceMissing where nothing is there, with the nearest name.
     """
-    from hygge.connectors.files import found_objects
+    from hygge.connectors.files import object_listing
 
-    if found_objects.on_objects(path):
-        return found_objects.find(path, suffixes)
+    if object_listing.on_objects(path):
+        return object_listing.find(path, suffixes)
     if os.path.isdir(path):
         found = [(each, path) for each in _walk(path, suffixes)]
         if not found:
@@ -102,10 +102,10 @@ def near(path: str) -> str:
 
 def unchanged(file: SourceFile) -> None:
     """Raise SourceChanged unless `file` is still the one that was planned."""
-    from hygge.connectors.files import found_objects
+    from hygge.connectors.files import object_listing
 
-    if found_objects.on_objects(file.path):
-        found_objects.unchanged(file)
+    if object_listing.on_objects(file.path):
+        object_listing.unchanged(file)
         return
     try:
         now = os.stat(file.path)

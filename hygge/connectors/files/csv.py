@@ -1,7 +1,7 @@
 """CSV and TSV files as a Home: one file, a directory, a glob; `.gz` and `.zst` by their suffix.
 
 CSV has no types. They are stated (`types: {zip: string, price: "decimal(10,2)"}`), or inferred from
-the first `sample_bytes` of the first file that has rows (`hygge/formats/cells.py` says how: what
+the first `sample_bytes` of the first file that has rows (`hygge/formats/text_values.py` says how: what
 has no plain form of a type is text). A later value that does not fit is an error with file, line
 and column. Columns with stated types are read fastest: inferred numbers are checked for their form
 too.
@@ -9,7 +9,7 @@ too.
 NULL is what stands unquoted and empty, and what `null_values` says more, unquoted; a quoted "" is
 the empty string. Blank lines are skipped, but in a file of one column each is a NULL. Files may
 differ in the order of their columns. binary is base64.
-How a read goes is told in `hygge/formats/csv_text.py`.
+How a read goes is told in `hygge/formats/csv_reader.py`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any, ClassVar, Self
 import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
-from hygge.connectors.files.found import SourceFile
 from hygge.connectors.files.home import FileHome, FileOptions, Piece
+from hygge.connectors.files.listing import SourceFile
 from hygge.errors import ConfigError, HomeError, one_of
-from hygge.formats import cells
-from hygge.formats.csv_text import CsvForm, Reading
+from hygge.formats import text_values
+from hygge.formats.csv_reader import CsvForm, Reading
 from hygge.formats.text import compression_of, cut, known_encoding, with_compressed
 from hygge.model import MIB, Column, HomeTraits
 
@@ -56,7 +56,7 @@ class CsvOptions(FileOptions):
     @field_validator("types")
     @classmethod
     def _known_types(cls, types: dict[str, str]) -> dict[str, str]:
-        cells.types_of(types)
+        text_values.types_of(types)
         return types
 
     @field_validator("encoding")
@@ -86,7 +86,7 @@ class CsvOptions(FileOptions):
 class CsvHome(FileHome):
     """`CsvHome("users", path="data/users.csv", options={"types": {"zip": "string"}})`."""
 
-    traits: ClassVar[HomeTraits] = HomeTraits(lossy=cells.NO_TEXT)
+    traits: ClassVar[HomeTraits] = HomeTraits(lossy=text_values.NO_TEXT)
     suffixes: ClassVar[tuple[str, ...]] = with_compressed(".csv", ".tsv")
 
     class Settings(FileHome.Settings):
@@ -102,7 +102,7 @@ class CsvHome(FileHome):
                     f"{files[0].path} has {', '.join(first)}",
                     "move them in flows of their own",
                 )
-        stated = cells.types_of(self.settings.options.types)
+        stated = text_values.types_of(self.settings.options.types)
         for name in stated:
             if name not in first:
                 raise ConfigError(
@@ -112,7 +112,7 @@ class CsvHome(FileHome):
         kinds = dict(stated)
         if len(stated) < len(first):
             sample = self._sample(files, first)
-            kinds |= {n: cells.infer(sample.column(n)) for n in first if n not in stated}
+            kinds |= {n: text_values.infer(sample.column(n)) for n in first if n not in stated}
         how = {name: "text, stated" if name in stated else "text, inferred" for name in first}
         return tuple(Column(name, kinds[name], how[name]) for name in first)
 
