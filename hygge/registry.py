@@ -46,10 +46,10 @@ BUILT_IN: dict[Side, dict[str, BuiltIn]] = {
         "sql": BuiltIn("hygge.connectors.databases.home:SQLHome"),
     },
     "store": {
-        "arrow": BuiltIn("hygge.formats.arrow:ArrowStore", _ARROW),
-        "csv": BuiltIn("hygge.formats.csv_writer:CsvStore", _CSV),
-        "jsonl": BuiltIn("hygge.formats.json_writer:JsonlStore", _JSONL),
-        "parquet": BuiltIn("hygge.formats.parquet:ParquetStore", _PARQUET),
+        "arrow": BuiltIn("hygge.connectors.files.arrow:ArrowStore", _ARROW),
+        "csv": BuiltIn("hygge.connectors.files.csv:CsvStore", _CSV),
+        "jsonl": BuiltIn("hygge.connectors.files.jsonl:JsonlStore", _JSONL),
+        "parquet": BuiltIn("hygge.connectors.files.parquet:ParquetStore", _PARQUET),
         "sql": BuiltIn("hygge.connectors.databases.store:SQLStore"),
     },
 }

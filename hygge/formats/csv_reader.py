@@ -1,10 +1,11 @@
 """CSV text on its way to tables: the header, the blocks, and the line that an error is on.
 
 Life of a read: the header gives the names; `pyarrow.csv` reads on from there in blocks, to the
-stated types where it is exact, else to text that `text_values.fit` converts. Two things make it begin
-again, past the rows that it gave: a row longer than a block (a larger block), and a value that
-pyarrow refused (all to text, so that the bad cell can be found). A mark behind the last line shows
-that no quoted value swallowed it: a quote that is never closed is an error, not a long value.
+stated types where it is exact, else to text that `text_values.fit` converts. Two things make it
+begin again, past the rows that it gave: a row longer than a block (a larger block), and a value
+that pyarrow refused (all to text, so that the bad value can be found). A mark after the last line
+shows that no quoted value swallowed it: a quote that is never closed is an error, not a long
+value.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _MARK = "\x02hygge\x03"
 
 
 @dataclass(frozen=True)
-class CsvForm:
+class CsvFile:
     """How one file is written, and which of its columns have stated types."""
 
     path: str
@@ -120,12 +121,12 @@ class _Again(Exception):
     """Begin again, past the rows that were given."""
 
 
-class Reading:
+class CsvReader:
     """One piece of one file on its way to tables."""
 
     def __init__(
         self,
-        form: CsvForm,
+        form: CsvFile,
         where: dict[str, Any],
         schema: pa.Schema,
         block: int = BLOCK_BYTES,

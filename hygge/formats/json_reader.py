@@ -1,10 +1,10 @@
 """JSON lines on their way to tables: a fast way that is exact, a slow way that explains.
 
 A block is whole lines. `pyarrow.json` parses it against the schema; dates, times, timestamps and
-binary come as text, which `text_values.fit` converts strictly. Whatever the fast way refuses, and all
-that it would take too lightly (a line that is no object, invalid UTF-8, a number that float64 does
-not give back), goes through Python's json line by line, numbers as their text. That way either
-gives the exact values or names file, line and column.
+binary come as text, which `text_values.fit` converts strictly. What the fast way refuses, and what
+it would accept although it should not (a line that is no object, invalid UTF-8, a number that
+float64 does not give back), goes through Python's json line by line, with numbers as their text.
+The slow way gives the exact values, or an error that names file, line and column.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _EXPONENT = re.compile(rb"[eE][-+]?[0-9]+")
 
 
 @dataclass(frozen=True)
-class JsonForm:
+class JsonlFile:
     """How one file is written, and which of its columns have stated types."""
 
     path: str

@@ -203,8 +203,8 @@ def _infer_number(name: str, values: list[tuple[int, Any]], path: str, stated: s
     for line, value in values:
         if not text_values.float_gives_back(value):
             raise UnfitValue(
-                f"{path}, line {line}: '{name}' is {text_values.shortened(value)}, which float64 does "
-                "not hold exactly",
+                f"{path}, line {line}: '{name}' is {text_values.shortened(value)}, which float64 "
+                "does not hold exactly",
                 f'`{stated}"decimal(38,10)"}}}}`, or string, or float64 to round it',
             )
     return pa.float64()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from hygge import Home
+from hygge.connectors.files.arrow import ArrowStore
 from hygge.errors import Transient
-from hygge.formats.arrow import ArrowStore
 from hygge.model import Column, Plan, Split
 
 

@@ -96,7 +96,7 @@ class SQLHome(Home):
             )
         if is_pg(given.connection):
             lossy = (*NESTED, *types.lossy("postgresql"))
-            self.traits = replace(type(self).traits, offers=("pgcopy",), lossy=lossy)  # type: ignore[misc]  # of this one
+            self.traits = replace(type(self).traits, lossy=lossy)  # type: ignore[misc]  # of this one
 
     def describe(self) -> str:
         what = f"#{self.table}" if self.table else f" ({self.name or 'query'})"

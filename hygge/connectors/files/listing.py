@@ -1,7 +1,8 @@
-"""Local files as a Home sees them: a file, a directory, a glob, hive partitions.
+"""The files that a Home's path means: one file, a directory, a glob, hive partitions.
 
-A file's version is its size and mtime: `unchanged` compares them before and after it is read, so
-that a file rewritten in mid-run is SourceChanged and never half old, half new.
+Objects are listed in `hygge/connectors/files/object_listing.py`. The version of a file is its size
+and mtime. `check_unchanged` compares them before and after the file is read, so that a file
+rewritten during the run raises SourceChanged, and is never read half old, half new.
 """
 
 from __future__ import annotations
@@ -9,103 +10,53 @@ from __future__ import annotations
 import fnmatch
 import glob
 import os
-import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import unquote
+from collections.abc import Iterator, Sequence
 
-import pyarrow as pa
-
-from hygge.errors import HomeError, SourceChanged, SourceMissing, nearest
-
-_LISTED = 8
-HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+from hygge.connectors.files import object_listing
+from hygge.connectors.files.source_file import SourceFile, partitions
+from hygge.errors import HomeError, SourceChanged, SourceMissing
+from hygge.places.names import fixed_prefix, hint_for_missing
+from hygge.places.objects import is_object_url
 
 
-@dataclass(frozen=True)
-class SourceFile:
-    """One file of a Home, as it was when the run was planned. `keys` are its hive partitions."""
-
-    path: str
-    size: int
-    mtime_ns: int
-    keys: tuple[tuple[str, str | None], ...] = ()
-
-
-def source(path: str, ahead: int | None = None) -> Any:
-    """A file or an object, to be read as bytes: a `pa.NativeFile`.
-
-    `ahead`: bytes of an object that one request gets at least; by default what suits a reader that
-    begins at its start and goes to its end.
-    """
-    from hygge.connectors.files import object_listing
-
-    if object_listing.on_objects(path):
-        return pa.PythonFile(object_listing.opened(path, ahead), "r")
-    return pa.OSFile(path, "rb")
-
-
-def find(path: str, suffixes: Sequence[str]) -> list[SourceFile]:
-    """Every file that `path` means, in the order of their names.
+def find_files(path: str, suffixes: Sequence[str]) -> list[SourceFile]:
+    """Return every file that `path` means, in the order of their names; at least one.
 
     In a directory, and below it, files with one of `suffixes` count; names that begin with `.` or
-    `_` do not. Links to directories are followed; one that is reached twice is an error, as is one
-    that may not be listed. Raises SourceMissing where nothing is there, with the nearest name.
+    `_` do not. Links to directories are followed. Raises SourceMissing, with the nearest name,
+    where nothing is there; HomeError for a directory that is reached twice; OSError for one that
+    may not be listed.
     """
-    from hygge.connectors.files import object_listing
-
-    if object_listing.on_objects(path):
-        return object_listing.find(path, suffixes)
+    if is_object_url(path):
+        return object_listing.find_objects(path, suffixes)
     if os.path.isdir(path):
-        found = [(each, path) for each in _walk(path, suffixes)]
-        if not found:
+        paths, top = list(_walk(path, suffixes)), path
+        if not paths:
             raise SourceMissing(
                 f"no {' or '.join(suffixes)} file in {path}",
                 "name the directory that holds the files, or give another `type`",
             )
     elif os.path.exists(path):
-        found = [(path, os.path.dirname(path))]
+        paths, top = [path], os.path.dirname(path)
     elif glob.has_magic(path):
-        fixed = fixed_prefix(path)
-        parts = path[len(fixed) :].lstrip(os.sep).split(os.sep)
+        top = fixed_prefix(path)
+        parts = path[len(top) :].lstrip(os.sep).split(os.sep)
         # Not glob.glob: it passes over a directory that it may not list, in silence.
-        found = [(each, fixed) for each in sorted(_matches(fixed or os.sep, parts))]
-        if not found:
+        paths = sorted(_matches(top or os.sep, parts))
+        if not paths:
             raise SourceMissing(
                 f"nothing matches {path}", "check the pattern; ** matches folders at any depth"
             )
     else:
-        raise SourceMissing(f"there is no file or directory {path}", near(path))
-    return [_described(each, root) for each, root in found]
+        raise SourceMissing(f"there is no file or directory {path}", hint_for_missing(path))
+    return [_described(file, top) for file in paths]
 
 
-def near(path: str) -> str:
-    """A hint for a path that is not there: the nearest sibling, or what is there instead."""
-    path = path.rstrip(os.sep)
-    folder = os.path.dirname(path) or "."
-    missing = ""
-    while not os.path.isdir(folder):
-        path, folder = folder, os.path.dirname(folder) or "."
-        missing = f"there is no folder {path}; "
-    try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    except OSError as error:
-        return f"{folder} cannot be listed: {error.strerror}"
-    close = nearest(os.path.basename(path), names)
-    if close:
-        return f"did you mean {os.path.join(folder, close)}?"
-    listed = ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
-    return f"{missing}{folder} " + (f"holds {listed}" if names else "is empty")
-
-
-def unchanged(file: SourceFile) -> None:
-    """Raise SourceChanged unless `file` is still the one that was planned."""
-    from hygge.connectors.files import object_listing
-
-    if object_listing.on_objects(file.path):
-        object_listing.unchanged(file)
+def check_unchanged(file: SourceFile) -> None:
+    """Raise SourceChanged unless `file` is still as it was planned."""
+    if is_object_url(file.path):
+        object_listing.check_unchanged(file)
         return
     try:
         now = os.stat(file.path)
@@ -120,33 +71,6 @@ def unchanged(file: SourceFile) -> None:
         )
 
 
-def hive_columns(files: Iterable[SourceFile]) -> dict[str, pa.DataType]:
-    """Partition columns and types: int64 where every value is a plain integer, else text."""
-    values: dict[str, list[str]] = {}
-    names: tuple[str, ...] | None = None
-    for file in files:
-        mine = tuple(name for name, _ in file.keys)
-        if names is not None and mine != names:
-            raise HomeError(
-                f"{file.path} is partitioned by {', '.join(mine) or 'nothing'}, "
-                f"the files before it by {', '.join(names) or 'nothing'}",
-                "name one partitioned directory at a time",
-            )
-        names = mine
-        for name, value in file.keys:
-            values.setdefault(name, [])
-            if value is not None:
-                values[name].append(value)
-    return {name: pa.int64() if _all_int(each) else pa.string() for name, each in values.items()}
-
-
-def _all_int(values: list[str]) -> bool:
-    def plain(text: str) -> bool:
-        return bool(re.fullmatch("-?[0-9]{1,19}", text)) and str(int(text)) == text
-
-    return bool(values) and all(plain(v) and abs(int(v)) < 2**63 for v in values)
-
-
 def _walk(top: str, suffixes: Sequence[str]) -> Iterator[str]:
     for folder, names in _folders(top, hidden=(".", "_")):
         for name in names:
@@ -155,14 +79,14 @@ def _walk(top: str, suffixes: Sequence[str]) -> Iterator[str]:
 
 
 def _folders(top: str, hidden: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
-    """Every directory from `top` down, behind links too, with the names of its files, in order."""
+    """Yield `top` and every directory below it, also behind links, with its file names, sorted."""
     seen: dict[tuple[int, int], str] = {}
     for folder, folders, names in os.walk(top, onerror=_raise, followlinks=True):
-        here = os.stat(folder)
-        before = seen.setdefault((here.st_dev, here.st_ino), folder)
-        if before != folder:
+        inode = os.stat(folder)
+        first_path = seen.setdefault((inode.st_dev, inode.st_ino), folder)
+        if first_path != folder:
             raise HomeError(
-                f"{folder} is the same directory as {before}: its rows would be read twice",
+                f"{folder} is the same directory as {first_path}: its rows would be read twice",
                 "remove the link, or name with a pattern what is to be read",
             )
         folders[:] = sorted(name for name in folders if not name.startswith(hidden))
@@ -174,7 +98,7 @@ def _raise(error: OSError) -> None:
 
 
 def _matches(folder: str, parts: Sequence[str]) -> Iterator[str]:
-    """The files below `folder` that a pattern means, by glob's rules."""
+    """Yield the files below `folder` that the parts of a pattern match, by glob's rules."""
     part, rest = parts[0], parts[1:]
     if part == "**":
         for below, names in _folders(folder, hidden=(".",)):
@@ -192,7 +116,7 @@ def _matches(folder: str, parts: Sequence[str]) -> Iterator[str]:
             mode = os.stat(path).st_mode
         except (FileNotFoundError, NotADirectoryError):
             if os.path.islink(path) and not rest:
-                yield path  # to nothing: `_described` says so
+                yield path  # a link to nothing: `_described` reports it
             continue
         if rest and stat.S_ISDIR(mode):
             yield from _matches(path, rest)
@@ -200,16 +124,7 @@ def _matches(folder: str, parts: Sequence[str]) -> Iterator[str]:
             yield path
 
 
-def fixed_prefix(pattern: str) -> str:
-    """The folder that every match of a glob lies in; a path without magic as it is."""
-    parts = pattern.split(os.sep)
-    for at, part in enumerate(parts):
-        if glob.has_magic(part):
-            return os.sep.join(parts[:at])
-    return pattern
-
-
-def _described(path: str, root: str) -> SourceFile:
+def _described(path: str, top: str) -> SourceFile:
     try:
         now = os.stat(path)
     except FileNotFoundError:
@@ -218,16 +133,5 @@ def _described(path: str, root: str) -> SourceFile:
                 f"{path} is a link to a file that is not there", "mend the link, or remove it"
             ) from None
         raise
-    inside = os.path.dirname(os.path.relpath(path, root)) if root else os.path.dirname(path)
-    keys = partitions(inside.split(os.sep))
-    return SourceFile(path, now.st_size, now.st_mtime_ns, keys)
-
-
-def partitions(folders: Iterable[str]) -> tuple[tuple[str, str | None], ...]:
-    """The hive partitions that names of folders say."""
-    keys = []
-    for folder in folders:
-        name, equals, value = folder.partition("=")
-        if equals and name:
-            keys.append((unquote(name), None if value == HIVE_NULL else unquote(value)))
-    return tuple(keys)
+    folder = os.path.dirname(os.path.relpath(path, top)) if top else os.path.dirname(path)
+    return SourceFile(path, now.st_size, now.st_mtime_ns, partitions(folder.split(os.sep)))
