@@ -82,7 +82,9 @@ def move(url: str, folder: Path, lanes: int, rows: int, splits: int) -> float:
     while engine_lanes._idle:  # every run has lanes of its own
         engine_lanes._idle.pop().down()
     for lane in engine_lanes.some_lanes("t", Limits(), range(lanes)):
-        lane.warm(("hygge.connectors.databases.home", "psycopg"), ("hygge.stores.parquet",))
+        lane.warm(
+            ("hygge.connectors.databases.home", "psycopg"), ("hygge.connectors.files.parquet",)
+        )
         lane.wait(120)
         lane.up, lane.kept_s = True, 120.0
         engine_lanes.leave(lane)

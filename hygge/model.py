@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["replace", "append", "merge"]
 Guarantee = Literal["exactly once", "at least once"]
-Visibility = Literal["atomic", "manifest", "per file", "per batch"]
+Visibility = Literal["atomic", "manifest", "per batch"]
 Watermark = int | float | str | None
 """A cursor value in JSON form; dates and timestamps as ISO 8601 text."""
 
@@ -32,8 +32,6 @@ class HomeTraits:
     """What a Home class declares about itself."""
 
     protocol: int = PROTOCOL
-    offers: tuple[str, ...] = ()
-    """Formats beyond Arrow that `read` can give as one large_binary column (passthrough)."""
     max_lanes: int | None = None
     cursor: bool = False
     """Whether `open(since)` understands a watermark."""
@@ -52,8 +50,6 @@ class StoreTraits:
     sees: str = ""
     """One sentence: what a reader that is not hygge sees, and when."""
     max_lanes: int | None = None
-    accepts: tuple[str, ...] = ()
-    """Formats beyond Arrow that `stage` takes as passthrough."""
     understands_op: bool = False
     """Whether a reserved `_op` column (insert, update, delete) is applied."""
     lossy: tuple[str, ...] = ()

@@ -39,17 +39,17 @@ _PARQUET = (".parquet", ".pq", ".parq")
 _ARROW = (".arrow", ".feather", ".ipc")
 BUILT_IN: dict[Side, dict[str, BuiltIn]] = {
     "home": {
-        "arrow": BuiltIn("hygge.homes.arrow:ArrowHome", (*_ARROW, ".arrows")),
-        "csv": BuiltIn("hygge.homes.csv:CsvHome", _CSV),
-        "jsonl": BuiltIn("hygge.homes.jsonl:JsonlHome", _JSONL),
-        "parquet": BuiltIn("hygge.homes.parquet:ParquetHome", _PARQUET),
+        "arrow": BuiltIn("hygge.connectors.files.arrow:ArrowHome", (*_ARROW, ".arrows")),
+        "csv": BuiltIn("hygge.connectors.files.csv:CsvHome", _CSV),
+        "jsonl": BuiltIn("hygge.connectors.files.jsonl:JsonlHome", _JSONL),
+        "parquet": BuiltIn("hygge.connectors.files.parquet:ParquetHome", _PARQUET),
         "sql": BuiltIn("hygge.connectors.databases.home:SQLHome"),
     },
     "store": {
-        "arrow": BuiltIn("hygge.stores.arrow:ArrowStore", _ARROW),
-        "csv": BuiltIn("hygge.stores.csv:CsvStore", _CSV),
-        "jsonl": BuiltIn("hygge.stores.jsonl:JsonlStore", _JSONL),
-        "parquet": BuiltIn("hygge.stores.parquet:ParquetStore", _PARQUET),
+        "arrow": BuiltIn("hygge.connectors.files.arrow:ArrowStore", _ARROW),
+        "csv": BuiltIn("hygge.connectors.files.csv:CsvStore", _CSV),
+        "jsonl": BuiltIn("hygge.connectors.files.jsonl:JsonlStore", _JSONL),
+        "parquet": BuiltIn("hygge.connectors.files.parquet:ParquetStore", _PARQUET),
         "sql": BuiltIn("hygge.connectors.databases.store:SQLStore"),
     },
 }

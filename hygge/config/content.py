@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hygge.config import paths
 from hygge.config.infer import ray_hint
-from hygge.connectors.files import found_objects
 from hygge.errors import ConfigError, nearest, without_password
+from hygge.places import objects
 
 
 def content(file: str, environ: Mapping[str, str]) -> str:
@@ -22,7 +22,7 @@ def content(file: str, environ: Mapping[str, str]) -> str:
         )
     try:
         if paths.on_objects(file):
-            with found_objects.opened(file) as opened:
+            with objects.open_object(file) as opened:
                 return opened.read().decode("utf-8-sig")
         return Path(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -30,7 +30,7 @@ def content(file: str, environ: Mapping[str, str]) -> str:
         raise ConfigError(f"{file}:{line}: not UTF-8 text", "save the file as UTF-8") from None
     except FileNotFoundError:
         if paths.on_objects(file):
-            raise ConfigError(f"there is no file {file}", found_objects.near(file)) from None
+            raise ConfigError(f"there is no file {file}", objects.hint_for_missing(file)) from None
         hint = _near(Path(file))
         name = os.path.basename(file)
         raise ConfigError(f"there is no file {file}", ray_hint(hint, name, environ)) from None

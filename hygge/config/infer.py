@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from hygge.config.document import Node
 from hygge.config.environment import masked
 from hygge.config.problems import Wrong, meant
-from hygge.connectors.files import found_objects
-from hygge.connectors.files.found import near
-from hygge.connectors.files.found_objects import on_objects
+from hygge.connectors.files.listing import find_files
 from hygge.errors import HyggeError, nearest
+from hygge.places.names import hint_for_missing
+from hygge.places.objects import is_object_url
 from hygge.registry import by_suffix, suffixes
 
 _LOOKED_AT = 20_000
@@ -28,7 +28,7 @@ def kind_of_contents(
     hidden: Mapping[str, str],
 ) -> str:
     """The one kind of file that is at `path`, else Wrong. `made`: what this file's stores write."""
-    if on_objects(path):
+    if is_object_url(path):
         return _kind_of_objects(node, path, made)
     found: dict[str, str] = {}
     for count, each in enumerate(_files(path)):
@@ -75,7 +75,7 @@ def _kind_of_objects(node: Node, url: str, made: Mapping[str, str]) -> str:
     if url in made:
         return made[url]
     try:
-        names = [each.path for each in found_objects.find(url, tuple(suffixes("home")))]
+        names = [each.path for each in find_files(url, tuple(suffixes("home")))]
     except HyggeError as error:
         raise Wrong(node.line, error.message, error.hint) from error
     found = {kind: name for name in names if (kind := by_suffix("home", name))}
@@ -102,7 +102,9 @@ def _near(path: str) -> str:
     if os.path.isdir(folder):
         stems = {each.partition(".")[0]: each for each in sorted(os.listdir(folder))}
     close = nearest(name, [stem for stem in stems if stem])
-    return f"did you mean {os.path.join(folder, stems[close])}?" if close else near(path)
+    return (
+        f"did you mean {os.path.join(folder, stems[close])}?" if close else hint_for_missing(path)
+    )
 
 
 def _fixed(pattern: str) -> str:

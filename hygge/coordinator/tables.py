@@ -26,8 +26,9 @@ from hygge.config.specs import EndSpec, FlowSpec, Tables
 from hygge.config.tables import WORD
 from hygge.connectors.databases.connection import connection_url
 from hygge.connectors.databases.known import database_of
-from hygge.connectors.sql.catalog import Catalog, Table, catalog, chosen
+from hygge.connectors.sql.catalog import Catalog, catalog, chosen
 from hygge.connectors.sql.connection import shown, split_name
+from hygge.connectors.sql.listing import Table
 from hygge.errors import ConfigError, SourceMissing, Transient, one_of
 from hygge.run.engines import backoff_s
 

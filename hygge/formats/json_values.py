@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.errors import UnfitValue
-from hygge.formats import cells
+from hygge.formats import text_values
 
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,80})")
 _ENDLESS = ("NaN", "Infinity", "-Infinity", "nan", "inf", "-inf")
@@ -115,15 +115,15 @@ def _number_of(value: str, kind: Any, stated: bool) -> Any:
     if t.is_floating(kind):
         if value in _ENDLESS:
             return float(value)
-        if not (is_number or stated) or (not stated and not cells.float_gives_back(value)):
+        if not (is_number or stated) or (not stated and not text_values.float_gives_back(value)):
             return None
     if t.is_decimal(kind) and not (is_number or stated):
         return None
     if is_number and not (t.is_floating(kind) or t.is_decimal(kind)):
         return None
     try:
-        made = cells.fit(pa.array([str(value)]), kind, False)[0]
-    except cells.Unfit:
+        made = text_values.fit(pa.array([str(value)]), kind, False)[0]
+    except text_values.Unfit:
         return None
     return made.as_py() if not t.is_temporal(kind) else made
 
@@ -141,7 +141,7 @@ def as_json(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return cells.shortened(as_json(value))
+    return text_values.shortened(as_json(value))
 
 
 def infer(
@@ -165,7 +165,7 @@ def infer(
     sort = next(iter(sorts))
     if sort == "a text":
         texts = pa.array([value for _, value in values], pa.string())
-        return pa.string() if column else cells.infer(texts, only_times=True)
+        return pa.string() if column else text_values.infer(texts, only_times=True)
     if sort == "true or false":
         return pa.bool_()
     if sort == "a list":
@@ -198,13 +198,13 @@ def _sort(value: Any) -> str:
 def _infer_number(name: str, values: list[tuple[int, Any]], path: str, stated: str) -> pa.DataType:
     if all(_WHOLE.fullmatch(value) and value != "-0" for _, value in values):
         numbers = [int(value) for _, value in values]
-        if kind := cells.whole_number(min(numbers), max(numbers)):
+        if kind := text_values.whole_number(min(numbers), max(numbers)):
             return kind
     for line, value in values:
-        if not cells.float_gives_back(value):
+        if not text_values.float_gives_back(value):
             raise UnfitValue(
-                f"{path}, line {line}: '{name}' is {cells.shortened(value)}, which float64 does "
-                "not hold exactly",
+                f"{path}, line {line}: '{name}' is {text_values.shortened(value)}, which float64 "
+                "does not hold exactly",
                 f'`{stated}"decimal(38,10)"}}}}`, or string, or float64 to round it',
             )
     return pa.float64()

@@ -21,8 +21,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from hygge.connectors.files.found import source
 from hygge.errors import ConfigError, HomeError, UnfitValue
+from hygge.formats.source import open_source
 from hygge.model import MIB
 
 Compression = Literal["none", "gzip", "zstd"]
@@ -45,7 +45,7 @@ def compression_of(path: str) -> Compression:
     return "zstd" if lower.endswith(".zst") else "none"
 
 
-def settled_compression(path: str, single: bool, stated: Compression | None) -> Compression:
+def compression_for(path: str, single: bool, stated: Compression | None) -> Compression:
     """What a store's `compression` says, or a single file's suffix; they must not disagree."""
     if not single:
         return stated or "none"
@@ -81,7 +81,7 @@ class Text:
         self._left = None if end is None else end - start
         self._held = b""
         self._at = 0
-        self._raw = source(path)
+        self._raw = open_source(path)
         self._source: Any = self._raw
         if start:
             self._raw.seek(start)
@@ -209,7 +209,7 @@ def damaged(path: str, error: Exception) -> HomeError:
 
 def owned(path: str, start: int, end: int, first: int) -> tuple[int, int]:
     """The bytes of the lines that start within [start, end); `first` is where the first one is."""
-    with source(path, 64 * 1024) as file:
+    with open_source(path, 64 * 1024) as file:
         return _line_start(file, start, first), _line_start(file, end, first)
 
 
@@ -227,7 +227,7 @@ def _line_start(file: Any, at: int, first: int) -> int:
 def lines_before(path: str, offset: int) -> int:
     """How many lines end before `offset`; looked up only to name a line in an error."""
     count = 0
-    with source(path) as file:
+    with open_source(path) as file:
         while offset > 0 and (chunk := file.read(min(offset, MIB))):
             count += chunk.count(b"\n")
             offset -= len(chunk)

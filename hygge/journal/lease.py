@@ -21,9 +21,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from hygge.connectors.files.heads import file_name
 from hygge.errors import HyggeError, JournalError, Stopped
 from hygge.journal.entries import read, written
+from hygge.places.names import file_name
 from hygge.places.place import Place
 
 TTL_S = 30.0

@@ -18,11 +18,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hygge.connectors.files.heads import file_name
 from hygge.errors import JournalError
 from hygge.journal.entries import MOST_BYTES_OF_RECEIPT, read, written
 from hygge.journal.fingerprint import as_of_today
 from hygge.model import Head, Receipt, Run, Split, Ticket, Watermark
+from hygge.places.names import file_name
 from hygge.places.place import Place
 
 KEPT_RUNS = 50

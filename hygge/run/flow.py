@@ -28,7 +28,8 @@ from hygge.errors import (
 from hygge.home import Home
 from hygge.journal import FlowJournal, Lease
 from hygge.model import Head, Limits, Mode, Report, Watermark
-from hygge.places.place import Folder, place_at
+from hygge.places.folder import Folder
+from hygge.places.place import place_at
 from hygge.run.driver import Attempt, Driver
 from hygge.run.engines import Engine, find_engine
 from hygge.run.once import Ended, run_once

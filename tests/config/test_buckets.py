@@ -58,7 +58,7 @@ def test_a_path_is_reached_by_the_connection_that_it_names_or_lies_below(tmp_pat
     made, store = build(pickle.loads(pickle.dumps(spec)))
     assert made.path == url
     assert file.state == "s3://b/raw/state"
-    for access in (made.path.access, store.objects.bucket.access, file.state.access):
+    for access in (made.path.access, store.target.bucket.access, file.state.access):
         assert access.secret_access_key == "hush!"
     assert "hush" not in f"{file!r}{spec!r}{made!r}{store!r}{made.settings!r}{store.settings!r}"
 
@@ -66,7 +66,7 @@ def test_a_path_is_reached_by_the_connection_that_it_names_or_lies_below(tmp_pat
 def test_what_no_connection_is_above_is_reached_by_the_environment(tmp_path):
     file = read(tmp_path, LAKE + flow("'s3://b/rawer/users.csv'", "'gs://b/raw/out'"))
     home, store = build(file.flows[0])
-    assert (home.path.access, store.objects.bucket.access) == (None, None)
+    assert (home.path.access, store.target.bucket.access) == (None, None)
 
 
 def test_of_several_connections_the_longest_url_reaches_a_path(tmp_path):

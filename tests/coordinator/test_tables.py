@@ -18,7 +18,7 @@ import pytest
 from hygge import Coordinator
 from hygge.cli.main import main
 from hygge.config.flows import read_flows
-from hygge.connectors.sql.catalog import Table
+from hygge.connectors.sql.listing import Table
 from hygge.coordinator.tables import file_word, member_name, opened
 from hygge.errors import ConfigError, HyggeError, SourceMissing
 from hygge.model import Limits, Report, Summary

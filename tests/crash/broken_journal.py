@@ -12,12 +12,11 @@ from contextlib import closing
 from dataclasses import replace
 from types import SimpleNamespace
 
-from hygge.connectors.files import parts as sealed
-from hygge.connectors.files import publish, store
+from hygge.connectors.files import directory, parts, publish
 from hygge.connectors.sqlite import store as sqlite_store
 from hygge.journal import Decision, FlowJournal
 from hygge.journal.entries import written
-from hygge.places import place as places
+from hygge.places import durable, folder
 from hygge.run import once
 from hygge.run.driver import Driver
 
@@ -46,23 +45,23 @@ def a_watermark_before_its_rows() -> None:
 
 
 def no_fsync_of_files() -> None:
-    fsync = publish.sync
-    publish.sync = lambda path: fsync(path) if os.path.isdir(path) else None
+    fsync = durable.sync
+    durable.sync = lambda path: fsync(path) if os.path.isdir(path) else None
 
 
 def no_fsync_of_folders() -> None:
-    fsync = publish.sync
-    publish.sync = lambda path: None if os.path.isdir(path) else fsync(path)
+    fsync = durable.sync
+    durable.sync = lambda path: None if os.path.isdir(path) else fsync(path)
 
 
 def no_fsync_in_the_journal() -> None:
-    places.sync = lambda path: None
+    folder.sync = lambda path: None
 
 
 def attempts_that_share_a_path() -> None:
-    store.ticket_name = lambda ticket: f"{ticket.split:05d}-0-0"
+    directory.ticket_name = lambda ticket: f"{ticket.split:05d}-0-0"
     shared = {**vars(os), "mkdir": lambda path: os.makedirs(path, exist_ok=True)}
-    sealed.os = SimpleNamespace(**shared)
+    parts.os = SimpleNamespace(**shared)
 
 
 def a_lease_that_is_trusted() -> None:
@@ -77,12 +76,12 @@ def a_lease_that_is_trusted() -> None:
 
 
 def a_create_that_overwrites() -> None:
-    places._linked = places._replaced
+    folder._linked = folder._replaced
 
 
 def a_create_that_overwrites_unchecked() -> None:
-    places._linked = places._replaced
-    places.Folder.check = lambda self: None
+    folder._linked = folder._replaced
+    folder.Folder.check = lambda self: None
 
 
 def receipts_of_another_source() -> None:

@@ -24,7 +24,7 @@ import pyarrow.dataset as ds
 import sqlalchemy.dialects.sqlite  # noqa: F401  # as above
 
 from hygge import Flow, ParquetStore, SQLHome
-from hygge.connectors.files.store import FileStore
+from hygge.connectors.files.directory import Directory
 from hygge.connectors.sqlite import home as sqlite_home  # noqa: F401  # as above
 from hygge.engine import inline  # noqa: F401  # as above
 from hygge.journal import lease
@@ -103,7 +103,7 @@ def entries(state: str) -> list[str]:
 
 def break_head() -> None:
     """A broken twin: the store does not look at its head."""
-    FileStore.head = FileStore._done = lambda *_: None  # type: ignore[assignment,method-assign]
+    Directory.head = Directory._done = lambda *_: None  # type: ignore[assignment,method-assign]
 
 
 def main(folder: Path, state: str, deaths: int) -> None:

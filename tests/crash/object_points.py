@@ -33,7 +33,7 @@ import sqlalchemy.dialects.sqlite  # noqa: F401  # as above
 from obstore.store import from_url
 
 from hygge import Flow, ParquetStore, SQLHome
-from hygge.connectors.files.prefix import ObjectStore
+from hygge.connectors.files.prefix import Prefix
 from hygge.connectors.sqlite import home as sqlite_home  # noqa: F401  # as above
 from hygge.engine import inline  # noqa: F401  # as above
 from hygge.journal import lease
@@ -214,26 +214,26 @@ def try_point(folder: Path, url: str, mode: str, how: str, point: int) -> tuple[
 
 def break_settle() -> None:
     """A broken twin: what is replaced is removed before what replaces it is there."""
-    copy = ObjectStore._copy
+    copy = Prefix._copy
 
-    def removing(self: ObjectStore, file: Any) -> bool:
+    def removing(self: Prefix, file: Any) -> bool:
         gone = self._look().manifest.gone  # type: ignore[union-attr]
         self.bucket.drop([f"{self.name}/{name}" for name, _, _ in gone])
         return copy(self, file)
 
-    ObjectStore._copy = removing  # type: ignore[method-assign]
+    Prefix._copy = removing  # type: ignore[method-assign]
 
 
 def break_discard() -> None:
     """A broken twin: what was staged is removed though the newest manifest may still need it."""
-    ObjectStore.discard = (  # type: ignore[method-assign]
+    Prefix.discard = (  # type: ignore[method-assign]
         lambda self, run: self.bucket.remove(f"{self.staging}/{run.id}")
     )
 
 
 def break_head() -> None:
     """A broken twin: the store does not look at its head."""
-    ObjectStore.head = ObjectStore._done = lambda *_: None  # type: ignore[assignment,method-assign]
+    Prefix.head = Prefix._done = lambda *_: None  # type: ignore[assignment,method-assign]
 
 
 TWINS = {"settle": break_settle, "discard": break_discard, "head": break_head}

@@ -7,7 +7,7 @@ receipt yet and no name that anybody trusts; so "after call n" and "before call 
 nothing that a later run, or a reader, may lean on, and only the second is tried.
 
 A point may also be a call of a function of Python's, by its module, its name, and which time it is
-(`hygge.connectors.files.parts.closed 4`).
+(`hygge.connectors.files.parts.close_part 4`).
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ def both_staging(world, points=everywhere):
     return crossed(
         world,
         points(world),
-        "hygge.connectors.files.parts.seal 4",
-        dies="hygge.stores.parquet._repeating 4",
+        "hygge.connectors.files.parts.stage_parts 4",
+        dies="hygge.formats.parquet._repeating_columns 4",
     )
 
 

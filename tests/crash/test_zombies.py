@@ -26,7 +26,10 @@ def test_a_driver_that_wakes_after_a_newer_run_changes_nothing(scene, worlds):  
     assert list(woken(world, world.sample(5), newer=True)) == []
 
 
-STAGING, DECIDING = "hygge.connectors.files.parts.seal 1", "hygge.journal.runs.FlowJournal.decide 1"
+STAGING, DECIDING = (
+    "hygge.connectors.files.parts.stage_parts 1",
+    "hygge.journal.runs.FlowJournal.decide 1",
+)
 
 
 @pytest.mark.parametrize("point", [STAGING, DECIDING])

@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from hygge import Home
+from hygge.connectors.files.arrow import ArrowStore
 from hygge.errors import Transient
 from hygge.model import Column, Plan, Split
-from hygge.stores.arrow import ArrowStore
 
 
 class once:

@@ -13,11 +13,11 @@ import pytest
 
 from hygge.connectors.databases.home import SQLHome
 from hygge.connectors.databases.store import SQLStore
+from hygge.connectors.files.arrow import ArrowStore
 from hygge.connectors.sqlite import session
 from hygge.errors import FlowFailed, Transient
 from hygge.model import Limits, Run
 from hygge.run.flow import Flow
-from hygge.stores.arrow import ArrowStore
 from tests.servers.postgres import QUICK, Heard, Numbers, Proxy, each_once, flow, seeded, store_at
 
 pytest_plugins = ["tests.servers.postgres"]

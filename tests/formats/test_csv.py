@@ -17,10 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import hygge.formats.csv_text
+import hygge.formats.csv_reader
+from hygge.connectors.files.csv import CsvHome, CsvStore
 from hygge.errors import ConfigError, HomeError, UnfitValue
-from hygge.homes.csv import CsvHome
-from hygge.stores.csv import CsvStore
 
 EXACT = pa.table(
     {
@@ -207,7 +206,7 @@ def test_a_quote_that_is_never_closed_is_an_error_and_no_long_value(file):
 
 
 def test_newlines_in_quotes_survive_the_borders_of_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(hygge.formats.csv_text.Reading.__init__, "__defaults__", (1024,))
+    monkeypatch.setattr(hygge.formats.csv_reader.CsvReader.__init__, "__defaults__", (1024,))
     rng = random.Random(2)
     texts = ["".join(rng.choice('ab\n",\r') for _ in range(rng.randrange(80))) for _ in range(3000)]
     table = pa.table({"a": pa.array(range(3000)), "b": pa.array(texts)})
@@ -216,7 +215,7 @@ def test_newlines_in_quotes_survive_the_borders_of_blocks(tmp_path, monkeypatch)
 
 
 def test_a_row_longer_than_a_block_passes(tmp_path, monkeypatch):
-    monkeypatch.setattr(hygge.formats.csv_text.Reading.__init__, "__defaults__", (1024,))
+    monkeypatch.setattr(hygge.formats.csv_reader.CsvReader.__init__, "__defaults__", (1024,))
     table = pa.table({"a": ["x", "y" * 50_000, "z"] * 20, "b": pa.array(range(60))})
     assert same(read(write(tmp_path / "a.csv", table)), table)
 

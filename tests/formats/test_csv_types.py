@@ -9,9 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from hygge.connectors.files.csv import CsvHome
 from hygge.errors import UnfitValue
-from hygge.formats import cells
-from hygge.homes.csv import CsvHome
 
 
 def read(path: object, **options: Any) -> pa.Table:
@@ -116,9 +115,3 @@ def test_types_come_from_the_first_file_with_rows(tmp_path, file):
     file("a\n", "1.csv")
     file("a\n5\n", "2.csv")
     assert read(tmp_path).schema.field("a").type == pa.int64()
-
-
-@pytest.mark.parametrize("word", ["decimal(0,0)", "decimal(77,0)", "decimal(5,6)", "timestamp[xs]"])
-def test_an_impossible_type_is_refused(word):
-    with pytest.raises(ValueError):
-        cells.type_of(word)

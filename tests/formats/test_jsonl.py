@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import hygge.formats.json_text
+from hygge.connectors.files.jsonl import JsonlHome, JsonlStore
 from hygge.errors import ConfigError, HomeError, UnfitValue
-from hygge.homes.jsonl import JsonlHome
-from hygge.stores.jsonl import JsonlStore
+from hygge.formats import json_reader
+from hygge.formats.json_reader import JsonlFile
 
 MOMENTS = [dt.datetime(9999, 12, 31, 23, 59, 59, 999999), None, dt.datetime(1, 1, 1),
            dt.datetime(1969, 12, 31, 23, 59, 59, 1)]  # fmt: skip
@@ -89,7 +89,7 @@ def file(tmp_path: Path) -> Any:
 def way(request, monkeypatch):
     """Both ways must agree: pyarrow's parser, and Python's where that one cannot be asked."""
     if request.param == "slow":
-        monkeypatch.setattr(hygge.formats.json_text.JsonForm, "_fast", lambda *_: None)
+        monkeypatch.setattr(JsonlFile, "_fast", lambda *_: None)
     return request.param
 
 
@@ -100,7 +100,7 @@ def test_every_value_comes_back_exactly_when_its_type_is_stated(tmp_path, way, s
 
 
 def test_finite_values_take_the_fast_way(tmp_path, monkeypatch):
-    monkeypatch.setattr(hygge.formats.json_text.JsonForm, "_slow", lambda *_: pytest.fail("slow"))
+    monkeypatch.setattr(JsonlFile, "_slow", lambda *_: pytest.fail("slow"))
     table = EXACT.select(FINITE)
     path = write(tmp_path / "a.jsonl", table)
     assert same(read(path, types={name: TYPES[name] for name in FINITE}), table)
@@ -327,7 +327,7 @@ def test_a_file_split_and_blocked_anywhere_gives_the_whole(tmp_path_factory, tex
     table = pa.table({"t": texts, "n": range(len(texts))})
     path = write(tmp_path_factory.mktemp("s") / "a.jsonl", table)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hygge.formats.json_text, "BLOCK_BYTES", block)
+        patch.setattr(json_reader, "BLOCK_BYTES", block)
         types = {"t": "string", "n": "int64"}
         assert same(read(path, types=types, split_bytes=size), table)
 
@@ -339,7 +339,7 @@ def test_a_misfit_in_a_later_range_names_its_line_in_the_file(file):
 
 
 def test_inferred_floats_of_any_length_stay_exact_and_fast(tmp_path, monkeypatch):
-    monkeypatch.setattr(hygge.formats.json_text.JsonForm, "_slow", lambda *_: pytest.fail("slow"))
+    monkeypatch.setattr(JsonlFile, "_slow", lambda *_: pytest.fail("slow"))
     rng = random.Random(3)
     table = pa.table({"a": [rng.random() * 10.0 ** rng.randrange(-20, 20) for _ in range(2000)]})
     assert same(read(write(tmp_path / "a.jsonl", table)), table)

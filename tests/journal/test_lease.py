@@ -18,7 +18,7 @@ import pytest
 from hygge import FlowFailed
 from hygge.errors import HyggeError, JournalError, Stopped
 from hygge.journal import Lease, interrupt_all, lease
-from hygge.places.place import Folder
+from hygge.places.folder import Folder
 from tests.run.test_recovery import ALL, Source
 
 
@@ -54,7 +54,7 @@ def elsewhere(monkeypatch):
 
 CHILD = """
 import sys, threading
-from hygge.places.place import Folder
+from hygge.places.folder import Folder
 from hygge.journal import Lease
 with Lease(Folder(sys.argv[1]), "f", threading.Event()) as held:
     print(held.epoch, flush=True)

@@ -14,7 +14,7 @@ from hygge.errors import HyggeError, JournalError
 from hygge.journal import FlowJournal
 from hygge.journal.entries import read, written
 from hygge.model import Receipt, Run, Ticket
-from hygge.places.place import Folder
+from hygge.places.folder import Folder
 from tests.run.test_recovery import ALL, Source, prepared
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from hygge.errors import HyggeError
-from hygge.places.place import Folder, place_at
+from hygge.places.folder import Folder
+from hygge.places.place import place_at
 from tests.servers.s3 import SECRET, s3  # noqa: F401  # a fixture
 
 
@@ -254,7 +255,7 @@ def test_a_folder_that_cannot_be_written_says_so(number, said, tmp_path, monkeyp
 FILLS = """
 import os, sys, ctypes
 from hygge.errors import HyggeError
-from hygge.places.place import Folder
+from hygge.places.folder import Folder
 libc = ctypes.CDLL(None, use_errno=True)
 if os.getuid() or libc.unshare(0x00020000) or libc.mount(None, b"/", None, 0x44000, None) \\
         or libc.mount(b"tmpfs", sys.argv[1].encode(), b"tmpfs", 0, b"size=64k"):

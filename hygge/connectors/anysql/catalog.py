@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from hygge.connectors.anysql.session import connected
-from hygge.connectors.sql.catalog import Listing, Table
+from hygge.connectors.sql.listing import Listing, Table
 from hygge.errors import HomeError
 
 if TYPE_CHECKING:

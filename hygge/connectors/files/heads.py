@@ -9,10 +9,8 @@ and mtime, so a head written for a rename that never happened speaks of nothing.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,6 +21,8 @@ from hygge.batches import widens
 from hygge.connectors.files import publish
 from hygge.errors import StoreError
 from hygge.model import Head
+from hygge.places import durable
+from hygge.places.names import file_name
 
 HEAD = "_hygge.json"
 FORMAT = 1
@@ -41,11 +41,11 @@ class Published:
         content = {"hygge": FORMAT, **asdict(self.head), "files": self.files, "schema": self.schema}
         return json.dumps(content, indent=1).encode()
 
-    def beside(self, target: str, staged: str) -> None:
+    def write_beside(self, target: str, staged: str) -> None:
         """Write this as the head of the single file that `staged` becomes at `target`."""
         stat = os.stat(staged)
         name = f"head-{stat.st_size}-{stat.st_mtime_ns}.json"
-        publish.write_synced(os.path.join(publish.staging(target), name), self.to_json())
+        durable.write_synced(os.path.join(publish.staging(target), name), self.to_json())
         now = _of_single(target) if os.path.exists(target) else None
         for other in os.listdir(publish.staging(target)):
             # Only what the file as it stands, or is about to stand, answers to is kept.
@@ -56,15 +56,6 @@ class Published:
 def generation_name(head: Head) -> str:
     """The sub-directory that an appended generation becomes; two flows never share one."""
     return f"run-{file_name(head.flow)}-{head.generation:06d}"
-
-
-def file_name(flow: str) -> str:
-    """A name for files and folders of a flow; two flows never share one."""
-    name = re.sub(r"[^A-Za-z0-9_.-]", "-", flow)
-    # A name of dots alone, or a very long one, is no file's.
-    if name != flow or not name.strip(".") or len(name) > 150:
-        name = f"{name[:150]}-{hashlib.sha256(flow.encode()).hexdigest()[:8]}"
-    return name
 
 
 def newest_in_directory(target: str) -> Published | None:

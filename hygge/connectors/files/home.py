@@ -20,12 +20,14 @@ import pyarrow as pa
 from pydantic import Field
 
 from hygge.batches import conform, slices
-from hygge.connectors.files.found import SourceFile, find, fixed_prefix, hive_columns, unchanged
-from hygge.connectors.files.found_objects import on_objects
-from hygge.errors import ConfigError, HomeError, SourceChanged, SourceMissing, one_of
+from hygge.connectors.files.listing import check_unchanged, find_files
+from hygge.connectors.files.source_file import SourceFile, partition_columns
+from hygge.errors import ConfigError, HomeError, HyggeError, SourceChanged, SourceMissing, one_of
 from hygge.home import Home
 from hygge.model import MIB, Column, HomeTraits, Plan, Split, Watermark
 from hygge.places.access import Access, ObjectUrl
+from hygge.places.names import fixed_prefix
+from hygge.places.objects import is_object_url
 from hygge.settings import Connector, Settings
 
 
@@ -73,14 +75,14 @@ class FileHome(Home):
             raise ConfigError(f"{type(self).__name__} needs a path", "path='data/users'")
         # Actors have another working directory: what a path means is settled here.
         self.path: str = os.path.abspath(os.path.expanduser(path))
-        if on_objects(path):
+        if is_object_url(path):
             self.path = ObjectUrl(path, self.settings.connection)
 
     def describe(self) -> str:
         return self.path
 
     def place(self) -> str | None:
-        if on_objects(self.path):
+        if is_object_url(self.path):
             return self.path.rstrip("/")
         return f"file:{os.path.realpath(self.path)}"
 
@@ -89,7 +91,7 @@ class FileHome(Home):
             return True
         place, kinds = other.place() or "", getattr(other, "suffixes", ())
         top = f"file:{os.path.realpath(fixed_prefix(self.path))}"
-        if on_objects(self.path):
+        if is_object_url(self.path):
             top = fixed_prefix(self.path).rstrip("/")
         inside = place.removeprefix(f"{top}/")
         hidden = any(part.startswith((".", "_")) for part in inside.split("/"))
@@ -112,7 +114,7 @@ class FileHome(Home):
     @contextmanager
     def open(self, since: Watermark = None) -> Iterator[Plan]:
         try:
-            files = find(self.path, self.suffixes)
+            files = find_files(self.path, self.suffixes)
             own = self.schema_of(files)
             columns = self._projected((*own, *self._partitions(files, own)))
             schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in columns])
@@ -141,10 +143,10 @@ class FileHome(Home):
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(split.where["schema"])))
         options = self.settings.options
         for path, size, mtime_ns, keys, pieces in split.where["files"]:
-            if on_objects(path):  # what travelled as text
+            if is_object_url(path):  # what travelled as text
                 path = ObjectUrl(path, self.settings.connection)
             file = SourceFile(path, size, mtime_ns, tuple((k, v) for k, v in keys))
-            unchanged(file)
+            check_unchanged(file)
             partition = dict(file.keys)
             inside = pa.schema([f for f in schema if f.name not in partition])
             for where in pieces:
@@ -153,17 +155,29 @@ class FileHome(Home):
                     del table
                     yield from slices(full, options.batch_size, options.batch_bytes)
                     del full
-            unchanged(file)
+            check_unchanged(file)
 
     def chosen(self, schema: pa.Schema) -> pa.Schema:
         """The fields that `columns` names, all without it: only these need to be alike in files."""
         wanted = self.settings.columns
         return schema if wanted is None else pa.schema([f for f in schema if f.name in wanted])
 
+    def check_alike(
+        self, file: SourceFile, schema: pa.Schema, first_file: SourceFile, first: pa.Schema
+    ) -> None:
+        """Raise HomeError where the chosen columns of `file` do not go with the first file's."""
+        try:
+            conform(self.chosen(schema).empty_table(), self.chosen(first), "it")
+        except HyggeError as error:
+            raise HomeError(
+                f"{file.path} does not go with {first_file.path}: {error.message}",
+                "move them in flows of their own, or choose the common ones with `columns`",
+            ) from error
+
     def _partitions(
         self, files: Sequence[SourceFile], own: tuple[Column, ...]
     ) -> tuple[Column, ...]:
-        keys = hive_columns(files)
+        keys = partition_columns(files)
         for name in keys:
             if name in (column.name for column in own):
                 raise HomeError(

@@ -77,6 +77,10 @@ class Shown:
     def head_of(self) -> Mapping[str, Head]:
         return self.manifest.heads if self.manifest else {}
 
+    def schema_of(self, flow: str) -> str | None:
+        """Return the schema of the target, where `flow` has a head there."""
+        return self.manifest.schema if self.manifest and flow in self.head_of else None
+
     def missing(self) -> list[File]:
         """Files of the manifest that are not visible yet, or not whole: a copy may take a while."""
         files, sizes = self.manifest.files if self.manifest else (), self.entries

@@ -1,8 +1,8 @@
-"""What one try at a split leaves in its staging folder: parts, and `receipt.json` as its last file.
+"""What one attempt at a split leaves in its staging folder: parts, then `receipt.json`.
 
-A ticket is sealed when its receipt stands there: parts, receipt and every folder above them are
-synced before `stage` returns, in that order; on an object store their puts have returned. What has
-no receipt was never whole.
+An attempt is whole when its receipt is there, which is its last file: parts, receipt and every
+folder above them are synced before `stage` returns, in that order; on an object store their puts
+have returned. What has no receipt was never whole.
 """
 
 from __future__ import annotations
@@ -10,66 +10,31 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
-from hygge.connectors.files import publish
 from hygge.connectors.files.heads import schema_text
-from hygge.errors import Rejected, StoreError
+from hygge.formats.format import Format, Writer, check_rows
 from hygge.model import Ticket
+from hygge.places import durable
 
 RECEIPT = "receipt.json"
 _TICKET = re.compile(r"\d{5,}-\d+-\d+")
 
-
-class Writer(Protocol):
-    """An open file of one format. `size` is about the bytes written so far."""
-
-    def write(self, table: pa.Table) -> None: ...
-    def size(self) -> int: ...
-    def close(self) -> None: ...
-
-
-class Format:
-    """What a format gives to a Store of files, wherever they lie."""
-
-    suffixes: ClassVar[tuple[str, ...]] = ()
-
-    def suffix(self) -> str:
-        """The ending of a part's file name."""
-        return self.suffixes[0]
-
-    def open_writer(self, path: str, schema: pa.Schema) -> Writer:
-        """A writer for a new file at `path`."""
-        raise StoreError(f"{type(self).__name__} does not write")
-
-    def join(self, parts: Sequence[str], target: str, schema: pa.Schema) -> None:
-        """Several parts, in order, as one file at `target`."""
-        raise StoreError(f"{type(self).__name__} does not join")
-
-    def check_schema(self, schema: pa.Schema) -> None:
-        """Raise UnfitValue for a column whose type the format cannot hold exactly."""
-
-    def count(self, path: str) -> int | None:
-        """Rows of a part by its own footer, or None where the format has none."""
-        return None
-
-    def check_count(self, path: str, rows: int) -> None:
-        """Raise Rejected where a part does not hold the rows that were written."""
-        by_footer = self.count(path)
-        if by_footer is not None and by_footer != rows:
-            raise Rejected(f"{path} holds {by_footer:,} rows, {rows:,} were written")
+Part = tuple[str, int, int]
+"""Name, rows and bytes of a part."""
+ClosePart = Callable[[Writer, str, int], Part]
+"""Called with a writer, the path of its part, and the rows given to it; makes the part durable."""
 
 
 @dataclass(frozen=True)
-class Sealed:
-    """What stands in a receipt: (name, rows, bytes) of the parts, and the schema of their rows."""
+class StagedParts:
+    """What a receipt holds: the parts of an attempt, and the schema of their rows as text."""
 
     rows: int
-    files: list[list[Any]]
+    files: tuple[Part, ...]
     schema: str | None
 
     def to_json(self) -> bytes:
@@ -77,7 +42,7 @@ class Sealed:
 
 
 def ticket_name(ticket: Ticket) -> str:
-    """The folder of a ticket in the staging of its run."""
+    """Return the name of a ticket's folder in the staging of its run."""
     return f"{ticket.split:05d}-{ticket.epoch}-{ticket.n}"
 
 
@@ -86,82 +51,87 @@ def is_ticket(name: str) -> bool:
     return bool(_TICKET.fullmatch(name))
 
 
-def seal(
-    place: str,
+def stage_parts(
+    folder: str,
     schema: pa.Schema | None,
     batches: Iterator[pa.Table],
     form: Format,
     file_bytes: int,
-) -> tuple[Sealed, int]:
-    """Write the batches as parts of about `file_bytes`, and the receipt; gives Arrow bytes too."""
-    os.mkdir(place)
-    sealed, size = write_parts(place, schema, batches, form, file_bytes, closed)
-    publish.write_synced(os.path.join(place, RECEIPT), sealed.to_json())
-    # Whoever made the folders above may have died before they were synced.
+) -> tuple[StagedParts, int]:
+    """Write the batches as durable parts of about `file_bytes` in a new folder, then the receipt.
+
+    Returns what was staged, and its Arrow bytes.
+    """
+    os.mkdir(folder)
+    staged, arrow_bytes = write_parts(folder, schema, batches, form, file_bytes, close_part)
+    durable.write_synced(os.path.join(folder, RECEIPT), staged.to_json())
+    # The process that made the folders above may have died before it synced them.
     for _ in range(3):
-        place = os.path.dirname(place)
-        publish.sync(place)
-    return sealed, size
+        folder = os.path.dirname(folder)
+        durable.sync(folder)
+    return staged, arrow_bytes
 
 
 def write_parts(
-    place: str,
+    folder: str,
     schema: pa.Schema | None,
     batches: Iterator[pa.Table],
     form: Format,
     file_bytes: int,
-    close: Callable[[Writer, str, int], list[Any]],
-) -> tuple[Sealed, int]:
-    """Write the batches as parts; `close` ends one, makes it durable, and gives its entry."""
-    files: list[list[Any]] = []
-    rows = size = in_file = 0
+    close: ClosePart,
+) -> tuple[StagedParts, int]:
+    """Write the batches as parts in `folder`. Returns what was staged, and its Arrow bytes."""
+    parts: list[Part] = []
+    rows = arrow_bytes = rows_in_part = 0
     writer: Writer | None = None
     path = ""
     try:
         for batch in batches:
             if writer is None:
-                path = os.path.join(place, f"{len(files):05d}{form.suffix()}")
+                path = os.path.join(folder, f"{len(parts):05d}{form.suffix()}")
                 schema = batch.schema if schema is None else schema
                 writer = form.open_writer(path, schema)
-                in_file = 0
+                rows_in_part = 0
             writer.write(batch)
             rows += batch.num_rows
-            in_file += batch.num_rows
-            size += batch.nbytes
+            rows_in_part += batch.num_rows
+            arrow_bytes += batch.nbytes
             del batch
             if writer.size() >= file_bytes:
-                files.append(close(writer, path, in_file))
+                parts.append(close(writer, path, rows_in_part))
                 writer = None
         if writer is not None:
-            files.append(close(writer, path, in_file))
+            parts.append(close(writer, path, rows_in_part))
             writer = None
     finally:
         if writer is not None:
             writer.close()
-    return Sealed(rows, files, schema_text(schema)), size
+    return StagedParts(rows, tuple(parts), schema_text(schema)), arrow_bytes
 
 
-def sealed_in(place: str) -> Sealed | None:
-    """What the ticket in `place` sealed; None where it never did, or its receipt is damaged."""
+def close_part(writer: Writer, path: str, rows: int) -> Part:
+    """Close a part and sync it. Raises Rejected where it does not hold the rows given to it."""
+    statistics = writer.close()
+    check_rows(path, statistics.rows, rows)
+    durable.sync(path)
+    return os.path.basename(path), rows, os.path.getsize(path)
+
+
+def read_receipt(folder: str) -> StagedParts | None:
+    """Return what is staged in a ticket's folder; None without a receipt, or with a damaged one."""
     try:
-        with open(os.path.join(place, RECEIPT), "rb") as file:
-            return sealed_from(file.read())
+        with open(os.path.join(folder, RECEIPT), "rb") as file:
+            return parse_receipt(file.read())
     except FileNotFoundError:
         return None
 
 
-def sealed_from(content: bytes) -> Sealed | None:
-    """What a receipt says; None where it is damaged."""
+def parse_receipt(content: bytes) -> StagedParts | None:
+    """Return what a receipt says; None where it is damaged."""
     try:
-        found = Sealed(**json.loads(content))
-        whole = sum(rows for _, rows, _ in found.files) == found.rows
-    except (ValueError, TypeError):
+        fields = json.loads(content)
+        parts = tuple((name, rows, size) for name, rows, size in fields.pop("files"))
+        staged = StagedParts(files=parts, **fields)
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    return found if whole else None
-
-
-def closed(writer: Writer, path: str, rows: int) -> list[Any]:
-    """Close and sync a part; gives its entry in the receipt."""
-    writer.close()
-    publish.sync(path)
-    return [os.path.basename(path), rows, os.path.getsize(path)]
+    return staged if sum(rows for _, rows, _ in parts) == staged.rows else None

@@ -31,6 +31,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from hygge.errors import StoreError, Transient
+from hygge.places import durable
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -65,50 +66,10 @@ def prepared(target: str, run: str) -> str:
     return place
 
 
-def sync(path: str) -> None:
-    """fsync a file or a directory by path."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def make_folder(folder: str) -> None:
-    """Make a folder and those above it, durably."""
-    if os.path.isdir(folder):
-        return
-    above = os.path.dirname(folder)
-    make_folder(above)
-    try:
-        os.mkdir(folder)
-    except FileExistsError:  # somebody else made it a moment ago, unless it is a file
-        if not os.path.isdir(folder):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder) from None
-    sync(above)
-
-
-def sync_tree(top: str) -> None:
-    """fsync every directory below `top`, and `top`; files were synced when they were closed."""
-    for folder, _, _ in os.walk(top):
-        sync(folder)
-
-
-def write_synced(path: str, content: bytes) -> None:
-    """Write a small file durably beside its place, then rename it into it."""
-    temporary = f"{path}.tmp"
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync(os.path.dirname(path))
-
-
 def show_file(staged: str, target: str) -> None:
     """One rename of a staged, synced file over `target`."""
     os.replace(staged, target)
-    sync(os.path.dirname(target))
+    durable.sync(os.path.dirname(target))
 
 
 def show_directory(staged: str, target: str) -> None:
@@ -119,30 +80,30 @@ def show_directory(staged: str, target: str) -> None:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         _exchange(staged, target)
-    sync(os.path.dirname(target))
+    durable.sync(os.path.dirname(target))
 
 
 def sync_shown(target: str) -> None:
     """What a rename showed at `target`, or inside it, stays after a power cut, whoever made it."""
     if os.path.isdir(target):
-        sync(target)
-    sync(os.path.dirname(target))
+        durable.sync(target)
+    durable.sync(os.path.dirname(target))
 
 
 def show_inside(staged: str, folder: str, name: str) -> bool:
     """One rename of `staged` to `folder`/`name`; False if something has that name already."""
-    make_folder(folder)
+    durable.make_folder(folder)
     try:
         os.rename(staged, os.path.join(folder, name))
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             return False
         raise
-    sync(folder)
+    durable.sync(folder)
     return True
 
 
-def exchanges(target: str) -> bool:
+def can_exchange(target: str) -> bool:
     """Whether the disk that `target` is on, or would be, can exchange two directories."""
     folder = os.path.dirname(target)
     while not os.path.isdir(folder):
@@ -195,7 +156,7 @@ def put_back_locked(target: str) -> None:
     """`put_back` for who holds the lock on the staging of `target`."""
     for aside in _lost(target):
         os.rename(aside, target)
-        sync(os.path.dirname(target))
+        durable.sync(os.path.dirname(target))
         return
 
 
@@ -227,7 +188,7 @@ def one_at_a_time(folder: str, wait_s: float = 30.0) -> Iterator[None]:
 def _locked(folder: str) -> int | None:
     """A handle that holds the lock on `folder` as it stands at its path, or None."""
     try:
-        make_folder(folder)
+        durable.make_folder(folder)
         handle = os.open(folder, os.O_RDONLY)
     except FileNotFoundError:  # removed by another run in this moment
         return None
@@ -258,7 +219,7 @@ class Alive:
         path = os.path.join(place, _ALIVE)
         for left in reversed(range(_TRIES)):
             try:
-                make_folder(place)
+                durable.make_folder(place)
                 handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             except FileNotFoundError:  # removed, or swept, by another run in this moment
                 if not left:
@@ -332,7 +293,7 @@ def _rename_away(place: str, name: str) -> None:
 
 
 @contextmanager
-def in_words(what: str) -> Iterator[None]:
+def disk_errors(what: str) -> Iterator[None]:
     """Turn the operating system's refusals into a StoreError that says what to do."""
     try:
         yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hygge.connectors.mariadb.session import one, rows, session
-from hygge.connectors.sql.catalog import Listing, Table
+from hygge.connectors.sql.listing import Listing, Table
 from hygge.errors import HomeError
 
 _TABLES = """

@@ -11,9 +11,9 @@ from typing import Any
 
 from hygge.connectors.postgres.session import application, literal, quoted, session
 from hygge.connectors.sql.ask import Ask
-from hygge.connectors.sql.catalog import Listing, Table
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.errors import missing_column, missing_table
+from hygge.connectors.sql.listing import Listing, Table
 from hygge.errors import HomeError
 
 _FIRST_USER_OID = 16384

@@ -15,9 +15,9 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from hygge.errors import HomeError
-from hygge.formats.cells import type_of
 from hygge.model import MIB, Watermark
 from hygge.settings import Settings
+from hygge.type_words import type_of
 
 ROWS_PER_SPLIT = 200_000
 BYTES_PER_SPLIT = 64 * MIB

@@ -15,25 +15,8 @@ from fnmatch import fnmatchcase
 
 from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.database import Database
+from hygge.connectors.sql.listing import Table
 from hygge.errors import SourceMissing, one_of
-
-
-@dataclass(frozen=True, order=True)
-class Table:
-    """A table or view, by its names as the database has them."""
-
-    schema: str
-    name: str
-    view: bool = False
-    readable: bool = True
-    """Whether this user may read all of it, as far as the catalog tells."""
-    parent: tuple[str, str] | None = None
-    """Of what it is a partition."""
-
-    @property
-    def text(self) -> str:
-        """For people, and what patterns are compared with."""
-        return f"{self.schema}.{self.name}"
 
 
 @dataclass(frozen=True)
@@ -62,17 +45,6 @@ class Catalog:
         if self.database.is_file:
             return _part(table.name, r"\w+")
         return f"{_part(table.schema)}.{_part(table.name)}"
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What `catalog.py` of a database lists."""
-
-    default: str
-    """The schema of names without one."""
-    tables: Sequence[Table]
-    schemas: Sequence[str] = ()
-    """Schemas that may have no tables."""
 
 
 def catalog(database: Database, url: str, patterns: Sequence[str]) -> Catalog:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
     from hygge.connectors.sql.ask import Ask
-    from hygge.connectors.sql.catalog import Listing
     from hygge.connectors.sql.goal import Goal
+    from hygge.connectors.sql.listing import Listing
     from hygge.model import Commit, Head, Plan, Receipt, Run, Split, Ticket, Watermark
 
 NESTED = ("list", "large_list", "fixed_size_list", "struct", "map", "month_day_nano_interval")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hygge.connectors.sql.catalog import Listing, Table
+from hygge.connectors.sql.listing import Listing, Table
 from hygge.connectors.sqlite.session import opened, path_of
 from hygge.errors import HomeError
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote as url_quote
 
-from hygge.connectors.files.found import near
 from hygge.connectors.sqlite.errors import in_words
 from hygge.errors import HyggeError, SourceMissing
+from hygge.places.names import hint_for_missing
 
 BUSY_S = 30.0
 _YOUNG_NS = 20_000_000
@@ -60,7 +60,7 @@ def opened(
 ) -> Iterator[sqlite3.Connection]:
     """A raw connection in autocommit, closed at the end. `ro` never makes a file, `rwc` does."""
     if mode == "ro" and not os.path.isfile(path):
-        raise SourceMissing(f"there is no SQLite database {path}", near(path))
+        raise SourceMissing(f"there is no SQLite database {path}", hint_for_missing(path))
     with in_words(who, side):
         connection = sqlite3.connect(
             f"file:{url_quote(path)}?mode={mode}",

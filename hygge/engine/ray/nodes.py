@@ -19,10 +19,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hygge.connectors.files.found import fixed_prefix
 from hygge.engine.ray import placement
 from hygge.errors import ConfigError
 from hygge.model import MIB, Limits
+from hygge.places.names import fixed_prefix
 
 SHM = "/dev/shm"
 SLOW = "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE"

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from hygge import ArrowHome, ArrowStore, CsvHome, CsvStore, Flow, ParquetHome, ParquetStore
-from hygge.connectors.files import found as files
-from hygge.connectors.files.found import SourceFile
+from hygge.connectors.files import listing
 from hygge.connectors.files.heads import HEAD, generation_name
 from hygge.connectors.files.home import FileHome
+from hygge.connectors.files.listing import find_files
+from hygge.connectors.files.source_file import SourceFile
 from hygge.errors import HomeError, NotOurs, Rejected, SourceChanged, StoreError
 from hygge.model import Head, Run, Ticket
 from hygge.store import new_run_id
@@ -118,19 +119,19 @@ def test_patterns_mean_what_glob_means(pattern, found, tmp_path):
     wanted = sorted(filter(os.path.isfile, glob.glob(f"{tmp_path}/{pattern}", recursive=True)))
     assert sorted(Path(path).stem for path in wanted) == list(found)
     if found:
-        assert [each.path for each in files.find(f"{tmp_path}/{pattern}", ())] == wanted
+        assert [each.path for each in find_files(f"{tmp_path}/{pattern}", ())] == wanted
 
 
 def test_a_file_that_goes_while_it_is_listed_is_source_changed(tmp_path, monkeypatch):
     write(tmp_path / "l/a.parquet", id=[1])
-    walk = files._walk
+    walk = listing._walk
 
     def raced(*args):
         for path in walk(*args):
             os.unlink(path)
             yield path
 
-    monkeypatch.setattr(files, "_walk", raced)
+    monkeypatch.setattr(listing, "_walk", raced)
     with pytest.raises(SourceChanged, match=r"a\.parquet was there") as caught:
         read(ParquetHome(path=tmp_path / "l"))
     assert caught.value.hint

@@ -49,7 +49,7 @@ refused(lambda: stage(0))
 assert not os.path.exists(store.path) and store.head("A") is None
 mount(0x20, b"size=64m")  # somebody makes room
 receipt = stage(1)
-for alive in store._alive.values():
+for alive in store.target._alive.values():
     alive.close()  # open for writing, which keeps a disk from turning read-only
 assert not mount(0x21, None)
 refused(lambda: store.commit(run, None, [receipt], None))

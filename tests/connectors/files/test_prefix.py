@@ -22,7 +22,7 @@ from obstore.store import from_url
 
 from hygge import ParquetStore
 from hygge.connectors.files import publish
-from hygge.connectors.files.prefix import ObjectStore
+from hygge.connectors.files.prefix import Prefix
 from hygge.errors import ConfigError, HyggeError, Rejected, StoreError, Superseded, Transient
 from hygge.model import Head, Run, Ticket
 from hygge.places.bucket import Bucket
@@ -77,14 +77,14 @@ def staged(url: str, flow: str, ids: list[int], mode: str = "append"):
 
 def in_that_moment(store: ParquetStore, verb: str, act) -> None:
     """`act`, once, in the moment before the store's bucket creates, or copies."""
-    plain, left = getattr(store.objects.bucket, verb), [act]
+    plain, left = getattr(store.target.bucket, verb), [act]
 
     def interposed(*given):
         if "fate" not in given[0] and left:
             left.pop()()
         return plain(*given)
 
-    setattr(store.objects.bucket, verb, interposed)
+    setattr(store.target.bucket, verb, interposed)
 
 
 # Who dies, and who sleeps
@@ -128,7 +128,7 @@ def test_a_number_that_is_free_again_commits_nothing():
 
 
 def test_a_store_that_believes_an_old_number_is_caught(monkeypatch):
-    monkeypatch.setattr(ObjectStore, "_stands", lambda *_: True)
+    monkeypatch.setattr(Prefix, "_stands", lambda *_: True)
     assert _late_for_its_number() != [[50], "Superseded"]
 
 
@@ -227,7 +227,7 @@ def test_what_a_run_did_not_show_any_more_a_later_one_shows():
     def broken(*_):
         raise Transient("the line is cut")
 
-    store.objects.bucket.copy = broken
+    store.target.bucket.copy = broken
     with pytest.raises(Transient):
         commit()
     assert ids_at(url) == [1]
@@ -254,7 +254,7 @@ def test_what_was_replaced_is_removed_though_nobody_settled_for_long(monkeypatch
     staged(url, "a", [0], "replace")[2]()
     commits = [staged(url, f"flow {n}", [n], "replace")[2] for n in range(1, 7)]
     with monkeypatch.context() as dying:
-        dying.setattr(ObjectStore, "settle", lambda self: (self._look(), []))
+        dying.setattr(Prefix, "settle", lambda self: (self._look(), []))
         for commit in commits:
             commit()
     assert ids_at(url) == [0]
@@ -335,7 +335,7 @@ def test_a_line_that_breaks_in_mid_upload_loses_and_doubles_nothing(answer, prox
 def test_an_upload_that_stays_broken_may_be_tried_again_and_leaves_nothing(proxy, tmp_path):  # noqa: F811
     url = users()
     store, run, base = begun(url, "f")
-    store.objects.bucket._clients[False] = store.objects.bucket._client(once=True)  # no waiting
+    store.target.bucket._clients[False] = store.target.bucket._client(once=True)  # no waiting
     tempfile.tempdir = str(tmp_path)
     try:
         proxy.before = lambda it: 503 if it.command == "PUT" and it.path.endswith("quet") else None
@@ -343,7 +343,7 @@ def test_an_upload_that_stays_broken_may_be_tried_again_and_leaves_nothing(proxy
         with pytest.raises(Transient):
             store.stage(Ticket(run.id, 0), SCHEMA, iter([batch]))
         proxy.before = lambda it: None
-        store.objects.bucket._clients.clear()  # which tries again where a connection was cut
+        store.target.bucket._clients.clear()  # which tries again where a connection was cut
         receipt = store.stage(Ticket(run.id, 0, n=1), SCHEMA, iter([batch]))
     finally:
         tempfile.tempdir = None

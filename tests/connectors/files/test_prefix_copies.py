@@ -9,14 +9,13 @@ import pytest
 from obstore.store import AzureStore
 
 from hygge import ParquetHome, ParquetStore
-from hygge.connectors.files import found_objects
 from hygge.errors import NotOurs, Transient
 from hygge.journal import FlowJournal
 from hygge.model import Receipt, Run, Ticket
-from hygge.places import bucket
+from hygge.places import bucket, objects
 from hygge.places.bucket import Bucket
 from hygge.store import new_run_id
-from tests.connectors.files.test_found_objects import ids
+from tests.connectors.files.test_object_listing import ids
 from tests.connectors.files.test_prefix import begun, staged
 from tests.readers.objects import all_keys, ids_at, users
 from tests.servers import azurite
@@ -47,8 +46,8 @@ def test_what_is_shown_short_and_staged_no_more_was_changed_by_others(s3):  # no
     url = users()
     store, _, commit = staged(url, "a", [1, 2], "replace")
     commit()
-    (name,) = [key for key in store.objects.bucket.keys("users") if key.endswith(".parquet")]
-    store.objects.bucket.put(name, b"")
+    (name,) = [key for key in store.target.bucket.keys("users") if key.endswith(".parquet")]
+    store.target.bucket.put(name, b"")
     with pytest.raises(NotOurs, match="was changed after hygge wrote it"):
         begun(url, "a", "replace")
 
@@ -88,7 +87,7 @@ def test_azure_is_waited_for_until_its_copy_is_whole(monkeypatch):
         endpoint = f"{late.endpoint}/{azurite.ACCOUNT}"
         url = f"az://{azurite.CONTAINER}/{uuid.uuid4().hex[:12]}/users"
         connection = {**access, "endpoint": endpoint}
-        place = ParquetStore(path=url, connection=connection).objects.bucket
+        place = ParquetStore(path=url, connection=connection).target.bucket
         place.put("a", b"1234")
         late.before = Late(behind, 3)
         assert place.copy("a", "b", 4)
@@ -129,10 +128,10 @@ def test_a_typo_is_asked_of_one_level_and_costs_no_error_of_its_own(s3, proxy): 
             asked.append("delimiter=%2F" in request.path or "delimiter=/" in request.path)
 
     proxy.before = listing
-    assert found_objects.near(f"{s3}/usrs") == f"did you mean {s3}/users?"
+    assert objects.hint_for_missing(f"{s3}/usrs") == f"did you mean {s3}/users?"
     assert asked == [True]
     proxy.before = lambda request: 403
-    assert found_objects.near(f"{s3}/usrs") is None
+    assert objects.hint_for_missing(f"{s3}/usrs") is None
 
 
 def test_receipts_in_a_bucket_are_read_side_by_side_and_stay_in_order(s3, monkeypatch):  # noqa: F811

@@ -91,7 +91,7 @@ class Stores(StoreContract):
 
 class Homes(HomeContract):
     test_every_type_returns_exactly = None  # the readers are those of disks
-    test_memory_is_bounded_whatever_the_size = None  # tests/connectors/files/test_found_objects.py
+    test_memory_is_bounded_whatever_the_size = None  # tests/connectors/files/test_object_listing.py
     test_the_first_batch_comes_before_all_is_read = None
 
     def make(self, table, tmp_path):
@@ -129,7 +129,7 @@ class Places:
         given = {**(self.access() or {}), **other}
         return ParquetStore(
             path=f"{self.top}/{path or uuid.uuid4().hex[:12]}/x", connection=given or None
-        ).objects.bucket
+        ).target.bucket
 
     def test_creating_twice_is_refused_and_what_is_gone_may_go_again(self):
         place = self.place()
@@ -157,7 +157,7 @@ class Places:
     def test_a_bucket_that_is_not_there_is_named(self):
         missing = f"{self.top.partition('://')[0]}://no-such-bucket"
         with pytest.raises(HyggeError, match=f"there is no bucket {missing}") as caught:
-            ParquetStore(path=f"{missing}/a/b", connection=self.access()).objects.bucket.put(
+            ParquetStore(path=f"{missing}/a/b", connection=self.access()).target.bucket.put(
                 "k", b""
             )
         assert "create it" in caught.value.hint
@@ -207,7 +207,7 @@ class TestPlaceOnAzure(OnAzure, Places):
         access = {key: value for key, value in self.access().items() if key != "account_name"}
         for host in (azurite.ACCOUNT, f"{azurite.ACCOUNT}.dfs.core.windows.net"):
             url = f"abfss://{azurite.CONTAINER}@{host}/{uuid.uuid4().hex[:12]}/x"
-            place = ParquetStore(path=url, connection=access).objects.bucket
+            place = ParquetStore(path=url, connection=access).target.bucket
             place.put("k", b"1")
             assert place.keys("") == ["k"]
         with pytest.raises(ConfigError, match="in a cloud that hygge does not know"):

@@ -40,7 +40,7 @@ def folder(store, receipt) -> str:
 
 def next_driver(store):
     """The store as another process has it, after the first one died."""
-    for alive in store._alive.values():
+    for alive in store.target._alive.values():
         alive.close()
     return pickle.loads(pickle.dumps(store))
 
@@ -101,10 +101,10 @@ def test_of_a_run_that_staged_nothing_nothing_holds_and_nothing_visible_is_touch
 @pytest.mark.parametrize(
     ("target", "mode", "dies_in"),
     [
-        ("o", "replace", "show_directory"),
-        ("o", "append", "show_inside"),
-        ("o", "replace", "sync_tree"),
-        ("o.parquet", "replace", "show_file"),
+        ("o", "replace", "publish.show_directory"),
+        ("o", "append", "publish.show_inside"),
+        ("o", "replace", "durable.sync_tree"),
+        ("o.parquet", "replace", "publish.show_file"),
     ],
 )
 def test_a_commit_that_died_half_way_is_gone_on_with(target, mode, dies_in, tmp_path, monkeypatch):
@@ -118,7 +118,7 @@ def test_a_commit_that_died_half_way_is_gone_on_with(target, mode, dies_in, tmp_
         raise OSError(5, "the machine is off")
 
     with monkeypatch.context() as dead:
-        dead.setattr(publish, dies_in, dies)
+        dead.setattr(f"hygge.connectors.files.directory.{dies_in}", dies)
         with pytest.raises(StoreError):
             store.commit(run, base, receipts, None)
     assert visible(tmp_path / target) == [7]
@@ -287,13 +287,19 @@ class JoinsBadly(ParquetStore):
         super().join(parts[1:], target, schema)
 
 
-@pytest.mark.parametrize(("kind", "target"), [(Loses, "o"), (JoinsBadly, "o.parquet")])
-def test_rows_that_are_lost_on_the_way_are_found_before_anything_is_visible(kind, target, tmp_path):
-    store = kind(path=tmp_path / target)
+def test_rows_that_a_writer_loses_are_found_when_its_file_is_closed(tmp_path):
+    store = Loses(path=tmp_path / "o")
+    with pytest.raises(Rejected, match=r"holds 1 rows, 2 were written"):
+        staged(store, [1, 2], [3, 4])
+    assert not (tmp_path / "o").exists()
+
+
+def test_rows_that_are_lost_by_a_join_are_found_before_anything_is_visible(tmp_path):
+    store = JoinsBadly(path=tmp_path / "o.parquet")
     run, base, receipts = staged(store, [1, 2], [3, 4])
     with pytest.raises(Rejected, match=r"holds \d rows, \d were written"):
         store.commit(run, base, receipts, None)
-    assert not (tmp_path / target).exists()
+    assert not (tmp_path / "o.parquet").exists()
     assert store.head("A") is None
 
 

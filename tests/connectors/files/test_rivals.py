@@ -51,7 +51,7 @@ def test_what_is_swept_is_renamed_away_before_it_is_deleted(tmp_path, monkeypatc
     store = ParquetStore(path=tmp_path / "o")
     begun = begin(store, [1], run_id=LONG_AGO)
     forgotten = pickle.loads(pickle.dumps(store))
-    store._alive.clear()
+    store.target._alive.clear()
     deleted = []
     monkeypatch.setattr(publish, "remove", lambda path: deleted.append(os.path.basename(path)))
     ParquetStore(path=tmp_path / "o").prepare(Run(new_run_id(), "B", "append"), IDS)
@@ -64,8 +64,8 @@ def test_what_is_swept_is_renamed_away_before_it_is_deleted(tmp_path, monkeypatc
 def test_a_lock_never_travels_and_ends_with_the_discard(tmp_path):
     store = ParquetStore(path=tmp_path / "o")
     begun = begin(store, [1])
-    assert pickle.loads(pickle.dumps(store))._alive == {}
-    held = store._alive[begun[0].id].handle
+    assert pickle.loads(pickle.dumps(store)).target._alive == {}
+    held = store.target._alive[begun[0].id].handle
     store.discard(begun[0])
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(held)

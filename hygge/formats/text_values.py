@@ -1,12 +1,6 @@
-"""Cells of text and the types they may have: what stands behind `types:` and `sample_bytes`.
+"""Values as text, and Arrow types: infer the type of a sample, convert texts exactly, write texts.
 
-Words for types: string, int8 … int64, uint8 … uint64, float16, float32, float64, bool, date, time,
-timestamp (microseconds, no zone), timestamp_tz (microseconds, UTC), timestamp[ns],
-timestamp[us, tz=Europe/Berlin], decimal(p,s), binary (base64), binary(n) for n bytes each.
-Aliases: text, int, integer, bigint, float, double, boolean … JSONL also knows list<int64>,
-fixed_size_list<int64>[2] and struct<id: int64, tags: list<string>>, any words inside.
-
-What a sample infers (`infer`): a type only where *every* sampled value has its plain form.
+`infer` gives a column a type only where *every* sampled value has the plain form of that type:
   007  +5              text (zip codes, telephone numbers)
   12  -3               int64; beyond it uint64, then decimal(38,0), then text; never float
   1.5  -0  1e+20       float64, where float64 gives back each number exactly; else text
@@ -15,42 +9,19 @@ What a sample infers (`infer`): a type only where *every* sampled value has its 
   2024-02-29 10:00:00  timestamp; with Z or +02:00 timestamp_tz (the instant is kept, in UTC)
   nothing at all       text
 Later values must have the same form: `fit` refuses 007 in a column inferred int64, and 0.1 with
-twenty digits in one inferred float64. A type that was *stated* is taken at its word.
+twenty digits in one inferred float64. For a *stated* type (`types:`) any value of it will do.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import pyarrow as pa
 
-from hygge.errors import one_of
-
-_WORDS: dict[str, pa.DataType] = {
-    "string": pa.string(), "text": pa.string(), "str": pa.string(), "varchar": pa.string(),
-    "int8": pa.int8(), "int16": pa.int16(), "int32": pa.int32(), "int64": pa.int64(),
-    "uint8": pa.uint8(), "uint16": pa.uint16(), "uint32": pa.uint32(), "uint64": pa.uint64(),
-    "int": pa.int64(), "integer": pa.int64(), "bigint": pa.int64(), "smallint": pa.int16(),
-    "float16": pa.float16(), "halffloat": pa.float16(), "float32": pa.float32(),
-    "float64": pa.float64(), "float": pa.float64(),
-    "double": pa.float64(), "real": pa.float32(),
-    "bool": pa.bool_(), "boolean": pa.bool_(),
-    "date": pa.date32(), "date32": pa.date32(), "date32[day]": pa.date32(),
-    "time": pa.time64("us"), "time64[us]": pa.time64("us"), "time64[ns]": pa.time64("ns"),
-    "timestamp": pa.timestamp("us"), "datetime": pa.timestamp("us"),
-    "timestamp_tz": pa.timestamp("us", "UTC"), "timestamptz": pa.timestamp("us", "UTC"),
-    "binary": pa.binary(), "bytes": pa.binary(),
-}  # fmt: skip
-_DECIMAL = re.compile(r"(?:decimal|numeric)(?:128|256)?\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
-_TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:,\s*(?:tz=)?([\w+:/-]+))?\]", re.IGNORECASE)
-_BYTES = re.compile(r"(?:binary\(\s*(\d+)\s*\)|fixed_size_binary\[(\d+)\])")
-_LIST = re.compile(r"(?:fixed_size_)?list<(?:(?:item|element):)?(.*)>(?:\[(\d+)\])?", re.IGNORECASE)
-_STRUCT = re.compile(r"struct<(.+)>", re.IGNORECASE)
 NO_TEXT = (
     "list", "large_list", "fixed_size_list", "struct", "map", "dense_union", "sparse_union",
     "duration", "month_day_nano_interval",
@@ -76,79 +47,6 @@ class Unfit(Exception):
     def __init__(self, index: int) -> None:
         super().__init__(index)
         self.index = index
-
-
-def type_of(word: str) -> pa.DataType:
-    """The Arrow type that a word in `types:` means; ValueError with the nearest known one."""
-    plain = word.strip().lower()
-    if plain in _WORDS:
-        return _WORDS[plain]
-    if found := _DECIMAL.fullmatch(plain):
-        precision, scale = int(found[1]), int(found[2] or 0)
-        if not (1 <= precision <= 76 and scale <= precision):
-            raise ValueError(f"'{word}': precision is 1 to 76, and scale at most the precision")
-        kind = pa.decimal128 if precision <= 38 else pa.decimal256
-        return kind(precision, scale)
-    if found := _TIMESTAMP.fullmatch(word.strip()):
-        unit: Any = found[1].lower()
-        return pa.timestamp(unit, _zone(word, found[2])) if found[2] else pa.timestamp(unit)
-    if found := _BYTES.fullmatch(plain):
-        return pa.binary(int(found[1] or found[2]))
-    raise ValueError(
-        f"there is no type '{word}': {one_of('types', plain, [*_WORDS, 'decimal(p,s)'])}"
-    )
-
-
-def _zone(word: str, zone: str) -> str:
-    from zoneinfo import ZoneInfo
-
-    if zone.upper() == "UTC":
-        return "UTC"
-    try:
-        if not re.fullmatch(r"[+-]\d\d:\d\d", zone):
-            ZoneInfo(zone)
-    except (KeyError, OSError, ValueError):
-        raise ValueError(f"'{word}': there is no time zone '{zone}'") from None
-    return zone
-
-
-def nested_type_of(word: str) -> pa.DataType:
-    """The type that a word means where lists and structs can be written too."""
-    word = word.strip()
-    if found := _LIST.fullmatch(word):
-        inner = nested_type_of(found[1])
-        return pa.list_(inner, int(found[2])) if found[2] else pa.list_(inner)
-    if found := _STRUCT.fullmatch(word):
-        fields = [part.partition(":") for part in _at_top(found[1])]
-        if unnamed := [name for name, colon, _ in fields if not colon]:
-            raise ValueError(f"'{word}': {unnamed[0].strip()!r} is no `name: type`")
-        if len({name.strip() for name, _, _ in fields}) < len(fields):
-            raise ValueError(f"'{word}': two fields have one name")
-        return pa.struct([(name.strip(), nested_type_of(kind)) for name, _, kind in fields])
-    return type_of(word)
-
-
-def _at_top(text: str) -> list[str]:
-    """`text` cut at the commas that stand in no bracket."""
-    parts, depth = [""], 0
-    for sign in text:
-        depth += (sign in "<([") - (sign in ">)]")
-        if sign == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += sign
-    return parts
-
-
-def types_of(words: dict[str, str], *, nested: bool = False) -> dict[str, pa.DataType]:
-    """The types of an option `types`; ValueError names the column."""
-    made = {}
-    for column, word in words.items():
-        try:
-            made[column] = nested_type_of(word) if nested else type_of(word)
-        except ValueError as error:
-            raise ValueError(f"column '{column}': {error}") from None
-    return made
 
 
 def infer(texts: Any, *, only_times: bool = False) -> pa.DataType:
@@ -199,7 +97,7 @@ def is_bytes(kind: pa.DataType) -> bool:
     return bool(t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind))
 
 
-def moments_text(column: Any) -> Any:
+def timestamps_as_text(column: Any) -> Any:
     """Timestamps as ISO 8601 text; those with a zone in UTC, with a Z."""
     import pyarrow.compute as pc
 
@@ -240,7 +138,7 @@ def base64_text(column: Any) -> Any:
     )
 
 
-def plain_decimals(column: Any) -> Any:
+def decimals_as_text(column: Any) -> Any:
     """Decimals as 0.00000001, also where a cast would give 1E-8."""
     if 0 <= column.type.scale <= 6:
         return column.cast(pa.string())

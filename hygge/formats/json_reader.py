@@ -1,10 +1,10 @@
 """JSON lines on their way to tables: a fast way that is exact, a slow way that explains.
 
 A block is whole lines. `pyarrow.json` parses it against the schema; dates, times, timestamps and
-binary come as text, which `cells.fit` converts strictly. Whatever the fast way refuses, and all
-that it would take too lightly (a line that is no object, invalid UTF-8, a number that float64 does
-not give back), goes through Python's json line by line, numbers as their text. That way either
-gives the exact values or names file, line and column.
+binary come as text, which `text_values.fit` converts strictly. What the fast way refuses, and what
+it would accept although it should not (a line that is no object, invalid UTF-8, a number that
+float64 does not give back), goes through Python's json line by line, with numbers as their text.
+The slow way gives the exact values, or an error that names file, line and column.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import IO, Any, NoReturn, cast
 import pyarrow as pa
 
 from hygge.errors import UnfitValue, one_of
-from hygge.formats import cells
+from hygge.formats import text_values
 from hygge.formats.json_values import Misfit, parse, value_of
 from hygge.formats.text import BLOCK_BYTES, Text, lines_before, misencoded
 
@@ -25,7 +25,7 @@ _EXPONENT = re.compile(rb"[eE][-+]?[0-9]+")
 
 
 @dataclass(frozen=True)
-class JsonForm:
+class JsonlFile:
     """How one file is written, and which of its columns have stated types."""
 
     path: str
@@ -73,11 +73,11 @@ class JsonForm:
             for field in schema:
                 array = table.column(field.name)
                 if array.type != field.type:
-                    array = cells.fit(array, field.type, False)
+                    array = text_values.fit(array, field.type, False)
                 elif field.type == pa.float32() and _any_inf(array):
                     return None
                 arrays.append(array)
-        except (pa.ArrowInvalid, UnicodeDecodeError, cells.Unfit):
+        except (pa.ArrowInvalid, UnicodeDecodeError, text_values.Unfit):
             return None
         if not arrays:
             return table.select([])
@@ -89,7 +89,7 @@ class JsonForm:
             return True
         found = doubtful_numbers(block)
         try:
-            return not found or not cells.inexact(pa.array(found, pa.string()))
+            return not found or not text_values.inexact(pa.array(found, pa.string()))
         except pa.ArrowInvalid:
             return False  # not a number after all (1.2.3.4 in a text): look closer
 
@@ -135,11 +135,11 @@ class JsonForm:
         except UnicodeDecodeError as error:
             raise misencoded(self.path, self._line(at, number), self.encoding) from error
         except (ValueError, RecursionError) as error:
-            shown = cells.shortened(raw.decode(errors="replace"))
+            shown = text_values.shortened(raw.decode(errors="replace"))
             self._fail(at, number, f": {str(error) or 'nested too deeply'}: {shown}",
                        "each line must be one whole JSON object")  # fmt: skip
         if not isinstance(row, dict):
-            shown = cells.shortened(raw.decode(errors="replace"))
+            shown = text_values.shortened(raw.decode(errors="replace"))
             self._fail(at, number, f": {shown} is no JSON object", "each line must be one object")
         return row
 
@@ -225,7 +225,7 @@ def wire_schema(schema: pa.Schema, nested: bool) -> pa.Schema | None:
                 return None
         elif t.is_float16(kind):
             return None
-        elif t.is_temporal(kind) or cells.is_bytes(kind):
+        elif t.is_temporal(kind) or text_values.is_bytes(kind):
             kind = pa.string()
         fields.append(pa.field(field.name, kind))
     return pa.schema(fields)

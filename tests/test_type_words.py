@@ -10,8 +10,8 @@ import pytest
 
 from hygge import CsvHome, JsonlHome, JsonlStore
 from hygge.errors import ConfigError, UnfitValue
-from hygge.formats.cells import nested_type_of, type_of
 from hygge.model import Run
+from hygge.type_words import nested_type_of, type_of
 
 
 def read(home):
@@ -47,6 +47,12 @@ def test_the_text_of_an_arrow_type_is_a_word(kind):
 def test_a_wrong_word_is_said(word, said):
     with pytest.raises(ValueError, match=said):
         nested_type_of(word)
+
+
+@pytest.mark.parametrize("word", ["decimal(0,0)", "decimal(77,0)", "decimal(5,6)", "timestamp[xs]"])
+def test_an_impossible_type_is_refused(word):
+    with pytest.raises(ValueError):
+        type_of(word)
 
 
 def test_lists_are_no_word_where_cells_hold_none(tmp_path):

@@ -1,10 +1,11 @@
 """CSV text on its way to tables: the header, the blocks, and the line that an error is on.
 
 Life of a read: the header gives the names; `pyarrow.csv` reads on from there in blocks, to the
-stated types where it is exact, else to text that `cells.fit` converts. Two things make it begin
-again, past the rows that it gave: a row longer than a block (a larger block), and a value that
-pyarrow refused (all to text, so that the bad cell can be found). A mark behind the last line shows
-that no quoted value swallowed it: a quote that is never closed is an error, not a long value.
+stated types where it is exact, else to text that `text_values.fit` converts. Two things make it
+begin again, past the rows that it gave: a row longer than a block (a larger block), and a value
+that pyarrow refused (all to text, so that the bad value can be found). A mark after the last line
+shows that no quoted value swallowed it: a quote that is never closed is an error, not a long
+value.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import IO, Any, NoReturn, cast
 import pyarrow as pa
 
 from hygge.errors import HomeError, UnfitValue
-from hygge.formats import cells
+from hygge.formats import text_values
 from hygge.formats.text import BLOCK_BYTES, Text, lines_before, misencoded, owned
 from hygge.model import MIB
 
@@ -31,7 +32,7 @@ _MARK = "\x02hygge\x03"
 
 
 @dataclass(frozen=True)
-class CsvForm:
+class CsvFile:
     """How one file is written, and which of its columns have stated types."""
 
     path: str
@@ -120,12 +121,12 @@ class _Again(Exception):
     """Begin again, past the rows that were given."""
 
 
-class Reading:
+class CsvReader:
     """One piece of one file on its way to tables."""
 
     def __init__(
         self,
-        form: CsvForm,
+        form: CsvFile,
         where: dict[str, Any],
         schema: pa.Schema,
         block: int = BLOCK_BYTES,
@@ -216,7 +217,7 @@ class Reading:
     def _read_as(self, name: str) -> pa.DataType:
         at = self.schema.get_field_index(name)
         kind = self.schema.field(at).type if at >= 0 else pa.string()
-        if self.all_as_text or cells.must_be_read_as_text(kind, self._inferred(name)):
+        if self.all_as_text or text_values.must_be_read_as_text(kind, self._inferred(name)):
             return pa.string()
         return kind
 
@@ -226,8 +227,8 @@ class Reading:
             array = batch.column(field.name)
             if array.type != field.type:
                 try:
-                    array = cells.fit(array, field.type, self._inferred(field.name))
-                except cells.Unfit as unfit:
+                    array = text_values.fit(array, field.type, self._inferred(field.name))
+                except text_values.Unfit as unfit:
                     self._raise_unfit(field, row + unfit.index, array[unfit.index].as_py())
             elif not self.all_as_text and _is_endless(array):
                 self.all_as_text = True  # is it written inf, or a number too large?
@@ -256,7 +257,7 @@ class Reading:
                 f"`options: {{types: {{{name}: string}}}}` keeps it as it is written; "
                 "null_values says what means NULL"
             )
-        shown = cells.shortened(value)
+        shown = text_values.shortened(value)
         raise UnfitValue(f"{where}, column '{name}': {shown} is no {field.type}", hint)
 
     def _raise_bad_line(self, error: Exception) -> NoReturn:
@@ -265,7 +266,7 @@ class Reading:
             if len(record) != expected:
                 raise UnfitValue(
                     f"{where}: {len(record)} columns were found, {expected} are expected: "
-                    f"{cells.shortened(self.form.delimiter.join(record))}",
+                    f"{text_values.shortened(self.form.delimiter.join(record))}",
                     "mend the line; perhaps delimiter or quote are others",
                 ) from error
             if any("\udc80" <= sign <= "\udcff" for cell in record for sign in cell):

@@ -1,0 +1,91 @@
+"""Arrow IPC files (Feather V2) and IPC streams: a Home and a Store.
+
+Home: splits are runs of record batches; a stream is read as a whole.
+
+Store: a directory of files, or one file where the path ends in `.arrow`. A foreign reader sees the
+old files or the new ones, never a mixture: a run is shown by one rename. Every Arrow type is kept
+exactly. On an object store (`s3://bucket/prefix`) files come one by one: see
+`hygge/connectors/files/prefix.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import pyarrow as pa
+
+from hygge.batches import plain, plain_schema
+from hygge.connectors.files.home import FileHome, Piece
+from hygge.connectors.files.source_file import SourceFile
+from hygge.connectors.files.store import FileStore, FileStoreOptions
+from hygge.formats import arrow
+from hygge.formats.format import Writer
+from hygge.model import MIB, Column
+
+_PIECE_BYTES = 16 * MIB
+
+
+class ArrowHome(FileHome):
+    """`ArrowHome("users", path="data/users.arrow")`."""
+
+    suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc", ".arrows")
+
+    def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
+        first: pa.Schema | None = None
+        for file in files:
+            with arrow.open_arrow(file.path) as opened:
+                schema = plain_schema(opened.schema)
+            if first is None:
+                first = schema
+            self.check_alike(file, schema, files[0], first)
+        assert first is not None  # find_files gives at least one file
+        return tuple(Column(f.name, f.type, str(f.type), f.nullable) for f in first)
+
+    def pieces(self, file: SourceFile) -> Iterator[Piece]:
+        with arrow.open_arrow(file.path) as opened:
+            if not opened.is_file:
+                yield Piece(bytes=file.size)
+                return
+            count = opened.batch_count
+        # Some writers make small batches: a piece is a run of them of about 16 MiB.
+        step = max(1, min(count, _PIECE_BYTES * count // max(1, file.size)))
+        for start in range(0, max(count, 1), step):
+            stop = min(start + step, count)
+            size = file.size * (stop - start) // max(1, count)
+            yield Piece({"from": start, "to": stop}, None, size)
+
+    def open_reader(
+        self, file: SourceFile, where: dict[str, Any], schema: pa.Schema
+    ) -> Iterator[pa.Table]:
+        try:
+            with arrow.open_arrow(file.path) as opened:
+                for batch in opened.batches(where.get("from", 0), where.get("to", 0)):
+                    yield plain(pa.Table.from_batches([batch]).select(schema.names))
+        except (pa.ArrowException, OSError) as error:
+            raise arrow.unreadable(file.path, error) from error
+
+
+class ArrowOptions(FileStoreOptions):
+    """How Arrow files are written."""
+
+    compression: Literal["none", "lz4", "zstd"] = "lz4"
+    """How the buffers of a file are compressed."""
+
+
+class ArrowStore(FileStore):
+    """`ArrowStore("users", path="data/users")`."""
+
+    suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc")
+
+    class Settings(FileStore.Settings):
+        options: ArrowOptions = ArrowOptions()
+
+    def open_writer(self, path: str, schema: pa.Schema) -> Writer:
+        return arrow.ArrowWriter(path, schema, self.settings.options.compression)
+
+    def join(self, parts: Sequence[str], target: str, schema: pa.Schema) -> None:
+        arrow.join_arrow(parts, target, schema, self.settings.options.compression)
+
+    def count(self, path: str) -> int:
+        return arrow.count_rows(path)

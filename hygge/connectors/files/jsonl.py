@@ -1,0 +1,171 @@
+"""JSON lines, one object a line: a Home and a Store; `.gz` and `.zst` by their suffix.
+
+Home: one file, a directory, a glob; files are split by ranges of bytes. Types are stated
+(`types: {price: "decimal(10,2)", tags: list<string>}`, see `hygge/type_words.py`), or inferred from
+the first `sample_bytes` of the first file that has rows (see `hygge/formats/json_values.py`). A
+later value that does not fit, a line that is no object, and a field that the sample did not have
+are errors with file and line; with `columns` chosen, other fields are left out. null and a missing
+field are both NULL; "" is not. Numbers never go through a float unless their type is one. decimal
+is read from numbers and from texts; NaN, Infinity and -Infinity of a float column from texts too;
+binary is base64; timestamps are ISO 8601, with a zone where the type has one. A type stated as
+string keeps every value: numbers as they are written, objects and lists as JSON text.
+
+Store: a directory of files, or one file where the path ends in `.jsonl`. A foreign reader (DuckDB's
+glob, `pyarrow.dataset`) sees the old files or the new ones, never a mixture: a run is shown by one
+rename. `hygge/formats/json_writer.py` says how values are written; `JsonlHome` reads all of it back
+exactly where `types:` state what it is. On an object store (`s3://bucket/prefix`) files come one by
+one: see `hygge/connectors/files/prefix.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pyarrow as pa
+from pydantic import Field, field_validator
+
+from hygge.connectors.files.home import FileHome, FileOptions, Piece
+from hygge.connectors.files.source_file import SourceFile
+from hygge.connectors.files.store import FileStore, FileStoreOptions
+from hygge.errors import HomeError
+from hygge.formats import json_values
+from hygge.formats.format import Writer
+from hygge.formats.json_reader import JsonlFile
+from hygge.formats.json_writer import JsonlWriter, check_json_schema
+from hygge.formats.text import (
+    SUFFIX_OF,
+    Compression,
+    compression_for,
+    compression_of,
+    concatenate,
+    cut,
+    known_encoding,
+    owned,
+    with_compressed,
+)
+from hygge.model import MIB, Column, HomeTraits, StoreTraits
+from hygge.type_words import types_of
+
+
+class JsonlOptions(FileOptions):
+    """How JSON lines are read."""
+
+    encoding: str = "utf-8"
+    """The encoding of the files; a byte order mark is understood."""
+    types: dict[str, str] = Field(default_factory=dict)
+    """Column → type word; the other columns are inferred from the sample."""
+    sample_bytes: int = Field(MIB, gt=0)
+    """How many bytes of the first file types are inferred from."""
+
+    @field_validator("types")
+    @classmethod
+    def _known_types(cls, types: dict[str, str]) -> dict[str, str]:
+        types_of(types, nested=True)
+        return types
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, encoding: str) -> str:
+        return known_encoding(encoding)
+
+
+class JsonlHome(FileHome):
+    """`JsonlHome("events", path="data/events.jsonl", options={"types": {"id": "uint64"}})`."""
+
+    traits: ClassVar[HomeTraits] = HomeTraits(lossy=json_values.NO_JSON)
+    suffixes: ClassVar[tuple[str, ...]] = with_compressed(".jsonl", ".ndjson")
+
+    class Settings(FileHome.Settings):
+        options: JsonlOptions = JsonlOptions()
+
+    def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
+        stated = types_of(self.settings.options.types, nested=True)
+        path, rows = files[0].path, []
+        for file in files:
+            path, rows = file.path, self._jsonl_file(file).sample()
+            if rows:
+                break
+        names = dict.fromkeys([*(name for _, row in rows for name in row), *stated])
+        if not names:
+            raise HomeError(
+                f"{path} has no column: there is no object with a field in it",
+                "leave it out, or state its columns with `types`",
+            )
+        return tuple(self._column(name, rows, path, stated) for name in names)
+
+    def pieces(self, file: SourceFile) -> Iterator[Piece]:
+        options = self.settings.options
+        if compression_of(file.path) != "none" or not options.encoding.startswith("utf-8"):
+            yield Piece(bytes=file.size)
+            return
+        for start, end in cut(0, file.size, options.split_bytes):
+            yield Piece({"start": start, "end": end}, bytes=end - start)
+
+    def open_reader(
+        self, file: SourceFile, where: dict[str, Any], schema: pa.Schema
+    ) -> Iterator[pa.Table]:
+        if where:
+            start, end = owned(file.path, where["start"], where["end"], 0)
+            where = {"start": start, "end": end}
+        yield from self._jsonl_file(file).tables(where, schema)
+
+    def _column(
+        self,
+        name: str,
+        rows: list[tuple[int, dict[str, Any]]],
+        path: str,
+        stated: dict[str, pa.DataType],
+    ) -> Column:
+        if name in stated:
+            return Column(name, stated[name], "json, stated")
+        wanted = self.settings.columns
+        if wanted is not None and name not in wanted:
+            return Column(name, pa.string(), "json, not read")
+        values = [(line, row.get(name)) for line, row in rows]
+        return Column(name, json_values.infer(name, values, path), "json, inferred")
+
+    def _jsonl_file(self, file: SourceFile) -> JsonlFile:
+        options = self.settings.options
+        return JsonlFile(
+            path=file.path,
+            encoding=options.encoding,
+            stated=frozenset(options.types),
+            sample_bytes=options.sample_bytes,
+            strict=self.settings.columns is None,
+        )
+
+
+class JsonlStoreOptions(FileStoreOptions):
+    """How JSON lines are written."""
+
+    compression: Compression | None = None
+    """none, gzip or zstd. Default: what the path's suffix says, else none."""
+
+
+class JsonlStore(FileStore):
+    """`JsonlStore("events", path="data/events.jsonl.gz")`."""
+
+    traits: ClassVar[StoreTraits] = replace(FileStore.traits, lossy=json_values.NO_JSON)
+    suffixes: ClassVar[tuple[str, ...]] = with_compressed(".jsonl", ".ndjson")
+
+    class Settings(FileStore.Settings):
+        options: JsonlStoreOptions = JsonlStoreOptions()
+
+    def __init__(self, name: str | None = None, **settings: Any) -> None:
+        super().__init__(name, **settings)
+        stated = self.settings.options.compression
+        self.compression = compression_for(self.path, self.single, stated)
+
+    def suffix(self) -> str:
+        return ".jsonl" + SUFFIX_OF[self.compression]
+
+    def open_writer(self, path: str, schema: pa.Schema) -> Writer:
+        return JsonlWriter(path, schema, self.compression)
+
+    def join(self, parts: Sequence[str], target: str, schema: pa.Schema) -> None:
+        concatenate(parts, target, self.compression)
+
+    def check_schema(self, schema: pa.Schema) -> None:
+        check_json_schema(schema)

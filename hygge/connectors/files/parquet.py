@@ -1,0 +1,128 @@
+"""Parquet files: a Home and a Store.
+
+Home: one file, a directory, a glob, hive partitions; splits are runs of row groups. Files of one
+Home may differ in column order; a column that one file lacks, or has in a type that does not hold
+the first file's values, is an error that names both.
+
+Store: a directory of files, or one file where the path ends in `.parquet`. A foreign reader
+(DuckDB's glob, `pyarrow.dataset`) sees the old files or the new ones, never a mixture: a run is
+shown by one rename. Of one file that holds for a reader that opens it once for a read; DuckDB and
+`pyarrow.dataset` open it twice. On an object store (`s3://bucket/prefix`) files come one by one:
+see `hygge/connectors/files/prefix.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import pyarrow as pa
+from pydantic import Field, field_validator
+
+from hygge.batches import plain, plain_schema
+from hygge.connectors.files.home import FileHome, Piece
+from hygge.connectors.files.source_file import SourceFile
+from hygge.connectors.files.store import FileStore, FileStoreOptions
+from hygge.errors import UnfitValue
+from hygge.formats import parquet
+from hygge.formats.format import Writer
+from hygge.model import MIB, Column
+
+_MOST_GROUP_BYTES = 256 * MIB
+
+
+class ParquetHome(FileHome):
+    """`ParquetHome("users", path="data/users")`."""
+
+    imports = ("pyarrow.parquet",)
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq", ".parq")
+
+    def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
+        first: pa.Schema | None = None
+        native: dict[str, str] = {}
+        for file in files:
+            with parquet.open_parquet(file.path) as opened:
+                schema = plain_schema(opened.schema_arrow)
+                if first is None:
+                    first, native = schema, parquet.native_types(opened)
+            if not schema.equals(first):
+                self.check_alike(file, schema, files[0], first)
+        assert first is not None  # find_files gives at least one file
+        return tuple(Column(f.name, f.type, native.get(f.name), f.nullable) for f in first)
+
+    def pieces(self, file: SourceFile) -> Iterator[Piece]:
+        with parquet.open_parquet(file.path) as opened:
+            groups = list(parquet.row_groups(opened))
+        for index, (rows, size) in enumerate(groups):
+            yield Piece({"group": index}, rows, size)
+        if not groups:
+            yield Piece({}, 0, 0)
+
+    def open_reader(
+        self, file: SourceFile, where: dict[str, Any], schema: pa.Schema
+    ) -> Iterator[pa.Table]:
+        if "group" not in where:
+            return
+        options = self.settings.options
+        try:
+            batches = parquet.read_row_group(
+                file.path, where["group"], schema.names, options.batch_size, options.batch_bytes
+            )
+            for batch in batches:
+                yield plain(pa.Table.from_batches([batch])).select(schema.names)
+        except (pa.ArrowException, OSError) as error:
+            raise parquet.unreadable(file.path, error) from error
+
+
+class ParquetOptions(FileStoreOptions):
+    """How Parquet is written."""
+
+    compression: Literal["none", "snappy", "gzip", "zstd", "lz4", "brotli"] = "snappy"
+    """How the pages of a file are compressed."""
+    compression_level: int | None = None
+    """The level of gzip, zstd or brotli. Default: the codec's own."""
+    row_group_bytes: int = Field(32 * MIB, gt=0)
+    """Arrow bytes of a row group, about, at most 256 MiB: smaller batches are gathered."""
+
+    @field_validator("row_group_bytes")
+    @classmethod
+    def _fits_in_memory(cls, size: int) -> int:
+        if size > _MOST_GROUP_BYTES:
+            raise ValueError(
+                f"{size:,} is more than {_MOST_GROUP_BYTES:,} (256 MiB): every lane gathers a row "
+                "group in its memory"
+            )
+        return size
+
+
+class ParquetStore(FileStore):
+    """`ParquetStore("users", path="data/users", options={"compression": "zstd"})`."""
+
+    imports = ("pyarrow.compute", "pyarrow.parquet")
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq", ".parq")
+
+    class Settings(FileStore.Settings):
+        options: ParquetOptions = ParquetOptions()
+
+    def open_writer(self, path: str, schema: pa.Schema) -> Writer:
+        return parquet.ParquetWriter(path, schema, self._written_as())
+
+    def join(self, parts: Sequence[str], target: str, schema: pa.Schema) -> None:
+        parquet.join_parquet(parts, target, schema, self._written_as())
+
+    def check_schema(self, schema: pa.Schema) -> None:
+        for field in schema:
+            if pa.types.is_struct(field.type) and field.type.num_fields == 0:
+                raise UnfitValue(
+                    f"column '{field.name}' is a struct without fields, which Parquet cannot hold",
+                    "leave it out with `columns`",
+                )
+
+    def count(self, path: str) -> int:
+        return parquet.count_rows(path)
+
+    def _written_as(self) -> parquet.ParquetSettings:
+        options = self.settings.options
+        return parquet.ParquetSettings(
+            options.compression, options.compression_level, options.row_group_bytes
+        )

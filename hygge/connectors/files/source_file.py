@@ -1,0 +1,73 @@
+"""One file or object of a Home as a plan names it, and the hive partitions of its folders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from hygge.errors import HomeError
+
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a Home, as it was when the run was planned.
+
+    `mtime_ns` is the version of its content; for an object a number made of its ETag. `keys` are
+    its hive partitions, (column, value) each.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    keys: tuple[tuple[str, str | None], ...] = ()
+
+
+def partitions(folders: Iterable[str]) -> tuple[tuple[str, str | None], ...]:
+    """Return the hive partitions that names of folders state: `year=2024` → ("year", "2024")."""
+    keys = []
+    for folder in folders:
+        name, equals, value = folder.partition("=")
+        if equals and name:
+            keys.append((unquote(name), None if value == HIVE_NULL else unquote(value)))
+    return tuple(keys)
+
+
+def partition_columns(files: Iterable[SourceFile]) -> dict[str, pa.DataType]:
+    """Return the partition columns: int64 where every value is a plain integer, else text.
+
+    Raises HomeError where two files are partitioned by different columns.
+    """
+    values_of: dict[str, list[str]] = {}
+    columns: tuple[str, ...] | None = None
+    for file in files:
+        names = tuple(name for name, _ in file.keys)
+        if columns is not None and names != columns:
+            raise HomeError(
+                f"{file.path} is partitioned by {', '.join(names) or 'nothing'}, "
+                f"the files before it by {', '.join(columns) or 'nothing'}",
+                "name one partitioned directory at a time",
+            )
+        columns = names
+        for name, value in file.keys:
+            values_of.setdefault(name, [])
+            if value is not None:
+                values_of[name].append(value)
+    return {
+        name: pa.int64() if _are_integers(values) else pa.string()
+        for name, values in values_of.items()
+    }
+
+
+def _are_integers(values: list[str]) -> bool:
+    return bool(values) and all(_is_integer(value) for value in values)
+
+
+def _is_integer(text: str) -> bool:
+    digits = re.fullmatch("-?[0-9]{1,19}", text)
+    return bool(digits) and str(int(text)) == text and abs(int(text)) < 2**63

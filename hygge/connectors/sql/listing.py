@@ -1,0 +1,35 @@
+"""The tables of a database, as `catalog.py` of each database lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Table:
+    """A table or view, by its names as the database has them."""
+
+    schema: str
+    name: str
+    view: bool = False
+    readable: bool = True
+    """Whether this user may read all of it, as far as the catalog tells."""
+    parent: tuple[str, str] | None = None
+    """Of what it is a partition."""
+
+    @property
+    def text(self) -> str:
+        """For people, and what patterns are compared with."""
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What `catalog.py` of a database lists."""
+
+    default: str
+    """The schema of names without one."""
+    tables: Sequence[Table]
+    schemas: Sequence[str] = ()
+    """Schemas that may have no tables."""

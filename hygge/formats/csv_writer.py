@@ -1,0 +1,89 @@
+"""Write CSV text, and join several CSV files.
+
+NULL is written as nothing, the empty string as "", every text in quotes. Numbers are written with
+as many digits as give them back exactly, decimals plainly with their scale; timestamps as
+`2024-02-29 10:00:00.000000`, those with a time zone in UTC with a Z; binary as base64; NaN and
+infinities as nan, inf, -inf.
+"""
+
+from __future__ import annotations
+
+import io
+
+import pyarrow as pa
+
+from hygge.errors import UnfitValue
+from hygge.formats.format import FileStatistics, RowCounter
+from hygge.formats.text import Compression, compressed_head, open_compressed
+from hygge.formats.text_values import (
+    NO_TEXT,
+    base64_text,
+    decimals_as_text,
+    is_bytes,
+    timestamps_as_text,
+)
+
+
+def header_line(schema: pa.Schema, delimiter: str) -> bytes:
+    """Return the line that names the columns."""
+    import pyarrow.csv as pc
+
+    out = io.BytesIO()
+    names = pa.schema([(name, pa.string()) for name in schema.names]).empty_table()
+    pc.write_csv(names, out, pc.WriteOptions(delimiter=delimiter))
+    return out.getvalue()
+
+
+def check_csv_schema(schema: pa.Schema) -> None:
+    """Raise UnfitValue for a column whose type CSV has no form for."""
+    for field in schema:
+        if str(field.type).startswith(NO_TEXT):
+            raise UnfitValue(
+                f"column '{field.name}' is {field.type}, which CSV has no form for",
+                "leave it out with `columns`, or write jsonl or parquet",
+            )
+
+
+class CsvWriter:
+    """One file. Its header comes first, so that a join finds the same bytes in each part."""
+
+    def __init__(
+        self, path: str, schema: pa.Schema, compression: Compression, delimiter: str, header: bytes
+    ) -> None:
+        import pyarrow.csv as pc
+
+        start = compressed_head(header, compression)
+        self._out = open_compressed(path, compression, start)
+        if not start:
+            self._out.stream.write(header)
+        self._options = pc.WriteOptions(include_header=False, delimiter=delimiter)
+        self._counter = RowCounter(schema)
+
+    def write(self, table: pa.Table) -> None:
+        import pyarrow.csv as pc
+
+        self._counter.add(table)
+        pc.write_csv(_with_texts(table), self._out.stream, self._options)
+
+    def size(self) -> int:
+        return self._out.size()
+
+    def close(self) -> FileStatistics:
+        self._out.close()
+        return self._counter.statistics()
+
+
+def _with_texts(table: pa.Table) -> pa.Table:
+    """Return the table with the columns as text that pyarrow.csv would write in another form."""
+    for index, field in enumerate(table.schema):
+        column = table.column(index)
+        if is_bytes(field.type):
+            column = base64_text(column)
+        elif pa.types.is_timestamp(field.type) and field.type.tz is not None:
+            column = timestamps_as_text(column)
+        elif pa.types.is_decimal(field.type):
+            column = decimals_as_text(column)
+        else:
+            continue
+        table = table.set_column(index, field.name, column)
+    return table

@@ -1,0 +1,284 @@
+"""Parquet files: open one for reading, write one with its statistics, join several.
+
+The writer gathers batches to row groups of a size. Column statistics are written for every column
+but those of very long values. A dictionary is written only for columns in which the first rows
+repeat themselves: it makes those smaller, and the others slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from hygge.errors import HomeError
+from hygge.formats.format import ColumnStatistics, FileStatistics, RowCounter
+from hygge.formats.source import open_source
+from hygge.model import MIB
+from hygge.places.objects import is_object_url
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+_BUFFER_BYTES, _OBJECT_BUFFER_BYTES = 64 * 1024, 2 * MIB
+"""Read at a time of each column; without it a row group's columns are read whole, into memory."""
+_SAMPLE_ROWS = 20_000
+_LONG_BYTES = 64 * 1024
+"""Longer values (of a row, on average) get neither statistics nor a dictionary."""
+_DICTIONARY_BELOW = 0.5
+"""A dictionary pays where fewer than this share of the sampled values are distinct."""
+
+
+def open_parquet(path: str) -> pq.ParquetFile:
+    """Open a path or an object. Raises HomeError where it is no Parquet file."""
+    import pyarrow.parquet as pq
+
+    try:
+        on_objects = is_object_url(path)  # where each request for a column's bytes takes long
+        return pq.ParquetFile(
+            open_source(path, 0) if on_objects else path,
+            pre_buffer=False,
+            buffer_size=_OBJECT_BUFFER_BYTES if on_objects else _BUFFER_BYTES,
+            page_checksum_verification=True,
+        )
+    except (PermissionError, FileNotFoundError):
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: str, error: Exception) -> HomeError:
+    """Return the error for a file that cannot be read as Parquet."""
+    reason = str(error).split("\n")[0]
+    return HomeError(
+        f"{path} cannot be read as Parquet: {reason}",
+        "it is truncated, damaged, or of another format; write it again, or give its `type`",
+    )
+
+
+def native_types(file: pq.ParquetFile) -> dict[str, str]:
+    """Return what Parquet itself calls the type of each column, by the column's path."""
+    types = {}
+    for index in range(len(file.schema)):
+        column = file.schema.column(index)
+        logical = str(column.logical_type)
+        types[column.path] = logical if logical != "None" else column.physical_type
+    return types
+
+
+def row_groups(file: pq.ParquetFile) -> Iterator[tuple[int, int]]:
+    """Yield (rows, bytes in the file) of each row group."""
+    for index in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(index)
+        sizes = (group.column(i).total_compressed_size for i in range(group.num_columns))
+        yield group.num_rows, sum(sizes)
+
+
+def read_row_group(
+    path: str, group: int, columns: Sequence[str], batch_rows: int, batch_bytes: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield one row group in batches of at most `batch_rows` rows and about `batch_bytes`."""
+    with open_parquet(path) as file:
+        metadata = file.metadata.row_group(group)
+        # The uncompressed size of encoded pages is below that of Arrow's arrays.
+        size = max(1, metadata.total_byte_size * 2)
+        fitting = int(batch_bytes * metadata.num_rows // size)
+        yield from file.iter_batches(
+            batch_size=max(1, min(batch_rows, fitting)),
+            row_groups=[group],
+            columns=columns,
+            use_threads=False,
+        )
+
+
+def count_rows(path: str) -> int:
+    """Return the rows of a file by its footer."""
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(path).num_rows)
+
+
+def join_parquet(
+    parts: Sequence[str], target: str, schema: pa.Schema, settings: ParquetSettings
+) -> None:
+    """Write several Parquet files, in order, as one."""
+    import pyarrow.parquet as pq
+
+    writer = ParquetWriter(target, schema, settings)
+    for part in parts:
+        with pq.ParquetFile(part) as file:
+            for group in range(file.num_row_groups):
+                writer.write(file.read_row_group(group, use_threads=False))
+    writer.close()
+
+
+@dataclass(frozen=True)
+class ParquetSettings:
+    """How a file is written; `row_group_bytes` counts Arrow bytes, about."""
+
+    compression: str
+    compression_level: int | None
+    row_group_bytes: int
+
+
+class ParquetWriter:
+    """Gathers batches to row groups; opens the file when the first rows show what repeats."""
+
+    def __init__(self, path: str, schema: pa.Schema, settings: ParquetSettings) -> None:
+        self.path, self.schema, self.settings = path, schema, settings
+        self._counter = RowCounter(schema)
+        self._writer: pq.ParquetWriter | None = None
+        self._file: pa.NativeFile | None = None
+        self._footers: list[pq.FileMetaData] = []
+        self._gathered: list[tuple[pa.Buffer, pa.Schema]] = []
+        self._gathered_bytes = 0
+
+    def write(self, table: pa.Table) -> None:
+        self._counter.add(table)
+        if self._gathered_bytes + table.nbytes >= self.settings.row_group_bytes // 2:
+            self._flush(table)
+        else:
+            # A copy: the batch may lie in shared memory that is given back when we ask for more.
+            self._gathered += [(batch.serialize(), table.schema) for batch in table.to_batches()]
+            self._gathered_bytes += table.nbytes
+
+    def size(self) -> int:
+        return int(self._file.tell()) if self._file is not None else 0
+
+    def close(self) -> FileStatistics:
+        if self._gathered or self._writer is None:
+            self._flush()
+        assert self._writer is not None
+        assert self._file is not None
+        self._writer.close()
+        self._file.close()
+        return statistics_of(self._footers[0], self.schema, self._counter)
+
+    def _flush(self, last: pa.Table | None = None) -> None:
+        """Write what is gathered, and `last`, as one row group."""
+        tables = [
+            pa.Table.from_batches([pa.ipc.read_record_batch(copy, schema)])
+            for copy, schema in self._gathered
+        ]
+        self._gathered, self._gathered_bytes = [], 0
+        if last is not None:
+            tables.append(last)
+        table = pa.concat_tables(tables) if tables else self.schema.empty_table()
+        del tables, last
+        if self._writer is None:
+            self._writer = self._open(table)
+        if table.num_rows:
+            self._writer.write_table(table, row_group_size=table.num_rows)
+
+    def _open(self, first: pa.Table) -> pq.ParquetWriter:
+        import pyarrow.parquet as pq
+
+        self._file = pa.OSFile(self.path, "wb")
+        return pq.ParquetWriter(
+            self._file,
+            self.schema,
+            compression=self.settings.compression.upper(),
+            compression_level=self.settings.compression_level,
+            use_dictionary=_repeating_columns(first),
+            write_statistics=_short_columns(first),
+            write_page_checksum=True,
+            store_decimal_as_integer=True,  # up to 18 digits; a third less of all the work
+            store_schema=True,
+            metadata_collector=self._footers,
+        )
+
+
+def _repeating_columns(table: pa.Table) -> list[str] | bool:
+    """Return the columns in which the first rows repeat themselves, by their paths in Parquet."""
+    import pyarrow.compute as pc
+
+    if table.num_rows < 1000:  # too few rows to tell; they matter where their values are long
+        return _short_columns(table)
+    sample = table.slice(0, _SAMPLE_ROWS)
+    repeating = []
+    for field, column in zip(sample.schema, sample.columns, strict=True):
+        if pa.types.is_boolean(field.type):
+            continue
+        if pa.types.is_nested(field.type):
+            repeating.append(field.name)  # for its leaves Parquet decides
+            continue
+        try:
+            distinct = pc.count_distinct(column).as_py()
+        except pa.ArrowNotImplementedError:
+            continue
+        if distinct < _DICTIONARY_BELOW * sample.num_rows:
+            repeating.append(field.name)
+    return repeating
+
+
+def _short_columns(table: pa.Table) -> list[str] | bool:
+    """Return True, or the columns whose values are short where some have long ones.
+
+    Of long values the smallest and the largest are copied while a row group is written, and left
+    out of the file then, and so are those of a dictionary: 300 MB for a value of 50 MB.
+    """
+    most = _LONG_BYTES * max(1, table.num_rows)
+    columns = zip(table.column_names, table.columns, strict=True)
+    short = [name for name, column in columns if column.nbytes <= most]
+    return short if len(short) < table.num_columns else True
+
+
+def statistics_of(
+    footer: pq.FileMetaData, schema: pa.Schema, counter: RowCounter
+) -> FileStatistics:
+    """Return rows, min and max by the footer of a file, and the NULLs that were counted."""
+    counted = counter.statistics().columns
+    groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
+    columns = {}
+    leaf = 0
+    for field in schema:
+        least = most = None
+        if not pa.types.is_nested(field.type):
+            least, most = _limits([group.column(leaf).statistics for group in groups], field.type)
+        columns[field.name] = ColumnStatistics(counted[field.name].null_count, least, most)
+        leaf += _leaf_count(field.type)
+    return FileStatistics(footer.num_rows, columns)
+
+
+def _leaf_count(kind: pa.DataType) -> int:
+    """Return how many columns Parquet itself makes of one of this type."""
+    if not pa.types.is_nested(kind):
+        return 1
+    return sum(_leaf_count(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _limits(
+    groups: Sequence[pq.Statistics | None], kind: pa.DataType
+) -> tuple[pa.Scalar | None, pa.Scalar | None]:
+    """Return the least and the greatest value of a column by the statistics of its row groups."""
+    with_values = [group for group in groups if group is None or group.num_values > 0]
+    known = [group for group in with_values if group is not None and group.has_min_max]
+    if not known or len(known) < len(with_values):
+        return None, None
+    least: Any
+    most: Any
+    if pa.types.is_temporal(kind):
+        least, most = min(g.min_raw for g in known), max(g.max_raw for g in known)
+        stored = _stored_type(kind)
+        number = pa.int32() if stored.bit_width == 32 else pa.int64()
+        least, most = pa.scalar(least, number), pa.scalar(most, number)
+        return least.cast(stored).cast(kind), most.cast(stored).cast(kind)
+    if pa.types.is_float16(kind):
+        import numpy as np
+
+        least = min(np.frombuffer(g.min_raw, "<f2")[0] for g in known)
+        most = max(np.frombuffer(g.max_raw, "<f2")[0] for g in known)
+    else:
+        least, most = min(g.min for g in known), max(g.max for g in known)
+    return pa.scalar(least, kind), pa.scalar(most, kind)
+
+
+def _stored_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type in which Parquet stores a temporal type: it has no seconds, and no date64."""
+    if pa.types.is_timestamp(kind) and kind.unit == "s":
+        return pa.timestamp("ms", kind.tz)
+    if pa.types.is_time32(kind):
+        return pa.time32("ms")
+    return pa.date32() if pa.types.is_date64(kind) else kind

@@ -1,0 +1,49 @@
+"""Writing to a disk so that it survives a power cut: fsync of files, and of the folders above.
+
+A new or renamed file is durable only when its own bytes *and* the folder that names it are synced.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+
+def sync(path: str) -> None:
+    """fsync a file or a directory by path."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: str) -> None:
+    """Make a folder and those above it, durably."""
+    if os.path.isdir(folder):
+        return
+    above = os.path.dirname(folder)
+    make_folder(above)
+    try:
+        os.mkdir(folder)
+    except FileExistsError:  # somebody else made it a moment ago, unless it is a file
+        if not os.path.isdir(folder):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder) from None
+    sync(above)
+
+
+def sync_tree(top: str) -> None:
+    """fsync every directory below `top`, and `top`; files were synced when they were closed."""
+    for folder, _, _ in os.walk(top):
+        sync(folder)
+
+
+def write_synced(path: str, content: bytes) -> None:
+    """Write a small file durably beside its place, then rename it into it."""
+    temporary = f"{path}.tmp"
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync(os.path.dirname(path))

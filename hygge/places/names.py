@@ -1,0 +1,58 @@
+"""Names of files and folders: the one of a flow, the fixed part of a pattern, the nearest one."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+
+from hygge.errors import nearest
+
+_SHOWN = 8
+"""How many entries of a folder a hint shows."""
+
+
+def file_name(flow: str) -> str:
+    """Return a name for files and folders of a flow; two flows never share one."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", flow)
+    # A name of dots alone is no file's, and a very long one is refused by the disk.
+    if name != flow or not name.strip(".") or len(name) > 150:
+        name = f"{name[:150]}-{hashlib.sha256(flow.encode()).hexdigest()[:8]}"
+    return name
+
+
+def fixed_prefix(pattern: str) -> str:
+    """Return the folder that every match of a glob lies in; a path without wildcards as it is."""
+    parts = pattern.split(os.sep)
+    for index, part in enumerate(parts):
+        if glob.has_magic(part):
+            return os.sep.join(parts[:index])
+    return pattern
+
+
+def hint_for_missing(path: str) -> str:
+    """Return a hint for a path that is not there: the nearest name, or what its folder holds."""
+    path = path.rstrip(os.sep)
+    folder = os.path.dirname(path) or "."
+    missing_folder = ""
+    while not os.path.isdir(folder):
+        path, folder = folder, os.path.dirname(folder) or "."
+        missing_folder = f"there is no folder {path}; "
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        return f"{folder} cannot be listed: {error.strerror}"
+    close = nearest(os.path.basename(path), names)
+    if close:
+        return f"did you mean {os.path.join(folder, close)}?"
+    return f"{missing_folder}{contents(folder, names)}"
+
+
+def contents(folder: str, names: Sequence[str]) -> str:
+    """Return `folder holds a, b, …` for a hint."""
+    if not names:
+        return f"{folder} is empty"
+    more = ", …" if len(names) > _SHOWN else ""
+    return f"{folder} holds {', '.join(names[:_SHOWN])}{more}"

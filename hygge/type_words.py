@@ -1,0 +1,117 @@
+"""The words for types in `types:`: from a word to the Arrow type that it means.
+
+    string  text  str  varchar          int8 … int64  uint8 … uint64  int  bigint  smallint
+    float16  float32  float64  double   bool  date  time  binary (base64)  binary(n), n bytes each
+    decimal(p,s)                        timestamp (microseconds, no zone)
+    timestamp_tz (microseconds, UTC)    timestamp[ns]  timestamp[us, tz=Europe/Berlin]
+
+JSONL also knows list<int64>, fixed_size_list<int64>[2] and struct<id: int64, tags: list<string>>,
+with any of these words inside. Arrow's own text of a type (`str(pa.float16())`) is a word, too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from hygge.errors import one_of
+
+_TYPE_OF_WORD: dict[str, pa.DataType] = {
+    "string": pa.string(), "text": pa.string(), "str": pa.string(), "varchar": pa.string(),
+    "int8": pa.int8(), "int16": pa.int16(), "int32": pa.int32(), "int64": pa.int64(),
+    "uint8": pa.uint8(), "uint16": pa.uint16(), "uint32": pa.uint32(), "uint64": pa.uint64(),
+    "int": pa.int64(), "integer": pa.int64(), "bigint": pa.int64(), "smallint": pa.int16(),
+    "float16": pa.float16(), "halffloat": pa.float16(), "float32": pa.float32(),
+    "float64": pa.float64(), "float": pa.float64(),
+    "double": pa.float64(), "real": pa.float32(),
+    "bool": pa.bool_(), "boolean": pa.bool_(),
+    "date": pa.date32(), "date32": pa.date32(), "date32[day]": pa.date32(),
+    "time": pa.time64("us"), "time64[us]": pa.time64("us"), "time64[ns]": pa.time64("ns"),
+    "timestamp": pa.timestamp("us"), "datetime": pa.timestamp("us"),
+    "timestamp_tz": pa.timestamp("us", "UTC"), "timestamptz": pa.timestamp("us", "UTC"),
+    "binary": pa.binary(), "bytes": pa.binary(),
+}  # fmt: skip
+_DECIMAL = re.compile(r"(?:decimal|numeric)(?:128|256)?\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
+_TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:,\s*(?:tz=)?([\w+:/-]+))?\]", re.IGNORECASE)
+_BYTES = re.compile(r"(?:binary\(\s*(\d+)\s*\)|fixed_size_binary\[(\d+)\])")
+_LIST = re.compile(r"(?:fixed_size_)?list<(?:(?:item|element):)?(.*)>(?:\[(\d+)\])?", re.IGNORECASE)
+_STRUCT = re.compile(r"struct<(.+)>", re.IGNORECASE)
+
+
+def type_of(word: str) -> pa.DataType:
+    """Return the Arrow type of a word. Raises ValueError with the nearest known word."""
+    lower = word.strip().lower()
+    if lower in _TYPE_OF_WORD:
+        return _TYPE_OF_WORD[lower]
+    if match := _DECIMAL.fullmatch(lower):
+        precision, scale = int(match[1]), int(match[2] or 0)
+        if not (1 <= precision <= 76 and scale <= precision):
+            raise ValueError(f"'{word}': precision is 1 to 76, and scale at most the precision")
+        if precision <= 38:
+            return pa.decimal128(precision, scale)
+        return pa.decimal256(precision, scale)
+    if match := _TIMESTAMP.fullmatch(word.strip()):
+        unit, zone = match[1].lower(), match[2]
+        return pa.timestamp(unit, _checked_zone(word, zone)) if zone else pa.timestamp(unit)
+    if match := _BYTES.fullmatch(lower):
+        return pa.binary(int(match[1] or match[2]))
+    raise ValueError(
+        f"there is no type '{word}': {one_of('types', lower, [*_TYPE_OF_WORD, 'decimal(p,s)'])}"
+    )
+
+
+def nested_type_of(word: str) -> pa.DataType:
+    """Return the Arrow type of a word that may also be a list or a struct, as JSONL knows them.
+
+    Raises ValueError, as `type_of` does.
+    """
+    word = word.strip()
+    if match := _LIST.fullmatch(word):
+        item = nested_type_of(match[1])
+        return pa.list_(item, int(match[2])) if match[2] else pa.list_(item)
+    if match := _STRUCT.fullmatch(word):
+        fields = [part.partition(":") for part in _split_outside_brackets(match[1])]
+        if without_type := [name for name, colon, _ in fields if not colon]:
+            raise ValueError(f"'{word}': {without_type[0].strip()!r} is no `name: type`")
+        if len({name.strip() for name, _, _ in fields}) < len(fields):
+            raise ValueError(f"'{word}': two fields have one name")
+        return pa.struct([(name.strip(), nested_type_of(inner)) for name, _, inner in fields])
+    return type_of(word)
+
+
+def types_of(words: Mapping[str, str], *, nested: bool = False) -> dict[str, pa.DataType]:
+    """Return the types of an option `types` by column. Raises ValueError that names the column."""
+    types = {}
+    for column, word in words.items():
+        try:
+            types[column] = nested_type_of(word) if nested else type_of(word)
+        except ValueError as error:
+            raise ValueError(f"column '{column}': {error}") from None
+    return types
+
+
+def _checked_zone(word: str, zone: str) -> str:
+    from zoneinfo import ZoneInfo
+
+    if zone.upper() == "UTC":
+        return "UTC"
+    try:
+        if not re.fullmatch(r"[+-]\d\d:\d\d", zone):
+            ZoneInfo(zone)
+    except (KeyError, OSError, ValueError):
+        raise ValueError(f"'{word}': there is no time zone '{zone}'") from None
+    return zone
+
+
+def _split_outside_brackets(text: str) -> list[str]:
+    """Split `text` at the commas that are in no bracket."""
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign in "<([") - (sign in ">)]")
+        if sign == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
