@@ -33,11 +33,12 @@ sys.path[:0] = [str(TREE / each) for each in ("cluster", "tests", "benchmarks")]
 import duckdb  # noqa: E402
 import local  # noqa: E402  # cluster/local.py
 import s3  # noqa: E402
-from forward import HERE, Forward, free_port  # noqa: E402
+from forward import HERE, Forward  # noqa: E402
 from object_reader import all_keys, listing  # noqa: E402
 from parquet_to_parquet import lineitem  # noqa: E402
 from postgres import Server  # noqa: E402
 from ray_hosts import RayHosts, token_settings  # noqa: E402
+from waiting import free_port  # noqa: E402
 
 import psutil  # noqa: E402  # isort: skip  # Ray's own, which is on the path by now
 
