@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray  # noqa: F401  # puts its own psutil on the path
+from waiting import LIMIT_S
 
 import psutil  # isort: skip
 
@@ -23,6 +24,7 @@ import hosts  # noqa: E402, F401
 
 SECRET = "hunter2-only-the-nodes-know"
 """In the environment of the nodes, as `SHOP_PASSWORD`; clients do not have it."""
+STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
 OUTSIDE = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
 
 
@@ -39,7 +41,7 @@ class Standing:
         self.said = ""
         while "hygge flows.yml" not in self.said:
             line = self.process.stdout.readline()
-            assert line, f"ended with {self.process.wait(10)} after saying: {self.said}"
+            assert line, f"ended with {self.process.wait(LIMIT_S)} after saying: {self.said}"
             self.said += line
 
     def word_after(self, label: str) -> str:
@@ -65,7 +67,7 @@ class Standing:
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         try:
-            return self.process.wait(15)
+            return self.process.wait(LIMIT_S)
         finally:
             assert self.process.stdout
             self.process.stdout.close()
@@ -73,7 +75,11 @@ class Standing:
 
 @functools.cache
 def standing_ray() -> Standing:
-    """One for every test that attaches to a Ray; starting one takes seconds."""
-    standing = Standing("1", "--loopback", "--cpus", "4", "--store-mib", "160", "--for", "1800")
+    """One for every test that attaches to a Ray; starting one takes seconds.
+
+    A job that is stopped there, and a command with this environment, may take its time to end.
+    """
+    size = ["--loopback", "--cpus", "4", "--store-mib", "160", "--for", "14400"]
+    standing = Standing("1", *size, environment={STOP_WAIT: str(int(LIMIT_S))})
     atexit.register(standing.end)
     return standing
