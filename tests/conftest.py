@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from missing import left_out
 
 os.environ.pop("RAY_ADDRESS", None)
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -22,11 +22,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """One line for each server that is not there, and what is not tested without it."""
-    skipped = [str(each.longrepr[2]) for each in terminalreporter.stats.get("skipped", [])]
-    left_out = Counter(each.removeprefix("Skipped: ") for each in skipped if "be had" in each)
-    for said, count in left_out.items():
-        terminalreporter.write_line(f"{said} ({count})")
+    """One line: which servers are missing, what was skipped without them, how to get them."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if line := left_out(str(each.longrepr[2]) for each in skipped):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

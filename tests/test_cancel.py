@@ -171,11 +171,11 @@ def test_ray_job_stop_stops_the_flows_of_a_job_and_notes_it(tmp_path):
     job("submit", "--no-wait", "--submission-id", name, "--working-dir", str(tmp_path), "--",
         *HYGGE, "flows.yml")  # fmt: skip
     folder.two_are_sealed()
-    job("stop", name)
-    assert "stopped" in job("status", name).lower()
+    job("stop", "--no-wait", name)
     until(folder.freed, "the flow's own job goes on")
     assert folder.interrupted()
     nobody_is_left()
+    until(lambda: "f  stopped: nothing became visible" in job("logs", name), "no report")
     assert not (tmp_path / "out").exists()
     assert folder.finished()["resumed"] >= 2
 
