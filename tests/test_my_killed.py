@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from waiting import said_by
+
 pytest_plugins = ["mariadb"]
 SCRIPT = Path(__file__).parent / "my_crash_points.py"
 # A run makes more changes than that; fewer means that they were not seen.
@@ -26,7 +28,7 @@ def killed_everywhere(my, folder, *scenarios):
                 list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
         )
-    ended = [each.communicate(timeout=300) for each in begun]
+    ended = [said_by(each) for each in begun]
     assert [each.returncode for each in begun] == [0] * len(begun), ended
     return [json.loads(said) for said, _ in ended]
 
