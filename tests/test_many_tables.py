@@ -6,7 +6,6 @@ import os
 import sqlite3
 import textwrap
 import threading
-import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from waiting import until
 
 from hygge import Coordinator
 from hygge.cli import main
@@ -276,8 +276,7 @@ def test_on_ray_tables_hand_their_lanes_on(flows, tmp_path, monkeypatch, ray_her
 
     cpus = int(ray.cluster_resources()["CPU"])
     most = [0]
-    while lanes._alive:  # those that a test before this one left
-        time.sleep(0.1)
+    until(lambda: not lanes._alive, "lanes that a test before this one left stay")
 
     class Counted(lanes.Lane):
         def __init__(self, place):

@@ -12,6 +12,7 @@ from obstore.store import AzureStore
 from s3 import passing, proxy, s3  # noqa: F401  # fixtures
 from test_object_home import ids
 from test_object_store import begun, staged
+from waiting import LIMIT_S
 
 from hygge import ParquetHome, ParquetStore
 from hygge.errors import NotOurs, Transient
@@ -142,7 +143,7 @@ def test_receipts_in_a_bucket_are_read_side_by_side_and_stay_in_order(s3, monkey
     together, plain = threading.Barrier(6), Bucket.get
 
     def get(self, key):
-        together.wait(30)  # broken, unless all six are asked at once
+        together.wait(LIMIT_S)  # broken, unless all six are asked at once
         return plain(self, key)
 
     monkeypatch.setattr(Bucket, "get", get)

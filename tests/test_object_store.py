@@ -21,6 +21,7 @@ import pytest
 from object_reader import all_keys, ids_at, newest, rows_at, users
 from obstore.store import from_url
 from s3 import BUCKET, SECRET, proxy, s3  # noqa: F401  # fixtures
+from waiting import said_by
 
 from hygge import ParquetStore
 from hygge.errors import ConfigError, HyggeError, Rejected, StoreError, Superseded, Transient
@@ -99,7 +100,7 @@ def everywhere(folder: Path, *tries: tuple[str, ...]) -> list[dict]:
         running.append(subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True))
     outcomes = []
     for each in running:
-        out, said = each.communicate(timeout=240)
+        out, said = said_by(each)
         assert each.returncode == 0, said
         outcomes.append(json.loads(out.splitlines()[-1]))
     return outcomes

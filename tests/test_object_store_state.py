@@ -13,6 +13,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from s3 import SECRET, proxy, s3  # noqa: F401  # fixtures
+from waiting import LIMIT_S
 
 from hygge import Flow, FlowFailed, ParquetHome, ParquetStore
 from hygge.io.objects import Bucket
@@ -44,7 +45,7 @@ def test_a_store_that_does_not_look_at_its_head_is_caught(s3, tmp_path):  # noqa
 
 def killed_everywhere(*arguments: object) -> dict:
     command = [sys.executable, SCRIPT, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
