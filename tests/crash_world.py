@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from crash_scenes import SCENES, Row, grow, in_order, rows_of, seen
+from waiting import LIMIT_S
 
 SCRIPT = Path(__file__).with_name("crash_driver.py")
 ALL = os.environ.get("HYGGE_CRASH") == "all"
@@ -48,7 +49,7 @@ class Drivers:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=LIMIT_S)
         self.process.stdout.close()
 
 

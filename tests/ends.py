@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+from waiting import until
 
 from hygge import Home
 from hygge.errors import Transient
@@ -113,8 +114,7 @@ def act(what: str, flag: str) -> None:
 
 
 def wait_at(gate: str) -> None:
-    while gate and not os.path.exists(gate):
-        time.sleep(0.02)
+    until(lambda: not gate or os.path.exists(gate), f"nobody opens {gate}")
 
 
 class OnceSaid(Silent):

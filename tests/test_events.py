@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import LIMIT_S
 
 from hygge.events import JsonLines, event, replay
 from hygge.model import Report
@@ -82,7 +83,7 @@ def test_log_format_json_tells_all_in_json_and_nothing_else(tmp_path):
 
     def hygge(*words: str) -> tuple[int, str, list[dict]]:
         command = [sys.executable, "-m", "hygge", *words, "--inline", "--log-format", "json"]
-        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S)
         return ran.returncode, ran.stdout, [json.loads(line) for line in ran.stderr.splitlines()]
 
     code, said, told = hygge("flows.yml")

@@ -11,6 +11,7 @@ import weakref
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT_S
 
 from hygge.engine import lanes
 from hygge.engine.placement import parts
@@ -46,7 +47,7 @@ def test_a_ray_is_not_left_while_an_idle_lane_of_it_is_put_down():
     lanes._idle.append(lane)
     timer = threading.Thread(target=lanes._look_at, args=[weakref.ref(lane)])
     timer.start()
-    begun.wait(10)
+    assert begun.wait(LIMIT_S)
     lanes.forget_idle()  # which `disconnect` does before it leaves
     order.append("left")
     timer.join()
@@ -70,7 +71,7 @@ class Slow:
         self.core.shutdown_driver()
         timers = [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
         for timer in timers:
-            timer.join(60)
+            timer.join(600)
         print(len(timers), [each.is_alive() for each in timers].count(True), flush=True)
 
 pq.write_table(pa.table({"a": [1, 2, 3]}), "a.parquet")
@@ -93,7 +94,7 @@ def test_a_process_that_leaves_ray_while_lanes_are_idle_ends_well(who: str, tmp_
         env={**os.environ, "HYGGE_STATE": str(tmp_path / "state")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=2 * LIMIT_S,
     )
     assert ran.returncode == 0, (ran.stdout, ran.stderr)
     assert ran.stdout.split() == ["1", "0"], "one timer went off in that moment"

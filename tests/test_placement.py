@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.dataset as ds
 import pytest
+from waiting import LIMIT_S
 
 SCRIPT = Path(__file__).with_name("placed.py")
 
@@ -19,7 +20,7 @@ SCRIPT = Path(__file__).with_name("placed.py")
 def saw(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("placed")
     ran = subprocess.run(
-        [sys.executable, SCRIPT, folder], capture_output=True, text=True, timeout=300
+        [sys.executable, SCRIPT, folder], capture_output=True, text=True, timeout=2 * LIMIT_S
     )
     assert ran.returncode == 0, ran.stderr
     seen: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])

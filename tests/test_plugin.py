@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT_S
 
 from hygge import registry
 
@@ -16,7 +17,7 @@ PLUGIN = Path(__file__).parent.parent / "examples" / "plugin"
 
 def test_the_plugins_own_tests_pass():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(PLUGIN)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=PLUGIN, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PLUGIN, timeout=LIMIT_S)
     assert done.returncode == 0, done.stdout[-3000:]
 
 
