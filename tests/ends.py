@@ -63,7 +63,8 @@ class Counted(Home):
         note_pid(self.settings.pids, "home")
         for number in range(self.settings.batches):
             if number == 2:
-                act(self.settings.act, self.settings.flag)
+                if split.index == 0:
+                    act(self.settings.act, self.settings.flag)
                 wait_at(self.settings.gate)
             start = split.index * self.per_split + number * self.settings.rows
             table = pa.table({"n": pa.array(range(start, start + self.settings.rows), pa.int64())})
@@ -82,13 +83,17 @@ class Careful(ArrowStore):
         delay_s: float = 0.0
         pids: str = ""
         gate: str = ""
-        """A file; no split from `gate_from` on is staged to its end before it is there."""
+        """A file; no split from `gate_from` on is staged to its end before it is there.
+
+        Each has one of its own where `{split}` is in its name.
+        """
         gate_from: int = 0
 
     def stage(self, ticket, schema, batches):
         note_pid(self.settings.pids, "store")
         gate = self.settings.gate if ticket.split >= self.settings.gate_from else ""
-        return super().stage(ticket, schema, self._acting(batches, gate))
+        batches = self._acting(batches, gate.format(split=ticket.split))
+        return super().stage(ticket, schema, batches)
 
     def _acting(self, batches, gate):
         for number, batch in enumerate(batches):

@@ -303,6 +303,8 @@ def test_many_tables_share_one_snapshot_that_somebody_holds(pg, schema):
             home.snapshot = snapshot
             plan = each_once(home, [(1,)], 1)
             assert snapshot in plan.snapshot
+    wait_for(pg, "SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity "
+                 "WHERE application_name LIKE 'hygge/%%' AND %s = 1)", 1)  # fmt: skip
     with pytest.raises(SourceChanged, match="is gone"):
         home.open().__enter__()
     with pytest.raises(HomeError, match="nowhere"), pg_home.held(url, "all", "f", ["nowhere"]):
