@@ -21,12 +21,12 @@ import broken_journal
 from crash_points import numbered, unnumbered
 from crash_power import record
 from crash_scenes import SCENES, flow, grow, seen
+from waiting import LIMIT_S
 
 from hygge.errors import FlowFailed
 from hygge.io import publish, sqlite
 from hygge.journal import lease
 
-_PATIENCE_S = 60.0
 _pipes: dict[int, int] = {}
 
 
@@ -103,7 +103,7 @@ def watcher(asked: dict[str, Any]) -> Any:
 
 def ended(pid: int) -> dict[str, Any]:
     """How a child came to an end, or to a stop."""
-    until = time.monotonic() + _PATIENCE_S
+    until = time.monotonic() + LIMIT_S
     while True:
         found, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
         if found:

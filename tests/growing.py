@@ -60,7 +60,7 @@ class Growing:
         self.states.append({**before, **dict.fromkeys(ids, now)})
 
     def _add_rows(self, ids: list[int], now: int) -> None:
-        with closing(sqlite3.connect(self.folder / f"{self.name}.db", timeout=60)) as source:
+        with closing(sqlite3.connect(self.folder / f"{self.name}.db", timeout=300)) as source:
             source.execute(
                 "CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, seq INTEGER, v TEXT)"
             )
@@ -174,7 +174,7 @@ class Growing:
         path = self.folder / f"out_{self.name}.db"
         if not path.exists():
             return None
-        with closing(sqlite3.connect(path, timeout=20)) as target:
+        with closing(sqlite3.connect(path, timeout=300)) as target:
             there = "SELECT count(*) FROM sqlite_master WHERE name = 'rows'"
             if not target.execute(there).fetchone()[0]:
                 return None

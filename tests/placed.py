@@ -162,7 +162,7 @@ def metrics(wanted: int) -> list[str]:
 def main(folder: Path) -> None:
     from ray.cluster_utils import Cluster
 
-    from hygge.engine import connection, on_ray
+    from hygge.engine import connection, lanes, on_ray
 
     os.environ["HYGGE_STATE"] = str(folder / "state")
     cluster = Cluster()
@@ -180,6 +180,7 @@ def main(folder: Path) -> None:
         add("right", 2, US)
         os.environ["RAY_ADDRESS"] = cluster.address
         connection.connect()
+        lanes._LAST_S = LIMIT_S
         on_ray._GROW_EVERY_S, on_ray._FIRST_LANE_S = 0.2, LIMIT_S
         cut = Counted("orders", splits=8, act="transient", flag=str(folder / "flag"))
         gate = folder / "spread-gate"

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 from ends import Careful, Counted, OnceSaid
+from waiting import LIMIT_S
 
 from hygge import Flow, FlowFailed
 from hygge.model import MIB, Limits
@@ -76,7 +77,7 @@ def test_an_error_that_no_retry_mends_stops_at_once_with_its_cause(tmp_path, end
 
 
 def test_with_a_slow_store_the_home_waits_and_the_bytes_stay_bounded(tmp_path):
-    from hygge.engine import watching
+    from hygge.engine import lanes, watching
     from hygge.engine.lanes import Lane
 
     seen, gate = [], tmp_path / "gate"
@@ -96,6 +97,7 @@ def test_with_a_slow_store_the_home_waits_and_the_bytes_stay_bounded(tmp_path):
     patch = pytest.MonkeyPatch()
     patch.setattr(watching, "ask_all", keep)
     patch.setattr(Lane, "look", until_the_home_waits)
+    patch.setattr(lanes, "_LAST_S", LIMIT_S)
     try:
         report = flow(home, store, memory_per_lane=3 * MIB, batch_bytes=2 * MIB).run()
     finally:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ray.job_submission import JobStatus
+from waiting import LIMIT_S
 
 from hygge.config.flows import read_flows
 from hygge.engine import jobs
@@ -120,6 +121,6 @@ def test_jobs_that_were_not_seen_to_end_are_asked_to_stop_also_when_ray_does_not
     client = Ray(("RUNNING", ""))
     client.deaf_for = 2
     jobs._open["hygge-one-1"] = client
-    jobs.stop_open(5)
+    jobs.stop_open(LIMIT_S)
     assert client.stops == 3
     assert jobs._open == {}

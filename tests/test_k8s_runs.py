@@ -30,7 +30,7 @@ import pytest
 import yaml
 from kuberay import judged
 from manifests import RAY_METRICS, ROOT, of_kind, overlay, rayjob
-from waiting import free_port, until
+from waiting import free_port, said_by, until
 
 RAY = Path(sys.executable).parent / "ray"
 
@@ -128,7 +128,7 @@ def test_the_entrypoints_run_as_ray_jobs_with_the_settings_of_their_overlay(tmp_
             for entrypoint in entrypoints
         ]
         for job in jobs:  # both at once: most of the time they wait for processes to start
-            said, _ = job.communicate()
+            said, _ = said_by(job)
             assert job.returncode == 0, said
             assert " succeeded" in said
         # Prometheus has no token, and gets in on this port alone.

@@ -62,6 +62,20 @@ import pyarrow as pa, pyarrow.parquet as pq, ray
 from hygge import Flow, ParquetHome, ParquetStore
 from hygge.engine import connection, lanes
 
+ending = threading.Event()
+
+class Timer(threading.Timer):
+    def run(self):
+        ending.wait()  # and only then the time that it is set to
+        super().run()
+
+class Threads:
+    Timer = Timer
+    def __getattr__(self, name):
+        return getattr(threading, name)
+
+lanes.threading = Threads()
+
 class Slow:
     def __init__(self, core):
         self.__dict__["core"] = core
@@ -69,6 +83,7 @@ class Slow:
         return getattr(self.core, name)
     def shutdown_driver(self):
         self.core.shutdown_driver()
+        ending.set()
         timers = [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
         for timer in timers:
             timer.join(600)
