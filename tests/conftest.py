@@ -6,10 +6,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from missing import left_out
 
 os.environ.pop("RAY_ADDRESS", None)
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# A busy machine is no fault of what is tested.
+settings.register_profile("hygge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hygge")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
