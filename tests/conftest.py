@@ -11,6 +11,8 @@ from missing import left_out
 
 os.environ.pop("RAY_ADDRESS", None)
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# Beside a busy program Ray's workers, which are nice by 15, would hardly run at all.
+os.environ |= {"RAY_worker_niceness": "0"}
 # A busy machine is no fault of what is tested.
 settings.register_profile("hygge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hygge")

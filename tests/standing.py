@@ -25,6 +25,7 @@ import hosts  # noqa: E402, F401
 SECRET = "hunter2-only-the-nodes-know"
 """In the environment of the nodes, as `SHOP_PASSWORD`; clients do not have it."""
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
+OF_THE_NODES = {"SHOP_PASSWORD": SECRET, "RAY_worker_niceness": "0"}
 OUTSIDE = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
 
 
@@ -35,7 +36,7 @@ class Standing:
         command = [sys.executable, str(LOCAL), *arguments]
         self.outside = OUTSIDE | (environment or {})
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=self.outside | {"SHOP_PASSWORD": SECRET}
+            command, stdout=subprocess.PIPE, text=True, env=self.outside | OF_THE_NODES
         )
         assert self.process.stdout
         self.said = ""

@@ -46,6 +46,7 @@ def head_pod(environ: dict[str, str], ports: dict[str, int]) -> Iterator[dict[st
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
         "PATH": os.pathsep.join([str(RAY.parent), os.environ["PATH"]]),
     }
     command = [RAY, "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"]
