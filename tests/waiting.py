@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -64,18 +65,24 @@ def free_port() -> int:
     """A port of 127.0.0.1 that stays free until whoever asked for it listens there.
 
     The system gives none of these to whoever asks it for any, Ray none to its workers, and this
-    function none to two that ask, in whatever process.
+    function none to two that ask, in whatever process (on Linux).
     """
     for port in range(20_000, 32_000):
         with contextlib.suppress(OSError), socket.socket() as probe:
-            held = socket.socket(socket.AF_UNIX)
-            try:  # for as long as this process lives, without a file
-                held.bind(f"\0hygge-test-port-{port}")
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                held.close()
-                raise
-            _reserved.append(held)
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            if sys.platform == "linux":
+                _reserved.append(_taken(f"\0hygge-test-port-{port}"))
             return port
     raise AssertionError("no port is free")
+
+
+def _taken(name: str) -> socket.socket:
+    """A name without a file, which this process has for as long as it lives."""
+    held = socket.socket(socket.AF_UNIX)
+    try:
+        held.bind(name)
+    except OSError:
+        held.close()
+        raise
+    return held
