@@ -135,12 +135,16 @@ def run_of(errors: str) -> str:
 
 
 def first_lines(running: subprocess.Popen[str], last: str) -> str:
-    said = ""
+    said, over = "", threading.Timer(LIMIT_S, running.kill)
+    over.start()
     assert running.stderr
-    while last not in said:
-        line = running.stderr.readline()
-        assert line, said
-        said += line
+    try:
+        while last not in said:
+            line = running.stderr.readline()
+            assert line, said
+            said += line
+    finally:
+        over.cancel()
     return said
 
 

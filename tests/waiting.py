@@ -27,7 +27,7 @@ def until(condition: Callable[[], T], what: str | Callable[[], str], every_s: fl
     while not (found := condition()):
         if time.monotonic() > over:
             said = what if isinstance(what, str) else what()
-            raise AssertionError(f"waited {LIMIT_S:.0f} s for ever: {said}; the last: {found!r}")
+            raise AssertionError(f"waited {LIMIT_S:.0f} s in vain: {said}; the last: {found!r}")
         time.sleep(every_s)
     return found
 
