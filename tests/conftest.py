@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import ROOT
+from tests.missing import left_out
 
 os.environ.pop("RAY_ADDRESS", None)
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # Programs that tests start, and Ray's workers, import from `tests` wherever they run.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+# Beside a busy program Ray's workers, which are nice by 15, would hardly run at all.
+os.environ |= {"RAY_worker_niceness": "0"}
+# A busy machine is no fault of what is tested.
+settings.register_profile("hygge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hygge")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,11 +32,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """One line for each server that is not there, and what is not tested without it."""
-    skipped = [str(each.longrepr[2]) for each in terminalreporter.stats.get("skipped", [])]
-    left_out = Counter(each.removeprefix("Skipped: ") for each in skipped if "be had" in each)
-    for said, count in left_out.items():
-        terminalreporter.write_line(f"{said} ({count})")
+    """One line: which servers are missing, what was skipped without them, how to get them."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if line := left_out(str(each.longrepr[2]) for each in skipped):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 
 from tests.servers.postgres import Proxy
 from tests.servers.standing import OUTSIDE, SECRET, psutil, standing_ray
+from tests.waiting import LIMIT_S, said_by, until
 
 HYGGE = [sys.executable, "-m", "hygge"]
 RAY = str(Path(sys.executable).parent / "ray")
@@ -77,7 +77,7 @@ class Folder:
 
     def hygge(self, *words: str, code: int = 0) -> str:
         running = self.start(*words)
-        said, errors = running.communicate(timeout=90)
+        said, errors = said_by(running)
         assert running.returncode == code, said + errors
         assert "Traceback" not in said + errors or "--debug" in words
         return said + errors
@@ -109,7 +109,7 @@ def listed(*words: str) -> list[str]:
     """What Ray's own tools list: the jobs as a line of JSON; with "all", all that there is."""
     ran = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", LISTED, *words], env=standing_ray().environ,
-        text=True, capture_output=True, timeout=60, check=True,
+        text=True, capture_output=True, timeout=LIMIT_S, check=True,
     )  # fmt: skip
     return ran.stdout.splitlines()
 
@@ -122,24 +122,30 @@ def flows_of(run: str) -> list[Any]:
     return [each for each in jobs() if (each["metadata"] or {}).get("hygge_run") == run]
 
 
-def wait_for(there, what: str, seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not there():
-        assert time.monotonic() < until, what
-        time.sleep(0.05)
+def driver_of(job: str) -> int:
+    """The process of a job, once it has told Ray of itself."""
+
+    def told() -> Any:
+        return next(each["driver_info"] for each in jobs() if each["submission_id"] == job)
+
+    return int(until(told, f"{job} has no driver")["pid"])
 
 
 def run_of(errors: str) -> str:
     return errors.partition(" runs on http")[0].splitlines()[-1].split()[-1]
 
 
-def first_lines(running: subprocess.Popen[str], until: str) -> str:
-    said = ""
+def first_lines(running: subprocess.Popen[str], last: str) -> str:
+    said, over = "", threading.Timer(LIMIT_S, running.kill)
+    over.start()
     assert running.stderr
-    while until not in said:
-        line = running.stderr.readline()
-        assert line, said
-        said += line
+    try:
+        while last not in said:
+            line = running.stderr.readline()
+            assert line, said
+            said += line
+    finally:
+        over.cancel()
     return said
 
 
@@ -220,10 +226,11 @@ def test_a_lost_connection_is_waited_for_and_ctrl_c_stops_the_run_there_and_exit
         proxy.cut()
         errors += first_lines(running, f"no answer from {folder.address}; the run goes on there")
         lost.clear()
-        errors += first_lines(running, "slow: runs as Ray job")
-        wait_for(folder.reading, "the flow did not begin")
+        if "slow: runs as Ray job" not in errors:
+            errors += first_lines(running, "slow: runs as Ray job")
+        until(folder.reading, "the flow did not begin")
         running.send_signal(signal.SIGINT)
-        said, rest = running.communicate(timeout=30)
+        said, rest = said_by(running)
     assert running.returncode == 130, errors + said + rest
     assert "slow  stopped" in said
     assert "Traceback" not in rest
@@ -235,17 +242,17 @@ def test_a_closed_laptop_stops_nothing_and_a_dead_driver_is_started_again(tmp_pa
     folder = Folder(tmp_path, SLOW)
     running = folder.start("flows.yml")
     run = run_of(first_lines(running, " runs on http"))
-    wait_for(folder.reading, "the flow did not begin")
+    until(folder.reading, "the flow did not begin")
     running.send_signal(signal.SIGHUP)
-    assert running.wait(10) == -signal.SIGHUP
+    assert running.wait(LIMIT_S) == -signal.SIGHUP
     running.communicate()
     following = folder.start("logs", "--follow", run)
     first_lines(following, "slow: runs as Ray job")
     following.send_signal(signal.SIGTERM)
-    assert following.wait(10) == -signal.SIGTERM
+    assert following.wait(LIMIT_S) == -signal.SIGTERM
     following.communicate()
     (flow,) = flows_of(run)
-    os.kill(int(flow["driver_info"]["pid"]), signal.SIGKILL)
+    os.kill(driver_of(flow["submission_id"]), signal.SIGKILL)
     (folder.disk / "go").touch()
     said = folder.hygge("logs", "--follow", run)
     assert "slow: its driver died: it was killed by signal 9; it goes on as try 2 of 4" in said
@@ -261,9 +268,8 @@ def test_the_flows_of_a_killed_coordinator_are_ended_by_hygge_stop(tmp_path):
     folder = Folder(tmp_path, SLOW)
     run = folder.hygge("submit", "--no-wait", "flows.yml", "--select", "slow").strip()
     assert len(run.split()) == 1, "the id alone"
-    wait_for(folder.reading, "the flow did not begin")
-    parent = next(each for each in jobs() if each["submission_id"] == run)
-    os.kill(int(parent["driver_info"]["pid"]), signal.SIGKILL)
+    until(folder.reading, "the flow did not begin")
+    os.kill(driver_of(run), signal.SIGKILL)
     said = folder.hygge("logs", "--follow", run, code=1)
     assert "slow: runs as Ray job hygge-slow-" in said
     (flow,) = flows_of(run)
@@ -280,7 +286,8 @@ def test_plain_ray_job_submit_does_the_same_with_its_own_runtime_env(tmp_path):
     ran = subprocess.run(
         [RAY, "job", "submit", "--working-dir", ".", "--submission-id", f"own-{os.getpid()}",
          "--runtime-env-json", '{"env_vars": {"LETTER": "b"}}', "--", "hygge", "flows.yml"],
-        cwd=folder.path, env=standing_ray().environ, text=True, capture_output=True, timeout=90,
+        cwd=folder.path, env=standing_ray().environ, text=True, capture_output=True,
+        timeout=LIMIT_S,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert pq.read_table(folder.disk / "out" / "slow").num_rows == 4

@@ -26,6 +26,7 @@ from hygge.engine.jobs.shipping import packed
 from hygge.engine.jobs.submit import RUN
 from hygge.errors import HyggeError, Stopped
 from tests.servers.standing import OUTSIDE, standing_ray
+from tests.waiting import LIMIT_S
 
 HYGGE = [sys.executable, "-m", "hygge"]
 
@@ -40,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 def refused(folder: Path, *words: str, code: int = 1, **variables: str) -> str:
     environ = {**OUTSIDE, "HOME": str(folder.parent / "nobody"), **variables}
     ran = subprocess.run(
-        [*HYGGE, *words], cwd=folder, env=environ, text=True, capture_output=True, timeout=60
+        [*HYGGE, *words], cwd=folder, env=environ, text=True, capture_output=True, timeout=LIMIT_S
     )
     assert ran.returncode == code, ran.stdout + ran.stderr
     assert ran.stdout == ""
@@ -178,7 +179,7 @@ def test_a_store_in_the_shipped_folder_and_a_module_that_is_not_there(folder):
     kept = {name: standing[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")}
     ran = subprocess.run(
         [*HYGGE, "flows.yml", "--quiet", "--address", standing["RAY_API_SERVER_ADDRESS"]],
-        cwd=folder, env=OUTSIDE | kept, text=True, capture_output=True, timeout=60,
+        cwd=folder, env=OUTSIDE | kept, text=True, capture_output=True, timeout=LIMIT_S,
     )  # fmt: skip
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert ran.stderr.startswith("error: flows.yml:1: the state, .hygge, lies in the working ")

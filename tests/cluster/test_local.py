@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.standing import LOCAL, OUTSIDE, Standing, hosts, psutil, standing_ray
+from tests.waiting import LIMIT_S, until
 
 SMALL = ["--loopback", "--cpus", "1", "--store-mib", "80"]
 TASK = """
@@ -91,7 +91,7 @@ def test_a_sigterm_while_it_starts_leaves_no_process() -> None:
     while not (started := ours.children(recursive=True)):  # the first node has begun
         assert process.poll() is None
     process.terminate()
-    assert process.wait(15) != 0
+    assert process.wait(LIMIT_S) != 0
     assert [child for child in started if child.is_running()] == []
 
 
@@ -156,10 +156,8 @@ def test_hosts_have_addresses_names_and_disks_of_their_own_and_die_with_who_made
         standing.process.kill()
         standing.process.wait()
         standing.process.stdout.close()
-    until = time.monotonic() + 20
-    while any(process.is_running() for process in processes) or link in _addresses():
-        assert time.monotonic() < until, [each for each in processes if each.is_running()]
-        time.sleep(0.05)
+    left = lambda: [str(each) for each in processes if each.is_running()]  # noqa: E731
+    until(lambda: not left() and link not in _addresses(), lambda: f"{link} or {left()} is left")
 
 
 def _addresses() -> str:

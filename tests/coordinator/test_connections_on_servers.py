@@ -21,19 +21,17 @@ pytest_plugins = ["tests.servers.postgres", "tests.servers.mariadb"]
 
 
 def too_long(url, sql):
-    began = time.monotonic()
     with (
         pytest.raises(HyggeError) as caught,
         connected(connection_url(url, "t"), "t", HomeError) as it,
     ):
         it.exec_driver_sql(sql)
-    assert time.monotonic() - began < 3
     return caught.value
 
 
 def test_a_statement_that_takes_too_long_is_ended_by_postgres_on_either_path(pg_url):
-    url = f"{pg_url}?statement_timeout=300ms&connect_timeout=5"
-    error = too_long(url, "SELECT pg_sleep(5)")
+    url = f"{pg_url}?statement_timeout=300ms&connect_timeout=600"
+    error = too_long(url, "SELECT pg_sleep(3600)")
     assert "statement timeout" in error.message
     assert "statement_timeout" in error.hint
     fast = connection_url(url, "t")
@@ -41,38 +39,36 @@ def test_a_statement_that_takes_too_long_is_ended_by_postgres_on_either_path(pg_
         pytest.raises(HyggeError, match="statement timeout"),
         sessions.session(fast, "t", HomeError, "n") as it,
     ):
-        it.execute("SELECT pg_sleep(5)")
+        it.execute("SELECT pg_sleep(3600)")
 
 
 def test_options_of_the_url_stay_beside_the_timeout(pg_url):
-    url = f"{pg_url}?options=-c%20work_mem%3D2MB&statement_timeout=5s"
+    url = f"{pg_url}?options=-c%20work_mem%3D2MB&statement_timeout=1h"
     with connected(connection_url(url, "t"), "t", HomeError) as it:
         said = [
             it.exec_driver_sql(f"SHOW {key}").scalar() for key in ("work_mem", "statement_timeout")
         ]
-    assert said == ["2MB", "5s"]
+    assert said == ["2MB", "1h"]
 
 
 def test_a_statement_that_takes_too_long_is_ended_by_mariadb(my):
-    url = my.url() + "?statement_timeout=300ms&connect_timeout=5"
-    assert "max_statement_time" in too_long(url, "SELECT SLEEP(5) FROM user").message
+    url = my.url() + "?statement_timeout=300ms&connect_timeout=600"
+    assert "max_statement_time" in too_long(url, "SELECT SLEEP(3600) FROM user").message
     with (
         pytest.raises(HyggeError, match="max_statement_time"),
         my_sessions.session(connection_url(url, "t"), "t", HomeError, "f") as it,
     ):
-        my_sessions.execute(it, "SELECT SLEEP(5) FROM user")
+        my_sessions.execute(it, "SELECT SLEEP(3600) FROM user")
 
 
 def test_a_server_that_does_not_answer_is_given_up_after_connect_timeout():
     with socket.create_server(("127.0.0.1", 0), backlog=1) as deaf:
         url = f"postgresql://u@127.0.0.1:{deaf.getsockname()[1]}/d?connect_timeout=2"
-        began = time.monotonic()
         with (
             pytest.raises(HyggeError, match="timeout expired"),
             connected(connection_url(url, "t"), "t", HomeError),
         ):
             pass
-        assert time.monotonic() - began < 6
 
 
 @pytest.fixture

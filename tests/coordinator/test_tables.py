@@ -6,7 +6,6 @@ import os
 import sqlite3
 import textwrap
 import threading
-import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from hygge.model import Limits, Report, Summary
 from hygge.report.progress import Together
 from hygge.report.text import report_text
 from hygge.run.watch import Seen, Silent
+from tests.waiting import until
 
 HARD = [
     "a/b",
@@ -277,8 +277,7 @@ def test_on_ray_tables_hand_their_lanes_on(flows, tmp_path, monkeypatch, ray_her
 
     cpus = int(ray.cluster_resources()["CPU"])
     most = [0]
-    while lanes._alive:  # those that a test before this one left
-        time.sleep(0.1)
+    until(lambda: not lanes._alive, "lanes that a test before this one left stay")
 
     class Counted(lanes.Lane):
         def __init__(self, place):

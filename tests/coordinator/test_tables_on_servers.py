@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pyarrow.dataset as ds
@@ -15,6 +14,7 @@ import pytest
 
 from hygge import Coordinator
 from hygge.cli.main import main
+from tests.waiting import until
 
 pytest_plugins = ["tests.servers.postgres", "tests.servers.mariadb"]
 pytestmark = pytest.mark.filterwarnings("error")
@@ -63,11 +63,8 @@ def test_all_tables_are_read_as_of_one_moment(pg, schema, flows, tmp_path):
     accounts(pg, schema)
     assert moved_while_money_moves(pg, schema, flows(), tmp_path) == 2000
     asked = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'hygge%%'"
-    for _ in range(200):  # the server sees that somebody left when it looks
-        if pg.ask(asked) == [(0,)]:
-            return
-        time.sleep(0.05)
-    raise AssertionError("a session was left")
+    # The server sees that somebody left when it looks.
+    until(lambda: pg.ask(asked) == [(0,)], "a session was left")
 
 
 def test_split_by_split_is_what_it_says(pg, schema, flows, tmp_path):

@@ -25,8 +25,8 @@ from tests.crash import broken_journal
 from tests.crash.points import numbered, unnumbered
 from tests.crash.power import record
 from tests.crash.scenes import SCENES, flow, grow, seen
+from tests.waiting import LIMIT_S
 
-_PATIENCE_S = 60.0
 _pipes: dict[int, int] = {}
 
 
@@ -103,7 +103,7 @@ def watcher(asked: dict[str, Any]) -> Any:
 
 def ended(pid: int) -> dict[str, Any]:
     """How a child came to an end, or to a stop."""
-    until = time.monotonic() + _PATIENCE_S
+    until = time.monotonic() + LIMIT_S
     while True:
         found, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
         if found:

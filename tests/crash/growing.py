@@ -60,7 +60,7 @@ class Growing:
         self.states.append({**before, **dict.fromkeys(ids, now)})
 
     def _add_rows(self, ids: list[int], now: int) -> None:
-        with closing(sqlite3.connect(self.folder / f"{self.name}.db", timeout=60)) as source:
+        with closing(sqlite3.connect(self.folder / f"{self.name}.db", timeout=300)) as source:
             source.execute(
                 "CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, seq INTEGER, v TEXT)"
             )
@@ -95,8 +95,11 @@ class Growing:
             "    lanes: 2\n    memory_per_lane: 32 MiB\n    batch_bytes: 4 MiB\n"
         )
 
-    def flow(self, pause_s: float = 0.0, engine: str = "ray") -> Flow:
-        """The same, as Python says it; notes what it reads and stages, and takes its time."""
+    def flow(self, pause_s: float = 0.0, engine: str = "ray", free: int | None = None) -> Flow:
+        """The same, as Python says it; notes what it reads and stages, and takes its time.
+
+        If given, only `free` splits are read to their ends before `gate` is there.
+        """
         source, _, target, mode = self.kind.split()
         cursor = {"append": "id", "merge": "seq"}.get(mode)
         url = f"sqlite:///{self.folder}"
@@ -116,13 +119,17 @@ class Growing:
             "table": lambda: NotedTarget("rows", connection=f"{url}/out_{self.name}.db"),
         }[target]()
         home.notes = store.notes = str(self.folder / "notes")
-        home.pause_s = pause_s
+        home.pause_s, home.free = pause_s, free
         os.makedirs(home.notes, exist_ok=True)
         return Flow(
             home, store, name=self.name, mode=mode, key=["id"] if mode == "merge" else [],
             limits=Limits(lanes=1, memory_per_lane=32 * MIB, batch_bytes=4 * MIB),
             engine=engine, state=self.folder / ".hygge",
         )  # fmt: skip
+
+    @property
+    def gate(self) -> Path:
+        return self.folder / "notes" / "gate"
 
     def noted(self, what: str) -> list[list[str]]:
         """The notes that begin with a word, oldest first, each as its further words."""
@@ -167,7 +174,7 @@ class Growing:
         path = self.folder / f"out_{self.name}.db"
         if not path.exists():
             return None
-        with closing(sqlite3.connect(path, timeout=20)) as target:
+        with closing(sqlite3.connect(path, timeout=300)) as target:
             there = "SELECT count(*) FROM sqlite_master WHERE name = 'rows'"
             if not target.execute(there).fetchone()[0]:
                 return None
@@ -204,13 +211,19 @@ def note(folder: str, *words: object) -> None:
 class _NotedHome:
     notes = ""
     pause_s = 0.0
+    free: int | None = None
 
     def read(self, split):
         note(self.notes, "reads", split.index)
+        gate = os.path.join(self.notes, "gate")
+        reads = sum(" reads " in name for name in os.listdir(self.notes))
+        stands = self.free is not None and reads > self.free
         for number, table in enumerate(super().read(split)):  # type: ignore[misc]  # a mixin
             yield table
             if number == 0:
                 note(self.notes, "reading", split.index)
+            while stands and not os.path.exists(gate):
+                time.sleep(0.01)
             time.sleep(self.pause_s)
 
 

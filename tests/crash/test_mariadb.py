@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 
+from tests.waiting import said_by
+
 pytest_plugins = ["tests.servers.mariadb"]
 DRIVER = "tests.crash.mariadb_points"
 # A run makes more changes than that; fewer means that they were not seen.
@@ -26,7 +28,7 @@ def killed_everywhere(my, folder, *scenarios):
                 list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
         )
-    ended = [each.communicate(timeout=300) for each in begun]
+    ended = [said_by(each) for each in begun]
     assert [each.returncode for each in begun] == [0] * len(begun), ended
     return [json.loads(said) for said, _ in ended]
 

@@ -15,6 +15,7 @@ from tests.connectors.postgres.test_store import (
     test_two_processes_that_commit_one_run_commit_it_once as commits_one_run_at_once,
 )
 from tests.connectors.postgres.test_store_contract import TestPostgreSQLStore as Contract
+from tests.waiting import said_by
 
 pytest_plugins = ["tests.servers.postgres"]
 DRIVER = "tests.crash.postgres_points"
@@ -32,7 +33,7 @@ def killed_everywhere(pg, folder, *scenarios):
                 list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
         )
-    ended = [each.communicate(timeout=300) for each in begun]
+    ended = [said_by(each) for each in begun]
     assert [each.returncode for each in begun] == [0] * len(begun), ended
     return [json.loads(said) for said, _ in ended]
 

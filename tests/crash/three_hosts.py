@@ -37,8 +37,9 @@ from ray_hosts import RayHosts, token_settings  # noqa: E402
 
 from tests.readers.objects import all_keys, listing  # noqa: E402
 from tests.servers import s3  # noqa: E402
-from tests.servers.forward import HERE, Forward, free_port  # noqa: E402
+from tests.servers.forward import HERE, Forward  # noqa: E402
 from tests.servers.postgres import Server  # noqa: E402
+from tests.waiting import free_port  # noqa: E402
 
 import psutil  # noqa: E402  # isort: skip  # Ray's own, which is on the path by now
 

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from tests.crash.scenes import SCENES, Row, grow, in_order, rows_of, seen
+from tests.waiting import LIMIT_S
 
 DRIVER = "tests.crash.driver"
 ALL = os.environ.get("HYGGE_CRASH") == "all"
@@ -49,7 +50,7 @@ class Drivers:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=LIMIT_S)
         self.process.stdout.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,9 @@ import pyarrow as pa
 from hygge import Home
 from hygge.connectors.files.arrow import ArrowStore
 from hygge.errors import Transient
-from hygge.model import Column, Plan, Split
+from hygge.model import Column, Limits, Plan, Split
+from hygge.run.watch import Seen, Silent
+from tests.waiting import until
 
 
 class once:
@@ -40,6 +43,8 @@ class Counted(Home):
         flag: str = ""
         act: str = ""
         pids: str = ""
+        gate: str = ""
+        """A file; no split's third batch is read before it is there."""
 
     def open(self, since=None):
         from contextlib import nullcontext
@@ -58,7 +63,9 @@ class Counted(Home):
         note_pid(self.settings.pids, "home")
         for number in range(self.settings.batches):
             if number == 2:
-                act(self.settings.act, self.settings.flag)
+                if split.index == 0:
+                    act(self.settings.act, self.settings.flag)
+                wait_at(self.settings.gate)
             start = split.index * self.per_split + number * self.settings.rows
             table = pa.table({"n": pa.array(range(start, start + self.settings.rows), pa.int64())})
             if self.settings.width:
@@ -75,15 +82,25 @@ class Careful(ArrowStore):
         act: str = ""
         delay_s: float = 0.0
         pids: str = ""
+        gate: str = ""
+        """A file; no split from `gate_from` on is staged to its end before it is there.
+
+        Each has one of its own where `{split}` is in its name.
+        """
+        gate_from: int = 0
 
     def stage(self, ticket, schema, batches):
         note_pid(self.settings.pids, "store")
-        return super().stage(ticket, schema, self._acting(batches))
+        gate = self.settings.gate if ticket.split >= self.settings.gate_from else ""
+        batches = self._acting(batches, gate.format(split=ticket.split))
+        return super().stage(ticket, schema, batches)
 
-    def _acting(self, batches):
+    def _acting(self, batches, gate):
         for number, batch in enumerate(batches):
             if number == 2:
                 act(self.settings.act, self.settings.flag)
+            if number == 3:
+                wait_at(gate)
             time.sleep(self.settings.delay_s)
             yield batch
 
@@ -99,6 +116,32 @@ def act(what: str, flag: str) -> None:
         raise ValueError("the value is wrong")
     if what == "hang":
         time.sleep(3600)
+
+
+def wait_at(gate: str) -> None:
+    until(lambda: not gate or os.path.exists(gate), f"nobody opens {gate}")
+
+
+class OnceSaid(Silent):
+    """Lets the `stall_timeout` pass when a flow has said `text`, while `there` is true.
+
+    However long it takes until that is so; what was said before is no stall.
+    """
+
+    def __init__(
+        self, limits: Limits, text: str, there: Callable[[OnceSaid], bool] = lambda heard: True
+    ) -> None:
+        self.limits, self.text, self.there = limits, text, there
+        self.words: list[str] = []
+        self.seen = Seen()
+
+    def moved(self, flow: str, seen: Seen) -> None:
+        self.seen = seen
+
+    def said(self, flow: str, text: str) -> None:
+        self.words.append(text)
+        if self.text in text and self.there(self):
+            object.__setattr__(self.limits, "stall_timeout_s", 0.0)
 
 
 def note_pid(folder: str, who: str) -> None:

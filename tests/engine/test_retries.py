@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import sqlite3
 import threading
-import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import psycopg
 import pytest
@@ -19,6 +18,7 @@ from hygge.errors import FlowFailed, Transient
 from hygge.model import Limits, Run
 from hygge.run.flow import Flow
 from tests.servers.postgres import QUICK, Heard, Numbers, Proxy, each_once, flow, seeded, store_at
+from tests.waiting import until
 
 pytest_plugins = ["tests.servers.postgres"]
 
@@ -159,12 +159,18 @@ def ended(pg, schema, proxy, mode):
 
 
 def test_a_deadlock_is_tried_again(pg, schema):
-    """Our commit of a merge and a writer of the table each wait for what the other holds."""
+    """Our commit of a merge and a writer of the table each wait for what the other holds.
+
+    Ours is the last to wait, so that it is the one that finds the circle.
+    """
     pg.ask(f"CREATE TABLE {schema}.t (id bigint PRIMARY KEY, v text)")
     pg.ask(f"CREATE TABLE {schema}.other (x int)")
     pg.ask(
         f"CREATE FUNCTION {schema}.touch() RETURNS trigger LANGUAGE plpgsql AS "
-        f"$$BEGIN LOCK TABLE {schema}.other; RETURN NEW; END$$"
+        f"$$BEGIN WHILE EXISTS (SELECT FROM pg_locks WHERE relation = '{schema}.other'::regclass) "
+        f"AND NOT EXISTS (SELECT FROM pg_locks WHERE relation = '{schema}.t'::regclass "
+        f"AND NOT granted) LOOP PERFORM pg_sleep(0.01); END LOOP; "
+        f"LOCK TABLE {schema}.other; RETURN NEW; END$$"
     )
     pg.ask(
         f"CREATE TRIGGER x BEFORE INSERT ON {schema}.t FOR EACH STATEMENT "
@@ -172,13 +178,16 @@ def test_a_deadlock_is_tried_again(pg, schema):
     )
     heard, state = Heard(), []
     with pg.connect() as foreign:
-        foreign.execute("SET deadlock_timeout = '60s'")  # so that ours is the one to end
+        foreign.execute("SET deadlock_timeout = '1h'")
         foreign.execute("BEGIN")
         foreign.execute(f"LOCK TABLE {schema}.other")
 
         def wait_for_each_other():
-            while not pg.ask("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
-                time.sleep(0.01)
+            ours = (
+                f"SELECT 1 FROM pg_locks WHERE relation = '{schema}.t'::regclass "
+                "AND mode = 'RowExclusiveLock' AND granted"
+            )
+            until(lambda: pg.ask(ours), "our commit does not write into the table")
             state.append(1)
             foreign.execute(f"LOCK TABLE {schema}.t IN EXCLUSIVE MODE")
             foreign.execute("COMMIT")
@@ -256,13 +265,12 @@ def test_too_many_connections_is_tried_again(pg, schema):
     store.prepare(Run("r", "other"), None)
 
     def take():  # the server's end of a connection goes a moment after ours
-        until = time.monotonic() + 10
-        while not holder:
-            try:
+        def taken():
+            with suppress(psycopg.OperationalError):
                 holder.append(psycopg.connect(url))
-            except psycopg.OperationalError:
-                assert time.monotonic() < until
-                time.sleep(0.05)
+            return holder
+
+        until(taken, "the only connection is not to be had")
 
     def said(flow, text):
         heard.words.append(text)

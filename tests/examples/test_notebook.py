@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+from tests.waiting import LIMIT_S
+
 CELLS = [
     "import pandas as pd\nfrom hygge import Flow, Home, ParquetStore",
     "STEP = 7\n"
@@ -32,7 +34,8 @@ manager = KernelManager(kernel_name="python3")
 manager._kernel_spec = KernelSpec(argv=command, language="python", display_name="python")
 cells = [nbformat.v4.new_code_cell(cell) for cell in json.load(sys.stdin)]
 book = nbformat.v4.new_notebook(cells=cells)
-NotebookClient(book, km=manager, timeout=90, resources={"metadata": {"path": "."}}).execute()
+PATIENT = {"timeout": 600, "startup_timeout": 600}
+NotebookClient(book, km=manager, **PATIENT, resources={"metadata": {"path": "."}}).execute()
 print(json.dumps([out["text"].strip() for cell in book.cells for out in cell["outputs"]]))
 """
 
@@ -42,7 +45,7 @@ def test_a_flow_runs_in_a_notebook_with_a_home_from_a_cell(tmp_path):
     environ = {**os.environ, **{name: str(tmp_path / name) for name in folders}}
     done = subprocess.run(
         [sys.executable, "-c", RUN], input=json.dumps(CELLS), cwd=tmp_path, env=environ,
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=2 * LIMIT_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == ["done 3", "[0, 7, 14]"]

@@ -12,13 +12,14 @@ import pytest
 from hygge import ParquetHome, registry
 from hygge.journal.fingerprint import as_of_today
 from tests import ROOT
+from tests.waiting import LIMIT_S
 
 PLUGIN = ROOT / "examples" / "plugin"
 
 
 def test_the_plugins_own_tests_pass():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(PLUGIN)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=PLUGIN, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PLUGIN, timeout=LIMIT_S)
     assert done.returncode == 0, done.stdout[-3000:]
 
 

@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -29,6 +28,7 @@ from hygge import (
     SQLHome,
     Store,
 )
+from tests.waiting import LIMIT_S
 
 N = 25_000
 
@@ -185,34 +185,42 @@ def test_a_class_that_defines_neither_form_is_refused_when_it_is_defined():
 
 
 def test_start_works_inside_a_running_loop_and_keeps_it_free(tmp_path, ray_here):
-    async def main() -> float:
-        ticks = 0
+    from tests.engine.ends import Careful, Counted
 
-        async def tick() -> None:
-            nonlocal ticks
-            while True:
-                await asyncio.sleep(0.01)
-                ticks += 1
+    pids, gate = tmp_path / "pids", tmp_path / "gate"
+    pids.mkdir()
 
-        ticking = asyncio.create_task(tick())
-        began = time.monotonic()
-        await Flow(home=MyHome(), store=MyStore(tmp_path / "out.csv")).start()
-        ticking.cancel()
-        return ticks / (time.monotonic() - began)
+    async def open_the_gate() -> None:  # which nobody would do if the loop were not free
+        while not list(pids.iterdir()):  # noqa: ASYNC110  # another process makes it
+            await asyncio.sleep(0.01)
+        gate.touch()
 
-    assert asyncio.run(main()) > 20, "ticks a second, of 100"
+    async def main() -> int:
+        opening = asyncio.create_task(open_the_gate())
+        home = Counted(pids=str(pids), gate=str(gate))
+        report = await Flow(home, Careful(path=tmp_path / "out"), name="c").start()
+        await opening
+        return report.rows
+
+    assert asyncio.run(main()) == 400
 
 
 def test_cancelling_the_task_stops_the_run(tmp_path, ray_here):
     from tests.engine.ends import Careful, Counted
 
+    flag = tmp_path / "hangs"
+
     async def main() -> None:
-        flow = Flow(Counted(act="hang"), Careful(path=tmp_path / "out"), name="c")
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(flow.start(), timeout=1.5)
+        home = Counted(act="hang", flag=str(flag))
+        running = asyncio.create_task(Flow(home, Careful(path=tmp_path / "out"), name="c").start())
+        while not flag.exists():  # noqa: ASYNC110  # another process makes it
+            await asyncio.sleep(0.01)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
 
     asyncio.run(main())
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [flag]
 
 
 def test_a_coordinator_runs_a_file(tmp_path, ray_here):
@@ -259,7 +267,7 @@ def test_own_ends_in_a_script_run_as_main(tmp_path):
         )
     )
     done = subprocess.run(
-        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S
     )
     assert (done.returncode, done.stdout.strip()) == (0, "4"), done.stderr
     assert (tmp_path / "lines.txt").read_text() == "0 3 6 9"

@@ -16,6 +16,7 @@ import pytest
 from hygge import Flow, FlowFailed, ParquetHome, ParquetStore
 from hygge.places.bucket import Bucket
 from tests.servers.s3 import SECRET, proxy, s3  # noqa: F401  # fixtures
+from tests.waiting import LIMIT_S
 
 DRIVER = "tests.crash.bucket_points"
 
@@ -44,7 +45,7 @@ def test_a_store_that_does_not_look_at_its_head_is_caught(s3, tmp_path):  # noqa
 
 def killed_everywhere(*arguments: object) -> dict:
     command = [sys.executable, "-m", DRIVER, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -58,7 +58,7 @@ def by_duckdb(kind: str, path: str) -> Counter:
 
 
 def by_sqlite3(kind: str, path: str) -> Counter:
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)) as database:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=300)) as database:
         return Counter(dict(database.execute("SELECT gen, count(*) FROM t GROUP BY gen")))
 
 

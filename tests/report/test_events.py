@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hygge.model import Report
 from hygge.report.events import JsonLines, event, replay
 from hygge.run.watch import Seen
+from tests.waiting import LIMIT_S
 
 
 class Noted:
@@ -82,7 +83,7 @@ def test_log_format_json_tells_all_in_json_and_nothing_else(tmp_path):
 
     def hygge(*words: str) -> tuple[int, str, list[dict]]:
         command = [sys.executable, "-m", "hygge", *words, "--inline", "--log-format", "json"]
-        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S)
         return ran.returncode, ran.stdout, [json.loads(line) for line in ran.stderr.splitlines()]
 
     code, said, told = hygge("flows.yml")

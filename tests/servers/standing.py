@@ -15,6 +15,7 @@ from typing import Any
 import ray  # noqa: F401  # puts its own psutil on the path
 
 from tests import ROOT
+from tests.waiting import LIMIT_S
 
 import psutil  # isort: skip
 
@@ -25,6 +26,8 @@ import hosts  # noqa: E402, F401
 
 SECRET = "hunter2-only-the-nodes-know"
 """In the environment of the nodes, as `SHOP_PASSWORD`; clients do not have it."""
+STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
+OF_THE_NODES = {"SHOP_PASSWORD": SECRET, "RAY_worker_niceness": "0"}
 OUTSIDE = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
 
 
@@ -35,13 +38,13 @@ class Standing:
         command = [sys.executable, str(LOCAL), *arguments]
         self.outside = OUTSIDE | (environment or {})
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=self.outside | {"SHOP_PASSWORD": SECRET}
+            command, stdout=subprocess.PIPE, text=True, env=self.outside | OF_THE_NODES
         )
         assert self.process.stdout
         self.said = ""
         while "hygge flows.yml" not in self.said:
             line = self.process.stdout.readline()
-            assert line, f"ended with {self.process.wait(10)} after saying: {self.said}"
+            assert line, f"ended with {self.process.wait(LIMIT_S)} after saying: {self.said}"
             self.said += line
 
     def word_after(self, label: str) -> str:
@@ -67,7 +70,7 @@ class Standing:
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         try:
-            return self.process.wait(15)
+            return self.process.wait(LIMIT_S)
         finally:
             assert self.process.stdout
             self.process.stdout.close()
@@ -75,7 +78,11 @@ class Standing:
 
 @functools.cache
 def standing_ray() -> Standing:
-    """One for every test that attaches to a Ray; starting one takes seconds."""
-    standing = Standing("1", "--loopback", "--cpus", "4", "--store-mib", "160", "--for", "1800")
+    """One for every test that attaches to a Ray; starting one takes seconds.
+
+    A job that is stopped there, and a command with this environment, may take its time to end.
+    """
+    size = ["--loopback", "--cpus", "4", "--store-mib", "160", "--for", "14400"]
+    standing = Standing("1", *size, environment={STOP_WAIT: str(int(LIMIT_S))})
     atexit.register(standing.end)
     return standing

@@ -166,9 +166,9 @@ def test_many_small_files_are_packed_in_order_and_soon():
         suffixes = (".x",)
 
     many = [SourceFile(f"/d/{at:05d}.x", 100, 1) for at in range(40_000)]
-    began = time.process_time()
+    began = time.thread_time()  # of work, a quarter of a second, and not of what others do
     splits = list(Home(path="x", options={"split_bytes": 2_000_000})._pack(many, IDS))
-    assert time.process_time() - began < 5, "quadratic: it took a minute"
+    assert time.thread_time() - began < 20, "quadratic: it took a minute"
     assert [split.bytes for split in splits] == [2_000_000, 2_000_000]
     assert [entry[0] for s in splits for entry in s.where["files"]] == [each.path for each in many]
 

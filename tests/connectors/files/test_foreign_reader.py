@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ import pytest
 from hygge import ArrowStore, CsvStore, Flow, JsonlStore, ParquetHome, ParquetStore, SQLStore
 from hygge.cli.main import main
 from hygge.connectors.files import publish
+from tests.waiting import until
 
 GENERATIONS = 11
 KINDS = {"parquet": ParquetStore, "arrow": ArrowStore, "csv": CsvStore, "jsonl": JsonlStore}
@@ -65,20 +65,24 @@ def polled(kind: str, target: Path) -> Iterator[list[dict]]:
         collecting.start()
         try:
             _until_more(said, 2)
+            _reading.append(said)
             yield said
         finally:
+            _reading.clear()
             reader.stdin.close()
             collecting.join()
             errors = reader.stderr.read()
     assert reader.returncode == 0, errors
 
 
+_reading: list[list[dict]] = []
+
+
 def _until_more(said: list[dict], more: int) -> None:
-    """Until `more` reads ended: so that each generation is there for at least one."""
-    wanted, until = len(said) + more, time.monotonic() + 60
-    while len(said) < wanted:
-        assert time.monotonic() < until, "the reader says nothing"
-        time.sleep(0.002)
+    """Until `more` reads came to something: so that each generation is there for at least one."""
+    told = lambda: sum("gone" not in each for each in list(said))  # noqa: E731
+    wanted = told() + more
+    until(lambda: told() >= wanted, "the reader says nothing", every_s=0.002)
 
 
 def watched(kind: str, target: Path, mode: str) -> list[dict]:
@@ -126,6 +130,13 @@ def test_a_foreign_reader_sees_one_whole_generation_whenever_it_looks(kind, targ
 # The same, over broken publishers
 
 
+def half_shown() -> None:
+    """Until whoever reads has looked at it from its first moment to its last, if somebody does."""
+    for said in _reading:
+        wanted = len(said) + 2
+        until(lambda: len(said) >= wanted, "the reader says nothing")  # noqa: B023
+
+
 def show_directory_in_place(staged: str, target: str) -> None:
     """Files go and come one by one."""
     for name in os.listdir(target) if os.path.isdir(target) else ():
@@ -137,7 +148,7 @@ def show_inside_in_place(staged: str, folder: str, name: str) -> bool:
     os.makedirs(os.path.join(folder, name), exist_ok=True)
     for each in sorted(os.listdir(staged)):
         shutil.copy2(os.path.join(staged, each), os.path.join(folder, name, each))
-        time.sleep(0.03)
+        half_shown()
     return True
 
 
@@ -147,7 +158,7 @@ def show_file_in_place(staged: str, target: str) -> None:
     with open(target, "wb", buffering=0) as file:
         for part in (content[:half], content[half:]):
             file.write(part)
-            time.sleep(0.03)
+            half_shown()
     os.utime(target, ns=(os.stat(staged).st_atime_ns, os.stat(staged).st_mtime_ns))
 
 

@@ -30,6 +30,7 @@ from hygge.store import new_run_id
 from hygge.testing import StoreContract
 from tests.readers.objects import all_keys, ids_at, newest, rows_at, users
 from tests.servers.s3 import BUCKET, SECRET, proxy, s3  # noqa: F401  # fixtures
+from tests.waiting import said_by
 
 DRIVER = "tests.crash.object_points"
 SCHEMA = pa.schema([("id", pa.int64())])
@@ -100,7 +101,7 @@ def everywhere(folder: Path, *tries: tuple[str, ...]) -> list[dict]:
         running.append(subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True))
     outcomes = []
     for each in running:
-        out, said = each.communicate(timeout=240)
+        out, said = said_by(each)
         assert each.returncode == 0, said
         outcomes.append(json.loads(out.splitlines()[-1]))
     return outcomes

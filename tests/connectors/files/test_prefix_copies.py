@@ -20,6 +20,7 @@ from tests.connectors.files.test_prefix import begun, staged
 from tests.readers.objects import all_keys, ids_at, users
 from tests.servers import azurite
 from tests.servers.s3 import passing, proxy, s3  # noqa: F401  # fixtures
+from tests.waiting import LIMIT_S
 
 
 def test_what_is_shown_short_is_copied_again_and_read_from_where_it_is_staged(s3, monkeypatch):  # noqa: F811
@@ -142,7 +143,7 @@ def test_receipts_in_a_bucket_are_read_side_by_side_and_stay_in_order(s3, monkey
     together, plain = threading.Barrier(6), Bucket.get
 
     def get(self, key):
-        together.wait(30)  # broken, unless all six are asked at once
+        together.wait(LIMIT_S)  # broken, unless all six are asked at once
         return plain(self, key)
 
     monkeypatch.setattr(Bucket, "get", get)

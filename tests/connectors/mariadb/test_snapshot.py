@@ -8,7 +8,6 @@ import random
 import signal
 import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -20,6 +19,7 @@ from hygge.connectors.mariadb import snapshot
 from hygge.errors import SourceChanged, Transient
 from hygge.model import Limits
 from tests.connectors.mariadb.rows import home_at, read
+from tests.waiting import until
 
 pytest_plugins = ["tests.servers.mariadb"]
 
@@ -86,19 +86,17 @@ def test_all_lanes_see_one_moment_while_money_moves(my, accounts, payers):
             assert "starts anew" in plan.dead_driver
             assert total(side_by_side(home, plan)) == ROWS * EACH
     before = len(payers)
-    time.sleep(0.2)
-    assert len(payers) > before, "nobody could write any more"
+    until(lambda: len(payers) > before, "nobody could write any more")
 
 
 def test_ranges_read_apart_would_not_see_one_moment(my, accounts, payers):
     home = home_at(my, accounts, options={"splits": 8, "consistency": "split", "batch_size": 500})
-    totals = set()
-    for _ in range(30):
+
+    def torn():
         with home.open(None) as plan:
-            totals.add(total(side_by_side(home, plan)))
-        if totals - {ROWS * EACH}:
-            return
-    raise AssertionError("the writers of this file write too little to show anything")
+            return total(side_by_side(home, plan)) != ROWS * EACH
+
+    until(torn, "the writers of this file write too little to show anything")
 
 
 def test_a_flow_over_lanes_on_ray_moves_one_moment(my, accounts, payers, tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 
 import pyarrow as pa
 import pymysql
@@ -29,6 +28,7 @@ from hygge.store import new_run_id
 from tests.connectors.mariadb.rows import ROWS, moved, store_at, tables
 from tests.connectors.mariadb.test_store_contract import TestMariaDBStore as Contract
 from tests.servers.postgres import Proxy
+from tests.waiting import LIMIT_S, until
 
 pytest_plugins = ["tests.servers.mariadb"]
 
@@ -40,12 +40,12 @@ def test_flows_that_commit_at_once_lose_no_head_and_no_row(my, my_schema):
         try:
             for at in range(4):
                 rows = pa.table({"id": [at], "v": [name]})
-                for _ in range(20):
-                    try:
-                        moved(store_at(my, my_schema, table), rows, mode=mode, flow=name)
-                        break
-                    except (Transient, Superseded):
-                        time.sleep(0.05)
+
+                def done(rows=rows):
+                    with contextlib.suppress(Transient, Superseded):
+                        return moved(store_at(my, my_schema, table), rows, mode=mode, flow=name)
+
+                until(done, f"{name} is never let through")
         except Exception as error:
             problems.append(error)
 
@@ -125,7 +125,7 @@ def test_a_second_try_ends_the_first_one(my, my_schema):
     def slow():
         yield ROWS
         begun.set()
-        go_on.wait(30)
+        go_on.wait(LIMIT_S)
         yield ROWS
 
     def zombie():
@@ -136,7 +136,7 @@ def test_a_second_try_ends_the_first_one(my, my_schema):
 
     thread = threading.Thread(target=zombie)
     thread.start()
-    assert begun.wait(30)
+    assert begun.wait(LIMIT_S)
     receipt = store.stage(Ticket(run.id, 0, 0, 1), ROWS.schema, iter([ROWS]))
     assert receipt.ticket.n == 1
     my.sessions(my_schema, 0)  # the first try's has been ended
@@ -294,10 +294,8 @@ def test_a_commit_whose_answer_is_lost_is_unknown_and_done_once(
             store.commit(run, base, [receipt], None)
         assert "the head in the database says" in caught.value.hint
         monkeypatch.setattr(module, "execute", real)
-        for _ in range(100):  # the server may still be at it
-            if store.head("f").run == run.id:
-                break
-            time.sleep(0.05)
+        # The server may still be at it.
+        until(lambda: store.head("f").run == run.id, "it is not committed")
         commit = store.commit(run, base, [receipt], None)
         assert commit.note == "it was committed before"
         store.discard(run)

@@ -87,10 +87,10 @@ def test_an_unfit_value_stops_at_once_and_nothing_is_visible(pg, schema):
 
 
 def test_a_statement_that_takes_too_long_stops_at_once(pg, schema):
-    url = pg.url + "?options=-c%20statement_timeout%3D1s"
-    pg.ask(f"CREATE VIEW {schema}.s AS SELECT 1 AS id, pg_sleep(30)::text AS v")
+    url = pg.url + "?options=-c%20statement_timeout%3D500ms"
+    pg.ask(f"CREATE VIEW {schema}.s AS SELECT 1 AS id, pg_sleep(3600)::text AS v")
     home = SQLHome("s", table=f"{schema}.s", connection=url)
-    with home.open() as plan:
+    with SQLHome("s", table=f"{schema}.s", connection=pg.url).open() as plan:
         found = at_once(
             lambda: list(home.read(plan.splits[0])), HomeError, "due to statement timeout"
         )

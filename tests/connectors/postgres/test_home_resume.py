@@ -13,20 +13,23 @@ import pyarrow.parquet as pq
 from hygge import Flow, ParquetStore
 from tests.connectors.postgres.test_home import home_of, numbers
 from tests.servers.postgres import Heard
+from tests.waiting import LIMIT_S
 
 pytest_plugins = ["tests.servers.postgres"]
 
 DRIVER = textwrap.dedent("""
-    import os, signal, sys, time
+    import glob, os, signal, sys, time
     from hygge import Flow, ParquetStore, SQLHome
 
     url, table, out, consistency, cursor = sys.argv[1:]
+    state = os.environ["HYGGE_STATE"]
 
     read = SQLHome.read
 
     def dying(self, split):
         if split.index == 3:
-            time.sleep(0.3)  # receipts are sealed beside the reading
+            while len(glob.glob("**/receipts/*/*.json", root_dir=state, recursive=True)) < 3:
+                time.sleep(0.01)  # they are sealed beside the reading
             os.kill(os.getpid(), signal.SIGKILL)
         return read(self, split)
 
@@ -39,7 +42,7 @@ DRIVER = textwrap.dedent("""
 
 def killed(pg, table, out, consistency, cursor=""):
     command = [sys.executable, "-c", DRIVER, pg.url, table, str(out), consistency, cursor]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env=os.environ)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from concurrent.futures.process import BrokenProcessPool
 from datetime import date, datetime
 from decimal import Context, Decimal
@@ -22,6 +21,7 @@ from hygge.errors import HyggeError, Rejected, StoreError, Transient, UnfitValue
 from hygge.model import Run, Ticket
 from hygge.testing.probes import in_worker
 from tests.servers.postgres import MORE, ROWS, rows_of, seen, staged, store_at
+from tests.waiting import LIMIT_S, join, until
 
 pytest_plugins = ["tests.servers.postgres"]
 
@@ -194,11 +194,11 @@ def test_a_load_is_seen_by_its_name(pg, schema, store):
     assert name.endswith("/7")
 
 
-def load_until_killed(store, marker):
+def load_until_killed(store, marker, go_on):
     def batches():
         yield ROWS
         marker.write_text("x")
-        time.sleep(60)
+        go_on.wait(LIMIT_S)
         yield ROWS
 
     store.stage(Ticket("r1", 0), ROWS.schema, batches())
@@ -207,28 +207,25 @@ def load_until_killed(store, marker):
 def test_a_try_ends_its_predecessor_that_hangs(pg, schema, store, tmp_path):
     run = Run("r1", "f")
     store.prepare(run, ROWS.schema)
-    caught, marker = [], tmp_path / "loads"
+    caught, marker, go_on = [], tmp_path / "loads", threading.Event()
 
     def zombie():
         try:
-            load_until_killed(store, marker)
+            load_until_killed(store, marker, go_on)
         except HyggeError as error:
             caught.append(error)
 
     thread = threading.Thread(target=zombie, daemon=True)
     thread.start()
-    while not marker.exists():
-        time.sleep(0.01)
+    until(marker.exists, "the first does not load")
     receipt = store.stage(Ticket("r1", 0, n=1), MORE.schema, iter([MORE]))
     assert receipt.ticket.n == 1
     ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'hygge/%'"
-    for _ in range(200):
-        if pg.ask(ours) == [(0,)]:
-            break
-        time.sleep(0.05)
-    else:
-        raise AssertionError("the predecessor still has its session")
+    until(lambda: pg.ask(ours) == [(0,)], "the predecessor still has its session")
     assert store.commit(run, None, [receipt], None).applied == 2
+    go_on.set()
+    join(thread)
+    assert len(caught) == 1
 
 
 def test_two_tries_that_load_at_once_cannot_both_seal(pg, schema, store, monkeypatch):

@@ -11,6 +11,7 @@ from hygge.connectors.postgres import ledger, publish
 from hygge.errors import Rejected, StoreError
 from hygge.model import Run, Ticket
 from tests.servers.postgres import MORE, ROWS, moved, seen, staged, store_at
+from tests.waiting import LIMIT_S
 
 pytest_plugins = ["tests.servers.postgres"]
 
@@ -246,6 +247,7 @@ def test_a_reader_that_this_user_may_not_look_into_is_counted_all_the_same(pg, s
         reader.execute("COMMIT")
     assert oid(pg, schema) == before
     store.discard(run)
+    monkeypatch.setattr(publish, "HIDDEN_WAIT_S", LIMIT_S)
     moved(store, Run("r2", "f"), ROWS)
     assert oid(pg, schema) != before, "with nobody there it is exchanged"
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import psycopg
@@ -17,9 +15,10 @@ from hygge import SQLHome
 from hygge.errors import SourceChanged, Transient
 from tests.connectors.postgres.test_home import each_once, numbers
 from tests.servers.postgres import SETTINGS, _die_with_us, programs
+from tests.waiting import LIMIT_S, free_port, until
 
 pytest_plugins = ["tests.servers.postgres"]
-SLOWLY = "pg_sleep(CASE WHEN n % 500 = 0 THEN 0.05 ELSE 0 END) IS NOT NULL"
+STANDS = "CASE WHEN n = 9000 THEN pg_advisory_xact_lock_shared(7) IS NOT NULL ELSE true END"
 
 
 @pytest.fixture
@@ -31,9 +30,7 @@ def replica(pg):
     folder = Path(tempfile.mkdtemp(prefix="hygge-pg-replica-"))
     if pg.user:
         shutil.chown(folder, pg.user["user"])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [programs() / "pg_basebackup", "-h", "127.0.0.1", "-p", str(pg.port), "-U",
                "postgres", "-D", folder / "data", "-R", "--no-sync", "-c", "fast"]  # fmt: skip
     subprocess.run(command, check=True, cwd=folder, **pg.user)
@@ -43,27 +40,29 @@ def replica(pg):
     process = subprocess.Popen(command, cwd=folder, preexec_fn=_die_with_us, **pg.user)
     url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
     try:
-        for _ in range(300):
-            with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url):
-                break
-            time.sleep(0.05)
+        until(lambda: answers(process, url), "the replica does not start")
         yield url
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(LIMIT_S)
         shutil.rmtree(folder)
+
+
+def answers(process, url):
+    assert process.poll() is None, "the replica has ended"
+    with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url):
+        return True
+    return False
 
 
 def caught_up(pg, url):
     (wanted,) = pg.ask("SELECT pg_current_wal_lsn()::text")[0]
     with psycopg.connect(url, autocommit=True) as connection:
-        for _ in range(500):
-            if connection.execute(
-                "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [wanted]
-            ).fetchone()[0]:
-                return
-            time.sleep(0.02)
-    raise AssertionError("the replica does not follow")
+        follows = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+        until(
+            lambda: connection.execute(follows, [wanted]).fetchone()[0],
+            "the replica does not follow",
+        )
 
 
 def test_a_replica_is_read_and_its_conflicts_are_said_with_what_helps(pg, schema, replica):
@@ -73,8 +72,9 @@ def test_a_replica_is_read_and_its_conflicts_are_said_with_what_helps(pg, schema
     each_once(home, wanted, 3)
     for consistency, rows in (("snapshot", 20_000), ("split", 15_000)):
         options = {"splits": 3, "consistency": consistency, "batch_size": 50}
-        home = SQLHome(table=f"{schema}.t", connection=replica, where=SLOWLY, options=options)
-        with home.open() as plan:
+        home = SQLHome(table=f"{schema}.t", connection=replica, where=STANDS, options=options)
+        with home.open() as plan, psycopg.connect(replica, autocommit=True) as holder:
+            holder.execute("SELECT pg_advisory_lock(7)")
             reading = home.read(plan.splits[1])
             next(reading)
             pg.ask(f"DELETE FROM {schema}.t WHERE n > {rows - 5000}")

@@ -16,16 +16,13 @@ from hygge.connectors.postgres import snapshot as pg_snapshot
 from hygge.errors import HomeError, SourceChanged, Transient
 from tests.connectors.postgres.test_home import each_once, home_of, numbers, rows_of
 from tests.servers.postgres import Heard, Proxy, flow
+from tests.waiting import join, until
 
 pytest_plugins = ["tests.servers.postgres"]
 
 
 def wait_for(pg, sql, *values):
-    for _ in range(500):
-        if pg.ask(sql, *values):
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"never: {sql}")
+    until(lambda: pg.ask(sql, *values), f"never: {sql}")
 
 
 def read(home, plan):
@@ -40,7 +37,12 @@ def must_wait(pg, change):
         other.execute(change)
 
 
-SLOWLY = "pg_sleep(CASE WHEN n % 1000 = 0 THEN 0.03 ELSE 0 END) IS NOT NULL"
+STANDS = "CASE WHEN n % 10000 = 9000 THEN pg_advisory_xact_lock_shared(7) IS NOT NULL ELSE true END"
+"""Of the rows of a split all are sent but the last ones, until nobody holds that lock."""
+
+
+def hold(connection):
+    connection.execute("SELECT pg_advisory_lock(7)")
 
 
 def test_money_that_moves_meanwhile_is_neither_lost_nor_doubled(pg, schema):
@@ -70,7 +72,7 @@ def test_money_that_moves_meanwhile_is_neither_lost_nor_doubled(pg, schema):
                 for split in plan.splits:
                     for each in home.read(split):
                         rows += each.to_pylist()
-                        time.sleep(0.002)
+                    until(lambda: moves[0] > before, "nobody can write")  # noqa: B023
             assert moves[0] > before
             assert len({row["id"] for row in rows}) == len(rows) == 2000
             assert sum(row["money"] for row in rows) == 200_000
@@ -120,7 +122,7 @@ def test_a_truncate_under_way_is_waited_for_and_its_rows_are_read(pg, schema, ri
         wait_for(pg, "SELECT 1 FROM pg_locks WHERE relation = %s::regclass AND NOT granted",
                  f"{schema}.t")  # fmt: skip
         other.execute("COMMIT")
-        planning.join(20)
+        join(planning)
     rows = [row for part in came[0][1] for row in part]
     assert sorted(row["n"] for row in rows) == [1, 2, 3, 4, 5]
 
@@ -188,8 +190,9 @@ def refused(connection, sql):
 
 def test_a_restart_of_the_server_ends_the_run_and_says_so(pg, schema):
     numbers(pg, schema, 30_000)
-    home = home_of(pg, f"{schema}.t", 3, options={"batch_size": 100}, where=SLOWLY)
-    with home.open() as plan:
+    home = home_of(pg, f"{schema}.t", 3, options={"batch_size": 100}, where=STANDS)
+    with home.open() as plan, pg.connect() as holder:
+        hold(holder)
         reading = home.read(plan.splits[1])
         next(reading)
         pg.restart()
@@ -258,13 +261,17 @@ def test_cut_connections_are_tried_again_and_every_row_comes_once(pg, schema, tm
 
 def test_a_retried_split_ends_the_session_of_its_dead_predecessor_and_no_other(pg, schema):
     numbers(pg, schema, 30_000)
-    home = home_of(pg, f"{schema}.t", 3, options={"batch_size": 100}, where=SLOWLY)
+    home = home_of(pg, f"{schema}.t", 3, options={"batch_size": 100}, where=STANDS)
     home.flow = "x" * 80
-    with home.open() as plan:
+    with home.open() as plan, pg.connect() as holder:
+        hold(holder)
         dead, other = home.read(plan.splits[0]), home.read(plan.splits[1])
         next(dead)
         next(other)
-        assert sum(each.num_rows for each in home.read(plan.splits[0])) > 9000
+        again = home.read(plan.splits[0])
+        rows = next(again).num_rows
+        holder.execute("SELECT pg_advisory_unlock(7)")
+        assert rows + sum(each.num_rows for each in again) > 9000
         with pytest.raises(Transient):
             list(dead)
         assert sum(each.num_rows for each in other) > 9000
@@ -296,6 +303,8 @@ def test_many_tables_share_one_snapshot_that_somebody_holds(pg, schema):
             home.snapshot = snapshot
             plan = each_once(home, [(1,)], 1)
             assert snapshot in plan.snapshot
+    wait_for(pg, "SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity "
+                 "WHERE application_name LIKE 'hygge/%%' AND %s = 1)", 1)  # fmt: skip
     with pytest.raises(SourceChanged, match="is gone"):
         home.open().__enter__()
     missing = pg_home.held(url, "all", "f", ["nowhere"], lambda: 2)

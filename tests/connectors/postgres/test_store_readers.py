@@ -13,6 +13,7 @@ from hygge.connectors.databases.home import SQLHome
 from hygge.connectors.postgres import publish
 from hygge.model import Run, Ticket
 from tests.servers.postgres import flow, moved, store_at
+from tests.waiting import LIMIT_S, join, until
 
 pytest_plugins = ["tests.servers.postgres"]
 
@@ -31,6 +32,7 @@ class Reader(threading.Thread):
         super().__init__(daemon=True)
         self.pg, self.table, self.level, self.pause = pg, f"{schema}.t", level, pause
         self.seen, self.wrong, self.done = set(), [], threading.Event()
+        self.looks = 0
 
     def run(self):
         asked = f"SELECT version, count(*) FROM {self.table} GROUP BY version"
@@ -54,6 +56,14 @@ class Reader(threading.Thread):
                     self.seen.update(rows)
                 if self.level != "READ COMMITTED" and first != second:
                     self.wrong.append(f"{self.level} saw {first}, then {second}")
+                self.looks += 1
+
+
+def after(looks, *readers):
+    """Until each of the readers has ended so many looks more."""
+    wanted = [each.looks + looks for each in readers]
+    seen = lambda: [each.looks for each in readers]  # noqa: E731
+    until(lambda: all(n >= w for n, w in zip(seen(), wanted, strict=True)), lambda: str(seen()))
 
 
 def test_whoever_looks_at_a_table_that_is_replaced_sees_one_version_of_it(pg, schema, monkeypatch):
@@ -65,7 +75,8 @@ def test_whoever_looks_at_a_table_that_is_replaced_sees_one_version_of_it(pg, sc
     for each in readers:
         each.start()
     number = 0
-    while number < 7 or (len(oids) == 1 and number < 60):
+    over = time.monotonic() + LIMIT_S
+    while number < 7 or (len(oids) == 1 and time.monotonic() < over):
         number += 1
         run, base, rows = Run(f"r{number}", "f"), store.head("f"), version(number)
         store.prepare(run, rows.schema)
@@ -74,14 +85,15 @@ def test_whoever_looks_at_a_table_that_is_replaced_sees_one_version_of_it(pg, sc
             half = rows.slice(split * 20, 20 if split == 0 else None)
             receipts.append(store.stage(Ticket(run.id, split), rows.schema, iter([half])))
         if number % 2:
-            time.sleep(0.6)  # those who looked before the load are through: an exchange may be
+            after(1, *readers)  # who looked before the load is through: an exchange may be
         store.commit(run, base, receipts, None)
         store.discard(run)
         oids.add(pg.ask(oid)[0][0])
+        if number < 4:
+            after(2, *readers)  # the second look has begun after the commit
     for each in readers:
         each.done.set()
-    for each in readers:
-        each.join(30)
+    join(*readers)
     assert [each.wrong[:2] for each in readers if each.wrong] == []
     assert len(oids) > 1, "it was never exchanged"
     assert all(len(each.seen) > 2 for each in readers), "they have seen too little to tell"

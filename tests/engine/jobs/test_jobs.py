@@ -7,12 +7,10 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,13 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.waiting import LIMIT_S, free_port, said_by, until
+
 RAY = Path(sys.executable).parent / "ray"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +38,18 @@ def cluster() -> Iterator[dict[str, str]]:
     # For Ray's own commands, which `ray start` tells people to set.
     environ |= {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}", "RAY_AUTH_MODE": "token"}
     try:
-        until = time.monotonic() + 60
-        while not Path(home, "ray", "ray_current_cluster").exists():
+
+        def stands() -> bool:
             assert started.poll() is None, Path(home, "start.log").read_text()
-            assert time.monotonic() < until, Path(home, "start.log").read_text()
-            time.sleep(0.2)
+            return Path(home, "ray", "ray_current_cluster").exists()
+
+        until(stands, Path(home, "start.log").read_text)
         yield environ
     finally:
         log.close()
         started.send_signal(signal.SIGTERM)
         try:
-            started.wait(15)
+            started.wait(120)
         except subprocess.TimeoutExpired:
             os.killpg(started.pid, signal.SIGKILL)
             started.wait()
@@ -81,14 +76,16 @@ def near(cluster: dict[str, str]) -> dict[str, str]:
 
 def hygge(cluster: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "hygge", *map(str, arguments)]
-    return subprocess.run(command, env=near(cluster), capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        command, env=near(cluster), capture_output=True, text=True, timeout=LIMIT_S
+    )
 
 
 def jobs(cluster: dict[str, str]) -> list[str]:
     command = [RAY, "list", "jobs", "--format=json"]
     command += ["--address", cluster["RAY_API_SERVER_ADDRESS"]]
     listed = subprocess.run(
-        command, env=cluster, capture_output=True, text=True, timeout=60, check=True
+        command, env=cluster, capture_output=True, text=True, timeout=LIMIT_S, check=True
     )
     return [
         job["submission_id"]
@@ -116,9 +113,9 @@ def test_ray_list_actors_shows_home_inbox_and_store_in_different_processes(clust
         "from hygge import Home, Store\n"
         "class Slow(Home):\n"
         "    async def read_batches(self):\n"
-        "        for n in range(200):\n"
+        "        while True:\n"
         "            time.sleep(0.1)\n"
-        "            yield pd.DataFrame({'n': [n]})\n"
+        "            yield pd.DataFrame({'n': [1]})\n"
     )
     (tmp_path / "flows.yml").write_text(
         "flows:\n  slow:\n    home: {type: 'slow:Slow'}\n    store: out\n"
@@ -128,25 +125,24 @@ def test_ray_list_actors_shows_home_inbox_and_store_in_different_processes(clust
         env=near(cluster), cwd=tmp_path, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )  # fmt: skip
+
+    def actors() -> dict[str, int]:
+        assert running.poll() is None, running.communicate()
+        listed = subprocess.run(
+            [RAY, "list", "actors", "--format=json", "--filter", "state=ALIVE",
+             "--address", cluster["RAY_API_SERVER_ADDRESS"]],
+            env=cluster, capture_output=True, text=True, timeout=LIMIT_S, check=True,
+        )  # fmt: skip
+        found = json.loads(listed.stdout) if listed.stdout.startswith("[") else []
+        names = ("HomeActor", "StoreActor", "InboxActor")
+        seen = {each["class_name"]: each["pid"] for each in found if each["pid"]}
+        return {name: seen[name] for name in names if name in seen}
+
     try:
-        seen: dict[str, int] = {}
-        until = time.monotonic() + 40
-        while len(seen) < 3 and time.monotonic() < until:
-            listed = subprocess.run(
-                [RAY, "list", "actors", "--format=json", "--filter", "state=ALIVE",
-                 "--address", cluster["RAY_API_SERVER_ADDRESS"]],
-                env=cluster, capture_output=True, text=True, timeout=60, check=True,
-            )  # fmt: skip
-            actors = json.loads(listed.stdout) if listed.stdout.startswith("[") else []
-            for actor in actors:
-                if actor["pid"]:
-                    seen[actor["class_name"]] = actor["pid"]
-            seen = {k: v for k, v in seen.items() if k in ("HomeActor", "StoreActor", "InboxActor")}
-        assert sorted(seen) == ["HomeActor", "InboxActor", "StoreActor"]
-        assert len(set(seen.values())) == 3
+        until(lambda: len(set(actors().values())) == 3, "not three actors in three processes")
     finally:
         running.send_signal(signal.SIGINT)
-        output, _ = running.communicate(timeout=20)
+        output, _ = said_by(running)
     assert running.returncode == 130, output
     assert not (tmp_path / "out").exists()
 

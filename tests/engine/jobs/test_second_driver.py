@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hygge.engine.jobs.instructions import CHILD, Told, digest
+from tests.waiting import LIMIT_S
 
 KILLED = """
 import os, signal, sys
@@ -47,7 +48,7 @@ def tried(
     ran = subprocess.run(
         [sys.executable, *start, "flows.yml", "--inline", "--json", *words],
         cwd=folder, env={**os.environ, CHILD: Told(request, number).text()}, text=True,
-        capture_output=True, timeout=60,
+        capture_output=True, timeout=LIMIT_S,
     )  # fmt: skip
     assert ran.returncode == (-signal.SIGKILL if killed else 0), ran.stdout + ran.stderr
     if killed:
@@ -158,7 +159,7 @@ def test_a_job_whose_environment_is_another_one_is_refused_and_no_value_is_told(
         environ = {**os.environ, "SOURCE": "users.csv", CHILD: told, **more}
         return subprocess.run(
             [sys.executable, "-m", "hygge", "flows.yml", "--inline"], cwd=tmp_path, env=environ,
-            text=True, capture_output=True, timeout=60,
+            text=True, capture_output=True, timeout=LIMIT_S,
         )  # fmt: skip
 
     refused = ran()

@@ -17,6 +17,7 @@ from hygge.engine.jobs.instructions import Told
 from hygge.model import Report, Summary
 from hygge.report.text import report_from_json, report_json
 from hygge.run.watch import Silent
+from tests.waiting import LIMIT_S
 
 REPORT = report_json(Summary((Report("one", "done", rows=3),), 1.5))
 
@@ -120,6 +121,6 @@ def test_jobs_that_were_not_seen_to_end_are_asked_to_stop_also_when_ray_does_not
     client = Ray(("RUNNING", ""))
     client.deaf_for = 2
     submit._open["hygge-one-1"] = client
-    submit.stop_open(5)
+    submit.stop_open(LIMIT_S)
     assert client.stops == 3
     assert submit._open == {}

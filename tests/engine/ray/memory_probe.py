@@ -233,7 +233,7 @@ class Measured:
         return (300 + 500 * self.lanes) * MB
 
 
-def moved(flows: list[dict[str, Any]], timeout_s: float = 600) -> Iterator[Measured]:
+def moved(flows: list[dict[str, Any]], timeout_s: float = 3600) -> Iterator[Measured]:
     """Run `flows` in a program of its own, and measure each.
 
     A flow is {name, home, store, lanes, …limits}; an end is [class, settings], the class one of

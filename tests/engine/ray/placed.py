@@ -16,8 +16,11 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import LIMIT_S, until
 
 os.environ |= {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
@@ -38,14 +41,19 @@ US, EU = {"region": "us"}, {"region": "eu"}
 
 
 class Heard(Silent):
-    """What was said, which names actors had, and where lanes stood at most."""
+    """What was said, which names actors had, and where lanes stood at most.
 
-    def __init__(self) -> None:
+    `opens` is asked for each gate that may be opened by now, and gives their paths.
+    """
+
+    def __init__(self, opens: Callable[[Heard], list[Path]] = lambda heard: []) -> None:
+        self.opens = opens
         self.words: list[str] = []
         self.waits: set[str] = set()
         self.names: set[str] = set()
         self.where: Counter[str] = Counter()
         self.lanes = 0
+        self.up = 0
         self.alive: list[int] = []
 
     def said(self, flow: str, text: str) -> None:
@@ -69,7 +77,10 @@ class Heard(Silent):
         if seen.lanes > self.lanes:
             self.lanes = seen.lanes
             self.where = Counter(NAMES.get(lane.node) for lane in lanes._alive if lane.up)
-            self._note_names()
+        self.up = seen.lanes
+        self._note_names()
+        for gate in self.opens(self):
+            gate.touch()
 
 
 NAMES: dict[str, str] = {}
@@ -107,15 +118,23 @@ def silent(folder: Path) -> list[str]:
     """What is said while a node does not answer, of all nodes and of others, and once it does."""
     from hygge.engine.ray import nodes
 
-    nodes._PATIENCE_S = 2.0
-    nodes._seen.clear()
+    def forget(name: str) -> None:
+        nodes._seen.difference_update([each for each in nodes._seen if NAMES[each[1]] == name])
+
+    nodes._PATIENCE_S = nodes._PATIENCE_AGAIN_S = LIMIT_S
     store = {"the store": str(folder / "lake")}
+    nodes._seen.clear()
+    nodes.check({}, store)  # all have answered
+    forget("left")
     os.kill(RAYLETS["left"], signal.SIGSTOP)
     try:
-        said = [nodes.check({}, store), nodes.check({}, store, limits=Limits(label_selector=EU))]
+        nodes._PATIENCE_S = 2.0
+        said = [nodes.check({}, store)]
+        nodes._PATIENCE_S = LIMIT_S
+        forget("big")
+        said.append(nodes.check({}, store, limits=Limits(label_selector=EU)))
     finally:
         os.kill(RAYLETS["left"], signal.SIGCONT)
-    nodes._PATIENCE_AGAIN_S = 20.0
     return [*said, nodes.check({}, store)]
 
 
@@ -125,22 +144,24 @@ def metrics(wanted: int) -> list[str]:
 
     head = next(node for node in ray.nodes() if NAMES[node["NodeID"]] == "head")
     url = f"http://{head['NodeManagerAddress']}:{head['MetricsExportPort']}/metrics"
-    until = time.monotonic() + 30
-    while True:
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            lines = [line for line in answer.read().decode().splitlines() if "hygge" in line]
+    lines: list[str] = []
+
+    def counted() -> bool:
+        with urllib.request.urlopen(url, timeout=LIMIT_S) as answer:
+            lines[:] = [line for line in answer.read().decode().splitlines() if "hygge" in line]
         splits = sum(float(line.split()[-1]) for line in lines if "hygge_splits_total{" in line)
         lanes = sum(float(line.split()[-1]) for line in lines if "ray_hygge_lanes{" in line)
         committed = any("hygge_commit_seconds_count{" in line for line in lines)
-        if (splits >= wanted and committed and not lanes) or time.monotonic() > until:
-            return lines
-        time.sleep(0.3)
+        return splits >= wanted and committed and not lanes
+
+    until(counted, lambda: "\n".join(lines), every_s=0.3)
+    return lines
 
 
 def main(folder: Path) -> None:
     from ray.cluster_utils import Cluster
 
-    from hygge.engine.ray import connection, supervision
+    from hygge.engine.ray import connection, lanes, supervision
 
     os.environ["HYGGE_STATE"] = str(folder / "state")
     cluster = Cluster()
@@ -158,30 +179,46 @@ def main(folder: Path) -> None:
         add("right", 2, US)
         os.environ["RAY_ADDRESS"] = cluster.address
         connection.connect()
-        supervision._GROW_EVERY_S = 0.2
+        lanes._LAST_S = LIMIT_S
+        supervision._GROW_EVERY_S, supervision._FIRST_LANE_S = 0.2, LIMIT_S
         cut = Counted("orders", splits=8, act="transient", flag=str(folder / "flag"))
-        run(folder, "spread", cut, {"delay_s": 0.02}, lanes=3)
+        gate = folder / "spread-gate"
+        spread = Heard(
+            lambda heard: [gate] if heard.up == 3 and "(2): home" in str(heard.names) else []
+        )
+        run(folder, "spread", cut, {"gate": str(gate), "gate_from": 1}, spread, lanes=3)
         SAW["metrics"] = metrics(8)
         here = {"resources": {"fast_disk": 1}, "label_selector": {"region": "!us"}}
-        run(folder, "chosen", Counted(splits=8, batches=8), {"delay_s": 0.08}, lanes=2, **here)
+        gates = [folder / f"chosen-gate-{split}" for split in range(8)]
+
+        def chosen(heard: Heard) -> list[Path]:
+            """The waiting is told while there is work; none is left when the last split ends."""
+            told = any(waits and f"waiting for {waits}" in heard.words for waits in heard.waits)
+            over = heard.alive[-1] == 1 and gates[6].exists()
+            return [*(gates[4:7] if told else []), *(gates[7:] if over else [])]
+
+        slow = {"gate": str(folder / "chosen-gate-{split}"), "gate_from": 4}
+        home = Counted(splits=8, batches=8)
+        run(folder, "chosen", home, slow, Heard(chosen), lanes=2, **here)
         # A node that is like that joins only when the flow has said that it waits for one.
-        patient = Heard()
+        full = folder / "grown-gate"
+        patient = Heard(lambda heard: [full] if heard.up == 2 else [])
         home, there = Counted(splits=16, batches=8), {"label_selector": {"region": "in(uk, ie)"}}
         growing = threading.Thread(
-            target=run, args=(folder, "grown", home, {"delay_s": 0.08}, patient), kwargs=there
+            target=run,
+            args=(folder, "grown", home, {"gate": str(full), "gate_from": 8}, patient),
+            kwargs=there,
         )
         growing.start()
-        until = time.monotonic() + 30
-        while not patient.words and time.monotonic() < until:
-            time.sleep(0.1)
+        until(lambda: patient.words, "it does not say that it waits for a node")
         add("new", 4, {"region": "uk"})
         growing.join()
-        slow = {"max_bytes_per_second": 1_000_000, "label_selector": US, "lanes": 1, "of": "shop"}
+        paced = {"max_bytes_per_second": 1_000_000, "label_selector": US, "lanes": 1, "of": "shop"}
         both = [
             threading.Thread(
                 target=run,
                 args=(folder, name, Counted(splits=2, rows=50, width=1500), {}),
-                kwargs=slow,
+                kwargs=paced,
             )
             for name in ("slow", "slower")
         ]

@@ -14,6 +14,7 @@ import pytest
 
 from hygge.engine.ray import lanes
 from hygge.engine.ray.placement import parts
+from tests.waiting import LIMIT_S
 
 
 def _in_ray(amount: float) -> int:
@@ -46,7 +47,7 @@ def test_a_ray_is_not_left_while_an_idle_lane_of_it_is_put_down():
     lanes._idle.append(lane)
     timer = threading.Thread(target=lanes._look_at, args=[weakref.ref(lane)])
     timer.start()
-    begun.wait(10)
+    assert begun.wait(LIMIT_S)
     lanes.forget_idle()  # which `disconnect` does before it leaves
     order.append("left")
     timer.join()
@@ -61,6 +62,20 @@ import pyarrow as pa, pyarrow.parquet as pq, ray
 from hygge import Flow, ParquetHome, ParquetStore
 from hygge.engine import connection, lanes
 
+ending = threading.Event()
+
+class Timer(threading.Timer):
+    def run(self):
+        ending.wait()  # and only then the time that it is set to
+        super().run()
+
+class Threads:
+    Timer = Timer
+    def __getattr__(self, name):
+        return getattr(threading, name)
+
+lanes.threading = Threads()
+
 class Slow:
     def __init__(self, core):
         self.__dict__["core"] = core
@@ -68,9 +83,10 @@ class Slow:
         return getattr(self.core, name)
     def shutdown_driver(self):
         self.core.shutdown_driver()
+        ending.set()
         timers = [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
         for timer in timers:
-            timer.join(60)
+            timer.join(600)
         print(len(timers), [each.is_alive() for each in timers].count(True), flush=True)
 
 pq.write_table(pa.table({"a": [1, 2, 3]}), "a.parquet")
@@ -93,7 +109,7 @@ def test_a_process_that_leaves_ray_while_lanes_are_idle_ends_well(who: str, tmp_
         env={**os.environ, "HYGGE_STATE": str(tmp_path / "state")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=2 * LIMIT_S,
     )
     assert ran.returncode == 0, (ran.stdout, ran.stderr)
     assert ran.stdout.split() == ["1", "0"], "one timer went off in that moment"

@@ -10,7 +10,6 @@ import json
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,21 +17,20 @@ import pytest
 
 from tests import ROOT
 from tests.readers.objects import rows_at
-from tests.servers.forward import HERE, Forward, free_port
+from tests.servers.forward import HERE, Forward
 from tests.servers.nodes import Nodes
 from tests.servers.postgres import rows_of
 from tests.servers.s3 import environment, s3  # noqa: F401  # a fixture
 from tests.servers.s3 import started as s3_started
 from tests.servers.standing import OUTSIDE, hosts
+from tests.waiting import free_port, said_by, until
 
 pytest_plugins = ["tests.servers.postgres"]
 needs_hosts = pytest.mark.skipif(
     not hosts.can_stand(), reason="disks of their own need root and iproute2"
 )
 USERS = ROOT / "samples" / "data" / "users.parquet"
-ROWS, SPLITS = 60_000, 12
-BYTES_A_SECOND = 400_000
-"""Of each connection to the database, so that a node can die half way."""
+LANES, ROWS, SPLITS = 3, 60_000, 12
 TABLE = f"""
 CREATE TABLE {{table}} (
     id bigint PRIMARY KEY, price numeric(15, 2), part text, shipped date, seen timestamptz,
@@ -71,7 +69,7 @@ def hygge(nodes: Nodes, file: Path, text: str) -> subprocess.Popen[str]:
 
 
 def reports(run: subprocess.Popen[str], code: int) -> list[dict[str, str]]:
-    said, talk = run.communicate(timeout=150)
+    said, talk = said_by(run)
     assert run.returncode == code, said + talk
     assert said, talk
     return json.loads(said)["hygge_report"]["flows"]
@@ -126,7 +124,8 @@ def test_a_node_that_dies_half_way_costs_its_unfinished_splits_and_no_row(
 ) -> None:
     table = f"{schema}.lineitem"
     pg.ask(TABLE.format(table=table))
-    database = Forward(pg.port, bytes_a_second=BYTES_A_SECOND)
+    # A quarter of the splits is read; then each lane, one a node, stands amid another.
+    database = Forward(pg.port, answers=SPLITS // 4)
     text = f"""
 flows:
   lineitem:
@@ -135,21 +134,26 @@ flows:
       table: {table}
       options: {{splits: {SPLITS}}}
     store: {s3}/lineitem
-    lanes: 3
+    lanes: {LANES}
     batch_bytes: 1MiB
 """
     run = hygge(nodes, tmp_path / "flows.yml", text)
+
+    def half_way() -> bool:
+        assert run.poll() is None, run.communicate()
+        sealed = list((tmp_path / ".hygge").glob("**/receipts/*/*.json"))
+        return len(database.standing) == LANES and len(sealed) == SPLITS // 4
+
     try:
-        while len(list((tmp_path / ".hygge").glob("**/receipts/*/*"))) < SPLITS // 4:
-            assert run.poll() is None, run.communicate()
-            time.sleep(0.01)
+        until(half_way, "not every lane is in the middle of a split")
         nodes.kill(2)
+        database.go_on()
         (flow,) = reports(run, 0)
     finally:
         run.kill()
         run.communicate()
         database.close()
-    assert flow["retries"] > 0  # something of it died
+    assert flow["retries"] > 0, "what the node was in the middle of moved elsewhere"
     assert (flow["splits"], flow["rows"], flow["rows_read"]) == (SPLITS, ROWS, ROWS)
     moved, source = rows_at(f"{s3}/lineitem"), rows_of(pg, table)
     assert moved is not None

@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow.dataset as ds
 import pytest
 
+from tests.waiting import LIMIT_S
+
 PROGRAM = "tests.engine.ray.placed"
 
 
@@ -18,7 +20,7 @@ PROGRAM = "tests.engine.ray.placed"
 def saw(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("placed")
     ran = subprocess.run(
-        [sys.executable, "-m", PROGRAM, folder], capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", PROGRAM, folder], capture_output=True, text=True, timeout=2 * LIMIT_S
     )
     assert ran.returncode == 0, ran.stderr
     seen: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])

@@ -13,7 +13,8 @@ from hygge import Flow, FlowFailed
 from hygge.engine.jobs.instructions import CHILD, Told
 from hygge.model import MIB, Limits
 from hygge.run.watch import Silent
-from tests.engine.ends import Careful, Counted
+from tests.engine.ends import Careful, Counted, OnceSaid
+from tests.waiting import LIMIT_S
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -45,7 +46,7 @@ def test_a_dead_inbox_costs_no_row(tmp_path, monkeypatch):
 
     from hygge.engine.ray.lanes import Lane
 
-    killed = []
+    killed, gate = [], tmp_path / "gate"
     take = Lane.take
 
     def take_and_kill(self, split, ticket):
@@ -53,9 +54,11 @@ def test_a_dead_inbox_costs_no_row(tmp_path, monkeypatch):
         if not killed:
             killed.append(ticket)
             ray.kill(self.inbox.actor)
+            gate.touch()  # no split was read to its end before
 
     monkeypatch.setattr(Lane, "take", take_and_kill)
-    report = flow(Counted(splits=2), Careful(path=tmp_path / "out"), lanes=1).run()
+    home = Counted(splits=2, gate=str(gate))
+    report = flow(home, Careful(path=tmp_path / "out"), lanes=1).run()
     assert killed
     assert numbers(tmp_path / "out") == list(range(800))
     assert report.retries >= 1
@@ -74,25 +77,33 @@ def test_an_error_that_no_retry_mends_stops_at_once_with_its_cause(tmp_path, end
 
 
 def test_with_a_slow_store_the_home_waits_and_the_bytes_stay_bounded(tmp_path):
-    from hygge.engine.ray import watching
+    from hygge.engine.ray import lanes, watching
+    from hygge.engine.ray.lanes import Lane
 
-    seen = []
-    look = watching.ask_all
+    seen, gate = [], tmp_path / "gate"
+    look, look_at = watching.ask_all, Lane.look
 
     def keep(lanes):
         look(lanes)
         seen.extend(lane.last for lane in lanes)
 
+    def until_the_home_waits(lane):
+        look_at(lane)
+        if lane.last.waiting == "home":
+            gate.touch()
+
     home = Counted(batches=40, rows=1000, width=1024)
-    store = Careful(path=tmp_path / "out", delay_s=0.02)
+    store = Careful(path=tmp_path / "out", gate=str(gate))
     patch = pytest.MonkeyPatch()
     patch.setattr(watching, "ask_all", keep)
+    patch.setattr(Lane, "look", until_the_home_waits)
+    patch.setattr(lanes, "_LAST_S", LIMIT_S)
     try:
         report = flow(home, store, memory_per_lane=3 * MIB, batch_bytes=2 * MIB).run()
     finally:
         patch.undo()
     assert report.rows == 40_000
-    assert report.wait_home_s > 0.2
+    assert report.wait_home_s > 0
     assert 0 < seen[0].most_charged <= 3 * MIB
     assert seen[0].charged == 0
     assert seen[0].bytes_out == report.bytes > 39 * MIB
@@ -126,9 +137,16 @@ def test_the_data_does_not_pass_through_the_inbox(tmp_path):
     assert shared[0] < report.bytes / 100
 
 
-def test_a_stall_names_who_is_waited_for(tmp_path):
-    with pytest.raises(FlowFailed, match="nothing moved for .* waiting for the home Counted"):
-        flow(Counted(act="hang"), Careful(path=tmp_path / "out"), stall_timeout_s=1.0).run()
+def test_a_stall_names_who_is_waited_for(tmp_path, monkeypatch):
+    from hygge.engine.ray import watching
+
+    monkeypatch.setattr(watching, "SAY_STALL_AFTER_S", 0.5)
+    flag = tmp_path / "flag"
+    moving = flow(Counted(act="hang", flag=str(flag)), Careful(path=tmp_path / "out"))
+    waits = "waiting for the home Counted"
+    heard = OnceSaid(moving.limits, waits, lambda heard: flag.exists())
+    with pytest.raises(FlowFailed, match=f"nothing moved for .* {waits}"):
+        moving.run(heard)
 
 
 def test_what_cannot_travel_is_refused_in_a_sentence(tmp_path):
@@ -161,15 +179,23 @@ def test_what_no_node_of_a_private_ray_has_is_refused_at_once(tmp_path, limits, 
 
 def test_rows_that_are_read_again_are_seen_once(tmp_path):
     class Heard(Silent):
+        def said(self, flow, text):
+            again.append(text)
+
         def moved(self, flow, seen):
             rows.append(seen.rows)
+            if again and seen.rows:
+                gate.touch()
 
     rows: list[int] = []
-    store = Careful(path=tmp_path / "out", act="transient", flag=str(tmp_path / "f"), delay_s=0.4)
+    again: list[str] = []
+    gate = tmp_path / "gate"
+    store = Careful(
+        path=tmp_path / "out", act="transient", flag=str(tmp_path / "f"), gate=str(gate)
+    )
     report = flow(Counted(), store).run(Heard())
     assert (report.rows, report.retries) == (400, 1)
-    before, after = max(rows), rows[-1]
-    assert 0 < after <= before <= 400
+    assert 0 < rows[-1] <= max(rows) <= 400
 
 
 def test_lanes_that_the_memory_of_others_held_back_are_added_when_those_end(tmp_path, monkeypatch):
@@ -188,10 +214,13 @@ def test_lanes_that_the_memory_of_others_held_back_are_added_when_those_end(tmp_
             lanes.append(seen.lanes)
             if seen.splits_done and supervision._reserved[0] > others:
                 supervision._reserved[0] -= others
+            if seen.lanes == 2:
+                gate.touch()
 
     lanes: list[int] = []
     small = {"memory_per_lane": 8 * MIB, "batch_bytes": MIB}
-    store = Careful(path=tmp_path / "out", delay_s=0.1)
+    gate = tmp_path / "gate"  # before which one split is all that is moved
+    store = Careful(path=tmp_path / "out", gate=str(gate), gate_from=1)
     report = flow(Counted(splits=10), store, lanes=2, **small).run(Heard())
     assert (report.rows, report.lanes, supervision._reserved[0]) == (4000, 2, 0)
     assert next(n for n in lanes if n) == 1

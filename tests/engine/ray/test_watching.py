@@ -19,7 +19,8 @@ from hygge import Flow, FlowFailed
 from hygge.engine.ray import supervision
 from hygge.model import Column, Limits, Plan, Split
 from hygge.run.watch import Silent
-from tests.engine.ends import Careful, Counted
+from tests.engine.ends import Careful, Counted, OnceSaid
+from tests.waiting import LIMIT_S, is_gone, join, said_by, until
 
 
 class Heard(Silent):
@@ -53,35 +54,37 @@ def test_an_end_that_hangs_is_named_then_fails_the_flow_and_leaves_no_process(
     from hygge.engine.ray import watching
 
     monkeypatch.setattr(watching, "SAY_STALL_AFTER_S", 1.0)
-    pids, heard = tmp_path / "pids", Heard()
+    pids, hangs, limits = tmp_path / "pids", tmp_path / "pids" / "hangs", Limits()
     pids.mkdir()
-    acts = {end: "hang"}
-    home = Counted(act=acts.get("home", ""), pids=str(pids))
-    store = Careful(path=tmp_path / "out", act=acts.get("store", ""), pids=str(pids))
-    flow = Flow(home, store, name="f", limits=Limits(stall_timeout_s=3.0))
+    hang = {end: {"act": "hang", "flag": str(hangs)}}
+    home = Counted(pids=str(pids), **hang.get("home", {}))
+    store = Careful(path=tmp_path / "out", pids=str(pids), **hang.get("store", {}))
+    flow = Flow(home, store, name="f", limits=limits)
+    who = {"home": "the home Counted", "store": f"the store {tmp_path}/out"}[end]
+    heard = OnceSaid(limits, f"waiting for {who}", lambda heard: hangs.exists())
     with pytest.raises(FlowFailed) as caught:
         flow.run(heard)
-    who = {"home": "the home Counted", "store": f"the store {tmp_path}/out"}[end]
     assert heard.words[-1].startswith("nothing moved for")
     assert heard.words[-1].endswith(f"waiting for {who}")
-    assert re.fullmatch(rf"nothing moved for \d s: waiting for {who}", caught.value.report.error)
+    assert re.fullmatch(rf"nothing moved for \d+ s: waiting for {who}", caught.value.report.error)
     assert "stall_timeout" in caught.value.report.hint
     assert sorted(os.listdir(tmp_path)) == ["pids"]
-    workers = [int(file.name.split("-")[1]) for file in pids.iterdir()]
-    until = time.monotonic() + 10
-    while any(os.path.exists(f"/proc/{pid}") for pid in workers) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert [pid for pid in workers if os.path.exists(f"/proc/{pid}")] == []
+    workers = [int(file.name.split("-")[1]) for file in pids.glob("*-*")]
+    assert len(workers) == 2
+    until(lambda: all(map(is_gone, workers)), f"one of {workers} is left running")
 
 
 @pytest.mark.usefixtures("ray_here")
-def test_a_lane_without_work_is_not_who_is_waited_for(tmp_path):
-    flow = Flow(
-        OneHangs(), Careful(path=tmp_path / "out"), name="f",
-        limits=Limits(lanes=2, stall_timeout_s=2.0),
-    )  # fmt: skip
-    with pytest.raises(FlowFailed, match="waiting for the home OneHangs"):
-        flow.run()
+def test_a_lane_without_work_is_not_who_is_waited_for(tmp_path, monkeypatch):
+    from hygge.engine.ray import watching
+
+    monkeypatch.setattr(watching, "SAY_STALL_AFTER_S", 1.0)
+    limits = Limits(lanes=2)
+    flow = Flow(OneHangs(), Careful(path=tmp_path / "out"), name="f", limits=limits)
+    waits = "waiting for the home OneHangs"
+    heard = OnceSaid(limits, waits, lambda heard: heard.seen.splits_done == 1)
+    with pytest.raises(FlowFailed, match=waits):
+        flow.run(heard)
 
 
 @pytest.mark.usefixtures("ray_here")
@@ -104,23 +107,19 @@ def test_lanes_that_find_no_cpu_are_said_as_that_and_begin_when_there_is_one(tmp
 
     every = ray.cluster_resources()["CPU"]
     busy = ray.remote(keep_busy).options(num_cpus=every, max_retries=0).remote()
-    until = time.monotonic() + 60
-    while not began.exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    assert began.exists(), "the CPUs are not taken"
+    until(began.exists, "the CPUs are not taken")
     heard, reports = Heard(), []
-    limits = Limits(stall_timeout_s=2.0)
+    limits = Limits(stall_timeout_s=0.5)
     flow = Flow(Counted(), Careful(path=tmp_path / "out"), name="f", limits=limits)
     running = threading.Thread(target=lambda: reports.append(flow.run(heard)))
     running.start()
-    until = time.monotonic() + 30
-    while len(heard.words) < 2 and time.monotonic() < until:  # beyond its stall_timeout
-        time.sleep(0.05)
+    waits = "waiting for 1 CPU; 0 of 1 lanes run"
+    stall = rf"nothing moved for \d+ s: {waits}"  # beyond its stall_timeout
+    until(lambda: any(re.match(stall, said) for said in heard.words), lambda: str(heard.words))
+    assert waits in heard.words
+    object.__setattr__(limits, "stall_timeout_s", LIMIT_S)  # the lane may take its time to stand
     ray.cancel(busy, force=True)
-    running.join(60)
-    assert heard.words[0] == "waiting for 1 CPU; 0 of 1 lanes run"
-    stall = r"nothing moved for \d+ s: waiting for 1 CPU; 0 of 1 lanes run"
-    assert any(re.match(stall, said) for said in heard.words), heard.words
+    join(running)
     assert reports[0].rows == 400
 
 
@@ -139,12 +138,10 @@ def test_two_runs_of_one_flow_at_once_the_second_says_who_and_exits_1(tmp_path):
     )
     command = [sys.executable, "-m", "hygge", "flows.yml", "--inline"]
     first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    until = time.monotonic() + 60
-    while not Path(tmp_path, "reading").exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    until(Path(tmp_path, "reading").exists, "the first does not read")
+    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S)
     Path(tmp_path, "go").touch()
-    said, _ = first.communicate(timeout=60)
+    said, _ = said_by(first)
     assert first.returncode == 0, said
     assert second.returncode == 1
     who = f"process {first.pid} on {socket.gethostname()}, since 20"
