@@ -26,7 +26,7 @@ from hygge.config.specs import EndSpec, FlowSpec, Tables
 from hygge.config.tables import WORD
 from hygge.connectors.databases.connection import connection_url
 from hygge.connectors.databases.known import database_of
-from hygge.connectors.sql.catalog import Catalog, catalog, chosen
+from hygge.connectors.sql.catalog import Catalog, catalog_of, chosen
 from hygge.connectors.sql.connection import shown, split_name
 from hygge.connectors.sql.listing import Table
 from hygge.errors import ConfigError, SourceMissing, Transient, one_of
@@ -83,11 +83,11 @@ def _taken(spec: FlowSpec) -> tuple[Catalog, list[Table]]:
     tables = spec.tables
     assert tables is not None  # asked only then
     url = connection_url(spec.home.settings.get("connection"), "SQLHome")
-    there = catalog(database_of(url), url, tables.include)
+    there = catalog_of(database_of(url), url, tables.include)
     taken = chosen(there, tables.include, tables.exclude, tables.views)
     names = [each.text for each in taken]
     for written, own in tables.alone.items():
-        if there.found(written) not in taken:
+        if there.named(written) not in taken:
             hint = one_of("tables", ".".join(there.full(written)), names)
             raise _problem(own, f"no pattern takes the table '{written}'", hint)
     return there, _selected(spec, tables, taken)
@@ -119,7 +119,7 @@ def member_name(flow: str, table: Table) -> str:
 
 def _member(spec: FlowSpec, there: Catalog, table: Table) -> FlowSpec:
     assert spec.tables is not None
-    own = next((o for w, o in spec.tables.alone.items() if there.found(w) == table), spec)
+    own = next((o for w, o in spec.tables.alone.items() if there.named(w) == table), spec)
     home = replace(own.home, settings={**own.home.settings, "table": there.setting(table)})
     return replace(
         own, name=member_name(spec.name, table), of=spec.name, tables=None, depends_on=(),

@@ -1,7 +1,7 @@
-"""Any database as a Home, through SQLAlchemy Core and a cursor that streams.
+"""Read any database through SQLAlchemy Core and a streaming cursor.
 
-One split is one transaction, so one state. With `split_by` the ranges are read independently: each
-row is as of its split's read, and the plan says so.
+One split is read in one transaction, so it shows one state. With `split_by` the ranges are read
+independently: each row is as of the read of its split, and the plan says so.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -24,7 +24,11 @@ from hygge.errors import ConfigError, HomeError
 from hygge.model import Column, Plan, Split, Watermark
 
 NEEDS: tuple[str, ...] = ()
-"""Modules that its processes import, beside this one."""
+"""Modules that the processes of a Home import, beside this one."""
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from sqlalchemy.engine.interfaces import ReflectedColumn
 
 _BUFFERED_ROWS = 2000
 
@@ -78,8 +82,8 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
 
 
 @contextmanager
-def _reading(ask: Ask) -> Iterator[Any]:
-    """A connection in a read-only transaction of one state, where the dialect has that."""
+def _reading(ask: Ask) -> Iterator[sa.Connection]:
+    """Open a connection in a read-only transaction of one state, where the dialect has that."""
     options: dict[str, Any] = {}
     if ask.url.startswith("postgresql"):
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -87,8 +91,8 @@ def _reading(ask: Ask) -> Iterator[Any]:
         yield connection
 
 
-def _guessed(connection: Any, ask: Ask) -> Iterator[pa.Table]:
-    """A query through a driver that does not name its types: the values do."""
+def _guessed(connection: sa.Connection, ask: Ask) -> Iterator[pa.Table]:
+    """Read a query, whose column types the driver does not name, by the types of its values."""
     import sqlalchemy as sa
 
     result = connection.execution_options(stream_results=True).execute(
@@ -110,9 +114,8 @@ def _guessed(connection: Any, ask: Ask) -> Iterator[pa.Table]:
         yield pa.Table.from_arrays(arrays, names=names)
 
 
-def _learn(connection: Any, ask: Ask, since: Watermark) -> Plan:
-    found = _catalog(connection, ask)
-    if found is None:
+def _learn(connection: sa.Connection, ask: Ask, since: Watermark) -> Plan:
+    if ask.query is not None:
         if ask.columns or ask.cursor or ask.split_by or ask.where:
             raise ConfigError(
                 f"{ask.who}: this driver does not name the types of a query, so columns, where, "
@@ -120,8 +123,8 @@ def _learn(connection: Any, ask: Ask, since: Watermark) -> Plan:
                 "write them into the query, or make it a view",
             )
         return Plan(None, (Split(0, ""),), reason="one split: a query")
-    everything, texts, primary = found
-    by_name = {each.name: each for each in everything}
+    everything, texts, primary = _catalog(connection, ask)
+    by_name = {column.name: column for column in everything}
     for name in (ask.cursor, ask.split_by, *(ask.columns or ()), *ask.stated):
         if name is not None and name not in by_name:
             raise missing_column(ask.who, name, list(by_name))
@@ -153,40 +156,38 @@ def _learn(connection: Any, ask: Ask, since: Watermark) -> Plan:
     return Plan(tuple(chosen), tuple(splits), primary, watermark=upper, reason="; ".join(notes))
 
 
-def _catalog(connection: Any, ask: Ask) -> tuple[list[Column], set[str], tuple[str, ...]] | None:
-    """Columns, which of them are read as text, and the primary key; None where nobody knows."""
-    dialect = connection.dialect.name
-    primary: tuple[str, ...] = ()
-    if ask.query is None:
-        reflected, primary = reflect(connection, ask.table or "", ask.who)
-    else:
-        described = _described(connection, ask)
-        if described is None:
-            return None
-        reflected = described
+def _catalog(connection: sa.Connection, ask: Ask) -> tuple[list[Column], set[str], tuple[str, ...]]:
+    """The columns, the names of those that are read as text, and the primary key of a table."""
+    reflected, primary = reflect(connection, ask.table or "", ask.who)
     columns, texts = [], set()
-    for each in reflected:
-        kind, as_text = arrow_for(each["type"], dialect)
-        stated = ask.stated.get(each["name"])
+    for column in reflected:
+        name = column["name"]
+        kind, as_text = arrow_for(column["type"], connection.dialect.name)
+        stated = ask.stated.get(name)
         if stated is not None:
             as_text = stated == pa.string() and (as_text or kind != pa.string())
             kind = stated
         if as_text:
-            texts.add(each["name"])
+            texts.add(name)
         columns.append(
             Column(
-                each["name"],
+                name,
                 kind,
-                each.get("native") or str(each["type"]),
-                nullable=each.get("nullable", True),
-                collation=getattr(each["type"], "collation", None),
+                str(column["type"]),
+                nullable=column.get("nullable", True),
+                collation=getattr(column["type"], "collation", None),
             )
         )
     return columns, texts, primary
 
 
-def reflect(connection: Any, table: str, who: str) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    """The catalog's columns of a table or view, and its primary key; SourceMissing if not there."""
+def reflect(
+    connection: sa.Connection, table: str, who: str
+) -> tuple[list[ReflectedColumn], tuple[str, ...]]:
+    """The columns of a table or view as SQLAlchemy reflects them, and its primary key.
+
+    Raises SourceMissing if there is none of this name.
+    """
     import sqlalchemy as sa
 
     schema, name = split_name(table)
@@ -196,46 +197,6 @@ def reflect(connection: Any, table: str, who: str) -> tuple[list[dict[str, Any]]
         raise missing_table(who, name, [each for each in known if not each.startswith("_hygge_")])
     primary = inspector.get_pk_constraint(name, schema).get("constrained_columns") or ()
     return list(inspector.get_columns(name, schema)), tuple(primary)
-
-
-def _described(connection: Any, ask: Ask) -> list[dict[str, Any]] | None:
-    """Columns of a query, from what the driver says of its result."""
-    import sqlalchemy as sa
-
-    if connection.dialect.driver != "psycopg":
-        return None
-    query = _escaped(ask.query or "")
-    result = connection.execute(sa.text(f"SELECT * FROM ({query}) h WHERE 1 = 0"))
-    described = list(result.cursor.description)
-    _check_once([each.name for each in described], ask)
-    types = result.cursor.adapters.types
-    columns = []
-    for each in described:
-        known = types.get(each.type_code)
-        native = known.name if known else "unknown"
-        if known is not None and known.array_oid == each.type_code:
-            kind: Any = sa.types.NullType()
-            native = f"{native}[]"
-        elif native == "numeric":
-            kind = sa.Numeric(each.precision, each.scale) if each.precision else sa.Numeric()
-        else:
-            kind = _pg_type(native)
-        columns.append({"name": each.name, "type": kind, "native": native})
-    return columns
-
-
-def _pg_type(native: str) -> Any:
-    """Postgres' own names of types, which a result has instead of those of the SQL standard."""
-    import sqlalchemy as sa
-
-    known: dict[str, Any] = {
-        "int2": sa.SmallInteger(), "int4": sa.Integer(), "int8": sa.BigInteger(),
-        "float4": sa.REAL(), "float8": sa.Double(), "bool": sa.Boolean(),
-        "bytea": sa.LargeBinary(), "date": sa.Date(), "timestamp": sa.DateTime(),
-        "timestamptz": sa.DateTime(timezone=True), "time": sa.Time(),
-        "text": sa.Text(), "varchar": sa.Text(), "bpchar": sa.Text(), "name": sa.Text(),
-    }  # fmt: skip
-    return known.get(native, sa.types.NullType())
 
 
 def _check_once(names: list[str], ask: Ask) -> None:
@@ -257,7 +218,7 @@ def _source(ask: Ask, names: list[str]) -> Any:
 
 
 def _escaped(sql: str) -> str:
-    """Somebody's SQL for `sa.text`, which would take `:name` as a parameter."""
+    """The user's SQL for `sa.text`, which would take `:name` as a parameter."""
     return re.sub(r"(?<![:\w\\]):(?=\w)", r"\\:", sql.strip().rstrip(";"))
 
 
@@ -293,7 +254,7 @@ def _between(column: Any, low: Any, high: Any) -> Any:
 
 
 def _upper(
-    connection: Any, ask: Ask, kinds: pa.Schema, since: Watermark
+    connection: sa.Connection, ask: Ask, kinds: pa.Schema, since: Watermark
 ) -> tuple[Watermark, list[str]]:
     import sqlalchemy as sa
 
@@ -315,9 +276,9 @@ def _upper(
 
 
 def _bounds(
-    connection: Any, ask: Ask, kinds: pa.Schema, since: Watermark, upper: Watermark
+    connection: sa.Connection, ask: Ask, kinds: pa.Schema, since: Watermark, upper: Watermark
 ) -> list[Any]:
-    """Inner bounds of the ranges of `split_by`, as the database orders its keys."""
+    """The inner bounds of the ranges of `split_by`, in the order of the database."""
     import sqlalchemy as sa
 
     t: Any = pa.types

@@ -1,14 +1,14 @@
-"""Replace, append and merge in any database: from run tables into the target.
+"""Move staged rows into the target in any database: replace, append and merge.
 
 The caller holds the transaction. `replace` empties the old table and fills it in the same
-transaction, so that grants, views and keys stay; only where the columns differ is it made anew, and
-only where DDL is part of a transaction.
+transaction, so that grants, views and keys stay. Only if the columns differ, the table is dropped
+and made again, and only where DDL is part of a transaction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -19,13 +19,16 @@ from hygge.connectors.sql.types import arrow_for, column_for
 from hygge.errors import Rejected, StoreError
 from hygge.model import Run
 
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
 TRANSACTIONAL_DDL = ("postgresql", "mssql")
-"""Where making a table is part of a transaction; elsewhere it ends the one that it is in."""
+"""Dialects in which CREATE TABLE is part of a transaction; in others it ends the transaction."""
 _SPLIT = "_hygge_split"
 
 
 def apply(
-    connection: Any,
+    connection: sa.Connection,
     target: Target,
     schema: pa.Schema,
     staged: Sequence[Any],
@@ -34,7 +37,7 @@ def apply(
     rows: int,
     who: str,
 ) -> None:
-    """Staged rows into the target, by the run's mode; `rows` is how many there are."""
+    """Move the staged rows into the target by the mode of the run; `rows` is their number."""
     import sqlalchemy as sa
     from sqlalchemy.exc import IntegrityError
 
@@ -47,8 +50,8 @@ def apply(
             key = [_column(table, name) for name in run.key]
             index = sa.Index(f"_hygge_key_{target.name}"[:63], *key, unique=True)
             index.create(connection)
-    elif run.mode == "merge":
-        _alone(connection, target)
+    elif run.mode == "merge" and target.dialect == "postgresql":
+        _lock_out_writers(connection, target)
     count = 0
     try:
         for source in staged:
@@ -71,8 +74,10 @@ def apply(
     _check_count(count, rows, who)
 
 
-def _merge(connection: Any, table: Any, source: Any, schema: pa.Schema, run: Run, who: str) -> int:
-    """Update the rows whose keys are there; gives how many of `source` have met one."""
+def _merge(
+    connection: sa.Connection, table: Any, source: Any, schema: pa.Schema, run: Run, who: str
+) -> int:
+    """Update the rows whose keys exist; gives how many rows of `source` met one."""
     import sqlalchemy as sa
 
     same = _same(table, source, run)
@@ -90,25 +95,24 @@ def _merge(connection: Any, table: Any, source: Any, schema: pa.Schema, run: Run
     return met
 
 
-def _alone(connection: Any, target: Target) -> None:
-    """No other writer from here on: a key that comes in between would be missed, or be twice."""
+def _lock_out_writers(connection: sa.Connection, target: Target) -> None:
+    """Lock the table against other writers: a key that they insert now would be missed or twice."""
     import sqlalchemy as sa
 
-    if target.dialect == "postgresql":
-        preparer = connection.dialect.identifier_preparer
-        name = preparer.format_table(sa.table(target.name, schema=target.schema))
-        # Not as `sa.text`, which would see a parameter in a name with a colon.
-        connection.exec_driver_sql(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
+    preparer = connection.dialect.identifier_preparer
+    name = preparer.format_table(sa.table(target.name, schema=target.schema))
+    # Not as `sa.text`, which would see a parameter in a name with a colon.
+    connection.exec_driver_sql(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
 
 
 def _check_count(count: int, wanted: int, who: str) -> None:
-    """What statements changed; a driver that does not say (-1) is believed."""
+    """Check the number of changed rows, unless the driver does not tell it (-1)."""
     if count >= 0:
         check_all_in(count, wanted, who)
 
 
 def winners(
-    connection: Any,
+    connection: sa.Connection,
     target: Target,
     name: str,
     schema: pa.Schema,
@@ -116,9 +120,9 @@ def winners(
     run: Run,
     who: str,
 ) -> tuple[list[Any], int]:
-    """Tables of one row a key: of staged rows that share one, the last by cursor counts.
+    """Tables with one row for each key: of rows that share a key, the last by cursor counts.
 
-    That is a new table, `name`; or the staged ones, where no two rows share a key.
+    This is a new table, `name`, or the staged tables where no two rows share a key.
     """
     import sqlalchemy as sa
 
@@ -158,8 +162,10 @@ def winners(
     return [table], distinct
 
 
-def _emptied(connection: Any, target: Target, table: Any, schema: pa.Schema, who: str) -> bool:
-    """The old table without its rows; dropped where its columns differ. True: it is still there."""
+def _emptied(
+    connection: sa.Connection, target: Target, table: Any, schema: pa.Schema, who: str
+) -> bool:
+    """Empty the old table, or drop it if its columns differ; gives whether it still exists."""
     from sqlalchemy.exc import DBAPIError
 
     kept = [

@@ -6,23 +6,32 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hygge.connectors.sql.connection import close_lost, seconds_of, shown
 from hygge.connectors.sql.errors import in_words
 from hygge.errors import ConfigError, HyggeError
 
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from sqlalchemy.engine import URL
+
 
 @contextmanager
-def connected(url: str, who: str, side: type[HyggeError], **options: Any) -> Iterator[Any]:
-    """A SQLAlchemy Connection of its own, closed at the end; errors in words."""
+def connected(
+    url: str, who: str, side: type[HyggeError], **options: Any
+) -> Iterator[sa.Connection]:
+    """Open a SQLAlchemy connection and close it at the end; raises errors of hygge."""
     with in_words(who, side), _engine(url).connect() as connection:
         yield connection.execution_options(**options) if options else connection
 
 
 @lru_cache(maxsize=16)
-def _engine(url: str) -> Any:
-    """Holds no connection, so forks and threads may share it; it spares what is asked at first."""
+def _engine(url: str) -> sa.Engine:
+    """An Engine without connections, so that forks and threads may share it.
+
+    It is kept because a new Engine asks the server about itself first.
+    """
     import sqlalchemy as sa
 
     engine = sa.create_engine(_for_driver(url), poolclass=sa.NullPool)
@@ -30,27 +39,28 @@ def _engine(url: str) -> Any:
     return engine
 
 
-def _for_driver(url: str) -> Any:
-    """The URL with `statement_timeout`, which no driver knows, in words that the driver does."""
+def _for_driver(url: str) -> URL:
+    """The URL with `statement_timeout` written in the way of the driver."""
     from sqlalchemy.engine import make_url
 
-    found = make_url(url)
-    limit = found.query.get("statement_timeout")
+    parsed = make_url(url)
+    limit = parsed.query.get("statement_timeout")
     if limit is None:
-        return found
-    found = found.difference_update_query(["statement_timeout"])
-    seconds = seconds_of(str(limit), 0.001 if found.get_backend_name() == "postgresql" else 1.0)
-    if found.get_backend_name() == "postgresql":
-        kept = found.query.get("options", "")
-        words = f"{kept} -c statement_timeout={math.ceil(seconds * 1000)}"
-        return found.update_query_dict({"options": words.strip()})
-    if found.get_backend_name() in ("mysql", "mariadb"):
-        # Comments that MariaDB, or MySQL alone, carries out: their names and units differ.
-        words = (
+        return parsed
+    parsed = parsed.difference_update_query(["statement_timeout"])
+    backend = parsed.get_backend_name()
+    seconds = seconds_of(str(limit), 0.001 if backend == "postgresql" else 1.0)
+    if backend == "postgresql":
+        options = parsed.query.get("options", "")
+        options = f"{options} -c statement_timeout={math.ceil(seconds * 1000)}".strip()
+        return parsed.update_query_dict({"options": options})
+    if backend in ("mysql", "mariadb"):
+        # Comments that only MariaDB, or only MySQL, carries out: their names and units differ.
+        command = (
             f"SET @hygge = 1 /*M!100101 , max_statement_time = {seconds} */ "
             f"/*!50708 , max_execution_time = {math.ceil(seconds * 1000)} */"
         )
-        return found.update_query_dict({"init_command": words})
+        return parsed.update_query_dict({"init_command": command})
     raise ConfigError(
         f"{shown(url)}: 'statement_timeout' is not built for this database",
         "write what its driver knows into the URL",

@@ -1,4 +1,4 @@
-"""Any database as a Store, through SQLAlchemy Core; PostgreSQL first.
+"""Write any database through SQLAlchemy Core.
 
 Life of a run: `stage` fills a table per ticket in the target's schema; load and seal are one
 transaction, so that a worker that dies leaves nothing half. Where making a table ends a transaction
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pyarrow as pa
@@ -37,12 +37,15 @@ from hygge.connectors.sql.target import exists, identity, table_for
 from hygge.errors import HyggeError, Rejected, StoreError, UnfitValue
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
 NEEDS: tuple[str, ...] = ()
-"""Modules that its processes import, beside this one."""
+"""Modules that the processes of a Store import, beside this one."""
 
 
 def head(goal: Goal, flow: str) -> Head | None:
-    """What is committed for `flow`."""
+    """The head of `flow`, or None."""
     with _open(goal) as connection:
         return ledger.head_at(connection, goal, flow)
 
@@ -59,7 +62,7 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
 def stage(
     goal: Goal, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
 ) -> Receipt:
-    """One ticket's rows into a table of its own, sealed by its row of the ledger."""
+    """Load the rows of one ticket into a table of their own, and seal it in the ledger."""
     table: Any = None
     rows = size = 0
     with _open(goal) as connection:
@@ -69,7 +72,7 @@ def stage(
         if earlier is not None:
             return earlier
         with connection.begin():
-            _as_slow_as_it_comes(connection)
+            _allow_waiting(connection)
             if schema is not None:
                 table = _make(connection, goal, ticket, plain_schema(schema))
             alive = beating(lambda: _beat(goal, ticket.run))
@@ -89,7 +92,7 @@ def stage(
 
 
 def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
-    """Which receipts' rows are sealed and all there; whatever else the run staged is removed."""
+    """The receipts whose rows are sealed and complete; removes what else the run staged."""
     with _open(goal) as connection:
         with connection.begin():
             held = [each for each in receipts if _holds(connection, goal, each)]
@@ -101,7 +104,7 @@ def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
 def commit(
     goal: Goal, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
 ) -> Commit:
-    """Compare the head, move the rows and the head, in one transaction."""
+    """Compare the head, then move the rows and the head, in one transaction."""
     from sqlalchemy.exc import DBAPIError
 
     with _open(goal) as connection:
@@ -135,7 +138,7 @@ def discard(goal: Goal, run: Run) -> None:
 
 
 def _commit(
-    connection: Any,
+    connection: sa.Connection,
     goal: Goal,
     run: Run,
     base: Head | None,
@@ -157,7 +160,7 @@ def _commit(
             done = _compare(connection, goal, run, base, receipts)
             if done is not None:
                 return done
-    ledger.not_for_ever(connection, target)
+    ledger.bound_lock_wait(connection, target)
     check(connection, goal, run, target, schema)
     there = exists(connection, target)
     made = not there or ledger.is_made(connection, goal)
@@ -184,10 +187,10 @@ def _commit(
 
 
 def _compare(
-    connection: Any, goal: Goal, run: Run, base: Head | None, receipts: Sequence[Receipt]
+    connection: sa.Connection, goal: Goal, run: Run, base: Head | None, receipts: Sequence[Receipt]
 ) -> Commit | None:
-    """Hold the head, and compare it; what is done already if this very run is committed."""
-    ledger.one_at_a_time(connection, ledger.target_of(goal))
+    """Lock and compare the head; gives the commit of this run if it is committed already."""
+    ledger.lock_table_name(connection, ledger.target_of(goal))
     now, _ = ledger.heads_at(connection, goal, lock=True).get(run.flow, (None, None))
     done = already(now, run, receipts)
     if done is None:
@@ -196,9 +199,9 @@ def _compare(
 
 
 def _staged(
-    connection: Any, goal: Goal, receipts: Sequence[Receipt]
+    connection: sa.Connection, goal: Goal, receipts: Sequence[Receipt]
 ) -> tuple[pa.Schema | None, list[Any]]:
-    """The one schema that was staged, and the tables that hold it, in split order."""
+    """The schema of the staged rows, and the tables that hold them, in split order."""
     schema, tables = None, []
     for receipt in sorted(receipts, key=lambda receipt: receipt.ticket.split):
         sealed, counted, found = ledger.staged_at(connection, goal, receipt.ticket)
@@ -212,13 +215,13 @@ def _staged(
     return schema, tables
 
 
-def _holds(connection: Any, goal: Goal, receipt: Receipt) -> bool:
+def _holds(connection: sa.Connection, goal: Goal, receipt: Receipt) -> bool:
     sealed, counted, _ = ledger.staged_at(connection, goal, receipt.ticket)
     return sealed == counted == receipt.rows
 
 
 @contextmanager
-def _open(goal: Goal) -> Iterator[Any]:
+def _open(goal: Goal) -> Iterator[sa.Connection]:
     # Each statement of a commit must see what the commit it waited for has done.
     known = ledger.target_of(goal).dialect == "postgresql"
     options = {"isolation_level": "READ COMMITTED"} if known else {}
@@ -226,8 +229,8 @@ def _open(goal: Goal) -> Iterator[Any]:
         yield connection
 
 
-def _as_slow_as_it_comes(connection: Any) -> None:
-    """A transaction that waits for its next batch is no forgotten one."""
+def _allow_waiting(connection: sa.Connection) -> None:
+    """Let the transaction wait for its next batch as long as it takes (PostgreSQL)."""
     import sqlalchemy as sa
 
     if connection.dialect.name == "postgresql":
@@ -235,12 +238,12 @@ def _as_slow_as_it_comes(connection: Any) -> None:
 
 
 def _beat(goal: Goal, run: str) -> None:
-    """A sign of life in the middle of a load, whose own transaction nobody sees yet."""
+    """Send a heartbeat by a second connection, since the load's transaction is not visible yet."""
     with suppress(HyggeError), _open(goal) as connection, connection.begin():
         ledger.beat(connection, goal, run)
 
 
-def _make(connection: Any, goal: Goal, ticket: Ticket, schema: pa.Schema) -> Any:
+def _make(connection: sa.Connection, goal: Goal, ticket: Ticket, schema: pa.Schema) -> Any:
     name = ledger.run_table(ticket)
     ledger.remember(connection, goal, ticket.run, name)
     table = table_for(ledger.target_of(goal, name), schema, staged=True)
@@ -248,7 +251,9 @@ def _make(connection: Any, goal: Goal, ticket: Ticket, schema: pa.Schema) -> Any
     return table
 
 
-def _insert(connection: Any, table: Any, batch: pa.Table, before: int, goal: Goal) -> None:
+def _insert(
+    connection: sa.Connection, table: Any, batch: pa.Table, before: int, goal: Goal
+) -> None:
     from sqlalchemy.exc import DataError
 
     step = goal.options.batch_size

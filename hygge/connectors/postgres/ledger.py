@@ -157,7 +157,7 @@ def begin(connection: Any, goal: Goal, run: Run) -> None:
     table = ledger_table(goal)
     where = schema_of(connection, goal)
     with transaction(connection):
-        ledger.one_at_a_time(connection, ledger.target_of(goal, LEDGER))
+        ledger.lock_table_name(connection, ledger.target_of(goal, LEDGER))
         for each in (ledger.heads_table(goal), table):
             each.create(connection, checkfirst=True)
         known = ask(
@@ -212,7 +212,7 @@ def make(connection: Any, goal: Goal, run: str, schema: pa.Schema, ddl: Callable
     One that is there for other columns is made anew while no split is sealed in it.
     """
     name, table = rows_table(run), ledger_table(goal)
-    ledger.one_at_a_time(connection, ledger.target_of(goal, name))
+    ledger.lock_table_name(connection, ledger.target_of(goal, name))
     there = staged_schema(connection, goal, run)
     if there is not None:
         if alike(there, schema):
@@ -222,7 +222,7 @@ def make(connection: Any, goal: Goal, run: str, schema: pa.Schema, ddl: Callable
                 f"{goal.who}: this run was begun with other columns than it has now",
                 "the source changed while the run went on; run again with --fresh",
             )
-    ledger.not_for_ever(connection, ledger.target_of(goal))
+    ledger.bound_lock_wait(connection, ledger.target_of(goal))
     ask(connection, f"DROP TABLE IF EXISTS {pg.quoted(schema_of(connection, goal), name)}")
     ask(connection, ddl())
     connection.execute(table.delete().where(table.c.name == name))
@@ -316,8 +316,8 @@ def drop(connection: Any, goal: Goal, run: str) -> None:
     end_sessions(connection, run)
     where = schema_of(connection, goal)
     with transaction(connection):
-        ledger.one_at_a_time(connection, ledger.target_of(goal, rows_table(run)))
-        ledger.not_for_ever(connection, ledger.target_of(goal))
+        ledger.lock_table_name(connection, ledger.target_of(goal, rows_table(run)))
+        ledger.bound_lock_wait(connection, ledger.target_of(goal))
         for name, xid in left:
             if xid is None:  # else it is a seal
                 ask(connection, f"DROP TABLE IF EXISTS {pg.quoted(where, name)}")

@@ -68,7 +68,7 @@ def held(connection: Any, goal: Goal, run: Run, receipts: Sequence[Receipt]) -> 
     there = runs.is_there(connection, runs.schema_of(connection, goal), runs.rows_table(run.id))
     counted: dict[str, int] = {}
     if there:
-        ledger.not_for_ever(connection, ledger.target_of(goal))
+        ledger.bound_lock_wait(connection, ledger.target_of(goal))
         runs.ask(connection, f"LOCK TABLE {table} IN SHARE MODE")
         sealed = runs.seals(connection, goal, run.id)
         counted = dict(runs.ask(connection, f"SELECT xmin::text, count(*) FROM {table} GROUP BY 1"))
@@ -102,7 +102,7 @@ def _forget(connection: Any, goal: Goal, run: str, other: Sequence[runs.Seal]) -
     where = runs.schema_of(connection, goal)
     table = session.quoted(where, runs.rows_table(run))
     if runs.is_there(connection, where, runs.rows_table(run)):
-        ledger.not_for_ever(connection, ledger.target_of(goal))
+        ledger.bound_lock_wait(connection, ledger.target_of(goal))
         runs.ask(connection, f"LOCK TABLE {table} IN SHARE MODE")
         numbers = [each.xmin for each in other]
         if runs.changed(

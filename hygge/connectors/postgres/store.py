@@ -268,13 +268,13 @@ def _commit(
     watermark: Watermark,
 ) -> Commit:
     target, names = ledger.target_of(goal), names_of(connection, goal, run.id)
-    ledger.one_at_a_time(connection, target)
+    ledger.lock_table_name(connection, target)
     now, _ = ledger.heads_at(connection, goal, lock=True).get(run.flow, (None, None))
     done = already(now, run, receipts)
     if done is not None:
         return done
     check_base(now, base, goal.who)
-    ledger.not_for_ever(connection, target)
+    ledger.bound_lock_wait(connection, target)
     runs.ask(connection, "SET LOCAL row_security = off")  # what is hidden is an error
     schema = _held_rows(connection, goal, run, names)
     rows = kept = staged.check(connection, goal, run, receipts, names.rows)

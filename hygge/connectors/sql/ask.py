@@ -1,4 +1,4 @@
-"""What is asked of a database: a table or a query, and how. And how rows become batches.
+"""The table or query that a database Home reads, and how rows become batches.
 
 `Ask` goes from SQLHome to the `home.py` of a database, which answers with a plan and with rows.
 """
@@ -25,7 +25,7 @@ _STEP = 256
 
 
 OnValue = Literal["error", "set_null", "as_text"]
-"""What becomes of a value that cannot be kept exactly: see `on_value` in the options."""
+"""The ways to treat a value that cannot be kept exactly: see `on_value` in the options."""
 
 
 class SQLHomeOptions(Settings):
@@ -34,23 +34,23 @@ class SQLHomeOptions(Settings):
     batch_size: int = Field(50_000, gt=0)
     """Rows of a batch, at most."""
     batch_bytes: int = Field(32 * MIB, gt=0)
-    """Bytes of a batch, about; whichever comes first. A larger row passes alone."""
+    """About the bytes of a batch. The lower of the two bounds counts; a larger row passes alone."""
     splits: Literal["auto"] | int = "auto"
-    """How many parts are read independently; auto: about 200,000 rows or 64 MiB each, or five times
-    as much where a run that stopped is not gone on with anyway."""
+    """How many parts are read independently. `auto`: parts of about 200,000 rows or 64 MiB, or five
+    times as large where a run that stopped could not use finished parts again anyway."""
     types: dict[str, str] = Field(default_factory=dict)
     """Types of columns, in words, instead of what the catalog says: {price: "decimal(10,2)"}."""
     null_cursor: Literal["error", "skip", "read"] = "error"
-    """A run that goes on from a watermark finds rows without a cursor value: it fails, leaves them
-    out, or reads them again each time. A first run reads them always."""
+    """Rows without a cursor value, in a run that continues from a watermark: the run fails, leaves
+    them out, or reads them in every run. A first run always reads them."""
 
     cursor_ties: Literal["skip", "read"] = "skip"
-    """Rows whose cursor is the watermark itself: left out, also those that came after the last run;
-    or read again in every run, for `mode: merge` (`append` would have them twice)."""
+    """Rows whose cursor equals the watermark: left out, also those that were written after the last
+    run; or read again in every run, for `mode: merge` (`append` would have them twice)."""
 
     consistency: Literal["snapshot", "split"] = "snapshot"
-    """All rows as of one moment, which ends with the driver; or each split as of when it is read,
-    so that a run goes on where it stopped. A flow's `consistency` in flows.yml sets it."""
+    """`snapshot`: all rows as of one moment, which ends with the driver. `split`: each split as of
+    its own read, so that a run that stopped can continue. `consistency` of a flow sets it."""
     on_value: OnValue | dict[str, OnValue] = "error"
     """A value that Arrow cannot hold exactly (`infinity`, a zero date): an error, NULL instead, or
     the column is read as text. For all columns, or by column."""
@@ -72,11 +72,11 @@ class SQLHomeOptions(Settings):
 
 @dataclass(frozen=True)
 class Ask:
-    """One table or query of one database, as SQLHome was told."""
+    """One table or query of one database, with the settings of SQLHome."""
 
     url: str = field(repr=False)
     who: str
-    """What to call it in errors: the URL without its password, and the table."""
+    """The name in errors: the URL without its password, and the table."""
     table: str | None
     query: str | None
     columns: tuple[str, ...] | None
@@ -85,29 +85,29 @@ class Ask:
     cursor: str | None
     options: SQLHomeOptions
     flow: str | None = None
-    """Whose sessions these are, for their names."""
+    """The flow, for the names of its sessions."""
     raw: pa.Schema | None = None
-    """The passthrough that `read` gives instead of columns."""
+    """The schema of the server's own format, where `read` gives that instead of columns."""
     snapshot: str | None = None
-    """A snapshot that somebody else holds for this run, to be read instead of one of its own."""
+    """A snapshot that is held for several flows, to be read instead of one of its own."""
     split_keys: tuple[str, ...] = ()
     """All columns of `split_by`, which itself is the first of them."""
     lanes: int = 1
-    """How many lanes will read, as far as that is known when a run is planned."""
+    """How many lanes will read, as far as planning knows."""
 
     def on_value(self, column: str) -> OnValue:
-        """What becomes of values of this column that Arrow cannot hold."""
-        given = self.options.on_value
-        return given if isinstance(given, str) else given.get(column, "error")
+        """The way to treat values of this column that Arrow cannot hold."""
+        ways = self.options.on_value
+        return ways if isinstance(ways, str) else ways.get(column, "error")
 
     @cached_property
     def stated(self) -> dict[str, pa.DataType]:
-        """Types that the user stated, by column."""
+        """The types that the user stated, by column."""
         return {name: type_of(word) for name, word in self.options.types.items()}
 
 
 def null_note(ask: Ask, since: Watermark, rows: int) -> list[str]:
-    """What happens to `rows` rows whose cursor is NULL; HomeError where the user must decide."""
+    """Say what happens to `rows` rows whose cursor is NULL; HomeError if the user must decide."""
     if not rows:
         return []
     many = f"{rows:,} rows have no '{ask.cursor}'"
@@ -119,12 +119,12 @@ def null_note(ask: Ask, since: Watermark, rows: int) -> list[str]:
             "fill them in, or decide: options: {null_cursor: skip} leaves them out from now on, "
             "{null_cursor: read} reads them in every run (for `mode: merge`)",
         )
-    said = "are left out" if ask.options.null_cursor == "skip" else "are read again"
-    return [f"{many}: they {said}"]
+    fate = "are left out" if ask.options.null_cursor == "skip" else "are read again"
+    return [f"{many}: they {fate}"]
 
 
 def tie_note(ask: Ask, upper: Watermark) -> list[str]:
-    """What a later run will not see."""
+    """Say which rows a later run will not see."""
     if upper is None or ask.options.cursor_ties == "read":
         return []
     return [
@@ -134,40 +134,40 @@ def tie_note(ask: Ask, upper: Watermark) -> list[str]:
 
 
 def pack(schema: pa.Schema) -> str:
-    """A schema as JSON text, for a split's `where` and a ledger."""
+    """A schema as text, for a split's `where` and for a ledger."""
     return base64.b64encode(schema.serialize().to_pybytes()).decode()
 
 
 def unpack(text: str) -> pa.Schema:
-    """The schema that `pack` packed."""
+    """The schema of a text that `pack` made."""
     return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
 
 
 def column_groups(
     fetch: Callable[[int], Sequence[Sequence[Any]]], options: SQLHomeOptions
 ) -> Iterator[list[list[Any]]]:
-    """Rows from `fetch(n)` as columns, gathered to a batch's rows and bytes.
+    """Gather the rows of `fetch(n)` into lists, one for each column, of a batch's size.
 
-    Rows are fetched in small steps, fewer while they are big, since a driver cannot be asked for
-    bytes; and turned into columns step by step, which keeps them in the processor's cache.
+    Rows are fetched in small steps, and fewer at a time while they are big, since a driver cannot
+    be asked for bytes. They become columns step by step, which keeps them in the processor's cache.
     """
     columns: list[list[Any]] = []
     count = size = turn = 0
     step = 16
-    while fresh := fetch(min(step, options.batch_size - count)):
-        columns = columns or [[] for _ in fresh[0]]
-        # Measuring costs as much as reading small rows: of many, every eighth one, in turn.
-        turn, every = turn + 1, 8 if len(fresh) >= 64 else 1
-        fresh_bytes = 0
-        for column, values in zip(columns, zip(*fresh, strict=True), strict=True):
+    while rows := fetch(min(step, options.batch_size - count)):
+        columns = columns or [[] for _ in rows[0]]
+        # Measuring costs as much as reading small rows: of many rows each eighth one is measured.
+        turn, every = turn + 1, 8 if len(rows) >= 64 else 1
+        step_bytes = 0
+        for column, values in zip(columns, zip(*rows, strict=True), strict=True):
             column.extend(values)
-            fresh_bytes += every * _width(values[turn % every :: every])
-        count += len(fresh)
-        size += fresh_bytes
-        room = max(1, options.batch_bytes // 4 // max(1, fresh_bytes // len(fresh)))
+            step_bytes += every * _width(values[turn % every :: every])
+        count += len(rows)
+        size += step_bytes
+        room = max(1, options.batch_bytes // 4 // max(1, step_bytes // len(rows)))
         step = max(1, min(_STEP, step * 2, room))
         if count >= options.batch_size or size >= options.batch_bytes:
-            del fresh
+            del rows
             yield columns
             columns, count, size = [], 0, 0
     if columns:

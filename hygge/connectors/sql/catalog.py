@@ -1,9 +1,9 @@
-"""The tables of a database, and which of them patterns take.
+"""Patterns of table names, and the tables of a database that they take.
 
-A pattern is `schema.table`, each part as in a shell (`*`, `?`, `[a-z]`), in the case that the
-database has it; without a dot it is of the default schema. Never taken: system schemas, hygge's own
-`_hygge_…`, temporary and foreign tables, views unless asked for, and a partition whose parent is
-taken. SQLite has one schema, `main`.
+A pattern is `schema.table`, each part as in a shell (`*`, `?`, `[a-z]`), in upper and lower case as
+the database has the names. A pattern without a dot means the default schema. Never taken: system
+schemas, hygge's own `_hygge_…`, temporary and foreign tables, views unless `views: true`, and a
+partition whose parent is taken. A database in a file has one schema, `main`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hygge.errors import SourceMissing, one_of
 
 @dataclass(frozen=True)
 class Catalog:
-    """What there is to choose from."""
+    """The tables of a database, to choose from."""
 
     who: str
     database: Database
@@ -31,24 +31,24 @@ class Catalog:
     schemas: tuple[str, ...]
 
     def full(self, pattern: str) -> tuple[str, str]:
-        """A pattern as those of its schema and of its table."""
+        """A pattern as the patterns of its schema and of its table."""
         schema, dot, name = pattern.partition(".")
         return (schema, name) if dot else (self.default, pattern)
 
-    def found(self, written: str) -> Table | None:
-        """The table of exactly this name."""
-        names = self.full(written)
-        return next((each for each in self.tables if (each.schema, each.name) == names), None)
+    def named(self, name: str) -> Table | None:
+        """The table of exactly this name, or None."""
+        parts = self.full(name)
+        return next((table for table in self.tables if (table.schema, table.name) == parts), None)
 
     def setting(self, table: Table) -> str:
-        """The table's name as the `table` of a SQLHome or SQLStore says it."""
+        """The table's name as the setting `table` of SQLHome and SQLStore writes it."""
         if self.database.is_file:
             return _part(table.name, r"\w+")
         return f"{_part(table.schema)}.{_part(table.name)}"
 
 
-def catalog(database: Database, url: str, patterns: Sequence[str]) -> Catalog:
-    """Every table and view of the schemas that these patterns name; one short connection."""
+def catalog_of(database: Database, url: str, patterns: Sequence[str]) -> Catalog:
+    """Ask the database for its tables and views, in one short connection."""
     who = shown(url)
     listing = database.catalog().tables(url, who, patterns)
     tables = [each for each in listing.tables if not each.name.lower().startswith("_hygge_")]
@@ -58,42 +58,44 @@ def catalog(database: Database, url: str, patterns: Sequence[str]) -> Catalog:
 
 
 def chosen(
-    there: Catalog, include: Sequence[str], exclude: Sequence[str], views: bool
+    catalog: Catalog, include: Sequence[str], exclude: Sequence[str], views: bool
 ) -> list[Table]:
     """The tables that the patterns take, in the order of their names.
 
-    Raises SourceMissing where a pattern takes nothing: a word of it is misspelt, mostly.
+    Raises SourceMissing where a pattern takes nothing: mostly a part of it is misspelt.
     """
     taken: set[Table] = set()
     for pattern in include:
-        matched = [each for each in there.tables if _matches(there, pattern, each)]
-        if not matched or (not views and all(each.view for each in matched)):
-            raise _nothing(there, pattern, matched)
-        taken.update(each for each in matched if views or not each.view)
+        matches = [table for table in catalog.tables if _matches(catalog, pattern, table)]
+        if not matches or (not views and all(table.view for table in matches)):
+            raise _nothing(catalog, pattern, matches)
+        taken.update(table for table in matches if views or not table.view)
     for pattern in exclude:
-        matched = [each for each in there.tables if _matches(there, pattern, each)]
-        if not matched and not re.search(r"[*?\[]", pattern):
-            raise _nothing(there, pattern, [])
-        taken.difference_update(matched)
-    kept = [
-        each for each in there.tables if each in taken and not _has_parent_in(taken, each, there)
+        matches = [table for table in catalog.tables if _matches(catalog, pattern, table)]
+        if not matches and not re.search(r"[*?\[]", pattern):
+            raise _nothing(catalog, pattern, [])
+        taken.difference_update(matches)
+    tables = [
+        table
+        for table in catalog.tables
+        if table in taken and not _has_parent_in(taken, table, catalog)
     ]
-    if not kept:
+    if not tables:
         raise SourceMissing(
-            f"{there.who}: `exclude` leaves no table of {', '.join(include)}",
+            f"{catalog.who}: `exclude` leaves no table of {', '.join(include)}",
             "take a pattern out of `exclude`",
         )
-    return kept
+    return tables
 
 
-def _matches(there: Catalog, pattern: str, table: Table) -> bool:
-    schema, name = there.full(pattern)
+def _matches(catalog: Catalog, pattern: str, table: Table) -> bool:
+    schema, name = catalog.full(pattern)
     return fnmatchcase(table.schema, schema) and fnmatchcase(table.name, name)
 
 
-def _has_parent_in(taken: set[Table], table: Table, there: Catalog) -> bool:
+def _has_parent_in(taken: set[Table], table: Table, catalog: Catalog) -> bool:
     names = {(each.schema, each.name) for each in taken}
-    by_name = {(each.schema, each.name): each for each in there.tables}
+    by_name = {(each.schema, each.name): each for each in catalog.tables}
     above = table.parent
     while above is not None:
         if above in names:
@@ -102,20 +104,20 @@ def _has_parent_in(taken: set[Table], table: Table, there: Catalog) -> bool:
     return False
 
 
-def _nothing(there: Catalog, pattern: str, views: Sequence[Table]) -> SourceMissing:
+def _nothing(catalog: Catalog, pattern: str, views: Sequence[Table]) -> SourceMissing:
     if views:
         return SourceMissing(
-            f"{there.who}: '{pattern}' names views only, such as {views[0].text}",
+            f"{catalog.who}: '{pattern}' names views only, such as {views[0].text}",
             "views: true takes views as well",
         )
-    schema, name = there.full(pattern)
-    if not any(fnmatchcase(each, schema) for each in there.schemas):
-        said, hint = f"no schema '{schema}' with tables", one_of("schemas", schema, there.schemas)
+    schema, name = catalog.full(pattern)
+    if not any(fnmatchcase(each, schema) for each in catalog.schemas):
+        said, hint = f"no schema '{schema}' with tables", one_of("schemas", schema, catalog.schemas)
     else:
-        names = [each.text for each in there.tables if fnmatchcase(each.schema, schema)]
+        names = [each.text for each in catalog.tables if fnmatchcase(each.schema, schema)]
         plain = re.sub(r"[*?\[\]]", "", f"{schema}.{name}")
         said, hint = f"no table like '{schema}.{name}'", _near(plain, names)
-    return SourceMissing(f"{there.who} has {said}, or this user does not see it", hint)
+    return SourceMissing(f"{catalog.who} has {said}, or this user does not see it", hint)
 
 
 def _near(word: str, names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ the swap of compare-and-swap.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -20,9 +20,14 @@ from hygge.connectors.sql.types import refuse_inexact
 from hygge.errors import Rejected, Superseded, Transient
 from hygge.model import Head, Receipt, Run
 
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
-def move_head(connection: Any, goal: Goal, base: Head | None, row: dict[str, Any]) -> None:
-    """The swap of compare-and-swap; it compares again, for databases that locked nothing."""
+
+def move_head(
+    connection: sa.Connection, goal: Goal, base: Head | None, row: dict[str, Any]
+) -> None:
+    """Move the head, which is compared once more, for databases that locked nothing."""
     from sqlalchemy.exc import IntegrityError
 
     heads = ledger.heads_table(goal)
@@ -41,8 +46,10 @@ def move_head(connection: Any, goal: Goal, base: Head | None, row: dict[str, Any
         raise Superseded(f"{goal.who}: another run committed first", "run it again")
 
 
-def check(connection: Any, goal: Goal, run: Run, target: Target, schema: pa.Schema | None) -> None:
-    """What can be refused before a row moves."""
+def check(
+    connection: sa.Connection, goal: Goal, run: Run, target: Target, schema: pa.Schema | None
+) -> None:
+    """Refuse what can be refused before a row moves."""
     there = exists(connection, target)
     heads = ledger.heads_at(connection, goal)
     if schema is not None:
@@ -60,13 +67,13 @@ def check(connection: Any, goal: Goal, run: Run, target: Target, schema: pa.Sche
 
 
 def refuse_columns(goal: Goal, schema: pa.Schema) -> None:
-    """UnfitValue for columns that would come back otherwise."""
+    """Raise UnfitValue for columns that would come back as another type."""
     dialect = ledger.target_of(goal).dialect
     refuse_inexact(schema, dialect, goal.who, zones=goal.options.zones == "error")
 
 
 def check_staged(receipt: Receipt, sealed: int | None, counted: int | None, who: str) -> None:
-    """What a receipt promises must be there."""
+    """Raise Rejected if the rows of a receipt are not all there."""
     if sealed is None or sealed != receipt.rows or counted != receipt.rows:
         there = "nothing" if sealed is None or counted is None else f"{counted:,} rows"
         raise Rejected(
@@ -77,7 +84,7 @@ def check_staged(receipt: Receipt, sealed: int | None, counted: int | None, who:
 
 
 def check_all_in(applied: int, wanted: int, who: str) -> None:
-    """The database must have taken every row that it was handed."""
+    """Raise Rejected if the database did not take every row that it was given."""
     if applied != wanted:
         raise Rejected(
             f"{who} took {applied:,} of {wanted:,} rows: a trigger or a rule of the table leaves "
@@ -88,7 +95,7 @@ def check_all_in(applied: int, wanted: int, who: str) -> None:
 
 
 def check_merge(rows: int, nulls: int, distinct: int, run: Run, who: str) -> None:
-    """A merge needs keys that are there, and one row each unless a cursor tells which is last."""
+    """Raise Rejected if a key is NULL, or if rows share a key and no cursor tells the last one."""
     key = ", ".join(run.key)
     if nulls:
         raise Rejected(

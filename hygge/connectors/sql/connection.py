@@ -10,11 +10,11 @@ from hygge.errors import ConfigError, without_password
 
 
 def shown(url: str) -> str:
-    """The URL for people: no password, no driver, nothing behind `?`."""
+    """The URL for people: without password, driver and query."""
     from sqlalchemy.engine import make_url
 
-    found = make_url(url)
-    plain = found.set(drivername=found.get_backend_name(), query={})
+    parsed = make_url(url)
+    plain = parsed.set(drivername=parsed.get_backend_name(), query={})
     return without_password(plain.render_as_string(hide_password=True))
 
 
@@ -31,7 +31,7 @@ _UNITS_S = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def seconds_of(limit: str, bare_s: float) -> float:
-    """Seconds of a duration: `500ms`, `30s`, `5min`; a bare number counts `bare_s` seconds each."""
+    """The seconds of a duration: `500ms`, `30s`, `5min`; a bare number is in units of `bare_s`."""
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|h|d|)\s*", limit)
     if match is None:
         raise ConfigError(f"statement_timeout is '{limit}', not a duration", "write 30s, or 5min")
@@ -39,7 +39,7 @@ def seconds_of(limit: str, bare_s: float) -> float:
 
 
 def close_lost(context: Any) -> None:
-    """Close the cursor of a connection that broke: SQLAlchemy forgets it, and its driver warns."""
+    """Close the cursor of a broken connection, which SQLAlchemy forgets and its driver warns of."""
     if context.is_disconnect and context.execution_context is not None:
         with suppress(Exception):
             context.execution_context.cursor.close()

@@ -27,7 +27,7 @@ from hygge.errors import (
 
 @contextmanager
 def in_words(who: str, side: type[HyggeError]) -> Iterator[None]:
-    """A driver's errors as ours: `side` (HomeError or StoreError), Transient, or UnfitValue."""
+    """Raise a driver's errors as `side` (HomeError or StoreError), Transient or UnfitValue."""
     from sqlalchemy.exc import DBAPIError, InterfaceError, NoSuchModuleError, SQLAlchemyError
 
     try:
@@ -78,7 +78,7 @@ _STOPS = {
 
 
 def driver_error(orig: Any, who: str, side: type[HyggeError], lost: bool) -> HyggeError:
-    """A database driver's error (PEP 249) as ours; `lost`: the connection went with it."""
+    """A driver's error (PEP 249) as an error of hygge; `lost`: the connection was lost."""
     kinds = {each.__name__ for each in type(orig).__mro__}
     said = without_password(str(orig)).strip()
     text = f"{who}: {said}"
@@ -107,13 +107,13 @@ def driver_error(orig: Any, who: str, side: type[HyggeError], lost: bool) -> Hyg
 
 
 def is_unknown(error: Any) -> bool:
-    """Whether a COMMIT that gave this error may have been done all the same."""
+    """True if a COMMIT that gave this error may have been done all the same."""
     state = str(getattr(error.orig, "sqlstate", None) or "")
     return bool(error.connection_invalidated) or state in ("08007", "40003")
 
 
 def unknown_commit(who: str, error: BaseException) -> HyggeError:
-    """A commit whose answer was lost: only the head knows."""
+    """The error for a commit whose answer was lost: only the head tells whether it was done."""
     return Unknown(
         f"{who}: the connection was lost while committing: {without_password(error)}",
         "run again: the head in the database says whether it was done",
@@ -121,10 +121,10 @@ def unknown_commit(who: str, error: BaseException) -> HyggeError:
 
 
 def missing_table(who: str, table: str, known: list[str]) -> SourceMissing:
-    """No such table, with the nearest one."""
+    """The error for a missing table, with the nearest name."""
     return SourceMissing(f"{who}: there is no table '{table}'", one_of("tables", table, known))
 
 
 def missing_column(who: str, column: str, known: list[str]) -> SourceMissing:
-    """No such column, with the nearest one."""
+    """The error for a missing column, with the nearest name."""
     return SourceMissing(f"{who} has no column '{column}'", one_of("columns", column, known))

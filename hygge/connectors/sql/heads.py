@@ -23,7 +23,7 @@ HEADS = "_hygge_heads"
 
 
 FORMAT = 1
-"""Of the rows of `_hygge_heads`."""
+"""The format of the rows of `_hygge_heads`."""
 
 
 HEAD_COLUMNS = (
@@ -62,7 +62,7 @@ def head_values(
 
 
 def head_of(row: dict[str, Any], who: str) -> Head:
-    """The Head of such a row; StoreError where hygge did not write it, or a newer one did."""
+    """The Head of such a row; StoreError if hygge did not write it, or a newer hygge did."""
     lacks = [name for name in HEAD_COLUMNS if name not in row]
     number = row.get("format")
     if isinstance(number, int) and number > FORMAT:
@@ -90,7 +90,7 @@ def head_of(row: dict[str, Any], who: str) -> Head:
 
 
 def not_a_head(who: str, why: str) -> StoreError:
-    """What is found where the head should be."""
+    """The error for something else where the head should be."""
     return StoreError(
         f"{who}: what stands in {HEADS} is not what hygge writes there: {why}",
         f"restore it from a backup. Without it nobody knows what was moved: to start anew, empty "
@@ -99,12 +99,12 @@ def not_a_head(who: str, why: str) -> StoreError:
 
 
 def still(now: str | None, made: Iterable[str | None]) -> bool:
-    """Whether a table is one that hygge made; people may have added columns behind the others."""
+    """True if a table is one that hygge made; users may have added columns behind the others."""
     return now is not None and any(isinstance(each, str) and now.startswith(each) for each in made)
 
 
 def already(now: Head | None, run: Run, receipts: Sequence[Receipt]) -> Commit | None:
-    """The commit of this very run, where it is the head already."""
+    """The commit of this run, if the head says that it is committed already."""
     if now is None or now.run != run.id:
         return None
     staged = sum(receipt.rows for receipt in receipts)
@@ -112,7 +112,7 @@ def already(now: Head | None, run: Run, receipts: Sequence[Receipt]) -> Commit |
 
 
 def check_base(now: Head | None, base: Head | None, who: str) -> None:
-    """The compare of compare-and-swap."""
+    """Raise Superseded unless the head is `base`: the compare of compare-and-swap."""
     if (now and (now.generation, now.run)) != (base and (base.generation, base.run)):
         raise Superseded(
             f"{who}: run {now.run if now else 'none'} is committed, where "
@@ -122,7 +122,7 @@ def check_base(now: Head | None, base: Head | None, who: str) -> None:
 
 
 def not_ours(who: str) -> NotOurs:
-    """`replace` onto a table that hygge did not make."""
+    """The error for a `replace` onto a table that hygge did not make."""
     return NotOurs(
         f"{who} exists, and hygge did not make it, or not as it is now",
         "choose another table, use `mode: append`, or drop the table yourself",
@@ -130,7 +130,7 @@ def not_ours(who: str) -> NotOurs:
 
 
 def lost_target(who: str, flow: str) -> StoreError:
-    """The head speaks of rows that are gone."""
+    """The error for a head whose table is gone."""
     return StoreError(
         f"{who} is gone, but flow '{flow}' has committed rows to it; going on would leave them out",
         f"restore the table, or start anew: DELETE FROM {HEADS} WHERE flow = '{flow}'",

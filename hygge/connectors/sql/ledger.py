@@ -1,10 +1,10 @@
-"""The two tables that hygge keeps beside its targets in a database: heads, and the ledger.
+"""The two tables that hygge keeps beside its targets in a database: the heads and the ledger.
 
-The ledger has a row for each run at work, `_hygge_<run>`, and one for each table that holds rows of
-it, `_hygge_<run>_<split>_<epoch>_<n>`, sealed in the transaction that filled it. Whoever seals must
-find the row of the run: once `discard` took it away, no zombie leaves anything behind. Each seal,
-and each long wait between two of them, refreshes `began` there; what shows no sign of life for 25 h
-is swept by the next run of any flow in that schema.
+The ledger has a row for each active run, `_hygge_<run>`, and a row for each table that holds staged
+rows of it, `_hygge_<run>_<split>_<epoch>_<n>`. Its row seals a table, in the transaction that
+filled it. Sealing needs the row of the run: after `discard` removed that row, a paused attempt that
+wakes leaves nothing behind. Each seal, and a heartbeat during long loads, refreshes `began` in the
+row of the run. The next run of any flow in the schema removes what had no heartbeat for 25 hours.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -28,33 +28,36 @@ from hygge.connectors.sql.target import Target, exists, identity, table_for
 from hygge.errors import StoreError, Transient
 from hygge.model import Head, Receipt, Run, Ticket
 
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
 LEDGER = "_hygge_ledger"
 OLD_S = 25 * 3600
-"""What a run staged is swept after so long without a sign of life; resuming ends an hour before."""
+"""Staged rows are removed after this time without a heartbeat; a run resumes one hour less."""
 BEAT_S = 600
-"""A split that takes long gives a sign of life this often."""
+"""The time between two heartbeats of a split that takes long."""
 LOCK_WAIT = "30s"
-"""How long a transaction waits for the locks of others, as long as SQLite does."""
+"""How long a transaction waits for locks."""
 PAUSE = "60s"
-"""A driver that stands still for so long in the middle of a commit lets the others go on."""
+"""A driver that is paused for this long in the middle of a commit loses its transaction."""
 
 
 def target_of(goal: Goal, name: str | None = None) -> Target:
-    """The table of a goal, or another one in its schema."""
+    """The table of a goal, or another table in its schema."""
     from sqlalchemy.engine import make_url
 
     schema, table = split_name(goal.table)
     return Target(schema, name or table, make_url(goal.url).get_backend_name())
 
 
-def heads_table(goal: Goal) -> Any:
+def heads_table(goal: Goal) -> sa.Table:
     """`_hygge_heads` in the schema of the goal."""
     return _heads_table(target_of(goal).schema)
 
 
 @lru_cache(maxsize=64)
-def _heads_table(schema: str | None) -> Any:
-    """One object a schema: SQLAlchemy remembers the SQL that it made for it."""
+def _heads_table(schema: str | None) -> sa.Table:
+    """The same object for each schema, since SQLAlchemy keeps the SQL that it made for it."""
     import sqlalchemy as sa
 
     return sa.Table(
@@ -74,18 +77,18 @@ def _heads_table(schema: str | None) -> Any:
     )  # fmt: skip
 
 
-def ledger_table(goal: Goal) -> Any:
+def ledger_table(goal: Goal) -> sa.Table:
     """`_hygge_ledger` in the schema of the goal."""
     return _ledger_table(target_of(goal).schema)
 
 
 @lru_cache(maxsize=64)
-def _ledger_table(schema: str | None) -> Any:
+def _ledger_table(schema: str | None) -> sa.Table:
     return new_ledger_table(schema)
 
 
-def new_ledger_table(schema: str | None) -> Any:
-    """A description of the ledger that columns may be added to."""
+def new_ledger_table(schema: str | None) -> sa.Table:
+    """A new description of the ledger, to which columns may be added."""
     import sqlalchemy as sa
 
     return sa.Table(
@@ -103,17 +106,20 @@ def new_ledger_table(schema: str | None) -> Any:
 
 
 def run_name(run: str) -> str:
-    """What the ledger calls a run."""
+    """The name of a run in the ledger."""
     return f"_hygge_{hashlib.sha256(run.encode()).hexdigest()[:12]}"
 
 
 def run_table(ticket: Ticket) -> str:
-    """The table of one attempt."""
+    """The name of the table of one attempt."""
     return f"{run_name(ticket.run)}_{ticket.split}_{ticket.epoch}_{ticket.n}"
 
 
-def one_at_a_time(connection: Any, target: Target) -> None:
-    """Whoever makes or changes this table through hygge waits here, to the end of a transaction."""
+def lock_table_name(connection: sa.Connection, target: Target) -> None:
+    """Wait for other hygge transactions that make or change this table (PostgreSQL).
+
+    The lock ends with the transaction. Elsewhere the row locks of the head must do.
+    """
     import sqlalchemy as sa
 
     if target.dialect == "postgresql":
@@ -125,8 +131,8 @@ def one_at_a_time(connection: Any, target: Target) -> None:
         connection.execute(sa.select(pause, sa.func.pg_advisory_xact_lock(key)))
 
 
-def not_for_ever(connection: Any, target: Target) -> None:
-    """From here on this transaction waits for a lock so long, unless somebody set a time."""
+def bound_lock_wait(connection: sa.Connection, target: Target) -> None:
+    """Bound the wait for locks in this transaction, unless the user set a bound (PostgreSQL)."""
     import sqlalchemy as sa
 
     if target.dialect == "postgresql":
@@ -135,8 +141,10 @@ def not_for_ever(connection: Any, target: Target) -> None:
         connection.execute(sa.select(wait).where(unset))
 
 
-def heads_at(connection: Any, goal: Goal, lock: bool = False) -> dict[str, tuple[Head, Any]]:
-    """By flow: what is committed to the target, and what `made` says; nonsense is an error."""
+def heads_at(
+    connection: sa.Connection, goal: Goal, lock: bool = False
+) -> dict[str, tuple[Head, Any]]:
+    """By flow, the head of the target and its `made`; StoreError if they make no sense."""
     import sqlalchemy as sa
     from sqlalchemy.exc import ProgrammingError
 
@@ -156,24 +164,24 @@ def heads_at(connection: Any, goal: Goal, lock: bool = False) -> dict[str, tuple
     return heads
 
 
-def head_at(connection: Any, goal: Goal, flow: str) -> Head | None:
-    """What is committed for `flow`; None also where no heads are kept yet."""
+def head_at(connection: sa.Connection, goal: Goal, flow: str) -> Head | None:
+    """The head of `flow`; None also where there is no table of heads yet."""
     if not exists(connection, target_of(goal, HEADS)):
         return None
     return heads_at(connection, goal).get(flow, (None, None))[0]
 
 
-def is_made(connection: Any, goal: Goal) -> bool:
-    """Whether the table that is there now is one that hygge made."""
+def is_made(connection: sa.Connection, goal: Goal) -> bool:
+    """True if the existing table is one that hygge made."""
     heads = heads_at(connection, goal).values()
     return still(identity(connection, target_of(goal)), [made for _, made in heads])
 
 
-def begin(connection: Any, goal: Goal, run: Run) -> None:
-    """Make both tables, and the run's row; a run that is gone on with shows that it lives."""
+def begin(connection: sa.Connection, goal: Goal, run: Run) -> None:
+    """Make both tables and the row of the run; a resumed run refreshes its row."""
     ledger = ledger_table(goal)
     with connection.begin():
-        one_at_a_time(connection, target_of(goal, LEDGER))
+        lock_table_name(connection, target_of(goal, LEDGER))
         for table in (heads_table(goal), ledger):
             table.create(connection, checkfirst=True)
         if not refresh(connection, goal, run.id):
@@ -181,8 +189,8 @@ def begin(connection: Any, goal: Goal, run: Run) -> None:
             connection.execute(ledger.insert().values(row))
 
 
-def beat(connection: Any, goal: Goal, run: str) -> None:
-    """A sign of life; StoreError where the run's row is gone."""
+def beat(connection: sa.Connection, goal: Goal, run: str) -> None:
+    """Refresh the row of the run; StoreError if it is gone."""
     if not refresh(connection, goal, run):
         raise StoreError(
             f"{goal.who}: run {run} is not prepared, or was discarded",
@@ -190,15 +198,20 @@ def beat(connection: Any, goal: Goal, run: str) -> None:
         )
 
 
-def remember(connection: Any, goal: Goal, run: str, name: str) -> None:
-    """Name a table before it is made: where making it ends the transaction, `discard` finds it."""
+def remember(connection: sa.Connection, goal: Goal, run: str, name: str) -> None:
+    """Note a table before it is made, so that `discard` finds it where DDL ends a transaction."""
     connection.execute(ledger_table(goal).insert().values(row_of(goal, run, name)))
 
 
 def seal(
-    connection: Any, goal: Goal, ticket: Ticket, rows: int, size: int, schema: pa.Schema | None
+    connection: sa.Connection,
+    goal: Goal,
+    ticket: Ticket,
+    rows: int,
+    size: int,
+    schema: pa.Schema | None,
 ) -> None:
-    """The last statements of the transaction that staged a ticket's rows."""
+    """Seal the table of a ticket: the last statements of the transaction that filled it."""
     ledger, name = ledger_table(goal), run_table(ticket)
     beat(connection, goal, ticket.run)
     connection.execute(ledger.delete().where(ledger.c.name == name))
@@ -212,8 +225,8 @@ def seal(
     connection.execute(ledger.insert().values(row))
 
 
-def sealed_before(connection: Any, goal: Goal, ticket: Ticket) -> Receipt | None:
-    """The receipt of an earlier attempt at this split under the same plan, if one was sealed."""
+def sealed_before(connection: sa.Connection, goal: Goal, ticket: Ticket) -> Receipt | None:
+    """The receipt of an earlier attempt at this split under the same plan, or None."""
     ledger = ledger_table(goal)
     alike = f"{run_name(ticket.run)}_{ticket.split}_{ticket.epoch}_"
     row = connection.execute(
@@ -228,9 +241,9 @@ def sealed_before(connection: Any, goal: Goal, ticket: Ticket) -> Receipt | None
 
 
 def staged_at(
-    connection: Any, goal: Goal, ticket: Ticket
+    connection: sa.Connection, goal: Goal, ticket: Ticket
 ) -> tuple[int | None, int | None, pa.Schema | None]:
-    """Rows of a ticket as they were sealed, and as they are there now; and their schema."""
+    """The rows of a ticket as sealed, as counted now, and their schema."""
     import sqlalchemy as sa
 
     ledger, name = ledger_table(goal), run_table(ticket)
@@ -247,12 +260,12 @@ def staged_at(
     return row.rows, counted, schema
 
 
-def drop(connection: Any, goal: Goal, run: str, keep: Collection[str] = ()) -> None:
-    """Remove the run's tables and its rows of the ledger, but for those named in `keep`."""
+def drop(connection: sa.Connection, goal: Goal, run: str, keep: Collection[str] = ()) -> None:
+    """Drop the run's tables and delete its rows of the ledger, except those named in `keep`."""
     import sqlalchemy as sa
 
     ledger = ledger_table(goal)
-    # Whatever was read before this has ended its transaction, so each drop is one of its own.
+    # End the transaction of earlier reads, so that each drop has a transaction of its own.
     connection.rollback()
     with connection.begin():
         if run_name(run) not in keep:
@@ -262,15 +275,15 @@ def drop(connection: Any, goal: Goal, run: str, keep: Collection[str] = ()) -> N
         names = [name for (name,) in connection.execute(asked) if name not in keep]
     for name in names:
         with connection.begin():
-            found = target_of(goal, name)
-            one_at_a_time(connection, found)  # two may clean up after one run
-            not_for_ever(connection, found)
-            sa.Table(name, sa.MetaData(), schema=found.schema).drop(connection, checkfirst=True)
+            table = target_of(goal, name)
+            lock_table_name(connection, table)  # two drivers may clean up after one run
+            bound_lock_wait(connection, table)
+            sa.Table(name, sa.MetaData(), schema=table.schema).drop(connection, checkfirst=True)
             connection.execute(ledger.delete().where(ledger.c.name == name))
 
 
-def sweep(connection: Any, goal: Goal, run: Run) -> None:
-    """Drop what runs left that show no sign of life; what cannot be dropped now stays."""
+def sweep(connection: sa.Connection, goal: Goal, run: Run) -> None:
+    """Drop what runs without a heartbeat left; what cannot be dropped now stays."""
     import sqlalchemy as sa
 
     ledger = ledger_table(goal)
@@ -278,19 +291,19 @@ def sweep(connection: Any, goal: Goal, run: Run) -> None:
     with connection.begin():
         asked = sa.select(ledger.c.run).group_by(ledger.c.run)
         dead = connection.execute(asked.having(last < time.time() - OLD_S)).scalars().all()
-    for each in dead:
-        if each != run.id:
+    for other in dead:
+        if other != run.id:
             with suppress(StoreError, Transient), in_words(goal.who, StoreError):
-                drop(connection, goal, each)
+                drop(connection, goal, other)
 
 
 def row_of(goal: Goal, run: str, name: str) -> dict[str, Any]:
-    """What a row of the ledger begins with."""
+    """The columns that each row of the ledger begins with."""
     return {"name": name, "run": run, "target": goal.table, "began": time.time(), "sealed": 0}
 
 
-def refresh(connection: Any, goal: Goal, run: str) -> bool:
-    """A sign of life of a run; whether it has a row to show it in."""
+def refresh(connection: sa.Connection, goal: Goal, run: str) -> bool:
+    """Refresh the heartbeat of a run; False if the run has no row."""
     ledger = ledger_table(goal)
     mine = ledger.update().where(ledger.c.name == run_name(run)).values(began=time.time())
     return bool(connection.execute(mine).rowcount)

@@ -14,9 +14,9 @@ class Table:
     name: str
     view: bool = False
     readable: bool = True
-    """Whether this user may read all of it, as far as the catalog tells."""
+    """True if this user may read all of it, as far as the catalog tells."""
     parent: tuple[str, str] | None = None
-    """Of what it is a partition."""
+    """The names of the table that it is a partition of."""
 
     @property
     def text(self) -> str:

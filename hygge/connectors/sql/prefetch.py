@@ -1,4 +1,4 @@
-"""One step ahead: a server's rows come in, or are encoded for it, while those before are in use."""
+"""Fetch or encode the next rows in a thread while the rows before them are in use."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ T = TypeVar("T")
 
 
 def ends_by_itself() -> None:
-    """What `give_up` is for items that wait for nobody."""
+    """The `give_up` for items that wait for nothing."""
 
 
 def ahead(items: Iterator[T], give_up: Callable[[], object] = ends_by_itself) -> Iterator[T]:
-    """`items`, each made in a thread of its own while the one before is in use.
+    """Give `items`; each is made in a thread while the item before it is in use.
 
-    An item may be overwritten by the next but one: that is not begun before this one was left.
-    Raises what `items` raises. Where the caller leaves early, `give_up` MUST make `items` end soon,
+    An item may be overwritten by the next but one, which is not begun before this item is left.
+    Raises what `items` raises. If the caller stops early, `give_up` MUST make `items` end soon,
     whatever it waits for; it may raise.
     """
     made: queue.SimpleQueue[tuple[T] | BaseException | None] = queue.SimpleQueue()

@@ -1,8 +1,8 @@
 """Ranges of a key: disjoint, together complete, NULL keys included.
 
-A range is half open, compared by the database itself: `low <= key AND key < high`; the first has
-no low end and takes the NULL keys, the last has no high end. So rows outside of what was measured,
-and keys in any collation, still belong to exactly one range.
+A range is half open and compared by the database itself: `low <= key AND key < high`. The first
+range has no low end and takes the NULL keys; the last has no high end. So rows outside of the
+measured bounds, and keys in any collation, still belong to exactly one range.
 """
 
 from __future__ import annotations
@@ -12,22 +12,26 @@ from typing import Any
 
 from hygge.connectors.sql.ask import BYTES_PER_SPLIT, ROWS_PER_SPLIT
 
-_LARGER = 5
-_A_LANE = 4
-"""Splits of a lane, so that the last ones end at about the same time."""
+_TIMES_LARGER = 5
+_SPLITS_PER_LANE = 4
+"""So that all lanes end at about the same time."""
 
 
 def how_many(splits: int | str, rows: int, row_bytes: float, lanes: int | None = None) -> int:
-    """How many splits: as told, or about 200,000 rows or 64 MiB each.
+    """The number of splits: as given, or splits of about 200,000 rows or 64 MiB.
 
-    `lanes`: who reads them, where none is kept for another run. Then five times as much, since each
-    split costs a session, unless lanes would be left without work.
+    `lanes` is the number of readers where no split is kept for another run. Splits are then five
+    times as large, since each costs a session, unless lanes would be without work.
     """
     if splits != "auto":
         return int(splits)
     size = int(rows * row_bytes)
     fine = max(1, -(-rows // ROWS_PER_SPLIT), -(-size // BYTES_PER_SPLIT))
-    return fine if lanes is None else max(-(-fine // _LARGER), min(fine, _A_LANE * lanes))
+    return (
+        fine
+        if lanes is None
+        else max(-(-fine // _TIMES_LARGER), min(fine, _SPLITS_PER_LANE * lanes))
+    )
 
 
 def even(low: int, high: int, count: int) -> list[int]:
@@ -38,7 +42,7 @@ def even(low: int, high: int, count: int) -> list[int]:
 
 
 def dense(low: int, high: int, rows: int) -> bool:
-    """Whether equal ranges of integers hold about equally many rows."""
+    """True where equal ranges of integers hold about equally many rows."""
     return high - low + 1 <= 2 * rows
 
 
@@ -48,18 +52,18 @@ def places(rows: int, count: int) -> list[int]:
 
 
 def bounds_of(picked: Sequence[Any]) -> list[Any]:
-    """Inner bounds in key order, each once: many rows of one key make one bound."""
+    """The inner bounds in key order without repetition: many rows of one key make one bound."""
     return list(dict.fromkeys(picked))
 
 
 def ranges(bounds: Sequence[Any]) -> list[dict[str, Any]]:
-    """JSON of the ranges between inner bounds; one range without bounds where there are none."""
+    """The ranges between inner bounds, for JSON; one range without ends where there are none."""
     ends = [None, *bounds, None]
     return [{"low": ends[at], "high": ends[at + 1]} for at in range(len(ends) - 1)]
 
 
 def condition(where: dict[str, Any], key: str, bind: Callable[[Any], str]) -> str | None:
-    """SQL of one range; `bind` gives the placeholder of a value. None: all rows."""
+    """The SQL of one range, or None for all rows; `bind` gives the placeholder of a value."""
     low, high = where.get("low"), where.get("high")
     if low is None and high is None:
         return None
@@ -71,7 +75,7 @@ def condition(where: dict[str, Any], key: str, bind: Callable[[Any], str]) -> st
 
 
 def label(where: dict[str, Any], key: str) -> str:
-    """A range for people: `id 100 … 199`."""
+    """A range for people: `id from 100 before 200`."""
     low, high = where.get("low"), where.get("high")
     if low is None and high is None:
         return ""

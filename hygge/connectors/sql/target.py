@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pyarrow as pa
 
@@ -10,101 +10,112 @@ from hygge.batches import plain_schema, widens
 from hygge.connectors.sql.types import arrow_for, column_for
 from hygge.errors import StoreError, one_of
 
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from sqlalchemy.dialects.postgresql.base import PGInspector
+
 ORDINAL = "_hygge_row"
+"""The column of a staged table that numbers its rows."""
 
 
 class Target(NamedTuple):
-    """A table by its names, and the dialect that it is in."""
+    """A table: its names, and the dialect of its database."""
 
     schema: str | None
     name: str
     dialect: str
 
 
-def exists(connection: Any, target: Target) -> bool:
-    """Whether there is such a table or view."""
+def exists(connection: sa.Connection, target: Target) -> bool:
+    """True if there is such a table or view."""
     import sqlalchemy as sa
 
     return bool(sa.inspect(connection).has_table(target.name, schema=target.schema))
 
 
-def identity(connection: Any, target: Target) -> str | None:
-    """What names a table as it is; the same for as long as nobody makes it anew. None: no table."""
+def identity(connection: sa.Connection, target: Target) -> str | None:
+    """A text that stays the same until the table is dropped and made again; None: no table."""
     import sqlalchemy as sa
 
     if not exists(connection, target):
         return None
     if target.dialect == "postgresql":
-        return f"oid {sa.inspect(connection).get_table_oid(target.name, target.schema)}."
+        inspector = cast("PGInspector", sa.inspect(connection))
+        return f"oid {inspector.get_table_oid(target.name, target.schema)}."
     columns = reflected_columns(connection, target)
     return "".join(f"{column['name']} {column['type']}\n" for column in columns)
 
 
-def table_for(target: Target, schema: pa.Schema | None, staged: bool = False) -> Any:
-    """A Table for an Arrow schema; a staged one also numbers its rows."""
+def table_for(target: Target, schema: pa.Schema | None, staged: bool = False) -> sa.Table:
+    """The SQLAlchemy table for an Arrow schema; a staged table also numbers its rows."""
     import sqlalchemy as sa
 
     columns = [
         sa.Column(
-            each.name, column_for(each.type, target.dialect, each.name), nullable=each.nullable,
-            key=f"c{at}", autoincrement=False,
+            field.name, column_for(field.type, target.dialect, field.name),
+            nullable=field.nullable, key=f"c{at}", autoincrement=False,
         )
-        for at, each in enumerate(plain_schema(schema) if schema is not None else [])
+        for at, field in enumerate(plain_schema(schema) if schema is not None else [])
     ]  # fmt: skip
     if staged:
         columns.append(sa.Column(ORDINAL, sa.BigInteger, key="ordinal", nullable=False))
     return sa.Table(target.name, sa.MetaData(), *columns, schema=target.schema)
 
 
-def check_fit(connection: Any, target: Target, schema: pa.Schema, there: bool, who: str) -> None:
-    """StoreError where the rows' columns do not go into the table as it is."""
+def check_fit(
+    connection: sa.Connection, target: Target, schema: pa.Schema, there: bool, who: str
+) -> None:
+    """Raise StoreError if the columns of the rows do not fit into the existing table."""
     table_for(target, schema)
     if not there:
         return
-    kept = {each["name"]: each for each in reflected_columns(connection, target)}
-    for each in schema:
-        found = kept.pop(each.name, None)
-        if found is None:
+    columns = {column["name"]: column for column in reflected_columns(connection, target)}
+    for field in schema:
+        column = columns.pop(field.name, None)
+        if column is None:
             raise StoreError(
-                f"{who} has no column '{each.name}', which the rows have",
+                f"{who} has no column '{field.name}', which the rows have",
                 "add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, or use `mode: "
-                f"replace`; {one_of('its columns', each.name, list(kept))}",
+                f"replace`; {one_of('its columns', field.name, list(columns))}",
             )
-        has = arrow_for(found["type"], target.dialect)[0]
-        wants, _ = arrow_for(column_for(each.type, target.dialect, each.name), target.dialect)
-        if not (widens(wants, has) or _holds_any(found["type"], wants)) or _rounds(found, each):
+        has = arrow_for(column["type"], target.dialect)[0]
+        wants, _ = arrow_for(column_for(field.type, target.dialect, field.name), target.dialect)
+        fits = widens(wants, has) or _holds_any(column["type"], wants)
+        if not fits or _rounds(column, field):
             raise StoreError(
-                f"{who}: column '{each.name}' is {found['type']}, which cannot keep {each.type} "
+                f"{who}: column '{field.name}' is {column['type']}, which cannot keep {field.type} "
                 "exactly",
                 "change the column's type, or use `mode: replace`",
             )
-    for name, found in kept.items():
-        fills = found.get("default") is not None or found.get("identity") or found.get("computed")
-        if not fills and found.get("autoincrement") is not True:
+    for name, column in columns.items():
+        fills = column.get("default") is not None
+        fills = fills or column.get("identity") or column.get("computed")
+        if not fills and column.get("autoincrement") is not True:
             raise StoreError(
                 f"{who} has column '{name}', which the rows lack",
                 "give it a DEFAULT, drop it, or use `mode: replace`",
             )
 
 
-def _holds_any(found: Any, wants: Any) -> bool:
-    """Whether it is a numeric without precision, which PostgreSQL keeps every number in."""
+def _holds_any(kind: Any, wants: pa.DataType) -> bool:
+    """True for a numeric without precision, in which PostgreSQL keeps every number."""
     import sqlalchemy as sa
 
-    exact = isinstance(found, sa.Numeric) and not isinstance(found, sa.Float)
-    plain = exact and getattr(found, "precision", None) is None
+    exact = isinstance(kind, sa.Numeric) and not isinstance(kind, sa.Float)
+    plain = exact and getattr(kind, "precision", None) is None
     return plain and (pa.types.is_decimal(wants) or pa.types.is_integer(wants))
 
 
-def _rounds(found: Any, field: pa.Field) -> bool:
-    """Whether a column of moments keeps fewer digits of the second than the rows have."""
-    digits = getattr(found["type"], "precision", None)
+def _rounds(column: Any, field: pa.Field) -> bool:
+    """True if a column of timestamps keeps fewer digits of the second than the rows have."""
+    digits = getattr(column["type"], "precision", None)
     has = {"s": 0, "ms": 3, "us": 6, "ns": 9}.get(getattr(field.type, "unit", ""), 0)
     moments = pa.types.is_timestamp(field.type) or pa.types.is_time(field.type)
     return moments and digits is not None and digits < has
 
 
-def reflected_columns(connection: Any, target: Target) -> list[Any]:
+def reflected_columns(connection: sa.Connection, target: Target) -> list[Any]:
+    """The columns of a table as SQLAlchemy reflects them."""
     import sqlalchemy as sa
 
     return list(sa.inspect(connection).get_columns(target.name, target.schema))

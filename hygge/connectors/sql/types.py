@@ -1,7 +1,7 @@
 """Types of databases through SQLAlchemy: Arrow for what a catalog says, and a column for Arrow.
 
 A type without an exact Arrow counterpart (json, uuid, intervals, arrays, numeric without precision)
-is read as the database's own text of it. What a column could not keep is refused by `column_for`.
+is read as the database's own text of it. `column_for` refuses what a column could not keep exactly.
 """
 
 from __future__ import annotations
@@ -15,31 +15,33 @@ import pyarrow as pa
 from hygge.errors import UnfitValue
 from hygge.model import Watermark
 
-_SIZED = ("postgresql", "mysql", "mariadb", "mssql")
-_MY = ("mysql", "mariadb")
-_CASTS = ("postgresql",)
+_SIZED_INTEGERS = ("postgresql", "mysql", "mariadb", "mssql")
+"""Dialects whose integer types have a stated size."""
+_MYSQL = ("mysql", "mariadb")
+_CASTS_TO_TEXT = ("postgresql",)
+"""Dialects that can cast every type to text."""
 
 
 def refuse_inexact(schema: pa.Schema, dialect: str, who: str, zones: bool) -> None:
-    """UnfitValue for a column whose values would fit, but come back as another type."""
-    for each in schema:
-        kind: Any = each.type
+    """Raise UnfitValue for a column whose values would fit, but come back as another type."""
+    for field in schema:
+        kind: Any = field.type
         if pa.types.is_timestamp(kind) and kind.tz not in (None, "UTC") and zones:
             remedy = "turn it into UTC before, or keep its moments only: options: {zones: utc}"
-        elif kind == pa.uint64() and dialect not in _MY:
+        elif kind == pa.uint64() and dialect not in _MYSQL:
             remedy = "make it decimal(20,0), or int64 where it fits, before"
         elif type(kind) is pa.FixedSizeBinaryType:
             remedy = "make it binary before"
         else:
             continue
         raise UnfitValue(
-            f"{who}: column '{each.name}' is {kind}, which {dialect} would give back otherwise",
+            f"{who}: column '{field.name}' is {kind}, which {dialect} would give back otherwise",
             remedy,
         )
 
 
 def arrow_for(kind: Any, dialect: str) -> tuple[Any, bool]:
-    """The Arrow type of a reflected column, and whether it must be cast to text to be read."""
+    """The Arrow type of a reflected column; True if it must be cast to text to be read."""
     import sqlalchemy as sa
 
     if isinstance(kind, sa.Boolean):
@@ -64,7 +66,7 @@ def arrow_for(kind: Any, dialect: str) -> tuple[Any, bool]:
     if isinstance(kind, sa.LargeBinary | sa.types._Binary):
         return pa.binary(), False
     plain = isinstance(kind, sa.String) and not isinstance(kind, sa.JSON)
-    return pa.string(), dialect in _CASTS and not plain
+    return pa.string(), dialect in _CASTS_TO_TEXT and not plain
 
 
 def _integer(kind: Any, dialect: str) -> Any:
@@ -72,7 +74,7 @@ def _integer(kind: Any, dialect: str) -> Any:
 
     unsigned = bool(getattr(kind, "unsigned", False))
     name = type(kind).__name__.upper()
-    if dialect not in _SIZED:
+    if dialect not in _SIZED_INTEGERS:
         return pa.int64()
     if name == "TINYINT":
         return pa.uint8() if unsigned or dialect == "mssql" else pa.int8()
@@ -89,29 +91,31 @@ def column_for(kind: Any, dialect: str, column: str) -> Any:
     from sqlalchemy.dialects import mysql
 
     t: Any = pa.types
-    my = dialect in _MY
+    is_mysql = dialect in _MYSQL
     if t.is_boolean(kind):
         return sa.Boolean()
     if t.is_integer(kind):
         if kind == pa.uint64():
-            return mysql.BIGINT(unsigned=True) if my else sa.Numeric(20, 0)
+            return mysql.BIGINT(unsigned=True) if is_mysql else sa.Numeric(20, 0)
         bits = kind.bit_width + (1 if t.is_unsigned_integer(kind) else 0)
-        return sa.SmallInteger() if bits <= 16 else sa.Integer() if bits <= 32 else sa.BigInteger()
+        if bits <= 16:
+            return sa.SmallInteger()
+        return sa.Integer() if bits <= 32 else sa.BigInteger()
     if t.is_floating(kind):
         narrow = kind.bit_width <= 32 and dialect == "postgresql"
         return sa.REAL() if narrow else sa.Double()
     if t.is_decimal(kind) and kind.scale >= 0:
         return sa.Numeric(kind.precision, kind.scale)
     if kind in (pa.string(), pa.large_string()):
-        return mysql.LONGTEXT() if my else sa.Text()
+        return mysql.LONGTEXT() if is_mysql else sa.Text()
     if t.is_binary(kind) or t.is_large_binary(kind) or type(kind) is pa.FixedSizeBinaryType:
-        return mysql.LONGBLOB() if my else sa.LargeBinary()
+        return mysql.LONGBLOB() if is_mysql else sa.LargeBinary()
     if t.is_date(kind):
         return sa.Date()
     if t.is_timestamp(kind) and kind.unit != "ns" and not (kind.tz and dialect != "postgresql"):
-        return mysql.DATETIME(fsp=6) if my else sa.DateTime(timezone=bool(kind.tz))
+        return mysql.DATETIME(fsp=6) if is_mysql else sa.DateTime(timezone=bool(kind.tz))
     if t.is_time(kind) and kind.unit != "ns":
-        return mysql.TIME(fsp=6) if my else sa.Time()
+        return mysql.TIME(fsp=6) if is_mysql else sa.Time()
     raise UnfitValue(
         f"column '{column}' is {kind}, which a column of {dialect} cannot keep exactly",
         "leave it out with `columns`, or turn it into text or separate columns before",
