@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -13,7 +12,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from subprocess import PIPE
+from subprocess import PIPE, Popen
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -97,7 +96,7 @@ def everywhere(folder: Path, *tries: tuple[str, ...]) -> list[dict]:
     for at, words in enumerate(tries):
         (folder / str(at)).mkdir()
         command = [sys.executable, SCRIPT, folder / str(at), users().rpartition("/")[0], *words]
-        running.append(subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True))
+        running.append(Popen(command, stdout=PIPE, stderr=PIPE, text=True))
     outcomes = []
     for each in running:
         out, said = said_by(each)
