@@ -12,7 +12,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from subprocess import PIPE, Popen
+from subprocess import PIPE, Popen, run
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -387,7 +387,7 @@ def test_flows_yml_says_it_and_plan_says_what_a_reader_sees(tmp_path):
 
     def said(*words: str) -> str:
         command = [sys.executable, "-m", "hygge", *words, "flows.yml"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert SECRET not in done.stdout + done.stderr
         return f"{' '.join((done.stdout + done.stderr).split())} ended {done.returncode}"
 
