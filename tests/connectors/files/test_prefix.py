@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -13,7 +12,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from subprocess import PIPE
+from subprocess import PIPE, Popen, run
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -98,7 +97,7 @@ def everywhere(folder: Path, *tries: tuple[str, ...]) -> list[dict]:
         (folder / str(at)).mkdir()
         command = [sys.executable, "-m", DRIVER]
         command += [folder / str(at), users().rpartition("/")[0], *words]
-        running.append(subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True))
+        running.append(Popen(command, stdout=PIPE, stderr=PIPE, text=True))
     outcomes = []
     for each in running:
         out, said = said_by(each)
@@ -389,7 +388,7 @@ def test_flows_yml_says_it_and_plan_says_what_a_reader_sees(tmp_path):
 
     def said(*words: str) -> str:
         command = [sys.executable, "-m", "hygge", *words, "flows.yml"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert SECRET not in done.stdout + done.stderr
         return f"{' '.join((done.stdout + done.stderr).split())} ended {done.returncode}"
 
