@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import threading
+import tomllib
 from functools import cache
 from pathlib import Path
 from types import FrameType
@@ -136,3 +137,14 @@ def test_the_steps_of_the_architecture_happen_in_this_order(tmp_path: Path) -> N
     elsewhere = ("hygge/cli/", "hygge/engine/", "hygge/report/", "hygge/connectors/postgres/")
     never = [name for name in named if name not in called and not name.startswith(elsewhere)]
     assert never == []
+
+
+def test_the_floors_of_the_architecture_are_those_of_import_linter() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text().partition("## The floors")[2]
+    rows = re.findall(r"^\| (`hygge/[^|]+) \|", page.partition("\n## ")[0], re.MULTILINE)
+    shown = [set(re.findall(r"hygge/(\w+)", row)) for row in rows]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    floors = next(each for each in contracts["contracts"] if each["containers"] == ["hygge"])
+    # A layer in brackets need not exist.
+    layers = [set(re.findall(r"\w+", re.sub(r"\(\w+\)", "", layer))) for layer in floors["layers"]]
+    assert shown == [layer for layer in layers if layer]
