@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from hygge.errors import HomeError, UnfitValue
 from hygge.formats import text_values
-from hygge.formats.text import BLOCK_BYTES, Text, lines_before, misencoded, owned
+from hygge.formats.text import BLOCK_BYTES, TextReader, lines_before, misencoded, owned_lines
 from hygge.model import MIB
 
 _LARGEST_ROW = 1024 * MIB
@@ -56,16 +56,16 @@ class CsvFile:
             return text.tell()
 
     @contextmanager
-    def opened(self, where: dict[str, Any]) -> Iterator[tuple[Text, list[str], int]]:
+    def opened(self, where: dict[str, Any]) -> Iterator[tuple[TextReader, list[str], int]]:
         """The text behind the header (or of a range), the names, and how many lines are before."""
-        with Text(self.path, self.encoding) as text:
+        with TextReader(self.path, self.encoding) as text:
             names, lines = self._header(text)
             if not where:
                 yield text, names, lines
                 return
             first = text.tell()
-        start, end = owned(self.path, where["start"], where["end"], first)
-        with Text(self.path, self.encoding, start, end) as text:
+        start, end = owned_lines(self.path, where["start"], where["end"], first)
+        with TextReader(self.path, self.encoding, start, end) as text:
             yield text, names, -start  # lines are counted only when an error needs them
 
     def records(self, where: dict[str, Any]) -> Iterator[tuple[int, list[str], int]]:
@@ -87,7 +87,7 @@ class CsvFile:
             return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
         return csv.reader(lines, delimiter=self.delimiter, quotechar=self.quote, strict=strict)
 
-    def _header(self, text: Text) -> tuple[list[str], int]:
+    def _header(self, text: TextReader) -> tuple[list[str], int]:
         if self.column_names is not None:
             return list(self.column_names), 0
         lines: list[str] = []
@@ -301,7 +301,7 @@ class _Marked:
     asked for, so one is given out of turn after a moment, which doubles each time.
     """
 
-    def __init__(self, text: Text, mark: bytes) -> None:
+    def __init__(self, text: TextReader, mark: bytes) -> None:
         self.text, self.mark = text, mark + b"\n"
         self.last = b"\n"
         self.held = b""

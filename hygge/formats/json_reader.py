@@ -19,7 +19,7 @@ import pyarrow as pa
 from hygge.errors import UnfitValue, one_of
 from hygge.formats import text_values
 from hygge.formats.json_values import Misfit, parse, value_of
-from hygge.formats.text import BLOCK_BYTES, Text, lines_before, misencoded
+from hygge.formats.text import BLOCK_BYTES, TextReader, lines_before, misencoded
 
 _EXPONENT = re.compile(rb"[eE][-+]?[0-9]+")
 
@@ -37,7 +37,7 @@ class JsonlFile:
 
     def tables(self, where: dict[str, Any], schema: pa.Schema) -> Iterator[pa.Table]:
         start, end = where.get("start", 0), where.get("end")
-        with Text(self.path, self.encoding, start, end) as text:
+        with TextReader(self.path, self.encoding, start, end) as text:
             lines = 0
             for block in blocks(text, BLOCK_BYTES):
                 table = self._fast(block, schema)
@@ -160,7 +160,7 @@ class JsonlFile:
 
     def sample(self) -> list[tuple[int, dict[str, Any]]]:
         """(line, object) of the whole lines in the first `sample_bytes`; at least one line."""
-        with Text(self.path, self.encoding) as text:
+        with TextReader(self.path, self.encoding) as text:
             block = next(blocks(text, self.sample_bytes), b"")
         parsed = (
             (number + 1, self._parsed(raw, (0, 0), number))
@@ -169,7 +169,7 @@ class JsonlFile:
         return [(line, row) for line, row in parsed if row is not None]
 
 
-def blocks(text: Text, size: int) -> Iterator[bytes]:
+def blocks(text: TextReader, size: int) -> Iterator[bytes]:
     """Runs of whole lines, each about `size` bytes, or one line where that is longer."""
     held: list[bytes] = []
     while chunk := text.read(size):
