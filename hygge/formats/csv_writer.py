@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from hygge.errors import UnfitValue
 from hygge.formats.format import FileStatistics, RowCounter
-from hygge.formats.text import Compression, compressed_head, open_compressed
+from hygge.formats.text import CompressedFile, Compression, compressed_head
 from hygge.formats.text_values import (
     NO_TEXT,
     base64_text,
@@ -53,7 +53,7 @@ class CsvWriter:
         import pyarrow.csv as pc
 
         start = compressed_head(header, compression)
-        self._out = open_compressed(path, compression, start)
+        self._out = CompressedFile(path, compression, start)
         if not start:
             self._out.stream.write(header)
         self._options = pc.WriteOptions(include_header=False, delimiter=delimiter)

@@ -1,4 +1,4 @@
-"""JSON lines on their way to tables: a fast way that is exact, a slow way that explains.
+"""Read JSON lines into tables: a fast way that is exact, and a slow way that explains errors.
 
 A block is whole lines. `pyarrow.json` parses it against the schema; dates, times, timestamps and
 binary come as text, which `text_values.fit` converts strictly. What the fast way refuses, and what
@@ -19,14 +19,14 @@ import pyarrow as pa
 from hygge.errors import UnfitValue, one_of
 from hygge.formats import text_values
 from hygge.formats.json_values import Misfit, parse, value_of
-from hygge.formats.text import BLOCK_BYTES, Text, lines_before, misencoded
+from hygge.formats.text import BLOCK_BYTES, TextReader, lines_before, misencoded
 
 _EXPONENT = re.compile(rb"[eE][-+]?[0-9]+")
 
 
 @dataclass(frozen=True)
 class JsonlFile:
-    """How one file is written, and which of its columns have stated types."""
+    """One file: how it is written, and which of its columns have stated types."""
 
     path: str
     encoding: str
@@ -36,10 +36,11 @@ class JsonlFile:
     """Whether a field that the schema does not have is an error (no `columns` were chosen)."""
 
     def tables(self, where: dict[str, Any], schema: pa.Schema) -> Iterator[pa.Table]:
+        """Yield the rows of the file, or of the byte range `where`, as tables of `schema`."""
         start, end = where.get("start", 0), where.get("end")
-        with Text(self.path, self.encoding, start, end) as text:
+        with TextReader(self.path, self.encoding, start, end) as text:
             lines = 0
-            for block in blocks(text, BLOCK_BYTES):
+            for block in line_blocks(text, BLOCK_BYTES):
                 table = self._fast(block, schema)
                 if table is None:
                     table = self._slow(block, schema, (start, lines))
@@ -49,13 +50,13 @@ class JsonlFile:
                 del table
 
     def _fast(self, block: bytes, schema: pa.Schema) -> pa.Table | None:
-        """The block as a table, or None where the slow way must look at it."""
+        """Return the block as a table, or None where the slow way must read it."""
         import pyarrow.json as pj
 
         if not is_lines_of_objects(block):
             return None
-        wire = wire_schema(schema, nested=self.strict)
-        if wire is None or not self._floats_are_given_back(block, schema):
+        parsed_as = schema_for_pyarrow(schema, nested=self.strict)
+        if parsed_as is None or not self._floats_are_exact(block, schema):
             return None
         try:
             block.decode()
@@ -63,7 +64,7 @@ class JsonlFile:
                 cast("IO[bytes]", pa.BufferReader(block)),
                 pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
                 pj.ParseOptions(
-                    explicit_schema=wire,
+                    explicit_schema=parsed_as,
                     unexpected_field_behavior="error" if self.strict else "ignore",
                 ),
             )
@@ -74,7 +75,7 @@ class JsonlFile:
                 array = table.column(field.name)
                 if array.type != field.type:
                     array = text_values.fit(array, field.type, False)
-                elif field.type == pa.float32() and _any_inf(array):
+                elif field.type == pa.float32() and _has_infinity(array):
                     return None
                 arrays.append(array)
         except (pa.ArrowInvalid, UnicodeDecodeError, text_values.Unfit):
@@ -83,27 +84,32 @@ class JsonlFile:
             return table.select([])
         return pa.Table.from_arrays(arrays, schema=schema)
 
-    def _floats_are_given_back(self, block: bytes, schema: pa.Schema) -> bool:
-        inferred = (f.type for f in schema if f.name not in self.stated)
-        if not any(holds_float(kind) for kind in inferred):
+    def _floats_are_exact(self, block: bytes, schema: pa.Schema) -> bool:
+        """Whether float64 gives back every number, where a column was inferred as one."""
+        inferred = (field.type for field in schema if field.name not in self.stated)
+        if not any(has_float(kind) for kind in inferred):
             return True
-        found = doubtful_numbers(block)
+        numbers = doubtful_numbers(block)
         try:
-            return not found or not text_values.inexact(pa.array(found, pa.string()))
+            return not numbers or not text_values.is_inexact(pa.array(numbers, pa.string()))
         except pa.ArrowInvalid:
             return False  # not a number after all (1.2.3.4 in a text): look closer
 
-    def _slow(self, block: bytes, schema: pa.Schema, at: tuple[int, int]) -> pa.Table:
+    def _slow(self, block: bytes, schema: pa.Schema, begin: tuple[int, int]) -> pa.Table:
+        """Return the block as a table, or raise UnfitValue.
+
+        `begin` is where it begins: the start of the byte range, and the lines read since.
+        """
         known = set(schema.names)
         rows: list[dict[str, Any]] = []
         numbers: list[int] = []
         for number, raw in enumerate(block.split(b"\n")):
-            row = self._parsed(raw, at, number)
+            row = self._parsed(raw, begin, number)
             if row is None:
                 continue
             if self.strict and (unknown := [name for name in row if name not in known]):
                 self._fail(
-                    at,
+                    begin,
                     number,
                     f": field '{unknown[0]}' is none that the first {self.sample_bytes:,} bytes "
                     "have",
@@ -120,27 +126,30 @@ class JsonlFile:
                 try:
                     values.append(value_of(row.get(field.name), field.type, stated))
                 except Misfit as misfit:
-                    said = f", column '{field.name}': {misfit} is no {field.type}"
-                    self._fail(at, number, said, self._hint(field.name, field.type))
+                    message = f", column '{field.name}': {misfit} is no {field.type}"
+                    self._fail(begin, number, message, self._hint(field.name, field.type))
             arrays.append(pa.array(values, field.type))
         if not arrays:
             return pa.table({"row": pa.nulls(len(rows))}).select([])
         return pa.Table.from_arrays(arrays, schema=schema)
 
-    def _parsed(self, raw: bytes, at: tuple[int, int], number: int) -> dict[str, Any] | None:
+    def _parsed(self, raw: bytes, begin: tuple[int, int], number: int) -> dict[str, Any] | None:
+        """Return the object on a line; None for a blank line."""
         if not raw.strip():
             return None
         try:
             row = parse(raw.decode())
         except UnicodeDecodeError as error:
-            raise misencoded(self.path, self._line(at, number), self.encoding) from error
+            raise misencoded(self.path, self._line(begin, number), self.encoding) from error
         except (ValueError, RecursionError) as error:
             shown = text_values.shortened(raw.decode(errors="replace"))
-            self._fail(at, number, f": {str(error) or 'nested too deeply'}: {shown}",
+            self._fail(begin, number, f": {str(error) or 'nested too deeply'}: {shown}",
                        "each line must be one whole JSON object")  # fmt: skip
         if not isinstance(row, dict):
             shown = text_values.shortened(raw.decode(errors="replace"))
-            self._fail(at, number, f": {shown} is no JSON object", "each line must be one object")
+            self._fail(
+                begin, number, f": {shown} is no JSON object", "each line must be one object"
+            )
         return row
 
     def _hint(self, name: str, kind: pa.DataType) -> str:
@@ -151,17 +160,18 @@ class JsonlFile:
             f"`options: {{types: {{{name}: string}}}}`, or take a larger sample_bytes"
         )
 
-    def _line(self, at: tuple[int, int], number: int) -> int:
-        start, lines = at
+    def _line(self, begin: tuple[int, int], number: int) -> int:
+        """Return the line in the file of line `number` of a block."""
+        start, lines = begin
         return lines_before(self.path, start) + lines + number + 1
 
-    def _fail(self, at: tuple[int, int], number: int, said: str, hint: str) -> NoReturn:
-        raise UnfitValue(f"{self.path}, line {self._line(at, number)}{said}", hint)
+    def _fail(self, begin: tuple[int, int], number: int, message: str, hint: str) -> NoReturn:
+        raise UnfitValue(f"{self.path}, line {self._line(begin, number)}{message}", hint)
 
     def sample(self) -> list[tuple[int, dict[str, Any]]]:
-        """(line, object) of the whole lines in the first `sample_bytes`; at least one line."""
-        with Text(self.path, self.encoding) as text:
-            block = next(blocks(text, self.sample_bytes), b"")
+        """Return (line, object) of the lines in the first `sample_bytes`; at least of one line."""
+        with TextReader(self.path, self.encoding) as text:
+            block = next(line_blocks(text, self.sample_bytes), b"")
         parsed = (
             (number + 1, self._parsed(raw, (0, 0), number))
             for number, raw in enumerate(block.split(b"\n"))
@@ -169,24 +179,24 @@ class JsonlFile:
         return [(line, row) for line, row in parsed if row is not None]
 
 
-def blocks(text: Text, size: int) -> Iterator[bytes]:
-    """Runs of whole lines, each about `size` bytes, or one line where that is longer."""
-    held: list[bytes] = []
+def line_blocks(text: TextReader, size: int) -> Iterator[bytes]:
+    """Yield runs of whole lines, each about `size` bytes, or one line where that is longer."""
+    unfinished: list[bytes] = []
     while chunk := text.read(size):
         end = chunk.rfind(b"\n") + 1
         if not end:
-            held.append(chunk)
+            unfinished.append(chunk)
             continue
-        yield b"".join([*held, chunk[:end]])
-        held = [chunk[end:]] if end < len(chunk) else []
-    if held:
-        yield b"".join(held)
+        yield b"".join([*unfinished, chunk[:end]])
+        unfinished = [chunk[end:]] if end < len(chunk) else []
+    if unfinished:
+        yield b"".join(unfinished)
 
 
 def doubtful_numbers(block: bytes) -> list[str]:
-    """Runs of digits that float64 may not give back: more than 15 digits, or with an exponent.
+    """Return the runs of digits that float64 may not give back: over 15, or with an exponent.
 
-    They may stand in texts as well; then they are looked at for nothing.
+    Those within texts are among them, which costs time and nothing else.
     """
     import numpy as np
 
@@ -197,12 +207,12 @@ def doubtful_numbers(block: bytes) -> list[str]:
     starts, ends = edges[::2], edges[1::2]
     after = signs[np.minimum(ends, len(signs) - 1)]
     doubtful = (ends - starts > 16) | (after == 69) | (after == 101)
-    found = []
+    numbers = []
     for start, end in zip(starts[doubtful].tolist(), ends[doubtful].tolist(), strict=True):
         exponent = _EXPONENT.match(block, end)
         if exponent or end - start > 16:
-            found.append(block[start : exponent.end() if exponent else end].decode())
-    return found
+            numbers.append(block[start : exponent.end() if exponent else end].decode())
+    return numbers
 
 
 def is_lines_of_objects(block: bytes) -> bool:
@@ -211,17 +221,17 @@ def is_lines_of_objects(block: bytes) -> bool:
     return starts == block.count(b"\n") + (not block.endswith(b"\n"))
 
 
-def wire_schema(schema: pa.Schema, nested: bool) -> pa.Schema | None:
-    """What pyarrow.json is asked for; None where it could not be asked exactly.
+def schema_for_pyarrow(schema: pa.Schema, nested: bool) -> pa.Schema | None:
+    """Return the schema that pyarrow.json is asked for; None where it would not be exact.
 
-    Without `nested`, a struct would lose its unknown fields without a word.
+    Without `nested`, a struct is read the slow way: pyarrow drops its unknown fields in silence.
     """
     t = pa.types
     fields = []
     for field in schema:
         kind = field.type
         if t.is_nested(kind):
-            if not nested or not _plain_nested(kind):
+            if not nested or not _is_exact_nested(kind):
                 return None
         elif t.is_float16(kind):
             return None
@@ -231,25 +241,26 @@ def wire_schema(schema: pa.Schema, nested: bool) -> pa.Schema | None:
     return pa.schema(fields)
 
 
-def _plain_nested(kind: pa.DataType) -> bool:
+def _is_exact_nested(kind: pa.DataType) -> bool:
     t = pa.types
     if t.is_list(kind):
-        return _plain_nested(kind.value_type)
+        return _is_exact_nested(kind.value_type)
     if t.is_struct(kind):
-        return all(_plain_nested(kind.field(i).type) for i in range(kind.num_fields))
+        return all(_is_exact_nested(kind.field(i).type) for i in range(kind.num_fields))
     plain = t.is_string(kind) or t.is_boolean(kind) or t.is_integer(kind)
     return bool(plain or kind == pa.float64())
 
 
-def holds_float(kind: pa.DataType) -> bool:
+def has_float(kind: pa.DataType) -> bool:
+    """Whether a type is a float, or has one within."""
     if pa.types.is_list(kind):
-        return holds_float(kind.value_type)
+        return has_float(kind.value_type)
     if pa.types.is_struct(kind):
-        return any(holds_float(kind.field(i).type) for i in range(kind.num_fields))
+        return any(has_float(kind.field(i).type) for i in range(kind.num_fields))
     return bool(pa.types.is_floating(kind))
 
 
-def _any_inf(array: Any) -> bool:
+def _has_infinity(array: pa.ChunkedArray) -> bool:
     import pyarrow.compute as pc
 
     return bool(pc.any(pc.is_inf(array)).as_py())

@@ -1,12 +1,13 @@
-"""JSON values and the types they may have: a line parsed exactly, a type inferred, a value fitted.
+"""JSON values and Arrow types: parse a line exactly, infer a type, convert a value.
 
 Numbers are kept as their text (`Number`) until a type says what they are, so that neither a
 decimal nor a 64-bit integer goes through a float.
 
-What a sample infers: numbers int64, then uint64, then decimal(38,0), or float64 where float64 gives
-back each of them; texts that are all dates or timestamps as such (not inside objects and lists),
-else text; objects a struct of all fields seen; lists a list; nothing but null text. Two sorts in
-one column, or a number that float64 does not hold, is an error that asks for `types`.
+`infer` makes of numbers int64, then uint64, then decimal(38,0), or float64 where float64 gives back
+each of them; of texts that are all dates or timestamps (not inside objects and lists) such a type,
+else text; of objects a struct of all fields seen; of lists a list; of nothing but null text. Values
+of two kinds in one column, or a number that float64 does not hold, are an error that asks for
+`types`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from hygge.errors import UnfitValue
 from hygge.formats import text_values
 
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,80})")
-_ENDLESS = ("NaN", "Infinity", "-Infinity", "nan", "inf", "-inf")
+_NOT_FINITE = ("NaN", "Infinity", "-Infinity", "nan", "inf", "-inf")
 
 
 NO_JSON = ("map", "dense_union", "sparse_union", "duration", "month_day_nano_interval")
-"""Types (by the beginning of their text) that JSON holds no value of."""
+"""Types (by the beginning of their text) that JSON has no form for."""
 
 
 class Number(str):
@@ -36,11 +37,11 @@ class Number(str):
 
 
 class Misfit(Exception):
-    """A value that its column's type does not hold; `str` says how it differs."""
+    """A value that its column's type does not hold; the message shows it."""
 
 
 def parse(line: str) -> Any:
-    """A line's value: numbers as `Number`, a repeated name refused."""
+    """Parse a line, with numbers as `Number`. Raises ValueError where an object repeats a name."""
     return json.loads(
         line,
         parse_int=Number,
@@ -51,23 +52,23 @@ def parse(line: str) -> Any:
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"field '{twice}' stands twice")
-    return made
+    return fields
 
 
 def value_of(value: Any, kind: pa.DataType, stated: bool) -> Any:
-    """A parsed value as `pa.array` takes it for `kind`, exactly, or Misfit."""
+    """Return a parsed value as `pa.array` takes it for a type, exactly. Raises Misfit."""
     t = pa.types
     if value is None:
         return None
     if t.is_fixed_size_list(kind) and isinstance(value, list) and len(value) != kind.list_size:
         raise Misfit(_shown(value))
     if (t.is_list(kind) or t.is_fixed_size_list(kind)) and isinstance(value, list):
-        return [value_of(each, kind.value_type, stated) for each in value]
+        return [value_of(item, kind.value_type, stated) for item in value]
     if t.is_struct(kind) and isinstance(value, dict):
         return _struct_of(value, kind, stated)
     if t.is_boolean(kind) and isinstance(value, bool):
@@ -75,17 +76,17 @@ def value_of(value: Any, kind: pa.DataType, stated: bool) -> Any:
     if t.is_string(kind):
         return _text_of(value, stated)
     if isinstance(value, str):
-        whole = _number_of(value, kind, stated)
-        if whole is not None:
-            return whole
+        converted = _number_of(value, kind, stated)
+        if converted is not None:
+            return converted
     raise Misfit(_shown(value))
 
 
-def _struct_of(value: dict[str, Any], kind: Any, stated: bool) -> dict[str, Any]:
+def _struct_of(value: dict[str, Any], kind: pa.StructType, stated: bool) -> dict[str, Any]:
     fields = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
     if unknown := [name for name in value if name not in fields]:
         raise Misfit(f"{_shown(value)}, with a field '{unknown[0]}' besides,")
-    return {name: value_of(value.get(name), each, stated) for name, each in fields.items()}
+    return {name: value_of(value.get(name), inner, stated) for name, inner in fields.items()}
 
 
 def _text_of(value: Any, stated: bool) -> str:
@@ -100,8 +101,11 @@ def _text_of(value: Any, stated: bool) -> str:
     raise Misfit(_shown(value))
 
 
-def _number_of(value: str, kind: Any, stated: bool) -> Any:
-    """Numbers, and what JSON writes as text: dates, times, timestamps, binary, NaN."""
+def _number_of(value: str, kind: pa.DataType, stated: bool) -> Any:
+    """Return a number, or what JSON writes as text: dates, times, timestamps, binary, NaN.
+
+    None where the value is none of the type.
+    """
     t = pa.types
     is_number = isinstance(value, Number)
     if t.is_integer(kind):
@@ -113,7 +117,7 @@ def _number_of(value: str, kind: Any, stated: bool) -> Any:
             low, high = 0, 2**kind.bit_width
         return int(value) if low <= int(value) < high else None
     if t.is_floating(kind):
-        if value in _ENDLESS:
+        if value in _NOT_FINITE:
             return float(value)
         if not (is_number or stated) or (not stated and not text_values.float_gives_back(value)):
             return None
@@ -122,14 +126,14 @@ def _number_of(value: str, kind: Any, stated: bool) -> Any:
     if is_number and not (t.is_floating(kind) or t.is_decimal(kind)):
         return None
     try:
-        made = text_values.fit(pa.array([str(value)]), kind, False)[0]
+        scalar = text_values.fit(pa.array([str(value)]), kind, False)[0]
     except text_values.Unfit:
         return None
-    return made.as_py() if not t.is_temporal(kind) else made
+    return scalar if t.is_temporal(kind) else scalar.as_py()
 
 
 def as_json(value: Any) -> str:
-    """A parsed value as JSON text, its numbers as they were written."""
+    """Return a parsed value as JSON text, with its numbers as they were written."""
     if isinstance(value, Number):
         return str(value)
     if isinstance(value, dict):
@@ -140,52 +144,55 @@ def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return text_values.shortened(as_json(value))
 
 
 def infer(
     name: str, values: list[tuple[int, Any]], path: str, column: str | None = None
 ) -> pa.DataType:
-    """The one type of (line, value) pairs, or UnfitValue that names the lines that differ.
+    """Return the one type of (line, value) pairs.
 
-    `name` is a column, or (with `column`) a place within one.
+    `name` is a column, or (with `column`) a field within that column. Raises UnfitValue that names
+    the lines whose values differ.
     """
-    stated = f"options: {{types: {{{column or name}: "
+    hint = f"options: {{types: {{{column or name}: "
     values = [(line, value) for line, value in values if value is not None]
     if not values:
         return pa.string()
-    sorts = {_sort(value): line for line, value in reversed(values)}
-    if len(sorts) > 1:
-        (one, at), (other, there) = sorted(sorts.items(), key=lambda pair: pair[1])[:2]
+    first_lines = {_described(value): line for line, value in reversed(values)}
+    if len(first_lines) > 1:
+        by_line = sorted(first_lines.items(), key=lambda pair: pair[1])
+        (one, one_line), (other, other_line) = by_line[:2]
         raise UnfitValue(
-            f"{path}: '{name}' is {one} on line {at}, {other} on line {there}",
-            f"`{stated}string}}}}` keeps them as JSON text",
+            f"{path}: '{name}' is {one} on line {one_line}, {other} on line {other_line}",
+            f"`{hint}string}}}}` keeps them as JSON text",
         )
-    sort = next(iter(sorts))
-    if sort == "a text":
+    described = next(iter(first_lines))
+    if described == "a text":
         texts = pa.array([value for _, value in values], pa.string())
         return pa.string() if column else text_values.infer(texts, only_times=True)
-    if sort == "true or false":
+    if described == "true or false":
         return pa.bool_()
-    if sort == "a list":
-        inner = [(line, each) for line, value in values for each in value]
+    if described == "a list":
+        inner = [(line, item) for line, value in values for item in value]
         return pa.list_(infer(name, inner, path, column or name))
-    if sort == "an object":
+    if described == "an object":
         names = dict.fromkeys(key for _, value in values for key in value)
         if not names:
             raise UnfitValue(
                 f"{path}, line {values[0][0]}: '{name}' is an object without fields",
-                f"`{stated}string}}}}` keeps it as JSON text",
+                f"`{hint}string}}}}` keeps it as JSON text",
             )
         fields = [(key, [(line, value.get(key)) for line, value in values]) for key in names]
         return pa.struct(
             [(k, infer(f"{name}.{k}", inner, path, column or name)) for k, inner in fields]
         )
-    return _infer_number(name, values, path, stated)
+    return _infer_number(name, values, path, hint)
 
 
-def _sort(value: Any) -> str:
+def _described(value: object) -> str:
+    """Return the kind of a JSON value, in words."""
     if isinstance(value, Number):
         return "a number"
     if isinstance(value, str):
@@ -195,16 +202,16 @@ def _sort(value: Any) -> str:
     return "a list" if isinstance(value, list) else "an object"
 
 
-def _infer_number(name: str, values: list[tuple[int, Any]], path: str, stated: str) -> pa.DataType:
+def _infer_number(name: str, values: list[tuple[int, Any]], path: str, hint: str) -> pa.DataType:
     if all(_WHOLE.fullmatch(value) and value != "-0" for _, value in values):
         numbers = [int(value) for _, value in values]
-        if kind := text_values.whole_number(min(numbers), max(numbers)):
+        if kind := text_values.integer_type(min(numbers), max(numbers)):
             return kind
     for line, value in values:
         if not text_values.float_gives_back(value):
             raise UnfitValue(
                 f"{path}, line {line}: '{name}' is {text_values.shortened(value)}, which float64 "
                 "does not hold exactly",
-                f'`{stated}"decimal(38,10)"}}}}`, or string, or float64 to round it',
+                f'`{hint}"decimal(38,10)"}}}}`, or string, or float64 to round it',
             )
     return pa.float64()

@@ -17,7 +17,7 @@ from hygge.batches import slices
 from hygge.errors import UnfitValue
 from hygge.formats.format import FileStatistics, RowCounter
 from hygge.formats.json_values import NO_JSON
-from hygge.formats.text import Compression, open_compressed
+from hygge.formats.text import CompressedFile, Compression
 from hygge.formats.text_values import base64_text, decimals_as_text, timestamps_as_text
 from hygge.model import MIB
 
@@ -53,7 +53,7 @@ class JsonlWriter:
     """One file of lines."""
 
     def __init__(self, path: str, schema: pa.Schema, compression: Compression) -> None:
-        self._out = open_compressed(path, compression)
+        self._out = CompressedFile(path, compression)
         self._counter = RowCounter(schema)
 
     def write(self, table: pa.Table) -> None:

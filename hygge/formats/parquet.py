@@ -131,7 +131,6 @@ class ParquetWriter:
         self._counter = RowCounter(schema)
         self._writer: pq.ParquetWriter | None = None
         self._file: pa.NativeFile | None = None
-        self._footers: list[pq.FileMetaData] = []
         self._gathered: list[tuple[pa.Buffer, pa.Schema]] = []
         self._gathered_bytes = 0
 
@@ -148,13 +147,17 @@ class ParquetWriter:
         return int(self._file.tell()) if self._file is not None else 0
 
     def close(self) -> FileStatistics:
+        import pyarrow.parquet as pq
+
         if self._gathered or self._writer is None:
             self._flush()
         assert self._writer is not None
         assert self._file is not None
-        self._writer.close()
-        self._file.close()
-        return statistics_of(self._footers[0], self.schema, self._counter)
+        try:
+            self._writer.close()
+        finally:
+            self._file.close()
+        return statistics_of(pq.read_metadata(self.path), self.schema, self._counter)
 
     def _flush(self, last: pa.Table | None = None) -> None:
         """Write what is gathered, and `last`, as one row group."""
@@ -186,7 +189,6 @@ class ParquetWriter:
             write_page_checksum=True,
             store_decimal_as_integer=True,  # up to 18 digits; a third less of all the work
             store_schema=True,
-            metadata_collector=self._footers,
         )
 
 

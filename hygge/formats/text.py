@@ -1,12 +1,12 @@
 """Text files as bytes in UTF-8: what CSV and JSONL share below their own syntax.
 
-Life of a read: `Text` opens the file, decompresses it by its suffix, turns another encoding into
-UTF-8 and takes a byte order mark away; a format reads lines or blocks from it. A truncated or
+Life of a read: `TextReader` opens the file, decompresses it by its suffix, turns another encoding
+into UTF-8 and takes a byte order mark away; a format reads lines or blocks from it. A truncated or
 damaged file, and bytes that are not of the stated encoding, raise here, with file and line.
-Life of a write: `open_compressed` is where the bytes go; `concatenate` makes one file of several.
+Life of a write: the bytes go to a `CompressedFile`; `concatenate` makes one file of several.
 
 Byte ranges: a range [start, end) owns the lines that *start* within it. So each line belongs to
-exactly one range, wherever the borders fall (`owned`).
+exactly one range, wherever the borders fall (`owned_lines`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 
@@ -33,12 +33,12 @@ _UTF8 = "utf-8"
 
 
 def with_compressed(*suffixes: str) -> tuple[str, ...]:
-    """Each suffix, plain and compressed: `.csv` → `.csv`, `.csv.gz`, `.csv.zst`."""
-    return tuple(suffix + more for suffix in suffixes for more in SUFFIX_OF.values())
+    """Return each suffix plain and compressed: `.csv` → `.csv`, `.csv.gz`, `.csv.zst`."""
+    return tuple(suffix + ending for suffix in suffixes for ending in SUFFIX_OF.values())
 
 
 def compression_of(path: str) -> Compression:
-    """What a path's ending says."""
+    """Return the compression that a path's ending names."""
     lower = path.lower()
     if lower.endswith(".gz"):
         return "gzip"
@@ -46,7 +46,10 @@ def compression_of(path: str) -> Compression:
 
 
 def compression_for(path: str, single: bool, stated: Compression | None) -> Compression:
-    """What a store's `compression` says, or a single file's suffix; they must not disagree."""
+    """Return the compression to write with: the stated one, or that of a single file's suffix.
+
+    Raises ConfigError where a single file's suffix and the stated one disagree.
+    """
     if not single:
         return stated or "none"
     by_suffix = compression_of(path)
@@ -59,7 +62,7 @@ def compression_for(path: str, single: bool, stated: Compression | None) -> Comp
 
 
 def known_encoding(name: str) -> str:
-    """The canonical name of an encoding; ValueError where Python has none of that name."""
+    """Return the canonical name of an encoding. Raises ValueError where Python does not know it."""
     try:
         return codecs.lookup(name).name
     except LookupError:
@@ -68,8 +71,8 @@ def known_encoding(name: str) -> str:
         ) from None
 
 
-class Text:
-    """A file's text as UTF-8 bytes, from byte `start` to `end` of the file; file-like."""
+class TextReader:
+    """Reads a file's text as UTF-8 bytes, from byte `start` to `end` of the file; file-like."""
 
     def __init__(
         self, path: str, encoding: str = _UTF8, start: int = 0, end: int | None = None
@@ -78,11 +81,11 @@ class Text:
         self.closed = False
         self.line = 1
         """While transcoding: the line that the next byte stands on."""
-        self._left = None if end is None else end - start
-        self._held = b""
-        self._at = 0
+        self._bytes_left = None if end is None else end - start
+        self._buffer = b""
+        self._position = 0
         self._raw = open_source(path)
-        self._source: Any = self._raw
+        self._source = self._raw
         if start:
             self._raw.seek(start)
         compression = compression_of(path)
@@ -98,7 +101,7 @@ class Text:
             self.close()
             raise
 
-    def __enter__(self) -> Text:
+    def __enter__(self) -> TextReader:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -120,48 +123,49 @@ class Text:
         self._raw.close()
 
     def tell(self) -> int:
-        """Bytes given so far, a byte order mark included: an offset in an uncompressed file."""
-        return self._at
+        """Return the bytes given so far, with a byte order mark: the offset in a plain file."""
+        return self._position
 
     def read(self, n: int = -1) -> bytes:
         if n is None or n < 0:
             return b"".join(iter(lambda: self.read(BLOCK_BYTES), b""))
-        found = [self._take(n)]
-        missing = n - len(found[0])
-        while missing and found[-1]:
-            found.append(self._take(missing))
-            missing -= len(found[-1])
-        return b"".join(found)
+        pieces = [self._take(n)]
+        missing = n - len(pieces[0])
+        while missing and pieces[-1]:
+            pieces.append(self._take(missing))
+            missing -= len(pieces[-1])
+        return b"".join(pieces)
 
     def _take(self, n: int) -> bytes:
-        if not self._held:
-            self._held = self._fetch(n)
-        given, self._held = self._held[:n], self._held[n:]
-        self._at += len(given)
-        return given
+        if not self._buffer:
+            self._buffer = self._fetch(n)
+        taken, self._buffer = self._buffer[:n], self._buffer[n:]
+        self._position += len(taken)
+        return taken
 
     def readline(self) -> bytes:
-        """Up to and with the next \\n, \\r\\n or \\r; b"" at the end."""
+        """Read up to and with the next \\n, \\r\\n or \\r; b"" at the end."""
         while True:
-            found = _LINE_END.search(self._held)
+            line_end = _LINE_END.search(self._buffer)
             # A \r at the very end may be half of \r\n: look further.
-            if found and found.end() < len(self._held):
-                return self.read(found.end())
+            if line_end and line_end.end() < len(self._buffer):
+                return self.read(line_end.end())
             more = self._fetch(64 * 1024)
             if not more:
-                return self.read(found.end() if found else len(self._held)) if self._held else b""
-            self._held += more
+                # Whatever is left is the last line, with its end or without.
+                return self.read(len(self._buffer)) if self._buffer else b""
+            self._buffer += more
 
     def _fetch(self, n: int) -> bytes:
         while True:
-            if self._left is not None:
-                n = min(n, self._left)
+            if self._bytes_left is not None:
+                n = min(n, self._bytes_left)
             try:
                 raw = bytes(self._source.read(n))
             except OSError as error:
                 raise damaged(self.path, error) from error
-            if self._left is not None:
-                self._left -= len(raw)
+            if self._bytes_left is not None:
+                self._bytes_left -= len(raw)
             if self._decoder is None:
                 return raw
             text = self._decoded(raw)
@@ -173,25 +177,26 @@ class Text:
         try:
             text = self._decoder.decode(raw, final=not raw)
         except UnicodeDecodeError as error:
-            line = self.line + _good_text(error).count("\n")
+            line = self.line + _text_before(error).count("\n")
             raise misencoded(self.path, line, self.encoding) from error
         self.line += text.count("\n")
         return text.encode("utf-8", "surrogatepass")
 
     def _strip_mark(self) -> None:
-        self._held = self._fetch(64 * 1024)
-        if self._held.startswith(codecs.BOM_UTF8):
-            self._held = self._held[len(codecs.BOM_UTF8) :]
-            self._at = len(codecs.BOM_UTF8)
-        elif self._held.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        self._buffer = self._fetch(64 * 1024)
+        if self._buffer.startswith(codecs.BOM_UTF8):
+            self._buffer = self._buffer[len(codecs.BOM_UTF8) :]
+            self._position = len(codecs.BOM_UTF8)
+        elif self._buffer.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise misencoded(self.path, 1, self.encoding, "utf-16")
 
 
-def _good_text(error: UnicodeDecodeError) -> str:
+def _text_before(error: UnicodeDecodeError) -> str:
     return bytes(error.object[: error.start]).decode(error.encoding, "replace")
 
 
 def misencoded(path: str, line: int, encoding: str, likely: str | None = None) -> UnfitValue:
+    """Return the error for bytes that are not of the stated encoding."""
     other = likely or ("cp1252" if encoding.startswith("utf") else "utf-8")
     return UnfitValue(
         f"{path}, line {line}: the bytes are not {encoding} text",
@@ -200,32 +205,37 @@ def misencoded(path: str, line: int, encoding: str, likely: str | None = None) -
 
 
 def damaged(path: str, error: Exception) -> HomeError:
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    """Return the error for a file that breaks off, or whose compression is damaged."""
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return HomeError(
-        f"{path} cannot be read to its end: {said}",
+        f"{path} cannot be read to its end: {reason}",
         "it is truncated or damaged, or its suffix does not fit; copy or write it again",
     )
 
 
-def owned(path: str, start: int, end: int, first: int) -> tuple[int, int]:
-    """The bytes of the lines that start within [start, end); `first` is where the first one is."""
+def owned_lines(path: str, start: int, end: int, first: int) -> tuple[int, int]:
+    """Return the byte range of the lines that start within [start, end).
+
+    `first` is where the first line of the file begins.
+    """
     with open_source(path, 64 * 1024) as file:
         return _line_start(file, start, first), _line_start(file, end, first)
 
 
-def _line_start(file: Any, at: int, first: int) -> int:
-    if at <= first:
+def _line_start(file: pa.NativeFile, offset: int, first: int) -> int:
+    """Return where the first line begins that does not begin before `offset`."""
+    if offset <= first:
         return first
-    file.seek(at - 1)
+    file.seek(offset - 1)
     while chunk := file.read(64 * 1024):
-        found: int = chunk.find(b"\n")
-        if found >= 0:
-            return int(file.tell()) - len(chunk) + found + 1
+        newline = chunk.find(b"\n")
+        if newline >= 0:
+            return int(file.tell() - len(chunk) + newline + 1)
     return int(file.tell())
 
 
 def lines_before(path: str, offset: int) -> int:
-    """How many lines end before `offset`; looked up only to name a line in an error."""
+    """Return how many lines end before `offset`; counted only to name a line in an error."""
     count = 0
     with open_source(path) as file:
         while offset > 0 and (chunk := file.read(min(offset, MIB))):
@@ -234,19 +244,19 @@ def lines_before(path: str, offset: int) -> int:
     return count
 
 
-def cut(first: int, size: int, target: int) -> Iterator[tuple[int, int]]:
-    """[first, size) in ranges of about `target` bytes; at least one."""
-    count = max(1, -(-(size - first) // target))
-    borders = [first + (size - first) * at // count for at in range(count + 1)]
+def byte_ranges(first: int, size: int, target_bytes: int) -> Iterator[tuple[int, int]]:
+    """Cut [first, size) into ranges of about `target_bytes`; at least one."""
+    count = max(1, -(-(size - first) // target_bytes))
+    borders = [first + (size - first) * index // count for index in range(count + 1)]
     yield from pairwise(borders)
 
 
-class open_compressed:
-    """Where the bytes of a new file go. `size` counts what has reached the file."""
+class CompressedFile:
+    """A new file that bytes are written to; `size` counts those that have reached the file."""
 
     def __init__(self, path: str, compression: Compression, head: bytes = b"") -> None:
         self.raw = pa.OSFile(path, "wb")
-        self.stream: Any = self.raw
+        self.stream = self.raw
         self.raw.write(head)
         if compression != "none":
             self.stream = pa.CompressedOutputStream(self.raw, compression)
@@ -261,10 +271,10 @@ class open_compressed:
 
 
 def compressed_head(head: bytes, compression: Compression) -> bytes:
-    """A file's first bytes as they can be recognised in it: gzip gives them a member of their own.
+    """Return a file's first bytes as they are recognised in it: in gzip, a member of their own.
 
     Every reader of gzip reads all members. Some of zstd read one frame only, so that a file of
-    several would look shorter to them; there the head goes with the rest (and this is empty).
+    several would look shorter to them; there the head goes with the rest, and this is empty.
     """
     if compression == "gzip" and head:
         return gzip.compress(head, mtime=0)
@@ -274,7 +284,7 @@ def compressed_head(head: bytes, compression: Compression) -> bytes:
 def concatenate(
     parts: Sequence[str], target: str, compression: Compression, head: bytes = b""
 ) -> None:
-    """Several files as one, in order. Each begins with `head`, which stands once in the target."""
+    """Write several files, in order, as one. Each begins with `head`, which is written once."""
     if compression == "zstd":
         _one_frame(parts, target, head)
         return
@@ -283,23 +293,23 @@ def concatenate(
         out.write(start)
         for part in parts:
             with open(part, "rb") as file:
-                _expect(file.read(len(start)), start, part)
+                _check_head(file.read(len(start)), start, part)
                 shutil.copyfileobj(file, out, MIB)
 
 
 def _one_frame(parts: Sequence[str], target: str, head: bytes) -> None:
-    out = open_compressed(target, "zstd")
+    out = CompressedFile(target, "zstd")
     try:
         out.stream.write(head)
         for part in parts:
-            with Text(part) as text:
-                _expect(text.read(len(head)) if head else b"", head, part)
+            with TextReader(part) as text:
+                _check_head(text.read(len(head)) if head else b"", head, part)
                 while block := text.read(MIB):
                     out.stream.write(block)
     finally:
         out.close()
 
 
-def _expect(found: bytes, start: bytes, part: str) -> None:
-    if found != start:
+def _check_head(actual: bytes, head: bytes, part: str) -> None:
+    if actual != head:
         raise HomeError(f"{part} does not begin as it was written", "run it again")

@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -26,7 +25,7 @@ NO_TEXT = (
     "list", "large_list", "fixed_size_list", "struct", "map", "dense_union", "sparse_union",
     "duration", "month_day_nano_interval",
 )  # fmt: skip
-"""Types (by the beginning of their text) that a cell of text holds no value of."""
+"""Types (by the beginning of their text) that have no form as text."""
 
 _INT = "^-?(0|[1-9][0-9]*)$"
 # An exponent without a point must have its sign: 12E45 is a code, 1e+45 is a number.
@@ -34,41 +33,47 @@ _FLOAT = (
     r"^-?((0|[1-9][0-9]*)(\.[0-9]+)?|\.[0-9]+)([eE][+-][0-9]+)?$"
     r"|^-?(0|[1-9][0-9]*)\.[0-9]+[eE][0-9]+$|^(nan|NaN|-?inf|-?Inf|-?Infinity)$"
 )
-_ENDLESS = "(?i)^[+-]?(nan|inf|infinity)$"
+_NOT_FINITE = "(?i)^[+-]?(nan|inf|infinity)$"
 _BOOL = "^(true|false|True|False|TRUE|FALSE)$"
 _DATE = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _TIME_OF = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?"
 _ZONE = "(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
 
 
+Texts = TypeVar("Texts", pa.Array, pa.ChunkedArray)
+
+
 class Unfit(Exception):
-    """The value at `index` is none of its column's type."""
+    """The text at `index` is no value of its column's type."""
 
     def __init__(self, index: int) -> None:
         super().__init__(index)
         self.index = index
 
 
-def infer(texts: Any, *, only_times: bool = False) -> pa.DataType:
-    """The type of a sample. `only_times`: dates and timestamps; all other text is meant as text."""
+def infer(texts: pa.ChunkedArray, *, only_times: bool = False) -> pa.DataType:
+    """Return the type of a sample. With `only_times`, all but dates and timestamps is text."""
     import pyarrow.compute as pc
 
     texts = pc.unique(texts.drop_null())
     if len(texts) == 0:
         return pa.string()
-    if not only_times and (kind := _infer_plain(texts)) is not None:
+    if not only_times and (kind := _number_or_bool(texts)) is not None:
         return kind
     if _all(texts, _DATE):
-        return _castable(texts, pa.date32())
+        return _first_castable(texts, pa.date32())
     if _all(texts, _TIME_OF + "$"):
-        return _castable(texts, pa.timestamp("us"), pa.timestamp("ns"))
+        return _first_castable(texts, pa.timestamp("us"), pa.timestamp("ns"))
     if _all(texts, _TIME_OF + _ZONE):
-        return _castable(texts, pa.timestamp("us", "UTC"), pa.timestamp("ns", "UTC"))
+        return _first_castable(texts, pa.timestamp("us", "UTC"), pa.timestamp("ns", "UTC"))
     return pa.string()
 
 
-def fit(texts: Any, kind: pa.DataType, inferred: bool) -> Any:
-    """`texts` as `kind`, exactly, or Unfit. `inferred`: each must have the plain form as well."""
+def fit(texts: Texts, kind: pa.DataType, inferred: bool) -> Texts:
+    """Convert texts to a type, exactly. Where it is `inferred`, each must have its plain form.
+
+    Raises Unfit with the index of the first text that does not fit.
+    """
     try:
         return _converted(texts, kind, inferred)
     except (pa.ArrowInvalid, ValueError):
@@ -85,7 +90,7 @@ def fit(texts: Any, kind: pa.DataType, inferred: bool) -> Any:
 
 
 def must_be_read_as_text(kind: pa.DataType, inferred: bool) -> bool:
-    """Whether pyarrow.csv by itself could change a value of this type, or cannot read it."""
+    """Whether pyarrow.csv cannot read this type by itself, or could change a value of it."""
     t = pa.types
     if t.is_string(kind) or is_bytes(kind) or t.is_decimal256(kind) or t.is_float16(kind):
         return True
@@ -93,12 +98,13 @@ def must_be_read_as_text(kind: pa.DataType, inferred: bool) -> bool:
 
 
 def is_bytes(kind: pa.DataType) -> bool:
+    """Whether a type is one of the binary types."""
     t = pa.types
     return bool(t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind))
 
 
-def timestamps_as_text(column: Any) -> Any:
-    """Timestamps as ISO 8601 text; those with a zone in UTC, with a Z."""
+def timestamps_as_text(column: Texts) -> Texts:
+    """Return timestamps as ISO 8601 text; those with a zone in UTC, with a Z."""
     import pyarrow.compute as pc
 
     if column.type.tz is None:
@@ -108,8 +114,8 @@ def timestamps_as_text(column: Any) -> Any:
     return pc.binary_join_element_wise(text, "Z", "")
 
 
-def inexact(texts: Any) -> bool:
-    """Whether any of these numbers is none that float64 gives back."""
+def is_inexact(texts: pa.Array) -> bool:
+    """Whether float64 does not give back one of these numbers."""
     import pyarrow.compute as pc
 
     # Up to 15 digits always are, unless an exponent leads out of the range.
@@ -122,6 +128,7 @@ def inexact(texts: Any) -> bool:
 
 
 def float_gives_back(text: str) -> bool:
+    """Whether float64 holds a number exactly as it is written."""
     try:
         number = Decimal(text)
         return not number.is_finite() or Decimal(repr(float(text))) == number
@@ -129,8 +136,8 @@ def float_gives_back(text: str) -> bool:
         return False
 
 
-def base64_text(column: Any) -> Any:
-    """Binary as text, for formats that hold none."""
+def base64_text(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return binary values as base64 text, for formats without binary."""
     values = column.to_pylist()
     return pa.array(
         [None if value is None else base64.b64encode(value).decode() for value in values],
@@ -138,29 +145,30 @@ def base64_text(column: Any) -> Any:
     )
 
 
-def decimals_as_text(column: Any) -> Any:
-    """Decimals as 0.00000001, also where a cast would give 1E-8."""
+def decimals_as_text(column: Texts) -> Texts:
+    """Return decimals as 0.00000001, also where a cast would give 1E-8."""
     if 0 <= column.type.scale <= 6:
         return column.cast(pa.string())
-    return pa.array([None if v is None else f"{v:f}" for v in column.to_pylist()], pa.string())
+    texts = [None if value is None else f"{value:f}" for value in column.to_pylist()]
+    return pa.array(texts, pa.string())
 
 
-def _infer_plain(texts: Any) -> pa.DataType | None:
+def _number_or_bool(texts: pa.Array) -> pa.DataType | None:
     import pyarrow.compute as pc
 
     if _all(texts, _INT) and "-0" not in texts.to_pylist():
         if pc.max(pc.binary_length(texts)).as_py() <= 18:
             return pa.int64()
         numbers = [int(text) for text in texts.to_pylist()]
-        return whole_number(min(numbers), max(numbers)) or pa.string()
+        return integer_type(min(numbers), max(numbers)) or pa.string()
     if _all(texts, _FLOAT):
-        finite = texts.filter(pc.invert(pc.match_substring_regex(texts, _ENDLESS)))
-        return pa.float64() if len(finite) and not inexact(finite) else pa.string()
+        finite = texts.filter(pc.invert(pc.match_substring_regex(texts, _NOT_FINITE)))
+        return pa.float64() if len(finite) and not is_inexact(finite) else pa.string()
     return pa.bool_() if _all(texts, _BOOL) else None
 
 
-def whole_number(least: int, most: int) -> pa.DataType | None:
-    """The narrowest of int64, uint64, decimal(38,0) that holds both."""
+def integer_type(least: int, most: int) -> pa.DataType | None:
+    """Return the narrowest of int64, uint64 and decimal(38,0) that holds both, or None."""
     if least >= -(2**63) and most < 2**63:
         return pa.int64()
     if least >= 0 and most < 2**64:
@@ -168,13 +176,15 @@ def whole_number(least: int, most: int) -> pa.DataType | None:
     return pa.decimal128(38, 0) if max(-least, most) < 10**38 else None
 
 
-def _all(texts: Any, pattern: str) -> bool:
+def _all(texts: pa.Array, pattern: str) -> bool:
+    """Whether every text matches a pattern."""
     import pyarrow.compute as pc
 
     return bool(pc.all(pc.match_substring_regex(texts, pattern)).as_py())
 
 
-def _castable(texts: Any, *kinds: pa.DataType) -> pa.DataType:
+def _first_castable(texts: pa.Array, *kinds: pa.DataType) -> pa.DataType:
+    """Return the first type that all texts can be cast to; string where there is none."""
     for kind in kinds:
         try:
             texts.cast(kind)
@@ -184,12 +194,12 @@ def _castable(texts: Any, *kinds: pa.DataType) -> pa.DataType:
     return pa.string()
 
 
-def _converted(texts: Any, kind: pa.DataType, inferred: bool) -> Any:
+def _converted(texts: Texts, kind: pa.DataType, inferred: bool) -> Texts:
     if texts.type == kind:
         return texts
     if is_bytes(kind):
         values = texts.to_pylist()
-        return pa.array([None if t is None else _from_base64(t) for t in values], kind)
+        return pa.array([None if v is None else _from_base64(v) for v in values], kind)
     if inferred:
         _refuse_other_forms(texts, kind)
         return _checked_cast(texts, kind)
@@ -205,29 +215,32 @@ def _from_base64(text: str) -> bytes:
     return binascii.a2b_base64(text, strict_mode=True)
 
 
-def _checked_cast(texts: Any, kind: pa.DataType) -> Any:
+def _checked_cast(texts: Texts, kind: pa.DataType) -> Texts:
+    """Cast texts; ValueError where a cast would make an infinity of a large number."""
     import pyarrow.compute as pc
 
     if pa.types.is_time(kind):
         moment = pc.binary_join_element_wise("1970-01-01T", texts, "")
         return moment.cast(pa.timestamp(kind.unit)).cast(kind)
-    made = texts.cast(kind)
+    values = texts.cast(kind)
     if pa.types.is_floating(kind):
-        endless = pc.is_inf(made)
-        if pc.any(endless).as_py() and not _all(texts.filter(endless), _ENDLESS):
+        infinite = pc.is_inf(values)
+        if pc.any(infinite).as_py() and not _all(texts.filter(infinite), _NOT_FINITE):
             raise ValueError("a number too large for its type")
-    return made
+    return values
 
 
-def _refuse_other_forms(texts: Any, kind: pa.DataType) -> None:
-    """The forms that a cast would take although the sample had none of them."""
+def _refuse_other_forms(texts: Texts, kind: pa.DataType) -> None:
+    """Raise ValueError for a form that a cast would accept although the sample had none of it."""
     import pyarrow.compute as pc
 
-    def refuse(found: Any) -> None:
-        if pc.any(found).as_py():
+    def refuse(has_other_form: pa.Array) -> None:
+        if pc.any(has_other_form).as_py():
             raise ValueError("another form than the sample had")
 
-    starts: Callable[[str], Any] = lambda prefix: pc.starts_with(texts, prefix)  # noqa: E731
+    def starts(prefix: str) -> pa.Array:
+        return pc.starts_with(texts, prefix)
+
     if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
         refuse(pc.and_(starts("0"), pc.greater(pc.binary_length(texts), pa.scalar(1))))
         refuse(pc.or_(starts("-0"), starts("+")))
@@ -237,13 +250,13 @@ def _refuse_other_forms(texts: Any, kind: pa.DataType) -> None:
         refuse(starts("+"))
         zeros = texts.filter(pc.or_(starts("0"), starts("-0")))
         refuse(pc.match_substring_regex(zeros, "^-?0[0-9]"))
-        if inexact(texts):
+        if is_inexact(texts):
             raise ValueError("a number that float64 does not give back")
     elif pa.types.is_boolean(kind):
         refuse(pc.is_in(texts, value_set=pa.array(["0", "1"])))
 
 
 def shortened(value: str) -> str:
-    """A value as an error shows it."""
+    """Return a value as an error shows it."""
     shown = repr(value)
     return shown if len(shown) <= 60 else shown[:40] + "…" + shown[-15:]

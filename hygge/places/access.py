@@ -1,14 +1,14 @@
-"""How an object store is reached: what a connection says of it, else what the environment does.
+"""How an object store is reached: by what a connection says, else by the environment.
 
-What a connection leaves open is looked for where the services' own tools look:
+What a connection leaves open is searched where the services' own tools search:
 
     s3  AWS_*, a web identity, ~/.aws (keys, region, endpoint_url of AWS_PROFILE), a container's or
         an instance's role; a variable goes before a profile, as in the tools of AWS
     gs  GOOGLE_*, gcloud's application default credentials, an instance's account
     az  AZURE_*, an instance's identity, the Azure CLI's where AZURE_USE_AZURE_CLI is true
 
-Each process looks for itself. What a connection says travels inside the Home or the Store, and is
-never shown, and never written.
+Each process searches for itself. What a connection says travels inside the Home or the Store, and
+is never shown, and never written down.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from hygge.errors import ConfigError, one_of, without_password
 from hygge.settings import Settings
 
 SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss")
-AROUND = ("AWS_", "AZURE_", "GOOGLE_")
-"""What variables begin with that decide how an object store is reached."""
+ENVIRONMENT_PREFIXES = ("AWS_", "AZURE_", "GOOGLE_")
+"""The beginnings of the environment variables that decide how an object store is reached."""
 _RETRY = {
     "max_retries": 5,
     "retry_timeout": timedelta(seconds=60),
@@ -57,7 +57,7 @@ _CREDENTIALS = {
 
 
 class Access(Settings):
-    """What a connection says of an object store; what it leaves open comes from around."""
+    """What a connection says of an object store; the rest comes from the environment."""
 
     endpoint: str | None = None
     """http:// or https://host:port; by default the service's own."""
@@ -78,48 +78,48 @@ class Access(Settings):
 
 
 class ObjectUrl(str):
-    """The URL of an object or a prefix, with how it is reached; its text is all that shows."""
+    """The URL of an object or a prefix, with its access; only the text is ever shown."""
 
     access: Access | None
 
     def __new__(cls, text: str, access: Access | None = None) -> ObjectUrl:
-        made = super().__new__(cls, text)
-        made.access = access
-        return made
+        url = super().__new__(cls, text)
+        url.access = access
+        return url
 
 
 def access_of(url: str) -> Access | None:
-    """How a URL is reached, where a connection has said it."""
+    """Return how a URL is reached, where a connection says it."""
     return getattr(url, "access", None)
 
 
 def service(url: str) -> str:
-    """s3, gs or az: what a URL of an object store speaks."""
+    """Return the service that a URL of an object store means: s3, gs or az."""
     scheme = url.partition("://")[0].lower()
     return {"s3": "s3", "s3a": "s3", "gs": "gs"}.get(scheme, "az")
 
 
 def keys_of(url: str) -> tuple[str, ...]:
-    """What a connection of this URL may say."""
+    """Return the keys that a connection of this URL may have."""
     return (*_ALWAYS, *_KEYS[service(url)])
 
 
 def check(url: str, access: Access) -> None:
-    """Raise ConfigError where a connection says what does not fit its URL, or half of a thing."""
-    known, said = keys_of(url), access.model_fields_set
-    for key in sorted(said):
+    """Raise ConfigError where a connection has keys that do not fit its URL, or each other."""
+    known, given = keys_of(url), access.model_fields_set
+    for key in sorted(given):
         if key not in known and getattr(access, key) is not None:
-            where = url.partition("://")[0]
-            raise ConfigError(f"{where}:// does not know '{key}'", one_of("it knows", key, known))
-    for one, other in (
+            scheme = url.partition("://")[0]
+            raise ConfigError(f"{scheme}:// does not know '{key}'", one_of("it knows", key, known))
+    for key, other in (
         ("access_key_id", "secret_access_key"),
         ("secret_access_key", "access_key_id"),
         ("client_id", "client_secret"),
         ("client_secret", "client_id"),
     ):
-        if getattr(access, one) and not getattr(access, other):
-            raise ConfigError(f"'{one}' stands there without '{other}'", f"give '{other}' as well")
-    if access.anonymous and said - {"endpoint", "anonymous", "region", "account_name"}:
+        if getattr(access, key) and not getattr(access, other):
+            raise ConfigError(f"'{key}' stands there without '{other}'", f"give '{other}' as well")
+    if access.anonymous and given - {"endpoint", "anonymous", "region", "account_name"}:
         raise ConfigError("'anonymous' stands beside credentials", "keep one of them")
     if access.endpoint and not access.endpoint.startswith(("http://", "https://")):
         raise ConfigError(
@@ -129,12 +129,12 @@ def check(url: str, access: Access) -> None:
 
 
 def credentials(url: str) -> str:
-    """Which credentials are looked for around, in words."""
+    """Return which credentials are searched in the environment, for messages."""
     return _CREDENTIALS[service(url)]
 
 
 def endpoint(url: str, access: Access | None) -> str:
-    """Where requests for a URL go, as far as it is said; '' for the service's own."""
+    """Return the endpoint that requests for a URL go to; '' for the service's own."""
     if access is not None and access.endpoint:
         return access.endpoint
     names = {
@@ -142,23 +142,23 @@ def endpoint(url: str, access: Access | None) -> str:
         "gs": ("GOOGLE_BASE_URL",),
         "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
     }[service(url)]
-    found = next((os.environ[name] for name in names if os.environ.get(name)), "")
-    own = access is not None and (access.anonymous or access.access_key_id)
-    if found or own or service(url) != "s3":
-        return found
+    endpoint = next((os.environ[name] for name in names if os.environ.get(name)), "")
+    without_profile = access is not None and (access.anonymous or access.access_key_id)
+    if endpoint or without_profile or service(url) != "s3":
+        return endpoint
     return _profile()[1].get("endpoint_url", "")
 
 
 def client(root: str, access: Access | None, once: bool) -> Any:
-    """obstore's client of one bucket, `s3://bucket`; `once`: it sends nothing again by itself."""
+    """Return obstore's client of one bucket, `s3://bucket`. With `once` it does not retry."""
     from obstore.store import AzureStore, GCSStore, S3Store
 
     access = access or Access()
-    where = endpoint(root, access)
+    url = endpoint(root, access)
     more: dict[str, Any] = {
         "client_options": {
             "timeout": timedelta(seconds=120),
-            "allow_http": where.startswith("http://"),
+            "allow_http": url.startswith("http://"),
         },
         "retry_config": {**_RETRY, "max_retries": 0} if once else _RETRY,
     }
@@ -166,15 +166,15 @@ def client(root: str, access: Access | None, once: bool) -> Any:
         more["skip_signature"] = True
     host = root.partition("://")[2]
     if service(root) == "s3":
-        return S3Store(host, **_s3(access, where), **more)
+        return S3Store(host, **_s3(access, url), **more)
     if service(root) == "gs":
-        told = _given(base_url=where, service_account=access.service_account)
-        return GCSStore(host, **told, **more)
+        options = _without_empty(base_url=url, service_account=access.service_account)
+        return GCSStore(host, **options, **more)
     container, _, account = host.partition("@")
     return AzureStore(
         container,
-        **_given(
-            endpoint=where,
+        **_without_empty(
+            endpoint=url,
             account_name=_account(account) or access.account_name,
             account_key=access.account_key,
             sas_key=access.sas_key,
@@ -186,12 +186,15 @@ def client(root: str, access: Access | None, once: bool) -> Any:
     )
 
 
-def _given(**said: Any) -> dict[str, Any]:
-    return {key: value for key, value in said.items() if value}
+def _without_empty(**options: str | None) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value}
 
 
-def _s3(access: Access, where: str) -> dict[str, Any]:
-    name, profile = ("", {}) if access.access_key_id or access.anonymous else _profile()
+def _s3(access: Access, url: str) -> dict[str, Any]:
+    name = ""
+    profile: Mapping[str, str] = {}
+    if not (access.access_key_id or access.anonymous):
+        name, profile = _profile()
     if "aws_access_key_id" not in profile and any(key in profile for key in _SIGNS_IN):
         raise ConfigError(
             f"the profile '{name}' in ~/.aws has no keys of its own: it signs in",
@@ -204,16 +207,17 @@ def _s3(access: Access, where: str) -> dict[str, Any]:
         "token": access.session_token or profile.get("aws_session_token"),
         "expires_at": None,
     }
-    around = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    told = _given(endpoint=where, region=access.region or around or profile.get("region"))
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    region = access.region or region or profile.get("region")
+    options = _without_empty(endpoint=url, region=region)
     if keys["access_key_id"]:
-        # All of them at once: a token around belongs to other keys.
-        told["credential_provider"] = lambda: keys
-    return told
+        # All of them together: a token of the environment belongs to other keys.
+        options["credential_provider"] = lambda: keys
+    return options
 
 
 def _account(host: str) -> str:
-    """The account that `container@account.dfs.core.windows.net` names."""
+    """Return the account that `container@account.dfs.core.windows.net` names."""
     name, _, domain = host.partition(".")
     if domain and domain not in ("dfs.core.windows.net", "blob.core.windows.net"):
         raise ConfigError(
@@ -225,23 +229,24 @@ def _account(host: str) -> str:
 
 
 def _profile() -> tuple[str, Mapping[str, str]]:
-    """AWS_PROFILE and what ~/.aws says of it, where nothing that goes before it is set."""
+    """Return AWS_PROFILE and its keys in ~/.aws; nothing where a variable goes before it."""
     if any(os.environ.get(name) for name in _BEFORE_PROFILES):
         return "", {}
-    asked = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
-    name = asked or "default"
+    wanted = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
+    name = wanted or "default"
     config = _ini("AWS_CONFIG_FILE", "~/.aws/config")
     keys = _ini("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
     section = name if name == "default" else f"profile {name}"
-    found = {**config.get(section, {}), **keys.get(name, {})}
-    if asked and not found:
-        known = {*keys, *(each.removeprefix("profile ") for each in config)}
+    profile = {**config.get(section, {}), **keys.get(name, {})}
+    if wanted and not profile:
+        known = {*keys, *(other.removeprefix("profile ") for other in config)}
         hint = one_of("profiles", name, known)
         raise ConfigError(f"there is no profile '{name}' in ~/.aws", hint)
-    return name, found
+    return name, profile
 
 
 def _ini(variable: str, default: str) -> dict[str, dict[str, str]]:
+    """Read a file of AWS: the one that a variable names, else `default`."""
     path = os.path.expanduser(os.environ.get(variable) or default)
     parser = configparser.ConfigParser(interpolation=None, strict=False, default_section="")
     try:

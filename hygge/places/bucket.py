@@ -1,11 +1,12 @@
 """A prefix of an object store as a place: S3 and what speaks it, Google, Azure, through obstore.
 
 `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `abfss://container@account…`.
-How it is reached, and by whose credentials, is told in `hygge/places/access.py`.
+How it is reached, and with which credentials: see `hygge/places/access.py`.
 
-An object appears whole, in one moment, when its last byte was taken; `create` is a put under the
+An object appears whole, at once, when its last byte has been received. `create` is a put on the
 condition that there is none (If-None-Match: *). Its answer may get lost: then the put is sent
-again, and a refusal is settled by reading back. That takes contents which no two callers share.
+again, and if that is refused, the object is read back and compared. For that, no two callers may
+create the same content.
 
 obstore's threads do not survive a fork: fork before the first verb, or not at all.
 """
@@ -21,12 +22,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hygge.errors import ConfigError, HyggeError, Transient, one_of, without_password
 from hygge.model import MIB
 from hygge.places import refusals
 from hygge.places.access import SCHEMES, Access, check, client, credentials, service
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 _TRIES = 6
 _CHUNK = 8 * MIB
@@ -38,12 +42,12 @@ _HIDDEN = ".tmp-"
 
 @dataclass(frozen=True)
 class Entry:
-    """What a listing tells of an object; the time is that of the object store's clock."""
+    """An object in a listing; the time is by the object store's clock."""
 
     size: int
     modified: datetime
     tag: str = ""
-    """What changes with the content (ETag); empty where the object store has none."""
+    """The ETag, which changes with the content; empty where the object store has none."""
 
 
 class Bucket:
@@ -52,14 +56,14 @@ class Bucket:
     at_once = 32
 
     def __init__(self, url: str, access: Access | None = None) -> None:
-        found = _URL.fullmatch(url)
-        scheme = found["scheme"].lower() if found else ""
-        if found is None or scheme not in SCHEMES:
+        parts = _URL.fullmatch(url)
+        scheme = parts["scheme"].lower() if parts else ""
+        if parts is None or scheme not in SCHEMES:
             raise ConfigError(
                 f"{without_password(url)} is no object store that hygge knows",
-                one_of("schemes", scheme, [f"{each}://" for each in SCHEMES]),
+                one_of("schemes", scheme, [f"{known}://" for known in SCHEMES]),
             )
-        host, prefix = found["host"], found["prefix"].strip("/")
+        host, prefix = parts["host"], parts["prefix"].strip("/")
         if not host or ":" in host or ("@" in host and not scheme.startswith("abfs")):
             raise ConfigError(
                 f"{scheme}:// needs a bucket and a prefix, and nothing else, in its URL",
@@ -74,7 +78,7 @@ class Bucket:
         self._clients: dict[bool, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # Threads, and credentials that were found around, stay where they are.
+        # Threads, and credentials of the environment, stay in their process.
         return {**self.__dict__, "_clients": {}}
 
     def describe(self) -> str:
@@ -93,33 +97,33 @@ class Bucket:
             self.remove(key)
 
     def create(self, key: str, content: bytes) -> bool:
-        doubtful = False
-        for left in reversed(range(_TRIES)):
+        may_be_ours = False  # after a put whose answer was lost
+        for attempt in range(_TRIES):
             try:
-                with self._words(key):
+                with self._explained(key):
                     self._client(once=True).put(self._path(key), content, mode="create")
                 return True
             except _Exists:
-                there = self.get(key)
-                if there is not None:
-                    return doubtful and there == content
-                # Refused, and yet none is there: another put was under way in that moment.
+                present = self.get(key)
+                if present is not None:
+                    return may_be_ours and present == content
+                # Refused although there is none: another put was under way at that moment.
             except Transient:
-                doubtful = True
-                if not left:
+                may_be_ours = True
+                if attempt == _TRIES - 1:
                     raise
-            time.sleep(random.uniform(0.5, 1) * 0.1 * 2 ** (_TRIES - 1 - left))
+            time.sleep(random.uniform(0.5, 1) * 0.1 * 2**attempt)
         raise Transient(
             f"{self.describe()}/{key} was refused {_TRIES} times although nothing is there",
             "run it again; if it stays so, the object store does not keep to its own rules",
         )
 
     def put(self, key: str, content: bytes) -> None:
-        with self._words(key):
+        with self._explained(key):
             self._client().put(self._path(key), content)
 
     def get(self, key: str) -> bytes | None:
-        with self._words(key):
+        with self._explained(key):
             try:
                 return bytes(self._client().get(self._path(key)).bytes())
             except FileNotFoundError as error:
@@ -135,41 +139,41 @@ class Bucket:
         self.drop([key for key in (*self.entries(below), below) if key])
 
     def drop(self, keys: Sequence[str]) -> None:
-        """Remove just these; some may be gone already."""
-        gone = [self._path(key) for key in keys]
-        with self._words(keys[0] if keys else ""):
+        """Remove these keys and no others; some may be gone already."""
+        paths = [self._path(key) for key in keys]
+        with self._explained(keys[0] if keys else ""):
             try:
-                if gone:
-                    self._client().delete(gone)
+                if paths:
+                    self._client().delete(paths)
             except FileNotFoundError as error:  # Google and Azure do not delete what is gone
                 _refuse_missing_bucket(error)
-                for path in gone:
+                for path in paths:
                     with suppress(FileNotFoundError):
                         self._client().delete(path)
 
     def entries(self, below: str) -> dict[str, Entry]:
-        """Everything below a key, hidden or not, in order."""
-        with self._words(below):
+        """Return every object below a key, hidden or not, sorted by key."""
+        with self._explained(below):
             top = self._path(below).rstrip("/")
             pages = self._client().list(top or None)
-            found = {
-                each["path"].removeprefix(self.prefix): _entry(each)
+            entries = {
+                item["path"].removeprefix(self.prefix): _entry(item)
                 for page in pages
-                for each in page
+                for item in page
             }
-        return dict(sorted(found.items()))
+        return dict(sorted(entries.items()))
 
     def names(self, below: str) -> list[str]:
-        """What is just below a key, objects and prefixes, by their own names."""
-        with self._words(below):
+        """Return the names of the objects and prefixes just below a key."""
+        with self._explained(below):
             top = self._path(below).rstrip("/")
-            found = self._client().list_with_delimiter(top or None)
-        paths = [*found["common_prefixes"], *(each["path"] for each in found["objects"])]
+            listing = self._client().list_with_delimiter(top or None)
+        paths = [*listing["common_prefixes"], *(item["path"] for item in listing["objects"])]
         return sorted({path.rpartition("/")[2] for path in paths})
 
     def entry(self, key: str) -> Entry | None:
-        """One object, or None where there is none."""
-        with self._words(key):
+        """Return one object's entry, or None where there is none."""
+        with self._explained(key):
             try:
                 return _entry(self._client().head(self._path(key)))
             except FileNotFoundError as error:
@@ -177,9 +181,9 @@ class Bucket:
                 return None
 
     def part(self, key: str, start: int, end: int, tag: str) -> bytes | None:
-        """Bytes [start, end) of an object; None where it is gone, or no longer has this `tag`."""
+        """Read bytes [start, end) of an object; None where it is gone, or has another `tag` now."""
         options: Any = {"range": (start, end), **({"if_match": tag} if tag else {})}
-        with self._words(key):
+        with self._explained(key):
             try:
                 return bytes(self._client().get(self._path(key), options=options).bytes())
             except FileNotFoundError as error:
@@ -191,44 +195,44 @@ class Bucket:
                 raise
 
     def upload(self, key: str, path: str) -> None:
-        """A local file as an object, in several requests where it is large; whole or not at all.
+        """Upload a local file, in several requests where it is large; whole or not at all.
 
-        A process that is killed meanwhile leaves parts that no listing shows, and that cost:
+        A process that is killed meanwhile leaves parts that no listing shows, and that cost money:
         a lifecycle rule of the bucket removes them (AbortIncompleteMultipartUpload, 1–2 days).
         """
-        with self._words(key):
+        with self._explained(key):
             self._client().put(
                 self._path(key), Path(path), chunk_size=_CHUNK, max_concurrency=_CHUNKS_AT_ONCE
             )
 
     def copy(self, source: str, target: str, size: int) -> bool:
-        """One object of `size` bytes as another, by the object store itself, when it is done.
+        """Let the object store copy an object of `size` bytes, and wait until it has.
 
-        False where there is no `source`; Transient where the object store takes too long.
+        False where there is no `source`. Raises Transient where it takes too long.
         """
-        late = service(self.root) == "az"
-        with self._words(source):
+        copies_later = service(self.root) == "az"
+        with self._explained(source):
             try:
                 self._client().copy(self._path(source), self._path(target))
             except FileNotFoundError as error:
                 _refuse_missing_bucket(error)
                 return False
             except Exception as error:
-                # Azure's 409: somebody's copy to there is on its way, and it is the same one.
-                if not late or type(error).__name__ != "AlreadyExistsError":
+                # Azure's 409: another copy of the same object to there is on its way.
+                if not copies_later or type(error).__name__ != "AlreadyExistsError":
                     raise
-        if late:
+        if copies_later:
             self._wait_for_copy(target, size)
         return True
 
     def _wait_for_copy(self, target: str, size: int) -> None:
-        """Azure may say "accepted" (202), and obstore says no more: the blob is empty till then."""
-        until, pause = time.monotonic() + _COPY_S, 0.05
-        while (there := self.entry(target)) is not None and there.size != size:
-            if time.monotonic() > until:
+        """Wait for a copy that Azure only accepted (202): until it is done, the blob is empty."""
+        deadline, pause = time.monotonic() + _COPY_S, 0.05
+        while (entry := self.entry(target)) is not None and entry.size != size:
+            if time.monotonic() > deadline:
                 raise Transient(
                     f"{self.describe()}/{target} is still being copied after {_COPY_S:.0f} s: "
-                    f"{there.size:,} of {size:,} bytes are shown",
+                    f"{entry.size:,} of {size:,} bytes are shown",
                     "run it again: what is staged is kept, and shown then",
                 )
             time.sleep(pause)
@@ -238,10 +242,10 @@ class Bucket:
         return f"{self.prefix}{key}"
 
     def _client(self, once: bool = False) -> Any:
-        """The client; `once`: one that sends nothing again by itself."""
+        """Return the client; with `once`, one that does not retry by itself."""
         if once not in self._clients:
             try:
-                with self._words(""):
+                with self._explained(""):
                     self._clients[once] = client(self.root, self.access, once)
             except ImportError:
                 raise ConfigError(
@@ -250,7 +254,8 @@ class Bucket:
         return self._clients[once]
 
     @contextmanager
-    def _words(self, key: str) -> Iterator[None]:
+    def _explained(self, key: str) -> Iterator[None]:
+        """Turn errors of obstore into HyggeErrors."""
         try:
             yield
         except HyggeError:
@@ -266,19 +271,19 @@ class Bucket:
                 problem = self._problem(key, error)
         else:
             return
-        # Without its cause: obstore's texts show whole URLs, and those may be signed.
+        # Without its cause: obstore's messages show whole URLs, which may be signed.
         raise problem from None
 
     def _problem(self, key: str, error: Exception) -> HyggeError:
-        place = f"{self.describe()}/{key}" if key else self.describe()
-        return refusals.problem(self.root, place, error, self.access)
+        url = f"{self.describe()}/{key}" if key else self.describe()
+        return refusals.problem(self.root, url, error, self.access)
 
 
-def _entry(told: Any) -> Entry:
-    tag = told.get("e_tag") or ""
+def _entry(item: ObjectMeta) -> Entry:
+    tag = item.get("e_tag") or ""
     if tag and not tag.endswith('"'):  # Azure's listings leave its quotes out
         tag = f'"{tag}"'
-    return Entry(told["size"], told["last_modified"], tag)
+    return Entry(item["size"], item["last_modified"], tag)
 
 
 class _Exists(HyggeError):

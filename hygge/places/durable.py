@@ -10,7 +10,7 @@ import os
 
 
 def sync(path: str) -> None:
-    """fsync a file or a directory by path."""
+    """Call fsync on a file or a directory."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -19,27 +19,27 @@ def sync(path: str) -> None:
 
 
 def make_folder(folder: str) -> None:
-    """Make a folder and those above it, durably."""
+    """Make a folder, and those above it, durably. Raises NotADirectoryError for a file there."""
     if os.path.isdir(folder):
         return
     above = os.path.dirname(folder)
     make_folder(above)
     try:
         os.mkdir(folder)
-    except FileExistsError:  # somebody else made it a moment ago, unless it is a file
+    except FileExistsError:  # another process made it a moment ago, unless it is a file
         if not os.path.isdir(folder):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder) from None
     sync(above)
 
 
 def sync_tree(top: str) -> None:
-    """fsync every directory below `top`, and `top`; files were synced when they were closed."""
+    """Call fsync on `top` and every directory below; files were synced when they were closed."""
     for folder, _, _ in os.walk(top):
         sync(folder)
 
 
 def write_synced(path: str, content: bytes) -> None:
-    """Write a small file durably beside its place, then rename it into it."""
+    """Write a small file durably: beside its path, then renamed to it."""
     temporary = f"{path}.tmp"
     with open(temporary, "wb") as file:
         file.write(content)

@@ -49,7 +49,7 @@ class Folder:
         self._written(key, content, _replaced)
 
     def get(self, key: str) -> bytes | None:
-        with self._words(reads=True):
+        with self._explained(reads=True):
             try:
                 with open(self._path(key), "rb") as file:
                     return file.read()
@@ -57,19 +57,19 @@ class Folder:
                 return None
 
     def keys(self, below: str) -> list[str]:
-        with self._words(reads=True):
+        with self._explained(reads=True):
             top = self._path(below)
-            found = [
+            paths = [
                 os.path.join(folder, name)
                 for folder, _, names in os.walk(top, onerror=_raise)
                 for name in names
                 if not name.startswith(_TEMPORARY)
             ]
-        return sorted(os.path.relpath(each, self.path).replace(os.sep, "/") for each in found)
+        return sorted(os.path.relpath(path, self.path).replace(os.sep, "/") for path in paths)
 
     def remove(self, below: str) -> None:
         path = self._path(below)
-        with self._words():
+        with self._explained():
             try:
                 os.unlink(path)
             except (FileNotFoundError, NotADirectoryError):
@@ -85,10 +85,10 @@ class Folder:
         return os.path.join(self.path, *key.split("/"))
 
     def _written(self, key: str, content: bytes, show: Callable[[str, str], bool]) -> bool:
-        """Write a synced file beside its place, show it there, and sync the folder."""
+        """Write a synced file beside its path, `show` it there, and sync the folder."""
         path = self._path(key)
         folder = os.path.dirname(path)
-        with self._words():
+        with self._explained():
             for left in reversed(range(_TRIES)):
                 temporary = os.path.join(folder, f"{_TEMPORARY}{uuid.uuid4().hex[:12]}")
                 try:
@@ -98,10 +98,10 @@ class Folder:
                         file.flush()
                         os.fsync(file.fileno())
                     shown = show(temporary, path)
-                    # Also where it was there: whoever linked it may have died before this.
+                    # Also where the entry existed: who linked it may have died before this.
                     sync(folder)
                     return shown
-                except FileNotFoundError:  # somebody removed the folder in this moment
+                except FileNotFoundError:  # another process removed the folder at this moment
                     if not left:
                         raise
                 finally:
@@ -110,11 +110,12 @@ class Folder:
         raise AssertionError("unreachable")
 
     @contextlib.contextmanager
-    def _words(self, reads: bool = False) -> Iterator[None]:
+    def _explained(self, reads: bool = False) -> Iterator[None]:
+        """Turn the operating system's errors into HyggeErrors that say what to do."""
         try:
             yield
         except OSError as error:
-            what = "read" if reads else "written"
+            verb = "read" if reads else "written"
             path = error.filename or self.path
             reason = os.strerror(error.errno) if error.errno else str(error)
             hint = "let this user write there, or choose another place: `state: /some/folder`"
@@ -122,7 +123,7 @@ class Folder:
                 hint = "make room there, or move the state elsewhere: `state: /some/folder`"
             elif error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS) and not reads:
                 hint = "the disk must know hard links; choose another: `state: /some/folder`"
-            raise HyggeError(f"the state {path} cannot be {what}: {reason}", hint) from error
+            raise HyggeError(f"the state {path} cannot be {verb}: {reason}", hint) from error
 
 
 def _linked(temporary: str, path: str) -> bool:

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from hygge.errors import HyggeError, SourceChanged, nearest
 from hygge.model import MIB
-from hygge.places.access import AROUND, SCHEMES, Access, access_of
+from hygge.places.access import ENVIRONMENT_PREFIXES, SCHEMES, Access, access_of
 from hygge.places.bucket import Bucket, Entry
 from hygge.places.names import contents
 
@@ -35,7 +35,8 @@ def bucket_and_key(url: str) -> tuple[Bucket, str]:
     """
     scheme, _, rest = url.partition("://")
     host, _, key = rest.partition("/")
-    environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith(AROUND)))
+    variables = (item for item in os.environ.items() if item[0].startswith(ENVIRONMENT_PREFIXES))
+    environment = tuple(sorted(variables))
     return _bucket(f"{scheme}://{host}", access_of(url), environment), key
 
 

@@ -1,4 +1,4 @@
-"""What a refusal of an object store means, in words and without its URL, which may be signed."""
+"""Explain why an object store refused a request, without the URL, which may be signed."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ _NO_CREDENTIALS = re.compile(
 
 
 def is_missing_bucket(error: Exception) -> bool:
-    """A missing bucket is no missing key, though both are 404."""
+    """Whether the bucket is missing, not only the key; both answer 404."""
     return _MISSING_BUCKET.search(str(error)) is not None
 
 
 def problem(root: str, place: str, error: Exception, access: Access | None) -> HyggeError:
-    """An error of obstore at `place`, which lies in the bucket `root`."""
+    """Return an error of obstore as a HyggeError; `place` is a URL in the bucket `root`."""
     text = str(error)
-    said = _first(r"status code: (\d{3} [A-Za-z ]+)", text)
+    status = _first(r"status code: (\d{3} [A-Za-z ]+)", text)
     code = _first(r"<Code>([^<]+)</Code>", text)
-    words = _first(r"<Message>([^<\n]+)", text) or _first(r'"message": ?"([^"]+)', text)
-    told = ": ".join(part for part in (" ".join(filter(None, (said[:3], code))), words) if part)
+    message = _first(r"<Message>([^<\n]+)", text) or _first(r'"message": ?"([^"]+)', text)
+    number_and_code = " ".join(filter(None, (status[:3], code)))
+    reason = ": ".join(filter(None, (number_and_code, message)))
     if "NoSuchUpload" in code:
         return Transient(
-            f"{place}: the object store ended its upload before it was whole ({told})",
+            f"{place}: the object store ended its upload before it was whole ({reason})",
             "run it again; a lifecycle rule that ends uploads has to leave them a day",
         )
-    if is_missing_bucket(error) or (said.startswith("404") and not code):
+    if is_missing_bucket(error) or (status.startswith("404") and not code):
         return HyggeError(
-            f"there is no bucket {root} ({told})",
+            f"there is no bucket {root} ({reason})",
             "create it, or correct the URL (and the endpoint, where it is elsewhere: "
             "AWS_ENDPOINT_URL, or `endpoint` of its connection)",
         )
@@ -53,30 +54,30 @@ def problem(root: str, place: str, error: Exception, access: Access | None) -> H
         return HyggeError(f"the credentials for {root} are none", f"check {_asked(root, access)}")
     if code in ("ExpiredToken", "InvalidToken", "TokenRefreshRequired"):
         return HyggeError(
-            f"the temporary keys for {root} ran out, or are none ({told})",
+            f"the temporary keys for {root} ran out, or are none ({reason})",
             f"get new ones, in {_asked(root, access)}; a role of the machine or of the pod renews "
             "its keys by itself, also in a long run",
         )
     if code == "RequestTimeTooSkewed":
         return HyggeError(
-            f"{root} refuses the time of this machine ({told})",
+            f"{root} refuses the time of this machine ({reason})",
             "set its clock (timedatectl set-ntp true), then run it again",
         )
-    if said.startswith(("401", "403")):
+    if status.startswith(("401", "403")):
         return HyggeError(
-            f"{place} may not be read or written ({told})",
+            f"{place} may not be read or written ({reason})",
             f"check the permissions of the bucket, and {_asked(root, access)}",
         )
     expected = _first(r"expecting '([\w-]+)'", text) if code == _WRONG_REGION else ""
-    if said.startswith(("301", "307")) or "redirect without LOCATION" in text or expected:
+    if status.startswith(("301", "307")) or "redirect without LOCATION" in text or expected:
         which = f" to {expected}" if expected else ""
         return HyggeError(
-            f"{root} is in another region" + (f" ({told})" if expected else ""),
+            f"{root} is in another region" + (f" ({reason})" if expected else ""),
             f"set AWS_REGION{which}, or `region` of its connection",
         )
-    if said.startswith(("429", "5", "408")):
+    if status.startswith(("429", "5", "408")):
         return Transient(
-            f"{place}: the object store is throttling or down ({told})",
+            f"{place}: the object store is throttling or down ({reason})",
             "wait a little and run it again; with fewer lanes it is asked less often",
         )
     if "HTTP error" in text or "error sending request" in text or "timed out" in text:
@@ -88,16 +89,17 @@ def problem(root: str, place: str, error: Exception, access: Access | None) -> H
         )
     line = re.sub(r"https?://\S+", "its URL", text.strip().split("\n")[0])
     return HyggeError(
-        f"{place}: {told or without_password(line)}", "see what the object store says about it"
+        f"{place}: {reason or without_password(line)}", "see what the object store says about it"
     )
 
 
 def _asked(root: str, access: Access | None) -> str:
-    """Whose credentials were tried."""
-    own = access is not None and access.model_fields_set - {"endpoint", "region"}
-    return "the credentials of its connection" if own else credentials(root)
+    """Return which credentials were tried."""
+    if access is not None and access.model_fields_set - {"endpoint", "region"}:
+        return "the credentials of its connection"
+    return credentials(root)
 
 
 def _first(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    return unquote(found[1]).strip() if found else ""
+    match = re.search(pattern, text)
+    return unquote(match[1]).strip() if match else ""

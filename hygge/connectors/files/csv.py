@@ -37,10 +37,10 @@ from hygge.formats.format import Writer
 from hygge.formats.text import (
     SUFFIX_OF,
     Compression,
+    byte_ranges,
     compression_for,
     compression_of,
     concatenate,
-    cut,
     known_encoding,
     with_compressed,
 )
@@ -145,7 +145,7 @@ class CsvHome(FileHome):
             yield Piece(bytes=file.size)
             return
         first = self._csv_file(file).first_byte()
-        for start, end in cut(first, max(first, file.size), options.split_bytes):
+        for start, end in byte_ranges(first, max(first, file.size), options.split_bytes):
             yield Piece({"start": start, "end": end}, bytes=end - start)
 
     def open_reader(

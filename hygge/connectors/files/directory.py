@@ -142,7 +142,7 @@ class Directory:
     def discard(self, run: Run) -> None:
         with publish.disk_errors(self.path):
             publish.put_back(self.path)
-            publish.take_away(self._staging(run))
+            publish.remove_staging(self._staging(run))
         if run.id in self._alive:
             self._alive.pop(run.id).close()
         try:

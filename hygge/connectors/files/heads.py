@@ -1,9 +1,9 @@
-"""The head of a file store: a small JSON beside the rows, and the list of what hygge wrote.
+"""The heads of a file store on a disk: a small JSON each, with the list of the files it covers.
 
-A directory keeps `_hygge.json` at its top (written by `replace`) and one in each sub-directory
-that `append` added; any other sub-directory is foreign, also one that holds another store. A single
-file has its heads in the hidden sibling; the one that speaks of it as it stands is found by size
-and mtime, so a head written for a rename that never happened speaks of nothing.
+A directory keeps `_hygge.json` at its top (written by `replace`) and one in each sub-directory that
+`append` added; any other sub-directory is foreign, also one that holds another store. A single file
+has its heads in the hidden sibling, each named by the size and mtime of the file that it is the
+head of: one that was written for a rename that never happened is the head of nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import pyarrow as pa
 
@@ -28,133 +27,145 @@ HEAD = "_hygge.json"
 FORMAT = 1
 
 
+FileState = tuple[str, int, int]
+"""Name, size and mtime_ns of a file. Heads of old versions have no mtime_ns."""
+
+
 @dataclass(frozen=True)
 class Published:
-    """A head, (name, size, mtime_ns) of the files it covers, their schema as base64 Arrow IPC."""
+    """A head, the files it covers, and their schema as base64 of Arrow IPC."""
 
     head: Head
-    files: list[list[Any]]
+    files: list[FileState]
     schema: str | None
 
     def to_json(self) -> bytes:
-        """Human-readable, one format number in front."""
+        """Return the head as JSON that people can read, with the format number first."""
         content = {"hygge": FORMAT, **asdict(self.head), "files": self.files, "schema": self.schema}
         return json.dumps(content, indent=1).encode()
 
     def write_beside(self, target: str, staged: str) -> None:
-        """Write this as the head of the single file that `staged` becomes at `target`."""
-        stat = os.stat(staged)
-        name = f"head-{stat.st_size}-{stat.st_mtime_ns}.json"
-        durable.write_synced(os.path.join(publish.staging(target), name), self.to_json())
-        now = _of_single(target) if os.path.exists(target) else None
-        for other in os.listdir(publish.staging(target)):
-            # Only what the file as it stands, or is about to stand, answers to is kept.
-            if other.startswith("head-") and other not in (name, os.path.basename(now or "")):
-                os.unlink(os.path.join(publish.staging(target), other))
+        """Write this as the head of the single file that `staged` becomes at `target`.
+
+        Heads are removed that belong neither to the file as it is now nor to the new one.
+        """
+        folder = publish.staging(target)
+        kept = [_name_of_head(staged)]
+        durable.write_synced(os.path.join(folder, kept[0]), self.to_json())
+        if os.path.exists(target):
+            kept.append(_name_of_head(target))
+        for name in os.listdir(folder):
+            if name.startswith("head-") and name not in kept:
+                os.unlink(os.path.join(folder, name))
 
 
 def generation_name(head: Head) -> str:
-    """The sub-directory that an appended generation becomes; two flows never share one."""
+    """Return the sub-directory that an appended generation becomes; two flows never share one."""
     return f"run-{file_name(head.flow)}-{head.generation:06d}"
 
 
 def newest_in_directory(target: str) -> Published | None:
-    """The newest head of any flow in a directory."""
-    found = (each for _, each in _heads(target))
-    return max(found, key=lambda each: each.head.run, default=None)
+    """Return the newest head of any flow in a directory."""
+    heads = (published for _, published in _heads(target))
+    return max(heads, key=lambda published: published.head.run, default=None)
 
 
 def head_of_directory(target: str, flow: str) -> Published | None:
-    """The newest head of `flow` in a directory."""
-    mine = [each for _, each in _heads(target) if each.head.flow == flow]
-    return max(mine, key=lambda each: each.head.generation, default=None)
+    """Return the newest head of `flow` in a directory."""
+    heads = (published for _, published in _heads(target) if published.head.flow == flow)
+    return max(heads, key=lambda published: published.head.generation, default=None)
 
 
 def head_of_file(target: str) -> Published | None:
-    """The head of a single file as it stands."""
+    """Return the head of a single file as it is now."""
     if not os.path.exists(target):
         return None
-    path = _of_single(target)
+    path = os.path.join(publish.staging(target), _name_of_head(target))
     return _read(path) if os.path.exists(path) else None
 
 
 def foreign(target: str, single: bool) -> str | None:
-    """The first thing at `target` that hygge did not write, or None."""
+    """Return the first entry at `target` that hygge did not write, or None."""
     if not os.path.lexists(target):
         return None
     if single:
         return None if head_of_file(target) else "the file itself"
     if not os.path.isdir(target):
         return "the file itself"
-    ours: dict[str, list[int]] = {}
+    files: dict[str, tuple[int, ...]] = {}
     folders = {target}
     for folder, published in _heads(target):
         folders.add(folder)
-        ours[os.path.join(folder, HEAD)] = []
-        ours.update({os.path.join(folder, name): told for name, *told in published.files})
+        files[os.path.join(folder, HEAD)] = ()
+        files |= {os.path.join(folder, file[0]): file[1:] for file in published.files}
     for folder, inner, names in os.walk(target, onerror=_raise):
         for path in (os.path.join(folder, name) for name in (*inner, *names)):
-            known = path in folders or path in ours
-            if not known or os.path.islink(path):
+            is_known = path in folders or path in files
+            if not is_known or os.path.islink(path):
                 return os.path.relpath(path, target)
+            written = files.get(path, ())  # size and mtime; size alone in heads of old versions
             stat = os.stat(path)
-            # Heads of older versions know no mtime.
-            told = ours.get(path, [])
-            if told != [stat.st_size, stat.st_mtime_ns][: len(told)]:
+            if written != (stat.st_size, stat.st_mtime_ns)[: len(written)]:
                 return f"{os.path.relpath(path, target)} was changed after hygge wrote it"
     return None
 
 
-def described(folder: str, name: str) -> list[Any] | None:
-    """A file as a head tells of it; None where it is not there."""
+def described(folder: str, name: str) -> FileState | None:
+    """Return a file as a head lists it; None where it is not there."""
     try:
         stat = os.stat(os.path.join(folder, name))
     except FileNotFoundError:
         return None
-    return [name, stat.st_size, stat.st_mtime_ns]
+    return name, stat.st_size, stat.st_mtime_ns
 
 
-def refuse_difference(path: str, there: pa.Schema | None, new: pa.Schema | None) -> None:
-    """Raise StoreError where rows of `new` do not go with those that `path` holds."""
-    if there is None or new is None:
+def refuse_difference(path: str, held: pa.Schema | None, new: pa.Schema | None) -> None:
+    """Raise StoreError where rows of `new` cannot be appended to those that `path` holds."""
+    if held is None or new is None:
         return
     hint = "append the same columns, in the same order and types, or write to another path"
-    for field in there:
-        at = new.get_field_index(field.name)
-        kind = new.field(at).type if at >= 0 else field.type
-        # string and large_string hold the same values, and every reader takes one for the other.
+    for field in held:
+        index = new.get_field_index(field.name)
+        kind = new.field(index).type if index >= 0 else field.type
+        # string and large_string hold the same values, and readers take either.
         if not (widens(kind, field.type) and widens(field.type, kind)):
             raise StoreError(
                 f"column '{field.name}' is {field.type} in {path}, and {kind} in this run",
                 hint,
             )
-    if there.names != new.names:
+    if held.names != new.names:
         raise StoreError(
-            f"{path} has the columns {', '.join(there.names)}; this run has {', '.join(new.names)}",
+            f"{path} has the columns {', '.join(held.names)}; this run has {', '.join(new.names)}",
             hint,
         )
 
 
 def schema_text(schema: pa.Schema | None) -> str | None:
-    """A schema as base64 of Arrow IPC, for JSON."""
-    return None if schema is None else base64.b64encode(schema.serialize().to_pybytes()).decode()
+    """Return a schema as base64 of Arrow IPC, for JSON; None for None."""
+    if schema is None:
+        return None
+    return base64.b64encode(schema.serialize().to_pybytes()).decode()
 
 
 def text_schema(text: str | None) -> pa.Schema | None:
-    """What `schema_text` was given."""
-    return None if text is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
+    """Return the schema of a `schema_text`; None for None."""
+    if text is None:
+        return None
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
 
 
 def _raise(error: OSError) -> None:
     raise error
 
 
-def _of_single(target: str) -> str:
-    stat = os.stat(target)
-    return os.path.join(publish.staging(target), f"head-{stat.st_size}-{stat.st_mtime_ns}.json")
+def _name_of_head(file: str) -> str:
+    """Return the name of the head of a single file, as the file is now."""
+    stat = os.stat(file)
+    return f"head-{stat.st_size}-{stat.st_mtime_ns}.json"
 
 
 def _heads(target: str) -> Iterator[tuple[str, Published]]:
+    """Yield each head in a directory, with the folder that it is in."""
     if not os.path.isdir(target):
         return
     if os.path.exists(os.path.join(target, HEAD)):
@@ -177,7 +188,7 @@ def _read(path: str) -> Published:
             )
         files, schema = content.pop("files"), content.pop("schema")
         content["columns"] = tuple((name, kind) for name, kind in content["columns"])
-        return Published(Head(**content), files, schema)
+        return Published(Head(**content), [tuple(file) for file in files], schema)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
             f"{path} is not a head that hygge wrote: {error}",

@@ -1,9 +1,9 @@
-"""What every file Home shares; a format adds its schema, how a file is cut, and a reader.
+"""What every file Home shares. A format adds its schema, how a file is cut, and a reader.
 
 Life of a run: `open` lists the files, asks the format for the schema, and packs pieces of files
 into splits of about `split_bytes`. `read` then, in an actor, opens the pieces of one split again,
-checks each file's size and mtime before and after, and yields batches of the planned schema. All
-that `read` needs stands in the split, so a split reads the same in any process.
+checks each file's version before and after, and yields batches of the planned schema. The split
+holds all that `read` needs, so it reads the same in any process.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class FileOptions(Settings):
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of one file that can be read alone. `where` is private to the format."""
+    """A part of one file that can be read alone. `where` is JSON for its format alone."""
 
     where: dict[str, Any] = field(default_factory=dict)
     rows: int | None = None
@@ -73,7 +73,7 @@ class FileHome(Home):
         path = self.settings.path or name
         if not path:
             raise ConfigError(f"{type(self).__name__} needs a path", "path='data/users'")
-        # Actors have another working directory: what a path means is settled here.
+        # Actors have another working directory, so a relative path is made absolute here.
         self.path: str = os.path.abspath(os.path.expanduser(path))
         if is_object_url(path):
             self.path = ObjectUrl(path, self.settings.connection)
@@ -89,26 +89,27 @@ class FileHome(Home):
     def holds(self, other: Connector) -> bool:
         if super().holds(other):
             return True
-        place, kinds = other.place() or "", getattr(other, "suffixes", ())
+        place, suffixes = other.place() or "", getattr(other, "suffixes", ())
         top = f"file:{os.path.realpath(fixed_prefix(self.path))}"
         if is_object_url(self.path):
             top = fixed_prefix(self.path).rstrip("/")
         inside = place.removeprefix(f"{top}/")
-        hidden = any(part.startswith((".", "_")) for part in inside.split("/"))
-        return inside != place and not hidden and bool(set(kinds) & set(self.suffixes))
+        is_hidden = any(part.startswith((".", "_")) for part in inside.split("/"))
+        is_inside = inside != place and not is_hidden
+        return is_inside and bool(set(suffixes) & set(self.suffixes))
 
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
-        """The columns that the files themselves have, before projection and partitions."""
+        """Return the columns of the files themselves, before projection and partitions."""
         raise HomeError(f"{type(self).__name__} does not say its schema")
 
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
-        """The parts of `file` that can be read alone, in file order."""
+        """Yield the parts of `file` that can be read alone, in file order."""
         yield Piece(bytes=file.size)
 
     def open_reader(
         self, file: SourceFile, where: dict[str, Any], schema: pa.Schema
     ) -> Iterator[pa.Table]:
-        """Tables with the columns of `schema`, lazily, in file order."""
+        """Yield tables with the columns of `schema`, lazily, in file order."""
         raise HomeError(f"{type(self).__name__} does not read")
 
     @contextmanager
@@ -129,12 +130,11 @@ class FileHome(Home):
                 f"{error.filename} cannot be read: {error.strerror}",
                 "check its permissions, and that hygge runs as a user who may read it",
             ) from error
-        count = f"{len(files):,} file{'s' if len(files) != 1 else ''}"
+        count = f"{_counted(f'{len(files):,}', 'file')} in {_counted(str(len(splits)), 'split')}"
         yield Plan(
             columns,
             splits,
-            reason=f"{count} in {len(splits)} split{'s' if len(splits) != 1 else ''} "
-            f"of about {self.settings.options.split_bytes // MIB} MiB",
+            reason=f"{count} of about {self.settings.options.split_bytes // MIB} MiB",
             dead_driver="the next run goes on with it: what was staged of files that stay as they "
             "are is not read again",
         )
@@ -143,7 +143,7 @@ class FileHome(Home):
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(split.where["schema"])))
         options = self.settings.options
         for path, size, mtime_ns, keys, pieces in split.where["files"]:
-            if is_object_url(path):  # what travelled as text
+            if is_object_url(path):  # a split holds it as plain text
                 path = ObjectUrl(path, self.settings.connection)
             file = SourceFile(path, size, mtime_ns, tuple((k, v) for k, v in keys))
             check_unchanged(file)
@@ -151,16 +151,18 @@ class FileHome(Home):
             inside = pa.schema([f for f in schema if f.name not in partition])
             for where in pieces:
                 for table in self.open_reader(file, where, inside):
-                    full = conform(_with_keys(table, schema, partition), schema, path)
+                    full = conform(_with_partitions(table, schema, partition), schema, path)
                     del table
                     yield from slices(full, options.batch_size, options.batch_bytes)
                     del full
             check_unchanged(file)
 
     def chosen(self, schema: pa.Schema) -> pa.Schema:
-        """The fields that `columns` names, all without it: only these need to be alike in files."""
+        """Return the fields that `columns` names, or all: only these must be alike in all files."""
         wanted = self.settings.columns
-        return schema if wanted is None else pa.schema([f for f in schema if f.name in wanted])
+        if wanted is None:
+            return schema
+        return pa.schema([field for field in schema if field.name in wanted])
 
     def check_alike(
         self, file: SourceFile, schema: pa.Schema, first_file: SourceFile, first: pa.Schema
@@ -199,47 +201,54 @@ class FileHome(Home):
         return tuple(known[name] for name in wanted)
 
     def _pack(self, files: Sequence[SourceFile], schema: pa.Schema) -> Iterator[Split]:
-        """Pieces, in order, into splits of about split_bytes; a split may span small files."""
+        """Yield splits of about `split_bytes`, of pieces in order; one may span small files."""
         text = base64.b64encode(schema.serialize().to_pybytes()).decode()
-        target = self.settings.options.split_bytes
-        held: list[tuple[SourceFile, Piece]] = []
+        target_bytes = self.settings.options.split_bytes
+        pieces: list[tuple[SourceFile, Piece]] = []
         index = size = 0
         for file in files:
             for piece in self.pieces(file):
-                if held and size + piece.bytes > target:
-                    yield _split(index, held, text)
-                    held, index, size = [], index + 1, 0
-                held.append((file, piece))
+                if pieces and size + piece.bytes > target_bytes:
+                    yield _split(index, pieces, text)
+                    pieces, index, size = [], index + 1, 0
+                pieces.append((file, piece))
                 size += piece.bytes
-        if held or index == 0:
-            yield _split(index, held, text)
+        if pieces or index == 0:
+            yield _split(index, pieces, text)
 
 
-def _split(index: int, held: list[tuple[SourceFile, Piece]], schema: str) -> Split:
+def _split(index: int, pieces: list[tuple[SourceFile, Piece]], schema: str) -> Split:
     entries: list[list[Any]] = []
-    for file, piece in held:
+    for file, piece in pieces:
         entry = [file.path, file.size, file.mtime_ns, [list(key) for key in file.keys], []]
         if not entries or entries[-1][:4] != entry[:4]:
             entries.append(entry)
         entries[-1][4].append(piece.where)
-    told = ";".join(f"{path}:{size}:{mtime}" for path, size, mtime, _, _ in entries)
-    counted = [piece.rows for _, piece in held]
+    versions = ";".join(f"{path}:{size}:{mtime}" for path, size, mtime, _, _ in entries)
+    rows = [piece.rows for _, piece in pieces if piece.rows is not None]
     return Split(
         index,
-        version=hashlib.sha256(told.encode()).hexdigest()[:16],
+        version=hashlib.sha256(versions.encode()).hexdigest()[:16],
         where={"schema": schema, "files": entries},
         label=entries[0][0] if entries else "",
-        rows=sum(r for r in counted if r is not None) if None not in counted else None,
-        bytes=sum(piece.bytes for _, piece in held),
+        rows=sum(rows) if len(rows) == len(pieces) else None,
+        bytes=sum(piece.bytes for _, piece in pieces),
     )
 
 
-def _with_keys(table: pa.Table, schema: pa.Schema, keys: dict[str, str | None]) -> pa.Table:
-    for name, value in keys.items():
-        at = schema.get_field_index(name)
-        if at >= 0:
-            kind = schema.field(at).type
-            single = int(value) if value is not None and pa.types.is_integer(kind) else value
-            column = pa.repeat(pa.scalar(single, kind), table.num_rows)
-            table = table.append_column(schema.field(at), column)
+def _with_partitions(table: pa.Table, schema: pa.Schema, keys: dict[str, str | None]) -> pa.Table:
+    """Return the table with a column for each hive partition that `schema` has."""
+    for name, text in keys.items():
+        index = schema.get_field_index(name)
+        if index < 0:
+            continue
+        field = schema.field(index)
+        value: int | str | None = text
+        if text is not None and pa.types.is_integer(field.type):
+            value = int(text)
+        table = table.append_column(field, pa.repeat(pa.scalar(value, field.type), table.num_rows))
     return table
+
+
+def _counted(count: str, noun: str) -> str:
+    return f"{count} {noun}" if count == "1" else f"{count} {noun}s"

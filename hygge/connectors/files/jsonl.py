@@ -37,12 +37,12 @@ from hygge.formats.json_writer import JsonlWriter, check_json_schema
 from hygge.formats.text import (
     SUFFIX_OF,
     Compression,
+    byte_ranges,
     compression_for,
     compression_of,
     concatenate,
-    cut,
     known_encoding,
-    owned,
+    owned_lines,
     with_compressed,
 )
 from hygge.model import MIB, Column, HomeTraits, StoreTraits
@@ -100,14 +100,14 @@ class JsonlHome(FileHome):
         if compression_of(file.path) != "none" or not options.encoding.startswith("utf-8"):
             yield Piece(bytes=file.size)
             return
-        for start, end in cut(0, file.size, options.split_bytes):
+        for start, end in byte_ranges(0, file.size, options.split_bytes):
             yield Piece({"start": start, "end": end}, bytes=end - start)
 
     def open_reader(
         self, file: SourceFile, where: dict[str, Any], schema: pa.Schema
     ) -> Iterator[pa.Table]:
         if where:
-            start, end = owned(file.path, where["start"], where["end"], 0)
+            start, end = owned_lines(file.path, where["start"], where["end"], 0)
             where = {"start": start, "end": end}
         yield from self._jsonl_file(file).tables(where, schema)
 

@@ -1,10 +1,10 @@
-"""What a prefix of an object store shows: numbered manifests, of which the newest is the head.
+"""The manifests of a prefix of an object store: numbered, and the newest is what is visible.
 
-`<target>/_hygge/0000000007.json` is created, never changed, and says which files are visible, and
-the head of every flow that wrote some of them. Whoever creates number 8 has committed on top of it.
+`<target>/_hygge/0000000007.json` is created, never changed, and names the visible files and the
+head of every flow that wrote some of them. A run that creates number 8 has committed on top of it.
 
-Old manifests are removed, so a number may be free again for who slept for long: what he creates
-there is below the newest, and none of its runs. `runs` tells him so.
+Old manifests are removed, so their numbers are free again. A driver that slept for long may create
+one of them; it then finds that its run is not among the `runs` of the newest manifest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from hygge.errors import StoreError
 from hygge.model import Head, Run
@@ -30,7 +29,7 @@ _NAME = re.compile(r"_hygge/(\d{10})\.json")
 
 @dataclass(frozen=True)
 class File:
-    """A visible file, and where the part lies that it is a copy of."""
+    """A visible file, and the staged part that it is a copy of."""
 
     name: str
     rows: int
@@ -51,15 +50,15 @@ class Manifest:
     schema: str | None
 
     def to_json(self) -> bytes:
-        """Human-readable, one format number in front, one file a line."""
+        """Return JSON that people can read: the format number first, one file a line."""
         heads = [asdict(head) for head in self.heads.values()]
         listed = {
-            "files": [[each.name, each.rows, each.size, each.staged] for each in self.files],
+            "files": [[file.name, file.rows, file.size, file.staged] for file in self.files],
             "gone": self.gone,
         }
         lines = [
-            f' "{key}": [{",".join(chr(10) + "  " + json.dumps(each) for each in value)}]'
-            for key, value in {"heads": heads, **listed}.items()
+            f' "{key}": [{",".join(chr(10) + "  " + json.dumps(item) for item in items)}]'
+            for key, items in {"heads": heads, **listed}.items()
         ]
         first = f'{{"hygge": {FORMAT}, "generation": {self.generation},\n'
         last = f' "runs": {json.dumps(self.runs)},\n "schema": {json.dumps(self.schema)}}}\n'
@@ -68,7 +67,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Shown:
-    """A target as it stands: its newest manifest, and every object below it by its own name."""
+    """A target as it is now: its newest manifest, and every object below it by its own name."""
 
     manifest: Manifest | None
     entries: Mapping[str, Entry]
@@ -82,109 +81,118 @@ class Shown:
         return self.manifest.schema if self.manifest and flow in self.head_of else None
 
     def missing(self) -> list[File]:
-        """Files of the manifest that are not visible yet, or not whole: a copy may take a while."""
-        files, sizes = self.manifest.files if self.manifest else (), self.entries
-        return [e for e in files if e.name not in sizes or sizes[e.name].size != e.size]
+        """Return files of the manifest that are not visible yet, or whose copy is not whole yet."""
+        if self.manifest is None:
+            return []
+        return [file for file in self.manifest.files if self._size(file.name) != file.size]
 
     def foreign(self, being_copied: Collection[str] = ()) -> str | None:
-        """The first thing that hygge did not write, or None; `_SUCCESS` and the like are hidden."""
-        newest = self.manifest
-        ours = {name: size for name, size, _ in newest.gone} if newest else {}
-        ours.update({each.name: each.size for each in newest.files} if newest else {})
+        """Return the first object that hygge did not write, or None.
+
+        Hidden names (`_SUCCESS` and the like) do not count.
+        """
+        written: dict[str, int] = {}
+        if self.manifest is not None:
+            written = {name: size for name, size, _ in self.manifest.gone}
+            written |= {file.name: file.size for file in self.manifest.files}
         for name, entry in self.entries.items():
-            if name in ours and entry.size != ours[name] and name not in being_copied:
+            if name in written and entry.size != written[name] and name not in being_copied:
                 return f"{name} was changed after hygge wrote it"
-            if name not in ours and not _HIDDEN.search(name):
+            if name not in written and not _HIDDEN.search(name):
                 return name
         return None
 
+    def _size(self, name: str) -> int | None:
+        return self.entries[name].size if name in self.entries else None
+
 
 def manifest_name(generation: int) -> str:
-    """The name of a manifest below its target."""
+    """Return the name of a manifest below its target."""
     return f"_hygge/{generation:010d}.json"
 
 
 def older(shown: Shown, kept: int) -> list[str]:
-    """Names of the manifests below the newest `kept`."""
+    """Return the names of the manifests that are older than the newest `kept`."""
     assert shown.manifest is not None
     last = shown.manifest.generation - kept
     return [name for name in shown.entries if _number(name) and _number(name) <= last]
 
 
 def look(bucket: Bucket, target: str, heads_only: bool = False) -> Shown:
-    """What is at `target` now, in one listing, and the newest manifest in it."""
+    """List what is at `target` now, once, and read the newest manifest in it."""
     below = f"{target}/_hygge" if heads_only else target
     while True:
-        found = bucket.entries(below)
-        entries = {key.removeprefix(f"{target}/"): entry for key, entry in found.items()}
+        by_key = bucket.entries(below)
+        entries = {key.removeprefix(f"{target}/"): entry for key, entry in by_key.items()}
         newest = max((name for name in entries if _NAME.fullmatch(name)), default=None)
         if newest is None:
             return Shown(None, entries)
         content = bucket.get(f"{target}/{newest}")
-        if content is not None:  # else others have gone on, and removed it
-            place = f"{bucket.describe()}/{target}/{newest}"
-            return Shown(_read(place, _number(newest), content), entries)
+        if content is not None:  # else another run has gone on, and removed it
+            url = f"{bucket.describe()}/{target}/{newest}"
+            return Shown(_read(url, _number(newest), content), entries)
 
 
 def being_copied(bucket: Bucket, staging: str, shown: Shown) -> dict[str, Entry]:
-    """What shows a file of another size, though its copy is to be made, or on its way: the part."""
-    short = [each for each in shown.missing() if each.name in shown.entries]
-    parts = {each.name: bucket.entry(f"{staging}/{each.staged}") for each in short}
+    """Return the staged parts of files that show another size because their copy is on its way."""
+    unfinished = [file for file in shown.missing() if file.name in shown.entries]
+    parts = {file.name: bucket.entry(f"{staging}/{file.staged}") for file in unfinished}
     return {name: entry for name, entry in parts.items() if entry is not None}
 
 
 def following(
     shown: Shown, run: Run, head: Head, files: Sequence[File], schema: str | None
 ) -> Manifest:
-    """The manifest by which `run` goes on from what is shown."""
+    """Return the manifest by which `run` follows on what is shown."""
     last = shown.manifest
-    generation = last.generation + 1 if last else 1
-    before = last.files if last else ()
+    if last is None:
+        last = Manifest(0, {}, (), (), (), None)
+    generation = last.generation + 1
     gone = [
-        each
-        for each in (last.gone if last else ())
-        if each[2] > generation - GONE_KEPT or each[0] in shown.entries
+        (name, size, when)
+        for name, size, when in last.gone
+        if when > generation - GONE_KEPT or name in shown.entries
     ]
-    heads = dict(last.heads) if last else {}
     if run.mode == "append":
-        schema = (last.schema if last else None) or schema
-        files = [*before, *files]
+        heads = {**last.heads, run.flow: head}
+        schema = last.schema or schema
+        files = [*last.files, *files]
     else:
-        gone += [(each.name, each.size, generation) for each in before]
-        heads = {}
-    runs = (*(last.runs if last else ()), run.id)[-RUNS_KEPT:]
-    heads[run.flow] = head
+        heads = {run.flow: head}
+        gone += [(file.name, file.size, generation) for file in last.files]
+    runs = (*last.runs, run.id)[-RUNS_KEPT:]
     return Manifest(generation, heads, tuple(files), tuple(gone), runs, schema)
 
 
 def _number(name: str) -> int:
-    found = _NAME.fullmatch(name)
-    return int(found[1]) if found else 0
+    """Return the generation of a manifest by its name; 0 for other objects."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else 0
 
 
-def _read(place: str, generation: int, content: bytes) -> Manifest:
+def _read(url: str, generation: int, content: bytes) -> Manifest:
     try:
-        told: dict[str, Any] = json.loads(content)
-        if told["hygge"] > FORMAT:
+        fields = json.loads(content)
+        if fields["hygge"] > FORMAT:
             raise StoreError(
-                f"{place} was written by a newer hygge", "upgrade hygge-data, then run again"
+                f"{url} was written by a newer hygge", "upgrade hygge-data, then run again"
             )
-        if told["generation"] != generation:
-            raise ValueError(f"it says that it is generation {told['generation']}")
+        if fields["generation"] != generation:
+            raise ValueError(f"it says that it is generation {fields['generation']}")
         heads = [
             Head(**{**head, "columns": tuple((name, kind) for name, kind in head["columns"])})
-            for head in told["heads"]
+            for head in fields["heads"]
         ]
         return Manifest(
             generation,
             {head.flow: head for head in heads},
-            tuple(File(*each) for each in told["files"]),
-            tuple((name, size, at) for name, size, at in told["gone"]),
-            tuple(told["runs"]),
-            told["schema"],
+            tuple(File(*file) for file in fields["files"]),
+            tuple((name, size, when) for name, size, when in fields["gone"]),
+            tuple(fields["runs"]),
+            fields["schema"],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
-            f"{place} is not a head that hygge wrote: {error}",
+            f"{url} is not a head that hygge wrote: {error}",
             "restore it, or move the whole prefix away and run again",
         ) from error

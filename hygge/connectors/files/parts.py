@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
@@ -104,8 +105,9 @@ def write_parts(
             parts.append(close(writer, path, rows_in_part))
             writer = None
     finally:
-        if writer is not None:
-            writer.close()
+        if writer is not None:  # after an error, which is the one to report
+            with suppress(Exception):
+                writer.close()
     return StagedParts(rows, tuple(parts), schema_text(schema)), arrow_bytes
 
 

@@ -1,4 +1,4 @@
-"""Publishing files, written once: staged in a hidden sibling, visible by one rename.
+"""Publish files of a disk: staged in a hidden sibling, made visible by one rename.
 
 For a target `lake/users` the hidden sibling is `lake/.users.hygge`; a run stages below
 `lake/.users.hygge/<run>/`. Everything is fsynced before the rename that shows it, and the rename
@@ -10,8 +10,9 @@ itself is made durable by an fsync of the folder that holds it.
     append to one         one rename of the run's sub-directory into it
     a single file         one rename over the old one
 
-Locks are the kernel's, which frees them at death: `one_at_a_time` for the moment of a commit, and
-`Alive` in a run's staging for as long as somebody works on it; `sweep` takes only what has none.
+Locks are the kernel's, which frees them when a process dies: `one_at_a_time` during a commit, and
+`Alive` in the staging of a run for as long as a process works on it. `sweep` removes only the
+staging of runs that nobody holds.
 """
 
 from __future__ import annotations
@@ -36,44 +37,46 @@ from hygge.places import durable
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 LEFTOVERS = timedelta(hours=25)
-"""A run's staging that nobody holds is swept when it is older: it may be resumed for 24 hours."""
-_ASIDE = ".old"
-_GONE = ".gone-"
+"""How old the staging of a run is that may be swept: a run can be resumed for 24 hours."""
+_OLD = ".old"
+"""The ending of a directory that was moved away, for the moment between two renames."""
+_REMOVED = ".gone-"
+"""The beginning of a folder that is about to be deleted."""
 _ALIVE = "alive"
 _TRIES = 10
 
 
 def staging(target: str) -> str:
-    """The hidden sibling of `target`: the same file system, ignored by every common reader."""
+    """Return the hidden sibling of `target`: on the same file system, and ignored by readers."""
     folder, name = os.path.split(target)
     return os.path.join(folder, f".{name}.hygge")
 
 
 def prepared(target: str, run: str) -> str:
-    """The staging of `run`, which its driver has made. Raises StoreError where it is not here.
+    """Return the staging folder of `run`, which its driver has made.
 
-    A node that joined since the disks were compared may not see the driver's, and would stage on
-    its own what the driver never finds.
+    Raises StoreError where it is not on this disk: a node that joined later may not mount the
+    driver's, and would stage parts that the driver never finds.
     """
-    place = os.path.join(staging(target), run)
-    if not os.path.isdir(place):
+    folder = os.path.join(staging(target), run)
+    if not os.path.isdir(folder):
         raise StoreError(
             f"{target}: run {run} is not prepared on the disk of {socket.gethostname()}",
             "on several nodes use an object store (s3://…, gs://…, az://…), a database, or a "
             "folder that every node mounts; if it is one, the run was decided without this "
             "attempt: run again",
         )
-    return place
+    return folder
 
 
 def show_file(staged: str, target: str) -> None:
-    """One rename of a staged, synced file over `target`."""
+    """Rename a staged, synced file over `target`."""
     os.replace(staged, target)
     durable.sync(os.path.dirname(target))
 
 
 def show_directory(staged: str, target: str) -> None:
-    """Make `staged` the content of `target` at once; what was there is left at `staged`."""
+    """Make `staged` the content of `target` at once; the old content is left at `staged`."""
     try:
         os.rename(staged, target)  # a target that is absent, or an empty directory
     except OSError as error:
@@ -84,14 +87,14 @@ def show_directory(staged: str, target: str) -> None:
 
 
 def sync_shown(target: str) -> None:
-    """What a rename showed at `target`, or inside it, stays after a power cut, whoever made it."""
+    """Sync the folders in which a rename, also another process's, showed `target`."""
     if os.path.isdir(target):
         durable.sync(target)
     durable.sync(os.path.dirname(target))
 
 
 def show_inside(staged: str, folder: str, name: str) -> bool:
-    """One rename of `staged` to `folder`/`name`; False if something has that name already."""
+    """Rename `staged` to `folder`/`name`; False if something has that name already."""
     durable.make_folder(folder)
     try:
         os.rename(staged, os.path.join(folder, name))
@@ -109,35 +112,35 @@ def can_exchange(target: str) -> bool:
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
     try:
-        with tempfile.TemporaryDirectory(prefix=".hygge-", dir=folder) as place:
-            ends = os.path.join(place, "left"), os.path.join(place, "right")
-            for end in ends:
-                os.mkdir(end)
-            return _exchanged(*ends)
+        with tempfile.TemporaryDirectory(prefix=".hygge-", dir=folder) as scratch:
+            left, right = os.path.join(scratch, "left"), os.path.join(scratch, "right")
+            os.mkdir(left)
+            os.mkdir(right)
+            return _exchanged(left, right)
     except OSError:
-        return True  # it may not be written, which whoever writes there will be told
+        return True  # it cannot be written, which is an error of the run that writes there
 
 
 def _exchange(left: str, right: str) -> None:
     if _exchanged(left, right):
         return
-    aside = f"{left}{_ASIDE}"
-    os.rename(right, aside)
+    old = f"{left}{_OLD}"
+    os.rename(right, old)
     try:
         os.rename(left, right)
     except OSError:
-        os.rename(aside, right)
+        os.rename(old, right)
         raise
-    os.rename(aside, left)
+    os.rename(old, left)
 
 
 def _exchanged(left: str, right: str) -> bool:
-    """Exchange two directories in one moment; False where that cannot be done."""
+    """Exchange two directories atomically; False where the system or the disk cannot."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None:
         return False
-    ends = os.fsencode(left), os.fsencode(right)
-    if renameat2(_AT_FDCWD, ends[0], _AT_FDCWD, ends[1], _RENAME_EXCHANGE) == 0:
+    paths = os.fsencode(left), os.fsencode(right)
+    if renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0:
         return True
     number = ctypes.get_errno()
     if number not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
@@ -146,34 +149,37 @@ def _exchanged(left: str, right: str) -> bool:
 
 
 def put_back(target: str) -> None:
-    """Give `target` its old content again, where a commit died between its two renames."""
-    if _lost(target):
+    """Give `target` its old content back, where a commit died between its two renames."""
+    if _moved_away(target):
         with one_at_a_time(staging(target)):
             put_back_locked(target)
 
 
 def put_back_locked(target: str) -> None:
-    """`put_back` for who holds the lock on the staging of `target`."""
-    for aside in _lost(target):
-        os.rename(aside, target)
+    """Do as `put_back`; the caller holds the lock on the staging of `target`."""
+    for old in _moved_away(target):
+        os.rename(old, target)
         durable.sync(os.path.dirname(target))
         return
 
 
-def _lost(target: str) -> list[str]:
-    """What was moved aside for a new content that still waits beside it."""
+def _moved_away(target: str) -> list[str]:
+    """Return the old contents of a target that is not there, whose new content still waits."""
     if os.path.lexists(target):
         return []
-    found = glob.glob(os.path.join(glob.escape(staging(target)), "*", f"*{_ASIDE}"))
-    return [aside for aside in found if os.path.isdir(aside.removesuffix(_ASIDE))]
+    paths = glob.glob(os.path.join(glob.escape(staging(target)), "*", f"*{_OLD}"))
+    return [path for path in paths if os.path.isdir(path.removesuffix(_OLD))]
 
 
 @contextmanager
 def one_at_a_time(folder: str, wait_s: float = 30.0) -> Iterator[None]:
-    """An exclusive lock on `folder`, which is made if it is not there."""
-    until = time.monotonic() + wait_s
+    """Hold an exclusive lock on `folder`, which is made if it is not there.
+
+    Raises Transient where another process holds it for longer than `wait_s`.
+    """
+    deadline = time.monotonic() + wait_s
     while (handle := _locked(folder)) is None:
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             raise Transient(
                 f"another hygge run is committing in {folder}, for over {wait_s:.0f} s",
                 "wait for it, or end it, then run again",
@@ -186,24 +192,24 @@ def one_at_a_time(folder: str, wait_s: float = 30.0) -> Iterator[None]:
 
 
 def _locked(folder: str) -> int | None:
-    """A handle that holds the lock on `folder` as it stands at its path, or None."""
+    """Return a handle that holds the lock on the folder now at this path; None: another has it."""
     try:
         durable.make_folder(folder)
         handle = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:  # removed by another run in this moment
+    except FileNotFoundError:  # removed by another run at this moment
         return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
         return None
-    if _stands_at(folder, handle):
+    if _is_at(folder, handle):
         return handle
     os.close(handle)
     return None
 
 
-def _stands_at(path: str, handle: int) -> bool:
+def _is_at(path: str, handle: int) -> bool:
     try:
         return os.path.samestat(os.stat(path), os.fstat(handle))
     except FileNotFoundError:
@@ -211,22 +217,22 @@ def _stands_at(path: str, handle: int) -> bool:
 
 
 class Alive:
-    """A shared lock in a run's staging, which is made: nobody sweeps it until all are closed."""
+    """A shared lock in a run's staging, which is made: it is not swept while one is open."""
 
     handle: int | None = None
 
-    def __init__(self, place: str) -> None:
-        path = os.path.join(place, _ALIVE)
+    def __init__(self, folder: str) -> None:
+        path = os.path.join(folder, _ALIVE)
         for left in reversed(range(_TRIES)):
             try:
-                durable.make_folder(place)
+                durable.make_folder(folder)
                 handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            except FileNotFoundError:  # removed, or swept, by another run in this moment
+            except FileNotFoundError:  # removed, or swept, by another run at this moment
                 if not left:
                     raise
                 continue
             fcntl.flock(handle, fcntl.LOCK_SH)
-            if _stands_at(path, handle):
+            if _is_at(path, handle):
                 self.handle = handle
                 return
             os.close(handle)
@@ -245,63 +251,69 @@ def remove(path: str) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def take_away(place: str) -> None:
-    """Remove a run's staging, unless a commit is at work in it; then after that."""
-    if not os.path.isdir(place):
+def remove_staging(folder: str) -> None:
+    """Remove the staging folder of a run, after a commit that is at work in it.
+
+    It is renamed before it is deleted, so that nobody finds a part of it.
+    """
+    if not os.path.isdir(folder):
         return
-    gone = os.path.join(os.path.dirname(place), f"{_GONE}{os.path.basename(place)}-{os.getpid()}")
-    with one_at_a_time(place):
-        os.rename(place, gone)
-    remove(gone)
+    above, name = os.path.split(folder)
+    removed = os.path.join(above, f"{_REMOVED}{name}-{os.getpid()}")
+    with one_at_a_time(folder):
+        os.rename(folder, removed)
+    remove(removed)
 
 
 def sweep(target: str, keep: str) -> None:
-    """Remove what dead runs staged for `target`; content that waits to be put back is none of it.
+    """Remove what dead runs staged for `target`, but the run `keep`.
 
-    It is renamed away before it is deleted, so that nobody finds a part of it.
+    It is renamed before it is deleted, so that nobody finds a part of it. Old content of the target
+    that waits to be put back is put back first.
     """
-    place = staging(target)
-    with one_at_a_time(place):
+    folder = staging(target)
+    with one_at_a_time(folder):
         put_back_locked(target)
-        for name in os.listdir(place):
-            began = _began(name)
-            # One of the future began before the clock was set right.
-            if began and abs(datetime.now(UTC) - began) > LEFTOVERS and name != keep:
-                with contextlib.suppress(OSError):  # somebody works on it, or not ours to move
-                    _rename_away(place, name)
-    for name in os.listdir(place) if os.path.isdir(place) else ():
-        if name.startswith(_GONE):
-            remove(os.path.join(place, name))
+        for name in os.listdir(folder):
+            started = _start_time(name)
+            # A run of the future began before the clock was set right.
+            if started and abs(datetime.now(UTC) - started) > LEFTOVERS and name != keep:
+                with contextlib.suppress(OSError):  # a process holds it, or it is another user's
+                    _rename_dead(folder, name)
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        if name.startswith(_REMOVED):
+            remove(os.path.join(folder, name))
 
 
-def _began(run: str) -> datetime | None:
-    """When a run began, by its id; None for what else lies in the staging."""
+def _start_time(run: str) -> datetime | None:
+    """Return when a run began, by its id; None for other entries of the staging."""
     try:
         return datetime.strptime(run.split("-")[0], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
     except ValueError:
         return None
 
 
-def _rename_away(place: str, name: str) -> None:
-    path = os.path.join(place, name)
+def _rename_dead(folder: str, name: str) -> None:
+    """Rename the staging of a run that no process holds; BlockingIOError where one does."""
+    path = os.path.join(folder, name)
     handle = os.open(os.path.join(path, _ALIVE), os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.rename(path, os.path.join(place, f"{_GONE}{name}"))
+        os.rename(path, os.path.join(folder, f"{_REMOVED}{name}"))
     finally:
         os.close(handle)
 
 
 @contextmanager
-def disk_errors(what: str) -> Iterator[None]:
-    """Turn the operating system's refusals into a StoreError that says what to do."""
+def disk_errors(target: str) -> Iterator[None]:
+    """Turn the operating system's errors into a StoreError that says what to do."""
     try:
         yield
     except OSError as error:
-        path = error.filename or what
+        path = error.filename or target
         number = error.errno or 0
         reason = os.strerror(number) if number else str(error)
-        aside = f" ({path})" if path != what else ""
+        where = f" ({path})" if path != target else ""
         if number in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(
                 f"the disk is full while writing {path}",
@@ -309,7 +321,7 @@ def disk_errors(what: str) -> Iterator[None]:
                 "nothing of this run is visible",
             ) from error
         hint = _HINTS.get(number, "look at the disk and the folder, then run it again")
-        raise StoreError(f"{what} cannot be written: {reason}{aside}", hint) from error
+        raise StoreError(f"{target} cannot be written: {reason}{where}", hint) from error
 
 
 _PERMIT = "let this user write the folder; hygge writes beside the target, then renames"
