@@ -20,42 +20,30 @@ import pyarrow as pa
 
 from hygge.connectors.mariadb import snapshot as my_snapshot
 from hygge.connectors.mariadb import splits as my_ranges
+from hygge.connectors.mariadb.catalog import (
+    bare,
+    check_names,
+    engine_without_snapshots,
+    query_of,
+    table_of,
+)
+from hygge.connectors.mariadb.cursor import upper_bound, window
 from hygge.connectors.mariadb.session import (
     execute,
     is_mariadb,
-    literal,
     one,
     quoted,
     session,
 )
-from hygge.connectors.mariadb.types import (
-    Known,
-    bare,
-    check_names,
-    column_of,
-    engine_without_snapshots,
-    is_hex,
-    line_of,
-    query_of,
-    table_of,
-    value_of,
-)
-from hygge.connectors.mariadb.values import Reading
+from hygge.connectors.mariadb.types import column_of
+from hygge.connectors.mariadb.values import Reading, is_hex, line_of
 from hygge.connectors.mariadb.values import table_of as rows_of
 from hygge.connectors.mariadb.wire import TooLong, blocks, hang_up
-from hygge.connectors.sql.ask import Ask, SQLHomeOptions, null_note, pack, tie_note, unpack
+from hygge.connectors.sql.ask import Ask, SQLHomeOptions, pack, unpack
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.prefetch import ahead
-from hygge.connectors.sql.types import from_json, to_json
-from hygge.errors import ConfigError, HomeError
+from hygge.errors import HomeError
 from hygge.model import Plan, Split, Watermark
-
-_GROWS = (
-    "tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "date",
-    "datetime", "datetime utc", "timestamp", "year", "char", "varchar", "tinytext", "text",
-    "mediumtext", "longtext", "uuid",
-)  # fmt: skip
-"""Columns that may be a cursor."""
 
 NEEDS = ("numpy", "pyarrow.compute", "pyarrow.csv", "sqlalchemy.dialects.mysql.pymysql")
 """What its processes import."""
@@ -189,10 +177,10 @@ def _learn(
     source = _source(ask)
     # What is read has to be as of the moment; where it is cut may be as of now.
     with nullcontext(connection) if at is None else my_snapshot.lent(ask, at[:2], at[2]) as mine:
-        upper, notes = _upper(mine, ask, by_name, source, since)
+        upper, notes = upper_bound(mine, ask, by_name, source, since)
     conditions = [f"({ask.where}\n)"] if ask.where else []
     if ask.cursor is not None and upper is not None:
-        conditions.append(_beyond(ask, by_name[ask.cursor], since, upper))
+        conditions.append(window(ask, by_name[ask.cursor], since, upper))
     ranges, reason = my_ranges.ranges(connection, ask, by_name, primary, source, conditions)
     (mode,) = one(connection, "SELECT @@sql_mode")
     lines, wide = line_of(chosen, schema, oracle="ORACLE" in mode)
@@ -226,44 +214,3 @@ def _source(ask: Ask) -> str:
     if ask.query is None:
         return quoted(*split_name(ask.table or ""))
     return f"({bare(ask.query)}\n) h"
-
-
-def _typed(known: Known, value: Watermark) -> Any:
-    """A watermark as the value that its column compares with."""
-    kinds = {"date": pa.date32(), "decimal": pa.decimal128(38, 0)}
-    return from_json(value, kinds[known.kind]) if known.kind in kinds else value
-
-
-def _beyond(ask: Ask, cursor: Known, since: Watermark, upper: Watermark) -> str:
-    """What a run reads: beyond the last one's watermark, up to its own."""
-    column = value_of(cursor)
-    inside = f"{column} <= {literal(_typed(cursor, upper))}"
-    if since is not None:
-        beyond = ">=" if ask.options.cursor_ties == "read" else ">"
-        inside = f"({column} {beyond} {literal(_typed(cursor, since))} AND {inside})"
-    if since is None or ask.options.null_cursor == "read":
-        inside = f"({inside} OR {column} IS NULL)"
-    return inside
-
-
-def _upper(
-    connection: Any, ask: Ask, by_name: dict[str, Known], source: str, since: Watermark
-) -> tuple[Watermark, list[str]]:
-    if ask.cursor is None:
-        return None, []
-    cursor = by_name[ask.cursor]
-    if cursor.kind not in _GROWS:
-        raise ConfigError(
-            f"{ask.who}: cursor '{cursor.name}' is {cursor.native}",
-            "a cursor is a number, a date, a timestamp or a text",
-        )
-    column = value_of(cursor)
-    # The highest beyond `since`, so that deleted rows do not take the watermark back.
-    beyond = f"CASE WHEN {column} > {literal(_typed(cursor, since))} THEN {column} END"
-    found = column if since is None else beyond
-    where = f" WHERE ({ask.where}\n)" if ask.where else ""
-    highest, absent = one(
-        connection, f"SELECT MAX({found}), COUNT(*) - COUNT({column}) FROM {source}{where}"
-    )
-    upper = since if highest is None else to_json(highest)
-    return upper, [*null_note(ask, since, int(absent)), *tie_note(ask, upper)]

@@ -20,18 +20,22 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from hygge.batches import key_of, plain_schema
+from hygge.batches import plain_schema
 from hygge.connectors.mariadb.load import ROW, SPLIT
 from hygge.connectors.mariadb.session import execute, literal, number_of, one, quoted, rows, session
 from hygge.connectors.mariadb.target import (
     OPTIONS,
     There,
-    column_ddl,
     found,
+    identity,
     indexes,
-    same_columns,
+    is_like,
+    is_there,
+    quoted_table,
+    quoted_target,
     written_key,
 )
+from hygge.connectors.mariadb.types import TEXT, column_ddl
 from hygge.connectors.sql.ask import pack, unpack
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.goal import Goal
@@ -98,28 +102,6 @@ def alone(connection: Any, goal: Goal, what: str) -> Iterator[None]:
             rows(connection, f"SELECT RELEASE_LOCK({name})")
 
 
-def named(goal: Goal, name: str) -> str:
-    """A table beside the target, in quotes."""
-    return quoted(split_name(goal.table)[0], name)
-
-
-def target(goal: Goal) -> str:
-    """The target, in quotes."""
-    return quoted(*split_name(goal.table))
-
-
-def is_there(connection: Any, goal: Goal, name: str) -> bool:
-    """Whether there is such a table beside the target."""
-    schema, _ = split_name(goal.table)
-    place = "DATABASE()" if schema is None else literal(schema)
-    asked = rows(
-        connection,
-        "SELECT table_name FROM information_schema.tables "
-        f"WHERE table_schema = {place} AND table_name = {literal(name)}",
-    )
-    return bool(asked)
-
-
 def rows_table(run: str) -> str:
     """The table that all splits of a run load."""
     return f"{run_name(run)}_rows"
@@ -137,32 +119,31 @@ def split_number(ticket: Ticket) -> int:
 
 def begin(connection: Any, goal: Goal, run: str, mode: str) -> None:
     """Make both tables, and the run's row; a run that is gone on with shows that it lives."""
-    text = "CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin"
     execute(
         connection,
-        f"CREATE TABLE IF NOT EXISTS {named(goal, HEADS)} (flow varchar(255), target varchar(255), "
-        "format int NOT NULL, generation bigint NOT NULL, run varchar(64) NOT NULL, "
+        f"CREATE TABLE IF NOT EXISTS {quoted_table(goal, HEADS)} ("
+        "flow varchar(255), target varchar(255), format int NOT NULL, generation bigint NOT NULL, run varchar(64) NOT NULL, "
         "`rows` bigint NOT NULL, watermark longtext, `cursor` longtext, "
         f"columns longtext NOT NULL, made longtext, committed_at varchar(32) NOT NULL, "
         f"PRIMARY KEY (flow, target)) {OPTIONS}",
     )
     execute(
         connection,
-        f"CREATE TABLE IF NOT EXISTS {named(goal, LEDGER)} (name varchar(63) PRIMARY KEY, "
+        f"CREATE TABLE IF NOT EXISTS {quoted_table(goal, LEDGER)} (name varchar(63) PRIMARY KEY, "
         "run varchar(64) NOT NULL, target varchar(255) NOT NULL, began double NOT NULL, "
-        f"sealed smallint NOT NULL, `rows` bigint, bytes bigint, arrow longtext {text}, "
+        f"sealed smallint NOT NULL, `rows` bigint, bytes bigint, arrow longtext {TEXT}, "
         f"n int, mode varchar(16)) {OPTIONS}",
     )
-    known = rows(connection, f"SHOW COLUMNS FROM {named(goal, LEDGER)} LIKE 'mode'")
+    known = rows(connection, f"SHOW COLUMNS FROM {quoted_table(goal, LEDGER)} LIKE 'mode'")
     if not known:  # written by the generic path until now
         execute(
             connection,
-            f"ALTER TABLE {named(goal, LEDGER)} ADD COLUMN IF NOT EXISTS n int, "
+            f"ALTER TABLE {quoted_table(goal, LEDGER)} ADD COLUMN IF NOT EXISTS n int, "
             "ADD COLUMN IF NOT EXISTS mode varchar(16)",
         )
     execute(
         connection,
-        f"INSERT INTO {named(goal, LEDGER)} (name, run, target, began, sealed, mode) VALUES "
+        f"INSERT INTO {quoted_table(goal, LEDGER)} (name, run, target, began, sealed, mode) VALUES "
         f"({literal(run_name(run))}, {literal(run)}, {literal(goal.table)}, {time.time()}, "
         f"{_OPEN}, {literal(mode)}) ON DUPLICATE KEY UPDATE began = VALUES(began)",
     )
@@ -173,7 +154,8 @@ def remember(connection: Any, goal: Goal, run: str, name: str, schema: pa.Schema
     arrow = literal(None if schema is None else pack(schema))
     execute(
         connection,
-        f"REPLACE INTO {named(goal, LEDGER)} (name, run, target, began, sealed, arrow) VALUES "
+        f"REPLACE INTO {quoted_table(goal, LEDGER)} "
+        "(name, run, target, began, sealed, arrow) VALUES "
         f"({literal(name)}, {literal(run)}, {literal(goal.table)}, {time.time()}, 0, {arrow})",
     )
 
@@ -182,7 +164,7 @@ def beat(connection: Any, goal: Goal, run: str) -> None:
     """A sign of life; StoreError where the run is closed: nobody waits for its rows any more."""
     if not execute(
         connection,
-        f"UPDATE {named(goal, LEDGER)} SET began = {time.time()} "
+        f"UPDATE {quoted_table(goal, LEDGER)} SET began = {time.time()} "
         f"WHERE name = {literal(run_name(run))} AND sealed = {_OPEN}",
     ):
         raise StoreError(
@@ -201,7 +183,7 @@ def close(connection: Any, goal: Goal, run: str) -> None:
     """From here on nobody seals."""
     execute(
         connection,
-        f"UPDATE {named(goal, LEDGER)} SET sealed = {_CLOSED} "
+        f"UPDATE {quoted_table(goal, LEDGER)} SET sealed = {_CLOSED} "
         f"WHERE name = {literal(run_name(run))}",
     )
 
@@ -210,19 +192,22 @@ def reopen(connection: Any, goal: Goal, run: str) -> None:
     """A driver goes on with a run."""
     execute(
         connection,
-        f"UPDATE {named(goal, LEDGER)} SET sealed = {_OPEN} WHERE name = {literal(run_name(run))}",
+        f"UPDATE {quoted_table(goal, LEDGER)} SET sealed = {_OPEN} "
+        f"WHERE name = {literal(run_name(run))}",
     )
 
 
 def mode_of(connection: Any, goal: Goal, run: str) -> str:
     """The mode that a run was prepared for."""
-    asked = f"SELECT mode FROM {named(goal, LEDGER)} WHERE name = {literal(run_name(run))}"
+    asked = f"SELECT mode FROM {quoted_table(goal, LEDGER)} WHERE name = {literal(run_name(run))}"
     return next((str(mode) for (mode,) in rows(connection, asked)), "")
 
 
 def staged_schema(connection: Any, goal: Goal, run: str) -> pa.Schema | None:
     """The schema that the run table was made for; None: it was not made yet."""
-    asked = f"SELECT arrow FROM {named(goal, LEDGER)} WHERE name = {literal(rows_table(run))}"
+    asked = (
+        f"SELECT arrow FROM {quoted_table(goal, LEDGER)} WHERE name = {literal(rows_table(run))}"
+    )
     return next((unpack(text) for (text,) in rows(connection, asked)), None)
 
 
@@ -231,7 +216,7 @@ def seals(connection: Any, goal: Goal, run: str) -> dict[tuple[int, int], Seal]:
     sealed = {}
     for name, count, size, n in rows(
         connection,
-        f"SELECT name, `rows`, bytes, n FROM {named(goal, LEDGER)} "
+        f"SELECT name, `rows`, bytes, n FROM {quoted_table(goal, LEDGER)} "
         f"WHERE run = {literal(run)} AND sealed = {_SEALED}",
     ):
         split, epoch = map(int, name.split("_")[-2:])
@@ -253,7 +238,7 @@ def seal(connection: Any, goal: Goal, ticket: Ticket, count: int, size: int) -> 
     try:
         execute(
             connection,
-            f"INSERT INTO {named(goal, LEDGER)} "
+            f"INSERT INTO {quoted_table(goal, LEDGER)} "
             "(name, run, target, began, sealed, `rows`, bytes, n) VALUES "
             f"({literal(seal_name(ticket))}, {literal(ticket.run)}, {literal(goal.table)}, "
             f"{time.time()}, {_SEALED}, {count}, {size}, {ticket.n})",
@@ -275,9 +260,10 @@ def unseal(connection: Any, goal: Goal, gone: Sequence[Seal]) -> None:
     if any(each.rows for each in gone) and is_there(connection, goal, rows_table(run)):
         execute(
             connection,
-            f"DELETE FROM {named(goal, rows_table(run))} WHERE {quoted(SPLIT)} IN ({numbers})",
+            f"DELETE FROM {quoted_table(goal, rows_table(run))} "
+            f"WHERE {quoted(SPLIT)} IN ({numbers})",
         )
-    execute(connection, f"DELETE FROM {named(goal, LEDGER)} WHERE name IN ({names})")
+    execute(connection, f"DELETE FROM {quoted_table(goal, LEDGER)} WHERE name IN ({names})")
 
 
 def make(connection: Any, goal: Goal, run: str, mode: str, schema: pa.Schema) -> None:
@@ -292,18 +278,18 @@ def make(connection: Any, goal: Goal, run: str, mode: str, schema: pa.Schema) ->
                     "the source changed while the run went on; run again with --fresh",
                 )
             there = None
-            execute(connection, f"DROP TABLE IF EXISTS {named(goal, name)}")
+            execute(connection, f"DROP TABLE IF EXISTS {quoted_table(goal, name)}")
         if there is not None and is_there(connection, goal, name):
             return
         remember(connection, goal, run, name, schema)
-        _create(connection, goal, named(goal, name), mode, schema)
+        _create(connection, goal, quoted_table(goal, name), mode, schema)
 
 
 def _create(connection: Any, goal: Goal, name: str, mode: str, schema: pa.Schema) -> None:
     old = found(connection, goal, hanging=mode == "replace")
     extra = f"{quoted(SPLIT)} bigint NOT NULL"
     if mode == "replace" and old is not None and is_like(goal, old, schema):
-        execute(connection, f"CREATE TABLE {name} LIKE {target(goal)}")
+        execute(connection, f"CREATE TABLE {name} LIKE {quoted_target(goal)}")
         changes = [f"ADD COLUMN {extra}"]
         if "auto_increment" not in str(one(connection, f"SHOW CREATE TABLE {name}")[1]).lower():
             # They are built at once when the rows are there.
@@ -318,13 +304,6 @@ def _create(connection: Any, goal: Goal, name: str, mode: str, schema: pa.Schema
     if key:
         parts.append(f"PRIMARY KEY ({', '.join(map(quoted, key))})")
     execute(connection, f"CREATE TABLE {name} ({', '.join(parts)}) {OPTIONS}")
-
-
-def is_like(goal: Goal, old: There, schema: pa.Schema) -> bool:
-    """Whether a table for `schema` is made like the old one, whose place it then takes."""
-    if old.hangs or old.engine != "InnoDB":
-        return False
-    return same_columns(goal, old, schema, key_of(schema))
 
 
 def kill(connection: Any, run: str, split: int | None = None) -> None:
@@ -342,7 +321,7 @@ def kill(connection: Any, run: str, split: int | None = None) -> None:
 
 def drop(connection: Any, goal: Goal, run: str) -> None:
     """Remove the run's tables and its rows of the ledger."""
-    table = named(goal, LEDGER)
+    table = quoted_table(goal, LEDGER)
     execute(connection, f"DELETE FROM {table} WHERE name = {literal(run_name(run))}")
     left = rows(connection, f"SELECT name, sealed FROM {table} WHERE run = {literal(run)}")
     if not left:
@@ -350,7 +329,7 @@ def drop(connection: Any, goal: Goal, run: str) -> None:
     kill(connection, run)
     for name, sealed in left:
         if sealed != _SEALED:
-            execute(connection, f"DROP TABLE IF EXISTS {named(goal, name)}")
+            execute(connection, f"DROP TABLE IF EXISTS {quoted_table(goal, name)}")
     execute(connection, f"DELETE FROM {table} WHERE run = {literal(run)}")
 
 
@@ -358,7 +337,7 @@ def sweep(connection: Any, goal: Goal, run: str) -> None:
     """Drop what runs left that show no sign of life; what cannot be dropped now stays."""
     dead = rows(
         connection,
-        f"SELECT run FROM {named(goal, LEDGER)} GROUP BY run "
+        f"SELECT run FROM {quoted_table(goal, LEDGER)} GROUP BY run "
         f"HAVING MAX(began) < {time.time() - OLD_S}",
     )
     for (each,) in dead:
@@ -373,7 +352,7 @@ def heads_at(connection: Any, goal: Goal, lock: bool = False) -> dict[str, tuple
     _, table = split_name(goal.table)
     try:
         cursor.execute(
-            f"{connection.hygge}SELECT * FROM {named(goal, HEADS)} "
+            f"{connection.hygge}SELECT * FROM {quoted_table(goal, HEADS)} "
             f"WHERE target = {literal(table)}{' FOR UPDATE' * lock}"
         )
     except Exception as error:
@@ -386,13 +365,6 @@ def heads_at(connection: Any, goal: Goal, lock: bool = False) -> dict[str, tuple
     if len(heads) < len(told):
         raise not_a_head(goal.who, "there are two heads of one flow")
     return heads
-
-
-def identity(there: There | None) -> str | None:
-    """What names a table as it is; the same for as long as nobody makes it anew. None: no table."""
-    if there is None:
-        return None
-    return "".join(f"{each.name} {each.native}\n" for each in there.columns)
 
 
 def is_made(connection: Any, goal: Goal, there: There | None) -> bool:

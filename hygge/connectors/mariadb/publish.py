@@ -21,8 +21,14 @@ import pyarrow as pa
 from hygge.connectors.mariadb import ledger
 from hygge.connectors.mariadb.load import ROW, SPLIT
 from hygge.connectors.mariadb.session import execute, listed, literal, number_of, one, quoted, rows
-from hygge.connectors.mariadb.target import OPTIONS, There, column_ddl, indexes
-from hygge.connectors.sql.commit import check_all_in, check_merge
+from hygge.connectors.mariadb.target import (
+    There,
+    indexes,
+    is_like,
+    quoted_table,
+    quoted_target,
+)
+from hygge.connectors.sql.commit import check_all_in
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import HEADS, already, check_base, head_of
 from hygge.connectors.sql.ledger import run_name
@@ -48,14 +54,14 @@ def ready(connection: Any, goal: Goal, name: str, old: There | None, schema: pa.
     would see none of them: the table is built anew, which makes that an error (1412). Who is there
     to see it is not asked: the list of transactions was seen to miss one on a busy server.
     """
-    table = ledger.named(goal, name)
+    table = quoted_table(goal, name)
     columns = {row[0] for row in rows(connection, f"SHOW COLUMNS FROM {table}")}
     changes = []
-    if old is not None and ledger.is_like(goal, old, schema):
-        had, has = indexes(connection, ledger.target(goal)), indexes(connection, table)
+    if old is not None and is_like(goal, old, schema):
+        had, has = indexes(connection, quoted_target(goal)), indexes(connection, table)
         changes = [f"ADD {line}" for index, line in had.items() if index not in has]
     ours = [f"DROP COLUMN {quoted(each)}" for each in (SPLIT, ROW) if each in columns]
-    with _breaking(goal):
+    with breaking(goal):
         if ours and old is not None:
             execute(connection, f"ALTER TABLE {table} {', '.join([*ours, *changes])}, FORCE")
             return
@@ -79,7 +85,7 @@ def swapped(
     mine = run_name(run.id)
     fresh, stale, old = f"{mine}_heads", f"{mine}_heads_old", f"{mine}_old"
     for each in (fresh, stale, old):
-        execute(connection, f"DROP TABLE IF EXISTS {ledger.named(goal, each)}")
+        execute(connection, f"DROP TABLE IF EXISTS {quoted_table(goal, each)}")
         ledger.remember(connection, goal, run.id, each, None)
     with ledger.alone(connection, goal, HEADS):
         now, _ = ledger.heads_at(connection, goal).get(run.flow, (None, None))
@@ -87,107 +93,43 @@ def swapped(
         if done is not None:
             return done
         check_base(now, base, goal.who)
-        heads, copy = ledger.named(goal, HEADS), ledger.named(goal, fresh)
+        heads, copy = quoted_table(goal, HEADS), quoted_table(goal, fresh)
         execute(connection, f"CREATE TABLE {copy} LIKE {heads}")
         execute(
             connection,
             f"INSERT INTO {copy} SELECT * FROM {heads} WHERE NOT ({_replaced(run, row)})",
         )
         execute(connection, _insertion(copy, row))
-        moves = [f"{ledger.target(goal)} TO {ledger.named(goal, old)}"] if there else []
+        moves = [f"{quoted_target(goal)} TO {quoted_table(goal, old)}"] if there else []
         moves += [
-            f"{ledger.named(goal, name)} TO {ledger.target(goal)}",
-            f"{heads} TO {ledger.named(goal, stale)}",
+            f"{quoted_table(goal, name)} TO {quoted_target(goal)}",
+            f"{heads} TO {quoted_table(goal, stale)}",
             f"{copy} TO {heads}",
         ]
         execute(connection, f"SET lock_wait_timeout = {_RENAME_WAIT_S}")
         execute(connection, f"RENAME TABLE {', '.join(moves)}")
     for each in (stale, old):
-        execute(connection, f"DROP TABLE IF EXISTS {ledger.named(goal, each)}")
+        execute(connection, f"DROP TABLE IF EXISTS {quoted_table(goal, each)}")
     return None
 
 
 def filled(connection: Any, goal: Goal, name: str, schema: pa.Schema, wanted: int) -> None:
     """The run table's rows into the target; within the caller's transaction."""
     columns = listed(schema.names)
-    with _breaking(goal):
+    with breaking(goal):
         count = execute(
             connection,
-            f"INSERT INTO {ledger.target(goal)} ({columns}) SELECT {columns} "
-            f"FROM {ledger.named(goal, name)}",
+            f"INSERT INTO {quoted_target(goal)} ({columns}) SELECT {columns} "
+            f"FROM {quoted_table(goal, name)}",
         )
-    _no_warning(connection, goal)
+    no_warning(connection, goal)
     check_all_in(count, wanted, goal.who)
 
 
 def emptied(connection: Any, goal: Goal) -> None:
     """The target without its rows; within the caller's transaction, so never TRUNCATE."""
-    with _breaking(goal):
-        execute(connection, f"DELETE FROM {ledger.target(goal)}")
-
-
-def winners(
-    connection: Any, goal: Goal, run: Run, name: str, schema: pa.Schema, old: There | None
-) -> tuple[str, int]:
-    """A table of one row a key: of staged rows that share one, the last by cursor counts.
-
-    It has the columns of the target where there is one, or becomes the target.
-    """
-    copy = f"{run_name(run.id)}_winners"
-    table, source = ledger.named(goal, copy), ledger.named(goal, name)
-    ledger.remember(connection, goal, run.id, copy, schema)
-    execute(connection, f"DROP TABLE IF EXISTS {table}")
-    key = listed(run.key)
-    absent = " OR ".join(f"{quoted(each)} IS NULL" for each in run.key)
-    whole, nulls = one(connection, f"SELECT COUNT(*), COALESCE(SUM({absent}), 0) FROM {source}")
-    (distinct,) = one(connection, f"SELECT COUNT(*) FROM (SELECT DISTINCT {key} FROM {source}) h")
-    check_merge(whole, int(nulls), distinct, run, goal.who)
-    columns = [column_ddl(goal, each, each.name in run.key) for each in schema]
-    execute(
-        connection,
-        f"CREATE TABLE {table} ({', '.join(columns)}, PRIMARY KEY ({key})) {OPTIONS}",
-    )
-    order = [f"{quoted(ROW)} DESC"]
-    if run.cursor is not None:
-        cursor = quoted(run.cursor)
-        order = [f"{cursor} IS NULL", f"{cursor} DESC", *order]
-    names = listed(schema.names)
-    execute(
-        connection,
-        f"INSERT INTO {table} ({names}) SELECT {names} FROM (SELECT {names}, ROW_NUMBER() OVER "
-        f"(PARTITION BY {key} ORDER BY {', '.join(order)}) AS `_hygge_n` FROM {source}) h "
-        "WHERE `_hygge_n` = 1",
-    )
-    _no_warning(connection, goal)
-    return copy, distinct
-
-
-def merged(
-    connection: Any, goal: Goal, run: Run, copy: str, schema: pa.Schema, wanted: int
-) -> None:
-    """Update the rows whose keys are there, add the others; in the caller's serial transaction."""
-    target, source = ledger.target(goal), ledger.named(goal, copy)
-    same = " AND ".join(f"t.{quoted(each)} = s.{quoted(each)}" for each in run.key)
-    changed = ", ".join(
-        f"t.{quoted(each)} = s.{quoted(each)}" for each in schema.names if each not in run.key
-    )
-    names = listed(schema.names)
-    theirs = ", ".join(f"s.{quoted(each)}" for each in schema.names)
-    with _breaking(goal):
-        (met,) = one(
-            connection,
-            f"SELECT COUNT(*) FROM {source} s WHERE EXISTS (SELECT 1 FROM {target} t WHERE {same})",
-        )
-        if changed:
-            execute(connection, f"UPDATE {target} t JOIN {source} s ON {same} SET {changed}")
-            _no_warning(connection, goal)
-        fresh = execute(
-            connection,
-            f"INSERT INTO {target} ({names}) SELECT {theirs} FROM {source} s "
-            f"LEFT JOIN {target} t ON {same} WHERE t.{quoted(run.key[0])} IS NULL",
-        )
-    _no_warning(connection, goal)
-    check_all_in(met + fresh, wanted, goal.who)
+    with breaking(goal):
+        execute(connection, f"DELETE FROM {quoted_target(goal)}")
 
 
 def move_head(
@@ -202,7 +144,7 @@ def move_head(
 
     The caller holds the lock of the heads.
     """
-    heads = ledger.named(goal, HEADS)
+    heads = quoted_table(goal, HEADS)
     now, _ = ledger.heads_at(connection, goal, lock=True).get(run.flow, (None, None))
     done = already(now, run, receipts)
     if done is not None:
@@ -229,7 +171,7 @@ def head_commit(goal: Goal, row: dict[str, Any], kept: int, staged: int, note: s
     return Commit(head_of(row, goal.who), kept, staged - kept, note=note)
 
 
-class _breaking:
+class breaking:
     """Rows that break a rule of the table: Rejected, in the table's words."""
 
     def __init__(self, goal: Goal) -> None:
@@ -247,7 +189,7 @@ class _breaking:
         ) from error
 
 
-def _no_warning(connection: Any, goal: Goal) -> None:
+def no_warning(connection: Any, goal: Goal) -> None:
     found = rows(connection, "SHOW WARNINGS LIMIT 1")
     if found:
         raise UnfitValue(f"{goal.who}: {found[0][2]}", "widen the column in the database")

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from itertools import cycle, pairwise
 from typing import Any
 
+from hygge.connectors.mariadb.catalog import Known
 from hygge.connectors.mariadb.session import listed, literal, one, quoted, rows
-from hygge.connectors.mariadb.types import Known
 from hygge.connectors.sql import splits
 from hygge.connectors.sql.ask import Ask
 from hygge.connectors.sql.connection import split_name

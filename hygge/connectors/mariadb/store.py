@@ -3,8 +3,7 @@
 Life of a run: `prepare` refuses what can be refused and makes the run table (`stage`, where only
 the rows know the columns). `stage` loads and seals a split in one transaction. `commit` closes the
 run, removes what is sealed beside the decided tickets, counts the rows, and publishes. See
-`my_ledger` for what names a split's rows, `my_publish` for what readers see. MySQL itself goes the
-generic way.
+`my_ledger` for what names a split's rows, `my_publish` for what readers see.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import again, key_of, plain
-from hygge.connectors.mariadb import ledger, publish
+from hygge.connectors.mariadb import ledger, merge, publish
 from hygge.connectors.mariadb.load import SPLIT, loaded
 from hygge.connectors.mariadb.session import (
     execute,
@@ -30,10 +29,13 @@ from hygge.connectors.mariadb.target import (
     There,
     check_engine,
     check_fit,
-    column_ddl,
     found,
+    identity,
+    is_there,
+    quoted_table,
     same_columns,
 )
+from hygge.connectors.mariadb.types import column_ddl
 from hygge.connectors.sql.commit import check_staged
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.errors import unknown_commit
@@ -59,7 +61,7 @@ NEEDS = ("numpy", "pyarrow.compute", "sqlalchemy.dialects.mysql.pymysql")
 def head(goal: Goal, flow: str) -> Head | None:
     """What is committed for `flow`."""
     with ledger.opened(goal) as connection:
-        if not ledger.is_there(connection, goal, HEADS):
+        if not is_there(connection, goal, HEADS):
             return None
         return ledger.heads_at(connection, goal).get(flow, (None, None))[0]
 
@@ -113,8 +115,8 @@ def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
         ledger.reopen(connection, goal, run.id)
         name = ledger.rows_table(run.id)
         counted: dict[int, int] = {}
-        if ledger.is_there(connection, goal, name):
-            table = ledger.named(goal, name)
+        if is_there(connection, goal, name):
+            table = quoted_table(goal, name)
             if not rows(connection, f"SHOW COLUMNS FROM {table} LIKE '{SPLIT}'"):
                 raise StoreError(
                     f"{goal.who}: run {run.id} was about to be committed",
@@ -161,7 +163,7 @@ def commit(
 def discard(goal: Goal, run: Run) -> None:
     """Drop the run's tables."""
     with ledger.opened(goal) as connection:
-        if ledger.is_there(connection, goal, LEDGER):
+        if is_there(connection, goal, LEDGER):
             ledger.drop(connection, goal, run.id)
 
 
@@ -179,7 +181,7 @@ def _load(
 ) -> tuple[int, int]:
     if schema is None:
         return 0, 0
-    table = ledger.named(goal, ledger.rows_table(ticket.run))
+    table = quoted_table(goal, ledger.rows_table(ticket.run))
     first = ticket.split * _ROWS_PER_SPLIT if mode == "merge" else None
     return loaded(
         connection,
@@ -230,7 +232,7 @@ def _counted(
     """The schema that was staged; Rejected where the run table has not just the receipts' rows."""
     name = ledger.rows_table(run.id)
     sealed = ledger.seals(connection, goal, run.id)
-    there = ledger.is_there(connection, goal, name)
+    there = is_there(connection, goal, name)
     wanted = 0
     for receipt in receipts:
         seal = sealed.get((receipt.ticket.split, receipt.ticket.epoch))
@@ -239,7 +241,7 @@ def _counted(
         wanted += receipt.rows
     if not there:
         return None
-    (counted,) = one(connection, f"SELECT COUNT(*) FROM {ledger.named(goal, name)}")
+    (counted,) = one(connection, f"SELECT COUNT(*) FROM {quoted_table(goal, name)}")
     if counted != wanted:
         raise Rejected(
             f"{goal.who}: {wanted:,} rows were staged, but {counted:,} rows can be found",
@@ -269,7 +271,7 @@ def _commit(
         elif run.mode == "replace":
             note += ": the table is now empty and keeps its columns"
     elif run.mode == "merge":
-        name, kept = publish.winners(connection, goal, run, name, schema, there)
+        name, kept = merge.winners(connection, goal, run, name, schema, there)
     if schema is not None and not count:
         note = "nothing to move"
     anew = schema is not None and (there is None or run.mode == "replace")
@@ -278,9 +280,9 @@ def _commit(
     if anew:
         publish.ready(connection, goal, name, there, schema)
         fresh = found(connection, replace(goal, table=_beside(goal, name)))
-    identity = ledger.identity(fresh if anew else there) if made else None
+    made_as = identity(fresh if anew else there) if made else None
     table = split_name(goal.table)[1]
-    row = head_values(run, table, base, kept, watermark, schema, identity)
+    row = head_values(run, table, base, kept, watermark, schema, made_as)
     try:
         if anew:
             done = publish.swapped(
@@ -319,7 +321,7 @@ def _transacted(
         if run.mode == "replace" and there is not None:
             publish.emptied(connection, goal)
         if schema is not None and run.mode == "merge":
-            publish.merged(connection, goal, run, name, schema, kept)
+            merge.merged(connection, goal, run, name, schema, kept)
         elif schema is not None:
             publish.filled(connection, goal, name, schema, kept)
         with ledger.alone(connection, goal, HEADS):

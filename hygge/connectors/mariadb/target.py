@@ -21,22 +21,16 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from hygge.batches import key_of, widens
+from hygge.connectors.mariadb.catalog import Known, table_of
 from hygge.connectors.mariadb.session import literal, one, quoted, rows
-from hygge.connectors.mariadb.types import UTC, Known, arrow_of, table_of
+from hygge.connectors.mariadb.types import TEXT, arrow_of
 from hygge.connectors.sql.ask import Ask, SQLHomeOptions
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.goal import Goal
-from hygge.errors import StoreError, UnfitValue, one_of
+from hygge.errors import StoreError, one_of
 from hygge.model import Run
 
-_TEXT = "CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin"
-OPTIONS = f"ENGINE = InnoDB {_TEXT.replace('CHARACTER SET', 'DEFAULT CHARACTER SET')}"
-_PLAIN = {
-    pa.bool_(): "tinyint(1)", pa.int8(): "tinyint", pa.int16(): "smallint", pa.int32(): "int",
-    pa.int64(): "bigint", pa.uint8(): "tinyint unsigned", pa.uint16(): "smallint unsigned",
-    pa.uint32(): "int unsigned", pa.uint64(): "bigint unsigned", pa.float16(): "float",
-    pa.float32(): "float", pa.float64(): "double", pa.date32(): "date", pa.date64(): "date",
-}  # fmt: skip
+OPTIONS = f"ENGINE = InnoDB {TEXT.replace('CHARACTER SET', 'DEFAULT CHARACTER SET')}"
 _KEYABLE = ("int", "decimal", "date", "time", "bool", "uint")
 
 
@@ -111,35 +105,6 @@ def written_key(schema: pa.Schema, run_mode: str, merge_key: tuple[str, ...]) ->
     if len(kinds) != len(key) or not all(kind.startswith(_KEYABLE) for kind in kinds):
         return ()
     return key
-
-
-def column_ddl(goal: Goal, each: pa.Field, in_key: bool) -> str:
-    """One column of a CREATE TABLE, or UnfitValue."""
-    kind: Any = each.type
-    t: Any = pa.types
-    comment = ""
-    native = _PLAIN.get(kind)
-    if kind in (pa.string(), pa.large_string()):
-        native = f"{'varchar(255)' if in_key else 'longtext'} {_TEXT}"
-    elif t.is_binary(kind) or t.is_large_binary(kind):
-        native = "varbinary(255)" if in_key else "longblob"
-    elif t.is_decimal(kind) and kind.precision <= 65 and 0 <= kind.scale <= 38:
-        native = f"decimal({kind.precision},{kind.scale})"
-    elif t.is_time(kind) and kind.unit != "ns":
-        native = "time(6)"
-    elif t.is_timestamp(kind) and kind.unit != "ns":
-        zone = kind.tz if goal.options.zones == "error" else (kind.tz and "UTC")
-        if zone in (None, "UTC"):
-            native, comment = "datetime(6)", f" COMMENT '{UTC}'" if zone else ""
-    if native is None:
-        raise UnfitValue(
-            f"{goal.who}: column '{each.name}' is {kind}, which a column of MariaDB cannot keep "
-            "exactly",
-            "leave it out with `columns`, turn it into text before, or options: {on_value: "
-            f"{{{each.name}: as_text}}}}; of another zone than UTC: options: {{zones: utc}}",
-        )
-    null = "NULL" if each.nullable and not in_key else "NOT NULL"
-    return f"{quoted(each.name)} {native} {null}{comment}"
 
 
 def check_fit(goal: Goal, there: There, schema: pa.Schema) -> None:
@@ -226,3 +191,39 @@ def check_engine(goal: Goal, there: There, run: Run) -> None:
             f"ALTER TABLE … ENGINE = InnoDB, or use `mode: replace`; `{run.mode}` needs rows and "
             "head to move together",
         )
+
+
+def quoted_table(goal: Goal, name: str) -> str:
+    """A table beside the target, in quotes."""
+    return quoted(split_name(goal.table)[0], name)
+
+
+def quoted_target(goal: Goal) -> str:
+    """The target, in quotes."""
+    return quoted(*split_name(goal.table))
+
+
+def is_there(connection: Any, goal: Goal, name: str) -> bool:
+    """Whether there is such a table beside the target."""
+    schema, _ = split_name(goal.table)
+    place = "DATABASE()" if schema is None else literal(schema)
+    asked = rows(
+        connection,
+        "SELECT table_name FROM information_schema.tables "
+        f"WHERE table_schema = {place} AND table_name = {literal(name)}",
+    )
+    return bool(asked)
+
+
+def is_like(goal: Goal, old: There, schema: pa.Schema) -> bool:
+    """Whether a table for `schema` is made like the old one, whose place it then takes."""
+    if old.hangs or old.engine != "InnoDB":
+        return False
+    return same_columns(goal, old, schema, key_of(schema))
+
+
+def identity(there: There | None) -> str | None:
+    """What names a table as it is; the same for as long as nobody makes it anew. None: no table."""
+    if there is None:
+        return None
+    return "".join(f"{each.name} {each.native}\n" for each in there.columns)

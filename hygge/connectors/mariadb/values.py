@@ -11,6 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.connectors.mariadb.catalog import Known
+from hygge.connectors.mariadb.session import quoted
+from hygge.connectors.mariadb.types import BYTES, LARGE, SHAPES, TEXTS
 from hygge.connectors.mariadb.wire import Block
 from hygge.connectors.sql.ask import OnValue
 from hygge.errors import UnfitValue
@@ -177,3 +180,58 @@ def _with_wide(array: Any, column: int, block: Block) -> Any:
     import pyarrow.compute as pc
 
     return pc.replace_with_mask(array, pa.array(mask), values)
+
+
+_LINE = 65_536
+"""Bytes of a value that still goes into the line."""
+
+
+def line_of(chosen: list[Known], kinds: pa.Schema, oracle: bool) -> tuple[str, list[str]]:
+    """What a SELECT asks for: the lead columns and the line; and the names of the lead ones.
+
+    `oracle`: CONCAT takes NULL for '' in the server's sql_mode.
+    """
+    wide = [each.name for each in chosen if each.kind in LARGE]
+    cells = [_cell(each, kinds.field(each.name).type, oracle) for each in chosen]
+    line = "CONCAT(" + ", ".join(f"',', {cell}" for cell in cells) + ", '\n')"
+    lead = [
+        f"IF(LENGTH({_raw(each)}) > {_LINE}, {_raw(each)}, NULL)"
+        for each in chosen
+        if each.kind in LARGE
+    ]
+    return ", ".join([*lead, line]), wide
+
+
+def is_hex(known: Known, kind: pa.DataType) -> bool:
+    """Whether the cells of a column are its bytes in hexadecimal digits."""
+    return known.kind in BYTES and pa.types.is_binary(kind)
+
+
+def _raw(known: Known) -> str:
+    """A column's own bytes, texts in utf8mb4."""
+    name = quoted(known.name)
+    if known.kind in SHAPES:
+        return f"ST_AsText({name})"
+    convert = known.kind in TEXTS and known.charset not in (None, "utf8mb4")
+    return f"CONVERT({name} USING utf8mb4)" if convert else name
+
+
+def _cell(known: Known, kind: pa.DataType, oracle: bool) -> str:
+    value = _raw(known)
+    if known.kind in LARGE:
+        value = f"IF(LENGTH({value}) > {_LINE}, NULL, {value})"
+    bare_value = value
+    if known.kind in ("bit", "bit1"):
+        value += " + 0"
+    elif known.kind == "float":
+        value = f"CAST({value} AS DOUBLE)"
+    elif is_hex(known, kind):
+        value = f"'\"', HEX({value}), '\"'"
+    elif known.kind in (*TEXTS, *BYTES, *SHAPES):
+        value = f"'\"', REPLACE({value}, '\"', '\"\"'), '\"'"
+    several = value.startswith("'")
+    if known.nullable or known.kind in LARGE:
+        value = f"CONCAT({value})" if several else value
+        # The first is much slower, and the second sees no NULL in that mode.
+        return f"IF({bare_value} IS NULL, '', {value})" if oracle else f"COALESCE({value}, '')"
+    return value

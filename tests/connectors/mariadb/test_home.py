@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from hygge import SQLHome
-from hygge.connectors.mariadb import types
+from hygge.connectors.mariadb import values
 from hygge.errors import ConfigError, HomeError, SourceMissing, Transient, UnfitValue
 from tests.connectors.mariadb.rows import home_at, read
 
@@ -332,7 +332,7 @@ def test_a_statement_that_lasts_too_long_stops(my, my_schema):
 def test_what_is_not_converted_would_be_seen(my, my_schema, monkeypatch):
     my.ask(f"CREATE TABLE {my_schema}.t (v text)")
     my.ask(f"INSERT INTO {my_schema}.t VALUES ('a\"b')")
-    real = types._cell
+    real = values._cell
     monkeypatch.setattr(
         types, "_cell", lambda *a: real(*a).replace("'\"\"'", "'\"'")
     )  # quotes are not doubled
