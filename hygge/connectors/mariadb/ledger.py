@@ -122,9 +122,10 @@ def begin(connection: Any, goal: Goal, run: str, mode: str) -> None:
     execute(
         connection,
         f"CREATE TABLE IF NOT EXISTS {quoted_table(goal, HEADS)} ("
-        "flow varchar(255), target varchar(255), format int NOT NULL, generation bigint NOT NULL, run varchar(64) NOT NULL, "
-        "`rows` bigint NOT NULL, watermark longtext, `cursor` longtext, "
-        f"columns longtext NOT NULL, made longtext, committed_at varchar(32) NOT NULL, "
+        "flow varchar(255), target varchar(255), format int NOT NULL, "
+        "generation bigint NOT NULL, run varchar(64) NOT NULL, `rows` bigint NOT NULL, "
+        "watermark longtext, `cursor` longtext, columns longtext NOT NULL, made longtext, "
+        f"committed_at varchar(32) NOT NULL, "
         f"PRIMARY KEY (flow, target)) {OPTIONS}",
     )
     execute(

@@ -12,15 +12,20 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote as url_quote
 
 import pyarrow as pa
 
 from hygge.connectors.sql.ask import pack
+from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.heads import HEADS, head_of, not_a_head, still
 from hygge.connectors.sql.ledger import OLD_S, ticket_name
-from hygge.connectors.sqlite import session
+from hygge.connectors.sqlite import catalog, session
+from hygge.connectors.sqlite.database import table_name
+from hygge.connectors.sqlite.target import identity
 from hygge.errors import StoreError
-from hygge.model import Receipt, Run, Ticket
+from hygge.model import Head, Receipt, Run, Ticket
 
 _TRIES = 100
 
@@ -181,3 +186,42 @@ def _unlink(path: str) -> None:
     for each in (path, f"{path}-journal", f"{path}-wal", f"{path}-shm"):
         with suppress(FileNotFoundError):
             os.unlink(each)
+
+
+HEADS_DDL = (
+    f"CREATE TABLE IF NOT EXISTS main.{HEADS} (flow TEXT NOT NULL, target TEXT NOT NULL, "
+    "format INTEGER NOT NULL, generation INTEGER NOT NULL, run TEXT NOT NULL, "
+    "rows INTEGER NOT NULL, watermark TEXT, cursor TEXT, columns TEXT NOT NULL, made TEXT, "
+    "committed_at TEXT NOT NULL, "
+    "PRIMARY KEY (flow, target))"
+)
+
+
+def heads_at(connection: sqlite3.Connection, goal: Goal) -> dict[str, tuple[Head, Any]]:
+    """By flow: what is committed to the target, and what `made` says; nonsense is an error."""
+    if catalog.kind_of(connection, HEADS) is None:
+        return {}
+    asked = f"SELECT * FROM main.{HEADS} WHERE target = ?"
+    try:
+        cursor = connection.execute(asked, [table_name(goal.table).lower()])
+    except sqlite3.OperationalError as error:
+        if "no such column" in str(error):
+            raise not_a_head(goal.who, str(error)) from error
+        raise
+    names = [each[0] for each in cursor.description]
+    rows = [dict(zip(names, row, strict=True)) for row in cursor]
+    found = [(head_of(row, goal.who), row["made"]) for row in rows]
+    heads = {head.flow: (head, made) for head, made in found}
+    if len(heads) < len(found):
+        raise not_a_head(goal.who, "there are two heads of one flow")
+    return heads
+
+
+def head_of_flow(connection: sqlite3.Connection, goal: Goal, flow: str) -> Head | None:
+    return heads_at(connection, goal).get(flow, (None, None))[0]
+
+
+def is_made(connection: sqlite3.Connection, goal: Goal) -> bool:
+    """Whether the table that is there now is one that hygge made."""
+    made = [each for _, each in heads_at(connection, goal).values()]
+    return still(identity(connection, table_name(goal.table)), made)

@@ -14,7 +14,6 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pyarrow as pa
 
@@ -31,32 +30,22 @@ from hygge.connectors.sql.heads import (
     head_of,
     head_values,
     lost_target,
-    not_a_head,
     not_ours,
-    still,
 )
 from hygge.connectors.sql.ledger import ticket_name
-from hygge.connectors.sqlite import ledger as staging
-from hygge.connectors.sqlite import session
+from hygge.connectors.sqlite import catalog, ledger, session
 from hygge.connectors.sqlite.database import table_name
 from hygge.connectors.sqlite.errors import in_words
-from hygge.connectors.sqlite.publish import append, merge, replace
+from hygge.connectors.sqlite.merge import merge
+from hygge.connectors.sqlite.publish import append, replace
 from hygge.connectors.sqlite.session import path_of
-from hygge.connectors.sqlite.target import Slot, existing, fresh
+from hygge.connectors.sqlite.target import Slot, existing, fresh, identity
 from hygge.connectors.sqlite.values import encode
 from hygge.errors import HyggeError, Rejected, StoreError
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
 NEEDS: tuple[str, ...] = ()
 """Modules that its processes import, beside this one."""
-
-_HEADS_DDL = (
-    f"CREATE TABLE IF NOT EXISTS main.{HEADS} (flow TEXT NOT NULL, target TEXT NOT NULL, "
-    "format INTEGER NOT NULL, generation INTEGER NOT NULL, run TEXT NOT NULL, "
-    "rows INTEGER NOT NULL, watermark TEXT, cursor TEXT, columns TEXT NOT NULL, made TEXT, "
-    "committed_at TEXT NOT NULL, "
-    "PRIMARY KEY (flow, target))"
-)
 
 
 def head(goal: Goal, flow: str) -> Head | None:
@@ -65,7 +54,7 @@ def head(goal: Goal, flow: str) -> Head | None:
     if not os.path.exists(path):
         return None
     with session.opened(path, goal.who, StoreError) as connection:
-        return _head(connection, goal, flow)
+        return ledger.head_of_flow(connection, goal, flow)
 
 
 def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
@@ -78,8 +67,8 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
             _check_target(connection, goal, run, schema)
         if not os.access(path, os.W_OK):
             raise StoreError(f"{goal.who}: the file may not be written", "allow this user to")
-    staging.begin(path, run, goal.who)
-    staging.sweep(path)
+    ledger.begin(path, run, goal.who)
+    ledger.sweep(path)
 
 
 def stage(
@@ -87,8 +76,8 @@ def stage(
 ) -> Receipt:
     """One ticket's rows into a table of the staging file, sealed by its ledger row."""
     name = ticket_name(ticket)
-    with staging.opened(path_of(goal.url), ticket.run, goal.who) as connection:
-        earlier = staging.sealed_before(connection, ticket)
+    with ledger.opened(path_of(goal.url), ticket.run, goal.who) as connection:
+        earlier = ledger.sealed_before(connection, ticket)
         if earlier is not None:
             return earlier
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -109,15 +98,15 @@ def stage(
             rows += batch.num_rows
             size += batch.nbytes
             del batch
-        staging.seal(connection, ticket, rows, size, schema, _declared(slots))
+        ledger.seal(connection, ticket, rows, size, schema, _declared(slots))
     return Receipt(ticket, "", rows, size, parts=1 if slots else 0)
 
 
 def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
     """Which receipts' rows are sealed and all there, in columns that still fit; drop the rest."""
-    with staging.opened(path_of(goal.url), run.id, goal.who) as connection:
+    with ledger.opened(path_of(goal.url), run.id, goal.who) as connection:
         held = [each for each in receipts if _holds(connection, goal, run, each)]
-        staging.keep_only(connection, {ticket_name(each.ticket) for each in held})
+        ledger.keep_only(connection, {ticket_name(each.ticket) for each in held})
     return held
 
 
@@ -130,12 +119,12 @@ def commit(
     with session.opened(path, goal.who, StoreError, "rwc") as connection:
         if new:
             connection.execute("PRAGMA journal_mode = WAL")
-        now = _head(connection, goal, run.flow)
+        now = ledger.head_of_flow(connection, goal, run.flow)
         done = already(now, run, receipts)
         if done is not None:
             return done
-        if not staging.attached(connection, path, run):
-            done = already(_head(connection, goal, run.flow), run, receipts)
+        if not ledger.attached(connection, path, run):
+            done = already(ledger.head_of_flow(connection, goal, run.flow), run, receipts)
             if done is not None:  # by another process, just now
                 return done
             raise Rejected(f"{goal.who}: what run {run.id} staged is gone", "run again")
@@ -155,7 +144,7 @@ def commit(
 
 def discard(goal: Goal, run: Run) -> None:
     """Remove the run's staging file."""
-    staging.remove(path_of(goal.url), run)
+    ledger.remove(path_of(goal.url), run)
 
 
 def _commit(
@@ -166,8 +155,8 @@ def _commit(
     receipts: Sequence[Receipt],
     watermark: Watermark,
 ) -> Commit:
-    connection.execute(_HEADS_DDL)
-    now = _head(connection, goal, run.flow)
+    connection.execute(ledger.HEADS_DDL)
+    now = ledger.head_of_flow(connection, goal, run.flow)
     done = already(now, run, receipts)
     if done is not None:
         return done
@@ -176,8 +165,8 @@ def _commit(
     ordered = sorted(receipts, key=lambda receipt: receipt.ticket.split)
     schema, declared, tables = _check_ledger(connection, goal, ordered)
     _check_target(connection, goal, run, schema)
-    exists = session.kind_of(connection, target) is not None
-    made = not exists or _made(connection, goal)
+    exists = catalog.kind_of(connection, target) is not None
+    made = not exists or ledger.is_made(connection, goal)
     notes: list[str] = []
     rows, superseded = sum(receipt.rows for receipt in receipts), 0
     if schema is None:
@@ -209,7 +198,7 @@ def _commit(
     if run.mode == "replace":
         others = f"DELETE FROM main.{HEADS} WHERE target = ? AND flow <> ?"
         connection.execute(others, [target.lower(), run.flow])
-    name = _identity(connection, target) if made else None
+    name = identity(connection, target) if made else None
     row = head_values(run, target.lower(), base, rows - superseded, watermark, schema, name)
     marks = ", ".join("?" * len(HEAD_COLUMNS))
     connection.execute(
@@ -241,7 +230,7 @@ def _check_ledger(
     """The one schema that was staged, its declared types, and the tables that hold it, in order."""
     schema, declared, tables = None, None, []
     for receipt in receipts:
-        found = staging.entry(connection, receipt.ticket, "staged")
+        found = ledger.entry(connection, receipt.ticket, "staged")
         check_staged(receipt, found.sealed, found.counted, goal.who)
         if found.schema is not None:
             if declared not in (None, found.declared):
@@ -252,7 +241,7 @@ def _check_ledger(
 
 
 def _holds(connection: sqlite3.Connection, goal: Goal, run: Run, receipt: Receipt) -> bool:
-    found = staging.entry(connection, receipt.ticket, "main")
+    found = ledger.entry(connection, receipt.ticket, "main")
     if not found.sealed == found.counted == receipt.rows:
         return False
     slots = found.schema and _slots(goal, run.mode, unpack(found.schema))
@@ -263,11 +252,11 @@ def _check_target(
     connection: sqlite3.Connection, goal: Goal, run: Run, schema: pa.Schema | None
 ) -> None:
     target = table_name(goal.table)
-    kind, heads = session.kind_of(connection, target), _heads(connection, goal)
+    kind, heads = catalog.kind_of(connection, target), ledger.heads_at(connection, goal)
     if kind == "view":
         raise StoreError(f"{goal.who} is a view", "name a table")
     if run.mode == "replace":
-        if kind is not None and not _made(connection, goal):
+        if kind is not None and not ledger.is_made(connection, goal):
             raise not_ours(goal.who)
         return
     if kind is None and run.flow in heads and heads[run.flow][0].columns:
@@ -287,7 +276,7 @@ def _slots(goal: Goal, mode: str, schema: pa.Schema) -> list[Slot]:
 def _slots_of(
     connection: sqlite3.Connection, target: str, mode: str, schema: pa.Schema, who: str
 ) -> list[Slot]:
-    kept = [] if mode == "replace" else session.columns(connection, target)
+    kept = [] if mode == "replace" else catalog.columns(connection, target)
     return existing(kept, schema, who) if kept else fresh(schema, who)
 
 
@@ -318,40 +307,3 @@ def _insert(
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-def _heads(connection: sqlite3.Connection, goal: Goal) -> dict[str, tuple[Head, Any]]:
-    """By flow: what is committed to the target, and what `made` says; nonsense is an error."""
-    if session.kind_of(connection, HEADS) is None:
-        return {}
-    asked = f"SELECT * FROM main.{HEADS} WHERE target = ?"
-    try:
-        cursor = connection.execute(asked, [table_name(goal.table).lower()])
-    except sqlite3.OperationalError as error:
-        if "no such column" in str(error):
-            raise not_a_head(goal.who, str(error)) from error
-        raise
-    names = [each[0] for each in cursor.description]
-    rows = [dict(zip(names, row, strict=True)) for row in cursor]
-    found = [(head_of(row, goal.who), row["made"]) for row in rows]
-    heads = {head.flow: (head, made) for head, made in found}
-    if len(heads) < len(found):
-        raise not_a_head(goal.who, "there are two heads of one flow")
-    return heads
-
-
-def _head(connection: sqlite3.Connection, goal: Goal, flow: str) -> Head | None:
-    return _heads(connection, goal).get(flow, (None, None))[0]
-
-
-def _made(connection: sqlite3.Connection, goal: Goal) -> bool:
-    """Whether the table that is there now is one that hygge made."""
-    made = [each for _, each in _heads(connection, goal).values()]
-    return still(_identity(connection, table_name(goal.table)), made)
-
-
-def _identity(connection: sqlite3.Connection, target: str) -> str | None:
-    """What names a table as it is: its CREATE without the last bracket, or None."""
-    asked = "SELECT sql FROM main.sqlite_master WHERE type = 'table' AND lower(name) = lower(?)"
-    sql = session.one(connection, asked, target)
-    return None if sql is None else str(sql).removesuffix(")")

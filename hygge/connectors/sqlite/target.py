@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import plain_schema, widens
-from hygge.connectors.sqlite import session
-from hygge.connectors.sqlite.types import arrow_for, declared_for
+from hygge.connectors.sqlite import catalog, session
+from hygge.connectors.sqlite.types import affinity_of, arrow_for, declared_for
 from hygge.errors import StoreError, UnfitValue, one_of
 
 _ONE_WORD = re.compile(r"\w+(\(\s*[+-]?\d+\s*(,\s*[+-]?\d+\s*)?\))?")
@@ -51,7 +52,7 @@ def fresh(schema: pa.Schema, who: str) -> list[Slot]:
     ]
 
 
-def existing(kept: Sequence[session.Kept], schema: pa.Schema, who: str) -> list[Slot]:
+def existing(kept: Sequence[catalog.Kept], schema: pa.Schema, who: str) -> list[Slot]:
     """Where the columns of `schema` go in a table that is there; StoreError where they do not."""
     by_name = {each.name.lower(): each for each in kept}
     slots = []
@@ -73,7 +74,7 @@ def existing(kept: Sequence[session.Kept], schema: pa.Schema, who: str) -> list[
     return slots
 
 
-def _fitting(found: session.Kept, kind: Any, who: str) -> Any:
+def _fitting(found: catalog.Kept, kind: Any, who: str) -> Any:
     wanted = arrow_for(found.declared)
     affinity = affinity_of(found.declared)
     fits = False
@@ -95,13 +96,17 @@ def _fitting(found: session.Kept, kind: Any, who: str) -> Any:
     return wanted
 
 
-def affinity_of(declared: str) -> str:
-    """SQLite's rules in their order (datatype3.html, 3.1)."""
-    word = declared.upper()
-    if "INT" in word:
-        return "INTEGER"
-    if any(each in word for each in ("CHAR", "CLOB", "TEXT")):
-        return "TEXT"
-    if "BLOB" in word or not word:
-        return "BLOB"
-    return "REAL" if any(each in word for each in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
+def create_table(connection: sqlite3.Connection, target: str, slots: Sequence[Slot]) -> None:
+    ddl = ", ".join(slot.ddl() for slot in slots)
+    connection.execute(f"CREATE TABLE main.{session.quote(target)} ({ddl})")
+
+
+def key_index(target: str) -> str:
+    return f"_hygge_key_{target}"
+
+
+def identity(connection: sqlite3.Connection, target: str) -> str | None:
+    """What names a table as it is: its CREATE without the last bracket, or None."""
+    asked = "SELECT sql FROM main.sqlite_master WHERE type = 'table' AND lower(name) = lower(?)"
+    sql = session.one(connection, asked, target)
+    return None if sql is None else str(sql).removesuffix(")")

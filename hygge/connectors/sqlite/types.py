@@ -150,3 +150,15 @@ def by_classes(classes: set[str]) -> Any:
     if classes <= {"integer", "real"} and classes:
         return pa.float64()
     return pa.binary() if classes == {"blob"} else pa.string()
+
+
+def affinity_of(declared: str) -> str:
+    """SQLite's rules in their order (datatype3.html, 3.1)."""
+    word = declared.upper()
+    if "INT" in word:
+        return "INTEGER"
+    if any(each in word for each in ("CHAR", "CLOB", "TEXT")):
+        return "TEXT"
+    if "BLOB" in word or not word:
+        return "BLOB"
+    return "REAL" if any(each in word for each in ("REAL", "FLOA", "DOUB")) else "NUMERIC"

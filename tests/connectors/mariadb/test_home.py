@@ -334,7 +334,7 @@ def test_what_is_not_converted_would_be_seen(my, my_schema, monkeypatch):
     my.ask(f"INSERT INTO {my_schema}.t VALUES ('a\"b')")
     real = values._cell
     monkeypatch.setattr(
-        types, "_cell", lambda *a: real(*a).replace("'\"\"'", "'\"'")
+        values, "_cell", lambda *a: real(*a).replace("'\"\"'", "'\"'")
     )  # quotes are not doubled
     with pytest.raises((AssertionError, UnfitValue, pa.ArrowInvalid)):
         assert read(home_at(my, my_schema))[0].to_pylist() == [{"v": 'a"b'}]

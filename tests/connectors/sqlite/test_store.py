@@ -11,7 +11,7 @@ import pytest
 
 from hygge.connectors.databases.home import SQLHome
 from hygge.connectors.databases.store import SQLStore
-from hygge.connectors.sqlite import session
+from hygge.connectors.sqlite import session, snapshot
 from hygge.errors import (
     ConfigError,
     NotOurs,
@@ -64,10 +64,10 @@ def moved(store, run, *splits, schema=None, watermark=None):
 def test_nothing_is_visible_or_locked_before_the_commit(store, path):
     moved(store, Run("r1", "f"), [THREE])
     receipts = staged(store, Run("r2", "f"), [THREE, THREE])
-    before = session.version(path)
+    before = snapshot.version(path)
     assert asked(path, "SELECT count(*) FROM users") == [(3,)]
     asked(path, "CREATE TABLE other (x)")  # a writer of the target is not kept waiting
-    assert before != session.version(path)
+    assert before != snapshot.version(path)
     commit = store.commit(Run("r2", "f"), store.head("f"), receipts, 7)
     assert asked(path, "SELECT count(*) FROM users") == [(6,)]
     assert (commit.applied, commit.head.generation, commit.head.watermark) == (6, 2, 7)
