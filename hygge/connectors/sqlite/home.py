@@ -1,17 +1,16 @@
-"""SQLite as a Home: exact types, one state for all lanes, splits by rowid.
+"""SQLite as a Home: exact types, one state of the file for all lanes, splits by rowid.
 
-Life of a plan: one read transaction learns schema, watermark and ranges; then the connection stays
-open without a transaction, so that no writer is kept waiting and the write-ahead log is not
-removed. Several splits carry the version of the state that was planned (see `sqlite.version`);
-each lane begins a read transaction, and only then looks whether that state still stands.
-A single split reads in one transaction of its own, so it needs no version.
-
-A cursor is compared as SQLite compares the stored values, and the watermark is a stored value.
+Life of a plan: one read transaction reads schema, watermark and ranges. Afterwards the connection
+stays open without a transaction: so no writer has to wait, and SQLite does not remove the
+write-ahead log. Several splits carry the version of the file that was planned (`snapshot.version`);
+each lane begins a read transaction first, and then checks that the file still has this version.
+A single split is read in one transaction of its own, so it needs no version.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,12 +18,9 @@ import pyarrow as pa
 
 from hygge.connectors.sql import splits as sql_splits
 from hygge.connectors.sql.ask import Ask, column_groups, pack, unpack
-from hygge.connectors.sql.errors import missing_column
-from hygge.connectors.sqlite import catalog, session, snapshot
-from hygge.connectors.sqlite.cursor import binder, cursor_conditions, upper_bound
+from hygge.connectors.sqlite import catalog, cursor, session, snapshot, splits
 from hygge.connectors.sqlite.errors import in_words
-from hygge.connectors.sqlite.session import path_of
-from hygge.connectors.sqlite.splits import bounds_between, is_long, size_of, split_key, where_clause
+from hygge.connectors.sqlite.session import Value, fetch_value, path_of, quoted
 from hygge.connectors.sqlite.types import arrow_for, by_classes
 from hygge.connectors.sqlite.values import decode
 from hygge.errors import HomeError, SourceChanged
@@ -34,12 +30,13 @@ NEEDS: tuple[str, ...] = ()
 """Modules that its processes import, beside this one."""
 
 _TRIES = 5
-_SAMPLE = 10_000
+"""How often a plan is made anew while others write to the file."""
+_SAMPLE_ROWS = 10_000
 
 
 @contextmanager
 def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
-    """Plan a run; holds the write-ahead log until it is closed."""
+    """Plan a run; keep the write-ahead log until the plan is closed."""
     path = path_of(ask.url)
     with session.opened(path, ask.who, HomeError) as connection:
         with in_words(ask.who, HomeError):
@@ -48,37 +45,41 @@ def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
 
 
 def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
-    """The rows of one split, in batches of the plan's schema."""
+    """Yield the rows of one split, in batches of the plan's schema.
+
+    Raises SourceChanged if the file was written to after it was planned in several splits.
+    """
     path, where = path_of(ask.url), split.where
     schema = unpack(where["schema"])
     with session.opened(path, ask.who, HomeError) as connection:
         source = catalog.source_of(connection, ask)
-        values: list[Any] = []
-        conditions = cursor_conditions(ask, where.get("since"), where.get("upper"), values)
+        values: list[Value] = []
+        conditions = cursor.conditions(ask, where.get("since"), where.get("upper"), values)
         if "key" in where:
-            ranged = sql_splits.condition(where, f"h.{where['key']}", binder(values))
-            conditions += [ranged] if ranged else []
-        chosen = ", ".join(f"h.{session.quote(name)}" for name in schema.names)
+            in_range = sql_splits.condition(where, f"h.{where['key']}", cursor.binder(values))
+            conditions += [in_range] if in_range else []
+        names = ", ".join(f"h.{quoted(name)}" for name in schema.names)
         connection.execute("BEGIN")
-        cursor = connection.execute(
-            f"SELECT {chosen} FROM {source} AS h{where_clause(conditions)}", values
+        rows = connection.execute(
+            f"SELECT {names} FROM {source} AS h{cursor.where_clause(conditions)}", values
         )
-        session.one(connection, "SELECT 1 FROM main.sqlite_master")
-        # Only now: the transaction holds its state, so what the file says is what will be read.
+        # Begins the read transaction of the file, also where the query itself reads no table.
+        fetch_value(connection, "SELECT 1 FROM main.sqlite_master")
+        # Compared only now: from here on the transaction reads the state that the file shows.
         if split.version and snapshot.version(path) != split.version:
             raise SourceChanged(
                 f"{ask.who} was written to after the run was planned",
                 "run again while nobody writes, or read it in one transaction: "
                 "options: {splits: 1}",
             )
-        for columns in column_groups(cursor.fetchmany, ask.options):
+        for columns in column_groups(rows.fetchmany, ask.options):
             table = _table(columns, schema, ask)
-            columns.clear()
+            columns.clear()  # the values, and below the table, are freed before the next batch
             yield table
             del table
 
 
-def _table(columns: list[Any], schema: pa.Schema, ask: Ask) -> pa.Table:
+def _table(columns: Sequence[Sequence[Value]], schema: pa.Schema, ask: Ask) -> pa.Table:
     arrays = [
         decode(values, field.type, ask.who, field.name, asked=field.name in ask.stated)
         for values, field in zip(columns, schema, strict=True)
@@ -86,16 +87,13 @@ def _table(columns: list[Any], schema: pa.Schema, ask: Ask) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _plan(connection: Any, path: str, ask: Ask, since: Watermark) -> Plan:
-    session.one(connection, "SELECT 1 FROM sqlite_master")  # opens the write-ahead log
+def _plan(connection: sqlite3.Connection, path: str, ask: Ask, since: Watermark) -> Plan:
+    """Plan from one state of the file; one split if the file never stands still."""
+    fetch_value(connection, "SELECT 1 FROM sqlite_master")  # opens the write-ahead log
     source = catalog.source_of(connection, ask)
     for _ in range(_TRIES):
         before = snapshot.version(path)
-        connection.execute("BEGIN")
-        try:
-            plan = _learn(connection, source, ask, since, before)
-        finally:
-            connection.execute("ROLLBACK")
+        plan = _plan_of_state(connection, source, ask, since, before)
         if len(plan.splits) == 1 or snapshot.version(path) == before:
             return plan
     if ask.options.splits != "auto":
@@ -103,82 +101,84 @@ def _plan(connection: Any, path: str, ask: Ask, since: Watermark) -> Plan:
             f"{ask.who} is written to all the time, so its splits would not be of one state",
             "leave `splits` away: it is then read in one transaction",
         )
+    return _plan_of_state(connection, source, ask, since, None)
+
+
+def _plan_of_state(
+    connection: sqlite3.Connection, source: str, ask: Ask, since: Watermark, version: str | None
+) -> Plan:
+    """Plan in one read transaction; one split where `version` is None."""
     connection.execute("BEGIN")
     try:
-        return _learn(connection, source, ask, since, None)
+        return _planned_splits(connection, source, ask, since, version)
     finally:
         connection.execute("ROLLBACK")
 
 
-def _learn(connection: Any, source: str, ask: Ask, since: Watermark, version: str | None) -> Plan:
-    """The plan of the state that this transaction sees; one split where `version` is None."""
-    kept = catalog.columns_of(connection, ask)
-    chosen = _chosen(kept, ask)
-    columns = tuple(_column(connection, source, each, ask) for each in chosen)
+def _planned_splits(
+    connection: sqlite3.Connection, source: str, ask: Ask, since: Watermark, version: str | None
+) -> Plan:
+    available = catalog.columns_of(connection, ask)
+    columns = tuple(
+        _column(connection, source, column, ask) for column in catalog.chosen(ask, available)
+    )
     schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in columns])
-    upper, notes = upper_bound(connection, source, kept, ask, since)
-    values: list[Any] = []
-    conditions = cursor_conditions(ask, since, upper, values)
-    base: dict[str, Any] = {"schema": pack(schema)}
+    upper, notes = cursor.upper_bound(connection, source, available, ask, since)
+    values: list[Value] = []
+    conditions = cursor.conditions(ask, since, upper, values)
+    where: dict[str, Any] = {"schema": pack(schema)}
     if ask.cursor:
-        base |= {"since": since, "upper": upper}
-    key, called = split_key(connection, kept, ask)
-    bounds: list[Any] = []
+        where |= {"since": since, "upper": upper}
+    key, key_name = splits.split_key(connection, available, ask)
+    bounds: list[Value] = []
     if key is None:
         notes.insert(0, "one split: there is no key to split by")
     elif version is None:
         notes.insert(0, "one split: the database is being written to")
     else:
-        lengths = [f"length(h.{session.quote(c.name)})" for c in columns if is_long(c.type)]
-        rows, width = size_of(connection, source, lengths, conditions, values, ask)
-        count = sql_splits.how_many(ask.options.splits, rows, width + 8 * len(columns))
+        lengths = [f"length(h.{quoted(c.name)})" for c in columns if splits.is_long(c.type)]
+        rows, long_bytes = splits.measured(connection, source, lengths, conditions, values)
+        count = sql_splits.how_many(ask.options.splits, rows, long_bytes + 8 * len(columns))
         if count > 1:
-            bounds = bounds_between(connection, source, key, conditions, values, rows, count)
+            bounds = splits.bounds(connection, source, key, conditions, values, count)
         if bounds:
-            notes.insert(0, f"{len(bounds) + 1} splits by {called}, all of one state of the file")
+            notes.insert(0, f"{len(bounds) + 1} splits by {key_name}, all of one state of the file")
         else:
             notes.insert(0, f"one split: {rows:,} rows")
-    single = not bounds
-    splits = tuple(
+    is_single = not bounds
+    parts = tuple(
         Split(
             index,
-            "" if single else version or "",
-            base if single else {**base, **part, "key": key},
-            sql_splits.label(part, called),
+            "" if is_single else version or "",
+            where if is_single else {**where, **part, "key": key},
+            sql_splits.label(part, key_name),
         )
         for index, part in enumerate(sql_splits.ranges(bounds))
     )
-    primary = sorted((each.key, each.name) for each in kept if each.key)
+    primary = sorted((column.key, column.name) for column in available if column.key)
     return Plan(
         columns,
-        splits,
+        parts,
         key=tuple(name for _, name in primary),
-        snapshot=None if single else version,
+        snapshot=None if is_single else version,
         watermark=upper,
         reason="; ".join(notes),
     )
 
 
-def _chosen(kept: list[catalog.Kept], ask: Ask) -> list[catalog.Kept]:
-    by_name = {each.name: each for each in kept}
-    named = [ask.cursor, ask.split_by, *(ask.columns or ()), *ask.stated]
-    for name in named:
-        if name is not None and name not in by_name:
-            raise missing_column(ask.who, name, list(by_name))
-    return [by_name[name] for name in ask.columns] if ask.columns is not None else kept
-
-
-def _column(connection: Any, source: str, each: catalog.Kept, ask: Ask) -> Column:
-    kind = ask.stated.get(each.name) or arrow_for(each.declared)
+def _column(
+    connection: sqlite3.Connection, source: str, column: catalog.Column, ask: Ask
+) -> Column:
+    """Return the plan's column: its type is stated, or declared, or that of its values."""
+    kind = ask.stated.get(column.name) or arrow_for(column.declared)
     if kind is None:
-        quoted = f"h.{session.quote(each.name)}"
-        asked = f"SELECT DISTINCT typeof({quoted}) FROM"
-        rows = connection.execute(f"{asked} (SELECT * FROM {source} LIMIT {_SAMPLE}) AS h")
-        classes = {row[0] for row in rows} - {"null"}
+        value = f"h.{quoted(column.name)}"
+        select = f"SELECT DISTINCT typeof({value}) FROM"
+        rows = connection.execute(f"{select} (SELECT * FROM {source} LIMIT {_SAMPLE_ROWS}) AS h")
+        classes = {name for (name,) in rows} - {"null"}
         if not classes:
-            rows = connection.execute(f"{asked} {source} AS h WHERE {quoted} IS NOT NULL")
-            classes = {row[0] for row in rows}
+            rows = connection.execute(f"{select} {source} AS h WHERE {value} IS NOT NULL")
+            classes = {name for (name,) in rows}
         kind = by_classes(classes)
-    # A primary key may hold NULL in SQLite, but for the rowid's own name.
-    rowid = each.key == 1 and each.declared.upper() == "INTEGER" and each.notnull
-    return Column(each.name, kind, each.declared or None, nullable=not (each.notnull or rowid))
+    # A primary key may hold NULL in SQLite, so only NOT NULL counts.
+    return Column(column.name, kind, column.declared or None, nullable=not column.notnull)

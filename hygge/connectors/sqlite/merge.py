@@ -1,4 +1,8 @@
-"""Merges into SQLite: staged rows update those of the same key, or are added."""
+"""Merges into SQLite: staged rows update those of the same key, or are added.
+
+All staged rows are first gathered in one temporary table, `_hygge_all`, which keeps one row for
+each key. The caller has begun the transaction and attached the staging file as `staged`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,9 @@ import sqlite3
 from collections.abc import Sequence
 
 from hygge.connectors.sql.commit import check_all_in, check_merge
-from hygge.connectors.sqlite import catalog, session
-from hygge.connectors.sqlite.target import Slot, create_table, key_index
+from hygge.connectors.sqlite import catalog
+from hygge.connectors.sqlite.session import fetch_value, quoted
+from hygge.connectors.sqlite.target import TargetColumn, key_index
 from hygge.errors import Rejected
 from hygge.model import Run
 
@@ -17,67 +22,85 @@ _ALL = "temp._hygge_all"
 def merge(
     connection: sqlite3.Connection,
     target: str,
-    slots: Sequence[Slot],
+    columns: Sequence[TargetColumn],
     tables: Sequence[str],
-    exists: bool,
     made: bool,
     run: Run,
     who: str,
 ) -> int:
-    """Staged rows update those of the same key, or are added; gives how many were superseded.
+    """Update the rows whose keys are there, add the others; return how many rows were superseded.
 
     Of staged rows that share a key, the one with the highest cursor counts; of equal ones the last.
+    `made`: hygge made the target. Raises Rejected if rows have no key, share one without a cursor,
+    or break a rule of the table.
     """
-    if not exists:
-        create_table(connection, target, slots)
-    key = [session.quote(_name_of(slots, name)) for name in run.key]
-    columns = [session.quote(slot.name) for slot in slots]
-    # With the target's collations, so that a key here is a key there: 'a' and 'A' under NOCASE.
+    key = [quoted(_name_in(columns, name)) for name in run.key]
+    rows, distinct = _gather(connection, target, columns, tables, key, run, who)
+    connection.execute(f"CREATE INDEX temp._hygge_all_key ON _hygge_all ({', '.join(key)})")
+    if made:
+        _index_key(connection, target, key, who)
+    names = [quoted(column.name) for column in columns]
+    same_key = " AND ".join(f"t.{name} = s.{name}" for name in key)
+    assignments = ", ".join(f"{name} = s.{name}" for name in names if name not in key)
+    table, listed = f"main.{quoted(target)}", ", ".join(names)
+    # Rows of the target that are updated, and staged rows that update at least one.
+    updated, matched = connection.execute(
+        f"SELECT count(*), count(DISTINCT s.{_rowid_name(columns)}) FROM {table} AS t "
+        f"JOIN {_ALL} AS s ON {same_key}"
+    ).fetchone()
+    try:
+        if assignments:
+            update = connection.execute(
+                f"UPDATE OR ABORT {table} AS t SET {assignments} FROM {_ALL} AS s WHERE {same_key}"
+            )
+            check_all_in(update.rowcount, updated, who)
+        insert = connection.execute(
+            f"INSERT OR ABORT INTO {table} ({listed}) SELECT {listed} FROM {_ALL} AS s "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {table} AS t WHERE {same_key})"
+        )
+        check_all_in(insert.rowcount, distinct - matched, who)
+    except sqlite3.IntegrityError as error:
+        raise Rejected(f"the merged rows break a rule of '{target}': {error}") from error
+    connection.execute(f"DROP TABLE {_ALL}")
+    return rows - distinct
+
+
+def _gather(
+    connection: sqlite3.Connection,
+    target: str,
+    columns: Sequence[TargetColumn],
+    tables: Sequence[str],
+    key: Sequence[str],
+    run: Run,
+    who: str,
+) -> tuple[int, int]:
+    """Fill `_hygge_all` with one row a key; return the number of staged rows and of keys."""
+    # With the target's collations a key here equals a key there: 'a' and 'A' under NOCASE.
     collations = catalog.collations(connection, target)
-    ddl = ", ".join(f"{slot.ddl()} COLLATE {collations[slot.name]}" for slot in slots)
+    ddl = ", ".join(f"{column.ddl()} COLLATE {collations[column.name]}" for column in columns)
     connection.execute(f"CREATE TEMP TABLE _hygge_all ({ddl})")
     for table in tables:
         connection.execute(f"INSERT INTO {_ALL} SELECT * FROM staged.{table}")
-    null = " OR ".join(f"{name} IS NULL" for name in key)
-    rows = session.one(connection, f"SELECT count(*) FROM {_ALL}")
-    nulls = session.one(connection, f"SELECT count(*) FROM {_ALL} WHERE {null}")
-    distinct = session.one(
+    is_null = " OR ".join(f"{name} IS NULL" for name in key)
+    rows: int = fetch_value(connection, f"SELECT count(*) FROM {_ALL}")
+    nulls: int = fetch_value(connection, f"SELECT count(*) FROM {_ALL} WHERE {is_null}")
+    distinct: int = fetch_value(
         connection, f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(key)} FROM {_ALL})"
     )
     check_merge(rows, nulls, distinct, run, who)
     if rows != distinct:
-        _keep_last(connection, slots, key, session.quote(_name_of(slots, run.cursor or "")))
-    connection.execute(f"CREATE INDEX temp._hygge_all_key ON _hygge_all ({', '.join(key)})")
-    _index_key(connection, target, key, made, who)
-    same = " AND ".join(f"t.{name} = s.{name}" for name in key)
-    changed = ", ".join(f"{name} = s.{name}" for name in columns if name not in key)
-    quoted = f"main.{session.quote(target)}"
-    there, met = connection.execute(
-        f"SELECT count(*), count(DISTINCT s.{_rowid(slots)}) FROM {quoted} AS t "
-        f"JOIN {_ALL} AS s ON {same}"
-    ).fetchone()
-    listed = ", ".join(columns)
-    try:
-        if changed:
-            done = connection.execute(
-                f"UPDATE OR ABORT {quoted} AS t SET {changed} FROM {_ALL} AS s WHERE {same}"
-            )
-            check_all_in(done.rowcount, there, who)
-        done = connection.execute(
-            f"INSERT OR ABORT INTO {quoted} ({listed}) SELECT {listed} FROM {_ALL} AS s "
-            f"WHERE NOT EXISTS (SELECT 1 FROM {quoted} AS t WHERE {same})"
-        )
-        check_all_in(done.rowcount, distinct - met, who)
-    except sqlite3.IntegrityError as error:
-        raise Rejected(f"the merged rows break a rule of '{target}': {error}") from error
-    connection.execute(f"DROP TABLE {_ALL}")
-    return int(rows - distinct)
+        _keep_last(connection, columns, key, quoted(_name_in(columns, run.cursor or "")))
+    return rows, distinct
 
 
 def _keep_last(
-    connection: sqlite3.Connection, slots: Sequence[Slot], key: Sequence[str], cursor: str
+    connection: sqlite3.Connection,
+    columns: Sequence[TargetColumn],
+    key: Sequence[str],
+    cursor: str,
 ) -> None:
-    rowid = _rowid(slots)
+    """Keep one row a key: that of the highest cursor (NULL is the lowest), then the last staged."""
+    rowid = _rowid_name(columns)
     connection.execute(
         f"DELETE FROM {_ALL} WHERE {rowid} IN (SELECT r FROM (SELECT {rowid} AS r, row_number() "
         f"OVER (PARTITION BY {', '.join(key)} ORDER BY {cursor} IS NULL, {cursor} DESC, "
@@ -85,16 +108,12 @@ def _keep_last(
     )
 
 
-def _index_key(
-    connection: sqlite3.Connection, target: str, key: Sequence[str], made: bool, who: str
-) -> None:
-    """A table that hygge made keeps its key unique from its first merge on."""
-    if not made:
-        return
+def _index_key(connection: sqlite3.Connection, target: str, key: Sequence[str], who: str) -> None:
+    """Make the target's key unique, which finds rows by key and refuses a second one."""
     try:
         connection.execute(
-            f"CREATE UNIQUE INDEX IF NOT EXISTS main.{session.quote(key_index(target))} "
-            f"ON {session.quote(target)} ({', '.join(key)})"
+            f"CREATE UNIQUE INDEX IF NOT EXISTS main.{quoted(key_index(target))} "
+            f"ON {quoted(target)} ({', '.join(key)})"
         )
     except sqlite3.IntegrityError as error:
         raise Rejected(
@@ -103,14 +122,16 @@ def _index_key(
         ) from error
 
 
-def _name_of(slots: Sequence[Slot], name: str) -> str:
-    """The column as the table writes it; SQLite's names do not distinguish case."""
-    for slot in slots:
-        if slot.name.lower() == name.lower():
-            return slot.name
+def _name_in(columns: Sequence[TargetColumn], name: str) -> str:
+    """Return the column's name as the table writes it; SQLite's names ignore case."""
+    for column in columns:
+        if column.name.lower() == name.lower():
+            return column.name
     raise Rejected(f"the rows have no column '{name}'", "check `key` and `cursor`")
 
 
-def _rowid(slots: Sequence[Slot]) -> str:
-    taken = {slot.name.lower() for slot in slots}
-    return next(word for word in ("rowid", "_rowid_", "oid") if word not in taken)
+def _rowid_name(columns: Sequence[TargetColumn]) -> str:
+    name = catalog.free_rowid_name([column.name for column in columns])
+    if name is None:
+        raise Rejected("columns are named rowid, _rowid_ and oid", "rename one of them")
+    return name

@@ -1,9 +1,9 @@
-"""Replace, append and merge in SQLite: from staged tables into the target, in one transaction.
+"""Replace and append in SQLite: from staged tables into the target.
 
-The caller holds the transaction; `staged` is the attached staging file. Where a staged table and
-the target have the same columns, `INSERT INTO … SELECT *` copies whole records. What a statement
-changed is compared with what it was handed: a trigger may leave out rows (`RAISE(IGNORE)`), and a
-rule of the table may say ON CONFLICT IGNORE or REPLACE, which OR ABORT overrules.
+The caller has begun the transaction and attached the staging file as `staged`. Where a staged
+table and the target have the same columns, `INSERT INTO … SELECT *` copies whole records. The
+number of changed rows is compared with the number of staged rows: a trigger may leave out rows
+(`RAISE(IGNORE)`), and so may a column with ON CONFLICT IGNORE or REPLACE, which OR ABORT overrules.
 """
 
 from __future__ import annotations
@@ -12,30 +12,35 @@ import sqlite3
 from collections.abc import Sequence
 
 from hygge.connectors.sql.commit import check_all_in
-from hygge.connectors.sqlite import catalog, session
-from hygge.connectors.sqlite.target import Slot, create_table, key_index
+from hygge.connectors.sqlite import catalog
+from hygge.connectors.sqlite.session import quoted
+from hygge.connectors.sqlite.target import TargetColumn, create_table, key_index
 from hygge.errors import Rejected
 
 
 def replace(
     connection: sqlite3.Connection,
     target: str,
-    slots: Sequence[Slot],
+    columns: Sequence[TargetColumn],
     tables: Sequence[str],
     rows: int,
     who: str,
 ) -> list[str]:
-    """A new table in the place of the old one; indexes and triggers that people made are kept."""
-    kept = connection.execute(
+    """Make the target anew from the staged tables; return notes about what was not made again.
+
+    People's indexes and triggers on the old table are made again. The unique index of a merge is
+    not: the new rows may have another key.
+    """
+    dependents = connection.execute(
         "SELECT name, sql FROM main.sqlite_master WHERE type IN ('index', 'trigger') "
         "AND lower(tbl_name) = lower(?) AND sql IS NOT NULL AND name <> ? ORDER BY type, name",
         [target, key_index(target)],
     ).fetchall()
-    connection.execute(f"DROP TABLE IF EXISTS main.{session.quote(target)}")
-    create_table(connection, target, slots)
-    check_all_in(_insert(connection, target, slots, tables), rows, who)
+    connection.execute(f"DROP TABLE IF EXISTS main.{quoted(target)}")
+    create_table(connection, f"main.{quoted(target)}", columns)
+    check_all_in(_insert(connection, target, columns, tables), rows, who)
     notes = []
-    for name, sql in kept:
+    for name, sql in dependents:
         try:
             connection.execute(sql)
         except sqlite3.IntegrityError as error:
@@ -51,17 +56,14 @@ def replace(
 def append(
     connection: sqlite3.Connection,
     target: str,
-    slots: Sequence[Slot],
+    columns: Sequence[TargetColumn],
     tables: Sequence[str],
-    exists: bool,
     rows: int,
     who: str,
 ) -> None:
-    """Staged rows behind those that are there."""
-    if not exists:
-        create_table(connection, target, slots)
+    """Add the staged rows to the target; raise Rejected if they break a rule of the table."""
     try:
-        check_all_in(_insert(connection, target, slots, tables), rows, who)
+        check_all_in(_insert(connection, target, columns, tables), rows, who)
     except sqlite3.IntegrityError as error:
         raise Rejected(
             f"the new rows break a rule of '{target}': {error}",
@@ -70,14 +72,21 @@ def append(
 
 
 def _insert(
-    connection: sqlite3.Connection, target: str, slots: Sequence[Slot], tables: Sequence[str]
+    connection: sqlite3.Connection,
+    target: str,
+    columns: Sequence[TargetColumn],
+    tables: Sequence[str],
 ) -> int:
-    """How many rows came in."""
-    kept = catalog.columns(connection, target)
-    same = [(k.name, k.declared) for k in kept] == [(s.name, s.declared) for s in slots]
-    columns = ", ".join(session.quote(slot.name) for slot in slots)
-    quoted, count = f"main.{session.quote(target)}", 0
+    """Insert the staged tables; return the number of rows that came in."""
+    present = [(column.name, column.declared) for column in catalog.columns(connection, target)]
+    is_same = present == [(column.name, column.declared) for column in columns]
+    names = ", ".join(quoted(column.name) for column in columns)
+    into = f"INSERT OR ABORT INTO main.{quoted(target)}"
+    count = 0
     for table in tables:
-        which = f"{quoted} SELECT *" if same else f"{quoted} ({columns}) SELECT {columns}"
-        count += connection.execute(f"INSERT OR ABORT INTO {which} FROM staged.{table}").rowcount
+        if is_same:
+            sql = f"{into} SELECT * FROM staged.{table}"
+        else:
+            sql = f"{into} ({names}) SELECT {names} FROM staged.{table}"
+        count += connection.execute(sql).rowcount
     return count

@@ -1,7 +1,7 @@
-"""SQLite files: connections, catalog, and the name of a state.
+"""Connections to SQLite files.
 
-The database file is opened by SQLite alone: POSIX locks of a process vanish when any other of its
-file descriptors on that file is closed. Its state is named by `os.stat`.
+SQLite alone opens the database file. POSIX drops all locks of a process on a file as soon as the
+process closes any file descriptor of that file, so hygge never opens it by itself.
 """
 
 from __future__ import annotations
@@ -18,17 +18,21 @@ from hygge.errors import HyggeError, SourceMissing
 from hygge.places.names import hint_for_missing
 
 BUSY_S = 30.0
+"""Seconds that a statement waits for the lock of another connection."""
+
+Value = int | float | str | bytes | None
+"""A value as SQLite stores it."""
 
 
 def path_of(url: str) -> str:
-    """The file of a SQLite URL."""
+    """Return the path of the file that a SQLite URL names."""
     from sqlalchemy.engine import make_url
 
     return str(make_url(url).database)
 
 
-def quote(name: str) -> str:
-    """An identifier in SQLite's quotes."""
+def quoted(name: str) -> str:
+    """Return an identifier in SQLite's quotes."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -36,7 +40,11 @@ def quote(name: str) -> str:
 def opened(
     path: str, who: str, side: type[HyggeError], mode: str = "ro"
 ) -> Iterator[sqlite3.Connection]:
-    """A raw connection in autocommit, closed at the end. `ro` never makes a file, `rwc` does."""
+    """Open a connection in autocommit, and close it at the end.
+
+    `mode` is that of SQLite's URIs: `ro` and `rw` never create the file, `rwc` does.
+    Raises SourceMissing if there is no file to read; SQLite's errors as `in_words` says.
+    """
     if mode == "ro" and not os.path.isfile(path):
         raise SourceMissing(f"there is no SQLite database {path}", hint_for_missing(path))
     with in_words(who, side):
@@ -53,7 +61,7 @@ def opened(
             connection.close()
 
 
-def one(connection: sqlite3.Connection, sql: str, *values: Any) -> Any:
-    """The first value of the first row, or None."""
+def fetch_value(connection: sqlite3.Connection, sql: str, *values: Value) -> Any:
+    """Run a query; return the first value of its first row, or None if it has no rows."""
     row = connection.execute(sql, values).fetchone()
     return row[0] if row else None

@@ -219,7 +219,7 @@ def test_a_query_that_does_not_read_is_refused_and_changes_nothing(db, url):
 
 @pytest.mark.parametrize("name", ['we"ird', "a b", "x.y", "100%", "größe", "select", "a'b"])
 def test_odd_names_are_names(db, url, name):
-    quoted = session.quote(name)
+    quoted = session.quoted(name)
     db.execute(f"CREATE TABLE {quoted} ({quoted} INTEGER)")
     db.execute(f"INSERT INTO {quoted} VALUES (1), (2)")
     home = SQLHome(name, connection=url, columns=[name], cursor=name, options={"splits": 2})

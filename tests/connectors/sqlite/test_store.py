@@ -329,9 +329,9 @@ def test_odd_names_are_names(path, name):
     for mode in ("replace", "append", "merge"):
         run = Run(f"r-{mode}", mode, mode, (name,) if mode == "merge" else ())
         if mode == "merge":
-            asked(path, f"DELETE FROM {session.quote(name)}")
+            asked(path, f"DELETE FROM {session.quoted(name)}")
         moved(store, run, [table])
-    assert asked(path, f"SELECT * FROM {session.quote(name)}") == [(1, "a"), (2, "b")]
+    assert asked(path, f"SELECT * FROM {session.quoted(name)}") == [(1, "a"), (2, "b")]
 
 
 def test_columns_that_differ_in_case_only_are_refused(store):
