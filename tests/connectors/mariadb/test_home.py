@@ -332,9 +332,9 @@ def test_a_statement_that_lasts_too_long_stops(my, my_schema):
 def test_what_is_not_converted_would_be_seen(my, my_schema, monkeypatch):
     my.ask(f"CREATE TABLE {my_schema}.t (v text)")
     my.ask(f"INSERT INTO {my_schema}.t VALUES ('a\"b')")
-    real = values._cell
+    real = values._csv_field
     monkeypatch.setattr(
-        values, "_cell", lambda *a: real(*a).replace("'\"\"'", "'\"'")
+        values, "_csv_field", lambda *a: real(*a).replace("'\"\"'", "'\"'")
     )  # quotes are not doubled
     with pytest.raises((AssertionError, UnfitValue, pa.ArrowInvalid)):
         assert read(home_at(my, my_schema))[0].to_pylist() == [{"v": 'a"b'}]

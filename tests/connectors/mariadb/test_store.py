@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from hygge import Flow, SQLStore
-from hygge.connectors.mariadb import ledger, load
+from hygge.connectors.mariadb import load, target
 from hygge.errors import (
     HyggeError,
     Rejected,
@@ -96,15 +96,15 @@ def test_moments_keep_that_they_are_utc_and_other_zones_are_asked_for(my, my_sch
 
 
 def test_a_warning_fails_the_split(my, my_schema, monkeypatch):
-    real = ledger.column_ddl
+    real = target.column_ddl
     monkeypatch.setattr(
-        ledger, "column_ddl", lambda *given: real(*given).replace("longtext", "varchar(3)")
+        target, "column_ddl", lambda *given: real(*given).replace("longtext", "varchar(3)")
     )
     with pytest.raises(UnfitValue, match="Data truncated for column 'v' at row 2"):
         moved(store_at(my, my_schema), pa.table({"v": ["abc", "abcd"]}))
     assert tables(my, my_schema) == []
     # And the test bites: without the look at the warnings the value would be cut in silence.
-    monkeypatch.setattr(load, "_no_warning", lambda *_: None)
+    monkeypatch.setattr(load, "_check_warnings", lambda *_: None)
     moved(store_at(my, my_schema), pa.table({"v": ["abc", "abcd"]}))
     assert seen(my, my_schema, "t").column("v").to_pylist() == ["abc", "abc"]
 
