@@ -1,4 +1,4 @@
-"""A driver is killed at each of its statements: readers see old or new, the next run mends it."""
+"""A driver is killed at each statement: readers see old or new rows, and the next run goes on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEAST = {"append": 20, "replace": 28, "merge": 25}
 
 
 def killed_everywhere(my, folder, *scenarios):
-    """Each scenario in a process of its own, side by side; what each found."""
+    """Run each scenario in a process of its own, side by side; return what each printed."""
     begun = []
     for at, (mode, *twin) in enumerate(scenarios):
         schema = my.schema()

@@ -16,6 +16,7 @@ from hygge.errors import HomeError
 
 if TYPE_CHECKING:
     from pymysql.connections import Connection
+    from pymysql.protocol import FieldDescriptorPacket
 
 UTC = "UTC"
 """The comment of a datetime column that holds moments in UTC: hygge writes it, and reads it so."""
@@ -170,7 +171,7 @@ def query_columns(connection: Connection, ask: Ask) -> list[Column]:
     return columns
 
 
-def _column_of_field(field: Any) -> Column:
+def _column_of_field(field: FieldDescriptorPacket) -> Column:
     """Return the column that a field descriptor of pymysql means."""
     from pymysql.constants import FLAG
 

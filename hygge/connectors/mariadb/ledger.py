@@ -35,7 +35,7 @@ from hygge.connectors.mariadb.session import (
 )
 from hygge.connectors.mariadb.target import (
     OPTIONS,
-    Existing,
+    TargetTable,
     create_run_table,
     exists,
     identity,
@@ -366,7 +366,7 @@ def head_at(connection: Connection, goal: Goal, flow: str, lock: bool = False) -
     return None if stored is None else stored.head
 
 
-def is_made(connection: Connection, goal: Goal, table: Existing | None) -> bool:
+def is_made(connection: Connection, goal: Goal, table: TargetTable | None) -> bool:
     """Whether hygge made the table that is there now."""
     made = [stored.made for stored in heads_at(connection, goal).values()]
     return still(identity(table), made)

@@ -13,9 +13,9 @@ prepared before, in steps, and the next commit of the run finds out which of the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -31,7 +31,7 @@ from hygge.connectors.mariadb.session import (
     quoted_list,
 )
 from hygge.connectors.mariadb.target import (
-    Existing,
+    TargetTable,
     indexes,
     is_like,
     quoted_table,
@@ -61,7 +61,7 @@ def is_atomic(connection: Connection) -> bool:
 
 
 def prepare_table(
-    connection: Connection, goal: Goal, name: str, old: Existing | None, schema: pa.Schema
+    connection: Connection, goal: Goal, name: str, old: TargetTable | None, schema: pa.Schema
 ) -> None:
     """Make the run table what the target shall be: with the old indexes, without hygge's columns.
 
@@ -94,7 +94,7 @@ def swap(
     base: Head | None,
     receipts: Sequence[Receipt],
     name: str,
-    row: dict[str, Any],
+    row: Mapping[str, object],
     exists: bool,
 ) -> Commit | None:
     """Put the table `name` and the head in their places, in one RENAME.
@@ -159,7 +159,7 @@ def move_head(
     run: Run,
     base: Head | None,
     receipts: Sequence[Receipt],
-    row: dict[str, Any],
+    row: Mapping[str, object],
 ) -> Commit | None:
     """Write the head, in the caller's transaction and under the caller's lock of the heads.
 
@@ -176,7 +176,7 @@ def move_head(
     return None
 
 
-def _is_replaced(run: Run, row: dict[str, Any]) -> str:
+def _is_replaced(run: Run, row: Mapping[str, object]) -> str:
     """Return the condition of heads that the new one replaces.
 
     `replace` leaves no rows of other flows, so their heads go too.
@@ -185,7 +185,7 @@ def _is_replaced(run: Run, row: dict[str, Any]) -> str:
     return f"target = {literal(row['target'])} AND {flows}"
 
 
-def _insert_head(table: str, row: dict[str, Any]) -> str:
+def _insert_head(table: str, row: Mapping[str, object]) -> str:
     values = ", ".join(literal(value) for value in row.values())
     return f"INSERT INTO {table} ({quoted_list(list(row))}) VALUES ({values})"
 
@@ -211,7 +211,7 @@ def check_warnings(connection: Connection, goal: Goal) -> None:
         raise UnfitValue(f"{goal.who}: {warnings[0][2]}", "widen the column in the database")
 
 
-def has_other_columns(goal: Goal, table: Existing) -> StoreError:
+def has_other_columns(goal: Goal, table: TargetTable) -> StoreError:
     """Return the error for a table that does not fit, and cannot be made anew."""
     return StoreError(
         f"{goal.who} has other columns than the rows, and {table.dependent} hangs on it, which "

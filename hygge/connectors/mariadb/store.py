@@ -29,11 +29,11 @@ from hygge.connectors.mariadb.session import (
     transaction,
 )
 from hygge.connectors.mariadb.target import (
-    Existing,
+    TargetTable,
     check_engine,
     check_fit,
-    existing,
     exists,
+    find_target,
     has_columns_of,
     identity,
     quoted_table,
@@ -80,7 +80,7 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     written = None if schema is None else stored(goal, schema)
     with ledger.opened(goal) as connection:
         ledger.begin(connection, goal, run.id, run.mode)
-        _check(connection, goal, run, written, existing(connection, goal, run.mode == "replace"))
+        _check(connection, goal, run, written, find_target(connection, goal, run.mode == "replace"))
         if written is not None:
             ledger.make(connection, goal, run.id, run.mode, written)
         ledger.sweep(connection, goal, run.id)
@@ -193,7 +193,11 @@ def _load(
 
 
 def _check(
-    connection: Connection, goal: Goal, run: Run, schema: pa.Schema | None, table: Existing | None
+    connection: Connection,
+    goal: Goal,
+    run: Run,
+    schema: pa.Schema | None,
+    table: TargetTable | None,
 ) -> None:
     """Raise if the rows or the target do not fit: before rows move, and before they are visible."""
     for field in schema or ():
@@ -277,7 +281,7 @@ def _commit(
     schema: pa.Schema | None,
 ) -> Commit:
     """Publish the staged rows: by a swap of tables where that is possible."""
-    table = existing(connection, goal, run.mode == "replace")
+    table = find_target(connection, goal, run.mode == "replace")
     _check(connection, goal, run, schema, table)
     made = table is None or ledger.is_made(connection, goal, table)
     staged = rows = sum(receipt.rows for receipt in receipts)
@@ -290,7 +294,7 @@ def _commit(
     published = table
     if swaps and schema is not None:
         publish.prepare_table(connection, goal, name, table, schema)
-        published = existing(connection, replace(goal, table=_in_target_schema(goal, name)))
+        published = find_target(connection, replace(goal, table=_in_target_schema(goal, name)))
     row = head_values(
         run, split_name(goal.table)[1], base, rows, watermark, schema,
         identity(published) if made else None,
@@ -314,7 +318,7 @@ def _commit(
     return Commit(head_of(row, goal.who), rows, staged - rows, note=note)
 
 
-def _note(run: Run, schema: pa.Schema | None, staged: int, table: Existing | None) -> str:
+def _note(run: Run, schema: pa.Schema | None, staged: int, table: TargetTable | None) -> str:
     """Return what there is to say of a commit without rows; else nothing."""
     if schema is not None:
         return "" if staged else "nothing to move"
@@ -343,7 +347,7 @@ def _transact(
     schema: pa.Schema | None,
     name: str,
     row: dict[str, Any],
-    table: Existing | None,
+    table: TargetTable | None,
 ) -> Commit | None:
     """Move the rows into the table that is there, and the head, in one transaction."""
     rows = row["rows"]

@@ -31,7 +31,7 @@ _KEYABLE = ("int", "decimal", "date", "time", "bool", "uint")
 _FRACTION_DIGITS = {"s": 0, "ms": 3, "us": 6}
 
 
-class Existing(NamedTuple):
+class TargetTable(NamedTuple):
     """The target as it is now."""
 
     columns: list[Column]
@@ -64,7 +64,7 @@ def exists(connection: Connection, goal: Goal, name: str) -> bool:
     return bool(rows)
 
 
-def existing(connection: Connection, goal: Goal, dependents: bool = False) -> Existing | None:
+def find_target(connection: Connection, goal: Goal, dependents: bool = False) -> TargetTable | None:
     """Return the target, or None if there is no such table; raise StoreError for a view.
 
     `dependents`: also look for what depends on it, which takes longer the more tables there are.
@@ -89,7 +89,7 @@ def existing(connection: Connection, goal: Goal, dependents: bool = False) -> Ex
         "AND (column_default IS NOT NULL OR is_nullable = 'YES' "
         "OR extra LIKE '%auto_increment%' OR extra LIKE '%GENERATED%')",
     )
-    return Existing(
+    return TargetTable(
         columns, key, str(engine),
         _dependent(connection, in_schema(schema), name) if dependents else "",
         frozenset(column for (column,) in filled),
@@ -114,7 +114,7 @@ def _dependent(connection: Connection, schema: str, name: str) -> str:
     return ""
 
 
-def identity(table: Existing | None) -> str | None:
+def identity(table: TargetTable | None) -> str | None:
     """Return what identifies a table as it is: its columns. None if there is no table.
 
     It stays a prefix of the identity when somebody adds columns behind the others.
@@ -135,7 +135,7 @@ def new_key(schema: pa.Schema, mode: str, merge_key: tuple[str, ...]) -> tuple[s
     return key
 
 
-def check_fit(goal: Goal, table: Existing, schema: pa.Schema) -> None:
+def check_fit(goal: Goal, table: TargetTable, schema: pa.Schema) -> None:
     """Raise StoreError if the table lacks a column, would change values, or wants more columns."""
     by_name = {column.name: column for column in table.columns}
     names = list(by_name)
@@ -197,7 +197,7 @@ def _ask_of(goal: Goal) -> Ask:
     )
 
 
-def has_columns_of(goal: Goal, table: Existing, schema: pa.Schema, key: tuple[str, ...]) -> bool:
+def has_columns_of(goal: Goal, table: TargetTable, schema: pa.Schema, key: tuple[str, ...]) -> bool:
     """Whether a new table for `schema` would have the columns that this table has."""
     if [column.name for column in table.columns] != schema.names:
         return False
@@ -207,7 +207,7 @@ def has_columns_of(goal: Goal, table: Existing, schema: pa.Schema, key: tuple[st
     )
 
 
-def is_like(goal: Goal, table: Existing, schema: pa.Schema) -> bool:
+def is_like(goal: Goal, table: TargetTable, schema: pa.Schema) -> bool:
     """Whether the run table is made LIKE the old table, whose place it will take."""
     if table.dependent or table.engine != "InnoDB":
         return False
@@ -219,7 +219,7 @@ def create_run_table(
 ) -> None:
     """Create a run table: like the target whose place it will take, or for the rows' columns."""
     table = quoted_table(goal, name)
-    old = existing(connection, goal, dependents=mode == "replace")
+    old = find_target(connection, goal, dependents=mode == "replace")
     split_column = f"{quoted(SPLIT)} bigint NOT NULL"
     if mode == "replace" and old is not None and is_like(goal, old, schema):
         execute(connection, f"CREATE TABLE {table} LIKE {quoted_target(goal)}")
@@ -255,7 +255,7 @@ def indexes(connection: Connection, table: str) -> dict[str, str]:
     }
 
 
-def check_engine(goal: Goal, table: Existing, run: Run) -> None:
+def check_engine(goal: Goal, table: TargetTable, run: Run) -> None:
     """Raise StoreError if rows and head cannot move in one transaction: only InnoDB has them."""
     if table.engine != "InnoDB" and run.mode != "replace":
         raise StoreError(

@@ -137,7 +137,7 @@ def _planned_splits(
         notes.insert(0, "one split: the database is being written to")
     else:
         lengths = [f"length(h.{quoted(c.name)})" for c in columns if splits.is_long(c.type)]
-        rows, long_bytes = splits.measured(connection, source, lengths, conditions, values)
+        rows, long_bytes = splits.measure(connection, source, lengths, conditions, values)
         count = sql_splits.how_many(ask.options.splits, rows, long_bytes + 8 * len(columns))
         if count > 1:
             bounds = splits.bounds(connection, source, key, conditions, values, count)

@@ -95,7 +95,7 @@ def opened(path: str, run: str, who: str) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def attached(connection: sqlite3.Connection, path: str, run: Run) -> bool:
+def attach(connection: sqlite3.Connection, path: str, run: Run) -> bool:
     """Attach the run's staging file as `staged`; return False if it is missing."""
     try:
         # `mode=rw`: otherwise ATTACH would create an empty file.

@@ -42,7 +42,7 @@ def is_long(kind: pa.DataType) -> bool:
     return kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 
 
-def measured(
+def measure(
     connection: sqlite3.Connection,
     source: str,
     lengths: Sequence[str],

@@ -130,7 +130,7 @@ def commit(
         done = already(ledger.head_at(connection, goal, run.flow), run, receipts)
         if done is not None:
             return done
-        if not ledger.attached(connection, path, run):
+        if not ledger.attach(connection, path, run):
             # Another process may have committed the run and discarded its file just now.
             done = already(ledger.head_at(connection, goal, run.flow), run, receipts)
             if done is not None:

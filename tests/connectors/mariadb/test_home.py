@@ -1,4 +1,4 @@
-"""What MariaDB holds comes as it is: types, misfits, names, failures."""
+"""MariaDB as a Home: every value is read exactly, or refused with a hint; names and failures."""
 
 from __future__ import annotations
 
