@@ -1,11 +1,12 @@
-"""Kills a run at each of its statements that change something in MariaDB, and runs it again.
+"""Kill a run at each of its statements that change something in MariaDB, and run it again.
 
-A process of its own, without Ray: it forks a driver for every point. The statements are found by
-interposition on pymysql, not by hand; a driver that dies before one has died after the one before.
-Nothing is put back between two points: the source grows and changes, so every point is met in a
-history of deaths. Prints one JSON line: how many points, and what went wrong.
+This is a process of its own, without Ray: it forks a driver for each point. The statements are
+found by interposition on pymysql, not by hand; a driver that dies before a statement has died after
+the one before it. Nothing is reset between two points: the source grows and changes, so each point
+is reached after a history of deaths. Prints one JSON line: the number of points, and what went
+wrong.
 
-    python my_crash_points.py <mode> <url> <schema> <folder> [head apart]
+    python -m tests.crash.mariadb_points <mode> <url> <schema> <folder> [head apart]
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ Rows = list[tuple[object, ...]]
 
 
 class Source:
-    """A table that grows and, for merges, changes; pymysql and no code of hygge's."""
+    """A table that grows and, for merges, changes; by pymysql alone, without hygge."""
 
     def __init__(self, mode: str, url: str, schema: str) -> None:
-        found = make_url(url)
+        parsed = make_url(url)
         self.mode, self.schema, self.last = mode, schema, 0
         self.connection = pymysql.connect(
-            host=found.host, port=found.port, user=found.username, database=schema,
+            host=parsed.host, port=parsed.port, user=parsed.username, database=schema,
             autocommit=True, charset="utf8mb4",
         )  # fmt: skip
         self.ask(
@@ -79,8 +80,8 @@ def flow(mode: str, url: str, folder: Path) -> Flow:
     return Flow(home, store, name="f", mode=mode, key=key, engine="inline", state=folder / "state")
 
 
-def dying(moving: Flow, point: int) -> Callable[[], object]:
-    """A run that is killed at the point of that number."""
+def dying(flow: Flow, point: int) -> Callable[[], object]:
+    """Return a run that kills itself at the point of that number."""
     number = 0
     real = Connection._execute_command
 
@@ -95,13 +96,13 @@ def dying(moving: Flow, point: int) -> Callable[[], object]:
 
     def work() -> None:
         Connection._execute_command = command
-        moving.run()
+        flow.run()
 
     return work
 
 
-def head_apart() -> None:
-    """A broken twin: the rows are committed, and then the head moves."""
+def move_head_apart() -> None:
+    """Break the commit: the rows are committed, and then the head moves."""
     real = publish.move_head
 
     def apart(connection: Connection, *given: object) -> object:
@@ -111,8 +112,8 @@ def head_apart() -> None:
     publish.move_head = apart
 
 
-def rename_apart() -> None:
-    """A broken twin: the table and the heads change their places one after the other."""
+def rename_heads_apart() -> None:
+    """Break the commit: the table and the heads are renamed one after the other."""
     real = publish.execute
 
     def apart(connection: Connection, sql: str) -> int:
@@ -128,20 +129,20 @@ def rename_apart() -> None:
 def main(mode: str, url: str, schema: str, folder: Path, point: int) -> None:
     os.fsync = lambda file: None  # processes die here, never the machine
     source, wrong, twin = Source(mode, url, schema), [], point > 0
-    moving = flow(mode, url, folder)
+    work = flow(mode, url, folder)
     source.grow()
-    moving.run()  # here, so that no child has to import anything
+    work.run()  # here, so that no child has to import anything
     while True:
         old = source.rows("t")
         source.grow()
         new = source.rows()
-        ended = forked(dying(moving, point))
+        ended = forked(dying(work, point))
         seen = source.rows("t")
         if seen not in (old, new):
             wrong.append(f"point {point}: a reader saw {len(seen)} rows after the death")
         if mode == "replace" and source.ask("SELECT `rows` FROM _hygge_heads") != [(len(seen),)]:
             wrong.append(f"point {point}: the head is of other rows than the {len(seen)} there")
-        if forked(moving.run) != 0:
+        if forked(work.run) != 0:
             wrong.append(f"point {point}: the next run failed")
         elif source.rows("t") != new:
             wrong.append(f"point {point}: {len(source.rows('t'))} rows, {len(new)} are due")
@@ -158,9 +159,9 @@ def main(mode: str, url: str, schema: str, folder: Path, point: int) -> None:
 if __name__ == "__main__":
     first = 0  # for a twin, where its commit begins: what stands before is as it is
     if sys.argv[5:] == ["head apart"]:
-        head_apart()
+        move_head_apart()
         first = 12
     if sys.argv[5:] == ["rename apart"]:
-        rename_apart()
+        rename_heads_apart()
         first = 24
     main(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]), first)

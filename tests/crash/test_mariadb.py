@@ -1,4 +1,4 @@
-"""A driver is killed at each of its statements: readers see old or new, the next run mends it."""
+"""A driver is killed at each statement: readers see old or new rows, and the next run goes on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEAST = {"append": 20, "replace": 28, "merge": 25}
 
 
 def killed_everywhere(my, folder, *scenarios):
-    """Each scenario in a process of its own, side by side; what each found."""
+    """Run each scenario in a process of its own, side by side; return what each printed."""
     begun = []
     for at, (mode, *twin) in enumerate(scenarios):
         schema = my.schema()
@@ -51,15 +51,15 @@ def test_a_head_that_moves_apart_from_its_rows_is_caught(my, tmp_path):
 RESUMED = """
 import os, signal, sys
 from hygge import Flow, SQLHome, SQLStore
-from hygge.io import my_store
+from hygge.connectors.mariadb import store as my_store
 url, state, kill = sys.argv[1], sys.argv[2], sys.argv[3] == "kill"
-real, calls = my_store.loaded, []
-def loaded(*given):
+real, calls = my_store.load_split, []
+def load_split(*given):
     calls.append(1)
     if kill and len(calls) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*given)
-my_store.loaded = loaded
+my_store.load_split = load_split
 home = SQLHome("s", connection=url, options={"consistency": "split", "splits": 5})
 flow = Flow(home, SQLStore("t", connection=url), name="f", engine="inline", state=state)
 report = flow.run()

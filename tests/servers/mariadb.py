@@ -45,12 +45,12 @@ _PLACES = ("/usr/sbin", "/usr/bin", "/usr/libexec", "/usr/local/bin")
 
 
 def program(name: str) -> str | None:
-    """Where a program of MariaDB is; None where it is not installed."""
+    """Return the path of a program of MariaDB; None if it is not installed."""
     return shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", ""), *_PLACES)))
 
 
 class Server:
-    """One server; `restart` is a crash and a start, as its clients see it."""
+    """One server; `restart` kills it and starts it again."""
 
     def __init__(self) -> None:
         # In memory where there is such a place: a server makes files for every table.
@@ -97,11 +97,11 @@ class Server:
         return False
 
     def last_words(self) -> str:
-        """How it ended by itself, by its log."""
+        """Return the end of its log, after it has ended by itself."""
         assert self.process is not None
         lines = (self.folder / "log").read_text(errors="replace").splitlines()
-        told = [line for line in lines[-400:] if "Aborted connection" not in line]
-        return f"MariaDB ended with {self.process.returncode}\n" + "\n".join(told[-120:])
+        lines = [line for line in lines[-400:] if "Aborted connection" not in line]
+        return f"MariaDB ended with {self.process.returncode}\n" + "\n".join(lines[-120:])
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """SIGTERM ends it in order; SIGKILL is a crash."""
@@ -121,13 +121,13 @@ class Server:
         )  # fmt: skip
 
     def ask(self, sql: str, *values: object) -> list[tuple]:
-        """The rows of a statement, on a connection of its own that knows nothing of hygge."""
+        """Return the rows of a statement, run on a connection of its own."""
         with self.connect(database="mysql") as connection, connection.cursor() as cursor:
             cursor.execute(sql, values or None)
             return list(cursor.fetchall())
 
     def sessions(self, schema: str, count: int) -> list[int]:
-        """The sessions of that schema, once there are so many: one that was left takes a moment."""
+        """Wait until a schema has so many sessions; return their ids. Closing takes a moment."""
         asked = "SELECT id FROM information_schema.processlist WHERE db = %s"
         found: list[int] = []
 
@@ -139,7 +139,7 @@ class Server:
         return found
 
     def schema(self) -> str:
-        """A new database, which is a place where nothing is yet."""
+        """Create an empty database, and return its name."""
         assert self.process is not None
         if self.process.poll() is not None:
             self.crashes.append(self.last_words())
@@ -154,7 +154,7 @@ _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 def _die_with_us() -> None:
-    """Linux ends the server when the tests are killed (PR_SET_PDEATHSIG)."""
+    """Let Linux end the server when the tests are killed (PR_SET_PDEATHSIG)."""
     if _prctl is not None:
         _prctl(1, signal.SIGKILL)
 
@@ -173,7 +173,7 @@ def my():
 # Fixtures of plugins are known to all tests: `schema` is that of the plugin `postgres`.
 @pytest.fixture
 def my_schema(my):
-    """The name of a database where nothing is yet."""
+    """The name of an empty database."""
     return my.schema()
 
 

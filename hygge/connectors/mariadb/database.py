@@ -1,4 +1,4 @@
-"""What others ask about MariaDB."""
+"""The facts about MariaDB that other modules ask for."""
 
 from __future__ import annotations
 

@@ -1,10 +1,14 @@
 """MariaDB as a Home: the server writes each row as a line of CSV, so that rows pass as bytes.
 
-A table is read by ranges of its primary key, or of `split_by`. By default all are of one moment,
-which the driver holds (see `my_snapshot`), where more than one lane will read; for one lane, and
-where the rights do not allow it, there is one split in one READ ONLY transaction. With `split_by`
-without those rights, and with `consistency: split`, each row is as of its split's read. A table of
-an engine without snapshots (MyISAM, Aria) is read like one that may not be locked.
+A table is read by ranges of its primary key, or of `split_by`:
+
+- By default all ranges are of one snapshot, whose sessions the driver holds (see `snapshot`), if
+  more than one lane will read.
+- For one lane, and where the tables cannot be locked, there is one split in one READ ONLY
+  transaction. A table of an engine without snapshots (MyISAM, Aria) is read in the same way.
+- With `consistency: split`, and with `split_by` where the tables cannot be locked, each row is as
+  of its split's read.
+
 MySQL itself is read through SQLAlchemy.
 """
 
@@ -14,141 +18,119 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from hygge.connectors.mariadb import snapshot as my_snapshot
-from hygge.connectors.mariadb import splits as my_ranges
-from hygge.connectors.mariadb.session import (
-    execute,
-    is_mariadb,
-    literal,
-    one,
-    quoted,
-    session,
-)
-from hygge.connectors.mariadb.types import (
-    Known,
-    bare,
-    check_names,
-    column_of,
-    engine_without_snapshots,
-    is_hex,
-    line_of,
-    query_of,
-    table_of,
-    value_of,
-)
-from hygge.connectors.mariadb.values import Reading
-from hygge.connectors.mariadb.values import table_of as rows_of
+from hygge.connectors.mariadb import catalog, cursor, snapshot, splits
+from hygge.connectors.mariadb.session import fetch_one, is_mariadb
+from hygge.connectors.mariadb.snapshot import Address
+from hygge.connectors.mariadb.types import planned_column
+from hygge.connectors.mariadb.values import Reading, is_hexadecimal, select_list, table_of
 from hygge.connectors.mariadb.wire import TooLong, blocks, hang_up
-from hygge.connectors.sql.ask import Ask, SQLHomeOptions, null_note, pack, tie_note, unpack
-from hygge.connectors.sql.connection import split_name
+from hygge.connectors.sql.ask import Ask, SQLHomeOptions, pack, unpack
 from hygge.connectors.sql.prefetch import ahead
-from hygge.connectors.sql.types import from_json, to_json
-from hygge.errors import ConfigError, HomeError
+from hygge.errors import HomeError
 from hygge.model import Plan, Split, Watermark
 
-_GROWS = (
-    "tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "date",
-    "datetime", "datetime utc", "timestamp", "year", "char", "varchar", "tinytext", "text",
-    "mediumtext", "longtext", "uuid",
-)  # fmt: skip
-"""Columns that may be a cursor."""
+if TYPE_CHECKING:
+    from pymysql.connections import Connection
 
 NEEDS = ("numpy", "pyarrow.compute", "pyarrow.csv", "sqlalchemy.dialects.mysql.pymysql")
-"""What its processes import."""
+"""Modules that its processes import, beside this one."""
 
 
 @contextmanager
 def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
-    """Plan a run: schema, watermark, ranges. Nothing is held afterwards."""
-    at = None if ask.snapshot is None else _known_at(ask.snapshot)
-    with _reading(ask) as connection:
-        engine = engine_without_snapshots(connection, ask)
-        at = None if engine else at
-        plan = _learn(connection, ask, since, at)
-    by_itself = f"{engine} keeps no snapshots"
-    apart = f"{plan.reason}; each row is as of its split's read"
-    if at is not None:
-        yield _as_of(plan, at)
+    """Plan a run: schema, watermark, ranges; hold the snapshot of all lanes while it is open."""
+    address = None if ask.snapshot is None else _address_of(ask.snapshot)
+    with snapshot.own(ask) as connection:
+        engine = catalog.engine_without_snapshots(connection, ask)
+        if engine:
+            address = None
+        plan = _plan(connection, ask, since, address)
+    no_snapshot = f"{engine} keeps no snapshots"
+    each_apart = f"{plan.reason}; each row is as of its split's read"
+    if address is not None:
+        yield _read_at(plan, address)
         return
     if len(plan.splits) == 1:
-        alone = f"{plan.reason}; not of the moment of the other tables: {by_itself}"
-        yield plan if ask.snapshot is None else replace(plan, reason=alone)
+        if ask.snapshot is not None:
+            reason = f"{plan.reason}; not of the moment of the other tables: {no_snapshot}"
+            plan = replace(plan, reason=reason)
+        yield plan
         return
     if ask.options.consistency == "split":
-        yield replace(plan, reason=apart)
+        yield replace(plan, reason=each_apart)
         return
     try:
         if engine:
-            raise my_snapshot.NoMoment(by_itself)
+            raise snapshot.NoSnapshot(no_snapshot)
         tables = [] if ask.query is not None else [ask.table or ""]
-        desk = my_snapshot.opened(ask, min(ask.lanes, len(plan.splits)), tables)
-    except my_snapshot.NoMoment as why:
-        if ask.split_by is None:
-            with _reading(ask) as connection:
-                plan = _learn(connection, replace(ask, lanes=1), since)
-            plan = replace(plan, reason=f"{plan.reason} ({why})")
-        else:
-            plan = replace(plan, reason=f"{apart}, since {why}")
-        yield plan
+        lender = snapshot.begin_together(ask, min(ask.lanes, len(plan.splits)), tables)
+    except snapshot.NoSnapshot as why:
+        if ask.split_by is not None:
+            yield replace(plan, reason=f"{each_apart}, since {why}")
+            return
+        with snapshot.own(ask) as connection:
+            plan = _plan(connection, replace(ask, lanes=1), since)
+        yield replace(plan, reason=f"{plan.reason} ({why})")
         return
-    with closing(desk):
-        yield _as_of(
-            replace(plan, reason=f"{plan.reason}; all of one moment"),
-            (*desk.at, desk.secret.hex()),
-        )
+    with closing(lender):
+        plan = replace(plan, reason=f"{plan.reason}; all of one moment")
+        yield _read_at(plan, lender.address)
 
 
 @contextmanager
 def held(
     url: str, who: str, flow: str, tables: Sequence[str], readers: Callable[[], int]
 ) -> Iterator[tuple[str | None, str]]:
-    """One moment for all of these tables, for so many readers at once: what `Ask.snapshot` takes.
+    """Hold one snapshot of all these tables, for so many readers at once.
 
-    None, and why, where the server has none to give. `tables` are named as SQLHome's `table`.
-    Raises SourceMissing if one was dropped meanwhile.
+    Gives what `Ask.snapshot` takes; or None, and why, where the server has no such snapshot.
+    `tables` are named as SQLHome's `table`. Raises SourceMissing if one was dropped meanwhile.
     """
     if not is_mariadb(url, who, HomeError):
         yield None, ""
         return
     ask = Ask(url, who, None, None, None, None, None, None, SQLHomeOptions(), flow)
     try:
-        desk = my_snapshot.opened(ask, readers(), tables)
-    except my_snapshot.NoMoment as why:
+        lender = snapshot.begin_together(ask, readers(), tables)
+    except snapshot.NoSnapshot as why:
         yield None, str(why)
         return
-    with closing(desk):
-        yield " ".join([desk.at[0], str(desk.at[1]), desk.secret.hex()]), ""
+    with closing(lender):
+        yield " ".join(map(str, lender.address)), ""
 
 
-def _known_at(snapshot: str) -> tuple[str, int, str]:
-    host, port, secret = snapshot.split(" ")
-    return host, int(port), secret
+def _address_of(text: str) -> Address:
+    host, port, secret = text.split(" ")
+    return Address(host, int(port), secret)
 
 
-def _as_of(plan: Plan, at: tuple[str, int, str]) -> Plan:
-    """The plan with its splits read through the door of whoever holds their moment."""
-    splits = tuple(replace(each, where={**each.where, "at": [*at]}) for each in plan.splits)
-    return replace(plan, splits=splits)
+def _read_at(plan: Plan, address: Address) -> Plan:
+    """Return the plan with splits that are read through sessions lent at `address`."""
+    parts = tuple(replace(split, where={**split.where, "at": [*address]}) for split in plan.splits)
+    return replace(plan, splits=parts)
 
 
 def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
-    """The rows of one split, in batches of the plan's schema."""
+    """Yield the rows of one split, in batches of the plan's schema.
+
+    Raises HomeError if a row is longer than the server can write into one line.
+    """
     where = split.where
     schema = unpack(where["schema"])
     reading = Reading(
         ask.who, schema, frozenset(where["hex"]), tuple(where["wide"]),
         {name: ask.on_value(name) for name in schema.names},
     )  # fmt: skip
-    most = (ask.options.batch_size, ask.options.batch_bytes)
-    with _lent_or_own(ask, where) as connection:
+    limits = (ask.options.batch_size, ask.options.batch_bytes)
+    with _reading(ask, where) as connection:
         try:
-            found = blocks(connection, where["my"], len(reading.wide), *most)
-            for block in ahead(found, partial(hang_up, connection)):
-                yield rows_of(block, reading)
+            received = blocks(connection, where["my"], len(reading.large), *limits)
+            for block in ahead(received, partial(hang_up, connection)):
+                yield table_of(block, reading)
         except TooLong:
             raise HomeError(
                 f"{ask.who}: a row is longer than max_allowed_packet, so that the server cannot "
@@ -157,113 +139,60 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
             ) from None
 
 
-@contextmanager
-def _reading(ask: Ask) -> Iterator[Any]:
-    """A session in a READ ONLY transaction of one moment."""
-    with session(ask.url, ask.who, HomeError, ask.flow) as connection:
-        execute(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        execute(connection, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-        yield connection
+def _reading(ask: Ask, where: dict[str, Any]) -> AbstractContextManager[Connection]:
+    """Open the session that a split is read in: one of the run's snapshot, or one of its own."""
+    if "at" in where:
+        return snapshot.lent(ask, Address(*where["at"]))
+    return snapshot.own(ask)
 
 
-def _lent_or_own(ask: Ask, where: dict[str, Any]) -> AbstractContextManager[Any]:
-    if "at" not in where:
-        return _reading(ask)
-    host, port, secret = where["at"]
-    return my_snapshot.lent(ask, (host, port), secret)
-
-
-def _learn(
-    connection: Any, ask: Ask, since: Watermark, at: tuple[str, int, str] | None = None
+def _plan(
+    connection: Connection, ask: Ask, since: Watermark, address: Address | None = None
 ) -> Plan:
     primary: tuple[str, ...] = ()
     if ask.query is None:
-        known, primary = table_of(connection, ask)
+        available, primary = catalog.table_columns(connection, ask)
     else:
-        known = query_of(connection, ask)
-    check_names(ask, known)
-    by_name = {each.name: each for each in known}
-    chosen = known if ask.columns is None else [by_name[name] for name in ask.columns]
-    columns = tuple(column_of(ask, each) for each in chosen)
+        available = catalog.query_columns(connection, ask)
+    catalog.check_names(ask, available)
+    by_name = {column.name: column for column in available}
+    chosen = available if ask.columns is None else [by_name[name] for name in ask.columns]
+    columns = tuple(planned_column(ask, column) for column in chosen)
     schema = pa.schema([pa.field(each.name, each.type, each.nullable) for each in columns])
-    source = _source(ask)
-    # What is read has to be as of the moment; where it is cut may be as of now.
-    with nullcontext(connection) if at is None else my_snapshot.lent(ask, at[:2], at[2]) as mine:
-        upper, notes = _upper(mine, ask, by_name, source, since)
+    source = catalog.source_of(ask)
+    # The watermark must be that of the snapshot. The bounds between ranges may be newer.
+    with nullcontext(connection) if address is None else snapshot.lent(ask, address) as reading:
+        upper, notes = cursor.upper_bound(reading, ask, by_name, source, since)
     conditions = [f"({ask.where}\n)"] if ask.where else []
     if ask.cursor is not None and upper is not None:
-        conditions.append(_beyond(ask, by_name[ask.cursor], since, upper))
-    ranges, reason = my_ranges.ranges(connection, ask, by_name, primary, source, conditions)
-    (mode,) = one(connection, "SELECT @@sql_mode")
-    lines, wide = line_of(chosen, schema, oracle="ORACLE" in mode)
-    base = {
+        conditions.append(cursor.window(ask, by_name[ask.cursor], since, upper))
+    ranges, reason = splits.ranges(connection, ask, by_name, primary, source, conditions)
+    (mode,) = fetch_one(connection, "SELECT @@sql_mode")
+    selected, large = select_list(chosen, schema, is_oracle="ORACLE" in mode)
+    where = {
         "schema": pack(schema),
-        "wide": wide,
-        "hex": [each.name for each in chosen if is_hex(each, schema.field(each.name).type)],
+        "wide": large,
+        "hex": [c.name for c in chosen if is_hexadecimal(c, schema.field(c.name).type)],
     }
-    split = len(ranges) > 1 and ask.options.consistency == "split"
-    splits = []
+    is_apart = len(ranges) > 1 and ask.options.consistency == "split"
+    parts = []
     for index, (condition, label) in enumerate(ranges):
-        each_of = [*conditions, *([condition] if condition else [])]
-        sql = f"SELECT {lines} FROM {source}" + (f" WHERE {' AND '.join(each_of)}" * bool(each_of))
-        splits.append(Split(index, "split" if split else "", {**base, "my": sql}, label))
+        sql = f"SELECT {selected} FROM {source}"
+        filters = [*conditions, *([condition] if condition else [])]
+        if filters:
+            sql += f" WHERE {' AND '.join(filters)}"
+        parts.append(Split(index, "split" if is_apart else "", {**where, "my": sql}, label))
     return Plan(
         columns,
-        tuple(splits),
+        tuple(parts),
         primary,
         watermark=upper,
         reason="; ".join([reason, *notes]),
-        dead_driver=_dead_driver(ask) if split else "the run starts anew: its moment is gone",
+        dead_driver=_dead_driver(ask) if is_apart else "the run starts anew: its moment is gone",
     )
 
 
 def _dead_driver(ask: Ask) -> str:
-    moves = "" if ask.cursor is None else ", unless rows came: the cursor's upper bound moves"
-    return f"staged splits are kept{moves}"
-
-
-def _source(ask: Ask) -> str:
-    if ask.query is None:
-        return quoted(*split_name(ask.table or ""))
-    return f"({bare(ask.query)}\n) h"
-
-
-def _typed(known: Known, value: Watermark) -> Any:
-    """A watermark as the value that its column compares with."""
-    kinds = {"date": pa.date32(), "decimal": pa.decimal128(38, 0)}
-    return from_json(value, kinds[known.kind]) if known.kind in kinds else value
-
-
-def _beyond(ask: Ask, cursor: Known, since: Watermark, upper: Watermark) -> str:
-    """What a run reads: beyond the last one's watermark, up to its own."""
-    column = value_of(cursor)
-    inside = f"{column} <= {literal(_typed(cursor, upper))}"
-    if since is not None:
-        beyond = ">=" if ask.options.cursor_ties == "read" else ">"
-        inside = f"({column} {beyond} {literal(_typed(cursor, since))} AND {inside})"
-    if since is None or ask.options.null_cursor == "read":
-        inside = f"({inside} OR {column} IS NULL)"
-    return inside
-
-
-def _upper(
-    connection: Any, ask: Ask, by_name: dict[str, Known], source: str, since: Watermark
-) -> tuple[Watermark, list[str]]:
     if ask.cursor is None:
-        return None, []
-    cursor = by_name[ask.cursor]
-    if cursor.kind not in _GROWS:
-        raise ConfigError(
-            f"{ask.who}: cursor '{cursor.name}' is {cursor.native}",
-            "a cursor is a number, a date, a timestamp or a text",
-        )
-    column = value_of(cursor)
-    # The highest beyond `since`, so that deleted rows do not take the watermark back.
-    beyond = f"CASE WHEN {column} > {literal(_typed(cursor, since))} THEN {column} END"
-    found = column if since is None else beyond
-    where = f" WHERE ({ask.where}\n)" if ask.where else ""
-    highest, absent = one(
-        connection, f"SELECT MAX({found}), COUNT(*) - COUNT({column}) FROM {source}{where}"
-    )
-    upper = since if highest is None else to_json(highest)
-    return upper, [*null_note(ask, since, int(absent)), *tie_note(ask, upper)]
+        return "staged splits are kept"
+    return "staged splits are kept, unless rows came: the cursor's upper bound moves"

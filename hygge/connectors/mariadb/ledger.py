@@ -1,14 +1,16 @@
-"""The run table of MariaDB, and what the ledger says of the rows in it.
+"""The run table of MariaDB, and the two tables that hygge keeps beside its targets.
 
 A run has one table, `_hygge_<run>_rows`, which all its splits load. One transaction loads a split:
-its rows, which bear the split's number in a column of their own, and its seal, a row of the ledger
-that is unique to run, split and epoch. So a second try that seals later finds the first one's seal,
+its rows, which have the split's number in a column of their own, and its seal, a row of the ledger
+that is unique for run, split and epoch. A second try that seals later finds the first one's seal,
 and rolls back. Whoever seals must find the row of the run as `open`: once a commit or a `discard`
-has closed it, no zombie leaves anything behind. The extra column is dropped, in an instant, when
-the table becomes the target.
+has closed it, a late try leaves nothing behind. When the table becomes the target, the extra column
+is dropped in an instant.
 
-Whatever is made for a run is named in the ledger before, so that the next run of any flow in that
-schema finds what one that died has left.
+Each table that a run will make is first named in the ledger. So the next run of any flow in that
+schema finds the tables of a run that died.
+
+The heads are `_hygge_heads`, one row for each flow and target.
 """
 
 from __future__ import annotations
@@ -16,22 +18,30 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
-from hygge.batches import key_of, plain_schema
-from hygge.connectors.mariadb.load import ROW, SPLIT
-from hygge.connectors.mariadb.session import execute, literal, number_of, one, quoted, rows, session
+from hygge.batches import plain_schema
+from hygge.connectors.mariadb.load import SPLIT
+from hygge.connectors.mariadb.session import (
+    execute,
+    fetch_all,
+    fetch_one,
+    literal,
+    number_of,
+    quoted,
+    session,
+)
 from hygge.connectors.mariadb.target import (
     OPTIONS,
-    There,
-    column_ddl,
-    found,
-    indexes,
-    same_columns,
-    written_key,
+    TargetTable,
+    create_run_table,
+    exists,
+    identity,
+    quoted_table,
 )
+from hygge.connectors.mariadb.types import TEXT
 from hygge.connectors.sql.ask import pack, unpack
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.goal import Goal
@@ -40,22 +50,33 @@ from hygge.connectors.sql.ledger import LEDGER, OLD_S, run_name
 from hygge.errors import HyggeError, StoreError, Transient
 from hygge.model import Head, Receipt, Ticket
 
+if TYPE_CHECKING:
+    from pymysql.connections import Connection
+
 _MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION"
 _WAIT_S = 30
 _OPEN, _SEALED, _CLOSED = 0, 1, 2
 
 
 class Seal(NamedTuple):
-    """What the ledger says of one sealed split."""
+    """A sealed split in the ledger."""
 
     ticket: Ticket
     rows: int
     bytes: int
 
 
+class StoredHead(NamedTuple):
+    """A row of the heads."""
+
+    head: Head
+    made: str | None
+    """The identity of the table that hygge made; None if it did not make it."""
+
+
 @contextmanager
-def opened(goal: Goal) -> Iterator[Any]:
-    """A session that writes: strict, and each statement sees what is committed."""
+def opened(goal: Goal) -> Iterator[Connection]:
+    """Open a session that writes: in strict mode, and each statement sees what is committed."""
     with session(goal.url, goal.who, StoreError, goal.flow, load=True) as connection:
         execute(connection, f"SET sql_mode = '{_MODE}', innodb_lock_wait_timeout = {_WAIT_S}")
         execute(connection, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
@@ -63,126 +84,93 @@ def opened(goal: Goal) -> Iterator[Any]:
 
 
 @contextmanager
-def transaction(connection: Any, *, serial: bool = False) -> Iterator[None]:
-    """One transaction; of what goes wrong in it, the first error is the one to tell.
+def alone(connection: Connection, goal: Goal, what: str) -> Iterator[None]:
+    """Hold the lock of `what` on the target, or on its schema for the heads.
 
-    `serial`: what it has read, or has not found, stays so to its end.
+    It ends with the connection at the latest. Raises Transient after waiting for another run.
     """
-    if serial:
-        execute(connection, "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
-    execute(connection, "START TRANSACTION")
-    try:
-        yield
-    except BaseException:
-        with suppress(Exception):
-            execute(connection, "ROLLBACK")
-        raise
-    execute(connection, "COMMIT")
-
-
-@contextmanager
-def alone(connection: Any, goal: Goal, what: str) -> Iterator[None]:
-    """Nobody else of hygge does `what` to this table; ends with the connection at the latest."""
     import hashlib
 
     schema, table = split_name(goal.table)
-    place = schema or str(one(connection, "SELECT DATABASE()")[0])
-    told = f"{what} {place}" if what == HEADS else f"{what} {place}.{table}"
-    name = literal(f"hygge {hashlib.sha256(told.encode()).hexdigest()[:32]}")
-    if one(connection, f"SELECT GET_LOCK({name}, {_WAIT_S})")[0] != 1:
+    schema = schema or str(fetch_one(connection, "SELECT DATABASE()")[0])
+    key = f"{what} {schema}" if what == HEADS else f"{what} {schema}.{table}"
+    # Names of locks are short, so they are hashed.
+    name = literal(f"hygge {hashlib.sha256(key.encode()).hexdigest()[:32]}")
+    if fetch_one(connection, f"SELECT GET_LOCK({name}, {_WAIT_S})")[0] != 1:
         raise Transient(f"{goal.who}: another run commits to it", "run again")
     try:
         yield
     finally:
         with suppress(Exception):
-            rows(connection, f"SELECT RELEASE_LOCK({name})")
-
-
-def named(goal: Goal, name: str) -> str:
-    """A table beside the target, in quotes."""
-    return quoted(split_name(goal.table)[0], name)
-
-
-def target(goal: Goal) -> str:
-    """The target, in quotes."""
-    return quoted(*split_name(goal.table))
-
-
-def is_there(connection: Any, goal: Goal, name: str) -> bool:
-    """Whether there is such a table beside the target."""
-    schema, _ = split_name(goal.table)
-    place = "DATABASE()" if schema is None else literal(schema)
-    asked = rows(
-        connection,
-        "SELECT table_name FROM information_schema.tables "
-        f"WHERE table_schema = {place} AND table_name = {literal(name)}",
-    )
-    return bool(asked)
+            fetch_all(connection, f"SELECT RELEASE_LOCK({name})")
 
 
 def rows_table(run: str) -> str:
-    """The table that all splits of a run load."""
+    """Return the name of the table that all splits of a run load."""
     return f"{run_name(run)}_rows"
 
 
 def seal_name(ticket: Ticket) -> str:
-    """What the ledger calls the seal of a split: one for all tries of one driver."""
+    """Return the name of a split's seal: the same for all tries of one driver."""
     return f"{run_name(ticket.run)}_{ticket.split}_{ticket.epoch}"
 
 
 def split_number(ticket: Ticket) -> int:
-    """What the rows of a split bear: one number for all tries of one driver."""
+    """Return the number that a split's rows have: the same for all tries of one driver."""
     return ticket.epoch * 2**32 + ticket.split
 
 
-def begin(connection: Any, goal: Goal, run: str, mode: str) -> None:
-    """Make both tables, and the run's row; a run that is gone on with shows that it lives."""
-    text = "CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin"
+def begin(connection: Connection, goal: Goal, run: str, mode: str) -> None:
+    """Make heads and ledger, and the run's row; the row of a run that goes on is refreshed."""
     execute(
         connection,
-        f"CREATE TABLE IF NOT EXISTS {named(goal, HEADS)} (flow varchar(255), target varchar(255), "
-        "format int NOT NULL, generation bigint NOT NULL, run varchar(64) NOT NULL, "
-        "`rows` bigint NOT NULL, watermark longtext, `cursor` longtext, "
-        f"columns longtext NOT NULL, made longtext, committed_at varchar(32) NOT NULL, "
+        f"CREATE TABLE IF NOT EXISTS {quoted_table(goal, HEADS)} ("
+        "flow varchar(255), target varchar(255), format int NOT NULL, "
+        "generation bigint NOT NULL, run varchar(64) NOT NULL, `rows` bigint NOT NULL, "
+        "watermark longtext, `cursor` longtext, columns longtext NOT NULL, made longtext, "
+        f"committed_at varchar(32) NOT NULL, "
         f"PRIMARY KEY (flow, target)) {OPTIONS}",
     )
     execute(
         connection,
-        f"CREATE TABLE IF NOT EXISTS {named(goal, LEDGER)} (name varchar(63) PRIMARY KEY, "
+        f"CREATE TABLE IF NOT EXISTS {quoted_table(goal, LEDGER)} (name varchar(63) PRIMARY KEY, "
         "run varchar(64) NOT NULL, target varchar(255) NOT NULL, began double NOT NULL, "
-        f"sealed smallint NOT NULL, `rows` bigint, bytes bigint, arrow longtext {text}, "
+        f"sealed smallint NOT NULL, `rows` bigint, bytes bigint, arrow longtext {TEXT}, "
         f"n int, mode varchar(16)) {OPTIONS}",
     )
-    known = rows(connection, f"SHOW COLUMNS FROM {named(goal, LEDGER)} LIKE 'mode'")
-    if not known:  # written by the generic path until now
+    has_mode = fetch_all(connection, f"SHOW COLUMNS FROM {quoted_table(goal, LEDGER)} LIKE 'mode'")
+    if not has_mode:  # it was made through SQLAlchemy, which knows no such columns
         execute(
             connection,
-            f"ALTER TABLE {named(goal, LEDGER)} ADD COLUMN IF NOT EXISTS n int, "
+            f"ALTER TABLE {quoted_table(goal, LEDGER)} ADD COLUMN IF NOT EXISTS n int, "
             "ADD COLUMN IF NOT EXISTS mode varchar(16)",
         )
     execute(
         connection,
-        f"INSERT INTO {named(goal, LEDGER)} (name, run, target, began, sealed, mode) VALUES "
+        f"INSERT INTO {quoted_table(goal, LEDGER)} (name, run, target, began, sealed, mode) VALUES "
         f"({literal(run_name(run))}, {literal(run)}, {literal(goal.table)}, {time.time()}, "
         f"{_OPEN}, {literal(mode)}) ON DUPLICATE KEY UPDATE began = VALUES(began)",
     )
 
 
-def remember(connection: Any, goal: Goal, run: str, name: str, schema: pa.Schema | None) -> None:
-    """Note a table before it is made."""
-    arrow = literal(None if schema is None else pack(schema))
+def remember(
+    connection: Connection, goal: Goal, run: str, name: str, schema: pa.Schema | None
+) -> None:
+    """Name a table in the ledger, before it is made."""
+    packed = literal(None if schema is None else pack(schema))
     execute(
         connection,
-        f"REPLACE INTO {named(goal, LEDGER)} (name, run, target, began, sealed, arrow) VALUES "
-        f"({literal(name)}, {literal(run)}, {literal(goal.table)}, {time.time()}, 0, {arrow})",
+        f"REPLACE INTO {quoted_table(goal, LEDGER)} "
+        "(name, run, target, began, sealed, arrow) VALUES "
+        f"({literal(name)}, {literal(run)}, {literal(goal.table)}, {time.time()}, 0, {packed})",
     )
 
 
-def beat(connection: Any, goal: Goal, run: str) -> None:
-    """A sign of life; StoreError where the run is closed: nobody waits for its rows any more."""
+def beat(connection: Connection, goal: Goal, run: str) -> None:
+    """Refresh the run's row as a sign of life; raise StoreError if the run is closed."""
     if not execute(
         connection,
-        f"UPDATE {named(goal, LEDGER)} SET began = {time.time()} "
+        f"UPDATE {quoted_table(goal, LEDGER)} SET began = {time.time()} "
         f"WHERE name = {literal(run_name(run))} AND sealed = {_OPEN}",
     ):
         raise StoreError(
@@ -192,46 +180,49 @@ def beat(connection: Any, goal: Goal, run: str) -> None:
 
 
 def beat_apart(goal: Goal, run: str) -> None:
-    """A sign of life in the middle of a load, whose own transaction nobody sees yet."""
+    """Give a sign of life on another session: a load's own transaction is not committed yet."""
     with suppress(HyggeError), opened(goal) as connection:
         beat(connection, goal, run)
 
 
-def close(connection: Any, goal: Goal, run: str) -> None:
-    """From here on nobody seals."""
+def close(connection: Connection, goal: Goal, run: str) -> None:
+    """Close the run: from here on nobody can seal."""
     execute(
         connection,
-        f"UPDATE {named(goal, LEDGER)} SET sealed = {_CLOSED} "
+        f"UPDATE {quoted_table(goal, LEDGER)} SET sealed = {_CLOSED} "
         f"WHERE name = {literal(run_name(run))}",
     )
 
 
-def reopen(connection: Any, goal: Goal, run: str) -> None:
-    """A driver goes on with a run."""
+def reopen(connection: Connection, goal: Goal, run: str) -> None:
+    """Open the run again, for a driver that resumes it."""
     execute(
         connection,
-        f"UPDATE {named(goal, LEDGER)} SET sealed = {_OPEN} WHERE name = {literal(run_name(run))}",
+        f"UPDATE {quoted_table(goal, LEDGER)} SET sealed = {_OPEN} "
+        f"WHERE name = {literal(run_name(run))}",
     )
 
 
-def mode_of(connection: Any, goal: Goal, run: str) -> str:
-    """The mode that a run was prepared for."""
-    asked = f"SELECT mode FROM {named(goal, LEDGER)} WHERE name = {literal(run_name(run))}"
-    return next((str(mode) for (mode,) in rows(connection, asked)), "")
+def mode_of(connection: Connection, goal: Goal, run: str) -> str:
+    """Return the mode that a run was prepared for; empty if the run is unknown."""
+    select = f"SELECT mode FROM {quoted_table(goal, LEDGER)} WHERE name = {literal(run_name(run))}"
+    return next((str(mode) for (mode,) in fetch_all(connection, select)), "")
 
 
-def staged_schema(connection: Any, goal: Goal, run: str) -> pa.Schema | None:
-    """The schema that the run table was made for; None: it was not made yet."""
-    asked = f"SELECT arrow FROM {named(goal, LEDGER)} WHERE name = {literal(rows_table(run))}"
-    return next((unpack(text) for (text,) in rows(connection, asked)), None)
+def staged_schema(connection: Connection, goal: Goal, run: str) -> pa.Schema | None:
+    """Return the schema that the run table was made for; None if it was not made yet."""
+    select = (
+        f"SELECT arrow FROM {quoted_table(goal, LEDGER)} WHERE name = {literal(rows_table(run))}"
+    )
+    return next((unpack(text) for (text,) in fetch_all(connection, select)), None)
 
 
-def seals(connection: Any, goal: Goal, run: str) -> dict[tuple[int, int], Seal]:
-    """What is sealed of a run, by split and epoch."""
+def seals(connection: Connection, goal: Goal, run: str) -> dict[tuple[int, int], Seal]:
+    """Return the seals of a run, by split and epoch."""
     sealed = {}
-    for name, count, size, n in rows(
+    for name, count, size, n in fetch_all(
         connection,
-        f"SELECT name, `rows`, bytes, n FROM {named(goal, LEDGER)} "
+        f"SELECT name, `rows`, bytes, n FROM {quoted_table(goal, LEDGER)} "
         f"WHERE run = {literal(run)} AND sealed = {_SEALED}",
     ):
         split, epoch = map(int, name.split("_")[-2:])
@@ -239,21 +230,21 @@ def seals(connection: Any, goal: Goal, run: str) -> dict[tuple[int, int], Seal]:
     return sealed
 
 
-def sealed_before(connection: Any, goal: Goal, ticket: Ticket) -> Receipt | None:
-    """The receipt of an earlier try at this split under the same plan, if one was sealed."""
+def sealed_before(connection: Connection, goal: Goal, ticket: Ticket) -> Receipt | None:
+    """Return the receipt of an earlier try at this split and epoch, if one was sealed."""
     seal = seals(connection, goal, ticket.run).get((ticket.split, ticket.epoch))
     if seal is None:
         return None
     return Receipt(seal.ticket, "", seal.rows, seal.bytes, parts=1 if seal.rows else 0)
 
 
-def seal(connection: Any, goal: Goal, ticket: Ticket, count: int, size: int) -> bool:
-    """The last statements of the transaction that loaded a split; False: another try was first."""
+def seal(connection: Connection, goal: Goal, ticket: Ticket, count: int, size: int) -> bool:
+    """Seal a split, at the end of its transaction; return False if another try was first."""
     beat(connection, goal, ticket.run)
     try:
         execute(
             connection,
-            f"INSERT INTO {named(goal, LEDGER)} "
+            f"INSERT INTO {quoted_table(goal, LEDGER)} "
             "(name, run, target, began, sealed, `rows`, bytes, n) VALUES "
             f"({literal(seal_name(ticket))}, {literal(ticket.run)}, {literal(goal.table)}, "
             f"{time.time()}, {_SEALED}, {count}, {size}, {ticket.n})",
@@ -265,136 +256,117 @@ def seal(connection: Any, goal: Goal, ticket: Ticket, count: int, size: int) -> 
     return True
 
 
-def unseal(connection: Any, goal: Goal, gone: Sequence[Seal]) -> None:
-    """Remove seals, and the rows that they are of."""
-    if not gone:
+def unseal(connection: Connection, goal: Goal, removed: Sequence[Seal]) -> None:
+    """Remove seals, and their rows."""
+    if not removed:
         return
-    run = gone[0].ticket.run
-    numbers = ", ".join(str(split_number(each.ticket)) for each in gone)
-    names = ", ".join(literal(seal_name(each.ticket)) for each in gone)
-    if any(each.rows for each in gone) and is_there(connection, goal, rows_table(run)):
+    run = removed[0].ticket.run
+    numbers = ", ".join(str(split_number(seal.ticket)) for seal in removed)
+    names = ", ".join(literal(seal_name(seal.ticket)) for seal in removed)
+    if any(seal.rows for seal in removed) and exists(connection, goal, rows_table(run)):
         execute(
             connection,
-            f"DELETE FROM {named(goal, rows_table(run))} WHERE {quoted(SPLIT)} IN ({numbers})",
+            f"DELETE FROM {quoted_table(goal, rows_table(run))} "
+            f"WHERE {quoted(SPLIT)} IN ({numbers})",
         )
-    execute(connection, f"DELETE FROM {named(goal, LEDGER)} WHERE name IN ({names})")
+    execute(connection, f"DELETE FROM {quoted_table(goal, LEDGER)} WHERE name IN ({names})")
 
 
-def make(connection: Any, goal: Goal, run: str, mode: str, schema: pa.Schema) -> None:
-    """Make the run table, once; for other columns only while no split is sealed in it."""
+def make(connection: Connection, goal: Goal, run: str, mode: str, schema: pa.Schema) -> None:
+    """Make the run table, once for all splits.
+
+    It is made again for other columns only while no split is sealed in it; later they raise
+    StoreError.
+    """
     name = rows_table(run)
     with alone(connection, goal, name):
-        there = staged_schema(connection, goal, run)
-        if there is not None and not plain_schema(there).equals(plain_schema(schema)):
+        made_for = staged_schema(connection, goal, run)
+        if made_for is not None and not plain_schema(made_for).equals(plain_schema(schema)):
             if seals(connection, goal, run):
                 raise StoreError(
                     f"{goal.who}: this run was begun with other columns than it has now",
                     "the source changed while the run went on; run again with --fresh",
                 )
-            there = None
-            execute(connection, f"DROP TABLE IF EXISTS {named(goal, name)}")
-        if there is not None and is_there(connection, goal, name):
+            made_for = None
+            execute(connection, f"DROP TABLE IF EXISTS {quoted_table(goal, name)}")
+        if made_for is not None and exists(connection, goal, name):
             return
         remember(connection, goal, run, name, schema)
-        _create(connection, goal, named(goal, name), mode, schema)
+        create_run_table(connection, goal, name, mode, schema)
 
 
-def _create(connection: Any, goal: Goal, name: str, mode: str, schema: pa.Schema) -> None:
-    old = found(connection, goal, hanging=mode == "replace")
-    extra = f"{quoted(SPLIT)} bigint NOT NULL"
-    if mode == "replace" and old is not None and is_like(goal, old, schema):
-        execute(connection, f"CREATE TABLE {name} LIKE {target(goal)}")
-        changes = [f"ADD COLUMN {extra}"]
-        if "auto_increment" not in str(one(connection, f"SHOW CREATE TABLE {name}")[1]).lower():
-            # They are built at once when the rows are there.
-            changes += [f"DROP INDEX {quoted(each)}" for each in indexes(connection, name)]
-        execute(connection, f"ALTER TABLE {name} {', '.join(changes)}")
-        return
-    key = written_key(schema, mode, ()) if mode == "replace" or old is None else ()
-    parts = [column_ddl(goal, each, each.name in key) for each in schema]
-    parts.append(extra)
-    if mode == "merge":
-        parts.append(f"{quoted(ROW)} bigint NOT NULL")
-    if key:
-        parts.append(f"PRIMARY KEY ({', '.join(map(quoted, key))})")
-    execute(connection, f"CREATE TABLE {name} ({', '.join(parts)}) {OPTIONS}")
-
-
-def is_like(goal: Goal, old: There, schema: pa.Schema) -> bool:
-    """Whether a table for `schema` is made like the old one, whose place it then takes."""
-    if old.hangs or old.engine != "InnoDB":
-        return False
-    return same_columns(goal, old, schema, key_of(schema))
-
-
-def kill(connection: Any, run: str, split: int | None = None) -> None:
-    """End whoever still loads a split of this run: nobody waits for it any more."""
+def kill(connection: Connection, run: str, split: int | None = None) -> None:
+    """End the sessions that still load this split of a run, or any: nobody waits for them."""
     number = "%" if split is None else str(split)
-    alike = literal(f"/* hygge/%/{run_name(run).removeprefix('_hygge_')}/{number} */%")
-    asked = (
+    comment = literal(f"/* hygge/%/{run_name(run).removeprefix('_hygge_')}/{number} */%")
+    sessions = fetch_all(
+        connection,
         "SELECT id FROM information_schema.processlist "
-        f"WHERE info LIKE {alike} AND id <> CONNECTION_ID()"
+        f"WHERE info LIKE {comment} AND id <> CONNECTION_ID()",
     )
-    for (number_of_session,) in rows(connection, asked):
+    for (session_id,) in sessions:
         with suppress(Exception):
-            execute(connection, f"KILL {number_of_session}")
+            execute(connection, f"KILL {session_id}")
 
 
-def drop(connection: Any, goal: Goal, run: str) -> None:
+def drop(connection: Connection, goal: Goal, run: str) -> None:
     """Remove the run's tables and its rows of the ledger."""
-    table = named(goal, LEDGER)
+    table = quoted_table(goal, LEDGER)
     execute(connection, f"DELETE FROM {table} WHERE name = {literal(run_name(run))}")
-    left = rows(connection, f"SELECT name, sealed FROM {table} WHERE run = {literal(run)}")
+    left = fetch_all(connection, f"SELECT name, sealed FROM {table} WHERE run = {literal(run)}")
     if not left:
         return
     kill(connection, run)
     for name, sealed in left:
         if sealed != _SEALED:
-            execute(connection, f"DROP TABLE IF EXISTS {named(goal, name)}")
+            execute(connection, f"DROP TABLE IF EXISTS {quoted_table(goal, name)}")
     execute(connection, f"DELETE FROM {table} WHERE run = {literal(run)}")
 
 
-def sweep(connection: Any, goal: Goal, run: str) -> None:
-    """Drop what runs left that show no sign of life; what cannot be dropped now stays."""
-    dead = rows(
+def sweep(connection: Connection, goal: Goal, run: str) -> None:
+    """Drop what runs without a sign of life left; what cannot be dropped now stays."""
+    dead = fetch_all(
         connection,
-        f"SELECT run FROM {named(goal, LEDGER)} GROUP BY run "
+        f"SELECT run FROM {quoted_table(goal, LEDGER)} GROUP BY run "
         f"HAVING MAX(began) < {time.time() - OLD_S}",
     )
-    for (each,) in dead:
-        if each != run:
+    for (other,) in dead:
+        if other != run:
             with suppress(Exception):
-                drop(connection, goal, each)
+                drop(connection, goal, other)
 
 
-def heads_at(connection: Any, goal: Goal, lock: bool = False) -> dict[str, tuple[Head, Any]]:
-    """By flow: what is committed to the target, and what `made` says; nonsense is an error."""
+def heads_at(connection: Connection, goal: Goal, lock: bool = False) -> dict[str, StoredHead]:
+    """Return the heads of the target, by flow; `lock` keeps them for this transaction.
+
+    Raises StoreError if the table holds what hygge would not write.
+    """
     cursor = connection.cursor()
     _, table = split_name(goal.table)
     try:
         cursor.execute(
-            f"{connection.hygge}SELECT * FROM {named(goal, HEADS)} "
+            f"{connection.comment}SELECT * FROM {quoted_table(goal, HEADS)} "
             f"WHERE target = {literal(table)}{' FOR UPDATE' * lock}"
         )
     except Exception as error:
         if number_of(error) in (1054, 1347, 1356):  # no such column, a view
             raise not_a_head(goal.who, str(error.args[1])) from error
         raise
-    names = [each[0] for each in cursor.description]
-    told = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    heads = {row["flow"]: (head_of(row, goal.who), row["made"]) for row in told}
-    if len(heads) < len(told):
+    names = [column[0] for column in cursor.description]
+    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    heads = {row["flow"]: StoredHead(head_of(row, goal.who), row["made"]) for row in rows}
+    if len(heads) < len(rows):
         raise not_a_head(goal.who, "there are two heads of one flow")
     return heads
 
 
-def identity(there: There | None) -> str | None:
-    """What names a table as it is; the same for as long as nobody makes it anew. None: no table."""
-    if there is None:
-        return None
-    return "".join(f"{each.name} {each.native}\n" for each in there.columns)
+def head_at(connection: Connection, goal: Goal, flow: str, lock: bool = False) -> Head | None:
+    """Return the head of one flow on the target."""
+    stored = heads_at(connection, goal, lock).get(flow)
+    return None if stored is None else stored.head
 
 
-def is_made(connection: Any, goal: Goal, there: There | None) -> bool:
-    """Whether the table that is there now is one that hygge made."""
-    return still(identity(there), [made for _, made in heads_at(connection, goal).values()])
+def is_made(connection: Connection, goal: Goal, table: TargetTable | None) -> bool:
+    """Whether hygge made the table that is there now."""
+    made = [stored.made for stored in heads_at(connection, goal).values()]
+    return still(identity(table), made)

@@ -1,50 +1,55 @@
 """Batches into MariaDB: LOAD DATA LOCAL from memory, and not one warning.
 
-Lines of fields behind tabs, with backslashes before what would end one, \\N for NULL; bytes go as
-hexadecimal digits. LOCAL makes the server turn errors into warnings and go on, so that any warning,
-and any row that is missing in its count, fails the split.
+A line has its fields behind tabs, backslashes before special characters, \\N for NULL; bytes are
+hexadecimal digits. LOCAL makes the server turn errors into warnings and go on. So any warning, and
+any row that is missing in the server's count, fails the split.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from hygge.batches import plain, slices
-from hygge.connectors.mariadb.session import execute, quoted, rows
+from hygge.connectors.mariadb.session import execute, fetch_all, quoted
 from hygge.connectors.mariadb.wire import load
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.prefetch import ahead
 from hygge.errors import StoreError, UnfitValue
 
+if TYPE_CHECKING:
+    from pymysql.connections import Connection
+
 SPLIT, ROW = "_hygge_split", "_hygge_row"
+"""Columns of a run table that are hygge's own: the split of a row, and its number for a merge."""
 _ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\0", "\\0"))
 _DAYS = (-719_162, 2_932_896)
-"""0001-01-01 … 9999-12-31."""
+"""0001-01-01 … 9999-12-31, in days since 1970-01-01."""
 _PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000}
 _STEP_BYTES = 4 << 20
 _DUPLICATE = (1062, 1022, 1586)
 
 
-def loaded(
-    connection: Any,
+def load_split(
+    connection: Connection,
     goal: Goal,
     table: str,
     schema: pa.Schema,
     batches: Iterator[pa.Table],
-    number: int,
-    first: int | None,
+    split_number: int,
+    first_row: int | None,
     alive: Callable[[], None],
 ) -> tuple[int, int]:
-    """Rows and bytes of the batches, which are now in `table` under the split's `number`.
+    """Load the batches into `table`; return their rows and bytes.
 
-    `schema`: the columns as they are written. `first`: rows are numbered too, from this on.
+    `schema`: the columns as they are written. `first_row`: rows are numbered too, from this on.
+    `alive` is called after each batch. Raises UnfitValue and StoreError.
     """
     sent = size = 0
 
-    def chunks() -> Iterator[Any]:
+    def chunks() -> Iterator[memoryview]:
         nonlocal sent, size
         for batch in batches:
             sent += batch.num_rows
@@ -55,40 +60,44 @@ def loaded(
             del pieces, batch
             alive()
 
-    fields, turned = [], [f"{quoted(SPLIT)} = {number}"]
-    for at, each in enumerate(schema):
-        name = quoted(each.name)
-        fields.append(f"@b{at}" if _is_bytes(each.type) else name)
-        if _is_bytes(each.type):
-            turned.append(f"{name} = UNHEX(@b{at})")
-    if first is not None:
-        execute(connection, f"SET @hygge_row = {first - 1}")
-        turned.append(f"{quoted(ROW)} = (@hygge_row := @hygge_row + 1)")
+    fields, assignments = [], [f"{quoted(SPLIT)} = {split_number}"]
+    for at, field in enumerate(schema):
+        name = quoted(field.name)
+        if _is_bytes(field.type):
+            fields.append(f"@b{at}")
+            assignments.append(f"{name} = UNHEX(@b{at})")
+        else:
+            fields.append(name)
+    if first_row is not None:
+        execute(connection, f"SET @hygge_row = {first_row - 1}")
+        assignments.append(f"{quoted(ROW)} = (@hygge_row := @hygge_row + 1)")
     taken = load(
         connection,
+        # Each line ends with a tab, so @end takes an empty field behind the last one.
         f"LOAD DATA LOCAL INFILE 'hygge' INTO TABLE {table} CHARACTER SET utf8mb4 "
         "FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' "
-        f"({', '.join(fields)}, @end) SET {', '.join(turned)}",
+        f"({', '.join(fields)}, @end) SET {', '.join(assignments)}",
         chunks(),
     )
-    _no_warning(connection, goal)
+    _check_warnings(connection, goal)
     if taken != sent:
         raise StoreError(f"{goal.who} took {taken:,} of {sent:,} rows, and did not say why")
     return sent, size
 
 
-def _no_warning(connection: Any, goal: Goal) -> None:
-    found = rows(connection, "SHOW WARNINGS LIMIT 1")
-    if not found:
+def _check_warnings(connection: Connection, goal: Goal) -> None:
+    """Raise UnfitValue if the last statement gave a warning."""
+    warnings = fetch_all(connection, "SHOW WARNINGS LIMIT 1")
+    if not warnings:
         return
-    _, number, said = found[0]
+    _, number, message = warnings[0]
     if number in _DUPLICATE:
         raise UnfitValue(
-            f"{goal.who}: two rows have one key: {said}",
+            f"{goal.who}: two rows have one key: {message}",
             "use `mode: merge` with a `cursor`, or leave one of them out with `where`",
         )
     raise UnfitValue(
-        f"{goal.who}: {said}",
+        f"{goal.who}: {message}",
         "widen the column in the database, or decide with options: {on_value: …} on the store",
     )
 
@@ -97,55 +106,55 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _lines(goal: Goal, batch: pa.Table, schema: pa.Schema) -> Any:
-    """A batch as the lines of such a file, in one buffer."""
+def _lines(goal: Goal, batch: pa.Table, schema: pa.Schema) -> memoryview:
+    """Return a batch as lines, in one buffer."""
     import pyarrow.compute as pc
 
     fields = []
-    for column, each in zip(batch.columns, schema, strict=True):
+    for column, field in zip(batch.columns, schema, strict=True):
         array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
         if isinstance(array, pa.ChunkedArray):
             array = pa.concat_arrays(array.chunks) if array.num_chunks else array
-        fields.append(_texts(goal, each, array))
+        fields.append(_field_texts(goal, field, array))
     if batch.num_rows == 0:
-        return b""
-    end, tab = (pa.scalar(each, pa.large_string()) for each in ("\n", "\t"))
-    whole = pc.binary_join_element_wise(
+        return memoryview(b"")
+    end, tab = (pa.scalar(text, pa.large_string()) for text in ("\n", "\t"))
+    lines = pc.binary_join_element_wise(
         *fields, end, tab, null_handling="replace", null_replacement="\\N"
     )
-    ends = memoryview(whole.buffers()[1]).cast("q")
-    return memoryview(whole.buffers()[2])[ends[whole.offset] : ends[whole.offset + len(whole)]]
+    # The texts of an array lie one behind the other: they are the file already.
+    ends = memoryview(lines.buffers()[1]).cast("q")
+    return memoryview(lines.buffers()[2])[ends[lines.offset] : ends[lines.offset + len(lines)]]
 
 
-def _texts(goal: Goal, each: pa.Field, array: Any) -> Any:
-    """A column as fields; a misfit is an error, or NULL."""
+def _field_texts(goal: Goal, field: pa.Field, array: pa.Array) -> pa.Array:
+    """Return a column as the texts of its fields; a misfit is NULL, or raises UnfitValue."""
     import pyarrow.compute as pc
 
-    t: Any = pa.types
-    kind = array.type
-    if each.type in (pa.string(), pa.large_string()):
+    t, kind = pa.types, array.type
+    if field.type in (pa.string(), pa.large_string()):
         if kind not in (pa.string(), pa.large_string()):
             try:
                 array = array.cast(pa.large_string())
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise UnfitValue(
-                    f"{goal.who}: column '{each.name}' is {kind}, which has no text: {error}",
+                    f"{goal.who}: column '{field.name}' is {kind}, which has no text: {error}",
                     "turn it into text before, or leave it out with `columns`",
                 ) from error
         return _escaped(array.cast(pa.large_string()))
-    if _is_bytes(each.type):
+    if _is_bytes(field.type):
         return _digits(array.cast(pa.large_binary()))
-    mask = _misfits(array)
-    if mask is not None and pc.any(mask).as_py():
-        if goal.on_value(each.name) != "set_null":
-            first = array.filter(mask)[0]
+    is_misfit = _misfits(array)
+    if is_misfit is not None and pc.any(is_misfit).as_py():
+        if goal.on_value(field.name) != "set_null":
+            first = array.filter(is_misfit)[0]
             raise UnfitValue(
-                f"{goal.who}: column '{each.name}' holds {_shown(first)}, which MariaDB cannot "
+                f"{goal.who}: column '{field.name}' holds {_shown(first)}, which MariaDB cannot "
                 f"keep in a column of {kind}",
-                f"decide: options: {{on_value: {{{each.name}: set_null}}}} on the store writes "
-                f"NULL, {{on_value: {{{each.name}: as_text}}}} makes the column a text",
+                f"decide: options: {{on_value: {{{field.name}: set_null}}}} on the store writes "
+                f"NULL, {{on_value: {{{field.name}: as_text}}}} makes the column a text",
             )
-        array = pc.if_else(mask, pa.scalar(None, kind), array)
+        array = pc.if_else(is_misfit, pa.scalar(None, kind), array)
     if t.is_boolean(kind):
         array = array.cast(pa.int8())
     elif t.is_floating(kind):
@@ -157,23 +166,25 @@ def _texts(goal: Goal, each: pa.Field, array: Any) -> Any:
     return array.cast(pa.string()).cast(pa.large_string())
 
 
-def _shown(value: Any) -> str:
+def _shown(value: pa.Scalar) -> str:
     try:
         return str(value.as_py())
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError):  # Python has no such moment
         return f"{value.type} {value.value}"
 
 
-def _misfits(array: Any) -> Any:
-    """True where MariaDB has no such value: not a number, infinity, -0.0, years beyond 1 … 9999."""
+def _misfits(array: pa.Array) -> pa.Array | None:
+    """Return True for each value that MariaDB does not have; None for types it has all values of.
+
+    These are NaN, the infinities, -0.0, and the years before 1 and after 9999.
+    """
     import pyarrow.compute as pc
 
-    t: Any = pa.types
-    kind = array.type
+    t, kind = pa.types, array.type
     if t.is_floating(kind):
         wide = array.cast(pa.float64())
-        signed = pc.and_(pc.equal(wide, 0.0), pc.less(pc.divide(1.0, wide), 0.0))
-        return pc.fill_null(pc.or_(pc.invert(pc.is_finite(wide)), signed), False)
+        is_minus_zero = pc.and_(pc.equal(wide, 0.0), pc.less(pc.divide(1.0, wide), 0.0))
+        return pc.fill_null(pc.or_(pc.invert(pc.is_finite(wide)), is_minus_zero), False)
     if t.is_date(kind):
         return _outside(array.cast(pa.date32()).cast(pa.int32()), *_DAYS)
     if t.is_timestamp(kind):
@@ -182,21 +193,22 @@ def _misfits(array: Any) -> Any:
     return None
 
 
-def _outside(numbers: Any, low: int, high: int) -> Any:
+def _outside(numbers: pa.Array, low: int, high: int) -> pa.Array:
     import pyarrow.compute as pc
 
     outside = pc.or_(pc.less(numbers, low), pc.greater(numbers, high))
     return pc.fill_null(outside, False)
 
 
-def _escaped(texts: Any) -> Any:
+def _escaped(texts: pa.Array) -> pa.Array:
+    """Return texts with backslashes; only the characters that occur are looked for."""
     import numpy as np
     import pyarrow.compute as pc
 
-    _, ends, data = texts.buffers()
+    _, offsets, data = texts.buffers()
     if data is None:
         return texts
-    ends = np.frombuffer(ends, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    ends = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
     used = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
     for special, written in _ESCAPES:
         if (used == ord(special)).any():
@@ -204,8 +216,8 @@ def _escaped(texts: Any) -> Any:
     return texts
 
 
-def _digits(data: Any) -> Any:
-    """Bytes as hexadecimal digits."""
+def _digits(data: pa.Array) -> pa.Array:
+    """Return bytes as texts of hexadecimal digits."""
     import numpy as np
 
     count, offset = len(data), data.offset

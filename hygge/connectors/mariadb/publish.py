@@ -1,262 +1,220 @@
-"""What a commit to MariaDB shows, and when: rows and head move together.
+"""How a commit to MariaDB publishes: rows and head become visible together.
 
 `replace`, and the first rows of a table: one RENAME TABLE puts the run table in the place of the
-target, and a copy of `_hygge_heads` that has the new head in the place of the old one. It is one
-step, also when the server dies in it (MariaDB 10.6.1 and later). Everything else, and a target that
-triggers or foreign keys hang on: one transaction of InnoDB. Heads are only written under a lock of
-this schema, held for as long as a head takes to be copied, or for the end of a transaction.
+target, and a copy of `_hygge_heads` with the new head in the place of the old one. RENAME TABLE is
+atomic, also when the server dies in it (MariaDB 10.6.1 and later). All other runs, and targets with
+triggers or foreign keys: one transaction of InnoDB. Heads are only written while holding a lock of
+their schema: for as long as it takes to copy them, or until the end of the transaction.
 
-A driver that dies between two statements leaves the target as it was, or as it is to be: the run
-table is made ready before, in steps that the next commit of this run finds done or not done.
+A driver that dies between two statements leaves the old target or the new one: the run table is
+prepared before, in steps, and the next commit of the run finds out which of them were done.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from hygge.connectors.mariadb import ledger
 from hygge.connectors.mariadb.load import ROW, SPLIT
-from hygge.connectors.mariadb.session import execute, listed, literal, number_of, one, quoted, rows
-from hygge.connectors.mariadb.target import OPTIONS, There, column_ddl, indexes
-from hygge.connectors.sql.commit import check_all_in, check_merge
+from hygge.connectors.mariadb.session import (
+    execute,
+    fetch_all,
+    fetch_one,
+    literal,
+    number_of,
+    quoted,
+    quoted_list,
+)
+from hygge.connectors.mariadb.target import (
+    TargetTable,
+    indexes,
+    is_like,
+    quoted_table,
+    quoted_target,
+)
+from hygge.connectors.sql.commit import check_all_in
 from hygge.connectors.sql.goal import Goal
-from hygge.connectors.sql.heads import HEADS, already, check_base, head_of
+from hygge.connectors.sql.heads import HEADS, already, check_base
 from hygge.connectors.sql.ledger import run_name
 from hygge.errors import HyggeError, Rejected, StoreError, UnfitValue
 from hygge.model import Commit, Head, Receipt, Run
 
-_BREAKS = (1062, 1048, 1216, 1217, 1451, 1452, 4025)
-"""Rules of a table that rows may break: keys, NOT NULL, foreign keys, checks."""
-_ATOMIC = (10, 6, 1)
+if TYPE_CHECKING:
+    from pymysql.connections import Connection
+
+_BROKEN_RULES = (1062, 1048, 1216, 1217, 1451, 1452, 4025)
+"""Errors of rows that break a rule of their table: keys, NOT NULL, foreign keys, checks."""
+_ATOMIC_SINCE = (10, 6, 1)
 _RENAME_WAIT_S = 10
 
 
-def is_atomic(connection: Any) -> bool:
-    """Whether a RENAME of several tables is one step, also when the server dies in it."""
-    found = re.match(r"(\d+)\.(\d+)\.(\d+)", str(one(connection, "SELECT VERSION()")[0]))
-    return found is not None and tuple(map(int, found.groups())) >= _ATOMIC
+def is_atomic(connection: Connection) -> bool:
+    """Whether RENAME TABLE renames several tables in one step, also when the server dies in it."""
+    version = str(fetch_one(connection, "SELECT VERSION()")[0])
+    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    return match is not None and tuple(map(int, match.groups())) >= _ATOMIC_SINCE
 
 
-def ready(connection: Any, goal: Goal, name: str, old: There | None, schema: pa.Schema) -> None:
-    """The run table as the target shall be: with the old one's indexes, without what is ours.
+def prepare_table(
+    connection: Connection, goal: Goal, name: str, old: TargetTable | None, schema: pa.Schema
+) -> None:
+    """Make the run table what the target shall be: with the old indexes, without hygge's columns.
 
-    A transaction of REPEATABLE READ that is older than the rows, and opens the table only later,
-    would see none of them: the table is built anew, which makes that an error (1412). Who is there
-    to see it is not asked: the list of transactions was seen to miss one on a busy server.
+    A transaction of REPEATABLE READ that began before the rows were written, and opens the table
+    only later, would see no rows. So the table is rebuilt (FORCE), which makes that an error
+    (1412). Whether there is such a transaction is not asked: the server's list of transactions was
+    seen to miss one under load.
     """
-    table = ledger.named(goal, name)
-    columns = {row[0] for row in rows(connection, f"SHOW COLUMNS FROM {table}")}
+    table = quoted_table(goal, name)
+    columns = {row[0] for row in fetch_all(connection, f"SHOW COLUMNS FROM {table}")}
     changes = []
-    if old is not None and ledger.is_like(goal, old, schema):
-        had, has = indexes(connection, ledger.target(goal)), indexes(connection, table)
-        changes = [f"ADD {line}" for index, line in had.items() if index not in has]
-    ours = [f"DROP COLUMN {quoted(each)}" for each in (SPLIT, ROW) if each in columns]
-    with _breaking(goal):
-        if ours and old is not None:
-            execute(connection, f"ALTER TABLE {table} {', '.join([*ours, *changes])}, FORCE")
+    if old is not None and is_like(goal, old, schema):
+        wanted, present = indexes(connection, quoted_target(goal)), indexes(connection, table)
+        changes = [f"ADD {line}" for index, line in wanted.items() if index not in present]
+    drops = [f"DROP COLUMN {quoted(column)}" for column in (SPLIT, ROW) if column in columns]
+    with rejecting(goal):
+        if drops and old is not None:
+            execute(connection, f"ALTER TABLE {table} {', '.join([*drops, *changes])}, FORCE")
             return
         if changes:
             execute(connection, f"ALTER TABLE {table} {', '.join(changes)}")
-        if ours:
-            execute(connection, f"ALTER TABLE {table} {', '.join(ours)}, ALGORITHM=INSTANT")
+        if drops:
+            execute(connection, f"ALTER TABLE {table} {', '.join(drops)}, ALGORITHM=INSTANT")
 
 
-def swapped(
-    connection: Any,
+def swap(
+    connection: Connection,
     goal: Goal,
     run: Run,
     base: Head | None,
     receipts: Sequence[Receipt],
     name: str,
-    row: dict[str, Any],
-    there: bool,
+    row: Mapping[str, object],
+    exists: bool,
 ) -> Commit | None:
-    """The table `name` and the head, in one RENAME; what is done already if this run has won."""
-    mine = run_name(run.id)
-    fresh, stale, old = f"{mine}_heads", f"{mine}_heads_old", f"{mine}_old"
-    for each in (fresh, stale, old):
-        execute(connection, f"DROP TABLE IF EXISTS {ledger.named(goal, each)}")
-        ledger.remember(connection, goal, run.id, each, None)
+    """Put the table `name` and the head in their places, in one RENAME.
+
+    `exists`: there is an old target. Returns the commit if this run was committed before.
+    """
+    own = run_name(run.id)
+    new_heads, old_heads, old_table = f"{own}_heads", f"{own}_heads_old", f"{own}_old"
+    for table in (new_heads, old_heads, old_table):
+        execute(connection, f"DROP TABLE IF EXISTS {quoted_table(goal, table)}")
+        ledger.remember(connection, goal, run.id, table, None)
     with ledger.alone(connection, goal, HEADS):
-        now, _ = ledger.heads_at(connection, goal).get(run.flow, (None, None))
+        now = ledger.head_at(connection, goal, run.flow)
         done = already(now, run, receipts)
         if done is not None:
             return done
         check_base(now, base, goal.who)
-        heads, copy = ledger.named(goal, HEADS), ledger.named(goal, fresh)
+        heads, copy = quoted_table(goal, HEADS), quoted_table(goal, new_heads)
         execute(connection, f"CREATE TABLE {copy} LIKE {heads}")
         execute(
             connection,
-            f"INSERT INTO {copy} SELECT * FROM {heads} WHERE NOT ({_replaced(run, row)})",
+            f"INSERT INTO {copy} SELECT * FROM {heads} WHERE NOT ({_is_replaced(run, row)})",
         )
-        execute(connection, _insertion(copy, row))
-        moves = [f"{ledger.target(goal)} TO {ledger.named(goal, old)}"] if there else []
-        moves += [
-            f"{ledger.named(goal, name)} TO {ledger.target(goal)}",
-            f"{heads} TO {ledger.named(goal, stale)}",
+        execute(connection, _insert_head(copy, row))
+        renames = []
+        if exists:
+            renames.append(f"{quoted_target(goal)} TO {quoted_table(goal, old_table)}")
+        renames += [
+            f"{quoted_table(goal, name)} TO {quoted_target(goal)}",
+            f"{heads} TO {quoted_table(goal, old_heads)}",
             f"{copy} TO {heads}",
         ]
         execute(connection, f"SET lock_wait_timeout = {_RENAME_WAIT_S}")
-        execute(connection, f"RENAME TABLE {', '.join(moves)}")
-    for each in (stale, old):
-        execute(connection, f"DROP TABLE IF EXISTS {ledger.named(goal, each)}")
+        execute(connection, f"RENAME TABLE {', '.join(renames)}")
+    for table in (old_heads, old_table):
+        execute(connection, f"DROP TABLE IF EXISTS {quoted_table(goal, table)}")
     return None
 
 
-def filled(connection: Any, goal: Goal, name: str, schema: pa.Schema, wanted: int) -> None:
-    """The run table's rows into the target; within the caller's transaction."""
-    columns = listed(schema.names)
-    with _breaking(goal):
-        count = execute(
+def fill(connection: Connection, goal: Goal, name: str, schema: pa.Schema, rows: int) -> None:
+    """Insert the run table's rows into the target, in the caller's transaction."""
+    columns = quoted_list(schema.names)
+    with rejecting(goal):
+        inserted = execute(
             connection,
-            f"INSERT INTO {ledger.target(goal)} ({columns}) SELECT {columns} "
-            f"FROM {ledger.named(goal, name)}",
+            f"INSERT INTO {quoted_target(goal)} ({columns}) SELECT {columns} "
+            f"FROM {quoted_table(goal, name)}",
         )
-    _no_warning(connection, goal)
-    check_all_in(count, wanted, goal.who)
+    check_warnings(connection, goal)
+    check_all_in(inserted, rows, goal.who)
 
 
-def emptied(connection: Any, goal: Goal) -> None:
-    """The target without its rows; within the caller's transaction, so never TRUNCATE."""
-    with _breaking(goal):
-        execute(connection, f"DELETE FROM {ledger.target(goal)}")
-
-
-def winners(
-    connection: Any, goal: Goal, run: Run, name: str, schema: pa.Schema, old: There | None
-) -> tuple[str, int]:
-    """A table of one row a key: of staged rows that share one, the last by cursor counts.
-
-    It has the columns of the target where there is one, or becomes the target.
-    """
-    copy = f"{run_name(run.id)}_winners"
-    table, source = ledger.named(goal, copy), ledger.named(goal, name)
-    ledger.remember(connection, goal, run.id, copy, schema)
-    execute(connection, f"DROP TABLE IF EXISTS {table}")
-    key = listed(run.key)
-    absent = " OR ".join(f"{quoted(each)} IS NULL" for each in run.key)
-    whole, nulls = one(connection, f"SELECT COUNT(*), COALESCE(SUM({absent}), 0) FROM {source}")
-    (distinct,) = one(connection, f"SELECT COUNT(*) FROM (SELECT DISTINCT {key} FROM {source}) h")
-    check_merge(whole, int(nulls), distinct, run, goal.who)
-    columns = [column_ddl(goal, each, each.name in run.key) for each in schema]
-    execute(
-        connection,
-        f"CREATE TABLE {table} ({', '.join(columns)}, PRIMARY KEY ({key})) {OPTIONS}",
-    )
-    order = [f"{quoted(ROW)} DESC"]
-    if run.cursor is not None:
-        cursor = quoted(run.cursor)
-        order = [f"{cursor} IS NULL", f"{cursor} DESC", *order]
-    names = listed(schema.names)
-    execute(
-        connection,
-        f"INSERT INTO {table} ({names}) SELECT {names} FROM (SELECT {names}, ROW_NUMBER() OVER "
-        f"(PARTITION BY {key} ORDER BY {', '.join(order)}) AS `_hygge_n` FROM {source}) h "
-        "WHERE `_hygge_n` = 1",
-    )
-    _no_warning(connection, goal)
-    return copy, distinct
-
-
-def merged(
-    connection: Any, goal: Goal, run: Run, copy: str, schema: pa.Schema, wanted: int
-) -> None:
-    """Update the rows whose keys are there, add the others; in the caller's serial transaction."""
-    target, source = ledger.target(goal), ledger.named(goal, copy)
-    same = " AND ".join(f"t.{quoted(each)} = s.{quoted(each)}" for each in run.key)
-    changed = ", ".join(
-        f"t.{quoted(each)} = s.{quoted(each)}" for each in schema.names if each not in run.key
-    )
-    names = listed(schema.names)
-    theirs = ", ".join(f"s.{quoted(each)}" for each in schema.names)
-    with _breaking(goal):
-        (met,) = one(
-            connection,
-            f"SELECT COUNT(*) FROM {source} s WHERE EXISTS (SELECT 1 FROM {target} t WHERE {same})",
-        )
-        if changed:
-            execute(connection, f"UPDATE {target} t JOIN {source} s ON {same} SET {changed}")
-            _no_warning(connection, goal)
-        fresh = execute(
-            connection,
-            f"INSERT INTO {target} ({names}) SELECT {theirs} FROM {source} s "
-            f"LEFT JOIN {target} t ON {same} WHERE t.{quoted(run.key[0])} IS NULL",
-        )
-    _no_warning(connection, goal)
-    check_all_in(met + fresh, wanted, goal.who)
+def empty(connection: Connection, goal: Goal) -> None:
+    """Delete the target's rows, in the caller's transaction: TRUNCATE would end it."""
+    with rejecting(goal):
+        execute(connection, f"DELETE FROM {quoted_target(goal)}")
 
 
 def move_head(
-    connection: Any,
+    connection: Connection,
     goal: Goal,
     run: Run,
     base: Head | None,
     receipts: Sequence[Receipt],
-    row: dict[str, Any],
+    row: Mapping[str, object],
 ) -> Commit | None:
-    """The head of a transaction that is about to end; what is done already if this run has won.
+    """Write the head, in the caller's transaction and under the caller's lock of the heads.
 
-    The caller holds the lock of the heads.
+    Returns the commit if this run was committed before. Raises Superseded if another one was.
     """
-    heads = ledger.named(goal, HEADS)
-    now, _ = ledger.heads_at(connection, goal, lock=True).get(run.flow, (None, None))
+    heads = quoted_table(goal, HEADS)
+    now = ledger.head_at(connection, goal, run.flow, lock=True)
     done = already(now, run, receipts)
     if done is not None:
         return done
     check_base(now, base, goal.who)
-    execute(connection, f"DELETE FROM {heads} WHERE {_replaced(run, row)}")
-    execute(connection, _insertion(heads, row))
+    execute(connection, f"DELETE FROM {heads} WHERE {_is_replaced(run, row)}")
+    execute(connection, _insert_head(heads, row))
     return None
 
 
-def _replaced(run: Run, row: dict[str, Any]) -> str:
-    """Heads that the new one takes the place of: a `replace` leaves no rows of other flows."""
-    mine = "TRUE" if run.mode == "replace" else f"flow = {literal(row['flow'])}"
-    return f"target = {literal(row['target'])} AND {mine}"
+def _is_replaced(run: Run, row: Mapping[str, object]) -> str:
+    """Return the condition of heads that the new one replaces.
+
+    `replace` leaves no rows of other flows, so their heads go too.
+    """
+    flows = "TRUE" if run.mode == "replace" else f"flow = {literal(row['flow'])}"
+    return f"target = {literal(row['target'])} AND {flows}"
 
 
-def _insertion(table: str, row: dict[str, Any]) -> str:
+def _insert_head(table: str, row: Mapping[str, object]) -> str:
     values = ", ".join(literal(value) for value in row.values())
-    return f"INSERT INTO {table} ({listed(list(row))}) VALUES ({values})"
+    return f"INSERT INTO {table} ({quoted_list(list(row))}) VALUES ({values})"
 
 
-def head_commit(goal: Goal, row: dict[str, Any], kept: int, staged: int, note: str) -> Commit:
-    """How the commit ended."""
-    return Commit(head_of(row, goal.who), kept, staged - kept, note=note)
-
-
-class _breaking:
-    """Rows that break a rule of the table: Rejected, in the table's words."""
-
-    def __init__(self, goal: Goal) -> None:
-        self.goal = goal
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, HyggeError) or number_of(error) not in _BREAKS if error else True:
-            return
+@contextmanager
+def rejecting(goal: Goal) -> Iterator[None]:
+    """Raise Rejected, with the server's message, if rows break a rule of the table."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, HyggeError) or number_of(error) not in _BROKEN_RULES:
+            raise
         raise Rejected(
-            f"the rows break a rule of {self.goal.who}: {error.args[1]}",
+            f"the rows break a rule of {goal.who}: {error.args[1]}",
             "use `mode: merge` with a key, or leave these rows out with `where`",
         ) from error
 
 
-def _no_warning(connection: Any, goal: Goal) -> None:
-    found = rows(connection, "SHOW WARNINGS LIMIT 1")
-    if found:
-        raise UnfitValue(f"{goal.who}: {found[0][2]}", "widen the column in the database")
+def check_warnings(connection: Connection, goal: Goal) -> None:
+    """Raise UnfitValue if the last statement gave a warning: a value was changed."""
+    warnings = fetch_all(connection, "SHOW WARNINGS LIMIT 1")
+    if warnings:
+        raise UnfitValue(f"{goal.who}: {warnings[0][2]}", "widen the column in the database")
 
 
-def has_other_columns(goal: Goal, there: There) -> StoreError:
-    """A table that cannot be made anew, and does not fit."""
+def has_other_columns(goal: Goal, table: TargetTable) -> StoreError:
+    """Return the error for a table that does not fit, and cannot be made anew."""
     return StoreError(
-        f"{goal.who} has other columns than the rows, and {there.hangs} hangs on it, which would "
-        "go with the table",
+        f"{goal.who} has other columns than the rows, and {table.dependent} hangs on it, which "
+        "would go with the table",
         "drop it, alter the table's columns yourself, or keep the columns with `columns`",
     )

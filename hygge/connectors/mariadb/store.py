@@ -1,10 +1,11 @@
 """MariaDB as a Store: rows are loaded into a run table, which becomes the target or fills it.
 
-Life of a run: `prepare` refuses what can be refused and makes the run table (`stage`, where only
-the rows know the columns). `stage` loads and seals a split in one transaction. `commit` closes the
-run, removes what is sealed beside the decided tickets, counts the rows, and publishes. See
-`my_ledger` for what names a split's rows, `my_publish` for what readers see. MySQL itself goes the
-generic way.
+Life of a run:
+1. `prepare` raises what can be known before rows move, and makes the run table (`stage` makes it,
+   if only the rows know their columns).
+2. `stage` loads and seals a split in one transaction; see `ledger`.
+3. `commit` closes the run, removes what other tickets than the decided ones have staged, counts the
+   rows, and publishes them; see `publish`.
 """
 
 from __future__ import annotations
@@ -12,28 +13,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from hygge.batches import again, key_of, plain
-from hygge.connectors.mariadb import ledger, publish
-from hygge.connectors.mariadb.load import SPLIT, loaded
+from hygge.connectors.mariadb import ledger, merge, publish
+from hygge.connectors.mariadb.load import SPLIT, load_split
 from hygge.connectors.mariadb.session import (
     execute,
+    fetch_all,
+    fetch_one,
     is_lost,
-    one,
     quoted,
-    rows,
+    transaction,
 )
 from hygge.connectors.mariadb.target import (
-    There,
+    TargetTable,
     check_engine,
     check_fit,
-    column_ddl,
-    found,
-    same_columns,
+    exists,
+    find_target,
+    has_columns_of,
+    identity,
+    quoted_table,
 )
+from hygge.connectors.mariadb.types import column_ddl
 from hygge.connectors.sql.commit import check_staged
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.errors import unknown_commit
@@ -42,6 +47,7 @@ from hygge.connectors.sql.heads import (
     HEADS,
     already,
     check_base,
+    head_of,
     head_values,
     lost_target,
     not_ours,
@@ -50,26 +56,31 @@ from hygge.connectors.sql.ledger import LEDGER, beating, run_name
 from hygge.errors import HyggeError, Rejected, StoreError, Transient
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
-_ROWS_PER_SPLIT = 2**40
+if TYPE_CHECKING:
+    from pymysql.connections import Connection
 
 NEEDS = ("numpy", "pyarrow.compute", "sqlalchemy.dialects.mysql.pymysql")
-"""What its processes import."""
+"""Modules that its processes import, beside this one."""
+_ROWS_PER_SPLIT = 2**40
+"""Numbers of rows that a split may give, for a merge."""
+_PAUSE_S = 60
+"""A driver that stands still for so long in the middle of a commit loses its session, and locks."""
 
 
 def head(goal: Goal, flow: str) -> Head | None:
-    """What is committed for `flow`."""
+    """Return what is committed for `flow`."""
     with ledger.opened(goal) as connection:
-        if not ledger.is_there(connection, goal, HEADS):
+        if not exists(connection, goal, HEADS):
             return None
-        return ledger.heads_at(connection, goal).get(flow, (None, None))[0]
+        return ledger.head_at(connection, goal, flow)
 
 
 def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
-    """Refuse what can be refused; make the tables of heads and of the ledger, and the run table."""
+    """Make heads, ledger and run table; raise what can be known before rows move."""
     written = None if schema is None else stored(goal, schema)
     with ledger.opened(goal) as connection:
         ledger.begin(connection, goal, run.id, run.mode)
-        _check(connection, goal, run, written, found(connection, goal, run.mode == "replace"))
+        _check(connection, goal, run, written, find_target(connection, goal, run.mode == "replace"))
         if written is not None:
             ledger.make(connection, goal, run.id, run.mode, written)
         ledger.sweep(connection, goal, run.id)
@@ -78,10 +89,11 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
 def stage(
     goal: Goal, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
 ) -> Receipt:
-    """One split's rows into the run table, sealed by its row of the ledger."""
+    """Load one split's rows into the run table, and seal them."""
     with ledger.opened(goal) as connection:
+        # By this comment a later try finds the session of an earlier one, and ends it.
         short = run_name(ticket.run).removeprefix("_hygge_")
-        connection.hygge = connection.hygge.replace(" */ ", f"/{short}/{ticket.split} */ ")
+        connection.comment = connection.comment.replace(" */ ", f"/{short}/{ticket.split} */ ")
         if ticket.n or ticket.epoch:
             ledger.kill(connection, ticket.run, ticket.split)
         ledger.beat(connection, goal, ticket.run)
@@ -96,10 +108,10 @@ def stage(
         if schema is not None:
             schema = stored(goal, schema)
             ledger.make(connection, goal, ticket.run, mode, schema)
-        with suppress(_SealedBefore), ledger.transaction(connection):
-            count, size = _load(connection, goal, ticket, schema, batches, mode)
-            if not ledger.seal(connection, goal, ticket, count, size):
-                raise _SealedBefore  # takes its own rows back
+        with suppress(_SealedBefore), transaction(connection):
+            rows, size = _load(connection, goal, ticket, schema, batches, mode)
+            if not ledger.seal(connection, goal, ticket, rows, size):
+                raise _SealedBefore  # rolls the rows back
         sealed = ledger.sealed_before(connection, goal, ticket)
     if sealed is None:
         raise StoreError(f"{goal.who}: the run was decided without this try", "run again")
@@ -107,26 +119,15 @@ def stage(
 
 
 def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
-    """Which receipts' rows are sealed and all there; whatever else the run staged is removed."""
+    """Return the receipts whose rows are sealed and complete; remove all other rows of the run."""
     with ledger.opened(goal) as connection:
         ledger.kill(connection, run.id)
         ledger.reopen(connection, goal, run.id)
-        name = ledger.rows_table(run.id)
-        counted: dict[int, int] = {}
-        if ledger.is_there(connection, goal, name):
-            table = ledger.named(goal, name)
-            if not rows(connection, f"SHOW COLUMNS FROM {table} LIKE '{SPLIT}'"):
-                raise StoreError(
-                    f"{goal.who}: run {run.id} was about to be committed",
-                    "commit it, or run again with --fresh",
-                )
-            counted = dict(
-                rows(connection, f"SELECT {quoted(SPLIT)}, COUNT(*) FROM {table} GROUP BY 1")
-            )
-        sealed = ledger.seals(connection, goal, run.id)
+        counted = _counted_by_split(connection, goal, run)
+        seals = ledger.seals(connection, goal, run.id)
         held = []
         for receipt in receipts:
-            seal = sealed.get((receipt.ticket.split, receipt.ticket.epoch))
+            seal = seals.get((receipt.ticket.split, receipt.ticket.epoch))
             number = ledger.split_number(receipt.ticket)
             if (
                 seal is not None
@@ -141,9 +142,9 @@ def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
 def commit(
     goal: Goal, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
 ) -> Commit:
-    """Compare the head, move the rows and the head, in one step."""
+    """Compare the head with `base`, and move the rows and the head, in one step."""
     with ledger.opened(goal) as connection:
-        now, _ = ledger.heads_at(connection, goal).get(run.flow, (None, None))
+        now = ledger.head_at(connection, goal, run.flow)
         done = already(now, run, receipts)
         if done is not None:
             return done
@@ -152,16 +153,15 @@ def commit(
             ledger.close(connection, goal, run.id)
             ledger.kill(connection, run.id)
             _keep_only(connection, goal, run, receipts)
-            schema = _counted(connection, goal, run, receipts)
-            # A driver that stands still for a minute lets the others go on.
-            execute(connection, "SET wait_timeout = 60")
+            schema = _staged_schema(connection, goal, run, receipts)
+            execute(connection, f"SET wait_timeout = {_PAUSE_S}")
             return _commit(connection, goal, run, base, receipts, watermark, schema)
 
 
 def discard(goal: Goal, run: Run) -> None:
     """Drop the run's tables."""
     with ledger.opened(goal) as connection:
-        if ledger.is_there(connection, goal, LEDGER):
+        if exists(connection, goal, LEDGER):
             ledger.drop(connection, goal, run.id)
 
 
@@ -170,86 +170,109 @@ class _SealedBefore(Exception):
 
 
 def _load(
-    connection: Any,
+    connection: Connection,
     goal: Goal,
     ticket: Ticket,
     schema: pa.Schema | None,
     batches: Iterator[pa.Table],
     mode: str,
 ) -> tuple[int, int]:
+    """Load a split's batches; return their rows and bytes."""
     if schema is None:
         return 0, 0
-    table = ledger.named(goal, ledger.rows_table(ticket.run))
-    first = ticket.split * _ROWS_PER_SPLIT if mode == "merge" else None
-    return loaded(
+    return load_split(
         connection,
         goal,
-        table,
+        quoted_table(goal, ledger.rows_table(ticket.run)),
         schema,
         batches,
         ledger.split_number(ticket),
-        first,
+        ticket.split * _ROWS_PER_SPLIT if mode == "merge" else None,
         beating(lambda: ledger.beat_apart(goal, ticket.run)),
     )
 
 
 def _check(
-    connection: Any, goal: Goal, run: Run, schema: pa.Schema | None, there: There | None
+    connection: Connection,
+    goal: Goal,
+    run: Run,
+    schema: pa.Schema | None,
+    table: TargetTable | None,
 ) -> None:
-    """What can be refused before a row moves, and again before they become visible."""
-    for each in schema or ():
-        column_ddl(goal, each, each.name in run.key)
-    if there is not None:
-        check_engine(goal, there, run)
+    """Raise if the rows or the target do not fit: before rows move, and before they are visible."""
+    for field in schema or ():
+        column_ddl(goal, field, field.name in run.key)
+    if table is not None:
+        check_engine(goal, table, run)
     if run.mode == "replace":
-        if there is not None and not ledger.is_made(connection, goal, there):
+        if table is not None and not ledger.is_made(connection, goal, table):
             raise not_ours(goal.who)
-        if schema is None or there is None or not there.hangs:
+        if schema is None or table is None or not table.dependent:
             return
-        if not same_columns(goal, there, schema, key_of(schema)):
-            raise publish.has_other_columns(goal, there)
+        if not has_columns_of(goal, table, schema, key_of(schema)):
+            raise publish.has_other_columns(goal, table)
         return
     heads = ledger.heads_at(connection, goal)
-    if there is None and run.flow in heads and heads[run.flow][0].columns:
+    if table is None and run.flow in heads and heads[run.flow].head.columns:
         raise lost_target(goal.who, run.flow)
-    if schema is not None and there is not None:
-        check_fit(goal, there, schema)
+    if schema is not None and table is not None:
+        check_fit(goal, table, schema)
 
 
-def _keep_only(connection: Any, goal: Goal, run: Run, receipts: Sequence[Receipt]) -> None:
-    """Remove what is sealed beside these receipts, for good."""
-    decided = {receipt.ticket for receipt in receipts}
-    sealed = ledger.seals(connection, goal, run.id).values()
-    with ledger.transaction(connection):
-        ledger.unseal(connection, goal, [each for each in sealed if each.ticket not in decided])
+def _keep_only(connection: Connection, goal: Goal, run: Run, receipts: Sequence[Receipt]) -> None:
+    """Remove, for good, what tickets without one of these receipts have sealed."""
+    kept = {receipt.ticket for receipt in receipts}
+    seals = ledger.seals(connection, goal, run.id).values()
+    with transaction(connection):
+        ledger.unseal(connection, goal, [seal for seal in seals if seal.ticket not in kept])
 
 
-def _counted(
-    connection: Any, goal: Goal, run: Run, receipts: Sequence[Receipt]
-) -> pa.Schema | None:
-    """The schema that was staged; Rejected where the run table has not just the receipts' rows."""
+def _counted_by_split(connection: Connection, goal: Goal, run: Run) -> dict[int, int]:
+    """Return the number of rows in the run table, by the split's number."""
     name = ledger.rows_table(run.id)
-    sealed = ledger.seals(connection, goal, run.id)
-    there = ledger.is_there(connection, goal, name)
+    if not exists(connection, goal, name):
+        return {}
+    table = quoted_table(goal, name)
+    if not fetch_all(connection, f"SHOW COLUMNS FROM {table} LIKE '{SPLIT}'"):
+        raise StoreError(
+            f"{goal.who}: run {run.id} was about to be committed",
+            "commit it, or run again with --fresh",
+        )
+    counted = f"SELECT {quoted(SPLIT)}, COUNT(*) FROM {table} GROUP BY 1"
+    return dict(fetch_all(connection, counted))
+
+
+def _staged_schema(
+    connection: Connection, goal: Goal, run: Run, receipts: Sequence[Receipt]
+) -> pa.Schema | None:
+    """Return the schema that was staged; None if there is no run table.
+
+    Raises Rejected if the run table does not hold exactly the receipts' rows.
+    """
+    name = ledger.rows_table(run.id)
+    seals = ledger.seals(connection, goal, run.id)
+    has_table = exists(connection, goal, name)
     wanted = 0
     for receipt in receipts:
-        seal = sealed.get((receipt.ticket.split, receipt.ticket.epoch))
-        told = seal.rows if seal is not None and seal.ticket == receipt.ticket else None
-        check_staged(receipt, told, told if there or not told else None, goal.who)
+        seal = seals.get((receipt.ticket.split, receipt.ticket.epoch))
+        sealed = seal.rows if seal is not None and seal.ticket == receipt.ticket else None
+        # Rows are counted below, in one statement for all splits.
+        counted = None if sealed and not has_table else sealed
+        check_staged(receipt, sealed, counted, goal.who)
         wanted += receipt.rows
-    if not there:
+    if not has_table:
         return None
-    (counted,) = one(connection, f"SELECT COUNT(*) FROM {ledger.named(goal, name)}")
-    if counted != wanted:
+    (rows,) = fetch_one(connection, f"SELECT COUNT(*) FROM {quoted_table(goal, name)}")
+    if rows != wanted:
         raise Rejected(
-            f"{goal.who}: {wanted:,} rows were staged, but {counted:,} rows can be found",
+            f"{goal.who}: {wanted:,} rows were staged, but {rows:,} rows can be found",
             "its staging was changed; run again",
         )
     return ledger.staged_schema(connection, goal, run.id)
 
 
 def _commit(
-    connection: Any,
+    connection: Connection,
     goal: Goal,
     run: Run,
     base: Head | None,
@@ -257,53 +280,66 @@ def _commit(
     watermark: Watermark,
     schema: pa.Schema | None,
 ) -> Commit:
-    there = found(connection, goal, run.mode == "replace")
-    _check(connection, goal, run, schema, there)
-    made = there is None or ledger.is_made(connection, goal, there)
-    count = kept = sum(receipt.rows for receipt in receipts)
-    name, note = ledger.rows_table(run.id), ""
-    if schema is None:
-        note = "nothing to move"
-        if there is None:
-            note += ", and no schema: no table was made"
-        elif run.mode == "replace":
-            note += ": the table is now empty and keeps its columns"
-    elif run.mode == "merge":
-        name, kept = publish.winners(connection, goal, run, name, schema, there)
-    if schema is not None and not count:
-        note = "nothing to move"
-    anew = schema is not None and (there is None or run.mode == "replace")
-    if there is not None and (there.hangs or not publish.is_atomic(connection)):
-        anew = False
-    if anew:
-        publish.ready(connection, goal, name, there, schema)
-        fresh = found(connection, replace(goal, table=_beside(goal, name)))
-    identity = ledger.identity(fresh if anew else there) if made else None
-    table = split_name(goal.table)[1]
-    row = head_values(run, table, base, kept, watermark, schema, identity)
+    """Publish the staged rows: by a swap of tables where that is possible."""
+    table = find_target(connection, goal, run.mode == "replace")
+    _check(connection, goal, run, schema, table)
+    made = table is None or ledger.is_made(connection, goal, table)
+    staged = rows = sum(receipt.rows for receipt in receipts)
+    name = ledger.rows_table(run.id)
+    if schema is not None and run.mode == "merge":
+        name, rows = merge.keep_last(connection, goal, run, name, schema)
+    swaps = schema is not None and (table is None or run.mode == "replace")
+    if table is not None and (table.dependent or not publish.is_atomic(connection)):
+        swaps = False
+    published = table
+    if swaps and schema is not None:
+        publish.prepare_table(connection, goal, name, table, schema)
+        published = find_target(connection, replace(goal, table=_in_target_schema(goal, name)))
+    row = head_values(
+        run, split_name(goal.table)[1], base, rows, watermark, schema,
+        identity(published) if made else None,
+    )  # fmt: skip
     try:
-        if anew:
-            done = publish.swapped(
-                connection, goal, run, base, receipts, name, row, there is not None
+        if swaps:
+            done = publish.swap(
+                connection, goal, run, base, receipts, name, row, exists=table is not None
             )
         else:
-            done = _transacted(connection, goal, run, base, receipts, schema, name, row, there)
+            done = _transact(connection, goal, run, base, receipts, schema, name, row, table)
     except HyggeError:
         raise
     except Exception as error:
         if is_lost(error):
             raise unknown_commit(goal.who, error) from error
         raise
-    return done or publish.head_commit(goal, row, kept, count, note)
+    if done is not None:
+        return done
+    note = _note(run, schema, staged, table)
+    return Commit(head_of(row, goal.who), rows, staged - rows, note=note)
 
 
-def _beside(goal: Goal, name: str) -> str:
+def _note(run: Run, schema: pa.Schema | None, staged: int, table: TargetTable | None) -> str:
+    """Return what there is to say of a commit without rows; else nothing."""
+    if schema is not None:
+        return "" if staged else "nothing to move"
+    if table is None:
+        return "nothing to move, and no schema: no table was made"
+    if run.mode == "replace":
+        return "nothing to move: the table is now empty and keeps its columns"
+    return "nothing to move"
+
+
+def _in_target_schema(goal: Goal, name: str) -> str:
+    """Return a table's name as a Goal has it, in the schema of the target."""
     schema, _ = split_name(goal.table)
-    return name if schema is None else f'"{schema.replace(chr(34), chr(34) * 2)}".{name}'
+    if schema is None:
+        return name
+    escaped = schema.replace('"', '""')
+    return f'"{escaped}".{name}'
 
 
-def _transacted(
-    connection: Any,
+def _transact(
+    connection: Connection,
     goal: Goal,
     run: Run,
     base: Head | None,
@@ -311,20 +347,20 @@ def _transacted(
     schema: pa.Schema | None,
     name: str,
     row: dict[str, Any],
-    there: There | None,
+    table: TargetTable | None,
 ) -> Commit | None:
-    """Rows into the table that is there, and the head, in one transaction."""
-    kept = row["rows"]
-    with ledger.transaction(connection, serial=run.mode == "merge"):
-        if run.mode == "replace" and there is not None:
-            publish.emptied(connection, goal)
+    """Move the rows into the table that is there, and the head, in one transaction."""
+    rows = row["rows"]
+    with transaction(connection, serial=run.mode == "merge"):
+        if run.mode == "replace" and table is not None:
+            publish.empty(connection, goal)
         if schema is not None and run.mode == "merge":
-            publish.merged(connection, goal, run, name, schema, kept)
+            merge.merge(connection, goal, run, name, schema, rows)
         elif schema is not None:
-            publish.filled(connection, goal, name, schema, kept)
+            publish.fill(connection, goal, name, schema, rows)
         with ledger.alone(connection, goal, HEADS):
             done = publish.move_head(connection, goal, run, base, receipts, row)
             if done is not None:
                 raise Transient(f"{goal.who}: this run was committed in this moment", "run again")
-            execute(connection, "COMMIT")
+            execute(connection, "COMMIT")  # while the lock of the heads is held
     return None

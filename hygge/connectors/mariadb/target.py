@@ -1,110 +1,132 @@
-"""Tables of MariaDB that rows are written to: their columns, and what hangs on them.
+"""The MariaDB table that a run writes to: its columns, and what would be lost with it.
 
-    bool                        tinyint(1)
-    int8 … int64, uint8 …       tinyint … bigint, unsigned
-    float16, float32, float64   float, double; NaN, the infinities and -0.0 are misfits
-    decimal(p, s)               decimal, up to 65 digits, 38 of them behind the point
-    string                      longtext, utf8mb4_nopad_bin; in a key varchar(255)
-    binary                      longblob; in a key varbinary(255)
-    date, timestamp             date, datetime(6), of the years 1 … 9999
-    timestamp in UTC            datetime(6) with the comment 'UTC', by which hygge reads it so
-    time                        time(6)
-
-`utf8mb4_nopad_bin`: texts that differ in case, accents or blanks at the end stay different keys.
+`types` says which columns hygge makes. The names of tables are quoted here, as SQL.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
 from hygge.batches import key_of, widens
-from hygge.connectors.mariadb.session import literal, one, quoted, rows
-from hygge.connectors.mariadb.types import UTC, Known, arrow_of, table_of
+from hygge.connectors.mariadb.catalog import Column, in_schema, table_columns
+from hygge.connectors.mariadb.load import ROW, SPLIT
+from hygge.connectors.mariadb.session import execute, fetch_all, fetch_one, literal, quoted
+from hygge.connectors.mariadb.types import TEXT, arrow_of, column_ddl
 from hygge.connectors.sql.ask import Ask, SQLHomeOptions
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.goal import Goal
-from hygge.errors import StoreError, UnfitValue, one_of
+from hygge.errors import StoreError, one_of
 from hygge.model import Run
 
-_TEXT = "CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin"
-OPTIONS = f"ENGINE = InnoDB {_TEXT.replace('CHARACTER SET', 'DEFAULT CHARACTER SET')}"
-_PLAIN = {
-    pa.bool_(): "tinyint(1)", pa.int8(): "tinyint", pa.int16(): "smallint", pa.int32(): "int",
-    pa.int64(): "bigint", pa.uint8(): "tinyint unsigned", pa.uint16(): "smallint unsigned",
-    pa.uint32(): "int unsigned", pa.uint64(): "bigint unsigned", pa.float16(): "float",
-    pa.float32(): "float", pa.float64(): "double", pa.date32(): "date", pa.date64(): "date",
-}  # fmt: skip
+if TYPE_CHECKING:
+    from pymysql.connections import Connection
+
+OPTIONS = f"ENGINE = InnoDB DEFAULT {TEXT}"
+"""Of the tables that hygge makes."""
 _KEYABLE = ("int", "decimal", "date", "time", "bool", "uint")
+"""How the Arrow types begin that a primary key may have: texts could be too long for it."""
+_FRACTION_DIGITS = {"s": 0, "ms": 3, "us": 6}
 
 
-class There(NamedTuple):
-    """A table as it is."""
+class TargetTable(NamedTuple):
+    """The target as it is now."""
 
-    columns: list[Known]
+    columns: list[Column]
     key: tuple[str, ...]
     engine: str
-    hangs: str
-    """What would be lost with the table, in words; empty where nothing hangs on it."""
-    fills: frozenset[str]
-    """Columns that the database fills in where a row does not say them."""
+    dependent: str
+    """What would be lost with the table, in words; empty if nothing depends on it."""
+    filled: frozenset[str]
+    """Columns that the database fills in where a row does not give them."""
 
 
-def found(connection: Any, goal: Goal, hanging: bool = False) -> There | None:
-    """The target, or None where there is none. StoreError for what is no table.
+def quoted_target(goal: Goal) -> str:
+    """Return the target's name as SQL."""
+    return quoted(*split_name(goal.table))
 
-    `hanging`: look also for what hangs on it, which takes the longer the more tables there are.
+
+def quoted_table(goal: Goal, name: str) -> str:
+    """Return, as SQL, the name of a table in the target's schema."""
+    return quoted(split_name(goal.table)[0], name)
+
+
+def exists(connection: Connection, goal: Goal, name: str) -> bool:
+    """Whether the target's schema has a table of this name."""
+    schema, _ = split_name(goal.table)
+    rows = fetch_all(
+        connection,
+        "SELECT table_name FROM information_schema.tables "
+        f"WHERE table_schema = {in_schema(schema)} AND table_name = {literal(name)}",
+    )
+    return bool(rows)
+
+
+def find_target(connection: Connection, goal: Goal, dependents: bool = False) -> TargetTable | None:
+    """Return the target, or None if there is no such table; raise StoreError for a view.
+
+    `dependents`: also look for what depends on it, which takes longer the more tables there are.
     """
     schema, name = split_name(goal.table)
-    place = "DATABASE()" if schema is None else literal(schema)
-    same = f"table_schema = {place} AND table_name = {literal(name)}"
-    known = rows(
+    is_target = f"table_schema = {in_schema(schema)} AND table_name = {literal(name)}"
+    rows = fetch_all(
         connection,
-        f"SELECT table_name, table_type, engine FROM information_schema.tables WHERE {same}",
+        f"SELECT table_name, table_type, engine FROM information_schema.tables WHERE {is_target}",
     )
-    known = [row for row in known if row[0] == name] or known
-    if not known:
+    # The catalog's comparison ignores case.
+    rows = [row for row in rows if row[0] == name] or rows
+    if not rows:
         return None
-    _, kind, engine = known[0]
+    _, kind, engine = rows[0]
     if kind != "BASE TABLE":
         raise StoreError(f"{goal.who} is a {kind.lower()}", "write to a table")
-    ask = Ask(
-        goal.url, goal.who, goal.table, None, None, None, None, None,
-        SQLHomeOptions(types={}), goal.flow,
-    )  # fmt: skip
-    columns, key = table_of(connection, ask)
-    filled = rows(
+    columns, key = table_columns(connection, _ask_of(goal))
+    filled = fetch_all(
         connection,
-        f"SELECT column_name FROM information_schema.columns WHERE {same} AND (column_default IS "
-        "NOT NULL OR is_nullable = 'YES' OR extra LIKE '%auto_increment%' "
-        "OR extra LIKE '%GENERATED%')",
+        f"SELECT column_name FROM information_schema.columns WHERE {is_target} "
+        "AND (column_default IS NOT NULL OR is_nullable = 'YES' "
+        "OR extra LIKE '%auto_increment%' OR extra LIKE '%GENERATED%')",
     )
-    return There(
-        columns, key, str(engine), _hanging(connection, place, name) if hanging else "",
-        frozenset(each for (each,) in filled),
+    return TargetTable(
+        columns, key, str(engine),
+        _dependent(connection, in_schema(schema), name) if dependents else "",
+        frozenset(column for (column,) in filled),
     )  # fmt: skip
 
 
-def _hanging(connection: Any, place: str, name: str) -> str:
-    """Triggers and foreign keys, to and from the table: they would go with it."""
+def _dependent(connection: Connection, schema: str, name: str) -> str:
+    """Return what depends on a table: triggers, and foreign keys from it and to it."""
     table = literal(name)
-    for what, asked in (
-        ("a trigger", "SELECT COUNT(*) FROM information_schema.triggers "
-         f"WHERE event_object_schema = {place} AND event_object_table = {table}"),
-        ("a foreign key", "SELECT COUNT(*) FROM information_schema.referential_constraints "
-         f"WHERE (constraint_schema = {place} AND table_name = {table}) "
-         f"OR (unique_constraint_schema = {place} AND referenced_table_name = {table})"),
-    ):  # fmt: skip
-        if one(connection, asked)[0]:
+    triggers = (
+        "SELECT COUNT(*) FROM information_schema.triggers "
+        f"WHERE event_object_schema = {schema} AND event_object_table = {table}"
+    )
+    foreign_keys = (
+        "SELECT COUNT(*) FROM information_schema.referential_constraints "
+        f"WHERE (constraint_schema = {schema} AND table_name = {table}) "
+        f"OR (unique_constraint_schema = {schema} AND referenced_table_name = {table})"
+    )
+    for what, count in (("a trigger", triggers), ("a foreign key", foreign_keys)):
+        if fetch_one(connection, count)[0]:
             return what
     return ""
 
 
-def written_key(schema: pa.Schema, run_mode: str, merge_key: tuple[str, ...]) -> tuple[str, ...]:
-    """The primary key of a table made anew: the merge's, or the source's where it can be one."""
-    if run_mode == "merge":
+def identity(table: TargetTable | None) -> str | None:
+    """Return what identifies a table as it is: its columns. None if there is no table.
+
+    It stays a prefix of the identity when somebody adds columns behind the others.
+    """
+    if table is None:
+        return None
+    return "".join(f"{column.name} {column.native}\n" for column in table.columns)
+
+
+def new_key(schema: pa.Schema, mode: str, merge_key: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the primary key of a new table: the merge's, or the source's if it can be one."""
+    if mode == "merge":
         return merge_key
     key = key_of(schema)
     kinds = [str(schema.field(name).type) for name in key if name in schema.names]
@@ -113,101 +135,116 @@ def written_key(schema: pa.Schema, run_mode: str, merge_key: tuple[str, ...]) ->
     return key
 
 
-def column_ddl(goal: Goal, each: pa.Field, in_key: bool) -> str:
-    """One column of a CREATE TABLE, or UnfitValue."""
-    kind: Any = each.type
-    t: Any = pa.types
-    comment = ""
-    native = _PLAIN.get(kind)
-    if kind in (pa.string(), pa.large_string()):
-        native = f"{'varchar(255)' if in_key else 'longtext'} {_TEXT}"
-    elif t.is_binary(kind) or t.is_large_binary(kind):
-        native = "varbinary(255)" if in_key else "longblob"
-    elif t.is_decimal(kind) and kind.precision <= 65 and 0 <= kind.scale <= 38:
-        native = f"decimal({kind.precision},{kind.scale})"
-    elif t.is_time(kind) and kind.unit != "ns":
-        native = "time(6)"
-    elif t.is_timestamp(kind) and kind.unit != "ns":
-        zone = kind.tz if goal.options.zones == "error" else (kind.tz and "UTC")
-        if zone in (None, "UTC"):
-            native, comment = "datetime(6)", f" COMMENT '{UTC}'" if zone else ""
-    if native is None:
-        raise UnfitValue(
-            f"{goal.who}: column '{each.name}' is {kind}, which a column of MariaDB cannot keep "
-            "exactly",
-            "leave it out with `columns`, turn it into text before, or options: {on_value: "
-            f"{{{each.name}: as_text}}}}; of another zone than UTC: options: {{zones: utc}}",
-        )
-    null = "NULL" if each.nullable and not in_key else "NOT NULL"
-    return f"{quoted(each.name)} {native} {null}{comment}"
-
-
-def check_fit(goal: Goal, there: There, schema: pa.Schema) -> None:
-    """StoreError where the rows' columns do not go into the table as it is."""
-    kept = {each.name: each for each in there.columns}
-    names = list(kept)
-    for each in schema:
-        known = kept.pop(each.name, None)
-        if known is None:
+def check_fit(goal: Goal, table: TargetTable, schema: pa.Schema) -> None:
+    """Raise StoreError if the table lacks a column, would change values, or wants more columns."""
+    by_name = {column.name: column for column in table.columns}
+    names = list(by_name)
+    for field in schema:
+        column = by_name.pop(field.name, None)
+        if column is None:
             raise StoreError(
-                f"{goal.who} has no column '{each.name}', which the rows have",
+                f"{goal.who} has no column '{field.name}', which the rows have",
                 "add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, or use `mode: "
-                f"replace`; {one_of('its columns', each.name, names)}",
+                f"replace`; {one_of('its columns', field.name, names)}",
             )
-        if not holds(goal, known, each.type):
+        if not holds(goal, column, field.type):
             raise StoreError(
-                f"{goal.who}: column '{each.name}' is {known.native}, which cannot keep "
-                f"{each.type} exactly",
+                f"{goal.who}: column '{field.name}' is {column.native}, which cannot keep "
+                f"{field.type} exactly",
                 "change the column's type, or use `mode: replace`",
             )
-    for name in kept:
-        if name not in there.fills:
+    for name in by_name:
+        if name not in table.filled:
             raise StoreError(
                 f"{goal.who} has column '{name}', which the rows lack",
                 "give it a DEFAULT, drop it, or use `mode: replace`",
             )
 
 
-def holds(goal: Goal, known: Known, kind: Any) -> bool:
-    """Whether a column keeps every value of an Arrow type."""
-    t: Any = pa.types
-    has: Any = arrow_of(_asking(goal), known)
+def holds(goal: Goal, column: Column, kind: pa.DataType) -> bool:
+    """Whether a column keeps every value of an Arrow type unchanged."""
+    t, own = pa.types, arrow_of(_ask_of(goal), column)
     if kind == pa.float16():
         kind = pa.float32()
     if t.is_date(kind):
         kind = pa.date32()
-    if t.is_timestamp(kind) and t.is_timestamp(has):
-        zoned = kind.tz is None or kind.tz == "UTC" or goal.options.zones == "utc"
-        digits = int((re.search(r"\((\d)\)", known.native) or ["0", "0"])[1])
-        fine = {"s": 0, "ms": 3, "us": 6}.get(kind.unit, 9) <= digits
-        return bool(zoned and fine and bool(kind.tz) == bool(has.tz) and known.kind != "timestamp")
-    if t.is_time(kind) and t.is_time(has):
-        digits = int((re.search(r"\((\d)\)", known.native) or ["0", "0"])[1])
-        return {"s": 0, "ms": 3, "us": 6}.get(kind.unit, 9) <= digits
-    if t.is_string(has) and known.charset not in ("utf8mb4", None):
+    if t.is_timestamp(kind) and t.is_timestamp(own):
+        # A column `timestamp` ends in the year 2038.
+        return (
+            (kind.tz in (None, "UTC") or goal.options.zones == "utc")
+            and bool(kind.tz) == bool(own.tz)
+            and column.kind != "timestamp"
+            and _keeps_fraction(column, kind.unit)
+        )
+    if t.is_time(kind) and t.is_time(own):
+        return _keeps_fraction(column, kind.unit)
+    if t.is_string(own) and column.charset not in ("utf8mb4", None):
         return False
-    return widens(kind, has)
+    return widens(kind, own)
 
 
-def _asking(goal: Goal) -> Ask:
+def _keeps_fraction(column: Column, unit: str) -> bool:
+    """Whether `datetime(n)` or `time(n)` has the digits of an Arrow unit."""
+    match = re.search(r"\((\d)\)", column.native)
+    digits = int(match[1]) if match else 0
+    return _FRACTION_DIGITS.get(unit, 9) <= digits
+
+
+def _ask_of(goal: Goal) -> Ask:
+    """Return what a Home would ask to read the target."""
     return Ask(
         goal.url, goal.who, goal.table, None, None, None, None, None, SQLHomeOptions(), goal.flow
     )
 
 
-def same_columns(goal: Goal, there: There, schema: pa.Schema, key: tuple[str, ...]) -> bool:
-    """Whether a table made for `schema` would have the columns that this one has."""
-    if [each.name for each in there.columns] != schema.names:
+def has_columns_of(goal: Goal, table: TargetTable, schema: pa.Schema, key: tuple[str, ...]) -> bool:
+    """Whether a new table for `schema` would have the columns that this table has."""
+    if [column.name for column in table.columns] != schema.names:
         return False
     return all(
-        holds(goal, known, each.type) and (known.nullable == each.nullable or each.name in key)
-        for known, each in zip(there.columns, schema, strict=True)
+        holds(goal, column, field.type) and (column.nullable == field.nullable or field.name in key)
+        for column, field in zip(table.columns, schema, strict=True)
     )
 
 
-def indexes(connection: Any, table: str) -> dict[str, str]:
-    """The secondary indexes of a table: how CREATE TABLE writes them, by name."""
-    created = str(one(connection, f"SHOW CREATE TABLE {table}")[1])
+def is_like(goal: Goal, table: TargetTable, schema: pa.Schema) -> bool:
+    """Whether the run table is made LIKE the old table, whose place it will take."""
+    if table.dependent or table.engine != "InnoDB":
+        return False
+    return has_columns_of(goal, table, schema, key_of(schema))
+
+
+def create_run_table(
+    connection: Connection, goal: Goal, name: str, mode: str, schema: pa.Schema
+) -> None:
+    """Create a run table: like the target whose place it will take, or for the rows' columns."""
+    table = quoted_table(goal, name)
+    old = find_target(connection, goal, dependents=mode == "replace")
+    split_column = f"{quoted(SPLIT)} bigint NOT NULL"
+    if mode == "replace" and old is not None and is_like(goal, old, schema):
+        execute(connection, f"CREATE TABLE {table} LIKE {quoted_target(goal)}")
+        changes = [f"ADD COLUMN {split_column}"]
+        if (
+            "auto_increment"
+            not in str(fetch_one(connection, f"SHOW CREATE TABLE {table}")[1]).lower()
+        ):
+            # Indexes are faster built when all rows are there. AUTO_INCREMENT needs its index.
+            changes += [f"DROP INDEX {quoted(index)}" for index in indexes(connection, table)]
+        execute(connection, f"ALTER TABLE {table} {', '.join(changes)}")
+        return
+    key = new_key(schema, mode, ()) if mode == "replace" or old is None else ()
+    parts = [column_ddl(goal, field, field.name in key) for field in schema]
+    parts.append(split_column)
+    if mode == "merge":
+        parts.append(f"{quoted(ROW)} bigint NOT NULL")
+    if key:
+        parts.append(f"PRIMARY KEY ({', '.join(map(quoted, key))})")
+    execute(connection, f"CREATE TABLE {table} ({', '.join(parts)}) {OPTIONS}")
+
+
+def indexes(connection: Connection, table: str) -> dict[str, str]:
+    """Return the secondary indexes of a table, by name, as CREATE TABLE writes them."""
+    created = str(fetch_one(connection, f"SHOW CREATE TABLE {table}")[1])
     lines = [line.strip().rstrip(",") for line in created.splitlines()]
     keys = [line for line in lines if re.match(r"(UNIQUE |FULLTEXT |SPATIAL )?KEY `", line)]
     names = [re.match(r".*?KEY `((?:[^`]|``)*)`", line) for line in keys]
@@ -218,11 +255,11 @@ def indexes(connection: Any, table: str) -> dict[str, str]:
     }
 
 
-def check_engine(goal: Goal, there: There, run: Run) -> None:
-    """Rows and head can only move together in InnoDB."""
-    if there.engine != "InnoDB" and run.mode != "replace":
+def check_engine(goal: Goal, table: TargetTable, run: Run) -> None:
+    """Raise StoreError if rows and head cannot move in one transaction: only InnoDB has them."""
+    if table.engine != "InnoDB" and run.mode != "replace":
         raise StoreError(
-            f"{goal.who} is kept by {there.engine}, which has no transactions",
+            f"{goal.who} is kept by {table.engine}, which has no transactions",
             f"ALTER TABLE … ENGINE = InnoDB, or use `mode: replace`; `{run.mode}` needs rows and "
             "head to move together",
         )

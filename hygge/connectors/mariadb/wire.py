@@ -1,37 +1,54 @@
-"""Rows of MariaDB as bytes: results of many rows in blocks, and loads from memory.
+"""The bytes of MariaDB's protocol: large results in blocks of rows, and loads from memory.
 
-pymysql makes and keeps the session; what is in bulk goes past it, since a Python object a value
-would cost ten times as much as all the rest. A result is expected to have `lead` columns that are
-nearly always NULL, and a last one that is a line of CSV which begins with a comma. So the bytes of
-a block are CSV as they stand, once the few bytes of framing before each line are overwritten: they
-become a first column that nobody asked for.
+pymysql opens the session. Rows go past it, since a Python object for each value would cost ten
+times as much as all the rest. `blocks` expects a result whose last column is a line of CSV that
+begins with a comma, and whose columns before it are nearly always NULL. So the bytes of a block are
+CSV as they stand, once the few bytes of framing before each line are overwritten: they become a
+first column that nobody asked for.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hygge.connectors.sql.socket_reader import Intake
 
-_LONGEST = 0xFFFFFF
-_CHUNK = 1 << 20
+if TYPE_CHECKING:
+    from pymysql.connections import Connection
+
+_LONGEST_PACKET = 0xFFFFFF
+"""A packet of this length goes on in the next one."""
+_CHUNK_BYTES = 1 << 20
+_HEADER_BYTES = 4
+"""Of a packet: three for its length, one for its number."""
+# The first byte of a value: NULL, or how many bytes of length follow; and of an error's packet.
 _NULL, _TWO, _THREE, _EIGHT, _ERROR = 0xFB, 0xFC, 0xFD, 0xFE, 0xFF
+_LENGTH_BYTES = {_TWO: 2, _THREE: 3, _EIGHT: 8}
 _FILLER = ord("x")
 _END_BYTES = 9
+"""Of the packet that ends a result."""
+
+
+class LargeValue(NamedTuple):
+    """A value that is not part of its row's line."""
+
+    row: int
+    column: int
+    value: bytes
 
 
 class Block(NamedTuple):
     """Some rows of a result."""
 
     lines: memoryview
-    """Their CSV; good until the next block but one is asked for."""
+    """Their CSV; valid until the next block but one is asked for."""
     rows: int
-    wide: list[tuple[int, int, bytes]]
-    """Values of lead columns that are not NULL: row, column, bytes."""
+    large: list[LargeValue]
+    """The values of the columns before the line that are not NULL."""
 
 
 class TooLong(Exception):
@@ -39,12 +56,13 @@ class TooLong(Exception):
 
 
 def blocks(
-    connection: Any, sql: str, lead: int, most_rows: int, most_bytes: int
+    connection: Connection, sql: str, large_columns: int, max_rows: int, max_bytes: int
 ) -> Iterator[Block]:
-    """The result of a query in blocks of about so many rows and bytes, whichever comes first.
+    """Yield the result of a query in blocks of about so many rows or bytes, whichever comes first.
 
-    A block is good until the next but one is asked for. The connection is of no use after an
-    iterator that was not read to its end.
+    `large_columns` is the number of columns before the line. A block is valid until the next but
+    one is asked for. After an iterator that was not read to its end the connection is of no use.
+    Raises TooLong, and pymysql's errors.
     """
     from pymysql import err
 
@@ -55,130 +73,141 @@ def blocks(
     source = connection._sock
     intake = None if isinstance(source, ssl.SSLSocket) else Intake(source)
     number = Struct("<I").unpack_from
-    buffer, other = bytearray(2 * _CHUNK), bytearray(2 * _CHUNK)
+    buffer, other = bytearray(2 * _CHUNK_BYTES), bytearray(2 * _CHUNK_BYTES)
     buffer[: len(ahead)] = ahead
     filled, at = len(ahead), 0
-    starts: list[int] = []
+    starts: list[int] = []  # of the packets of rows that are whole
     while True:
         length = 0
-        while at + 4 <= filled and len(starts) < most_rows:
-            length = number(buffer, at)[0] & _LONGEST
-            end = at + 4 + length
-            if length == _LONGEST or end > filled:
+        while at + _HEADER_BYTES <= filled and len(starts) < max_rows:
+            length = number(buffer, at)[0] & _LONGEST_PACKET
+            end = at + _HEADER_BYTES + length
+            if length == _LONGEST_PACKET or end > filled:
                 break
             starts.append(at)
             at = end
-        done = False
+        is_done = False
         if starts:
             last = starts[-1]
-            if buffer[last + 4] == _ERROR:
-                err.raise_mysql_exception(bytes(buffer[last + 4 : at]))
-            done = buffer[last + 4] == _EIGHT and at - last < 13
-            if done:
+            first_byte = buffer[last + _HEADER_BYTES]
+            if first_byte == _ERROR:
+                err.raise_mysql_exception(bytes(buffer[last + _HEADER_BYTES : at]))
+            is_done = first_byte == _EIGHT and at - last < _HEADER_BYTES + _END_BYTES
+            if is_done:
                 at = starts.pop()
-        long = length == _LONGEST and not done
-        if starts and (done or long or len(starts) >= most_rows or at >= most_bytes):
-            yield _block(memoryview(buffer)[:at], starts, lead)
+        is_long = length == _LONGEST_PACKET and not is_done
+        is_full = len(starts) >= max_rows or at >= max_bytes
+        if starts and (is_done or is_long or is_full):
+            yield _block(memoryview(buffer)[:at], starts, large_columns)
+            # The other buffer goes on with the rest, while the block of this one is in use.
             rest = filled - at
-            if len(other) < rest + _CHUNK:
-                other = bytearray(rest + _CHUNK)
-            with memoryview(buffer) as view, memoryview(other) as fresh:
-                fresh[:rest] = view[at:filled]
+            if len(other) < rest + _CHUNK_BYTES:
+                other = bytearray(rest + _CHUNK_BYTES)
+            with memoryview(buffer) as old, memoryview(other) as new:
+                new[:rest] = old[at:filled]
             buffer, other = other, buffer
             at, filled, starts = 0, rest, []
-        elif long:
-            filled = yield from _long_row(source, buffer, filled, lead, intake)
-        elif not done:
-            if len(buffer) - filled < _CHUNK:
+        elif is_long:
+            filled = yield from _long_row(source, buffer, filled, large_columns, intake)
+        elif not is_done:
+            if len(buffer) - filled < _CHUNK_BYTES:
                 buffer = buffer + bytearray(len(buffer))
-            with memoryview(buffer) as view, view[filled : filled + _CHUNK] as room:
-                filled += _more(source, room, intake)
-        if done:
+            with memoryview(buffer) as view, view[filled : filled + _CHUNK_BYTES] as room:
+                filled += _receive(source, room, intake)
+        if is_done:
             if intake is not None:
                 intake.close()
             return
 
 
-def hang_up(connection: Any) -> None:
-    """Make `blocks` end soon, which another thread may be in."""
+def hang_up(connection: Connection) -> None:
+    """Make `blocks`, which another thread may be in, end soon."""
     socket.socket.shutdown(connection._sock, socket.SHUT_RDWR)
 
 
-def _begin(connection: Any, sql: str) -> None:
+def _begin(connection: Connection, sql: str) -> None:
+    """Send a query, and read what comes before the rows: the columns' descriptions."""
     from pymysql.constants import COMMAND
 
-    connection._execute_command(COMMAND.COM_QUERY, connection.hygge + sql)
+    connection._execute_command(COMMAND.COM_QUERY, connection.comment + sql)
     columns = connection._read_packet().read_length_encoded_integer()
     for _ in range(columns + 1):
         connection._read_packet()
 
 
-def _more(source: Any, room: memoryview, intake: Intake | None = None) -> int:
-    """Read some bytes from a socket; gives how many."""
+def _receive(source: socket.socket, room: memoryview, intake: Intake | None = None) -> int:
+    """Read some bytes from a socket into `room`; return their number, at least 1."""
     from pymysql import err
 
     try:
-        got: int = source.recv_into(room) if intake is None else intake.into(room, _is_end)
+        received = source.recv_into(room) if intake is None else intake.into(room, _is_end)
     except OSError as error:
         raise err.OperationalError(2013, f"Lost connection while rows came: {error}") from error
-    if not got:
+    if not received:
         raise err.OperationalError(2013, "Lost connection while rows came")
-    return got
+    return received
 
 
 def _is_end(view: memoryview) -> bool:
-    """Whether it may end with what ends a result; where it only looks so, we read again."""
+    """Whether these bytes may end a result; where they only look so, more is read afterwards."""
     last = bytes(view[-_END_BYTES:])
-    return len(last) == _END_BYTES and last[:3] == b"\5\0\0" and last[4] == _EIGHT
+    return len(last) == _END_BYTES and last[:3] == b"\5\0\0" and last[_HEADER_BYTES] == _EIGHT
 
 
-def _block(lines: memoryview, starts: list[int], lead: int) -> Block:
+def _block(lines: memoryview, starts: Sequence[int], large_columns: int) -> Block:
+    """Overwrite what is not CSV in the packets that begin at `starts`."""
     import numpy as np
 
     data = np.frombuffer(lines, np.uint8)
-    at = np.array(starts, np.int64)
-    body = at + 4
-    plain = np.ones(len(at), bool)
-    for column in range(lead):
-        plain &= data[body + column] == _NULL
-    wide = []
-    body = body + lead
-    for row in np.flatnonzero(~plain).tolist():
-        begin = starts[row] + 4
-        for column in range(lead):
-            value, begin = _value(lines, begin)
+    packets = np.array(starts, np.int64)
+    values = packets + _HEADER_BYTES
+    has_no_large = np.ones(len(packets), bool)
+    for column in range(large_columns):
+        has_no_large &= data[values + column] == _NULL
+    large = []
+    values = values + large_columns  # where the lines begin, in rows without large values
+    for row in np.flatnonzero(~has_no_large).tolist():
+        at = starts[row] + _HEADER_BYTES
+        for column in range(large_columns):
+            value, at = _value(lines, at)
             if value is not None:
-                wide.append((row, column, bytes(value)))
-        body[row] = begin
-        data[starts[row] : begin] = _FILLER
-    first = data[body]
-    if (first == _NULL).any():
+                large.append(LargeValue(row, column, bytes(value)))
+        values[row] = at
+        data[starts[row] : at] = _FILLER
+    first_bytes = data[values]
+    if (first_bytes == _NULL).any():
         raise TooLong
-    for step in range(4 + lead):
-        data[at + step] = _FILLER
-    for mark, more in ((_TWO, 2), (_THREE, 3), (_EIGHT, 8)):
-        found = body[first == mark]
-        for step in range(1, more + 1):
-            data[found + step] = _FILLER
-    data[body] = _FILLER
-    return Block(lines, len(starts), wide)
+    for step in range(_HEADER_BYTES + large_columns):
+        data[packets + step] = _FILLER
+    for first_byte, length_bytes in _LENGTH_BYTES.items():
+        of_this_length = values[first_bytes == first_byte]
+        for step in range(1, length_bytes + 1):
+            data[of_this_length + step] = _FILLER
+    data[values] = _FILLER
+    return Block(lines, len(starts), large)
 
 
 def _value(lines: memoryview, at: int) -> tuple[memoryview | None, int]:
-    """A value as the protocol writes it, and where the next one begins."""
+    """Return the value at a place, and where the next one begins."""
     first = lines[at]
     if first == _NULL:
         return None, at + 1
-    width = {_TWO: 2, _THREE: 3, _EIGHT: 8}.get(first, 0)
+    width = _LENGTH_BYTES.get(first, 0)
     length = int.from_bytes(lines[at + 1 : at + 1 + width], "little") if width else first
     begin = at + 1 + width
     return lines[begin : begin + length], begin + length
 
 
-def _long_row(source: Any, buffer: bytearray, filled: int, lead: int, intake: Intake | None) -> Any:
-    """A row of 16 MiB or more, which comes in several packets: a block of its own.
+def _long_row(
+    source: socket.socket,
+    buffer: bytearray,
+    filled: int,
+    large_columns: int,
+    intake: Intake | None,
+) -> Generator[Block, None, int]:
+    """Yield a row of 16 MiB or more, which comes in several packets, as a block of its own.
 
-    It begins at the start of `buffer`; gives how many bytes of what follows are there now.
+    It begins at the start of `buffer`. Returns how many bytes after it are in `buffer` now.
     """
     head = bytes(buffer[:filled])
     at = 0
@@ -186,48 +215,48 @@ def _long_row(source: Any, buffer: bytearray, filled: int, lead: int, intake: In
     def take(count: int) -> bytearray:
         nonlocal at
         part = bytearray(head[at : at + count])
-        got = len(part)
-        at += got
-        part += bytes(count - got)
+        size = len(part)
+        at += size
+        part += bytes(count - size)
         with memoryview(part) as view:
-            while got < count:
-                got += _more(source, view[got:], intake)
+            while size < count:
+                size += _receive(source, view[size:], intake)
         return part
 
-    row = bytearray(4)
-    length = _LONGEST
-    while length == _LONGEST:
-        length = int.from_bytes(take(4)[:3], "little")
+    row = bytearray(_HEADER_BYTES)
+    length = _LONGEST_PACKET
+    while length == _LONGEST_PACKET:
+        length = int.from_bytes(take(_HEADER_BYTES)[:3], "little")
         row += take(length)
-    yield _block(memoryview(row), [0], lead)
+    yield _block(memoryview(row), [0], large_columns)
     rest = head[at:]
     buffer[: len(rest)] = rest
     return len(rest)
 
 
-def load(connection: Any, sql: str, chunks: Iterable[Any]) -> int:
-    """Run a LOAD DATA LOCAL whose file is `chunks` of bytes; gives how many rows it took.
+def load(connection: Connection, sql: str, chunks: Iterable[bytes | memoryview]) -> int:
+    """Run a LOAD DATA LOCAL whose file is `chunks`; return the number of rows that it took.
 
-    A failure in `chunks` breaks the connection, so that nothing of it can be committed.
+    An error in `chunks` breaks the connection, so that no row of them can be committed.
     """
     from pymysql import err
     from pymysql.constants import COMMAND
 
-    connection._execute_command(COMMAND.COM_QUERY, connection.hygge + sql)
+    connection._execute_command(COMMAND.COM_QUERY, connection.comment + sql)
     packet = connection._read_packet()
     if not packet.is_load_local_packet():
         raise err.NotSupportedError(1148, "the server does not ask for the rows")
-    whole = False
+    is_whole = False
     try:
         for chunk in chunks:
             with memoryview(chunk) as data:
-                for start in range(0, len(data), _CHUNK):
-                    connection.write_packet(bytes(data[start : start + _CHUNK]))
-        whole = True
+                for start in range(0, len(data), _CHUNK_BYTES):
+                    connection.write_packet(bytes(data[start : start + _CHUNK_BYTES]))
+        is_whole = True
     finally:
-        if not whole:
+        if not is_whole:
             connection._force_close()
-    connection.write_packet(b"")
+    connection.write_packet(b"")  # the end of the file
     packet = connection._read_packet()
     if not packet.is_ok_packet():
         raise err.InternalError(0, "the server did not say how many rows it took")

@@ -1,4 +1,4 @@
-"""What others ask about SQLite."""
+"""The facts about SQLite that other modules ask for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _SETTINGS = {"uri", "mode", "timeout", "check_same_thread", "cache"}
 
 
 def normalized(url: URL, who: str) -> URL:
-    """The URL of the file itself, without what other processes need not know."""
+    """Return the URL of the file itself, without parameters.
+
+    Raises ConfigError for a database in memory, another driver, or an unknown parameter.
+    """
     database, query = url.database or "", dict(url.query)
     if url.get_driver_name() != "pysqlite":
         raise ConfigError(f"{who}: SQLite through {url.drivername} is not built", "use sqlite:///")
@@ -30,13 +33,13 @@ def normalized(url: URL, who: str) -> URL:
     unknown = sorted(set(query) - _SETTINGS)
     if unknown:
         raise ConfigError(f"{who}: SQLite setting '{unknown[0]}' in the URL is not built")
-    # Not through a link: SQLite keeps log and journal beside the file itself, and so does hygge.
+    # Links are resolved: SQLite keeps its logs beside the file itself, and so does hygge.
     path = os.path.realpath(os.path.expanduser(database))
     return url.set(database=path, query={})
 
 
 def table_name(table: str) -> str:
-    """The table's name in SQLite, which has no schemas: dots belong to the name."""
+    """Return the table's name in SQLite, which has no schemas: dots belong to the name."""
     table = table.removeprefix("main.")
     if len(table) > 2 and table[0] == table[-1] == '"':
         return table[1:-1].replace('""', '"')

@@ -1,4 +1,4 @@
-"""Errors of SQLite as errors of hygge."""
+"""SQLite's errors as errors of hygge."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def in_words(who: str, side: type[HyggeError]) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise _in_words(error, who, side) from error
+        raise _translated(error, who, side) from error
 
 
-def _in_words(error: sqlite3.Error, who: str, side: type[HyggeError]) -> HyggeError:
+def _translated(error: sqlite3.Error, who: str, side: type[HyggeError]) -> HyggeError:
     code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
     text = f"{who}: {error}"
     if code in (5, 6):  # BUSY, LOCKED

@@ -1,11 +1,14 @@
-"""SQLite as a Store: staged in a file of its own beside the database, shown by one transaction.
+"""SQLite as a Store: rows are staged in a file beside the database, published in one transaction.
 
-Life of a run: `prepare` makes `.<database>.hygge/<run>.db`; `stage` fills a table per ticket there,
-one short transaction a batch, so that other attempts do not wait for a slow one, and seals it by a
-row of the ledger, the last of all: rows of a worker that died have none, and nobody takes them;
-`commit` attaches that file and moves rows and head together in one transaction of the database,
-which until then was neither locked nor changed. So a flow may read from the file that it writes.
-WAL is switched on only in a file that hygge made.
+Life of a run:
+1. `prepare` makes the staging file, `.<database>.hygge/<run>.db`.
+2. `stage` fills one table for each ticket there, in one short transaction for each batch, so that
+   other attempts do not wait for a slow one. A row of the ledger seals the table, as the last
+   statement: the table of a worker that died has no such row, and nobody reads it.
+3. `commit` attaches that file, and moves rows and head in one transaction of the database. Until
+   then the database is neither locked nor changed, so a flow may read the file that it writes to.
+
+WAL is switched on only in a database file that hygge made.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pyarrow as pa
 
@@ -24,25 +26,27 @@ from hygge.connectors.sql.commit import check_staged
 from hygge.connectors.sql.errors import unknown_commit
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import (
-    HEAD_COLUMNS,
-    HEADS,
     already,
     check_base,
     head_of,
     head_values,
     lost_target,
-    not_a_head,
     not_ours,
-    still,
 )
 from hygge.connectors.sql.ledger import ticket_name
-from hygge.connectors.sqlite import ledger as staging
-from hygge.connectors.sqlite import session
+from hygge.connectors.sqlite import catalog, ledger, session
 from hygge.connectors.sqlite.database import table_name
 from hygge.connectors.sqlite.errors import in_words
-from hygge.connectors.sqlite.publish import append, merge, replace
-from hygge.connectors.sqlite.session import path_of
-from hygge.connectors.sqlite.target import Slot, existing, fresh
+from hygge.connectors.sqlite.merge import merge
+from hygge.connectors.sqlite.publish import append, replace
+from hygge.connectors.sqlite.session import path_of, quoted
+from hygge.connectors.sqlite.target import (
+    TargetColumn,
+    create_table,
+    identity,
+    new_columns,
+    target_columns,
+)
 from hygge.connectors.sqlite.values import encode
 from hygge.errors import HyggeError, Rejected, StoreError
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
@@ -50,100 +54,93 @@ from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 NEEDS: tuple[str, ...] = ()
 """Modules that its processes import, beside this one."""
 
-_HEADS_DDL = (
-    f"CREATE TABLE IF NOT EXISTS main.{HEADS} (flow TEXT NOT NULL, target TEXT NOT NULL, "
-    "format INTEGER NOT NULL, generation INTEGER NOT NULL, run TEXT NOT NULL, "
-    "rows INTEGER NOT NULL, watermark TEXT, cursor TEXT, columns TEXT NOT NULL, made TEXT, "
-    "committed_at TEXT NOT NULL, "
-    "PRIMARY KEY (flow, target))"
-)
-
 
 def head(goal: Goal, flow: str) -> Head | None:
-    """What is committed for `flow`."""
+    """Return what is committed for `flow`."""
     path = path_of(goal.url)
     if not os.path.exists(path):
         return None
     with session.opened(path, goal.who, StoreError) as connection:
-        return _head(connection, goal, flow)
+        return ledger.head_at(connection, goal, flow)
 
 
 def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
-    """Refuse what can be refused, and make the run's staging file."""
+    """Raise what can be known before rows move, and make the run's staging file."""
     path = path_of(goal.url)
     if schema is not None and (run.mode == "replace" or not os.path.exists(path)):
-        fresh(schema, goal.who)
+        new_columns(schema, goal.who)
     if os.path.exists(path):
         with session.opened(path, goal.who, StoreError) as connection:
             _check_target(connection, goal, run, schema)
         if not os.access(path, os.W_OK):
             raise StoreError(f"{goal.who}: the file may not be written", "allow this user to")
-    staging.begin(path, run, goal.who)
-    staging.sweep(path)
+    ledger.begin(path, run, goal.who)
+    ledger.sweep(path)
 
 
 def stage(
     goal: Goal, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
 ) -> Receipt:
-    """One ticket's rows into a table of the staging file, sealed by its ledger row."""
+    """Write one ticket's rows into a table of the staging file, and seal it."""
     name = ticket_name(ticket)
-    with staging.opened(path_of(goal.url), ticket.run, goal.who) as connection:
-        earlier = staging.sealed_before(connection, ticket)
+    with ledger.opened(path_of(goal.url), ticket.run, goal.who) as connection:
+        earlier = ledger.sealed_before(connection, ticket)
         if earlier is not None:
             return earlier
+        # Batches need not be durable one by one: `seal` makes all of them so.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA cache_size = -32768")
-        mode = session.one(connection, "SELECT mode FROM run")
-        slots = None if schema is None else _slots(goal, mode, schema)
+        mode = ledger.mode_of(connection)
+        columns = None if schema is None else _columns_for(goal, mode, schema)
         rows = size = 0
-        if slots is not None:
-            _make(connection, name, slots)
+        if columns is not None:
+            create_table(connection, name, columns)
         for batch in batches:
             batch = plain(batch)
-            if slots is None:
+            if columns is None:
                 schema = batch.schema
-                slots = _slots(goal, mode, schema)
-                _make(connection, name, slots)
+                columns = _columns_for(goal, mode, schema)
+                create_table(connection, name, columns)
             with in_words(goal.who, StoreError):
-                _insert(connection, name, slots, batch, goal.options.batch_size)
+                _insert(connection, name, columns, batch, goal.options.batch_size)
             rows += batch.num_rows
             size += batch.nbytes
             del batch
-        staging.seal(connection, ticket, rows, size, schema, _declared(slots))
-    return Receipt(ticket, "", rows, size, parts=1 if slots else 0)
+        ledger.seal(connection, ticket, rows, size, schema, _declared(columns))
+    return Receipt(ticket, "", rows, size, parts=1 if columns else 0)
 
 
 def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
-    """Which receipts' rows are sealed and all there, in columns that still fit; drop the rest."""
-    with staging.opened(path_of(goal.url), run.id, goal.who) as connection:
-        held = [each for each in receipts if _holds(connection, goal, run, each)]
-        staging.keep_only(connection, {ticket_name(each.ticket) for each in held})
+    """Return the receipts whose rows are sealed, complete and still fit; remove all other rows."""
+    with ledger.opened(path_of(goal.url), run.id, goal.who) as connection:
+        held = [receipt for receipt in receipts if _is_held(connection, goal, run, receipt)]
+        ledger.keep_only(connection, {ticket_name(receipt.ticket) for receipt in held})
     return held
 
 
 def commit(
     goal: Goal, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
 ) -> Commit:
-    """Compare the head, move the rows and the head, in one transaction."""
+    """Compare the head with `base`, and move the rows and the head, in one transaction."""
     path = path_of(goal.url)
-    new = not os.path.exists(path) or os.path.getsize(path) == 0
+    is_new = not os.path.exists(path) or os.path.getsize(path) == 0
     with session.opened(path, goal.who, StoreError, "rwc") as connection:
-        if new:
+        if is_new:
             connection.execute("PRAGMA journal_mode = WAL")
-        now = _head(connection, goal, run.flow)
-        done = already(now, run, receipts)
+        done = already(ledger.head_at(connection, goal, run.flow), run, receipts)
         if done is not None:
             return done
-        if not staging.attached(connection, path, run):
-            done = already(_head(connection, goal, run.flow), run, receipts)
-            if done is not None:  # by another process, just now
+        if not ledger.attach(connection, path, run):
+            # Another process may have committed the run and discarded its file just now.
+            done = already(ledger.head_at(connection, goal, run.flow), run, receipts)
+            if done is not None:
                 return done
             raise Rejected(f"{goal.who}: what run {run.id} staged is gone", "run again")
         connection.execute("BEGIN IMMEDIATE")
         try:
             done = _commit(connection, goal, run, base, receipts, watermark)
         except BaseException:
-            if connection.in_transaction:  # a full disk has ended it already
+            if connection.in_transaction:  # an error such as a full disk has ended it already
                 connection.execute("ROLLBACK")
             raise
         try:
@@ -155,7 +152,7 @@ def commit(
 
 def discard(goal: Goal, run: Run) -> None:
     """Remove the run's staging file."""
-    staging.remove(path_of(goal.url), run)
+    ledger.remove(path_of(goal.url), run)
 
 
 def _commit(
@@ -166,63 +163,83 @@ def _commit(
     receipts: Sequence[Receipt],
     watermark: Watermark,
 ) -> Commit:
-    connection.execute(_HEADS_DDL)
-    now = _head(connection, goal, run.flow)
+    """Do all of `commit` that is inside its transaction."""
+    ledger.create_heads(connection)
+    now = ledger.head_at(connection, goal, run.flow)
     done = already(now, run, receipts)
     if done is not None:
         return done
     check_base(now, base, goal.who)
     target = table_name(goal.table)
     ordered = sorted(receipts, key=lambda receipt: receipt.ticket.split)
-    schema, declared, tables = _check_ledger(connection, goal, ordered)
+    schema, declared, tables = _staged(connection, goal, ordered)
     _check_target(connection, goal, run, schema)
-    exists = session.kind_of(connection, target) is not None
-    made = not exists or _made(connection, goal)
-    notes: list[str] = []
+    exists = catalog.kind_of(connection, target) is not None
+    made = not exists or ledger.is_made(connection, goal)
     rows, superseded = sum(receipt.rows for receipt in receipts), 0
     if schema is None:
-        if exists and run.mode == "replace":
-            connection.execute(f"DELETE FROM main.{session.quote(target)}")
-            notes.append("nothing to move: the table is now empty and keeps its columns")
-        else:
-            notes.append(
-                "nothing to move, and no schema: no table was made"
-                if not exists
-                else "nothing to move"
-            )
+        notes = [_publish_nothing(connection, target, run.mode, exists)]
     else:
-        slots = _slots_of(connection, target, run.mode, schema, goal.who)
-        if declared and _declared(slots) != declared:
+        columns = target_columns(connection, target, run.mode, schema, goal.who)
+        if declared and _declared(columns) != declared:
             raise Rejected(f"{goal.who} changed its columns while the run was staged", "run again")
-        if run.mode == "replace":
-            notes += replace(connection, target, slots, tables, rows, goal.who)
-        elif run.mode == "append":
-            append(connection, target, slots, tables, exists, rows, goal.who)
-        else:
-            superseded = merge(connection, target, slots, tables, exists, made, run, goal.who)
-        if not rows:
-            notes.append(
-                "nothing to move"
-                if exists and run.mode != "replace"
-                else "nothing to move: the table is empty"
-            )
-    if run.mode == "replace":
-        others = f"DELETE FROM main.{HEADS} WHERE target = ? AND flow <> ?"
-        connection.execute(others, [target.lower(), run.flow])
-    name = _identity(connection, target) if made else None
-    row = head_values(run, target.lower(), base, rows - superseded, watermark, schema, name)
-    marks = ", ".join("?" * len(HEAD_COLUMNS))
-    connection.execute(
-        f"INSERT OR REPLACE INTO main.{HEADS} ({', '.join(HEAD_COLUMNS)}) VALUES ({marks})",
-        [row[name] for name in HEAD_COLUMNS],
-    )
+        notes, superseded = _publish(
+            connection, goal, run, columns, tables, rows, exists=exists, made=made
+        )
+    made_as = identity(connection, target) if made else None
+    row = head_values(run, target.lower(), base, rows - superseded, watermark, schema, made_as)
+    ledger.write_head(connection, row, run.mode)
     return Commit(head_of(row, goal.who), rows - superseded, superseded, note="; ".join(notes))
+
+
+def _publish_nothing(connection: sqlite3.Connection, target: str, mode: str, exists: bool) -> str:
+    """Commit a run without a schema, which has no rows; return what there is to say."""
+    if not exists:
+        return "nothing to move, and no schema: no table was made"
+    if mode != "replace":
+        return "nothing to move"
+    connection.execute(f"DELETE FROM main.{quoted(target)}")
+    return "nothing to move: the table is now empty and keeps its columns"
+
+
+def _publish(
+    connection: sqlite3.Connection,
+    goal: Goal,
+    run: Run,
+    columns: Sequence[TargetColumn],
+    tables: Sequence[str],
+    rows: int,
+    *,
+    exists: bool,
+    made: bool,
+) -> tuple[list[str], int]:
+    """Move the staged rows; return notes, and the number of superseded rows."""
+    target = table_name(goal.table)
+    notes: list[str] = []
+    superseded = 0
+    if run.mode == "replace":
+        notes += replace(connection, target, columns, tables, rows, goal.who)
+    else:
+        if not exists:
+            create_table(connection, f"main.{quoted(target)}", columns)
+        if run.mode == "append":
+            append(connection, target, columns, tables, rows, goal.who)
+        else:
+            superseded = merge(connection, target, columns, tables, made, run, goal.who)
+    if not rows and exists and run.mode != "replace":
+        notes.append("nothing to move")
+    elif not rows:
+        notes.append("nothing to move: the table is empty")
+    return notes, superseded
 
 
 def _after_failure(
     connection: sqlite3.Connection, goal: Goal, run: Run, done: Commit, error: sqlite3.Error
 ) -> Commit:
-    """COMMIT gave an error; the head says what happened."""
+    """Find out, after an error of COMMIT, whether it committed: the head says so.
+
+    Raises `error` if it did not, Unknown if the head cannot be read.
+    """
     if connection.in_transaction:
         connection.execute("ROLLBACK")
         raise error
@@ -235,123 +252,88 @@ def _after_failure(
     raise error
 
 
-def _check_ledger(
+def _staged(
     connection: sqlite3.Connection, goal: Goal, receipts: Sequence[Receipt]
 ) -> tuple[pa.Schema | None, str | None, list[str]]:
-    """The one schema that was staged, its declared types, and the tables that hold it, in order."""
+    """Return the schema that was staged, its declared types, and the tables that hold the rows.
+
+    Raises Rejected if a receipt's rows are missing, or splits were staged with other columns.
+    """
     schema, declared, tables = None, None, []
     for receipt in receipts:
-        found = staging.entry(connection, receipt.ticket, "staged")
-        check_staged(receipt, found.sealed, found.counted, goal.who)
-        if found.schema is not None:
-            if declared not in (None, found.declared):
+        entry = ledger.entry(connection, receipt.ticket, "staged")
+        check_staged(receipt, entry.sealed, entry.counted, goal.who)
+        if entry.schema is not None:
+            if declared not in (None, entry.declared):
                 raise Rejected(f"{goal.who}: the splits were staged with different columns")
-            schema, declared = unpack(found.schema), found.declared
+            schema, declared = unpack(entry.schema), entry.declared
             tables.append(ticket_name(receipt.ticket))
     return schema, declared, tables
 
 
-def _holds(connection: sqlite3.Connection, goal: Goal, run: Run, receipt: Receipt) -> bool:
-    found = staging.entry(connection, receipt.ticket, "main")
-    if not found.sealed == found.counted == receipt.rows:
+def _is_held(connection: sqlite3.Connection, goal: Goal, run: Run, receipt: Receipt) -> bool:
+    """Whether a receipt's rows are all in the staging file, in columns that still fit."""
+    entry = ledger.entry(connection, receipt.ticket, "main")
+    if not entry.sealed == entry.counted == receipt.rows:
         return False
-    slots = found.schema and _slots(goal, run.mode, unpack(found.schema))
-    return found.declared == _declared(slots or None)
+    columns = None
+    if entry.schema:
+        columns = _columns_for(goal, run.mode, unpack(entry.schema))
+    return entry.declared == _declared(columns)
 
 
 def _check_target(
     connection: sqlite3.Connection, goal: Goal, run: Run, schema: pa.Schema | None
 ) -> None:
+    """Raise if the target is a view, is not hygge's to replace, was dropped, or does not fit."""
     target = table_name(goal.table)
-    kind, heads = session.kind_of(connection, target), _heads(connection, goal)
+    kind, heads = catalog.kind_of(connection, target), ledger.heads_at(connection, goal)
     if kind == "view":
         raise StoreError(f"{goal.who} is a view", "name a table")
     if run.mode == "replace":
-        if kind is not None and not _made(connection, goal):
+        if kind is not None and not ledger.is_made(connection, goal):
             raise not_ours(goal.who)
         return
-    if kind is None and run.flow in heads and heads[run.flow][0].columns:
+    if kind is None and run.flow in heads and heads[run.flow].head.columns:
         raise lost_target(goal.who, run.flow)
     if schema is not None:
-        _slots_of(connection, target, run.mode, schema, goal.who)
+        target_columns(connection, target, run.mode, schema, goal.who)
 
 
-def _slots(goal: Goal, mode: str, schema: pa.Schema) -> list[Slot]:
+def _columns_for(goal: Goal, mode: str, schema: pa.Schema) -> list[TargetColumn]:
+    """Return the target's columns, read on a connection of its own."""
     path = path_of(goal.url)
     if mode == "replace" or not os.path.exists(path):
-        return fresh(schema, goal.who)
+        return new_columns(schema, goal.who)
     with session.opened(path, goal.who, StoreError) as connection:
-        return _slots_of(connection, table_name(goal.table), mode, schema, goal.who)
+        return target_columns(connection, table_name(goal.table), mode, schema, goal.who)
 
 
-def _slots_of(
-    connection: sqlite3.Connection, target: str, mode: str, schema: pa.Schema, who: str
-) -> list[Slot]:
-    kept = [] if mode == "replace" else session.columns(connection, target)
-    return existing(kept, schema, who) if kept else fresh(schema, who)
-
-
-def _declared(slots: Sequence[Slot] | None) -> str | None:
-    """Names and types that a staged table was written for; equal where the target still fits."""
-    if slots is None:
+def _declared(columns: Sequence[TargetColumn] | None) -> str | None:
+    """Return the names and types of columns as text: equal while staged rows fit the target."""
+    if columns is None:
         return None
-    return json.dumps([[each.name, each.declared, str(each.type)] for each in slots])
-
-
-def _make(connection: sqlite3.Connection, name: str, slots: Sequence[Slot]) -> None:
-    connection.execute(f"CREATE TABLE {name} ({', '.join(slot.ddl() for slot in slots)})")
+    return json.dumps([[each.name, each.declared, str(each.type)] for each in columns])
 
 
 def _insert(
-    connection: sqlite3.Connection, name: str, slots: Sequence[Slot], batch: pa.Table, step: int
+    connection: sqlite3.Connection,
+    table: str,
+    columns: Sequence[TargetColumn],
+    batch: pa.Table,
+    step: int,
 ) -> None:
-    marks = ", ".join("?" * len(slots))
+    """Insert a batch in one transaction; `step` rows at a time become Python objects."""
+    marks = ", ".join("?" * len(columns))
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for start in range(0, batch.num_rows, step):  # so few are Python objects at a time
+        for start in range(0, batch.num_rows, step):
             piece = batch.slice(start, step)
-            columns = [encode(piece.column(at), slot.type) for at, slot in enumerate(slots)]
-            rows = zip(*columns, strict=True)
-            connection.executemany(f"INSERT INTO {name} VALUES ({marks})", rows)
+            values = [encode(piece.column(at), column.type) for at, column in enumerate(columns)]
+            rows = zip(*values, strict=True)
+            connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-def _heads(connection: sqlite3.Connection, goal: Goal) -> dict[str, tuple[Head, Any]]:
-    """By flow: what is committed to the target, and what `made` says; nonsense is an error."""
-    if session.kind_of(connection, HEADS) is None:
-        return {}
-    asked = f"SELECT * FROM main.{HEADS} WHERE target = ?"
-    try:
-        cursor = connection.execute(asked, [table_name(goal.table).lower()])
-    except sqlite3.OperationalError as error:
-        if "no such column" in str(error):
-            raise not_a_head(goal.who, str(error)) from error
-        raise
-    names = [each[0] for each in cursor.description]
-    rows = [dict(zip(names, row, strict=True)) for row in cursor]
-    found = [(head_of(row, goal.who), row["made"]) for row in rows]
-    heads = {head.flow: (head, made) for head, made in found}
-    if len(heads) < len(found):
-        raise not_a_head(goal.who, "there are two heads of one flow")
-    return heads
-
-
-def _head(connection: sqlite3.Connection, goal: Goal, flow: str) -> Head | None:
-    return _heads(connection, goal).get(flow, (None, None))[0]
-
-
-def _made(connection: sqlite3.Connection, goal: Goal) -> bool:
-    """Whether the table that is there now is one that hygge made."""
-    made = [each for _, each in _heads(connection, goal).values()]
-    return still(_identity(connection, table_name(goal.table)), made)
-
-
-def _identity(connection: sqlite3.Connection, target: str) -> str | None:
-    """What names a table as it is: its CREATE without the last bracket, or None."""
-    asked = "SELECT sql FROM main.sqlite_master WHERE type = 'table' AND lower(name) = lower(?)"
-    sql = session.one(connection, asked, target)
-    return None if sql is None else str(sql).removesuffix(")")

@@ -1,107 +1,142 @@
-"""The columns of a SQLite table that rows are to settle in, and whether they fit exactly."""
+"""The SQLite table that a run writes to: its columns, and whether the rows fit them exactly."""
 
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
 from hygge.batches import plain_schema, widens
-from hygge.connectors.sqlite import session
-from hygge.connectors.sqlite.types import arrow_for, declared_for
+from hygge.connectors.sqlite import catalog
+from hygge.connectors.sqlite.session import quoted
+from hygge.connectors.sqlite.types import affinity_of, arrow_for, declared_for
 from hygge.errors import StoreError, UnfitValue, one_of
 
 _ONE_WORD = re.compile(r"\w+(\(\s*[+-]?\d+\s*(,\s*[+-]?\d+\s*)?\))?")
-_ANY = (pa.int64(), pa.float64(), pa.binary())
+_UNCHANGED = (pa.int64(), pa.float64(), pa.binary())
+"""Types whose values a column without a declared type keeps, whatever its affinity."""
 
 
 @dataclass(frozen=True)
-class Slot:
-    """Where one column of the rows goes: name and declared type in SQLite, Arrow type to write."""
+class TargetColumn:
+    """A column that rows are written to."""
 
     name: str
     declared: str
-    type: Any
+    type: pa.DataType
+    """The Arrow type that values are converted to before they are written."""
     notnull: bool = False
 
     def ddl(self) -> str:
-        """The column's part of CREATE TABLE; a type of several words stands in quotes."""
-        word = self.declared
-        if word and not _ONE_WORD.fullmatch(word):
-            word = session.quote(word)
-        return f"{session.quote(self.name)} {word}{' NOT NULL' if self.notnull else ''}"
+        """Return the column's part of CREATE TABLE; a type of several words is quoted."""
+        declared = self.declared
+        if declared and not _ONE_WORD.fullmatch(declared):
+            declared = quoted(declared)
+        return f"{quoted(self.name)} {declared}{' NOT NULL' if self.notnull else ''}"
 
 
-def fresh(schema: pa.Schema, who: str) -> list[Slot]:
-    """The columns of a table that hygge makes for `schema`."""
-    seen: dict[str, str] = {}
+def target_columns(
+    connection: sqlite3.Connection, target: str, mode: str, schema: pa.Schema, who: str
+) -> list[TargetColumn]:
+    """Return where the columns of `schema` go: in the table that is there, or in a new one."""
+    present = [] if mode == "replace" else catalog.columns(connection, target)
+    if present:
+        return existing_columns(present, schema, who)
+    return new_columns(schema, who)
+
+
+def new_columns(schema: pa.Schema, who: str) -> list[TargetColumn]:
+    """Return the columns of a table that hygge makes for `schema`.
+
+    Raises UnfitValue if SQLite cannot keep a type, or takes two names for one.
+    """
+    names: dict[str, str] = {}
     for name in schema.names:
-        other = seen.setdefault(name.lower(), name)
+        other = names.setdefault(name.lower(), name)
         if other != name:
             raise UnfitValue(
                 f"{who}: columns '{other}' and '{name}' differ in case only, which SQLite's do not",
                 "rename one of them before",
             )
     return [
-        Slot(each.name, declared_for(each.type, each.name), each.type, not each.nullable)
-        for each in plain_schema(schema)
+        TargetColumn(
+            field.name, declared_for(field.type, field.name), field.type, not field.nullable
+        )
+        for field in plain_schema(schema)
     ]
 
 
-def existing(kept: Sequence[session.Kept], schema: pa.Schema, who: str) -> list[Slot]:
-    """Where the columns of `schema` go in a table that is there; StoreError where they do not."""
-    by_name = {each.name.lower(): each for each in kept}
-    slots = []
-    for each in plain_schema(schema):
-        found = by_name.pop(each.name.lower(), None)
-        if found is None or found.generated:
+def existing_columns(
+    columns: Sequence[catalog.Column], schema: pa.Schema, who: str
+) -> list[TargetColumn]:
+    """Return the columns of an existing table that take those of `schema`.
+
+    Raises StoreError if a column is missing, does not fit, or must be written but is not in the
+    rows.
+    """
+    by_name = {column.name.lower(): column for column in columns}
+    targets = []
+    for field in plain_schema(schema):
+        column = by_name.pop(field.name.lower(), None)
+        if column is None or column.generated:
             raise StoreError(
-                f"{who} has no column '{each.name}', which the rows have",
+                f"{who} has no column '{field.name}', which the rows have",
                 f"add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, or use `mode: "
-                f"replace`; {one_of('its columns', each.name, [k.name for k in kept])}",
+                f"replace`; {one_of('its columns', field.name, [c.name for c in columns])}",
             )
-        slots.append(Slot(found.name, found.declared, _fitting(found, each.type, who)))
-    left = [each.name for each in by_name.values() if not each.fills_itself]
+        targets.append(TargetColumn(column.name, column.declared, _fitting(column, field, who)))
+    left = [column.name for column in by_name.values() if not column.fills_itself]
     if left:
         raise StoreError(
             f"{who} has column '{left[0]}', which the rows lack",
             "give it a DEFAULT, drop it, or use `mode: replace`",
         )
-    return slots
+    return targets
 
 
-def _fitting(found: session.Kept, kind: Any, who: str) -> Any:
-    wanted = arrow_for(found.declared)
-    affinity = affinity_of(found.declared)
+def _fitting(column: catalog.Column, field: pa.Field, who: str) -> pa.DataType:
+    """Return the Arrow type to write; raise StoreError if the column would change values."""
+    kind, wanted = field.type, arrow_for(column.declared)
+    affinity = affinity_of(column.declared)
     fits = False
     if wanted is None:
-        # Nothing is declared: what SQLite keeps by itself may go in, unless affinity changes it.
+        # Nothing is declared: values go in as they are, unless the affinity changes them.
         wanted = kind
-        fits = kind in _ANY or (affinity == "BLOB" and kind == pa.string())
+        fits = kind in _UNCHANGED or (affinity == "BLOB" and kind == pa.string())
     elif widens(kind, wanted):
         fits = affinity in ("TEXT", "BLOB") or wanted != pa.string()
         if pa.types.is_decimal(wanted) and affinity != "TEXT":
             fits = wanted.precision <= 15  # kept as REAL: more digits would be lost
     if not fits:
-        declared = f"'{found.declared}'" if found.declared else "declared without a type"
-        natural = declared_for(kind, found.name)
+        declared = f"'{column.declared}'" if column.declared else "declared without a type"
         raise StoreError(
-            f"{who}: column '{found.name}' is {declared}, which cannot keep {kind} exactly",
-            f"make it {natural}, or use `mode: replace`",
+            f"{who}: column '{column.name}' is {declared}, which cannot keep {kind} exactly",
+            f"make it {declared_for(kind, column.name)}, or use `mode: replace`",
         )
     return wanted
 
 
-def affinity_of(declared: str) -> str:
-    """SQLite's rules in their order (datatype3.html, 3.1)."""
-    word = declared.upper()
-    if "INT" in word:
-        return "INTEGER"
-    if any(each in word for each in ("CHAR", "CLOB", "TEXT")):
-        return "TEXT"
-    if "BLOB" in word or not word:
-        return "BLOB"
-    return "REAL" if any(each in word for each in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
+def create_table(
+    connection: sqlite3.Connection, table: str, columns: Sequence[TargetColumn]
+) -> None:
+    """Create a table; `table` is its name as SQL."""
+    ddl = ", ".join(column.ddl() for column in columns)
+    connection.execute(f"CREATE TABLE {table} ({ddl})")
+
+
+def key_index(target: str) -> str:
+    """Return the name of the unique index that the first merge makes."""
+    return f"_hygge_key_{target}"
+
+
+def identity(connection: sqlite3.Connection, target: str) -> str | None:
+    """Return what identifies the table as it is; None if there is no table.
+
+    It is the CREATE TABLE statement without its last bracket, so it stays a prefix of the
+    statement when somebody adds columns.
+    """
+    sql = catalog.created_by(connection, target)
+    return None if sql is None else sql.removesuffix(")")

@@ -1,7 +1,7 @@
-"""How every Arrow type is kept in SQLite, exactly, and read back.
+"""Types of SQLite: the declared type that keeps each Arrow type exactly, and the way back.
 
-SQLite has five storage classes and no types, so the declared type of a column carries the Arrow
-type, and its affinity must leave the stored value alone:
+SQLite has five storage classes and no types. So the declared type of a column says which Arrow type
+it holds, and its affinity must not change the stored value:
 
     int64 double string binary bool     INTEGER REAL TEXT BLOB BOOLEAN
     date32 time64[us] timestamp[us]     DATE TIME TIMESTAMP, as ISO 8601 text
@@ -10,23 +10,23 @@ type, and its affinity must leave the stored value alone:
     uint64                              U64_TEXT, as text (any name with INT is an affinity)
     other widths and units              INTEGER_8, UINTEGER_32, FLOAT32, TIMESTAMP(9), DURATION(6) …
 
-SQLite turns NaN into NULL and -0.0 into 0.0, so these two are kept in a REAL column as the text
-'NaN' and the blob '-0.0': neither is changed by the affinity, and both add up as 0 in SQL.
-A foreign table is read by what it declares; see `arrow_for`.
+SQLite turns NaN into NULL and -0.0 into 0.0. So a REAL column keeps these two as the text 'NaN' and
+the blob '-0.0': the affinity changes neither, and both count as 0 in a sum.
+A table that hygge did not make is read by the types that it declares; see `arrow_for`.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pyarrow as pa
 
 from hygge.errors import UnfitValue
 
 DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+"""Digits of a second's fraction, by Arrow's unit."""
 _BY_DIGITS = {digits: unit for unit, digits in DIGITS.items()}
-_PLAIN: dict[str, Any] = {
+_TYPES: dict[str, pa.DataType] = {
     "INTEGER": pa.int64(),
     "REAL": pa.float64(),
     "TEXT": pa.string(),
@@ -45,11 +45,11 @@ _PLAIN: dict[str, Any] = {
     "DATE64": pa.date64(),
     "NULL_TEXT": pa.null(),
 }
-_DECLARED = {kind: word for word, kind in _PLAIN.items()} | {
+_DECLARED = {kind: word for word, kind in _TYPES.items()} | {
     pa.large_string(): "TEXT",
     pa.large_binary(): "BLOB",
 }
-_FOREIGN: dict[str, Any] = {
+_OTHERS_TYPES: dict[str, pa.DataType] = {
     "BOOL": pa.bool_(),
     "STRING": pa.string(),
     "BINARY": pa.binary(),
@@ -59,12 +59,18 @@ _FOREIGN: dict[str, Any] = {
     "JSON": pa.string(),
     "JSONB": pa.string(),
 }
+_AFFINITIES = {
+    "INTEGER": pa.int64(),
+    "TEXT": pa.string(),
+    "BLOB": pa.binary(),
+    "REAL": pa.float64(),
+}
 _WIDTHS = {32: pa.decimal32, 64: pa.decimal64, 128: pa.decimal128, 256: pa.decimal256}
 
 
-def declared_for(kind: Any, column: str) -> str:
-    """The declared type that keeps `kind` exactly, or UnfitValue."""
-    t: Any = pa.types
+def declared_for(kind: pa.DataType, column: str) -> str:
+    """Return the declared type that keeps `kind` exactly; raise UnfitValue if there is none."""
+    t = pa.types
     if kind in _DECLARED:
         return _DECLARED[kind]
     if t.is_decimal(kind):
@@ -87,19 +93,19 @@ def declared_for(kind: Any, column: str) -> str:
     )
 
 
-def arrow_for(declared: str) -> Any:
-    """The Arrow type of a declared type, hygge's own or a foreign one; None: its values decide."""
-    word = declared.strip()
-    if zone := re.fullmatch(r"TIMESTAMPTZ(?:\((\d)\))? (.+)", word):
-        return pa.timestamp(_unit(zone[1]), zone[2])
-    name, numbers = _parsed(word.upper())
-    if name in _PLAIN:
-        return _PLAIN[name]
+def arrow_for(declared: str) -> pa.DataType | None:
+    """Return the Arrow type of a declared type, hygge's own or another; None: its values decide."""
+    declared = declared.strip()
+    if zoned := re.fullmatch(r"TIMESTAMPTZ(?:\((\d)\))? (.+)", declared):
+        return pa.timestamp(_unit(zoned[1]), zoned[2])
+    name, numbers = _parsed(declared.upper())
+    if name in _TYPES:
+        return _TYPES[name]
     if name == "FIXED_BLOB" and numbers:
         return pa.binary(numbers[0])
-    if kept := re.fullmatch(r"DECIMAL(\d*)_TEXT", name):
+    if own_decimal := re.fullmatch(r"DECIMAL(\d*)_TEXT", name):
         precision, scale = numbers
-        return _WIDTHS[int(kept[1] or (128 if precision <= 38 else 256))](precision, scale)
+        return _WIDTHS[int(own_decimal[1] or (128 if precision <= 38 else 256))](precision, scale)
     if name == "DURATION" and numbers:
         return pa.duration(_unit(numbers[0]))
     if name == "TIME":
@@ -114,39 +120,43 @@ def arrow_for(declared: str) -> Any:
             make = pa.decimal128 if numbers[0] <= 38 else pa.decimal256
             return make(numbers[0], numbers[1] if len(numbers) > 1 else 0)
         return None
-    return _FOREIGN.get(name) or _by_affinity(name)
+    if name in _OTHERS_TYPES:
+        return _OTHERS_TYPES[name]
+    return _AFFINITIES.get(affinity_of(name)) if name else None
 
 
-def _parsed(word: str) -> tuple[str, list[int]]:
-    """`NUMERIC(10, 2)` as its name and its numbers; words after the bracket belong to the name."""
-    found = re.fullmatch(r"([^(]*?)\s*(?:\(\s*([+-]?\d+)\s*(?:,\s*([+-]?\d+)\s*)?\)\s*(.*))?", word)
-    if not found:
-        return word, []
-    name = f"{found[1]} {found[4] or ''}".strip()
-    return name, [int(each) for each in (found[2], found[3]) if each is not None]
+def _parsed(declared: str) -> tuple[str, list[int]]:
+    """Return name and numbers of `NUMERIC(10, 2)`; words after the bracket belong to the name."""
+    match = re.fullmatch(
+        r"([^(]*?)\s*(?:\(\s*([+-]?\d+)\s*(?:,\s*([+-]?\d+)\s*)?\)\s*(.*))?", declared
+    )
+    if not match:
+        return declared, []
+    name = f"{match[1]} {match[4] or ''}".strip()
+    return name, [int(number) for number in (match[2], match[3]) if number is not None]
 
 
-def _unit(digits: Any) -> Any:
-    return _BY_DIGITS.get(int(digits), "us") if digits is not None else "us"
+def _unit(digits: int | str | None) -> str:
+    """Return Arrow's unit for a number of digits behind the second; microseconds by default."""
+    return "us" if digits is None else _BY_DIGITS.get(int(digits), "us")
 
 
-def _by_affinity(name: str) -> Any:
-    """SQLite's own rules (datatype3.html); None where only the values can tell."""
-    if "INT" in name:
+def by_classes(classes: set[str]) -> pa.DataType:
+    """Return the Arrow type of a column without a declared type, by its values' storage classes."""
+    if classes == {"integer"}:
         return pa.int64()
-    if any(each in name for each in ("CHAR", "CLOB", "TEXT")):
-        return pa.string()
-    if "BLOB" in name:
-        return pa.binary()
-    if any(each in name for each in ("REAL", "FLOA", "DOUB")):
-        return pa.float64()
-    return None
-
-
-def by_classes(classes: set[str]) -> Any:
-    """The Arrow type of an undeclared column whose values have these storage classes."""
-    if classes <= {"integer"} and classes:
-        return pa.int64()
-    if classes <= {"integer", "real"} and classes:
+    if classes and classes <= {"integer", "real"}:
         return pa.float64()
     return pa.binary() if classes == {"blob"} else pa.string()
+
+
+def affinity_of(declared: str) -> str:
+    """Return the affinity of a declared type, by SQLite's rules (datatype3.html, 3.1)."""
+    declared = declared.upper()
+    if "INT" in declared:
+        return "INTEGER"
+    if any(word in declared for word in ("CHAR", "CLOB", "TEXT")):
+        return "TEXT"
+    if "BLOB" in declared or not declared:
+        return "BLOB"
+    return "REAL" if any(word in declared for word in ("REAL", "FLOA", "DOUB")) else "NUMERIC"

@@ -1,7 +1,7 @@
-"""Arrow columns as the values that SQLite keeps, and back; the types are `sqlite_types`'s.
+"""Values of SQLite: Arrow columns as what SQLite stores, and back; see `types` for the types.
 
-Reading never guesses: a value that is not of its column's type is UnfitValue. Whole columns are
-converted at once, and looked at one by one only to name the misfit.
+Reading never guesses: a value that is not of its column's type raises UnfitValue. Whole columns are
+converted at once; only after an error is the misfit looked for, value by value.
 """
 
 from __future__ import annotations
@@ -10,99 +10,109 @@ import re
 import struct
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Literal
 
 import pyarrow as pa
 
+from hygge.connectors.sqlite.session import Value
 from hygge.connectors.sqlite.types import DIGITS
 from hygge.errors import UnfitValue
 
 NAN, MINUS_ZERO = "NaN", b"-0.0"
+"""Stored in place of two floats that SQLite itself would change."""
 _REMEDY = "read it as text: options: {{types: {{{column}: string}}}}, or mend the value"
 
 
-def encode(column: Any, kind: Any) -> list[Any]:
-    """An Arrow column as the Python values that SQLite keeps for `kind`."""
-    t: Any = pa.types
+Values = Sequence[Value]
+Classes = set[type]
+"""The Python classes of a column's values, without that of None."""
+_Unit = Literal["s", "ms", "us", "ns", "D"]
+_Decoder = Callable[[Values, Classes, pa.DataType, bool], pa.Array]
+_MISFIT = (pa.ArrowException, ValueError, TypeError, OverflowError, InvalidOperation)
+
+
+def encode(column: pa.ChunkedArray, kind: pa.DataType) -> list[Value]:
+    """Return an Arrow column as the Python values that SQLite stores for `kind`."""
+    t = pa.types
     if column.type != kind:
         column = column.cast(kind)
-    if t.is_boolean(kind):
-        return column.cast(pa.int8()).to_pylist()  # type: ignore[no-any-return]  # a list
     if t.is_floating(kind):
-        return _markers(column.cast(pa.float64()))
-    if t.is_duration(kind):
-        return column.cast(pa.int64()).to_pylist()  # type: ignore[no-any-return]  # a list
-    if kind == pa.uint64() or t.is_decimal(kind) or t.is_time(kind):
-        return column.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]  # a list
+        return _floats_with_markers(column.cast(pa.float64()))
     if t.is_date64(kind):
         column = column.cast(pa.date32())
     if t.is_date(kind) or t.is_timestamp(kind):
         return _iso(column)
-    return column.to_pylist()  # type: ignore[no-any-return]  # a list
+    if t.is_boolean(kind):
+        column = column.cast(pa.int8())
+    elif t.is_duration(kind):
+        column = column.cast(pa.int64())
+    elif kind == pa.uint64() or t.is_decimal(kind) or t.is_time(kind):
+        column = column.cast(pa.string())
+    values: list[Value] = column.to_pylist()
+    return values
 
 
-def _markers(column: Any) -> list[Any]:
+def _floats_with_markers(column: pa.ChunkedArray) -> list[Value]:
+    """Return floats, with NaN and -0.0 as their markers."""
     import pyarrow.compute as pc
 
-    values: list[Any] = column.to_pylist()
-    odd = pc.or_(pc.is_nan(column), pc.equal(column, 0.0))
-    for at in pc.indices_nonzero(pc.fill_null(odd, False)).to_pylist():
-        if values[at] != values[at]:
+    values: list[Value] = column.to_pylist()
+    special = pc.or_(pc.is_nan(column), pc.equal(column, 0.0))
+    for at in pc.indices_nonzero(pc.fill_null(special, False)).to_pylist():
+        value = values[at]
+        if value != value:
             values[at] = NAN
-        elif struct.pack(">d", values[at])[0]:
+        elif struct.pack(">d", value)[0]:  # the sign bit
             values[at] = MINUS_ZERO
     return values
 
 
-def _iso(column: Any) -> list[Any]:
-    """ISO 8601 text; Arrow prints years -32767 … 32767, numpy all others."""
+def _iso(column: pa.ChunkedArray) -> list[Value]:
+    """Return ISO 8601 texts; Arrow prints the years -32767 … 32767, numpy all others."""
     import pyarrow.compute as pc
 
-    zoned = bool(getattr(column.type, "tz", None))
-    if zoned:  # through the bare count: Arrow prints a far moment with a zone wrongly
+    is_zoned = bool(getattr(column.type, "tz", None))
+    if is_zoned:
+        # As a plain count: with a zone Arrow prints moments far away wrongly.
         column = column.cast(pa.int64()).cast(pa.timestamp(column.type.unit))
     texts = column.cast(pa.string())
-    if pc.any(pc.starts_with(texts, "<")).as_py():
-        far = [
-            t if t is None or t[0] != "<" else _far(v.value, v.type)
-            for t, v in zip(texts.to_pylist(), column, strict=True)
+    if pc.any(pc.starts_with(texts, "<")).as_py():  # Arrow writes `<value out of range>`
+        printed = [
+            text if text is None or text[0] != "<" else _iso_far(moment.value, moment.type)
+            for text, moment in zip(texts.to_pylist(), column, strict=True)
         ]
-        texts = pa.array(far, pa.string())
-    if zoned:
+        texts = pa.array(printed, pa.string())
+    if is_zoned:
         texts = pc.binary_join_element_wise(texts, "Z", "")
-    return texts.to_pylist()  # type: ignore[no-any-return]  # a list
+    values: list[Value] = texts.to_pylist()
+    return values
 
 
-def _far(value: int, kind: Any) -> str:
+def _iso_far(count: int, kind: pa.DataType) -> str:
     import numpy as np
 
-    unit: Any = kind.unit if pa.types.is_timestamp(kind) else "D"
-    text = str(np.datetime64(value, unit)).replace("T", " ")
+    unit: _Unit = kind.unit if pa.types.is_timestamp(kind) else "D"
+    text = str(np.datetime64(count, unit)).replace("T", " ")
     if text == "NaT":
-        raise UnfitValue(f"{kind} {value} has no place in any calendar", "set it to NULL before")
+        raise UnfitValue(f"{kind} {count} has no place in any calendar", "set it to NULL before")
     return text
 
 
-def decode(values: Sequence[Any], kind: Any, table: str, column: str, asked: bool = False) -> Any:
-    """SQLite values as an Arrow array of `kind`, or UnfitValue that names the first misfit.
+def decode(
+    values: Values, kind: pa.DataType, table: str, column: str, asked: bool = False
+) -> pa.Array:
+    """Return SQLite values as an Arrow array of `kind`; raise UnfitValue for the first misfit.
 
     `asked`: the user named this type, so that numbers may become text (and text bytes).
     """
-    classes = set(map(type, values)) - {type(None)}
-    how = _decoder(kind)
+    decoder = _decoder(kind)
     try:
-        return how(values, classes, kind, asked)
-    except (pa.ArrowException, ValueError, TypeError, OverflowError, InvalidOperation) as error:
+        return decoder(values, _classes(values), kind, asked)
+    except _MISFIT as error:
         for value in values:
             try:
-                how([value], {type(value)} - {type(None)}, kind, asked)
-            except (
-                pa.ArrowException,
-                ValueError,
-                TypeError,
-                OverflowError,
-                InvalidOperation,
-            ) as misfit:
+                decoder([value], _classes([value]), kind, asked)
+            except _MISFIT as misfit:
                 raise UnfitValue(
                     f"{table}: column '{column}' is {kind}, but holds {_shown(value)}",
                     _REMEDY.format(column=column),
@@ -110,50 +120,54 @@ def decode(values: Sequence[Any], kind: Any, table: str, column: str, asked: boo
         raise UnfitValue(f"{table}: column '{column}': {error}") from error
 
 
-def _shown(value: Any) -> str:
+def _classes(values: Values) -> Classes:
+    return set(map(type, values)) - {type(None)}
+
+
+def _shown(value: Value) -> str:
     text = repr(value)
-    words = {int: "the integer", float: "the real", str: "the text", bytes: "the blob"}
-    return f"{words.get(type(value), '')} {text if len(text) < 60 else text[:57] + '...'}".strip()
+    names = {int: "the integer", float: "the real", str: "the text", bytes: "the blob"}
+    return f"{names.get(type(value), '')} {text if len(text) < 60 else text[:57] + '...'}".strip()
 
 
-def _decoder(kind: Any) -> Callable[[Sequence[Any], set[Any], Any, bool], Any]:
-    t: Any = pa.types
+def _decoder(kind: pa.DataType) -> _Decoder:
+    t = pa.types
     if kind == pa.uint64():
         return _unsigned
     if t.is_integer(kind) or t.is_duration(kind) or t.is_null(kind):
         return _integers
-    for question, how in (
+    for is_of_kind, decoder in (
         (t.is_floating, _floats),
         (t.is_boolean, _booleans),
         (t.is_decimal, _decimals),
         (t.is_temporal, _moments),
     ):
-        if question(kind):
-            return how
+        if is_of_kind(kind):
+            return decoder
     return _texts if kind in (pa.string(), pa.large_string()) else _bytes
 
 
-def _only(classes: set[Any], allowed: set[Any]) -> None:
-    # pa.array would take 1.5 as the integer 1, and bytes as text: never ask it to.
+def _only(classes: Classes, allowed: Classes) -> None:
+    """Raise TypeError for other classes: pa.array would take 1.5 as 1, and bytes as text."""
     if not classes <= allowed:
         raise TypeError("another storage class")
 
 
-def _integers(values: Sequence[Any], classes: set[Any], kind: Any, asked: bool) -> Any:
+def _integers(values: Values, classes: Classes, kind: pa.DataType, asked: bool) -> pa.Array:
     _only(classes, {int})
     if pa.types.is_duration(kind):
         return pa.array(values, pa.int64()).cast(kind)
     return pa.array(values, kind)
 
 
-def _unsigned(values: Sequence[Any], classes: set[Any], kind: Any, asked: bool) -> Any:
+def _unsigned(values: Values, classes: Classes, kind: pa.DataType, asked: bool) -> pa.Array:
     _only(classes, {int, str})
     if str in classes:
         return pa.array([None if v is None else str(v) for v in values], pa.string()).cast(kind)
     return pa.array(values, kind)
 
 
-def _floats(values: Sequence[Any], classes: set[Any], kind: Any, asked: bool) -> Any:
+def _floats(values: Values, classes: Classes, kind: pa.DataType, asked: bool) -> pa.Array:
     if classes - {float}:
         values = [_float(value) for value in values]
     wide = pa.array(values, pa.float64())
@@ -161,12 +175,12 @@ def _floats(values: Sequence[Any], classes: set[Any], kind: Any, asked: bool) ->
         return wide
     narrow = wide.cast(kind)
     both = zip(wide.to_pylist(), narrow.cast(pa.float64()).to_pylist(), strict=True)
-    if any(one != two and one == one for one, two in both):
+    if any(exact != narrowed and exact == exact for exact, narrowed in both):  # NaN equals nothing
         raise ValueError("not exact")
     return narrow
 
 
-def _float(value: Any) -> float | None:
+def _float(value: Value) -> float | None:
     if value is None or isinstance(value, float):
         return value
     if isinstance(value, int) and int(float(value)) == value:
@@ -178,23 +192,25 @@ def _float(value: Any) -> float | None:
     raise ValueError("not a number")
 
 
-def _booleans(values: Sequence[Any], classes: set[Any], kind: Any, asked: bool) -> Any:
+def _booleans(values: Values, classes: Classes, kind: pa.DataType, asked: bool) -> pa.Array:
     _only(classes, {int})
     if not set(values) <= {0, 1, None}:
         raise ValueError("neither 0 nor 1")
     return pa.array(values, pa.int8()).cast(kind)
 
 
-def _decimals(values: Sequence[Any], classes: set[Any], kind: Any, asked: bool) -> Any:
+def _decimals(values: Values, classes: Classes, kind: pa.DataType, asked: bool) -> pa.Array:
     if classes <= {str} and kind.bit_width >= 128:
         return pa.array(values, pa.string()).cast(kind)
     _only(classes, {int, float, str})
-    # A REAL counts as the shortest decimal that gives it, which is what was written into it.
-    exact = [None if v is None else Decimal(repr(v) if isinstance(v, float) else v) for v in values]
+    # A REAL counts as the shortest decimal that gives it, which is what people wrote into it.
+    exact = [
+        None if v is None else Decimal(repr(v) if isinstance(v, float) else str(v)) for v in values
+    ]
     return pa.array(exact, kind)
 
 
-def _texts(values: Sequence[Any], classes: set[Any], kind: Any, asked: bool) -> Any:
+def _texts(values: Values, classes: Classes, kind: pa.DataType, asked: bool) -> pa.Array:
     if asked and classes - {str}:
         values = [_as_text(value) for value in values]
     else:
@@ -202,13 +218,13 @@ def _texts(values: Sequence[Any], classes: set[Any], kind: Any, asked: bool) -> 
     return pa.array(values, kind)
 
 
-def _as_text(value: Any) -> str | None:
+def _as_text(value: Value) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return value.decode() if isinstance(value, bytes) else repr(value)
 
 
-def _bytes(values: Sequence[Any], classes: set[Any], kind: Any, asked: bool) -> Any:
+def _bytes(values: Values, classes: Classes, kind: pa.DataType, asked: bool) -> pa.Array:
     if asked and str in classes:
         values = [v.encode() if isinstance(v, str) else v for v in values]
         classes = classes - {str} | {bytes}
@@ -216,15 +232,15 @@ def _bytes(values: Sequence[Any], classes: set[Any], kind: Any, asked: bool) -> 
     return pa.array(values, kind)
 
 
-def _moments(values: Sequence[Any], classes: set[Any], kind: Any, asked: bool) -> Any:
-    t: Any = pa.types
+def _moments(values: Values, classes: Classes, kind: pa.DataType, asked: bool) -> pa.Array:
+    t = pa.types
     _only(classes, {str})
     texts = pa.array(values, pa.string())
     if t.is_time(kind):
         import pyarrow.compute as pc
 
-        day = pc.binary_join_element_wise("1970-01-01", texts, " ")
-        return day.cast(pa.timestamp(kind.unit)).cast(kind)
+        moments = pc.binary_join_element_wise("1970-01-01", texts, " ")
+        return moments.cast(pa.timestamp(kind.unit)).cast(kind)
     if t.is_date(kind):
         try:
             return texts.cast(pa.date32()).cast(kind)
@@ -239,32 +255,33 @@ def _moments(values: Sequence[Any], classes: set[Any], kind: Any, asked: bool) -
 
 
 _FAR_DATE = re.compile(r"[+-]?\d{4,}-\d\d-\d\d")
-_FAR_TIME = re.compile(r"([+-]?\d{4,}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d(?:\.(\d{1,9}))?)(Z|\+00:00)?")
+_FAR_MOMENT = re.compile(r"([+-]?\d{4,}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d(?:\.(\d{1,9}))?)(Z|\+00:00)?")
 
 
-def _days(text: str | None) -> int | None:
+def _days(text: Value) -> int | None:
     import numpy as np
 
-    if text is None:
+    if not isinstance(text, str):
         return None
     if not _FAR_DATE.fullmatch(text):
         raise ValueError("not a date")
     return int(np.datetime64(text, "D").astype("int64"))
 
 
-def _count(text: str | None, unit: Any, zoned: bool) -> int | None:
+def _count(text: Value, unit: _Unit, is_zoned: bool) -> int | None:
     import numpy as np
 
-    if text is None:
+    if not isinstance(text, str):
         return None
-    found = _FAR_TIME.fullmatch(text)
-    if not found:  # a usual year, in a column that also holds a far one
-        near = pa.scalar(text).cast(pa.timestamp(unit, "UTC" if zoned else None))
+    match = _FAR_MOMENT.fullmatch(text)
+    if not match:  # a usual year, in a column that also holds one far away
+        near = pa.scalar(text).cast(pa.timestamp(unit, "UTC" if is_zoned else None))
         return int(near.value)
-    if len(found[3] or "") > DIGITS[unit] or bool(found[4]) != zoned:
+    date, clock, fraction, zone = match.groups()
+    if len(fraction or "") > DIGITS[unit] or bool(zone) != is_zoned:
         raise ValueError("not a moment of this type")
-    wanted = f"{found[1]}T{found[2]}".lstrip("+")
+    wanted = f"{date}T{clock}".lstrip("+")
     count = np.datetime64(wanted, unit)
     if not str(count).startswith(wanted.split(".")[0]):
-        raise ValueError("too far for this unit")  # numpy wraps around
+        raise ValueError("too far for this unit")  # numpy has wrapped around
     return int(count.astype("int64"))

@@ -1,4 +1,7 @@
-"""Rows put into MariaDB, and seen there, by pymysql alone; and moved by hygge, for its tests."""
+"""Tables of MariaDB for its tests: written and read by pymysql alone, and by hygge.
+
+`create_table` and `read_directly` know nothing of hygge, so that they can check it.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from hygge.model import Run, Ticket
 from hygge.store import new_run_id
 
 
-def column(kind: pa.DataType) -> str:
-    """The column that holds every value of an Arrow type; ValueError where there is none."""
+def column_type(kind: pa.DataType) -> str:
+    """Return the column type that holds all values of an Arrow type; ValueError if none does."""
     t: Any = pa.types
     names = {
         pa.bool_(): "tinyint(1)", pa.int8(): "tinyint", pa.int16(): "smallint",
@@ -38,7 +41,8 @@ def column(kind: pa.DataType) -> str:
     raise ValueError(f"MariaDB has no {kind}")
 
 
-def value(item: Any) -> Any:
+def parameter(item: pa.Scalar) -> object:
+    """Return a value as pymysql takes it, without loss."""
     if not item.is_valid:
         return None
     found = item.as_py()
@@ -47,14 +51,14 @@ def value(item: Any) -> Any:
     return repr(found) if isinstance(found, float) else found
 
 
-def put(server: Any, schema: str, name: str, table: pa.Table) -> None:
-    """A new table of these rows."""
-    columns = ", ".join(f"`{each.name}` {column(each.type)}" for each in table.schema)
+def create_table(server: Any, schema: str, name: str, table: pa.Table) -> None:
+    """Create a table with these rows."""
+    columns = ", ".join(f"`{each.name}` {column_type(each.type)}" for each in table.schema)
     marks = ", ".join(["%s"] * table.num_columns)
     with server.connect(database=schema) as connection, connection.cursor() as cursor:
         cursor.execute("SET sql_mode = 'STRICT_ALL_TABLES'")
         cursor.execute(f"CREATE TABLE `{name}` ({columns})")
-        rows = [[value(each) for each in row] for row in zip(*table.columns, strict=True)]
+        rows = [[parameter(each) for each in row] for row in zip(*table.columns, strict=True)]
         cursor.execute("START TRANSACTION")
         cursor.executemany(f"INSERT INTO `{name}` VALUES ({marks})", rows)
         cursor.execute("COMMIT")
@@ -68,8 +72,8 @@ _SEEN = {
 _UNSIGNED = {1: pa.uint8(), 2: pa.uint16(), 3: pa.uint32(), 8: pa.uint64(), 9: pa.uint32()}
 
 
-def seen(server: Any, schema: str, name: str) -> pa.Table | None:
-    """What pymysql sees in a table, in the types of its result; None where no table is."""
+def read_directly(server: Any, schema: str, name: str) -> pa.Table | None:
+    """Return a table as pymysql reads it, in the types of its result; None if there is no table."""
     there = server.ask(
         "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s",
         schema, name,
@@ -127,6 +131,7 @@ def home_at(my, schema, table="t", **more):
 
 
 def read(home, since=None):
+    """Return the rows that a Home gives, and its plan."""
     with home.open(since) as plan:
         tables = [table for split in plan.splits for table in home.read(split)]
         schema = pa.schema([(each.name, each.type) for each in plan.columns])
@@ -137,8 +142,8 @@ def store_at(my, schema, table="t", **more):
     return SQLStore(table, connection=my.url(schema), **more)
 
 
-def moved(store, *splits, mode="replace", flow="f", key=(), cursor=None, base=...):
-    """One run of these splits; gives the Commit."""
+def commit_run(store, *splits, mode="replace", flow="f", key=(), cursor=None, base=...):
+    """Prepare, stage and commit one run of these splits; return the Commit."""
     run = Run(new_run_id(), flow, mode, tuple(key), cursor)
     base = store.head(flow) if base is ... else base
     try:
@@ -152,7 +157,8 @@ def moved(store, *splits, mode="replace", flow="f", key=(), cursor=None, base=..
         store.discard(run)
 
 
-def tables(my, schema):
+def table_names(my, schema):
+    """Return the tables of a schema, without heads and ledger."""
     found = my.ask(
         f"SELECT table_name FROM information_schema.tables WHERE table_schema='{schema}'"
     )

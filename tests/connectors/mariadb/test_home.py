@@ -1,4 +1,4 @@
-"""What MariaDB holds comes as it is: types, misfits, names, failures."""
+"""MariaDB as a Home: every value is read exactly, or refused with a hint; names and failures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from hygge import SQLHome
-from hygge.connectors.mariadb import types
+from hygge.connectors.mariadb import values
 from hygge.errors import ConfigError, HomeError, SourceMissing, Transient, UnfitValue
 from tests.connectors.mariadb.rows import home_at, read
 
@@ -332,9 +332,9 @@ def test_a_statement_that_lasts_too_long_stops(my, my_schema):
 def test_what_is_not_converted_would_be_seen(my, my_schema, monkeypatch):
     my.ask(f"CREATE TABLE {my_schema}.t (v text)")
     my.ask(f"INSERT INTO {my_schema}.t VALUES ('a\"b')")
-    real = types._cell
+    real = values._csv_field
     monkeypatch.setattr(
-        types, "_cell", lambda *a: real(*a).replace("'\"\"'", "'\"'")
+        values, "_csv_field", lambda *a: real(*a).replace("'\"\"'", "'\"'")
     )  # quotes are not doubled
     with pytest.raises((AssertionError, UnfitValue, pa.ArrowInvalid)):
         assert read(home_at(my, my_schema))[0].to_pylist() == [{"v": 'a"b'}]

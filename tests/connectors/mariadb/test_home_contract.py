@@ -4,7 +4,7 @@ import pytest
 
 from hygge import SQLHome
 from hygge.testing import HomeContract
-from tests.connectors.mariadb.rows import put
+from tests.connectors.mariadb.rows import create_table
 
 pytest_plugins = ["tests.servers.mariadb"]
 # MariaDB has no columns for these; -0.0, NaN and the infinities cannot even be asked for.
@@ -26,7 +26,7 @@ class TestMariaDBHome(HomeContract):
         options = {"batch_size": self.batch_rows, **more.pop("options", {})}
         home = SQLHome("t", connection=self.server.url(schema), options=options, **more)
         home.traits = replace(home.traits, lossy=(*home.traits.lossy, *NO_COLUMN))
-        put(self.server, schema, "t", table)
+        create_table(self.server, schema, "t", table)
         return home
 
     def make_by_key(self, table, tmp_path):

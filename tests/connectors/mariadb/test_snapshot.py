@@ -1,4 +1,4 @@
-"""One moment of MariaDB over several sessions, lent by the driver to whoever reads a split."""
+"""One snapshot of MariaDB for all lanes: the driver holds its sessions and lends them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def accounts(my, my_schema):
 
 @pytest.fixture
 def payers(my, accounts):
-    """Three who move money from account to account, all the time."""
+    """Three threads that move money between accounts all the time."""
     done, paid = threading.Event(), []
 
     def pay(seed):

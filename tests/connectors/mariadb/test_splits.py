@@ -1,4 +1,4 @@
-"""Ranges of a key, moments and cursors of MariaDB: each row once."""
+"""Ranges of a key and cursors of MariaDB: each row is read exactly once."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@ import pytest
 
 from hygge import SQLStore
 from hygge.testing import StoreContract
-from tests.connectors.mariadb.rows import put, seen
+from tests.connectors.mariadb.rows import create_table, read_directly
 
 pytest_plugins = ["tests.servers.mariadb"]
 
@@ -18,13 +18,13 @@ class TestMariaDBStore(StoreContract):
         return SQLStore("t", connection=self.server.url(self.server.schema()))
 
     def rows(self, store):
-        return seen(self.server, store.settings.connection.rpartition("/")[2], "t")
+        return read_directly(self.server, store.settings.connection.rpartition("/")[2], "t")
 
     def plant_foreign(self, store):
         schema = store.settings.connection.rpartition("/")[2]
         import pyarrow as pa
 
-        put(self.server, schema, "t", pa.table({"n": [1], "text": ["theirs"]}))
+        create_table(self.server, schema, "t", pa.table({"n": [1], "text": ["theirs"]}))
         return lambda: "theirs" in self.rows(store).column("text").to_pylist()
 
     def make_with_secret(self, secret, tmp_path):

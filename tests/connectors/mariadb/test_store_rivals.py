@@ -1,4 +1,4 @@
-"""Others at the same table of MariaDB: rivals, locks, readers, zombies, servers that go."""
+"""Runs of MariaDB beside others: rival runs, locks, open readers, late tries, servers that end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hygge.errors import (
 from hygge.home import Home
 from hygge.model import Column, Limits, Plan, Run, Split, Ticket
 from hygge.store import new_run_id
-from tests.connectors.mariadb.rows import ROWS, moved, store_at, tables
+from tests.connectors.mariadb.rows import ROWS, commit_run, store_at, table_names
 from tests.connectors.mariadb.test_store_contract import TestMariaDBStore as Contract
 from tests.servers.postgres import Proxy
 from tests.waiting import LIMIT_S, until
@@ -43,13 +43,15 @@ def test_flows_that_commit_at_once_lose_no_head_and_no_row(my, my_schema):
 
                 def done(rows=rows):
                     with contextlib.suppress(Transient, Superseded):
-                        return moved(store_at(my, my_schema, table), rows, mode=mode, flow=name)
+                        return commit_run(
+                            store_at(my, my_schema, table), rows, mode=mode, flow=name
+                        )
 
                 until(done, f"{name} is never let through")
         except Exception as error:
             problems.append(error)
 
-    moved(store_at(my, my_schema, "both"), ROWS.slice(0, 0), mode="append", flow="first")
+    commit_run(store_at(my, my_schema, "both"), ROWS.slice(0, 0), mode="append", flow="first")
     jobs = [("a", "replace", "a"), ("b", "replace", "b"), ("c", "append", "both")]
     jobs += [("d", "append", "both"), ("e", "merge", "e")]
     threads = [threading.Thread(target=work, args=job) for job in jobs[:4]]
@@ -66,22 +68,22 @@ def test_flows_that_commit_at_once_lose_no_head_and_no_row(my, my_schema):
 
 def test_a_lock_of_somebody_else_is_waited_for_and_not_for_ever(my, my_schema, monkeypatch):
     store = store_at(my, my_schema)
-    moved(store, ROWS)
+    commit_run(store, ROWS)
     monkeypatch.setattr(publish, "_RENAME_WAIT_S", 1)
     with my.connect(database=my_schema) as other, other.cursor() as cursor:
         cursor.execute("START TRANSACTION")
         cursor.execute("SELECT * FROM t")
         with pytest.raises(Transient, match="Lock wait timeout") as caught:
-            moved(store, pa.table({"id": [9], "v": ["x"]}))
+            commit_run(store, pa.table({"id": [9], "v": ["x"]}))
         assert "another program holds" in caught.value.hint
         cursor.execute("SELECT COUNT(*) FROM t")
         assert cursor.fetchall() == ((3,),)
-    assert moved(store, pa.table({"id": [9], "v": ["x"]})).head.generation == 2
+    assert commit_run(store, pa.table({"id": [9], "v": ["x"]})).head.generation == 2
 
 
 def test_a_commit_that_waited_in_vain_can_be_tried_again(my, my_schema, monkeypatch):
     store = store_at(my, my_schema)
-    moved(store, ROWS)
+    commit_run(store, ROWS)
     run, base = Run(new_run_id(), "f", "replace"), store.head("f")
     store.prepare(run, ROWS.schema)
     receipt = store.stage(Ticket(run.id, 0), ROWS.schema, iter([ROWS.slice(1)]))
@@ -109,11 +111,11 @@ def test_a_server_that_takes_no_local_files_says_so(my, my_schema):
     my.ask("SET GLOBAL local_infile = 0")
     try:
         with pytest.raises(StoreError) as caught:
-            moved(store_at(my, my_schema), ROWS)
+            commit_run(store_at(my, my_schema), ROWS)
     finally:
         my.ask("SET GLOBAL local_infile = 1")
     assert "SET GLOBAL local_infile = ON" in caught.value.hint
-    assert tables(my, my_schema) == []
+    assert table_names(my, my_schema) == []
 
 
 def test_a_second_try_ends_the_first_one(my, my_schema):
@@ -186,7 +188,7 @@ def test_what_breaks_in_the_middle_is_tried_again(what, my, my_schema):
     assert (report.rows, report.retries) == (2000, 1)
     rows = my.ask(f"SELECT id, v FROM {my_schema}.t ORDER BY id")
     assert rows == [(n, str(n)) for n in range(2000)]
-    assert tables(my, my_schema) == ["t"]
+    assert table_names(my, my_schema) == ["t"]
 
 
 def test_a_home_that_fails_leaves_nothing(my, my_schema):
@@ -195,7 +197,7 @@ def test_a_home_that_fails_leaves_nothing(my, my_schema):
 
     with pytest.raises(FlowFailed, match="no such number"):
         Flow(numbers(during), store_at(my, my_schema), name="f", engine="inline").run()
-    assert tables(my, my_schema) == []
+    assert table_names(my, my_schema) == []
 
 
 def test_what_a_dead_run_has_left_is_swept(my, my_schema):
@@ -203,12 +205,12 @@ def test_what_a_dead_run_has_left_is_swept(my, my_schema):
     run = Run(new_run_id(), "dead", "replace")
     store.prepare(run, ROWS.schema)
     store.stage(Ticket(run.id, 0), ROWS.schema, iter([ROWS]))
-    assert len(tables(my, my_schema)) == 1
-    moved(store_at(my, my_schema, "u"), ROWS)
-    assert len(tables(my, my_schema)) == 2  # it may still be alive
+    assert len(table_names(my, my_schema)) == 1
+    commit_run(store_at(my, my_schema, "u"), ROWS)
+    assert len(table_names(my, my_schema)) == 2  # it may still be alive
     my.ask(f"UPDATE {my_schema}._hygge_ledger SET began = began - 26 * 3600")
-    moved(store_at(my, my_schema, "u"), ROWS)
-    assert tables(my, my_schema) == ["u"]
+    commit_run(store_at(my, my_schema, "u"), ROWS)
+    assert table_names(my, my_schema) == ["u"]
     with pytest.raises(StoreError, match="not at work here any more"):
         store.stage(Ticket(run.id, 1), ROWS.schema, iter([ROWS]))
 
@@ -248,7 +250,7 @@ def test_rows_of_a_try_that_lost_are_caught_where_they_are_not_removed(my, tmp_p
 @pytest.mark.parametrize("old", [ROWS, pa.table({"other": [1]})], ids=["same", "other"])
 def test_a_transaction_that_is_open_never_sees_an_empty_table(when, old, my, my_schema):
     store = store_at(my, my_schema)
-    moved(store, old)
+    commit_run(store, old)
     run, base = Run(new_run_id(), "f", "replace"), store.head("f")
     with my.connect(database=my_schema) as other, other.cursor() as cursor:
         begin = "START TRANSACTION WITH CONSISTENT SNAPSHOT"
@@ -275,7 +277,7 @@ def test_a_transaction_that_is_open_never_sees_an_empty_table(when, old, my, my_
 def test_a_commit_whose_answer_is_lost_is_unknown_and_done_once(
     mode, module, last, my, my_schema, monkeypatch
 ):
-    moved(store_at(my, my_schema), ROWS, mode=mode)
+    commit_run(store_at(my, my_schema), ROWS, mode=mode)
     with Proxy(my.port) as proxy:
         url = my.url(my_schema).replace(str(my.port), str(proxy.port))
         store = SQLStore("t", connection=url)
@@ -300,4 +302,4 @@ def test_a_commit_whose_answer_is_lost_is_unknown_and_done_once(
         assert commit.note == "it was committed before"
         store.discard(run)
     assert my.ask(f"SELECT COUNT(*) FROM {my_schema}.t") == [(3 if mode == "replace" else 6,)]
-    assert tables(my, my_schema) == ["t"]
+    assert table_names(my, my_schema) == ["t"]

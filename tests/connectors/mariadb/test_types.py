@@ -1,4 +1,4 @@
-"""What becomes of each type of MariaDB, and random tables of PostgreSQL that go there and back."""
+"""Each type of MariaDB through Parquet and back, and random tables through MariaDB and back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def my_filled(my, schema, cases):
 
 
 def as_sent(case, value):
-    """A value as the driver hands it over: bytes and bits would be taken for texts."""
+    """Return a value as the driver takes it: as texts, bytes and bits would be misread."""
     if "HEX" in case.show:
         return value.encode("latin-1")
     return int(value) if case.type.startswith("bit") else value

@@ -15,7 +15,7 @@ from hygge.connectors.databases.store import SQLStore
 from hygge.connectors.postgres.database import POSTGRES
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions
 from hygge.connectors.sql.types import column_for, refuse_inexact
-from hygge.connectors.sqlite import session
+from hygge.connectors.sqlite import session, snapshot
 from hygge.errors import ConfigError, NotOurs, Rejected, Transient, UnfitValue, without_password
 from hygge.model import Run, Ticket
 from hygge.run.flow import Flow
@@ -190,9 +190,9 @@ def test_a_database_behind_a_link_is_watched_and_staged_beside_itself(tmp_path):
     os.symlink(tmp_path / "real" / "a.db", tmp_path / "link.db")
     home = SQLHome("t", connection=f"sqlite:///{tmp_path}/link.db")
     assert home.settings.connection.endswith("real/a.db")
-    before = session.version(session.path_of(home.settings.connection))
+    before = snapshot.version(session.path_of(home.settings.connection))
     db.execute("INSERT INTO t VALUES (1)")
-    assert session.version(session.path_of(home.settings.connection)) != before
+    assert snapshot.version(session.path_of(home.settings.connection)) != before
     db.close()
     store = SQLStore("u", connection=f"sqlite:///{tmp_path}/link.db")
     store.prepare(Run("r1", "f"), ROWS.schema)

@@ -1,4 +1,4 @@
-"""SQLHome: what is read, in which splits, and what is refused in which words."""
+"""SQLHome on SQLite: types, splits, cursors, and what is refused with which message."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rows_of(home, since=None):
     return plan, [row for table in tables for row in table.to_pylist()]
 
 
-def numbered(db, rows, table="t"):
+def create_table(db, rows, table="t"):
     db.execute(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, name TEXT, at INTEGER)")
     db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", rows)
 
@@ -58,7 +58,7 @@ def test_a_table_comes_with_its_catalogs_types_and_key(db, url):
 
 
 def test_splits_together_hold_every_row_once(db, url):
-    numbered(db, [(i * 7, f"n{i}", None) for i in range(1000)])
+    create_table(db, [(i * 7, f"n{i}", None) for i in range(1000)])
     plan, rows = rows_of(SQLHome("t", connection=url, options={"splits": 7}))
     assert len(plan.splits) == 7
     assert sorted(row["id"] for row in rows) == [i * 7 for i in range(1000)]
@@ -66,7 +66,7 @@ def test_splits_together_hold_every_row_once(db, url):
 
 
 def test_splits_are_about_even_where_keys_are_not(db, url):
-    numbered(db, [*((i, "", 0) for i in range(999)), (10**15, "", 0)])
+    create_table(db, [*((i, "", 0) for i in range(999)), (10**15, "", 0)])
     home = SQLHome("t", connection=url, options={"splits": 4})
     with home.open() as plan:
         sizes = [sum(t.num_rows for t in home.read(split)) for split in plan.splits]
@@ -113,7 +113,7 @@ def test_a_table_without_rowid_is_split_by_its_key(db, url):
 @pytest.mark.parametrize("journal", ["WAL", "DELETE"])
 def test_a_write_after_the_plan_is_noticed_by_every_split(db, url, journal):
     db.execute(f"PRAGMA journal_mode = {journal}")
-    numbered(db, [(i, "", 0) for i in range(100)])
+    create_table(db, [(i, "", 0) for i in range(100)])
     home = SQLHome("t", connection=url, options={"splits": 3})
     with home.open() as plan:
         assert sum(t.num_rows for split in plan.splits for t in home.read(split)) == 100
@@ -124,14 +124,14 @@ def test_a_write_after_the_plan_is_noticed_by_every_split(db, url, journal):
 
 
 def test_a_plan_keeps_no_writer_waiting(db, url):
-    numbered(db, [(i, "", 0) for i in range(10)])
+    create_table(db, [(i, "", 0) for i in range(10)])
     db.execute("PRAGMA busy_timeout = 0")
     with SQLHome("t", connection=url).open():
         db.execute("DELETE FROM t")
 
 
 def test_a_split_that_is_not_read_to_its_end_lets_go(db, url):
-    numbered(db, [(i, "", 0) for i in range(1000)])
+    create_table(db, [(i, "", 0) for i in range(1000)])
     home = SQLHome("t", connection=url, options={"batch_size": 10})
     with home.open() as plan:
         tables = home.read(plan.splits[0])
@@ -156,7 +156,7 @@ def test_a_batch_is_bounded_by_rows_and_by_bytes(db, url):
 
 
 def test_a_cursor_reads_what_is_beyond_and_ties_come_together(db, url):
-    numbered(db, [(1, "", 5), (2, "", 7), (3, "", 7)])
+    create_table(db, [(1, "", 5), (2, "", 7), (3, "", 7)])
     home = SQLHome("t", connection=url, cursor="at")
     plan, rows = rows_of(home)
     assert (plan.watermark, len(rows)) == (7, 3)
@@ -171,7 +171,7 @@ def test_a_cursor_reads_what_is_beyond_and_ties_come_together(db, url):
 
 
 def test_rows_without_a_cursor_come_first_and_then_stop_the_run_until_decided(db, url):
-    numbered(db, [(1, "", None), (2, "", 7)])
+    create_table(db, [(1, "", None), (2, "", 7)])
     plan, rows = rows_of(SQLHome("t", connection=url, cursor="at"))
     assert len(rows) == 2
     assert "1 rows have no 'at'" in plan.reason
@@ -191,7 +191,7 @@ def test_a_cursor_of_moments_in_two_forms_is_refused(db, url):
 
 
 def test_columns_where_and_query_choose(db, url):
-    numbered(db, [(i, f"n:{i}", i) for i in range(10)])
+    create_table(db, [(i, f"n:{i}", i) for i in range(10)])
     home = SQLHome("t", connection=url, columns=["at", "id"], where="name = 'n:3' OR id = 4")
     assert rows_of(home)[1] == [{"at": 3, "id": 3}, {"at": 4, "id": 4}]
     home = SQLHome(
@@ -204,14 +204,14 @@ def test_columns_where_and_query_choose(db, url):
 
 
 def test_a_query_with_two_columns_of_one_name_is_refused(db, url):
-    numbered(db, [(1, "", 1)])
+    create_table(db, [(1, "", 1)])
     home = SQLHome(connection=url, query="SELECT a.id, b.id FROM t a JOIN t b USING (id)")
     with pytest.raises(HomeError, match="more than one column named 'id'"):
         rows_of(home)
 
 
 def test_a_query_that_does_not_read_is_refused_and_changes_nothing(db, url):
-    numbered(db, [(1, "", 1)])
+    create_table(db, [(1, "", 1)])
     with pytest.raises(HomeError):
         rows_of(SQLHome(connection=url, query="DELETE FROM t RETURNING id"))
     assert db.execute("SELECT count(*) FROM t").fetchone() == (1,)
@@ -219,7 +219,7 @@ def test_a_query_that_does_not_read_is_refused_and_changes_nothing(db, url):
 
 @pytest.mark.parametrize("name", ['we"ird', "a b", "x.y", "100%", "größe", "select", "a'b"])
 def test_odd_names_are_names(db, url, name):
-    quoted = session.quote(name)
+    quoted = session.quoted(name)
     db.execute(f"CREATE TABLE {quoted} ({quoted} INTEGER)")
     db.execute(f"INSERT INTO {quoted} VALUES (1), (2)")
     home = SQLHome(name, connection=url, columns=[name], cursor=name, options={"splits": 2})
@@ -227,7 +227,7 @@ def test_odd_names_are_names(db, url, name):
 
 
 def test_what_is_missing_is_named_with_the_nearest(db, url, tmp_path):
-    numbered(db, [(1, "", 1)], "users")
+    create_table(db, [(1, "", 1)], "users")
     with pytest.raises(SourceMissing, match="no table 'user'") as caught:
         rows_of(SQLHome("user", connection=url))
     assert "did you mean 'users'" in caught.value.hint
@@ -240,7 +240,7 @@ def test_what_is_missing_is_named_with_the_nearest(db, url, tmp_path):
 
 
 def test_a_column_that_vanished_is_an_error_and_not_its_own_name(db, url):
-    numbered(db, [(1, "", 1)])
+    create_table(db, [(1, "", 1)])
     home = SQLHome("t", connection=url)
     with home.open() as plan:
         db.execute("ALTER TABLE t DROP COLUMN name")

@@ -1,4 +1,4 @@
-"""SQLite: a run that died is gone on with, and what is found beside the rows is not trusted."""
+"""SQLite: a run that died is resumed, and heads and staging files are checked before use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def store(path):
     return SQLStore("t", connection=f"sqlite:///{path}")
 
 
-def asked(path, *statements):
+def query(path, *statements):
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         return [connection.execute(sql).fetchall() for sql in statements][-1]
 
@@ -43,7 +43,7 @@ def staged(store, run, *splits, epoch=0):
     ]
 
 
-def moved(store, run, *splits):
+def commit_run(store, run, *splits):
     base = store.head(run.flow)
     commit = store.commit(run, base, staged(store, run, *splits), None)
     store.discard(run)
@@ -84,26 +84,26 @@ def test_rows_of_a_load_that_broke_are_never_taken_for_staged(store):
 
 def test_a_run_that_is_gone_on_with_keeps_what_holds_and_drops_the_rest(path, store):
     run = Run("r1", "f", "append")
-    moved(store, Run("r0", "f", "append"), ROWS)
+    commit_run(store, Run("r0", "f", "append"), ROWS)
     receipts = staged(store, run, ROWS, MORE, ROWS, ROWS)
-    asked(file_of(path, "r1"), "DELETE FROM t_1_0_0 WHERE id = 3", "DROP TABLE t_2_0_0")
+    query(file_of(path, "r1"), "DELETE FROM t_1_0_0 WHERE id = 3", "DROP TABLE t_2_0_0")
     asking = [*receipts[:3], Receipt(Ticket("r1", 9), "", 3, 9)]
     for _ in range(2):
         store.prepare(run, ROWS.schema)
         assert store.resume(run, asking) == receipts[:1]
-        found = asked(file_of(path, "r1"), "SELECT name FROM sqlite_master WHERE name GLOB 't_*'")
+        found = query(file_of(path, "r1"), "SELECT name FROM sqlite_master WHERE name GLOB 't_*'")
         assert found == [("t_0_0_0",)]
-    assert asked(path, "SELECT count(*) FROM t") == [(3,)]
+    assert query(path, "SELECT count(*) FROM t") == [(3,)]
     again = store.stage(Ticket("r1", 1, epoch=1), MORE.schema, iter([MORE]))
     assert store.commit(run, store.head("f"), [receipts[0], again], None).applied == 5
-    assert asked(path, "SELECT count(*) FROM t") == [(8,)]
+    assert query(path, "SELECT count(*) FROM t") == [(8,)]
 
 
 def test_rows_staged_for_other_columns_than_there_are_now_do_not_hold(path, store):
-    asked(path, "CREATE TABLE t (id BIGINT, v TEXT)")
+    query(path, "CREATE TABLE t (id BIGINT, v TEXT)")
     run = Run("r1", "f", "append")
     receipts = staged(store, run, ROWS)
-    asked(path, "DROP TABLE t", "CREATE TABLE t (id BIGINT, v VARCHAR)")
+    query(path, "DROP TABLE t", "CREATE TABLE t (id BIGINT, v VARCHAR)")
     store.prepare(run, ROWS.schema)
     assert store.resume(run, receipts) == []
     again = store.stage(Ticket("r1", 0, epoch=1), ROWS.schema, iter([ROWS]))
@@ -127,7 +127,7 @@ def test_what_is_worked_on_or_gone_on_with_is_not_swept(path, store):
 
 @pytest.mark.parametrize("mode", ["replace", "append", "merge"])
 def test_two_processes_that_commit_one_run_commit_it_once(path, store, mode):
-    moved(store, Run("r0", "f", mode, ("id",)), ROWS)
+    commit_run(store, Run("r0", "f", mode, ("id",)), ROWS)
     run, base = Run("r1", "f", mode, ("id",)), store.head("f")
     receipts, ended, together = staged(store, run, MORE), [], threading.Barrier(4)
 
@@ -146,13 +146,13 @@ def test_two_processes_that_commit_one_run_commit_it_once(path, store, mode):
         each.join()
     assert ended == [2, 2, 2, 2]
     count = {"replace": 2, "append": 5, "merge": 4}[mode]
-    assert asked(path, "SELECT count(*) FROM t") == [(count,)]
+    assert query(path, "SELECT count(*) FROM t") == [(count,)]
 
 
 def test_a_commit_that_another_process_does_in_this_moment_is_done(path, store, monkeypatch):
     run, others = Run("r1", "f", "append"), []
     receipts = staged(store, run, ROWS)
-    real = ledger.attached
+    real = ledger.attach
 
     def late(*given):
         if not others:
@@ -161,9 +161,9 @@ def test_a_commit_that_another_process_does_in_this_moment_is_done(path, store, 
             store.discard(run)
         return real(*given)
 
-    monkeypatch.setattr(ledger, "attached", late)
+    monkeypatch.setattr(ledger, "attach", late)
     assert store.commit(run, None, receipts, None).head == others[1].head
-    assert asked(path, "SELECT count(*) FROM t") == [(3,)]
+    assert query(path, "SELECT count(*) FROM t") == [(3,)]
 
 
 def test_a_staging_file_that_goes_is_not_made_anew_by_the_commit(path, store):
@@ -190,10 +190,10 @@ def test_a_staging_file_that_goes_is_not_made_anew_by_the_commit(path, store):
     ],
 )
 def test_a_head_that_hygge_did_not_write_stops_everything(path, store, change, words):
-    moved(store, Run("r0", "f", "append"), ROWS)
+    commit_run(store, Run("r0", "f", "append"), ROWS)
     run, base = Run("r1", "f", "append"), store.head("f")
     receipts = staged(store, run, MORE)
-    asked(path, change.format("_hygge_heads"))
+    query(path, change.format("_hygge_heads"))
     for verb in (
         lambda: store.head("f"),
         lambda: store.prepare(Run("r2", "f", "append"), ROWS.schema),
@@ -203,7 +203,7 @@ def test_a_head_that_hygge_did_not_write_stops_everything(path, store, change, w
             verb()
         assert caught.value.hint
         assert not isinstance(caught.value, Rejected)
-    assert asked(path, "SELECT count(*) FROM t") == [(3,)]
+    assert query(path, "SELECT count(*) FROM t") == [(3,)]
 
 
 @pytest.mark.parametrize(
@@ -216,10 +216,10 @@ def test_a_head_that_hygge_did_not_write_stops_everything(path, store, change, w
 )
 @pytest.mark.parametrize("when", ["between runs", "in mid-run"])
 def test_a_table_that_was_altered_is_an_error_and_stays(path, store, change, words, when):
-    moved(store, Run("r0", "f", "append"), ROWS)
+    commit_run(store, Run("r0", "f", "append"), ROWS)
     before, run = store.head("f"), Run("r1", "f", "append")
     receipts = staged(store, run, MORE)
-    asked(path, change)
+    query(path, change)
     with pytest.raises(StoreError, match=words) as caught:
         if when == "between runs":
             store.prepare(run, MORE.schema)
@@ -232,7 +232,7 @@ def test_a_table_that_was_altered_is_an_error_and_stays(path, store, change, wor
 def test_of_two_first_runs_the_slower_is_superseded(path, store):
     slow, quick = Run("r1", "f", "append"), Run("r2", "f", "append")
     receipts = staged(store, slow, MORE)
-    moved(store, quick, ROWS)
+    commit_run(store, quick, ROWS)
     with pytest.raises(Superseded):
         store.commit(slow, None, receipts, None)
-    assert asked(path, "SELECT count(*) FROM t") == [(3,)]
+    assert query(path, "SELECT count(*) FROM t") == [(3,)]

@@ -1,4 +1,4 @@
-"""SQLStore on SQLite: invisible until the commit, exactly once, nothing of others touched."""
+"""SQLStore on SQLite: invisible until the commit, exactly once, without touching others' tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from hygge.connectors.databases.home import SQLHome
 from hygge.connectors.databases.store import SQLStore
-from hygge.connectors.sqlite import session
+from hygge.connectors.sqlite import session, snapshot
 from hygge.errors import (
     ConfigError,
     NotOurs,
@@ -36,7 +36,7 @@ def store(path):
     return SQLStore("users", connection=f"sqlite:///{path}")
 
 
-def asked(path, sql, *values):
+def query(path, sql, *values):
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         return connection.execute(sql, values).fetchall()
@@ -53,7 +53,7 @@ def staged(store, run, *splits, schema=None):
     ]
 
 
-def moved(store, run, *splits, schema=None, watermark=None):
+def commit_run(store, run, *splits, schema=None, watermark=None):
     base = store.head(run.flow)
     try:
         return store.commit(run, base, staged(store, run, *splits, schema=schema), watermark)
@@ -62,14 +62,14 @@ def moved(store, run, *splits, schema=None, watermark=None):
 
 
 def test_nothing_is_visible_or_locked_before_the_commit(store, path):
-    moved(store, Run("r1", "f"), [THREE])
+    commit_run(store, Run("r1", "f"), [THREE])
     receipts = staged(store, Run("r2", "f"), [THREE, THREE])
-    before = session.version(path)
-    assert asked(path, "SELECT count(*) FROM users") == [(3,)]
-    asked(path, "CREATE TABLE other (x)")  # a writer of the target is not kept waiting
-    assert before != session.version(path)
+    before = snapshot.version(path)
+    assert query(path, "SELECT count(*) FROM users") == [(3,)]
+    query(path, "CREATE TABLE other (x)")  # a writer of the target is not kept waiting
+    assert before != snapshot.version(path)
     commit = store.commit(Run("r2", "f"), store.head("f"), receipts, 7)
-    assert asked(path, "SELECT count(*) FROM users") == [(6,)]
+    assert query(path, "SELECT count(*) FROM users") == [(6,)]
     assert (commit.applied, commit.head.generation, commit.head.watermark) == (6, 2, 7)
     assert store.head("f") == commit.head
 
@@ -79,13 +79,13 @@ def test_the_database_is_not_made_before_the_commit_and_then_keeps_a_log(store, 
     assert not os.path.exists(path)
     assert store.head("f") is None
     store.commit(Run("r1", "f"), None, receipts, None)
-    assert asked(path, "PRAGMA journal_mode") == [("wal",)]
+    assert query(path, "PRAGMA journal_mode") == [("wal",)]
 
 
 def test_a_database_of_others_keeps_its_journal_mode(store, path):
-    asked(path, "CREATE TABLE other (x)")
-    moved(store, Run("r1", "f"), [THREE])
-    assert asked(path, "PRAGMA journal_mode") == [("delete",)]
+    query(path, "CREATE TABLE other (x)")
+    commit_run(store, Run("r1", "f"), [THREE])
+    assert query(path, "PRAGMA journal_mode") == [("delete",)]
 
 
 def test_splits_settle_in_order_and_only_the_decided_tickets(store, path):
@@ -97,7 +97,7 @@ def test_splits_settle_in_order_and_only_the_decided_tickets(store, path):
     other = store.stage(Ticket("r1", 1), THREE.schema, iter([THREE.slice(0, 1)]))
     commit = store.commit(run, None, [other, receipt], None)
     assert (commit.applied, zombie.rows) == (4, 6)
-    assert asked(path, "SELECT id FROM users ORDER BY rowid") == [(1,), (2,), (3,), (1,)]
+    assert query(path, "SELECT id FROM users ORDER BY rowid") == [(1,), (2,), (3,), (1,)]
 
 
 def test_an_attempt_that_broke_leaves_nothing_to_commit(store):
@@ -120,22 +120,22 @@ def test_a_commit_repeated_is_done_already(store, path):
     store.discard(run)
     again = store.commit(run, None, receipts, 5)
     assert (again.head, again.applied) == (first.head, 3)
-    assert asked(path, "SELECT count(*) FROM users") == [(3,)]
+    assert query(path, "SELECT count(*) FROM users") == [(3,)]
 
 
 def test_a_paused_run_cannot_commit_after_a_newer_one(store, path):
     old, new = Run("r1", "f", "append"), Run("r2", "f", "append")
     receipts = staged(store, old, [THREE])
-    moved(store, new, [THREE])
+    commit_run(store, new, [THREE])
     with pytest.raises(Superseded, match="r2 is committed"):
         store.commit(old, None, receipts, None)
-    assert asked(path, "SELECT count(*) FROM users") == [(3,)]
+    assert query(path, "SELECT count(*) FROM users") == [(3,)]
 
 
 def test_staged_rows_that_are_gone_are_noticed(store, path, tmp_path):
     run = Run("r1", "f")
     receipts = staged(store, run, [THREE])
-    asked(str(tmp_path / ".lake.db.hygge" / "r1.db"), "DELETE FROM t_0_0_0 WHERE id = 2")
+    query(str(tmp_path / ".lake.db.hygge" / "r1.db"), "DELETE FROM t_0_0_0 WHERE id = 2")
     with pytest.raises(Rejected, match="staged with 3 rows, but 2 rows"):
         store.commit(run, None, receipts, None)
     store.discard(run)
@@ -164,32 +164,32 @@ def test_prepare_removes_what_died_more_than_a_day_ago(store, tmp_path):
 
 
 def test_replace_refuses_a_table_that_hygge_did_not_make(store, path):
-    asked(path, "CREATE TABLE users (id INTEGER, name TEXT)")
+    query(path, "CREATE TABLE users (id INTEGER, name TEXT)")
     for schema in (THREE.schema, None):
         with pytest.raises(NotOurs, match="did not make it"):
             store.prepare(Run("r1", "f"), schema)
-    moved(store, Run("r2", "f", "append"), [THREE])
+    commit_run(store, Run("r2", "f", "append"), [THREE])
     with pytest.raises(NotOurs):  # appending to it did not make it ours
         store.prepare(Run("r3", "f"), THREE.schema)
-    assert asked(path, "SELECT count(*) FROM users") == [(3,)]
+    assert query(path, "SELECT count(*) FROM users") == [(3,)]
 
 
 def test_replace_takes_new_columns_and_keeps_peoples_indexes(store, path):
-    moved(store, Run("r1", "f"), [THREE])
-    asked(path, "CREATE INDEX by_name ON users (name)")
-    asked(path, "CREATE INDEX by_both ON users (id, name)")
-    moved(store, Run("r2", "f"), [THREE])
-    assert len(asked(path, "SELECT 1 FROM sqlite_master WHERE type = 'index' AND sql > ''")) == 2
-    commit = moved(store, Run("r3", "f"), [pa.table({"name": ["x"], "new": [1.5]})])
-    assert asked(path, "SELECT name, new FROM users") == [("x", 1.5)]
-    assert asked(path, "SELECT name FROM sqlite_master WHERE type = 'index' AND sql > ''") == [
+    commit_run(store, Run("r1", "f"), [THREE])
+    query(path, "CREATE INDEX by_name ON users (name)")
+    query(path, "CREATE INDEX by_both ON users (id, name)")
+    commit_run(store, Run("r2", "f"), [THREE])
+    assert len(query(path, "SELECT 1 FROM sqlite_master WHERE type = 'index' AND sql > ''")) == 2
+    commit = commit_run(store, Run("r3", "f"), [pa.table({"name": ["x"], "new": [1.5]})])
+    assert query(path, "SELECT name, new FROM users") == [("x", 1.5)]
+    assert query(path, "SELECT name FROM sqlite_master WHERE type = 'index' AND sql > ''") == [
         ("by_name",)
     ]
     assert "by_both" in commit.note
 
 
 def test_append_says_before_a_row_moves_what_does_not_fit(store, path):
-    moved(store, Run("r1", "f", "append"), [THREE])
+    commit_run(store, Run("r1", "f", "append"), [THREE])
     for schema, words in (
         (pa.schema([("id", pa.int64()), ("nam", pa.string())]), "no column 'nam'"),
         (pa.schema([("id", pa.int64())]), "has column 'name', which the rows lack"),
@@ -198,69 +198,69 @@ def test_append_says_before_a_row_moves_what_does_not_fit(store, path):
         with pytest.raises(StoreError, match=words):
             store.prepare(Run("r2", "f", "append"), schema)
     narrow = pa.table({"name": ["z"], "id": pa.array([9], pa.int8())})
-    moved(store, Run("r3", "f", "append"), [narrow])
-    assert asked(path, "SELECT * FROM users WHERE id = 9") == [(9, "z")]
+    commit_run(store, Run("r3", "f", "append"), [narrow])
+    assert query(path, "SELECT * FROM users WHERE id = 9") == [(9, "z")]
 
 
 def test_append_fits_into_a_table_of_others_by_its_types(store, path):
-    asked(path, "CREATE TABLE users (id INTEGER PRIMARY KEY, v NUMERIC, s STRING, n DECIMAL(9,2))")
+    query(path, "CREATE TABLE users (id INTEGER PRIMARY KEY, v NUMERIC, s STRING, n DECIMAL(9,2))")
     text = pa.schema([("v", pa.int64()), ("s", pa.string()), ("n", pa.decimal128(9, 2))])
     with pytest.raises(StoreError, match="'STRING', which cannot keep string"):
         store.prepare(Run("r1", "f", "append"), text)
-    asked(path, "ALTER TABLE users DROP COLUMN s")
+    query(path, "ALTER TABLE users DROP COLUMN s")
     rows = pa.table({"v": [1], "n": pa.array(["1.10"]).cast(pa.decimal128(9, 2))})
-    moved(store, Run("r2", "f", "append"), [rows])
-    assert asked(path, "SELECT * FROM users") == [(1, 1, 1.1)]
+    commit_run(store, Run("r2", "f", "append"), [rows])
+    assert query(path, "SELECT * FROM users") == [(1, 1, 1.1)]
 
 
 def test_append_does_not_go_on_where_its_table_was_dropped(store, path):
-    moved(store, Run("r1", "f", "append"), [THREE], watermark=3)
-    asked(path, "DROP TABLE users")
+    commit_run(store, Run("r1", "f", "append"), [THREE], watermark=3)
+    query(path, "DROP TABLE users")
     with pytest.raises(StoreError, match="is gone"):
         store.prepare(Run("r2", "f", "append"), THREE.schema)
 
 
 def test_merge_updates_adds_and_counts(store, path):
     run = Run("r1", "f", "merge", ("id",))
-    moved(store, run, [THREE])
+    commit_run(store, run, [THREE])
     changed = pa.table({"id": [2, 4], "name": ["B", "d"]})
-    commit = moved(store, Run("r2", "f", "merge", ("id",)), [changed])
-    assert asked(path, "SELECT * FROM users ORDER BY id") == [
+    commit = commit_run(store, Run("r2", "f", "merge", ("id",)), [changed])
+    assert query(path, "SELECT * FROM users ORDER BY id") == [
         (1, "a"), (2, "B"), (3, None), (4, "d"),
     ]  # fmt: skip
     assert (commit.applied, commit.superseded) == (2, 0)
     with pytest.raises(sqlite3.IntegrityError):
-        asked(path, "INSERT INTO users VALUES (1, 'twice')")
+        query(path, "INSERT INTO users VALUES (1, 'twice')")
 
 
 def test_merge_with_a_cursor_takes_the_last_of_a_key(store, path):
     table = pa.table({"id": [1, 1, 1, 2, 2], "at": [5, 9, 9, None, 1], "v": list("abcde")})
     run = Run("r1", "f", "merge", ("id",), "at")
-    commit = moved(store, run, [table.slice(0, 2)], [table.slice(2)])
-    assert asked(path, "SELECT id, v FROM users ORDER BY id") == [(1, "c"), (2, "e")]
+    commit = commit_run(store, run, [table.slice(0, 2)], [table.slice(2)])
+    assert query(path, "SELECT id, v FROM users ORDER BY id") == [(1, "c"), (2, "e")]
     assert (commit.applied, commit.superseded) == (2, 3)
 
 
 def test_merge_refuses_keys_that_are_null_or_twice_there(store, path):
     run = Run("r1", "f", "merge", ("id",))
     with pytest.raises(Rejected, match="1 rows share their merge key"):
-        moved(store, run, [THREE, THREE.slice(0, 1)])
+        commit_run(store, run, [THREE, THREE.slice(0, 1)])
     with pytest.raises(Rejected, match="1 rows have NULL in the merge key"):
-        moved(store, Run("r2", "f", "merge", ("name",)), [THREE])
+        commit_run(store, Run("r2", "f", "merge", ("name",)), [THREE])
     assert store.head("f") is None
 
 
 def test_nothing_to_move_is_said(store, path):
-    commit = moved(store, Run("r0", "f"), [])
+    commit = commit_run(store, Run("r0", "f"), [])
     assert "no table was made" in commit.note
-    commit = moved(store, Run("r1", "f"), [], schema=THREE.schema)
+    commit = commit_run(store, Run("r1", "f"), [], schema=THREE.schema)
     assert "the table is empty" in commit.note
-    assert asked(path, "SELECT count(*) FROM users") == [(0,)]
-    moved(store, Run("r2", "f"), [THREE])
-    commit = moved(store, Run("r3", "f"), [])
+    assert query(path, "SELECT count(*) FROM users") == [(0,)]
+    commit_run(store, Run("r2", "f"), [THREE])
+    commit = commit_run(store, Run("r3", "f"), [])
     assert "keeps its columns" in commit.note
-    assert len(asked(path, "PRAGMA table_info(users)")) == 2
-    assert asked(path, "SELECT count(*) FROM users") == [(0,)]
+    assert len(query(path, "PRAGMA table_info(users)")) == 2
+    assert query(path, "SELECT count(*) FROM users") == [(0,)]
 
 
 def test_a_schema_that_only_the_rows_know_is_kept_with_them(store, path):
@@ -273,8 +273,8 @@ def test_a_schema_that_only_the_rows_know_is_kept_with_them(store, path):
 
 
 def test_a_flow_may_read_from_the_file_that_it_writes(store, path):
-    asked(path, "CREATE TABLE people (id INTEGER, name TEXT)")
-    asked(path, "INSERT INTO people VALUES (1, 'a'), (2, 'b')")
+    query(path, "CREATE TABLE people (id INTEGER, name TEXT)")
+    query(path, "INSERT INTO people VALUES (1, 'a'), (2, 'b')")
     home = SQLHome("people", connection=f"sqlite:///{path}", options={"splits": 2})
     run = Run("r1", "f")
     with home.open() as plan:
@@ -285,7 +285,7 @@ def test_a_flow_may_read_from_the_file_that_it_writes(store, path):
             for split in plan.splits
         ]
         store.commit(run, None, receipts, None)
-    assert asked(path, "SELECT * FROM users") == [(1, "a"), (2, "b")]
+    assert query(path, "SELECT * FROM users") == [(1, "a"), (2, "b")]
 
 
 def test_a_locked_database_is_worth_another_try(store, path, monkeypatch):
@@ -303,7 +303,7 @@ def test_a_locked_database_is_worth_another_try(store, path, monkeypatch):
 
 
 def test_a_full_database_leaves_the_old_rows_and_says_so(store, path, monkeypatch):
-    moved(store, Run("r1", "f"), [THREE])
+    commit_run(store, Run("r1", "f"), [THREE])
     real = sqlite3.connect
 
     def small(*given, **named):
@@ -318,7 +318,7 @@ def test_a_full_database_leaves_the_old_rows_and_says_so(store, path, monkeypatc
         store.commit(Run("r2", "f"), store.head("f"), receipts, None)
     assert "room" in caught.value.hint
     monkeypatch.undo()
-    assert asked(path, "SELECT count(*) FROM users") == [(3,)]
+    assert query(path, "SELECT count(*) FROM users") == [(3,)]
     assert store.head("f").run == "r1"
 
 
@@ -329,9 +329,9 @@ def test_odd_names_are_names(path, name):
     for mode in ("replace", "append", "merge"):
         run = Run(f"r-{mode}", mode, mode, (name,) if mode == "merge" else ())
         if mode == "merge":
-            asked(path, f"DELETE FROM {session.quote(name)}")
-        moved(store, run, [table])
-    assert asked(path, f"SELECT * FROM {session.quote(name)}") == [(1, "a"), (2, "b")]
+            query(path, f"DELETE FROM {session.quoted(name)}")
+        commit_run(store, run, [table])
+    assert query(path, f"SELECT * FROM {session.quoted(name)}") == [(1, "a"), (2, "b")]
 
 
 def test_columns_that_differ_in_case_only_are_refused(store):
@@ -340,7 +340,7 @@ def test_columns_that_differ_in_case_only_are_refused(store):
 
 
 def test_a_view_and_a_reserved_name_are_refused(store, path):
-    asked(path, "CREATE VIEW users AS SELECT 1 AS id")
+    query(path, "CREATE VIEW users AS SELECT 1 AS id")
     with pytest.raises(StoreError, match="is a view"):
         store.prepare(Run("r1", "f"), THREE.schema)
     with pytest.raises(ConfigError, match="reserved"):
@@ -354,10 +354,10 @@ def test_sqlite_takes_one_lane_and_other_databases_several(store):
 
 
 def test_two_flows_have_heads_of_their_own(store):
-    moved(store, Run("r1", "f", "append"), [THREE])
-    moved(store, Run("r2", "g", "append"), [THREE])
+    commit_run(store, Run("r1", "f", "append"), [THREE])
+    commit_run(store, Run("r2", "g", "append"), [THREE])
     assert (store.head("f").run, store.head("g").run) == ("r1", "r2")
-    moved(store, Run("r3", "g"), [THREE])
+    commit_run(store, Run("r3", "g"), [THREE])
 
 
 def test_batches_written_by_hand_append(store, path):
@@ -365,4 +365,4 @@ def test_batches_written_by_hand_append(store, path):
 
     asyncio.run(store.write(THREE))
     asyncio.run(store.write(THREE.to_pandas()))
-    assert asked(path, "SELECT count(*) FROM users") == [(6,)]
+    assert query(path, "SELECT count(*) FROM users") == [(6,)]

@@ -1,4 +1,4 @@
-"""Every Arrow value survives SQLite, through SQLStore and back through SQLHome."""
+"""Every Arrow value survives SQLite: written by SQLStore and read by SQLHome."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FAR = {
 }
 
 
-def carried(url: str, name: str, table: pa.Table) -> pa.Table:
+def round_trip(url: str, name: str, table: pa.Table) -> pa.Table:
     store, run = SQLStore(name, connection=url), Run(f"run-{name}", "flow")
     store.prepare(run, table.schema)
     receipt = store.stage(Ticket(run.id, 0), table.schema, iter([table]))
@@ -51,7 +51,7 @@ def test_every_type_comes_back_as_it_was_or_is_declared_lossy(tmp_path):
             with pytest.raises(UnfitValue, match="column 'v'"):
                 SQLStore("t", connection=url).prepare(Run("r", "flow"), table.schema)
             continue
-        back = carried(url, f"t{number}", table)
+        back = round_trip(url, f"t{number}", table)
         assert difference(back, table) is None, name
         if "large" not in name:
             assert back.schema == table.schema, name
@@ -59,7 +59,7 @@ def test_every_type_comes_back_as_it_was_or_is_declared_lossy(tmp_path):
 
 def test_nan_null_minus_zero_and_infinity_are_five_values(tmp_path):
     url = f"sqlite:///{tmp_path}/f.db"
-    back = carried(
+    back = round_trip(
         url, "f", pa.table({"x": pa.array([math.nan, None, -0.0, 0.0, math.inf, -math.inf])})
     )
     values = back.column("x").to_pylist()
@@ -79,7 +79,7 @@ def test_plain_columns_look_natural_to_a_foreign_reader(tmp_path):
     words = ["INTEGER", "REAL", "TEXT", "BLOB", "BOOLEAN", "DATE", "TIMESTAMP"]
     assert [declared_for(kind, "c") for kind in plain] == words
     table = pa.table({"at": pa.array([1_700_000_000_000_001], pa.timestamp("us"))})
-    carried(f"sqlite:///{tmp_path}/n.db", "n", table)
+    round_trip(f"sqlite:///{tmp_path}/n.db", "n", table)
     with sqlite3.connect(tmp_path / "n.db") as foreign:
         assert foreign.execute("SELECT at FROM n").fetchone() == ("2023-11-14 22:13:20.000001",)
     foreign.close()

@@ -1,0 +1,79 @@
+"""The cursor of a MariaDB Home: the upper bound of a run, and the condition of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from hygge.connectors.mariadb.catalog import Column
+from hygge.connectors.mariadb.session import fetch_one, literal, quoted
+from hygge.connectors.sql.ask import Ask, null_note, tie_note
+from hygge.connectors.sql.types import from_json, to_json
+from hygge.errors import ConfigError
+from hygge.model import Watermark
+
+if TYPE_CHECKING:
+    from pymysql.connections import Connection
+
+_ORDERED = (
+    "tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "date",
+    "datetime", "datetime utc", "timestamp", "year", "char", "varchar", "tinytext", "text",
+    "mediumtext", "longtext", "uuid",
+)  # fmt: skip
+"""Kinds of columns that may be a cursor."""
+_PARSED = {"date": pa.date32(), "decimal": pa.decimal128(38, 0)}
+"""Kinds whose watermark, a text in JSON, is no literal of SQL."""
+
+
+def upper_bound(
+    connection: Connection, ask: Ask, columns: Mapping[str, Column], source: str, since: Watermark
+) -> tuple[Watermark, list[str]]:
+    """Return the highest cursor value now, and notes about rows that the cursor misses.
+
+    Raises ConfigError if the column has no order that a cursor can follow.
+    """
+    if ask.cursor is None:
+        return None, []
+    cursor = columns[ask.cursor]
+    if cursor.kind not in _ORDERED:
+        raise ConfigError(
+            f"{ask.who}: cursor '{cursor.name}' is {cursor.native}",
+            "a cursor is a number, a date, a timestamp or a text",
+        )
+    value = compared(cursor)
+    counted = value
+    if since is not None:
+        # Deleted rows must not take the watermark back: only values beyond `since` count.
+        counted = f"CASE WHEN {value} > {_literal(cursor, since)} THEN {value} END"
+    where = f" WHERE ({ask.where}\n)" if ask.where else ""
+    highest, nulls = fetch_one(
+        connection, f"SELECT MAX({counted}), COUNT(*) - COUNT({value}) FROM {source}{where}"
+    )
+    upper = since if highest is None else to_json(highest)
+    return upper, [*null_note(ask, since, int(nulls)), *tie_note(ask, upper)]
+
+
+def window(ask: Ask, cursor: Column, since: Watermark, upper: Watermark) -> str:
+    """Return the condition of a run's rows: beyond `since`, and up to `upper`."""
+    value = compared(cursor)
+    condition = f"{value} <= {_literal(cursor, upper)}"
+    if since is not None:
+        above = ">=" if ask.options.cursor_ties == "read" else ">"
+        condition = f"({value} {above} {_literal(cursor, since)} AND {condition})"
+    if since is None or ask.options.null_cursor == "read":
+        condition = f"({condition} OR {value} IS NULL)"
+    return condition
+
+
+def compared(column: Column) -> str:
+    """Return SQL of a column's value as it is compared: a FLOAT by its exact double."""
+    name = quoted(column.name)
+    return f"CAST({name} AS DOUBLE)" if column.kind == "float" else name
+
+
+def _literal(column: Column, value: Watermark) -> str:
+    if column.kind in _PARSED:
+        return literal(from_json(value, _PARSED[column.kind]))
+    return literal(value)

@@ -1,0 +1,121 @@
+"""The cursor of a SQLite Home: the upper bound of a run, and the conditions of its SELECT.
+
+A cursor is compared as SQLite compares the stored values, and the watermark is a stored value.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from hygge.connectors.sql.ask import Ask, null_note, tie_note
+from hygge.connectors.sqlite.catalog import Column
+from hygge.connectors.sqlite.session import Value, fetch_value, quoted
+from hygge.connectors.sqlite.types import arrow_for
+from hygge.errors import ConfigError, HomeError
+from hygge.model import Watermark
+
+
+def upper_bound(
+    connection: sqlite3.Connection,
+    source: str,
+    columns: Sequence[Column],
+    ask: Ask,
+    since: Watermark,
+) -> tuple[Watermark, list[str]]:
+    """Return the highest cursor value now, and notes about rows that the cursor misses.
+
+    Raises ConfigError or HomeError if the column's values have no order that a cursor can follow.
+    """
+    if ask.cursor is None:
+        return None, []
+    cursor = f"h.{quoted(ask.cursor)}"
+    declared = next(column.declared for column in columns if column.name == ask.cursor)
+    if declared.upper().startswith(("U64_TEXT", "DECIMAL")) and "TEXT" in declared.upper():
+        raise ConfigError(
+            f"{ask.who}: cursor '{ask.cursor}' is kept as text ({declared}), which does not sort "
+            "as a number",
+            "use an integer or timestamp column as the cursor",
+        )
+    filtered = f" AND ({ask.where})" if ask.where else ""
+    classes = connection.execute(
+        f"SELECT DISTINCT typeof({cursor}) FROM {source} AS h WHERE {cursor} IS NOT NULL{filtered}"
+    ).fetchall()
+    if len(classes) > 1 and {name for (name,) in classes} != {"integer", "real"}:
+        raise HomeError(
+            f"{ask.who}: cursor '{ask.cursor}' holds {' and '.join(n for (n,) in classes)} values, "
+            "which have no common order",
+            "mend the values, or move the table with `mode: replace` and no cursor",
+        )
+    if classes == [("text",)]:
+        _check_one_form(connection, source, cursor, ask, arrow_for(declared))
+    # Deleted rows must not take the watermark back: only values beyond `since` count.
+    beyond = f"{cursor} > ?" if since is not None else f"{cursor} IS NOT NULL"
+    highest = fetch_value(
+        connection,
+        f"SELECT max({cursor}) FROM {source} AS h WHERE {beyond}{filtered}",
+        *([since] if since is not None else []),
+    )
+    if isinstance(highest, bytes):
+        raise ConfigError(f"{ask.who}: cursor '{ask.cursor}' holds blobs", "use another column")
+    nulls = fetch_value(
+        connection, f"SELECT count(*) FROM {source} AS h WHERE {cursor} IS NULL{filtered}"
+    )
+    upper: Watermark = since if highest is None else highest
+    return upper, [*null_note(ask, since, nulls or 0), *tie_note(ask, upper)]
+
+
+def _check_one_form(
+    connection: sqlite3.Connection, source: str, cursor: str, ask: Ask, kind: pa.DataType | None
+) -> None:
+    """Raise HomeError if dates or timestamps are written in several forms: they sort as text."""
+    if kind is None or not pa.types.is_temporal(kind):
+        return
+    # The form is the separators of date and time, and the time zone at the end.
+    forms = connection.execute(
+        f"SELECT DISTINCT substr({cursor}, 5, 1) || substr({cursor}, 8, 1) || "
+        f"substr({cursor}, 11, 1) || CASE WHEN {cursor} LIKE '%Z' THEN 'Z' "
+        f"WHEN substr({cursor}, -6, 1) IN ('+', '-') AND length({cursor}) > 11 "
+        f"THEN substr({cursor}, -6) ELSE '' END FROM {source} AS h WHERE {cursor} IS NOT NULL"
+        + (f" AND ({ask.where})" if ask.where else "")
+    ).fetchall()
+    if len(forms) > 1 and not pa.types.is_time(kind):
+        raise HomeError(
+            f"{ask.who}: cursor '{ask.cursor}' holds moments written in {len(forms)} forms, which "
+            "do not sort as text",
+            "write all of them as 'YYYY-MM-DD HH:MM:SS', or use another cursor",
+        )
+
+
+def conditions(ask: Ask, since: Watermark, upper: Watermark, values: list[Value]) -> list[str]:
+    """Return the conditions of a run's rows: `where`, and the cursor's window (since, upper].
+
+    The values of the placeholders are appended to `values`, in the order of the placeholders.
+    """
+    filters = [f"({ask.where})"] if ask.where else []
+    if ask.cursor is None or upper is None:  # without an upper bound no row has a cursor value
+        return filters
+    bind, cursor = binder(values), f"h.{quoted(ask.cursor)}"
+    above = ">=" if ask.options.cursor_ties == "read" else ">"
+    lower = f"{cursor} {above} {bind(since)} AND " if since is not None else ""
+    window = f"{lower}{cursor} <= {bind(upper)}"
+    if since is None or ask.options.null_cursor == "read":
+        window = f"({window} OR {cursor} IS NULL)"
+    return [*filters, window]
+
+
+def binder(values: list[Value]) -> Callable[[Value], str]:
+    """Return a function that appends a value to `values`, and gives its placeholder."""
+
+    def bind(value: Value) -> str:
+        values.append(value)
+        return "?"
+
+    return bind
+
+
+def where_clause(conditions: Sequence[str]) -> str:
+    """Return ` WHERE …`, or nothing if there are no conditions."""
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""

@@ -1,0 +1,137 @@
+"""Merges into SQLite: staged rows update those of the same key, or are added.
+
+All staged rows are first gathered in one temporary table, `_hygge_all`, which keeps one row for
+each key. The caller has begun the transaction and attached the staging file as `staged`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from hygge.connectors.sql.commit import check_all_in, check_merge
+from hygge.connectors.sqlite import catalog
+from hygge.connectors.sqlite.session import fetch_value, quoted
+from hygge.connectors.sqlite.target import TargetColumn, key_index
+from hygge.errors import Rejected
+from hygge.model import Run
+
+_ALL = "temp._hygge_all"
+
+
+def merge(
+    connection: sqlite3.Connection,
+    target: str,
+    columns: Sequence[TargetColumn],
+    tables: Sequence[str],
+    made: bool,
+    run: Run,
+    who: str,
+) -> int:
+    """Update the rows whose keys are there, add the others; return how many rows were superseded.
+
+    Of staged rows that share a key, the one with the highest cursor counts; of equal ones the last.
+    `made`: hygge made the target. Raises Rejected if rows have no key, share one without a cursor,
+    or break a rule of the table.
+    """
+    key = [quoted(_name_in(columns, name)) for name in run.key]
+    rows, distinct = _gather(connection, target, columns, tables, key, run, who)
+    connection.execute(f"CREATE INDEX temp._hygge_all_key ON _hygge_all ({', '.join(key)})")
+    if made:
+        _index_key(connection, target, key, who)
+    names = [quoted(column.name) for column in columns]
+    same_key = " AND ".join(f"t.{name} = s.{name}" for name in key)
+    assignments = ", ".join(f"{name} = s.{name}" for name in names if name not in key)
+    table, listed = f"main.{quoted(target)}", ", ".join(names)
+    # Rows of the target that are updated, and staged rows that update at least one.
+    updated, matched = connection.execute(
+        f"SELECT count(*), count(DISTINCT s.{_rowid_name(columns)}) FROM {table} AS t "
+        f"JOIN {_ALL} AS s ON {same_key}"
+    ).fetchone()
+    try:
+        if assignments:
+            update = connection.execute(
+                f"UPDATE OR ABORT {table} AS t SET {assignments} FROM {_ALL} AS s WHERE {same_key}"
+            )
+            check_all_in(update.rowcount, updated, who)
+        insert = connection.execute(
+            f"INSERT OR ABORT INTO {table} ({listed}) SELECT {listed} FROM {_ALL} AS s "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {table} AS t WHERE {same_key})"
+        )
+        check_all_in(insert.rowcount, distinct - matched, who)
+    except sqlite3.IntegrityError as error:
+        raise Rejected(f"the merged rows break a rule of '{target}': {error}") from error
+    connection.execute(f"DROP TABLE {_ALL}")
+    return rows - distinct
+
+
+def _gather(
+    connection: sqlite3.Connection,
+    target: str,
+    columns: Sequence[TargetColumn],
+    tables: Sequence[str],
+    key: Sequence[str],
+    run: Run,
+    who: str,
+) -> tuple[int, int]:
+    """Fill `_hygge_all` with one row a key; return the number of staged rows and of keys."""
+    # With the target's collations a key here equals a key there: 'a' and 'A' under NOCASE.
+    collations = catalog.collations(connection, target)
+    ddl = ", ".join(f"{column.ddl()} COLLATE {collations[column.name]}" for column in columns)
+    connection.execute(f"CREATE TEMP TABLE _hygge_all ({ddl})")
+    for table in tables:
+        connection.execute(f"INSERT INTO {_ALL} SELECT * FROM staged.{table}")
+    is_null = " OR ".join(f"{name} IS NULL" for name in key)
+    rows: int = fetch_value(connection, f"SELECT count(*) FROM {_ALL}")
+    nulls: int = fetch_value(connection, f"SELECT count(*) FROM {_ALL} WHERE {is_null}")
+    distinct: int = fetch_value(
+        connection, f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(key)} FROM {_ALL})"
+    )
+    check_merge(rows, nulls, distinct, run, who)
+    if rows != distinct:
+        _keep_last(connection, columns, key, quoted(_name_in(columns, run.cursor or "")))
+    return rows, distinct
+
+
+def _keep_last(
+    connection: sqlite3.Connection,
+    columns: Sequence[TargetColumn],
+    key: Sequence[str],
+    cursor: str,
+) -> None:
+    """Keep one row a key: that of the highest cursor (NULL is the lowest), then the last staged."""
+    rowid = _rowid_name(columns)
+    connection.execute(
+        f"DELETE FROM {_ALL} WHERE {rowid} IN (SELECT r FROM (SELECT {rowid} AS r, row_number() "
+        f"OVER (PARTITION BY {', '.join(key)} ORDER BY {cursor} IS NULL, {cursor} DESC, "
+        f"{rowid} DESC) AS n FROM {_ALL}) WHERE n > 1)"
+    )
+
+
+def _index_key(connection: sqlite3.Connection, target: str, key: Sequence[str], who: str) -> None:
+    """Make the target's key unique, which finds rows by key and refuses a second one."""
+    try:
+        connection.execute(
+            f"CREATE UNIQUE INDEX IF NOT EXISTS main.{quoted(key_index(target))} "
+            f"ON {quoted(target)} ({', '.join(key)})"
+        )
+    except sqlite3.IntegrityError as error:
+        raise Rejected(
+            f"{who} already holds several rows of one key ({', '.join(key)})",
+            "move it once with `mode: replace`, or use another key",
+        ) from error
+
+
+def _name_in(columns: Sequence[TargetColumn], name: str) -> str:
+    """Return the column's name as the table writes it; SQLite's names ignore case."""
+    for column in columns:
+        if column.name.lower() == name.lower():
+            return column.name
+    raise Rejected(f"the rows have no column '{name}'", "check `key` and `cursor`")
+
+
+def _rowid_name(columns: Sequence[TargetColumn]) -> str:
+    name = catalog.free_rowid_name([column.name for column in columns])
+    if name is None:
+        raise Rejected("columns are named rowid, _rowid_ and oid", "rename one of them")
+    return name
