@@ -298,13 +298,13 @@ def _listen() -> list[int]:
     from hygge.engine.ray import watching
 
     charged: list[int] = []
-    ask_all = watching.ask_all
+    refresh = watching.refresh_stats
 
     def listening(lanes: list[Any]) -> None:
-        ask_all(lanes)
-        charged.extend(lane.last.most_charged for lane in lanes)
+        refresh(lanes)
+        charged.extend(lane.stats.most_charged for lane in lanes)
 
-    watching.ask_all = listening  # what is measured
+    watching.refresh_stats = listening  # what is measured
     return charged
 
 

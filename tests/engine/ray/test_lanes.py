@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hygge.engine.ray import lanes
-from hygge.engine.ray.placement import parts
+from hygge.engine.ray.placement import divide_cpus
 from tests.waiting import LIMIT_S
 
 
@@ -25,7 +25,7 @@ def _in_ray(amount: float) -> int:
 def test_the_actors_of_a_lane_never_take_more_than_its_bundle():
     for thousandths in range(10, 4001):
         cpus = thousandths / 1000
-        end, inbox = parts(cpus)
+        end, inbox = divide_cpus(cpus)
         assert 2 * _in_ray(end) + _in_ray(inbox) <= _in_ray(cpus), cpus
         assert 0 < inbox <= end, cpus
 
@@ -36,19 +36,19 @@ def test_a_ray_is_not_left_while_an_idle_lane_of_it_is_put_down():
     begun = threading.Event()
 
     class Leaving:
-        kept_s, left, is_watched = 0.0, 0.0, True
+        idle_s, idle_since, has_timer = 0.0, 0.0, True
 
-        def down(self) -> None:
+        def kill(self, keep_bundle: bool) -> None:
             begun.set()
             time.sleep(0.3)
             order.append("down")
 
     lane = Leaving()
     lanes._idle.append(lane)
-    timer = threading.Thread(target=lanes._look_at, args=[weakref.ref(lane)])
+    timer = threading.Thread(target=lanes._check_idle, args=[weakref.ref(lane)])
     timer.start()
     assert begun.wait(LIMIT_S)
-    lanes.forget_idle()  # which `disconnect` does before it leaves
+    lanes.forget_lanes()  # which `disconnect` does before it leaves
     order.append("left")
     timer.join()
     assert order == ["down", "left"]
@@ -60,7 +60,7 @@ LEFT = """
 import os, sys, threading
 import pyarrow as pa, pyarrow.parquet as pq, ray
 from hygge import Flow, ParquetHome, ParquetStore
-from hygge.engine import connection, lanes
+from hygge.engine.ray import connection, lanes
 
 ending = threading.Event()
 
