@@ -1,7 +1,7 @@
-"""A job whose driver died is submitted again: what its first try brought to an end is not redone.
+"""A job whose driver died is submitted again, and does not repeat what its first try committed.
 
-Here both tries are started as the Coordinator starts them, and the first one is killed in the
-moment between the outcome in its journal and its report, or between the commit and its outcome.
+Both tries are started here as the Coordinator starts them. The first one is killed between the
+outcome in its journal and its report, or between the commit and the outcome.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ APPENDED = "SELECT count(*) FROM copied"
 def tried(
     folder: Path, request: str, number: int, *words: str, killed: bool = False
 ) -> list[dict[str, Any]]:
-    """The reports of one try; none where it is killed."""
+    """Run one try and return its reports; none where it is killed."""
     start = ["-c", KILLED] if killed else ["-m", "hygge"]
     ran = subprocess.run(
         [sys.executable, *start, "flows.yml", "--inline", "--json", *words],

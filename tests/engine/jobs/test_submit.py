@@ -1,4 +1,4 @@
-"""What becomes of the Ray job of a flow, by what Ray says of it: retried, stopped, left alone."""
+"""How a flow goes on after its Ray job: retried, stopped or left alone, by what Ray reports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REPORT = report_json(Summary((Report("one", "done", rows=3),), 1.5))
 
 
 class Ray:
-    """Ray's client of jobs; each job ends as the next of `ends` says: (status, its log)."""
+    """A client of Ray's jobs API; each job ends as the next of `ends` says: (status, log)."""
 
     def __init__(self, *ends: tuple[str, str]) -> None:
         self.ends, self.submitted = list(ends), []

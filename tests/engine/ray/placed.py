@@ -1,7 +1,7 @@
-"""Flows on four nodes of one machine that differ, in a process of its own; prints what it saw.
+"""Run flows on four different nodes of one machine, and print what was seen, as JSON.
 
 Head without CPUs, `big` (4 CPUs, region=eu, 1 fast_disk), `left` and `right` (2 CPUs, region=us).
-Run by tests/engine/ray/test_placement.py, which says what must come of it.
+tests/engine/ray/test_placement.py runs this program and checks what it prints.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ US, EU = {"region": "us"}, {"region": "eu"}
 
 
 class Heard(Silent):
-    """What was said, which names actors had, and where lanes stood at most.
+    """Keeps what was said, the names of actors, and the nodes of the lanes when most were up.
 
-    `opens` is asked for each gate that may be opened by now, and gives their paths.
+    `opens` is called at each report; the paths that it returns are gates to be opened.
     """
 
     def __init__(self, opens: Callable[[Heard], list[Path]] = lambda heard: []) -> None:

@@ -1,3 +1,5 @@
+"""The Ray engine passes the conformance suite of engines."""
+
 import pytest
 
 from hygge.engine.ray.engine import RayEngine

@@ -1,4 +1,4 @@
-"""What lanes take of their nodes, and how many there are; real bundles, and no flow."""
+"""The CPUs of a lane's actors, and idle lanes when Ray ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.waiting import LIMIT_S
 
 
 def _in_ray(amount: float) -> int:
-    """As Ray counts it: in ten-thousandths."""
+    """Return the amount in ten-thousandths, as Ray counts it."""
     return int(amount * 10_000 + 0.5)
 
 
@@ -31,7 +31,7 @@ def test_the_actors_of_a_lane_never_take_more_than_its_bundle():
 
 
 def test_a_ray_is_not_left_while_an_idle_lane_of_it_is_put_down():
-    """Any call to a Ray that has been left ends the process, with code 1 and without a word."""
+    """A call to a Ray that has ended would end the process, with code 1 and without a message."""
     order: list[str] = []
     begun = threading.Event()
 
@@ -54,8 +54,8 @@ def test_a_ray_is_not_left_while_an_idle_lane_of_it_is_put_down():
     assert order == ["down", "left"]
 
 
-# Ray ends in two steps; what another thread lets go of in between ends the process, with code 1.
-# The timers of the lanes that the flow has left go off in that moment here.
+# Ray ends in two steps. The process ends with code 1 if another thread drops a result between them.
+# Here the timers of idle lanes go off between them.
 LEFT = """
 import os, sys, threading
 import pyarrow as pa, pyarrow.parquet as pq, ray

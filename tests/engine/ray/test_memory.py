@@ -1,7 +1,7 @@
-"""Memory is bounded, whatever the table: measured from outside, on a private Ray of its own.
+"""Memory is bounded for any size of table: measured from outside, on a private Ray of its own.
 
-What is counted, and what is left out, is said in `memory_probe`. The flows are small ones of the
-kinds that break a bound soonest; `benchmarks/memory.py` has the same and others at full size.
+`memory_probe` says what is counted. The flows are small ones of the kinds that break a bound
+soonest; `benchmarks/memory.py` has the same and others at full size.
 """
 
 from __future__ import annotations

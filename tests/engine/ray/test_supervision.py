@@ -1,4 +1,4 @@
-"""What only the Ray engine has: processes, Inboxes, stalls. The rest is in its contract's tests."""
+"""What only the Ray engine has: processes, Inboxes, stalls. `test_contract` has the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands still is said, with who waits for whom, and ends; nothing is left running."""
+"""A stall is reported with who waits for whom, then ends the flow; no process is left."""
 
 from __future__ import annotations
 
