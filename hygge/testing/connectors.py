@@ -65,7 +65,7 @@ class Numbers(Home):
         rows: int = 10
         padding_bytes: int = 0
         declared: bool = True
-        """Whether the plan knows the schema."""
+        """False: the plan does not know the schema, and the engine must look at the first batch."""
 
     @contextmanager
     def open(self, since: Watermark = None) -> Iterator[Plan]:

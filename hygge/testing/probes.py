@@ -1,4 +1,4 @@
-"""What the suites measure with: a fresh process, Arrow memory, open files, printed text."""
+"""Measurements for the suites: a fresh process, Arrow memory, open files, printed text."""
 
 from __future__ import annotations
 

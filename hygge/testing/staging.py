@@ -75,8 +75,13 @@ def stage_split(
 def tagged_rows(tag: str, start: int = 0, count: int = 20) -> pa.Table:
     """Return rows whose `text` begins with the tag, except some that are NULL or ''."""
     n = list(range(start, start + count))
-    text = [None if at % 10 == 3 else "" if at % 10 == 5 else f"{tag} {at}" for at in n]
-    return pa.table({"n": n, "text": text}, schema=SCHEMA)
+    return pa.table({"n": n, "text": [_text(tag, at) for at in n]}, schema=SCHEMA)
+
+
+def _text(tag: str, at: int) -> str | None:
+    if at % 10 == 3:
+        return None
+    return "" if at % 10 == 5 else f"{tag} {at}"
 
 
 def count_tags(rows: pa.Table) -> dict[str, int]:

@@ -56,12 +56,12 @@ def table_of(array: pa.Array[Any]) -> pa.Table:
 
 
 def is_lossy(name: str, kind: pa.DataType, lossy: Iterable[str]) -> bool:
-    """Whether `lossy` names this array: by a prefix of its name, or of the text of its type."""
+    """Return whether `lossy` names this array, by a prefix of its name or of its type's text."""
     return any(name.startswith(prefix) or str(kind).startswith(prefix) for prefix in lossy)
 
 
 def same(came: pa.Table, sent: pa.Table) -> bool:
-    """Whether `came` holds the rows of `sent`, in any order; see `difference`."""
+    """Return whether `came` holds the rows of `sent`, in any order; see `difference`."""
     return difference(came, sent) is None
 
 
@@ -101,7 +101,7 @@ def _shown(rows: list[tuple[Hashable, ...]]) -> str:
 
 
 def _holds(kind: Any, sent: Any) -> bool:
-    """Whether the type `kind` holds every value of the type `sent`."""
+    """Return whether the type `kind` holds every value of the type `sent`."""
     t: Any = pa.types
     if kind == sent or widens(sent, kind):
         return True

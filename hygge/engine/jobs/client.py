@@ -36,7 +36,7 @@ class JobStatus(Protocol):
 
 
 class JobDetails(Protocol):
-    """What Ray knows about one job."""
+    """The facts that Ray keeps about one job."""
 
     submission_id: str
     status: JobStatus
@@ -130,7 +130,7 @@ def submit_job(
 
 
 def _is_known(client: JobClient, job: str) -> bool:
-    """Whether Ray has the job, although the answer to its submission did not arrive."""
+    """Return whether Ray has the job, although the answer to its submission did not arrive."""
     try:
         client.get_job_info(job)
     except (RuntimeError, OSError):
@@ -144,7 +144,7 @@ def metadata_of(job: JobDetails) -> Mapping[str, str]:
 
 
 def is_from_hygge(job: JobDetails) -> bool:
-    """Whether hygge submitted the job."""
+    """Return whether hygge submitted the job."""
     return FILE in metadata_of(job) or FLOW in metadata_of(job)
 
 

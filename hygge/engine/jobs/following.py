@@ -24,7 +24,7 @@ _RAYS_OWN = re.compile(r"\tINFO \w+\.py:\d+ -- ")
 
 @dataclass
 class Ended:
-    """How a job ended: Ray's `status`, and the driver's exit `code` (None if unknown)."""
+    """The end of a job: Ray's `status`, and the driver's exit `code` (None if unknown)."""
 
     status: str
     code: int | None
@@ -93,7 +93,7 @@ class Following:
 
 
 def is_ray_line(line: str) -> bool:
-    """Whether Ray itself wrote this line of a job's log."""
+    """Return whether Ray itself wrote this line of a job's log."""
     if _RAYS_OWN.search(line) is not None:
         return True
     return line.startswith(("Running entrypoint", "Runtime env"))

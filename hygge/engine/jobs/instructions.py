@@ -1,4 +1,4 @@
-"""What a Coordinator tells the Ray job of a flow, in the environment variable HYGGE_FLOW_JOB.
+"""Instructions of a Coordinator for the Ray job of a flow, in the variable HYGGE_FLOW_JOB.
 
 The text is small JSON without secrets, because Ray shows a job's environment to everybody who may
 list jobs. In a process without the variable every instruction has its default.
@@ -32,7 +32,7 @@ class Instructions:
     connections: Mapping[str, int] = field(default_factory=dict)
     """Connection name → how many the job may open; the file's number for all others."""
     parallel: int | None = None
-    """How many of the flow's tables may run at once; None: as the file says."""
+    """The number of the flow's tables that may run at once; None: as the file says."""
     store_share: float = 1.0
     """The part of the nodes' object stores that lanes of this job may fill, 0 to 1."""
 
@@ -60,7 +60,7 @@ def digest(name: str, value: str) -> str:
 
 
 def is_flow_job() -> bool:
-    """Whether a Coordinator submitted this process as the job of a flow."""
+    """Return whether a Coordinator submitted this process as the job of a flow."""
     return bool(os.environ.get(FLOW_JOB))
 
 

@@ -35,7 +35,7 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class Package:
-    """What is shipped: `folder` without the files that the patterns `excludes` match.
+    """The files that are shipped: `folder` without the files that the patterns `excludes` match.
 
     `secrets`: the files that stay here because they may be secret.
     """

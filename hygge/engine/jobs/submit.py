@@ -245,7 +245,7 @@ class _FlowJobs:
 
 @dataclass
 class _Outcome:
-    """What a job reported about itself, and what Ray says about its end."""
+    """The reports of a job about itself, and its end as Ray reports it."""
 
     job: str
     error: str = ""
@@ -254,7 +254,7 @@ class _Outcome:
 
     @property
     def is_reported(self) -> bool:
-        """Whether the driver itself reported how it ended."""
+        """Return whether the driver itself reported how it ended."""
         return bool(self.reports or self.error)
 
 

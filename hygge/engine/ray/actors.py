@@ -66,7 +66,7 @@ def _with_picklable_errors() -> Iterator[None]:
 
 
 class _EndActor:
-    """What the actors of both ends of a lane share."""
+    """The code that the actors of both ends of a lane share."""
 
     def __init__(self, inbox: Inbox, label: str) -> None:
         self.inbox, self.label = inbox, label

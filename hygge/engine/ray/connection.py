@@ -54,7 +54,7 @@ _before_end: list[Callable[[], None]] = []
 
 
 def is_in_job() -> bool:
-    """Whether this process is the driver of a Ray job."""
+    """Return whether this process is the driver of a Ray job."""
     return bool(os.environ.get("RAY_JOB_ID") or os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"))
 
 
@@ -187,7 +187,7 @@ def _without_worker_messages() -> contextlib.AbstractContextManager[None]:
 
 
 def has_token() -> bool:
-    """Whether this process has a token for Ray clusters, and sends it."""
+    """Return whether this process has a token for Ray clusters, and sends it."""
     if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
         return False
     if os.environ.get("RAY_AUTH_TOKEN"):

@@ -14,7 +14,7 @@ from hygge.errors import HyggeError, Transient, without_password
 
 
 def is_ray_failure(error: BaseException) -> bool:
-    """Whether Ray itself failed (a dead process, a lost object), and not the code that it ran."""
+    """Return whether Ray failed (a dead process, a lost object), and not the code that it ran."""
     if isinstance(find_cause(error), RayError):
         return True
     return isinstance(error, RayError) and not isinstance(error, RayTaskError)
@@ -31,7 +31,7 @@ def find_cause(error: BaseException) -> BaseException:
 
 
 def is_retryable(error: BaseException, cause: BaseException) -> bool:
-    """Whether another try may succeed."""
+    """Return whether another try may succeed."""
     return isinstance(cause, Transient) or is_ray_failure(error)
 
 

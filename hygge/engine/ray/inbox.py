@@ -67,11 +67,11 @@ class InboxStats:
     """Bytes that are charged now."""
     most_charged: int = 0
     wait_home_s: float = 0.0
-    """How long the Home waited for room; `wait_store_s`: the Store for a batch."""
+    """Time that the Home waited for room; `wait_store_s`: the Store for a batch."""
     wait_store_s: float = 0.0
     wait_rate_s: float = 0.0
     waiting: str = ""
-    """Who waits now: `home` (for room), `store` (for a batch), `rate` (the Home, for
+    """The end that waits now: `home` (for room), `store` (for a batch), `rate` (the Home, for
     `max_bytes_per_second`), or ""."""
 
 

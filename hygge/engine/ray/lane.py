@@ -47,7 +47,7 @@ class SplitAttempt:
 
 @dataclass(frozen=True)
 class PackedMove:
-    """What every lane of a move loads: its connectors as bytes, and folders for `sys.path`."""
+    """The data that each lane of a move loads: connectors as bytes, and folders of `sys.path`."""
 
     move: Move
     home: bytes = field(repr=False)
@@ -88,11 +88,11 @@ class Lane:
         self.place, self.limits = place, place.limits
         self.attempts: list[SplitAttempt] = []
         self.is_up = False
-        """Whether the lane is ready for work: its processes run, its connectors are loaded."""
+        """True when the lane is ready for work: its processes run, its connectors are loaded."""
         self.number = 0
         self.created_at: float | None = time.monotonic()
         self.idle_s = SHORTEST_IDLE_S
-        """How long the lane is kept without work: as long as it took to start, within bounds."""
+        """Seconds to keep the lane without work: as many as it took to start, within bounds."""
         self.idle_since, self.has_timer = 0.0, False
         self.waits_for_cpu = False
         self.stats, self.has_stats = InboxStats(), False
@@ -178,7 +178,7 @@ class Lane:
         return self.is_up
 
     def can_start(self) -> bool:
-        """Whether it may be given a split: it is idle, or its Home has read the only one it has."""
+        """Return whether it may be given a split: it has none, or only one that is read already."""
         if not self.is_up:
             return False
         return not self.attempts or (len(self.attempts) == 1 and self.attempts[0].is_read)

@@ -47,7 +47,7 @@ def _new_namespace() -> str:
 
 _namespace = _new_namespace()
 _names: Counter[str] = Counter()
-"""How often a name was given; the lane that replaces another is the second of its name."""
+"""Name → how often it was given; the lane that replaces another is the second of its name."""
 
 
 def start_first_lane(flow: str, limits: Limits) -> Lane | None:

@@ -40,7 +40,7 @@ _silent: set[str] = set()
 
 @dataclass(frozen=True)
 class _Answer:
-    """What one node sees: the names that it misses, and the bytes of its shared memory."""
+    """The answer of one node: names that it does not see, and the bytes of its shared memory."""
 
     missing: tuple[str, ...]
     shm_bytes: int | None

@@ -31,7 +31,7 @@ _MOST_ASKED = 24
 
 
 class Node(TypedDict):
-    """What `ray.nodes()` says of a node, as far as it is used here."""
+    """The part of `ray.nodes()` that is used here."""
 
     NodeID: str
     NodeManagerAddress: str
@@ -152,7 +152,7 @@ def _read_free_resources() -> dict[str, dict[str, float]]:
 
 
 def has_room(limits: Limits, existing: Iterable[Limits]) -> bool:
-    """Whether the cluster has what one lane more takes, beside this process's existing lanes."""
+    """Return whether the cluster has room for one lane more than this process has already."""
     total, taken = ray.cluster_resources(), Counter[str]()
     for lane_limits in existing:
         taken.update(lane_resources(lane_limits))

@@ -27,7 +27,7 @@ _ASK_PENDING_EVERY_S, _SAY_PENDING_EVERY_S = 3.0, 30.0
 _ASKED_AT_ONCE = 16
 """Lanes that are asked for their counters at a time, in turn: a thousand lanes cost no more."""
 _WAITED_FOR = {"home": "store", "": "store", "store": "home", "rate": "rate"}
-"""Who waits at the Inbox → for whom. Where nobody waits, the Store is at work."""
+"""The end that waits at the Inbox → the end that it waits for. If none waits, the Store works."""
 _lock = threading.Lock()
 _readers: dict[tuple[object, int], dict[Watching, int]] = {}
 """(flow, its `max_bytes_per_second`) → each of its moves, and how many lanes of the move read."""
@@ -50,7 +50,7 @@ class Watching:
         """Seconds that the same lanes waited, by who was waited for."""
         self.next_asked = 0
         self.pending = ""
-        """What lanes without a node wait for, in words."""
+        """The CPUs and resources that lanes without a node wait for, in words."""
         self.said_pending, self.said_pending_at = "", -_SAY_PENDING_EVERY_S
 
     def note_progress(self) -> None:
