@@ -83,7 +83,7 @@ def fake_lanes() -> None:
     """Put lanes without processes in the place of the engine's."""
     import ray
 
-    from hygge.engine.ray import lanes, placement
+    from hygge.engine.ray import lanes, placement, supervision, watching
     from hygge.engine.ray.inbox import InboxStats
 
     class Ends:
@@ -103,35 +103,33 @@ def fake_lanes() -> None:
     actors = [ray.remote(Ends).options(num_cpus=0).remote() for _ in range(ACTORS)]
 
     class FakeLane(lanes.Lane):
-        def __init__(self, place: Any) -> None:
+        def __init__(self, place: Any, name: str, namespace: str) -> None:
             self.place, self.limits, self.node = place, place.limits, place.node
-            self.works, self.up, self.number, self.waits = [], False, 0, False
-            self.made, self.kept_s = 0.0, 2.0
-            self.left, self.is_watched = 0.0, False
-            self.last, self._stats, self._where = InboxStats(), None, None
-            self.sealed, self.was_asked = Seen(), False
+            self.attempts, self.is_up, self.number = [], False, 0
+            self.waits_for_cpu = False
+            self.created_at, self.idle_s = None, 2.0
+            self.idle_since, self.has_timer = 0.0, False
+            self.stats, self.has_stats = InboxStats(), False
+            self._stats_call, self._node_call = None, None
+            self.sealed = Seen()
             self.home = self.store = actors[len(lanes._alive) % ACTORS]
             self.inbox = type("_Inbox", (), {"actor": self.home})
-            self.readiness = [self.home.ready.remote()]
-            with lanes._free:
-                lanes._alive.add(self)
+            self.start_calls = [self.home.ready.remote()]
 
-        def load(self, luggage: Any, number: int) -> None:
-            self.luggage, self.number = luggage, number
-            self.up, self.share, self.sealed = False, 0.0, Seen()
-            self.readiness = [self.home.ready.remote()]
+        def load(self, packed: Any, number: int) -> None:
+            self.packed, self.number = packed, number
+            self.is_up, self.bytes_per_second, self.sealed = False, 0.0, Seen()
+            self.start_calls = [self.home.ready.remote()]
 
         def warm(self, home: Any, store: Any) -> None: ...
 
-        def down(self, keep_bundle: bool = False) -> None:
-            with lanes._free:
-                lanes._alive.discard(self)
+        def kill(self, keep_bundle: bool = False) -> None: ...
 
     lanes.Lane = FakeLane  # type: ignore[misc]
     # There are no nodes for a thousand, and no bundle is asked for.
-    placement.how_many_lanes = lambda move, reserved, grows: move.limits.lanes
-    placement.Spread.next = lambda self, name: (None, "")  # type: ignore[method-assign]
-    placement.waiting_for = lambda limits, groups: ""
+    supervision.count_lanes = lambda move, reserved, grows: move.limits.lanes
+    placement.Spread.place_next = lambda self, label: (None, "")  # type: ignore[method-assign]
+    watching.describe_pending = lambda limits, groups: ""
 
 
 def measure(splits: int, lanes: int) -> dict[str, float]:

@@ -80,14 +80,14 @@ def move(url: str, folder: Path, lanes: int, rows: int, splits: int) -> float:
     from hygge.model import Limits
 
     while engine_lanes._idle:  # every run has lanes of its own
-        engine_lanes._idle.pop().down()
-    for lane in engine_lanes.some_lanes("t", Limits(), range(lanes)):
+        engine_lanes.shut_down_lane(engine_lanes._idle.pop())
+    for lane in engine_lanes.get_lanes("t", Limits(), range(lanes)):
         lane.warm(
             ("hygge.connectors.databases.home", "psycopg"), ("hygge.connectors.files.parquet",)
         )
         lane.wait(120)
-        lane.up, lane.kept_s = True, 120.0
-        engine_lanes.leave(lane)
+        lane.is_up, lane.idle_s = True, 120.0
+        engine_lanes.release_lane(lane)
     target = folder / f"lake-{lanes}"
     home = SQLHome("t", connection=url, options={"splits": splits})
     flow = Flow(home, ParquetStore("t", path=str(target)), name=f"t{lanes}", state=folder / "state")

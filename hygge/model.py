@@ -242,6 +242,8 @@ class Limits:
     """Arrow bytes that the Home may give, over all lanes of the flow."""
     of: str = ""
     """The flow of many tables that this is one table of: they share that, and their lanes."""
+    store_share: float = 1.0
+    """The part of the nodes' object stores that it may fill; Ray jobs side by side divide them."""
     memory_per_lane: int = 128 * MIB
     batch_bytes: int = 32 * MIB
     retries: int = 3

@@ -16,14 +16,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from hygge.cli.follow import Follower
 from hygge.config.paths import OBJECT_STORES
 from hygge.engine.jobs import cluster as remote
-from hygge.engine.jobs.shipping import Package, packed
-from hygge.engine.jobs.submit import FILE, FLOW, RUN, TRY
+from hygge.engine.jobs.client import (
+    FILE,
+    FLOW,
+    RUN,
+    TRY,
+    JobDetails,
+    is_from_hygge,
+    metadata_of,
+)
+from hygge.engine.jobs.shipping import Package, make_package
 from hygge.errors import HyggeError, UsageError
 from hygge.model import Summary
 from hygge.run.watch import Watch
@@ -43,7 +50,7 @@ def submit(arguments: argparse.Namespace, address: str, watch: Watch, report: Pr
         word = "--inline" if arguments.inline else "--dashboard"
         raise UsageError(f"{word} is for a run of this machine", f"leave {word} or --address out")
     cluster = remote.Cluster(address)
-    package = None if far else packed(file)
+    package = None if far else make_package(file)
     for warning in [*cluster.warnings(), *(_stays(package) if package else ())]:
         watch.said("", f"warning: {warning}")
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-") or "flows"
@@ -83,17 +90,19 @@ def _check_url(url: str) -> None:
 
 def status(arguments: argparse.Namespace) -> int:
     """What became of a run and its flows, or of every run."""
-    cluster = remote.Cluster(remote.any_address(arguments.address))
+    cluster = remote.Cluster(remote.require_address(arguments.address))
     if arguments.id:
-        job = cluster.job(arguments.id)
+        job = cluster.find_job(arguments.id)
         lines = [_line(arguments.id, job)]
-        lines += [f"  {_line(each.submission_id, each)}" for each in cluster.flows_of(arguments.id)]
+        lines += [
+            f"  {_line(each.submission_id, each)}" for each in cluster.list_flow_jobs(arguments.id)
+        ]
     else:
-        ours = [each for each in cluster.jobs() if remote.is_ours(each)]
-        runs = [each for each in ours if FLOW not in each.metadata]
+        ours = [each for each in cluster.list_jobs() if is_from_hygge(each)]
+        runs = [each for each in ours if FLOW not in metadata_of(each)]
         known = {each.submission_id for each in runs}
         # A run that was not submitted by hygge itself has left its name with its flows.
-        others = {each.metadata[RUN] for each in ours if RUN in each.metadata} - known
+        others = {metadata_of(each)[RUN] for each in ours if RUN in metadata_of(each)} - known
         lines = [_line(each.submission_id, each)
                  for each in sorted(runs, key=lambda each: each.start_time or 0)]  # fmt: skip
         lines += [_line(each, None) for each in sorted(others)]
@@ -103,10 +112,12 @@ def status(arguments: argparse.Namespace) -> int:
 
 def logs(arguments: argparse.Namespace, watch: Watch, report: Print) -> int:
     """What a run, or one of its flows, has said; `--follow` until it has ended."""
-    cluster = remote.Cluster(remote.any_address(arguments.address))
-    job = cluster.job(arguments.id)
+    cluster = remote.Cluster(remote.require_address(arguments.address))
+    job = cluster.find_job(arguments.id)
     if job is None:
-        flows = ", ".join(each.submission_id for each in cluster.flows_of(arguments.id)[-_NAMED:])
+        flows = ", ".join(
+            each.submission_id for each in cluster.list_flow_jobs(arguments.id)[-_NAMED:]
+        )
         raise HyggeError(
             f"{arguments.id} was driven from another machine, and told its progress there",
             f"its flows have logs: {flows}",
@@ -119,7 +130,7 @@ def logs(arguments: argparse.Namespace, watch: Watch, report: Print) -> int:
         watch.close()
         return 130
     try:
-        code = follower.end(lambda each: report(each, arguments), mine=remote.is_ours(job))
+        code = follower.end(lambda each: report(each, arguments), mine=is_from_hygge(job))
     except HyggeError as error:
         if arguments.follow:
             raise
@@ -134,7 +145,7 @@ def _leave() -> None:
 
 def stop(arguments: argparse.Namespace) -> int:
     """Stop a run and its flows; one that has ended already is no error."""
-    cluster = remote.Cluster(remote.any_address(arguments.address))
+    cluster = remote.Cluster(remote.require_address(arguments.address))
     stopped = cluster.stop(arguments.id)
     for each in stopped:
         print(f"stopped  {each}", flush=True)
@@ -150,7 +161,7 @@ def _followed(
 
     def stop_it() -> None:
         watch.said("", f"stopping {run}; Ctrl-C again leaves it to itself")
-        cluster.ask_to_stop(run)
+        cluster.request_stop(run)
         follower.asked = True
 
     if not follower.follow(stop_it):
@@ -187,10 +198,10 @@ def _stays(package: Package) -> list[str]:
     ]
 
 
-def _line(name: str, job: Any) -> str:
+def _line(name: str, job: JobDetails | None) -> str:
     if job is None:
         return f"{name}  driven from another machine"
-    about = job.metadata or {}
+    about = metadata_of(job)
     parts = [name, job.status.value.lower(), about.get(FLOW) or about.get(FILE) or job.entrypoint]
     if TRY in about:
         parts.append(f"try {about[TRY]}")

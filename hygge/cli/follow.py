@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hygge.engine.jobs import cluster as remote
-from hygge.engine.jobs.following import Following, of_ray
+from hygge.engine.jobs.following import Following, is_ray_line
 from hygge.errors import HyggeError, UsageError
 from hygge.model import Summary
 from hygge.report.events import event, replay
@@ -43,7 +43,7 @@ class Heard:
             replay(told, watch)
         elif (summary := report_from_json(line)) is not None:
             self.summary = summary
-        elif line and not of_ray(line):
+        elif line and not is_ray_line(line):
             watch.said("", line)
 
 
@@ -64,7 +64,7 @@ class Follower:
 
     def look(self) -> None:
         """Tell what came since."""
-        for line in self.following.look():
+        for line in self.following.read_lines():
             self.heard.hear(line, self.watch)
         silent = self.following.silent_s > _SAY_SILENT_AFTER_S
         if silent and not self._said:
@@ -127,7 +127,9 @@ class Follower:
                 "the hygge on the cluster does not know what this one asks of it",
                 "let both be the same version (`hygge --version`)",
             )
-        left = [e.submission_id for e in self.cluster.flows_of(run) if not e.status.is_terminal()]
+        left = [
+            e.submission_id for e in self.cluster.list_flow_jobs(run) if not e.status.is_terminal()
+        ]
         goes_on = f"; these of its flows go on: {', '.join(left[:_NAMED])}" if left else ""
         return HyggeError(
             f"the driver of {run} died: {ended.why}{goes_on}",

@@ -49,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     if not arguments.inline or arguments.address:
-        from hygge.engine.jobs.cluster import address_of
+        from hygge.engine.jobs.cluster import choose_address
 
-        if address := address_of(arguments.address):
+        if address := choose_address(arguments.address):
             return _submit_to(address, arguments)
     _check_version()
     stop = threading.Event()
@@ -131,9 +131,9 @@ def _submit_to(address: str, arguments: argparse.Namespace) -> int:
 
 
 def _submit(arguments: argparse.Namespace) -> int:
-    from hygge.engine.jobs.cluster import any_address
+    from hygge.engine.jobs.cluster import require_address
 
-    return _submit_to(any_address(arguments.address), arguments)
+    return _submit_to(require_address(arguments.address), arguments)
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -175,7 +175,7 @@ def _let_go() -> None:
 
     todo: list[tuple[Callable[[], None], float]] = [(interrupt_all, 0.5)]
     if jobs := sys.modules.get("hygge.engine.jobs.submit"):
-        todo.append((lambda: jobs.stop_open(_JOBS_WITHIN_S), _JOBS_WITHIN_S))
+        todo.append((lambda: jobs.stop_open_jobs(_JOBS_WITHIN_S), _JOBS_WITHIN_S))
     for call, within_s in todo:
         going = threading.Thread(target=call, daemon=True)
         going.start()

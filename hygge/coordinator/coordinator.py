@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from hygge.config.specs import SHIPPED
 from hygge.coordinator.connections import Shares, divided, side_by_side, tables_at_once
 from hygge.coordinator.schedule import Open, Run, Schedule
-from hygge.engine.jobs.instructions import Told, digest, is_child, told
+from hygge.engine.jobs.instructions import Instructions, digest, instructions, is_flow_job
 from hygge.errors import ConfigError, FlowFailed, HyggeError, in_words
 from hygge.model import Report, Summary
 from hygge.run.engines import find_engine
@@ -65,7 +65,9 @@ class Coordinator:
         self.jobs = jobs or self.file.jobs
         self.errors: dict[str, BaseException] = {}
         """Why flows failed that ran in this process, by name: for whoever wants the traceback."""
-        self.parallel = max_parallel_flows or told().parallel or self.file.max_parallel_flows
+        self.parallel = (
+            max_parallel_flows or instructions().parallel or self.file.max_parallel_flows
+        )
         self.shares = divided(self.file.flows, _bounds(self.file), self.parallel)
         self._places: dict[str, str] = {}
         """Where flows write → which one, as far as it is known."""
@@ -83,14 +85,19 @@ class Coordinator:
             name=spec.name,
             mode=spec.mode,
             key=spec.key,
-            limits=replace(spec.limits, most_lanes=self.shares.lanes(spec), of=spec.of),
+            limits=replace(
+                spec.limits,
+                most_lanes=self.shares.lanes(spec),
+                of=spec.of,
+                store_share=instructions().store_share,
+            ),
             engine=self.engine,
             project=self.file.project,
             state=self.file.state,
             fresh=self.fresh,
             shared_paths=self.file.shared_paths,
         )
-        flow.attempt = told().attempt
+        flow.attempt = instructions().attempt
         return flow
 
     async def start(self, watch: Watch | None = None) -> Summary:
@@ -121,7 +128,7 @@ class Coordinator:
         watch, stop = watch or Silent(), stop or threading.Event()
         began = time.monotonic()
         env = os.path.join(os.path.dirname(os.path.abspath(self.file.path)), ".env")
-        if SHIPPED in env and os.path.exists(env) and not is_child():
+        if SHIPPED in env and os.path.exists(env) and not is_flow_job():
             watch.said(
                 "",
                 "warning: .env was shipped with this Ray job, which keeps it in clear on the head "
@@ -169,17 +176,19 @@ class Coordinator:
 
     def _runner(self, watch: Watch, stop: threading.Event) -> tuple[Run, Open | None, Shares]:
         """How flows run here: as Ray jobs, or in this process."""
-        if self.engine == "ray" and not is_child():
+        if self.engine == "ray" and not is_flow_job():
             from hygge.engine.jobs import submit as jobs
 
-            submit = jobs.submitter(self.jobs, self.file, self.dashboard, self.fresh, watch, stop)
+            submit = jobs.make_submitter(
+                self.jobs, self.file, self.dashboard, self.fresh, watch, stop
+            )
             if submit is not None:
                 as_job = submit
                 shares = divided(
                     self.file.flows, self.file.max_connections, self.parallel, alone=True
                 )
 
-                each = Told(
+                each = Instructions(
                     parallel=tables_at_once(self.file.flows, self.parallel),
                     store_share=1 / side_by_side(self.file.flows, self.parallel),
                 )
@@ -212,7 +221,9 @@ class Coordinator:
 def _check_variables(file: FlowsFile) -> None:
     """A job reads the environment of its node, which may be another one than the command's."""
     here = {name: digest(name, value) for name, value in file.variables.items()}
-    other = [name for name, there in told().variables.items() if here.get(name, there) != there]
+    other = [
+        name for name, there in instructions().variables.items() if here.get(name, there) != there
+    ]
     if other:
         raise ConfigError(
             f"{', '.join(other)}: the environment of the flow's Ray job has another value than "
@@ -230,4 +241,4 @@ def _alike(one: EndSpec, other: EndSpec) -> bool:
 
 def _bounds(file: FlowsFile) -> Mapping[str, int]:
     """What the file allows; in a Ray job of one flow, the share that the job was handed."""
-    return {**file.max_connections, **told().connections}
+    return {**file.max_connections, **instructions().connections}

@@ -1,6 +1,7 @@
-"""The loop that says what "move" means: `store.stage(ticket, home.read(split))` for each split.
+"""The engine without Ray and without other processes: it reads and stages one split at a time.
 
-No Ray, no other process: for debugging, for the conformance suites, and for `hygge --inline`.
+It is used by `hygge --inline`, by the conformance suites, and for debugging. It shows what "move"
+means: `store.stage(ticket, home.read(split))` for each split.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 import pyarrow as pa
 
 from hygge.batches import rows_in
-from hygge.engine.reading import batches, staged
+from hygge.engine.reading import read_split, stage_split
 from hygge.errors import Stopped, Transient
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
@@ -22,19 +23,19 @@ from hygge.store import Store
 
 
 def engine() -> InlineEngine:
-    """The engine that `--inline` means."""
+    """Return the engine of `--inline`."""
     return InlineEngine()
 
 
 class InlineEngine:
-    """One lane in the caller's own thread; a batch is handed from hand to hand."""
+    """One lane in the caller's own thread; the Store takes each batch directly from the Home."""
 
     name = "inline"
 
     def get_ready(
         self, home: Home, store: Store, limits: Limits, waits: Waits, stop: threading.Event
     ) -> None:
-        """Nothing to come to."""
+        """Do nothing: there is nothing to start."""
 
     def reaches(
         self,
@@ -43,17 +44,17 @@ class InlineEngine:
         shared: Sequence[str],
         limits: Limits,
     ) -> str:
-        """It is where the driver is."""
+        """Return "": the engine works where the driver does, which sees every path."""
         return ""
 
     def committed(self, home: Home, store: Store, seconds: float) -> None:
-        """Nobody counts."""
+        """Do nothing: there are no metrics."""
 
     def release(self) -> None:
-        """Nothing was taken."""
+        """Do nothing: nothing was taken."""
 
     def lanes(self, limits: Limits) -> int:
-        """The caller's own thread."""
+        """Return 1: the caller's own thread."""
         return 1
 
     def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved:
@@ -61,14 +62,14 @@ class InlineEngine:
         moved = Moved()
         rows = size = 0
         for split in move.splits:
-            receipt = self._split(move, split, moved, watch, stop, rows, size)
+            receipt = self._move_split(move, split, moved, watch, stop, rows, size)
             moved.receipts.append(receipt)
             move.sealed(receipt)
             rows, size = rows + receipt.rows, size + receipt.bytes
             watch.moved(move.flow, Seen(rows, size, len(moved.receipts), len(move.splits), 1))
         return moved
 
-    def _split(
+    def _move_split(
         self,
         move: Move,
         split: Split,
@@ -78,63 +79,66 @@ class InlineEngine:
         rows: int,
         size: int,
     ) -> Receipt:
+        """Move one split, with retries. `rows` and `size` have been moved before it."""
         for n in range(move.limits.retries + 1):
             ticket = Ticket(move.run.id, split.index, move.epoch, n)
-            tables = batches(move.home, split, move.schema, move.limits)
-            of_home: list[Exception] = []
-            counted: list[int] = []
-            watched = _watched(
-                _noting(tables, of_home, counted),
+            tables = read_split(move.home, split, move.schema, move.limits)
+            home_errors: list[Exception] = []
+            row_counts: list[int] = []
+            observed = _report_progress(
+                _record(tables, home_errors, row_counts),
                 move,
                 watch,
                 stop,
                 Seen(rows, size, len(moved.receipts)),
             )
             try:
-                receipt = staged(move.store, ticket, move.schema, watched)
-                moved.rows_read += sum(counted)
+                receipt = stage_split(move.store, ticket, move.schema, observed)
+                moved.rows_read += sum(row_counts)
                 return receipt
             except Exception as raised:
-                # A Store may have taken an error of its batches for one of its own.
-                error = of_home[0] if of_home else raised
+                # The Store may have replaced an error of its batches by one of its own.
+                error = home_errors[0] if home_errors else raised
                 if not isinstance(error, Transient) or n == move.limits.retries:
                     raise error from error.__cause__
                 moved.retries += 1
                 watch.said(move.flow, f"split {split.index} is tried again: {error.message}")
                 stop.wait(backoff_s(n))
             finally:
-                watched.close()
+                observed.close()
                 tables.close()
         raise AssertionError("unreachable")
 
 
-def _watched(
+def _report_progress(
     tables: Iterator[pa.Table],
     move: Move,
     watch: Watch,
     stop: threading.Event,
     before: Seen,
 ) -> Generator[pa.Table]:
-    rows, size, last = before.rows, before.bytes, time.monotonic()
+    """Yield the tables, tell the watch five times a second, and raise Stopped after a stop."""
+    rows, size, reported_at = before.rows, before.bytes, time.monotonic()
     for table in tables:
         if stop.is_set():
             raise Stopped("stopped")
         rows, size = rows + rows_in(table), size + table.nbytes
         yield table
         del table
-        if time.monotonic() - last > 0.2:
-            last = time.monotonic()
+        if time.monotonic() - reported_at > 0.2:
+            reported_at = time.monotonic()
             watch.moved(move.flow, Seen(rows, size, before.splits_done, len(move.splits), lanes=1))
 
 
-def _noting(
-    tables: Iterator[pa.Table], failed: list[Exception], counted: list[int]
+def _record(
+    tables: Iterator[pa.Table], errors: list[Exception], row_counts: list[int]
 ) -> Generator[pa.Table]:
+    """Yield the tables; append the rows of each, and the error that ends them, to the lists."""
     try:
         for table in tables:
-            counted.append(rows_in(table))
+            row_counts.append(rows_in(table))
             yield table
             del table
     except Exception as error:
-        failed.append(error)
+        errors.append(error)
         raise

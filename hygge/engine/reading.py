@@ -1,6 +1,9 @@
-"""What every engine does around `Home.read` and `Store.stage`: one schema, batches of a size.
+"""The two halves of moving one split, which every engine calls: `read_split` and `stage_split`.
 
-An error that is not one of ours leaves here with the class that raised it, and the file and line.
+`read_split` gives the Home's rows in the plan's schema and in batches of `batch_bytes`.
+`stage_split` hands batches to the Store and compares its receipt with the rows that it was given.
+An error that is not a HyggeError leaves both with the connector's class and the line that raised
+it.
 """
 
 from __future__ import annotations
@@ -18,78 +21,84 @@ from hygge.model import Limits, Receipt, Split, Ticket
 from hygge.store import Store
 
 _MOST_ROWS = 1_000_000
-"""Of a batch: a Store may make a Python object of each value, and a boolean has one bit here."""
+"""Rows of a batch at most: a Store may make a Python object of each value, even of one bit."""
 
 
 @contextlib.contextmanager
-def blamed(end: Home | Store) -> Iterator[None]:
-    """Note on a foreign error whose code raised it and where: it travels with the error."""
-    who = type(end).__name__
+def _attributing_errors(end: Home | Store) -> Iterator[None]:
+    """Note on a foreign error which connector raised it, and where; the note travels with it."""
+    name = type(end).__name__
     try:
         yield
     except HyggeError:
         raise
     except SystemExit as error:
         raise HyggeError(
-            f"{who} ended the process with sys.exit({error.code!r}) ({_at(end, error)})",
+            f"{name} ended the process with sys.exit({error.code!r}) ({_find_line(end, error)})",
             "raise an error there instead, or return",
         ) from error
     except Exception as error:
-        if not hasattr(error, "hygge_where"):
-            with contextlib.suppress(AttributeError, TypeError):
-                error.hygge_who = who  # type: ignore[attr-defined]  # read by in_words
-                error.hygge_where = _at(end, error)  # type: ignore[attr-defined]
+        if not hasattr(error, "hygge_where"):  # `errors.in_words` reads both
+            error.__dict__.update(hygge_who=name, hygge_where=_find_line(end, error))
         raise
 
 
-def _at(end: Home | Store, error: BaseException) -> str:
+def _find_line(end: Home | Store, error: BaseException) -> str:
     return raised_at(error, getattr(sys.modules.get(type(end).__module__), "__file__", None))
 
 
-def batches(
+def read_split(
     home: Home, split: Split, schema: pa.Schema | None, limits: Limits
 ) -> Generator[pa.Table]:
-    """The split's rows in the plan's schema, cut to `batch_bytes`; closes the Home's iterator."""
-    with blamed(home):
-        yield from _batches(home, split, schema, limits)
+    """Yield the split's rows in `schema`, at most `batch_bytes` at once; close the Home's iterator.
+
+    Without a schema it is taken from the first batches. A split without rows then gives one empty
+    table, if its schema is known by then.
+    """
+    with _attributing_errors(home):
+        yield from _read_split(home, split, schema, limits)
 
 
-def _batches(
+def _read_split(
     home: Home, split: Split, schema: pa.Schema | None, limits: Limits
 ) -> Generator[pa.Table]:
-    who, planned = home.describe(), schema
+    name, planned = home.describe(), schema
     tables = iter(home.read(split))
     try:
         rest = tables
         if schema is None:
-            schema, rest = peek(tables, limits.batch_bytes, who)
-        came, number = False, 0
+            schema, rest = peek(tables, limits.batch_bytes, name)
+        has_rows, number = False, 0
         for table in rest:  # enumerate() would keep each table until the next one is made
-            came, number = came or table.num_rows > 0, number + 1
+            has_rows, number = has_rows or table.num_rows > 0, number + 1
             assert schema is not None  # a stream that gives a table has a schema
-            whole = conform(table, schema, f"{who}: batch {number}")
+            whole = conform(table, schema, f"{name}: batch {number}")
             del table
             yield from slices(whole, _MOST_ROWS, limits.batch_bytes)
             del whole
-        if not came and planned is None and schema is not None:
-            yield schema.empty_table()  # no row, but the first to say what the columns are
+        if not has_rows and planned is None and schema is not None:
+            yield schema.empty_table()  # it tells the Store what the columns are
     finally:
         close = getattr(tables, "close", None)
         if close is not None:
             close()
 
 
-def staged(
+def stage_split(
     store: Store, ticket: Ticket, schema: pa.Schema | None, tables: Iterator[pa.Table]
 ) -> Receipt:
-    """The receipt of one split, which must account for every row that the Store was handed."""
-    handed = _Handed(tables)
+    """Have the Store stage one split, and return its receipt.
+
+    Raises StoreError when the Store left batches untaken, or when the receipt does not count
+    every row that it was handed.
+    """
+    handed = _CountedTables(tables)
     if schema is None:
-        schema = handed.look()
-    with blamed(store):
+        schema = handed.peek_schema()
+    with _attributing_errors(store):
         receipt = store.stage(ticket, schema, handed)
     if receipt.ticket != ticket:
-        for _ in handed:  # an earlier attempt was sealed: the rows are only counted again
+        for _ in handed:  # the receipt is an earlier attempt's: these rows are only counted
             pass
     if next(handed, None) is not None:
         raise StoreError(
@@ -105,22 +114,25 @@ def staged(
     return receipt
 
 
-class _Handed:
-    """Tables on their way to a Store, counted; keeps no table that was given."""
+class _CountedTables:
+    """An iterator of tables that counts their rows and keeps no table that it has given."""
 
     def __init__(self, tables: Iterator[pa.Table]) -> None:
         self.tables, self.rows = tables, 0
-        self.first: list[pa.Table] = []
+        self.peeked: list[pa.Table] = []
 
-    def look(self) -> pa.Schema | None:
-        """The schema of the first table, which is given again."""
-        self.first = [table for table in [next(self.tables, None)] if table is not None]
-        return self.first[0].schema if self.first else None
+    def peek_schema(self) -> pa.Schema | None:
+        """Return the schema of the first table, which stays the next one to be given."""
+        first = next(self.tables, None)
+        if first is None:
+            return None
+        self.peeked = [first]
+        return first.schema
 
     def __iter__(self) -> Iterator[pa.Table]:
         return self
 
     def __next__(self) -> pa.Table:
-        table = self.first.pop() if self.first else next(self.tables)
+        table = self.peeked.pop() if self.peeked else next(self.tables)
         self.rows += rows_in(table)
         return table

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Waits = Callable[[str], None]
-_ENGINES = {"ray": "hygge.engine.ray.supervision", "inline": "hygge.engine.inline"}
+_ENGINES = {"ray": "hygge.engine.ray.engine", "inline": "hygge.engine.inline"}
 
 
 def _unheard(receipt: Receipt) -> None:

@@ -1,11 +1,11 @@
-"""What every Home promises, as tests. Subclass `HomeContract` and give `make`; hooks are optional.
+"""`HomeContract`: the tests that every Home must pass. Subclass it and define `make`.
 
     class TestMyHome(HomeContract):
         def make(self, table, tmp_path):
             write(table, tmp_path / "source")
             return MyHome(path=str(tmp_path / "source"), options={"batch_size": self.batch_rows})
 
-What the Home cannot give exactly it declares in `traits.lossy`; the suite reads it from there.
+The hooks are optional. The Home declares in `traits.lossy` which types it cannot give exactly.
 """
 
 from __future__ import annotations
@@ -17,52 +17,53 @@ import pickle
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from hygge.batches import as_table
 from hygge.errors import SourceChanged
 from hygge.home import Home
 from hygge.model import Plan, Split
 from hygge.testing.probes import (
     SECRET,
     ArrowMemory,
+    all_text_of,
     in_worker,
     open_files,
-    printed,
     xfail_if_declared,
 )
 from hygge.testing.values import difference, every_type, is_lossy, table_of
 
 
 class HomeContract:
-    """The promises of a Home."""
+    """The tests of a Home; a subclass defines `make`, and hooks where they apply."""
 
     batch_rows: ClassVar[int] = 500
-    """Make a Home that reads at most so many rows at once, where it can be told."""
+    """Rows that a Home made by `make` should read at once at most, where it has such an option."""
     big_rows: ClassVar[int] = 64_000
-    """Rows of half a kilobyte, in the tests of memory."""
+    """The number of rows of half a kilobyte in the tests of memory."""
 
     def make(self, table: pa.Table, tmp_path: Path) -> Home:
-        """A Home over exactly these rows."""
-        raise NotImplementedError("give `make(self, table, tmp_path)`: a Home over these rows")
+        """Return a Home over exactly these rows, written below `tmp_path` or anywhere."""
+        raise NotImplementedError("define `make(self, table, tmp_path)`: a Home over these rows")
 
     def make_by_key(self, table: pa.Table, tmp_path: Path) -> Home:
-        """Hook: a Home over these rows, in several splits by the column `k`, which has NULLs."""
+        """Hook: return a Home over these rows, split by the column `k`, which contains NULLs."""
         return self.make(table, tmp_path)
 
     def make_with_cursor(self, table: pa.Table, tmp_path: Path) -> Home:
-        """Hook, for `traits.cursor`: a Home over these rows whose cursor is the column `n`."""
-        raise NotImplementedError("traits.cursor is set: give `make_with_cursor`")
+        """Hook, for `traits.cursor`: return a Home over these rows with the cursor `n`."""
+        raise NotImplementedError("traits.cursor is set: define `make_with_cursor`")
 
     def make_with_secret(self, secret: str, tmp_path: Path) -> Home:
-        """Hook: a Home whose settings hold the secret, and whose source cannot be reached."""
+        """Hook: return a Home whose settings hold the secret and whose source is unreachable."""
         pytest.skip("no hook make_with_secret: this Home is given no secret")
 
     def change(self, home: Home) -> None:
-        """Hook: change the source behind the Home's back."""
+        """Hook: change the rows of the source, without the Home."""
         pytest.skip("no hook `change`: this Home's source does not change")
 
     # Splits
@@ -94,7 +95,7 @@ class HomeContract:
         table = _table(2_500)
         home = self.make_by_key(table, tmp_path)
         with home.open(None) as plan:
-            backwards = [each for split in plan.splits[::-1] for each in home.read(split)]
+            backwards = [batch for split in plan.splits[::-1] for batch in home.read(split)]
             problem = difference(_joined(plan, backwards), table)
         assert problem is None, problem
 
@@ -111,19 +112,19 @@ class HomeContract:
             assert plan.columns is not None or len(plan.splits) == 1, (
                 "only a Home of one split may leave its schema open"
             )
-            kinds = _kinds(plan)
+            planned = _columns(plan)
             for split in plan.splits:
                 for batch in home.read(split):
-                    came = list(zip(batch.column_names, batch.schema.types, strict=True))
-                    kinds = kinds or came
-                    assert came == kinds, f"a batch has {came}, the plan says {kinds}"
+                    columns = list(zip(batch.column_names, batch.schema.types, strict=True))
+                    planned = planned or columns
+                    assert columns == planned, f"a batch has {columns}, the plan says {planned}"
 
     def test_an_empty_home_gives_no_rows_and_its_schema(self, tmp_path: Path) -> None:
         table = _table(0)
         home = self.make(table, tmp_path)
         with home.open(None) as plan:
-            tables = [each for split in plan.splits for each in home.read(split)]
-            assert sum(each.num_rows for each in tables) == 0
+            tables = [batch for split in plan.splits for batch in home.read(split)]
+            assert sum(table.num_rows for table in tables) == 0
             if plan.columns is not None:
                 problem = difference(_joined(plan, tables), table)
                 assert problem is None, f"the plan of an empty Home: {problem}"
@@ -149,10 +150,8 @@ class HomeContract:
             return [batch async for batch in home.read_batches()]
 
         with home.open(None) as plan:
-            from hygge.batches import as_table
-
-            came = _joined(plan, [as_table(each) for each in asyncio.run(by_hand())])
-        problem = difference(came, table)
+            rows = _joined(plan, [as_table(batch) for batch in asyncio.run(by_hand())])
+        problem = difference(rows, table)
         assert problem is None, f"by hand: {problem}"
 
     # Memory and open things
@@ -181,11 +180,11 @@ class HomeContract:
 
     def test_reading_closed_early_leaves_nothing_open(self, tmp_path: Path) -> None:
         home = self.make(_table(2_500), tmp_path)
-        _read_one_batch(home)  # pools and threads that live on are opened now
+        _read_one_batch(home)  # opens the pools and threads that stay open
         gc.collect()
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ResourceWarning)
-            for _ in range(4):  # a pool may grow once more; what is left open grows each time
+            for _ in range(4):  # a pool may grow once; what is left open grows each time
                 before = open_files()
                 _read_one_batch(home)
                 _read_one_batch(home)
@@ -194,8 +193,8 @@ class HomeContract:
                 if len(after) <= len(before):
                     break
         assert len(after) <= len(before), f"left open: {sorted(set(after) - set(before)) or after}"
-        lost = [str(each.message) for each in said if issubclass(each.category, ResourceWarning)]
-        assert not lost, f"closed by nobody: {lost}"
+        lost = [str(each.message) for each in caught if issubclass(each.category, ResourceWarning)]
+        assert not lost, f"never closed: {lost}"
 
     # Other processes, other times
 
@@ -258,21 +257,21 @@ class HomeContract:
     ) -> None:
         home = self.make_with_secret(SECRET, tmp_path)
         failure: Exception | None = None
-        said = ""
+        text = ""
         try:
             with home.open(None) as plan:
-                said = repr(plan)
+                text = repr(plan)
                 for split in plan.splits:
                     for _ in home.read(split):
                         pass
         except Exception as error:
             failure = error
-        said += printed(home, failure) + caplog.text
-        at = said.find(SECRET)
-        assert at < 0, f"the secret is printed: …{said[max(0, at - 200) : at].strip()}***"
+        text += all_text_of(home, failure) + caplog.text
+        at = text.find(SECRET)
+        assert at < 0, f"the secret is printed: …{text[max(0, at - 200) : at].strip()}***"
 
     def _big(self, tmp_path: Path) -> tuple[Home, int]:
-        # Numbers that look random: compression must not make the table small.
+        # The numbers look random, so that compression does not make the table small.
         n = pa.array(range(self.big_rows), pa.int64())
         spread = pc.bit_wise_and(pc.multiply(n, 2_654_435_761), 0x3FFFFFFFFFFF)
         text = pc.binary_repeat(pc.cast(spread, pa.string()), 40)
@@ -285,10 +284,17 @@ class HomeContract:
 def _table(rows: int) -> pa.Table:
     n = list(range(rows))
     key = [None if at % 7 == 3 else at % 50 for at in n]
-    text = [None if at % 5 == 1 else "" if at % 5 == 2 else f"row {at}" for at in n]
-    columns: dict[str, Any] = {"n": pa.int64(), "k": pa.int64(), "text": pa.string()}
-    kinds = pa.schema(columns)
-    return pa.table({"n": n, "k": key, "text": text}, schema=kinds)
+    text = [_text(at) for at in n]
+    schema = pa.schema(
+        [pa.field("n", pa.int64()), pa.field("k", pa.int64()), pa.field("text", pa.string())]
+    )
+    return pa.table({"n": n, "k": key, "text": text}, schema=schema)
+
+
+def _text(at: int) -> str | None:
+    if at % 5 == 1:
+        return None
+    return "" if at % 5 == 2 else f"row {at}"
 
 
 def _folder(tmp_path: Path, name: str) -> Path:
@@ -296,13 +302,13 @@ def _folder(tmp_path: Path, name: str) -> Path:
     return tmp_path / name
 
 
-def _kinds(plan: Plan) -> list[Any]:
+def _columns(plan: Plan) -> list[tuple[str, pa.DataType]]:
     return [(column.name, column.type) for column in plan.columns or ()]
 
 
 def _joined(plan: Plan, batches: Iterable[pa.Table]) -> pa.Table:
     tables = list(batches)
-    schema = pa.schema(_kinds(plan))
+    schema = pa.schema([pa.field(name, kind) for name, kind in _columns(plan)])
     if tables and plan.columns is None:
         schema = tables[0].schema
     for table in tables:
@@ -312,11 +318,11 @@ def _joined(plan: Plan, batches: Iterable[pa.Table]) -> pa.Table:
 
 def _read_all(home: Home) -> pa.Table:
     with home.open(None) as plan:
-        return _joined(plan, (each for split in plan.splits for each in home.read(split)))
+        return _joined(plan, (batch for split in plan.splits for batch in home.read(split)))
 
 
 def _read_splits(home: Home, splits: tuple[Split, ...]) -> list[pa.Table]:
-    return [pa.table(each) for split in splits for each in home.read(split)]
+    return [pa.table(batch) for split in splits for batch in home.read(split)]
 
 
 def _read_one_batch(home: Home) -> None:
@@ -347,9 +353,10 @@ def _planned_rows_or_source_changed(
     except SourceChanged:
         return
     problem = difference(_joined(plan, tables), table)
-    assert problem is None, f"the source changed, and nobody said so: {problem}"
+    assert problem is None, f"the source changed without SourceChanged: {problem}"
 
 
-def _close(reading: Any) -> None:
-    if hasattr(reading, "close"):
-        reading.close()
+def _close(reading: Iterable[pa.Table]) -> None:
+    close = getattr(reading, "close", None)
+    if close is not None:
+        close()

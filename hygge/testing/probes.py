@@ -1,4 +1,4 @@
-"""What the suites measure with: a fresh worker process, Arrow memory, open files, printed words."""
+"""Measurements for the suites: a fresh process, Arrow memory, open files, printed text."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Any
+from typing import TypeVar
 
 import pyarrow as pa
 import pytest
 
+from hygge.home import Home
+from hygge.store import Store
+
+Result = TypeVar("Result")
 DRIVER = os.getpid()
-"""The process that the tests run in."""
+"""The id of the process that the tests run in."""
 SECRET = "hunter2-is-secret"
-"""What a test hides in settings, and looks for in all that is printed."""
+"""A password that tests put into settings, and look for in all that is printed."""
 
 
-def in_worker(work: Callable[..., Any], *args: Any) -> Any:
-    """`work(*args)` in a fresh process that shares nothing with this one but pickles."""
+def in_worker(work: Callable[..., Result], *args: object) -> Result:
+    """Return `work(*args)`, called in a fresh process; arguments and result are pickled."""
     try:
         pickle.dumps(args)
     except Exception as error:
@@ -35,7 +39,10 @@ def in_worker(work: Callable[..., Any], *args: Any) -> Any:
 
 
 class ArrowMemory:
-    """Counts the Arrow bytes allocated since it was entered; `peak` is sampled all the while."""
+    """Counts the Arrow bytes that were allocated since it was entered.
+
+    `peak` is the most that was allocated at once; a thread samples it every millisecond.
+    """
 
     def __enter__(self) -> ArrowMemory:
         gc.collect()
@@ -51,7 +58,7 @@ class ArrowMemory:
         self._thread.join()
 
     def now(self) -> int:
-        """Bytes allocated at this moment, above the start."""
+        """Return the bytes that are allocated now, beyond those at the start."""
         held: int = pa.total_allocated_bytes() - self._start
         self.peak = max(self.peak, held)
         return held
@@ -62,29 +69,32 @@ class ArrowMemory:
 
 
 def open_files() -> list[str]:
-    """What this process has open, by name; empty where the system does not tell."""
+    """Return the names of the files that are open here; [] on a system without /proc."""
     folder = "/proc/self/fd"
     names = []
     for handle in os.listdir(folder) if os.path.isdir(folder) else ():
         try:
             names.append(os.readlink(f"{folder}/{handle}"))
         except OSError:
-            continue  # the handle that listed the folder
+            continue  # the handle that listed the folder is closed by now
     return sorted(names)
 
 
-def printed(connector: Any, error: BaseException | None = None) -> str:
-    """All that a connector and its error may put into a log, a plan or a traceback."""
-    words = [repr(connector), str(connector), connector.describe(), str(connector.place())]
-    words.append(repr(connector.settings))
+def all_text_of(connector: Home | Store, error: BaseException | None = None) -> str:
+    """Return all that a connector and its error may put into a log, a plan or a traceback."""
+    texts = [repr(connector), str(connector), connector.describe(), str(connector.place())]
+    texts.append(repr(connector.settings))
     if error is not None:
-        words += [str(error), repr(error), str(getattr(error, "hint", ""))]
-        words += traceback.format_exception(error)
-    return "\n".join(words)
+        texts += [str(error), repr(error), str(getattr(error, "hint", ""))]
+        texts += traceback.format_exception(error)
+    return "\n".join(texts)
 
 
 def xfail_if_declared(lossy: bool, name: str, problem: str | None) -> None:
-    """A strict xfail: what is declared lossy must lose, what is not declared must not."""
+    """End the test of one type: a declared loss must happen, any other must not.
+
+    `problem`: how the values differ, None where all survived. A declared loss is a strict xfail.
+    """
     if lossy and problem is None:
         pytest.fail(f"{name} is declared lossy, but returns exactly: take it off `traits.lossy`")
     if lossy:

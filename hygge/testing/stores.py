@@ -1,11 +1,11 @@
-"""What every Store promises, as tests. Subclass `StoreContract`; give `make` and `rows`.
+"""`StoreContract`: the tests that every Store must pass. Subclass it; define `make` and `rows`.
 
     class TestMyStore(StoreContract):
         def make(self, tmp_path): return MyStore(path=str(tmp_path / "out"))
         def rows(self, store): ...   # what a FOREIGN reader sees now; None: nothing is there
 
-Modes, guarantee, visibility and lossy types are read from the Store's traits. A Store that
-delivers at least once runs what such a one can promise, and skips the rest with that word.
+The Store's traits say which modes, guarantee, visibility and lossy types are tested. For a Store
+that delivers at least once the tests of "exactly once" are skipped, with that reason.
 """
 
 from __future__ import annotations
@@ -26,101 +26,101 @@ from hygge.errors import NotOurs, StoreError, UnfitValue
 from hygge.model import Receipt, Ticket
 from hygge.store import Store
 from hygge.testing.attempts import Attempts
-from hygge.testing.probes import SECRET, ArrowMemory, in_worker, printed, xfail_if_declared
+from hygge.testing.probes import SECRET, ArrowMemory, all_text_of, in_worker, xfail_if_declared
 from hygge.testing.staging import (
     FLOW,
     SCHEMA,
     Staged,
-    begin,
-    megabytes,
-    put,
-    stage,
-    tagged,
-    tags,
-    twin_of,
+    begin_run,
+    copy_of,
+    count_tags,
+    mib_batches,
+    stage_run,
+    stage_split,
+    tagged_rows,
 )
 from hygge.testing.values import difference, every_type, is_lossy, table_of
 
 
 class StoreContract(Attempts):
-    """The promises of a Store."""
+    """The tests of a Store; a subclass defines `make` and `rows`, and hooks of `StoreHooks`."""
 
     big_batches: ClassVar[int] = 96
-    """Batches of 1 MiB, in the test of memory."""
+    """The number of batches of 1 MiB in the test of memory."""
 
     # Invisible, then visible at once
 
     def test_committed_rows_are_visible(self, tmp_path: Path) -> None:
         store = self.make(tmp_path)
-        run = put(store, tagged("a"), tagged("a", 20))
+        run = stage_run(store, tagged_rows("a"), tagged_rows("a", 20))
         assert [receipt.rows for receipt in run.receipts] == [20, 20]
         commit = run.commit()
-        self.shows(store, tagged("a", 0, 40))
+        self.assert_shows(store, tagged_rows("a", 0, 40))
         assert commit.applied + commit.superseded + commit.set_aside == 40, (
             f"40 rows were staged, {commit} accounts for others"
         )
 
     def test_staged_rows_are_invisible_before_the_commit(self, tmp_path: Path) -> None:
-        store = self.exact(tmp_path)
-        first = put(store, tagged("first"))
-        self.shows(store, SCHEMA.empty_table(), "before the first commit")
+        store = self.make_exactly_once(tmp_path)
+        first = stage_run(store, tagged_rows("first"))
+        self.assert_shows(store, SCHEMA.empty_table(), "before the first commit")
         first.commit()
-        put(store, tagged("second", 100))
-        self.shows(store, tagged("first"), "before the second commit")
+        stage_run(store, tagged_rows("second", 100))
+        self.assert_shows(store, tagged_rows("first"), "before the second commit")
 
     def test_committing_twice_is_committing_once(self, tmp_path: Path) -> None:
-        store = self.exact(tmp_path)
-        run = put(store, tagged("a"), tagged("a", 20))
+        store = self.make_exactly_once(tmp_path)
+        run = stage_run(store, tagged_rows("a"), tagged_rows("a", 20))
         once = run.commit()
-        again = run.commit(twin_of(store))
+        again = run.commit(copy_of(store))
         assert again.head == once.head == store.head(FLOW), f"{again.head}, after {once.head}"
-        self.shows(store, tagged("a", 0, 40))
+        self.assert_shows(store, tagged_rows("a", 0, 40))
 
     def test_the_head_moves_with_the_rows(self, tmp_path: Path) -> None:
-        store = self.exact(tmp_path)
+        store = self.make_exactly_once(tmp_path)
         assert store.head(FLOW) is None
-        run = put(store, tagged("a"))
+        run = stage_run(store, tagged_rows("a"))
         assert store.head(FLOW) is None, "staging moved the head"
         committed = run.commit(watermark=19)
-        head = twin_of(store).head(FLOW)
+        head = copy_of(store).head(FLOW)
         assert head == committed.head
         assert head is not None
         assert (head.flow, head.run) == (FLOW, run.run.id)
         assert (head.generation, head.rows, head.watermark) == (1, 20, 19)
         assert [name for name, _ in head.columns] == SCHEMA.names
         assert store.head("another flow") is None
-        put(store, tagged("b", 100)).commit()
+        stage_run(store, tagged_rows("b", 100)).commit()
         second = store.head(FLOW)
         assert second is not None
         assert second.generation == 2
 
     def test_a_reader_sees_the_old_rows_or_the_new(self, tmp_path: Path) -> None:
-        store = self.exact(tmp_path)
+        store = self.make_exactly_once(tmp_path)
         if store.traits.visibility != "atomic":
             pytest.skip(f"traits.visibility is '{store.traits.visibility}'")
         runs: dict[str, str] = {}
-        mode = begin(store).run.mode
+        mode = begin_run(store).run.mode
         done, problems = threading.Event(), list[str]()
 
         def read() -> None:
-            eyes = twin_of(store)
+            other = copy_of(store)
             while not done.is_set():
-                with contextlib.suppress(Exception):  # a file that goes while it is opened
-                    before, seen, after = eyes.head(FLOW), self.rows(eyes), eyes.head(FLOW)
-                    found = tags(seen) if seen is not None else {}
-                    if len(found) > 1 and mode == "replace":
-                        problems.append(f"two runs are visible at once: {found}")
-                    if any(count != 48 for count in found.values()):
-                        problems.append(f"half a run is visible: {found}")
-                    if before is not None and before == after and runs[before.run] not in found:
-                        problems.append(f"the head says {runs[before.run]}, the rows {found}")
+                with contextlib.suppress(Exception):  # a file that is removed while it is opened
+                    before, seen, after = other.head(FLOW), self.rows(other), other.head(FLOW)
+                    counts = count_tags(seen) if seen is not None else {}
+                    if len(counts) > 1 and mode == "replace":
+                        problems.append(f"two runs are visible at once: {counts}")
+                    if any(count != 48 for count in counts.values()):
+                        problems.append(f"half a run is visible: {counts}")
+                    if before is not None and before == after and runs[before.run] not in counts:
+                        problems.append(f"the head says {runs[before.run]}, the rows {counts}")
 
         reader = threading.Thread(target=read)
         reader.start()
         try:
             for at, tag in enumerate("abcdefghijkl"):
-                parts = [tagged(tag, 100 * at + 20 * split) for split in range(3)]
-                run = put(store, *parts)
+                parts = [tagged_rows(tag, 100 * at + 20 * split) for split in range(3)]
+                run = stage_run(store, *parts)
                 runs[run.run.id] = tag
                 run.commit()
         finally:
@@ -128,19 +128,19 @@ class StoreContract(Attempts):
             reader.join()
         assert not problems, problems[0]
 
-    # Nothing, little, much
+    # No rows, few rows, many rows
 
     def test_an_empty_split_adds_nothing(self, tmp_path: Path) -> None:
         store = self.make(tmp_path)
-        begun = begin(store)
+        begun = begin_run(store)
         empty = store.stage(Ticket(begun.run.id, 0), SCHEMA, iter(()))
         assert empty.rows == 0
-        replace(begun, receipts=(empty, stage(begun, tagged("a"), split=1))).commit()
-        self.shows(store, tagged("a"))
+        replace(begun, receipts=(empty, stage_split(begun, tagged_rows("a"), split=1))).commit()
+        self.assert_shows(store, tagged_rows("a"))
 
     def test_no_rows_with_a_schema_give_an_empty_table(self, tmp_path: Path) -> None:
-        store = self.exact(tmp_path)
-        begun = begin(store)
+        store = self.make_exactly_once(tmp_path)
+        begun = begin_run(store)
         empty = store.stage(Ticket(begun.run.id, 0), SCHEMA, iter(()))
         replace(begun, receipts=(empty,)).commit()
         seen = self.rows(store)
@@ -149,24 +149,24 @@ class StoreContract(Attempts):
 
     @pytest.mark.parametrize("receipts", ["none", "one"])
     def test_no_rows_without_a_schema_create_nothing(self, receipts: str, tmp_path: Path) -> None:
-        store = self.exact(tmp_path)
-        _nothing(store, receipts == "one").commit()
+        store = self.make_exactly_once(tmp_path)
+        _stage_nothing(store, receipts == "one").commit()
         assert self.rows(store) is None, "something was created out of nothing"
 
     def test_no_rows_without_a_schema_empty_what_was_there(self, tmp_path: Path) -> None:
-        store = self.exact(tmp_path)
-        self.needs(store, "replace")
-        put(store, tagged("old")).commit()
-        _nothing(store, True).commit()
+        store = self.make_exactly_once(tmp_path)
+        self.skip_without_mode(store, "replace")
+        stage_run(store, tagged_rows("old")).commit()
+        _stage_nothing(store, True).commit()
         seen = self.rows(store)
         assert seen is not None, "the target is gone"
         assert (seen.num_rows, seen.column_names) == (0, SCHEMA.names)
 
     def test_memory_is_bounded_while_staging(self, tmp_path: Path) -> None:
         store = self.make(tmp_path)
-        begun = begin(store)
+        begun = begin_run(store)
         with ArrowMemory() as memory:
-            receipt = store.stage(Ticket(begun.run.id, 0), SCHEMA, megabytes(self.big_batches))
+            receipt = store.stage(Ticket(begun.run.id, 0), SCHEMA, mib_batches(self.big_batches))
         assert receipt.rows == self.big_batches * 1024
         held, most = memory.peak >> 20, self.big_batches // 2
         assert held < most, f"{held} of {self.big_batches} MiB were held at once"
@@ -174,40 +174,44 @@ class StoreContract(Attempts):
     # Modes
 
     def test_replacing_twice_is_replacing_once(self, tmp_path: Path) -> None:
-        store = self.exact(tmp_path)
-        self.needs(store, "replace")
+        store = self.make_exactly_once(tmp_path)
+        self.skip_without_mode(store, "replace")
         for tag in ("same", "same", "other"):
-            put(store, tagged(tag), tagged(tag, 20), mode="replace").commit()
-            self.shows(store, tagged(tag, 0, 40))
-        put(store, tagged("less", 7, 5), mode="replace").commit()
-        self.shows(store, tagged("less", 7, 5))
+            stage_run(store, tagged_rows(tag), tagged_rows(tag, 20), mode="replace").commit()
+            self.assert_shows(store, tagged_rows(tag, 0, 40))
+        stage_run(store, tagged_rows("less", 7, 5), mode="replace").commit()
+        self.assert_shows(store, tagged_rows("less", 7, 5))
 
     def test_appending_adds(self, tmp_path: Path) -> None:
         store = self.make(tmp_path)
-        self.needs(store, "append")
-        put(store, tagged("a"), mode="append").commit()
-        put(store, tagged("a", 20), tagged("a", 40), mode="append").commit()
-        self.shows(store, tagged("a", 0, 60))
+        self.skip_without_mode(store, "append")
+        stage_run(store, tagged_rows("a"), mode="append").commit()
+        stage_run(store, tagged_rows("a", 20), tagged_rows("a", 40), mode="append").commit()
+        self.assert_shows(store, tagged_rows("a", 0, 60))
 
     def test_merging_updates_and_inserts(self, tmp_path: Path) -> None:
         store = self.make(tmp_path)
-        self.needs(store, "merge")
-        put(store, tagged("old"), mode="merge").commit()
-        commit = put(store, tagged("new", 10, 5), tagged("new", 15, 15), mode="merge").commit()
-        self.shows(store, pa.concat_tables([tagged("old", 0, 10), tagged("new", 10)]))
+        self.skip_without_mode(store, "merge")
+        stage_run(store, tagged_rows("old"), mode="merge").commit()
+        commit = stage_run(
+            store, tagged_rows("new", 10, 5), tagged_rows("new", 15, 15), mode="merge"
+        ).commit()
+        self.assert_shows(
+            store, pa.concat_tables([tagged_rows("old", 0, 10), tagged_rows("new", 10)])
+        )
         assert commit.applied + commit.superseded + commit.set_aside == 20, f"{commit}"
 
     def test_writes_by_hand_all_arrive(self, tmp_path: Path) -> None:
         store = self.make(tmp_path)
-        self.needs(store, "append")
+        self.skip_without_mode(store, "append")
 
         async def by_hand() -> None:
-            await store.write(tagged("a"))
-            await store.write(tagged("a", 20).combine_chunks().to_batches()[0])
-            await store.write(tagged("a", 40))
+            await store.write(tagged_rows("a"))
+            await store.write(tagged_rows("a", 20).combine_chunks().to_batches()[0])
+            await store.write(tagged_rows("a", 40))
 
         asyncio.run(by_hand())
-        self.shows(store, tagged("a", 0, 60))
+        self.assert_shows(store, tagged_rows("a", 0, 60))
 
     def test_what_hygge_did_not_write_stays(self, tmp_path: Path) -> None:
         store = self.make(tmp_path)
@@ -215,14 +219,14 @@ class StoreContract(Attempts):
         for mode in sorted(store.traits.modes, reverse=True):  # replace before append
             refused: Exception | None = None
             try:
-                put(store, tagged("ours", 1000), mode=mode).commit()
+                stage_run(store, tagged_rows("ours", 1000), mode=mode).commit()
             except StoreError as error:
                 refused = error
             assert still_there(), f"mode {mode} removed or changed what hygge did not write"
             if mode == "replace":
                 assert isinstance(refused, NotOurs), f"replace gave {refused!r}, not NotOurs"
 
-    # Values, processes, words
+    # Values, processes, what is printed
 
     @pytest.mark.parametrize("name", list(every_type()))
     def test_every_type_returns_exactly(self, name: str, tmp_path: Path) -> None:
@@ -231,7 +235,7 @@ class StoreContract(Attempts):
         lossy = is_lossy(name, table.schema.field("v").type, store.traits.lossy)
         unfit: UnfitValue | None = None
         try:
-            put(store, table).commit()
+            stage_run(store, table).commit()
         except UnfitValue as error:
             unfit = error
         if unfit is None:
@@ -245,13 +249,13 @@ class StoreContract(Attempts):
 
     def test_it_travels_to_a_worker(self, tmp_path: Path) -> None:
         store = self.make(tmp_path)
-        begun = begin(store)
-        receipt = in_worker(_stage_there, store, begun.run.id, tagged("a"))
+        begun = begin_run(store)
+        receipt = in_worker(_stage_in_worker, store, begun.run.id, tagged_rows("a"))
         replace(begun, receipts=(receipt,)).commit()
-        self.shows(store, tagged("a"))
+        self.assert_shows(store, tagged_rows("a"))
 
     def test_a_receipt_is_small_json(self, tmp_path: Path) -> None:
-        receipt = put(self.make(tmp_path), tagged("a")).receipts[0]
+        receipt = stage_run(self.make(tmp_path), tagged_rows("a")).receipts[0]
         try:
             size = len(json.dumps(asdict(receipt)))
         except TypeError as error:
@@ -264,19 +268,22 @@ class StoreContract(Attempts):
         store = self.make_with_secret(SECRET, tmp_path)
         failure: Exception | None = None
         try:
-            put(store, tagged("a")).commit()
+            stage_run(store, tagged_rows("a")).commit()
         except Exception as error:
             failure = error
-        said = printed(store, failure) + caplog.text
-        at = said.find(SECRET)
-        assert at < 0, f"the secret is printed: …{said[max(0, at - 200) : at].strip()}***"
+        text = all_text_of(store, failure) + caplog.text
+        at = text.find(SECRET)
+        assert at < 0, f"the secret is printed: …{text[max(0, at - 200) : at].strip()}***"
 
 
-def _nothing(store: Store, one: bool) -> Staged:
-    begun = begin(store, schema=None)
-    ticket = Ticket(begun.run.id, 0)
-    return replace(begun, receipts=(store.stage(ticket, None, iter(())),) if one else ())
+def _stage_nothing(store: Store, has_split: bool) -> Staged:
+    """Prepare a run without a schema, with one split without rows or with no split."""
+    begun = begin_run(store, schema=None)
+    if not has_split:
+        return begun
+    receipt = store.stage(Ticket(begun.run.id, 0), None, iter(()))
+    return replace(begun, receipts=(receipt,))
 
 
-def _stage_there(store: Store, run: str, table: pa.Table) -> Receipt:
+def _stage_in_worker(store: Store, run: str, table: pa.Table) -> Receipt:
     return store.stage(Ticket(run, 0), table.schema, iter([table]))

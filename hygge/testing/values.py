@@ -1,8 +1,8 @@
-"""Values that get lost in practice, one array per Arrow type, and a comparison that sees it.
+"""Values that connectors often lose, one array for each Arrow type, and an exact comparison.
 
-`every_type()` names each array by the text of its type, with what it holds behind where one type
-has several arrays: a connector that keeps `string` but not the character NUL declares
-`lossy=("string holding NUL",)`. Every array has a NULL in it.
+`every_type()` names each array by the text of its type. Where a type has several arrays, the name
+goes on with what the array holds: a connector that keeps `string` but not the character NUL
+declares `lossy=("string holding NUL",)`. Every array contains a NULL.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import struct
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -46,27 +46,27 @@ _LARGE = Decimal(f"{'9' * 28}.{'9' * 10}")
 
 
 def every_type() -> dict[str, pa.Array[Any]]:
-    """Arrays by name: what must be exact wherever the type exists first, then all other types."""
+    """Return name → array. First come the types that must be exact wherever they exist."""
     return {**_must_be_exact(), **_numbers(), **_times(), **_nested()}
 
 
 def table_of(array: pa.Array[Any]) -> pa.Table:
-    """A table to move: `n` numbers the rows, `v` holds the values."""
+    """Return a table to move: `n` numbers the rows, `v` holds the values."""
     return pa.table({"n": pa.array(range(len(array)), pa.int64()), "v": array})
 
 
 def is_lossy(name: str, kind: pa.DataType, lossy: Iterable[str]) -> bool:
-    """Whether a connector declares this value: by its type's text, its name, or a prefix of it."""
-    return any(name.startswith(each) or str(kind).startswith(each) for each in lossy)
+    """Return whether `lossy` names this array, by a prefix of its name or of its type's text."""
+    return any(name.startswith(prefix) or str(kind).startswith(prefix) for prefix in lossy)
 
 
 def same(came: pa.Table, sent: pa.Table) -> bool:
-    """Whether `came` holds the rows of `sent`, in any order; see `difference`."""
+    """Return whether `came` holds the rows of `sent`, in any order; see `difference`."""
     return difference(came, sent) is None
 
 
 def difference(came: pa.Table | None, sent: pa.Table) -> str | None:
-    """What `came` has otherwise than `sent`, in words; None where every value survived.
+    """Return how `came` differs from `sent`, in words; None where every value survived.
 
     NaN equals NaN; -0.0, 0.0, NULL and '' are four values. The order of rows does not matter. A
     type that holds every value of the sent one (large_string for string, int64 for int32, a finer
@@ -96,11 +96,12 @@ def difference(came: pa.Table | None, sent: pa.Table) -> str | None:
     )
 
 
-def _shown(rows: list[Any]) -> str:
+def _shown(rows: list[tuple[Hashable, ...]]) -> str:
     return f" ({', '.join(repr(row)[:200] for row in rows[:3])})" if rows else ""
 
 
 def _holds(kind: Any, sent: Any) -> bool:
+    """Return whether the type `kind` holds every value of the type `sent`."""
     t: Any = pa.types
     if kind == sent or widens(sent, kind):
         return True
@@ -121,12 +122,12 @@ def _holds(kind: Any, sent: Any) -> bool:
     return False
 
 
-def _rows(columns: list[Any]) -> Any:
+def _rows(columns: list[pa.ChunkedArray[Any]]) -> Iterator[tuple[Hashable, ...]]:
     return zip(*[[_token(value) for value in column] for column in columns], strict=True)
 
 
-def _token(scalar: Any) -> Any:
-    """A value that is equal exactly where two scalars of one type hold the same."""
+def _token(scalar: Any) -> Hashable:
+    """Return a value that is equal for two scalars of one type exactly where they hold the same."""
     if not scalar.is_valid:
         return None
     kind: Any = scalar.type
@@ -140,12 +141,13 @@ def _token(scalar: Any) -> Any:
         return tuple(_token(scalar[at]) for at in range(kind.num_fields))
     if t.is_temporal(kind) and not t.is_interval(kind):
         return ("at", scalar.value)
-    return scalar.as_py()
+    value: Hashable = scalar.as_py()
+    return value
 
 
 def _must_be_exact() -> dict[str, pa.Array[Any]]:
     first, last = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999999, UTC)
-    # Both moments that Berlin's clocks called 02:30 on that day, one in summer, one before 1970.
+    # The two moments that were 02:30 in Berlin on that day, one in summer, one before 1970.
     moments = [
         datetime(2024, 10, 27, 0, 30, tzinfo=UTC),
         datetime(2024, 10, 27, 1, 30, tzinfo=UTC),
@@ -226,7 +228,7 @@ def _numbers() -> dict[str, pa.Array[Any]]:
 
 def _times() -> dict[str, pa.Array[Any]]:
     arrays: dict[str, pa.Array[Any]] = {}
-    arrow: Any = pa  # whose stubs ask for each unit in words
+    arrow: Any = pa  # its stubs accept a unit only as a literal
     for unit in _UNITS:
         per_s: int = 1000 ** _UNITS.index(unit)
         counts = [0, -1, 1_700_000_000 * per_s + 1, None]

@@ -205,7 +205,7 @@ def test_ray_job_stop_stops_the_flows_of_a_job_and_notes_it(tmp_path):
 ENDED = """
 import threading, time
 from hygge import Flow, FlowFailed, ParquetStore
-from hygge.engine import connection
+from hygge.engine.ray import connection
 from hygge.model import MIB, Limits
 from connectors import SlowHome
 

@@ -21,9 +21,9 @@ import pytest
 from ray.job_submission import JobStatus
 
 from hygge import __version__
-from hygge.engine.jobs.following import Following, submitted
-from hygge.engine.jobs.shipping import packed
-from hygge.engine.jobs.submit import RUN
+from hygge.engine.jobs.client import RUN, submit_job
+from hygge.engine.jobs.following import Following
+from hygge.engine.jobs.shipping import make_package
 from hygge.errors import HyggeError, Stopped
 from tests.servers.standing import OUTSIDE, standing_ray
 from tests.waiting import LIMIT_S
@@ -238,7 +238,7 @@ def test_secrets_rubbish_and_what_is_ignored_stay_and_all_else_is_shipped(folder
     for name, text in {**stay, **rubbish, **goes}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    package = packed(folder / "flows.yml")
+    package = make_package(folder / "flows.yml")
     assert set(package.secrets) == set(stay)
     from ray._private.runtime_env.packaging import create_package
 
@@ -252,10 +252,10 @@ def test_secrets_rubbish_and_what_is_ignored_stay_and_all_else_is_shipped(folder
 def test_a_home_directory_is_not_shipped_nor_a_file_that_would_stay(folder, monkeypatch):
     (folder / ".gitignore").write_text("*.yml\n")
     with pytest.raises(HyggeError, match="flows.yml would not be shipped"):
-        packed(folder / "flows.yml")
+        make_package(folder / "flows.yml")
     monkeypatch.setenv("HOME", str(folder))
     with pytest.raises(HyggeError, match="all of it would be shipped"):
-        packed(folder / "flows.yml")
+        make_package(folder / "flows.yml")
 
 
 class Starting:
@@ -273,13 +273,13 @@ class Starting:
 def test_a_ray_that_has_just_started_is_asked_again_under_the_same_id():
     none = "Request failed with status code 500: No available agent to submit job, please try again"
     client = Starting(none, none)
-    submitted(client, "a", entrypoint="true")
+    submit_job(client, "a", entrypoint="true")
     assert client.asked == ["a"] * 3
     client = Starting(none, "Job with submission_id a already exists.")
-    submitted(client, "a", entrypoint="true")
+    submit_job(client, "a", entrypoint="true")
     assert client.asked == ["a"] * 2
     with pytest.raises(RuntimeError, match="already exists"):
-        submitted(Starting("Job with submission_id a already exists."), "a", entrypoint="true")
+        submit_job(Starting("Job with submission_id a already exists."), "a", entrypoint="true")
 
 
 class Deaf(Starting):
@@ -303,12 +303,12 @@ class Deaf(Starting):
 
 def test_a_job_that_was_taken_is_not_submitted_again_and_a_stop_is_heard_meanwhile():
     client = Deaf(takes=True)
-    submitted(client, "a", entrypoint="true")
+    submit_job(client, "a", entrypoint="true")
     assert client.asked == ["a"]
     client, stop = Deaf(takes=False), threading.Event()
     stop.set()
     with pytest.raises(Stopped):
-        submitted(client, "a", stop, entrypoint="true")
+        submit_job(client, "a", stop, entrypoint="true")
     assert (client.asked, client.stopped) == (["a"], ["a"])
 
 
@@ -337,7 +337,7 @@ def test_stop_also_ends_a_flow_that_was_just_being_submitted(monkeypatch):
 
     cluster = remote.Cluster.__new__(remote.Cluster)
     cluster.address, cluster._client = "http://head", Busy()
-    monkeypatch.setattr(cluster, "job", lambda name: (cluster.jobs(), None)[1])
+    monkeypatch.setattr(cluster, "find_job", lambda name: (cluster.list_jobs(), None)[1])
     assert cluster.stop("run") == ["late"]
     assert cluster._client.looks == 5, "twice nothing, one after the other"
 
@@ -361,12 +361,12 @@ def test_a_lost_connection_is_waited_for_and_no_line_is_told_twice():
 
     client = Flaky()
     following = Following(client, "a")
-    assert following.look() == ["one"]
+    assert following.read_lines() == ["one"]
     client.up = False
-    assert following.look() == []
+    assert following.read_lines() == []
     assert following.silent_s > 0
     client.up, client.text, client.status = True, "one\ntwo\n\nthree", JobStatus.SUCCEEDED
-    assert following.look() == ["two", "", "three"]
+    assert following.read_lines() == ["two", "", "three"]
     assert following.ended is not None
     assert following.ended.status == "SUCCEEDED"
     assert following.silent_s == 0

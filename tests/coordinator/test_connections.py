@@ -12,7 +12,7 @@ import pytest
 from hygge import Coordinator
 from hygge.config.flows import FlowSpec, read_flows
 from hygge.coordinator.connections import side_by_side, tables_at_once
-from hygge.engine.jobs.instructions import CHILD, Told
+from hygge.engine.jobs.instructions import FLOW_JOB, Instructions
 from hygge.model import Summary
 
 Written = Callable[[str], Path]
@@ -68,7 +68,7 @@ def test_the_jobs_of_many_tables_divide_what_may_run_side_by_side(flows, monkeyp
     assert tables_at_once(read, 4) == 1
     assert tables_at_once(read[:2], 4) == 2
     assert tables_at_once(read[:1], 4) == 4
-    monkeypatch.setenv(CHILD, Told(parallel=2).text())
+    monkeypatch.setenv(FLOW_JOB, Instructions(parallel=2).to_json())
     assert Coordinator(file, engine="inline").parallel == 2
 
 

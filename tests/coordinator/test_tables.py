@@ -280,9 +280,9 @@ def test_on_ray_tables_hand_their_lanes_on(flows, tmp_path, monkeypatch, ray_her
     until(lambda: not lanes._alive, "lanes that a test before this one left stay")
 
     class Counted(lanes.Lane):
-        def __init__(self, place):
-            super().__init__(place)
-            most[0] = max(most[0], len(lanes._alive))
+        def __init__(self, *given):
+            super().__init__(*given)
+            most[0] = max(most[0], len(lanes._alive) + 1)
 
     monkeypatch.setattr(lanes, "Lane", Counted)
     filled(tmp_path / "shop.db", *(f"t{n}" for n in range(cpus + 10)))
@@ -299,19 +299,19 @@ def test_on_a_cluster_a_flow_asks_for_a_lane_that_makes_it_grow(ray_here):
     from hygge.engine.ray import lanes
 
     stop = threading.Event()
-    ask = partial(lanes.a_lane_in_turn, "f", Limits(), stop)
+    ask = partial(lanes.wait_for_lane, "f", Limits(), stop)
     held = [ask(0) for _ in range(int(ray.cluster_resources()["CPU"]))]
     try:
-        assert not any(lane.waits for lane in held)
+        assert not any(lane.waits_for_cpu for lane in held)
         waiting = ask(0.3)
-        assert waiting.waits
-        assert lanes.a_left_lane(Limits()) is None
+        assert waiting.waits_for_cpu
+        assert lanes.take_idle_lane(Limits()) is None
         held.append(waiting)
         stop.set()
         assert ask(float("inf")) is None
     finally:
         for lane in held:
-            lane.down()
+            lanes.shut_down_lane(lane)
 
 
 def test_selecting_a_table_that_is_not_there_names_the_nearest(flows, tmp_path):

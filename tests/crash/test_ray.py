@@ -87,7 +87,7 @@ ACTORS = [
 @pytest.mark.parametrize(("who", "step", "grown"), ACTORS, indirect=["grown"])
 @pytest.mark.usefixtures("ray_here")
 def test_a_killed_actor_costs_no_row(who, step, grown, monkeypatch):
-    from hygge.engine.ray.lanes import Lane
+    from hygge.engine.ray.lane import Lane
 
     lanes, load = [], Lane.load
 

@@ -1,4 +1,4 @@
-"""Connectors that misbehave on purpose; importable by the workers, state kept in files."""
+"""A Home and a Store that fail on purpose. Workers import them; files keep what happened."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.waiting import until
 
 
 class once:
-    """True the first time, in whichever process, for one flag file."""
+    """Is true the first time that it is asked, in any process; a flag file remembers that."""
 
     def __init__(self, flag: str) -> None:
         self.flag = flag
@@ -33,7 +33,7 @@ class once:
 
 
 class Counted(Home):
-    """`splits` splits of `batches` batches of `rows` rows: `n` counts through all of them."""
+    """`splits` splits of `batches` batches of `rows` rows; the column `n` counts all rows."""
 
     class Settings(Home.Settings):
         splits: int = 1
@@ -75,7 +75,7 @@ class Counted(Home):
 
 
 class Careful(ArrowStore):
-    """An ArrowStore that acts up while it stages."""
+    """An ArrowStore that fails or waits while it stages."""
 
     class Settings(ArrowStore.Settings):
         flag: str = ""

@@ -1,3 +1,5 @@
+"""The inline engine passes the conformance suite of engines."""
+
 from hygge.engine.inline import InlineEngine
 from hygge.testing import EngineContract
 

@@ -1,4 +1,4 @@
-"""Errors that a retry mends are retried, bounded and said; others stop at once with their cause."""
+"""Errors that a retry may mend are retried a few times and reported; others stop at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytest_plugins = ["tests.servers.postgres"]
 
 
 def once(what):
-    """`what()` at the first call only."""
+    """Return a function that calls `what()` the first time, and then does nothing."""
     calls = []
 
     def during(*_):

@@ -1,4 +1,4 @@
-"""Twins of the reference Store, each with one promise broken. The suite must notice."""
+"""Twins of the reference Store. Each breaks one promise, and a test of the suite must fail."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import pyarrow as pa
 from hygge.errors import StoreError, UnfitValue
 from hygge.model import Receipt, StoreTraits
 from hygge.store import BY_HAND
-from tests.testing.reference import FolderStore, read_arrow, slowly
+from tests.testing.reference import FolderStore, pause, read_arrow
 
 
 class LosesTheLastSplit(FolderStore):
-    def gathered(self, run, receipts):
-        return super().gathered(run, receipts[:-1])
+    def gather(self, run, receipts):
+        return super().gather(run, receipts[:-1])
 
 
 class ShowsInStage(FolderStore):
     def stage(self, ticket, schema, batches):
         receipt = super().stage(ticket, schema, batches)
-        shutil.copy(self.staged(ticket), self.target)
+        shutil.copy(self.staged_path(ticket), self.target)
         return receipt
 
 
@@ -35,42 +35,42 @@ class CommitsTwice(FolderStore):
     def compare(self, now, base):
         pass
 
-    def combined(self, run, new):
-        return super().combined(replace(run, mode="append"), new)
+    def combine(self, run, new):
+        return super().combine(replace(run, mode="append"), new)
 
 
 class AlwaysTheFirstGeneration(FolderStore):
-    def generation(self, base):
+    def next_generation(self, base):
         return 1
 
 
 class HeadBeforeRows(FolderStore):
-    def gathered(self, run, receipts):
+    def gather(self, run, receipts):
         old = read_arrow(self.target) if os.path.exists(self.target) else None
         if old is not None:
-            head = replace(self.parsed(old.schema.metadata[b"head"]), run=run.id)
+            head = replace(self.parse_head(old.schema.metadata[b"head"]), run=run.id)
             self.publish(old, head)
-            slowly()
-        return super().gathered(run, receipts)
+            pause()
+        return super().gather(run, receipts)
 
 
 class SplitBySplit(FolderStore):
     def publish(self, table, head):
         for rows in range(20, table.num_rows + 1, 20):
             super().publish(table.slice(0, rows), head)
-            slowly()
+            pause()
 
 
 class SharesAPath(FolderStore):
-    def staged(self, ticket):
-        return super().staged(replace(ticket, n=0))
+    def staged_path(self, ticket):
+        return super().staged_path(replace(ticket, n=0))
 
 
 class TakesTheLastAttempt(FolderStore):
     def check(self, receipt):
         pass
 
-    def gathered(self, run, receipts):
+    def gather(self, run, receipts):
         last = sorted(os.listdir(self.run_folder(run.id)))
         names = {name.split("-")[0]: name for name in last if "-" in name}
         return [read_arrow(os.path.join(self.run_folder(run.id), name)) for name in names.values()]
@@ -81,9 +81,9 @@ class LetsZombiesIn(FolderStore):
         receipt = super().stage(ticket, schema, batches)
         if os.path.exists(self.target):
             old = read_arrow(self.target)
-            head = self.parsed(old.schema.metadata[b"head"])
+            head = self.parse_head(old.schema.metadata[b"head"])
             if head.run == ticket.run:
-                new = read_arrow(self.staged(ticket))
+                new = read_arrow(self.staged_path(ticket))
                 self.publish(pa.concat_tables([old.replace_schema_metadata(None), new]), head)
         return receipt
 
@@ -104,12 +104,12 @@ class NeverCompares(FolderStore):
 
 class ComparesTooEarly(FolderStore):
     @contextmanager
-    def alone(self):
+    def lock(self):
         yield
 
     def compare(self, now, base):
         super().compare(now, base)
-        slowly()
+        pause()
 
 
 class PrepareWipes(FolderStore):
@@ -147,30 +147,30 @@ class SealsWhatBroke(FolderStore):
 
 
 class TrustsReceipts(FolderStore):
-    def gathered(self, run, receipts):
-        there = [each for each in receipts if os.path.exists(self.staged(each.ticket))]
-        return [read_arrow(self.staged(each.ticket)) for each in there]
+    def gather(self, run, receipts):
+        there = [each for each in receipts if os.path.exists(self.staged_path(each.ticket))]
+        return [read_arrow(self.staged_path(each.ticket)) for each in there]
 
 
 class AnEmptySplitEndsIt(FolderStore):
-    def gathered(self, run, receipts):
+    def gather(self, run, receipts):
         kept = []
         for receipt in receipts:
             if not receipt.rows:
                 break
             kept.append(receipt)
-        return super().gathered(run, kept)
+        return super().gather(run, kept)
 
 
 class NothingForNothing(FolderStore):
-    def show(self, run, tables, head):
+    def make_visible(self, run, tables, head):
         if sum(table.num_rows for table in tables):
-            super().show(run, tables, head)
+            super().make_visible(run, tables, head)
 
 
 class SomethingForNothing(FolderStore):
-    def show(self, run, tables, head):
-        super().show(run, tables or [pa.table({})], head)
+    def make_visible(self, run, tables, head):
+        super().make_visible(run, tables or [pa.table({})], head)
 
 
 class HoldsAllBatches(FolderStore):
@@ -179,13 +179,13 @@ class HoldsAllBatches(FolderStore):
 
 
 class ReplaceAdds(FolderStore):
-    def combined(self, run, new):
-        return super().combined(replace(run, mode="append"), new)
+    def combine(self, run, new):
+        return super().combine(replace(run, mode="append"), new)
 
 
 class AppendReplaces(FolderStore):
-    def combined(self, run, new):
-        return super().combined(replace(run, mode="replace"), new)
+    def combine(self, run, new):
+        return super().combine(replace(run, mode="replace"), new)
 
 
 class MergeAdds(ReplaceAdds):
@@ -193,8 +193,8 @@ class MergeAdds(ReplaceAdds):
 
 
 class WriteReplaces(FolderStore):
-    def combined(self, run, new):
-        return new if run.flow == BY_HAND else super().combined(run, new)
+    def combine(self, run, new):
+        return new if run.flow == BY_HAND else super().combine(run, new)
 
 
 class TakesWhatIsForeign(FolderStore):
@@ -253,8 +253,8 @@ class TakesTriesOfTheDead(FolderStore):
     def stage(self, ticket, schema, batches):
         for epoch in range(ticket.epoch):
             earlier = replace(ticket, epoch=epoch)
-            if os.path.exists(self.staged(earlier)):
-                return Receipt(earlier, "", read_arrow(self.staged(earlier)).num_rows, 0)
+            if os.path.exists(self.staged_path(earlier)):
+                return Receipt(earlier, "", read_arrow(self.staged_path(earlier)).num_rows, 0)
         return super().stage(ticket, schema, batches)
 
     def resume(self, run, receipts):

@@ -1,4 +1,4 @@
-"""Twins of the reference Home and engine, each with one promise broken. The suites must notice."""
+"""Twins of the reference Home and engine. Each breaks one promise, so a test of its suite fails."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class NoSplitWhenEmpty(FolderHome):
 
 
 class AllSplitsAreFirst(FolderHome):
-    def split(self, at, path, since):
-        return super().split(0, path, since)
+    def make_split(self, at, path, since):
+        return super().make_split(0, path, since)
 
 
 class OtherRowsTheSecondTime(FolderHome):
@@ -126,8 +126,8 @@ class LeavesFilesOpen(FolderHome):
 
 
 class PlansWithObjects(FolderHome):
-    def split(self, at, path, since):
-        split = super().split(at, path, since)
+    def make_split(self, at, path, since):
+        split = super().make_split(at, path, since)
         return replace(split, where={**split.where, "path": Path(path)})
 
 
@@ -138,7 +138,7 @@ class HoldsALock(FolderHome):
 
 
 class NeverLooksAgain(FolderHome):
-    def unchanged(self, split):
+    def check_unchanged(self, split):
         pass
 
     def tables(self, path):
@@ -149,12 +149,12 @@ class NeverLooksAgain(FolderHome):
 
 
 class IgnoresTheWatermark(FolderHome):
-    def fresh(self, table, since):
+    def is_fresh(self, table, since):
         return pc.is_valid(table.column("n"))
 
 
 class TakesTheWatermarkAgain(FolderHome):
-    def fresh(self, table, since):
+    def is_fresh(self, table, since):
         return pc.greater_equal(table.column("n"), since)
 
 
@@ -174,15 +174,15 @@ class DropsTheLastBatch(PlainEngine):
 
 
 class SealsASplitTwice(PlainEngine):
-    def split(self, move, split, stop, moved):
+    def move_split(self, move, split, stop, moved):
         twice = replace(move, epoch=move.epoch + 1)
-        first = super().split(move, split, stop, moved)
-        return [*first, *super().split(twice, split, stop, moved)]
+        first = super().move_split(move, split, stop, moved)
+        return [*first, *super().move_split(twice, split, stop, moved)]
 
 
 class ForgetsTheEpoch(PlainEngine):
-    def ticket(self, move, split, n):
-        return replace(super().ticket(move, split, n), epoch=0)
+    def make_ticket(self, move, split, n):
+        return replace(super().make_ticket(move, split, n), epoch=0)
 
 
 class LastBatchFirst(PlainEngine):
@@ -204,22 +204,22 @@ class GoesOnWhereItBroke(PlainEngine):
 
 
 class UsesATicketTwice(PlainEngine):
-    def ticket(self, move, split, n):
-        return super().ticket(move, split, 0)
+    def make_ticket(self, move, split, n):
+        return super().make_ticket(move, split, 0)
 
 
 class CountsNoRetry(PlainEngine):
-    def counts(self):
+    def counted_retries(self):
         return 0
 
 
 class NeverGivesUp(PlainEngine):
-    def again(self, error, n, retries):
+    def may_retry(self, error, n, retries):
         return isinstance(error, Transient) and n < retries + 5
 
 
 class RetriesAll(PlainEngine):
-    def again(self, error, n, retries):
+    def may_retry(self, error, n, retries):
         return n < retries
 
 
@@ -252,9 +252,9 @@ class EndsWhereTheHomeBroke(PlainEngine):
 
 
 class SkipsTheDead(ProcessEngine):
-    def split(self, move, split, stop, moved):
+    def move_split(self, move, split, stop, moved):
         try:
-            return [self.attempt(move, self.ticket(move, split, 0), split, stop)]
+            return [self.attempt(move, self.make_ticket(move, split, 0), split, stop)]
         except Transient:
             return []
 
@@ -270,7 +270,7 @@ class FailsForGood(PlainEngine):
 
 
 class IgnoresTheStop(PlainEngine):
-    def stoppable(self, batches, stop):
+    def check_stop(self, batches, stop):
         return batches
 
 
@@ -296,26 +296,26 @@ class RefusesLargeBatches(PlainEngine):
 
 
 class NoReceiptForNothing(PlainEngine):
-    def split(self, move, split, stop, moved):
-        return [each for each in super().split(move, split, stop, moved) if each.rows]
+    def move_split(self, move, split, stop, moved):
+        return [each for each in super().move_split(move, split, stop, moved) if each.rows]
 
 
 class NeverLooksForASchema(PlainEngine):
-    def known(self, schema, move):
+    def choose_schema(self, schema, move):
         return move.schema
 
 
 class TellsAtTheEnd(PlainEngine):
     def move(self, move, watch, stop):
         moved = super().move(move, watch, stop)
-        super().tell(move, moved.receipts)
+        super().report(move, moved.receipts)
         return moved
 
-    def tell(self, move, receipts):
+    def report(self, move, receipts):
         pass
 
 
 class GoesOnWithoutAJournal(PlainEngine):
-    def tell(self, move, receipts):
+    def report(self, move, receipts):
         with suppress(HyggeError):
-            super().tell(move, receipts)
+            super().report(move, receipts)

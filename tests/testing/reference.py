@@ -1,7 +1,7 @@
-"""A Home, a Store and an engine that keep every promise, as plainly as they can.
+"""A simple Home, Store and engine that pass every test of the suites.
 
-The suites are tried on them, and on the twins of `tests/testing/broken_twins.py`, each of which
-breaks one promise by overriding one of the small methods below.
+The twins in `broken_twins.py` and `broken_stores.py` are subclasses that each break one promise, by
+overriding one of the small methods below.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from hygge.testing.probes import in_worker
 
 
 def write_arrow(table, path, batch_rows=500):
-    """One Arrow file under its name at once."""
-    begun = f"{path}.{secrets.token_hex(4)}.tmp"  # its own: twins let two write at once
+    """Write one Arrow file, which gets its name when it is complete."""
+    begun = f"{path}.{secrets.token_hex(4)}.tmp"  # a new name: some twins let two write at once
     with pa.OSFile(begun, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table, max_chunksize=batch_rows)
     os.replace(begun, path)
@@ -52,7 +52,7 @@ def read_arrow(path):
 
 
 class FolderHome(Home):
-    """Arrow files in a folder: one split each."""
+    """Arrow files in a folder; each file is a split."""
 
     traits = HomeTraits(cursor=True)
 
@@ -68,7 +68,7 @@ class FolderHome(Home):
         files = self.files()
         with pa.OSFile(files[0]) as file:
             schema = pa.ipc.open_file(file).schema
-        splits = tuple(self.split(at, path, since) for at, path in enumerate(files))
+        splits = tuple(self.make_split(at, path, since) for at, path in enumerate(files))
         yield Plan(self.columns(schema), splits, watermark=self.watermark(files))
 
     def files(self):
@@ -78,7 +78,7 @@ class FolderHome(Home):
     def columns(self, schema):
         return tuple(Column(field.name, field.type) for field in schema)
 
-    def split(self, at, path, since):
+    def make_split(self, at, path, since):
         return Split(at, self.version(path), {"path": path, "since": since})
 
     def version(self, path):
@@ -92,15 +92,15 @@ class FolderHome(Home):
         return max((each for each in newest if each is not None), default=None)
 
     def read(self, split):
-        self.unchanged(split)
+        self.check_unchanged(split)
         for table in self.tables(split.where["path"]):
             if split.where["since"] is not None:
-                table = table.filter(self.fresh(table, split.where["since"]))
+                table = table.filter(self.is_fresh(table, split.where["since"]))
             yield table
             del table
-        self.unchanged(split)
+        self.check_unchanged(split)
 
-    def fresh(self, table, since):
+    def is_fresh(self, table, since):
         return pc.greater(table.column(self.settings.cursor), since)
 
     def tables(self, path):
@@ -109,13 +109,13 @@ class FolderHome(Home):
             for at in range(reader.num_record_batches):
                 yield pa.Table.from_batches([reader.get_batch(at)])
 
-    def unchanged(self, split):
+    def check_unchanged(self, split):
         if self.version(split.where["path"]) != split.version:
             raise SourceChanged(f"{split.where['path']} was rewritten", "run it again")
 
 
 class FolderStore(Store):
-    """One Arrow file; its metadata is the head, so that one rename moves both."""
+    """One Arrow file whose metadata holds the head, so that one rename changes both."""
 
     traits = StoreTraits(modes=("replace", "append", "merge"), sees="the old file or the new one")
 
@@ -133,10 +133,10 @@ class FolderStore(Store):
         if not os.path.exists(self.target):
             return None
         text = (read_arrow(self.target).schema.metadata or {}).get(b"head")
-        found = self.parsed(text) if text else None
-        return found if found is not None and found.flow == flow else None
+        head = self.parse_head(text) if text else None
+        return head if head is not None and head.flow == flow else None
 
-    def parsed(self, text):
+    def parse_head(self, text):
         facts = json.loads(text)
         return Head(**{**facts, "columns": tuple(map(tuple, facts["columns"]))})
 
@@ -155,7 +155,7 @@ class FolderStore(Store):
     def run_folder(self, run):
         return os.path.join(self.settings.path, ".staging", run)
 
-    def staged(self, ticket):
+    def staged_path(self, ticket):
         return os.path.join(
             self.run_folder(ticket.run), f"{ticket.split}-{ticket.epoch}-{ticket.n}"
         )
@@ -163,7 +163,7 @@ class FolderStore(Store):
     def stage(self, ticket, schema, batches):
         rows = size = 0
         writer = None
-        path = self.staged(ticket)
+        path = self.staged_path(ticket)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with pa.OSFile(f"{path}.tmp", "wb") as file:
             if schema is not None:
@@ -180,8 +180,8 @@ class FolderStore(Store):
         return Receipt(ticket, "", rows, size, parts=int(writer is not None))
 
     def resume(self, run, receipts):
-        kept = [receipt for receipt in receipts if os.path.exists(self.staged(receipt.ticket))]
-        names = {os.path.basename(self.staged(receipt.ticket)) for receipt in kept}
+        kept = [receipt for receipt in receipts if os.path.exists(self.staged_path(receipt.ticket))]
+        names = {os.path.basename(self.staged_path(receipt.ticket)) for receipt in kept}
         for name in os.listdir(self.run_folder(run.id)):
             if name not in names | {"schema"}:
                 os.unlink(os.path.join(self.run_folder(run.id), name))
@@ -189,20 +189,25 @@ class FolderStore(Store):
 
     def commit(self, run, base, receipts, watermark):
         rows = sum(receipt.rows for receipt in receipts)
-        with self.alone():
+        with self.lock():
             now = self.head(run.flow)
             if self.is_done(now, run):
                 return Commit(now, applied=rows)
             self.compare(now, base)
-            tables = self.gathered(run, receipts)
+            tables = self.gather(run, receipts)
             head = Head(
-                run.flow, self.generation(base), run.id, rows, watermark, self.described(tables)
+                run.flow,
+                self.next_generation(base),
+                run.id,
+                rows,
+                watermark,
+                self.describe_columns(tables),
             )
-            self.show(run, tables, head)
+            self.make_visible(run, tables, head)
         return Commit(head, applied=rows)
 
     @contextmanager
-    def alone(self):
+    def lock(self):
         with open(os.path.join(self.settings.path, ".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -214,35 +219,35 @@ class FolderStore(Store):
         if now != base:
             raise Superseded("another run committed first", "run it again")
 
-    def generation(self, base):
+    def next_generation(self, base):
         return base.generation + 1 if base else 1
 
-    def described(self, tables):
+    def describe_columns(self, tables):
         schema = tables[0].schema if tables else pa.schema([])
         return tuple((field.name, str(field.type)) for field in schema)
 
-    def gathered(self, run, receipts):
+    def gather(self, run, receipts):
         prepared = os.path.join(self.run_folder(run.id), "schema")
         tables = [read_arrow(prepared)] if os.path.exists(prepared) else []
         for receipt in receipts:
             if receipt.parts:
                 self.check(receipt)
-                tables.append(read_arrow(self.staged(receipt.ticket)))
+                tables.append(read_arrow(self.staged_path(receipt.ticket)))
         return tables
 
     def check(self, receipt):
-        path = self.staged(receipt.ticket)
+        path = self.staged_path(receipt.ticket)
         if not os.path.exists(path) or read_arrow(path).num_rows != receipt.rows:
             raise Rejected(f"{path} does not hold what its receipt promises")
 
-    def show(self, run, tables, head):
+    def make_visible(self, run, tables, head):
         if not tables:
             if not os.path.exists(self.target):
                 return
             tables = [read_arrow(self.target).slice(0, 0)]
-        self.publish(self.combined(run, pa.concat_tables(tables)), head)
+        self.publish(self.combine(run, pa.concat_tables(tables)), head)
 
-    def combined(self, run, new):
+    def combine(self, run, new):
         if run.mode == "replace" or not os.path.exists(self.target):
             return new
         old = read_arrow(self.target).replace_schema_metadata(None)
@@ -259,60 +264,60 @@ class FolderStore(Store):
 
 
 class PlainEngine:
-    """One lane in the caller's thread."""
+    """Moves one split after the other in the caller's thread."""
 
     name = "plain"
 
     def move(self, move, watch, stop):
         moved = Moved()
         for split in move.splits:
-            receipts = self.split(move, split, stop, moved)
+            receipts = self.move_split(move, split, stop, moved)
             moved.receipts += receipts
             moved.rows_read += sum(receipt.rows for receipt in receipts)
-            self.tell(move, receipts)
+            self.report(move, receipts)
         return moved
 
-    def tell(self, move, receipts):
+    def report(self, move, receipts):
         for receipt in receipts:
             move.sealed(receipt)
 
-    def split(self, move, split, stop, moved):
+    def move_split(self, move, split, stop, moved):
         n = 0
         while True:
-            ticket = self.ticket(move, split, n)
+            ticket = self.make_ticket(move, split, n)
             try:
                 return [self.attempt(move, ticket, split, stop)]
             except Exception as error:
-                if not self.again(error, n, move.limits.retries):
+                if not self.may_retry(error, n, move.limits.retries):
                     raise
                 n += 1
-                moved.retries += self.counts()
+                moved.retries += self.counted_retries()
 
-    def ticket(self, move, split, n):
+    def make_ticket(self, move, split, n):
         return Ticket(move.run.id, split.index, move.epoch, n)
 
-    def again(self, error, n, retries):
+    def may_retry(self, error, n, retries):
         return isinstance(error, Transient) and n < retries
 
-    def counts(self):
+    def counted_retries(self):
         return 1
 
     def attempt(self, move, ticket, split, stop):
-        batches = self.stoppable(self.batches(move, split), stop)
+        batches = self.check_stop(self.batches(move, split), stop)
         schema = move.schema
         if schema is None:
             first = next(batches, None)
             schema = None if first is None else first.schema
             batches = iter([*([] if first is None else [first]), *batches])
-        return move.store.stage(ticket, self.known(schema, move), batches)
+        return move.store.stage(ticket, self.choose_schema(schema, move), batches)
 
     def batches(self, move, split):
         return iter(move.home.read(split))
 
-    def known(self, schema, move):
+    def choose_schema(self, schema, move):
         return schema
 
-    def stoppable(self, batches, stop):
+    def check_stop(self, batches, stop):
         for table in batches:
             if stop.is_set():
                 raise Stopped("stopped; nothing became visible")
@@ -320,21 +325,21 @@ class PlainEngine:
 
 
 class ProcessEngine(PlainEngine):
-    """Every attempt in a process of its own, which may die."""
+    """Makes every attempt in a process of its own, which may die."""
 
     name = "processes"
 
     def attempt(self, move, ticket, split, stop):
         try:
-            return in_worker(stage_there, move, ticket, split)
+            return in_worker(stage_in_worker, move, ticket, split)
         except BrokenProcessPool as error:
             raise Transient(f"the worker of split {split.index} died") from error
 
 
-def stage_there(move, ticket, split):
+def stage_in_worker(move, ticket, split):
     return move.store.stage(ticket, move.schema, iter(move.home.read(split)))
 
 
-def slowly():
-    """What a race needs to be lost."""
+def pause():
+    """Give another thread the time to see a state that lasts only a moment."""
     time.sleep(0.05)

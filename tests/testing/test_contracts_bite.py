@@ -1,4 +1,4 @@
-"""Every test of the three suites fails a twin that breaks its promise; the references pass all."""
+"""Each test of the suites fails for a twin that breaks its promise; the references pass all."""
 
 from __future__ import annotations
 
@@ -228,12 +228,12 @@ def test_every_promise_has_a_twin_that_breaks_it(suite, rows):
 
 
 def _run(suite, test, twin, how, tmp_path, caplog=None):
-    made = type(f"{twin.__name__}Suite", (suite,), {"kind": twin})()
-    method = getattr(made, test)
+    instance = type(f"{twin.__name__}Suite", (suite,), {"kind": twin})()
+    method = getattr(instance, test)
     if "files" in how:
         files = how.pop("files")
-        make = made.make
-        made.make = lambda table, folder: make(table, folder, files=files)
+        make = instance.make
+        instance.make = lambda table, folder: make(table, folder, files=files)
     if "caplog" in inspect.signature(method).parameters:
         how["caplog"] = caplog
     method(tmp_path=tmp_path, **how)

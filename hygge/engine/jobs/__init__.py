@@ -1,1 +1,1 @@
-"""Flows as Ray jobs: submitted, followed, and reached from outside."""
+"""Flows as Ray jobs: submit them, follow them, and reach a cluster from outside."""

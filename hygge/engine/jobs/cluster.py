@@ -1,9 +1,10 @@
-"""A Ray cluster as it is reached from outside: through the jobs API of its dashboard, over HTTP.
+"""A Ray cluster reached from outside, through the jobs API of its dashboard, over HTTP.
 
-`Cluster(address)` comes to one, or says in a sentence why it cannot: nobody answers, it is no Ray,
-its Ray is another than hygge knows, the token is missing or wrong. A run is a Ray job that runs the
-Coordinator; its flows are Ray jobs that name it in their metadata (`engine/jobs/submit.py`). No
-secret goes into what is submitted, and Ray's token authentication is only ever switched on.
+`choose_address` finds out which cluster is meant. `Cluster(address)` connects to it, or says in a
+sentence why it cannot: nobody answers, it is no Ray, hygge does not support its Ray, the token is
+missing or wrong. A run is then a Ray job that runs the Coordinator, and its flows are Ray jobs that
+name the run in their metadata. What is submitted contains no secret. Ray's token authentication is
+only ever switched on here, never off.
 """
 
 from __future__ import annotations
@@ -18,13 +19,23 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Sequence
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from hygge import __version__
-from hygge.engine.jobs.following import client_of, short, submitted
+from hygge.engine.jobs.client import (
+    FILE,
+    RUN,
+    STOP_WAIT,
+    JobClient,
+    JobDetails,
+    is_from_hygge,
+    make_entrypoint,
+    metadata_of,
+    open_client,
+    shorten_error,
+    submit_job,
+)
 from hygge.engine.jobs.shipping import Package
-from hygge.engine.jobs.submit import FILE, FLOW, RUN, STOP_WAIT, as_entrypoint
 from hygge.engine.ray import connection
 from hygge.errors import HyggeError, UsageError, without_password
 
@@ -32,30 +43,33 @@ _ANSWER_WITHIN_S = 10.0
 _STOP_WITHIN_S = 60.0
 _LOOKS, _LOOK_S = 2, 0.5
 VERSION = "HYGGE_SUBMITTED_BY"
-"""In the Coordinator's environment: the version of the hygge that submitted it."""
+"""Environment variable of the Coordinator: the version of the hygge that submitted it."""
 
 
-def address_of(asked: str | None) -> str | None:
-    """The cluster that runs are to be submitted to, or None: flows then run from this process.
+def choose_address(given: str | None) -> str | None:
+    """Return the cluster that runs are submitted to, or None where flows run from this process.
 
-    `--address`, else an http RAY_ADDRESS, else RAY_API_SERVER_ADDRESS. A plain RAY_ADDRESS names
-    a Ray that this process attaches to by itself; a job submits its flows to its own.
+    `given` is `--address`. Next come an http RAY_ADDRESS and RAY_API_SERVER_ADDRESS. A RAY_ADDRESS
+    that is not http names a Ray that this process attaches to by itself, and a process inside a Ray
+    job submits its flows to the Ray of that job.
     """
-    if asked:
-        return asked
-    near = os.environ.get("RAY_ADDRESS", "")
-    if connection.in_job() or (near and not near.startswith(("http://", "https://"))):
+    if given:
+        return given
+    ray_address = os.environ.get("RAY_ADDRESS", "")
+    is_dashboard = ray_address.startswith(("http://", "https://"))
+    if connection.is_in_job() or (ray_address and not is_dashboard):
         return None
-    return near or os.environ.get("RAY_API_SERVER_ADDRESS") or None
+    return ray_address or os.environ.get("RAY_API_SERVER_ADDRESS") or None
 
 
-def any_address(asked: str | None) -> str:
-    """For what is only about submitted runs: also beside a RAY_ADDRESS, and a Ray of this machine.
+def require_address(given: str | None) -> str:
+    """Return the cluster whose submitted runs are meant, for `status`, `logs` and `stop`.
 
-    Raises UsageError where there is none.
+    As `choose_address`, and where that gives None, RAY_API_SERVER_ADDRESS or the Ray that runs on
+    this machine. Raises UsageError where there is none.
     """
-    address = address_of(asked) or os.environ.get("RAY_API_SERVER_ADDRESS")
-    if address is None and connection.running() is not None:
+    address = choose_address(given) or os.environ.get("RAY_API_SERVER_ADDRESS")
+    if address is None and connection.find_running() is not None:
         address = connection.connect().dashboard
     if address is None:
         raise UsageError(
@@ -66,123 +80,130 @@ def any_address(asked: str | None) -> str:
 
 
 class Cluster:
-    """One that answers and fits; raises UsageError or HyggeError."""
+    """A cluster that answers and whose Ray fits; raises UsageError or HyggeError otherwise."""
 
     def __init__(self, address: str) -> None:
-        self.address = _url(address)
-        self.version = _ray_of(self.address)
-        self._client = _client(self.address)
+        self.address = _normalize_url(address)
+        self.version = _check_version(self.address)
+        self._client = _open_client(self.address)
 
     @property
-    def client(self) -> Any:
-        """Ray's own, for whoever follows a job."""
+    def client(self) -> JobClient:
+        """The client of Ray's jobs API, for following a job."""
         return self._client
 
     def warnings(self) -> list[str]:
-        """What people should know before they submit to it."""
+        """Return what people should know before they submit to this cluster."""
         import ray
 
         host = urlsplit(self.address).hostname or ""
-        said = []
-        far = self.address.startswith("http://") and not _is_loopback(host)
-        if far and not connection.has_token():
-            said.append(
+        texts = []
+        is_far = self.address.startswith("http://") and not _is_loopback(host)
+        if is_far and not connection.has_token():
+            texts.append(
                 f"{self.address} is another host, reached in clear and without a token: whoever "
                 "reaches it runs any code there. Switch on Ray's token authentication "
                 "(`ray get-auth-token`), and go through https or a tunnel"
             )
         if self.version != ray.__version__:
-            said.append(f"the cluster runs Ray {self.version}, and here is Ray {ray.__version__}")
-        return said
+            texts.append(f"the cluster runs Ray {self.version}, and here is Ray {ray.__version__}")
+        return texts
 
     def submit(self, job: str, file: str, words: Sequence[str], package: Package | None) -> None:
-        """Start the Coordinator of `file`, in what `package` ships; the id is the caller's."""
+        """Start a job that runs the Coordinator of `file`, inside what `package` ships.
+
+        The caller chooses the id `job`; `words` are further words of the command `hygge run`.
+        """
         for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        shipped: dict[str, Any] = {}
+        shipped: dict[str, object] = {}
         if package is not None:
             shipped = {"working_dir": str(package.folder), "excludes": list(package.excludes)}
-        env = {VERSION: __version__, STOP_WAIT: "15"}
+        variables = {VERSION: __version__, STOP_WAIT: "15"}
         try:
-            submitted(
+            submit_job(
                 self._client,
                 job,
-                entrypoint=as_entrypoint(["hygge", "run", file, *words]),
-                runtime_env={"env_vars": env, **shipped},
+                entrypoint=make_entrypoint(["hygge", "run", file, *words]),
+                runtime_env={"env_vars": variables, **shipped},
                 metadata={FILE: file.rpartition("/")[2], "hygge_version": __version__},
             )
         except (RuntimeError, OSError, ValueError) as error:
             raise HyggeError(
-                f"{self.address} did not take the job: {short(error)}",
+                f"{self.address} did not take the job: {shorten_error(error)}",
                 f"what it did not take is not running; `hygge status {job}` asks it",
             ) from error
 
-    def jobs(self) -> list[Any]:
-        """Every job that was submitted, Ray's own words."""
+    def list_jobs(self) -> list[JobDetails]:
+        """Return every job that was submitted; drivers without a submission id are left out."""
         try:
-            return [each for each in self._client.list_jobs() if each.submission_id]
+            return [job for job in self._client.list_jobs() if job.submission_id]
         except (RuntimeError, OSError) as error:
-            raise _unanswered(self.address, error) from error
+            raise _no_answer(self.address, error) from error
 
-    def job(self, name: str) -> Any:
-        """One of them; raises HyggeError where there is none of that id."""
-        known = self.jobs()
-        for each in known:
-            if each.submission_id == name:
-                return each
-        ours = [each.submission_id for each in known if is_ours(each)]
-        hint = f"the newest: {', '.join(ours[-5:])}" if ours else "nothing was submitted there yet"
-        flows = [each for each in known if (each.metadata or {}).get(RUN) == name]
-        if flows:  # a run that a command drives from its own machine
+    def find_job(self, name: str) -> JobDetails | None:
+        """Return the job with this id, or None for a run that a command elsewhere drives.
+
+        Such a run has no job of its own, only those of its flows. Raises HyggeError where neither
+        exists.
+        """
+        jobs = self.list_jobs()
+        for job in jobs:
+            if job.submission_id == name:
+                return job
+        if any(metadata_of(job).get(RUN) == name for job in jobs):
             return None
+        ours = [job.submission_id for job in jobs if is_from_hygge(job)]
+        hint = f"the newest: {', '.join(ours[-5:])}" if ours else "nothing was submitted there yet"
         raise HyggeError(f"{self.address} knows no run and no flow '{name}'", hint)
 
-    def flows_of(self, run: str) -> list[Any]:
-        """The flows' jobs of a run, oldest first."""
-        found = [each for each in self.jobs() if (each.metadata or {}).get(RUN) == run]
-        return sorted(found, key=lambda each: each.start_time or 0)
+    def list_flow_jobs(self, run: str) -> list[JobDetails]:
+        """Return the jobs of the flows of a run, oldest first."""
+        jobs = [job for job in self.list_jobs() if metadata_of(job).get(RUN) == run]
+        return sorted(jobs, key=lambda job: job.start_time or 0)
 
-    def ask_to_stop(self, run: str) -> None:
-        """Ray then stops it; raises HyggeError where it cannot be asked."""
+    def request_stop(self, run: str) -> None:
+        """Ask Ray to stop a run, and do not wait; raise HyggeError when Ray does not answer."""
         try:
             self._client.stop_job(run)
         except (RuntimeError, OSError) as error:
             raise HyggeError(
-                f"{run} was not stopped: {_unanswered(self.address, error).message}",
+                f"{run} was not stopped: {_no_answer(self.address, error).message}",
                 f"it goes on; `hygge stop {run}` stops it when the cluster answers again",
             ) from error
 
     def stop(self, name: str) -> list[str]:
-        """Stop a run and what is left of its flows; gives the ids of those that were running.
+        """Stop a run and its flows, wait for their end, and return the ids of those that ran.
 
-        The run itself first, so that it starts no other flow; its flows also where it was killed.
+        The run is stopped first, so that it starts no further flow. Its flows are stopped also
+        where the run was killed and could not stop them.
         """
-        job = self.job(name)
-        stopped = [*self._ended([job] if job is not None else [])]
+        job = self.find_job(name)
+        stopped = self._stop_jobs([job]) if job is not None else []
         looks = 0
-        while looks < _LOOKS:  # one that was just being submitted is there a moment later
-            left = self._ended(self.flows_of(name))
-            looks = 0 if left else looks + 1
-            stopped += left
+        while looks < _LOOKS:  # a flow that was just being submitted appears a moment later
+            remaining = self._stop_jobs(self.list_flow_jobs(name))
+            looks = 0 if remaining else looks + 1
+            stopped += remaining
             time.sleep(_LOOK_S if looks < _LOOKS else 0)
         return stopped
 
-    def _ended(self, jobs: Iterable[Any]) -> list[str]:
-        running = [each.submission_id for each in jobs if not each.status.is_terminal()]
+    def _stop_jobs(self, jobs: Iterable[JobDetails]) -> list[str]:
+        running = [job.submission_id for job in jobs if not job.status.is_terminal()]
         until = time.monotonic() + _STOP_WITHIN_S
         try:
-            for each in running:
-                self._client.stop_job(each)
-            for each in running:
-                while not self._client.get_job_status(each).is_terminal():
+            for name in running:
+                self._client.stop_job(name)
+            for name in running:
+                while not self._client.get_job_status(name).is_terminal():
                     if time.monotonic() > until:
                         raise HyggeError(
-                            f"Ray job {each} was asked to stop, and runs still",
-                            f"look at it with `hygge logs {each}`, then stop it again",
+                            f"Ray job {name} was asked to stop, and runs still",
+                            f"look at it with `hygge logs {name}`, then stop it again",
                         )
                     time.sleep(0.2)
         except (RuntimeError, OSError) as error:
-            raise _unanswered(self.address, error) from error
+            raise _no_answer(self.address, error) from error
         return running
 
 
@@ -194,18 +215,14 @@ def _is_loopback(host: str) -> bool:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """urllib would take the token along to whatever host it is sent to."""
+    """Follows no redirect: urllib would send the token to the host that the answer names."""
 
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, *_: object) -> None:
         return None
 
 
-def is_ours(job: Any) -> bool:
-    """Whether hygge submitted a job."""
-    return FILE in (job.metadata or {}) or FLOW in (job.metadata or {})
-
-
-def _url(address: str) -> str:
+def _normalize_url(address: str) -> str:
+    """Return the address as a URL; raise UsageError for another scheme, or a password in it."""
     url = address.rstrip("/") if "://" in address else f"http://{address.rstrip('/')}"
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -221,8 +238,8 @@ def _url(address: str) -> str:
     return url
 
 
-def _ray_of(address: str) -> str:
-    """The version of the Ray there; raises HyggeError where there is none, or none that fits."""
+def _check_version(address: str) -> str:
+    """Return the cluster's version of Ray; raise HyggeError without a Ray that hygge supports."""
     request = urllib.request.Request(f"{address}/api/version", headers=_token_header())
     try:
         opener = urllib.request.build_opener(_NoRedirect)
@@ -232,40 +249,40 @@ def _ray_of(address: str) -> str:
         if error.code in (401, 403):
             raise _unauthorized(address, error.code == 401) from error
         if 300 <= error.code < 400:
-            raise _elsewhere(address, error.headers.get("Location") or "") from error
+            raise _redirected(address, error.headers.get("Location") or "") from error
         raise _not_a_ray(address, f"it answered with status {error.code}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise _not_a_ray(address, "it answered, in other words than Ray's") from error
     except OSError as error:
-        raise _unanswered(address, getattr(error, "reason", error)) from error
-    if not _fits(version):
+        raise _no_answer(address, getattr(error, "reason", error)) from error
+    if not _is_supported(version):
         import ray
 
         raise HyggeError(
             f"the cluster at {address} runs Ray {version}; hygge {__version__} needs "
-            f"{_needed()}, and here is Ray {ray.__version__}",
+            f"{_required_ray()}, and here is Ray {ray.__version__}",
             "let the cluster's image and this machine install the same hygge: it chooses its Ray",
         )
     return version
 
 
-def _needed() -> str:
-    """Which Ray hygge needs, as its package says: `>=2.60,<2.62`."""
-    for each in importlib.metadata.requires("hygge-data") or ():
-        found = re.match(r"ray\[default\]\s*\(?([^;)]+)", each)
-        if found:
-            return ",".join(sorted(found[1].strip().split(","), reverse=True))
+def _required_ray() -> str:
+    """Return the versions of Ray that hygge's package requires, as `>=2.60,<2.62`."""
+    for requirement in importlib.metadata.requires("hygge-data") or ():
+        match = re.match(r"ray\[default\]\s*\(?([^;)]+)", requirement)
+        if match:
+            return ",".join(sorted(match[1].strip().split(","), reverse=True))
     return ">=2.60"
 
 
-def _fits(version: str) -> bool:
+def _is_supported(version: str) -> bool:
     from packaging.specifiers import SpecifierSet
 
-    return SpecifierSet(_needed()).contains(version, prereleases=True)
+    return SpecifierSet(_required_ray()).contains(version, prereleases=True)
 
 
 def _token_header() -> dict[str, str]:
-    """Ray's own way to find the token; also what makes its client offer it."""
+    """Return the header with the token that Ray finds; this also makes Ray's client send it."""
     if connection.has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     from ray._private.authentication.http_token_authentication import (
@@ -274,25 +291,25 @@ def _token_header() -> dict[str, str]:
     from ray.exceptions import AuthenticationError
 
     try:
-        found: dict[str, str] = get_auth_headers_if_auth_enabled({})
+        headers: dict[str, str] = get_auth_headers_if_auth_enabled({})
     except (RuntimeError, AuthenticationError) as error:
         raise HyggeError(
-            f"Ray's token cannot be read: {short(error)}",
+            f"Ray's token cannot be read: {shorten_error(error)}",
             "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH and ~/.ray/auth_token are where it may be",
         ) from error
-    return found
+    return headers
 
 
-def _client(address: str) -> Any:
+def _open_client(address: str) -> JobClient:
     try:
-        return client_of(address)
+        return open_client(address)
     except (RuntimeError, OSError) as error:
-        raise _unanswered(address, error) from error
+        raise _no_answer(address, error) from error
 
 
-def _unanswered(address: str, error: object) -> HyggeError:
+def _no_answer(address: str, error: object) -> HyggeError:
     return HyggeError(
-        f"there is no answer from {address}: {short(error)}",
+        f"there is no answer from {address}: {shorten_error(error)}",
         "is it the address of the dashboard (port 8265), does it listen for other hosts "
         "(--dashboard-host), and is the tunnel or port-forward up?",
     )
@@ -305,7 +322,7 @@ def _not_a_ray(address: str, why: str) -> HyggeError:
     )
 
 
-def _elsewhere(address: str, location: str) -> HyggeError:
+def _redirected(address: str, location: str) -> HyggeError:
     parts = urlsplit(urljoin(address, location))
     there = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     return HyggeError(
@@ -314,10 +331,10 @@ def _elsewhere(address: str, location: str) -> HyggeError:
     )
 
 
-def _unauthorized(address: str, none_given: bool) -> HyggeError:
+def _unauthorized(address: str, is_missing: bool) -> HyggeError:
+    which = "none was given" if is_missing else "the one that was given is another cluster's"
     return HyggeError(
-        f"{address} asks for a token, and "
-        + ("none was given" if none_given else "the one that was given is another cluster's"),
+        f"{address} asks for a token, and {which}",
         "put the cluster's token into ~/.ray/auth_token, or name its file with "
         "RAY_AUTH_TOKEN_PATH; `ray get-auth-token` on the head prints it",
     )

@@ -1,7 +1,7 @@
-"""What a Coordinator tells the job of a flow that it submits, in one environment variable.
+"""Instructions of a Coordinator for the Ray job of a flow, in the variable HYGGE_FLOW_JOB.
 
-Small and without a secret: Ray shows the environment of a job to whoever asks. Where the variable
-is not set, this process is no such job, and everything has its default.
+The text is small JSON without secrets, because Ray shows a job's environment to everybody who may
+list jobs. In a process without the variable every instruction has its default.
 """
 
 from __future__ import annotations
@@ -17,50 +17,53 @@ from hygge.errors import without_password
 from hygge.model import known
 from hygge.run.driver import Attempt
 
-CHILD = "HYGGE_FLOW_JOB"
+FLOW_JOB = "HYGGE_FLOW_JOB"
 _SECRET = re.compile(r"PASS|PWD|SECRET|TOKEN|KEY|CREDENTIAL|SIGNATURE|SAS", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Told:
-    """`connections`: how many of each the job may take; the others as in the file."""
+class Instructions:
+    """The fields are the JSON keys: a job of another version of hygge must still read them."""
 
     request: str = ""
+    """The command that asked for this flow; the same for every try."""
     number: int = 1
+    """The number of this try, from 1."""
     connections: Mapping[str, int] = field(default_factory=dict)
+    """Connection name → how many the job may open; the file's number for all others."""
     parallel: int | None = None
-    """How many of its tables may run at once; None: as the file says."""
+    """The number of the flow's tables that may run at once; None: as the file says."""
     store_share: float = 1.0
-    """What part of the nodes' object stores the lanes of this process may fill."""
+    """The part of the nodes' object stores that lanes of this job may fill, 0 to 1."""
 
     variables: Mapping[str, str] = field(default_factory=dict)
-    """Variables that the file names → the digest of what they were for the Coordinator."""
+    """Name of each variable in the file → digest of the value that the Coordinator saw."""
 
     @property
     def attempt(self) -> Attempt:
-        """The same for each flow of the job: each has a journal of its own."""
+        """The request and the number; all flows of a job share them, each has its own journal."""
         return Attempt(self.request, self.number)
 
-    def text(self) -> str:
-        """For the variable."""
+    def to_json(self) -> str:
+        """Return the text of the environment variable."""
         return json.dumps(asdict(self))
 
 
 def digest(name: str, value: str) -> str:
-    """Enough to see that a value is another one, and too little to find out which it is.
+    """Return 16 bits that tell whether two values differ, and not what they are.
 
-    Sixteen bits, the same ones in each run: whoever reads many runs learns no more than that. Of a
-    password, or what is named like one, not a single one: only whether it is set.
+    The bits are the same in every run, so many runs reveal no more than one. Of a variable that is
+    named like a secret, and of a password in a URL, only whether it is set enters the digest.
     """
     value = "set" if value and _SECRET.search(name) else without_password(value)
     return hashlib.sha256(f"{name}={value}".encode()).hexdigest()[:4]
 
 
-def is_child() -> bool:
-    """Whether a Coordinator submitted this process as the job of a flow."""
-    return bool(os.environ.get(CHILD))
+def is_flow_job() -> bool:
+    """Return whether a Coordinator submitted this process as the job of a flow."""
+    return bool(os.environ.get(FLOW_JOB))
 
 
-def told() -> Told:
-    """What this process was told; what only another version says is passed over."""
-    return known(Told, json.loads(os.environ.get(CHILD) or "{}"))
+def instructions() -> Instructions:
+    """Return the instructions of this process; keys that only another version knows are skipped."""
+    return known(Instructions, json.loads(os.environ.get(FLOW_JOB) or "{}"))

@@ -1,9 +1,9 @@
-"""What goes with a run to its cluster: the folder of flows.yml, without secrets and rubbish.
+"""The folder that is shipped with a run to its cluster: that of flows.yml, without secrets.
 
 Ray keeps a job's working directory in the head node's memory and on every node's disk, in clear,
-for whoever comes to its ports. So what is named like a secret, or holds a private key, stays here:
-on the cluster, its variables are set on the nodes or come out of files (`${file:…}`). What
-`.gitignore` and `.rayignore` name stays as well, as Ray has it.
+for everybody who reaches its ports. So files that are named like a secret or contain a private key
+stay here; on the cluster, their variables are set on the nodes or read from files (`${file:…}`).
+What `.gitignore` and `.rayignore` name stays here as well: Ray leaves it out.
 """
 
 from __future__ import annotations
@@ -22,37 +22,48 @@ SECRETS = (
     ".my.cnf", ".mylogin.cnf", ".git-credentials", ".pypirc", ".npmrc", ".ssh/", ".aws/", ".azure/",
     ".gnupg/", ".kube/", ".docker/", "auth_token",
 )  # fmt: skip
-"""In the words of a .gitignore."""
+"""Patterns as in a .gitignore."""
 RUBBISH = (
     ".git", ".hg/", ".svn/", ".venv", "venv", "__pycache__", "*.pyc", ".mypy_cache/",
     ".pytest_cache/", ".ruff_cache/", ".hypothesis/", ".ipynb_checkpoints/", ".tox/", ".nox/",
     "node_modules/", "*.egg-info/", ".hygge/", "*.hygge/", ".DS_Store",
 )  # fmt: skip
 _KEY_BYTES = 16_384
-"""A file with a private key in it is small."""
+"""Larger files are not searched for a private key."""
 _NAMED = 5
 
 
 @dataclass(frozen=True)
 class Package:
-    """What is shipped: `folder` without `excludes`, and the secrets that stay here."""
+    """The files that are shipped: `folder` without the files that the patterns `excludes` match.
+
+    `secrets`: the files that stay here because they may be secret.
+    """
 
     folder: Path
     excludes: tuple[str, ...]
     secrets: tuple[str, ...]
 
 
-def packed(file: Path) -> Package:
-    """What goes with the flows.yml `file`; raises HyggeError where that is too much, or not it."""
+def make_package(file: Path) -> Package:
+    """Return what is shipped with the flows.yml `file`.
+
+    Raises HyggeError where the folder is a home directory or `/`, where it is larger than Ray
+    accepts, and where `file` itself would be left out.
+    """
     folder = file.absolute().parent
     if folder in (Path.home(), Path(folder.anchor)):
         raise HyggeError(
             f"the folder of {file.name} is {folder}, and all of it would be shipped to the cluster",
             f"move {file.name} and what it needs into a folder of its own",
         )
-    excludes = [*RUBBISH, *SECRETS, *_environments(folder)]
-    sizes = dict(_shipped(folder, excludes))
-    keys = [name for name, size in sizes.items() if size <= _KEY_BYTES and _has_key(folder / name)]
+    excludes = [*RUBBISH, *SECRETS, *_find_environments(folder)]
+    sizes = dict(_list_shipped(folder, excludes))
+    keys = [
+        name
+        for name, size in sizes.items()
+        if size <= _KEY_BYTES and _has_private_key(folder / name)
+    ]
     excludes += [_as_pattern(name) for name in keys]
     for name in keys:
         del sizes[name]
@@ -63,7 +74,7 @@ def packed(file: Path) -> Package:
             "give it another name, or take it out there",
         )
     _check_size(folder, sizes)
-    secrets = sorted({*_named_like_secrets(folder), *keys})
+    secrets = sorted({*_find_secrets(folder), *keys})
     return Package(folder, tuple(excludes), tuple(secrets))
 
 
@@ -83,36 +94,42 @@ def _check_size(folder: Path, sizes: dict[str, int]) -> None:
     )
 
 
-def _shipped(folder: Path, excludes: list[str]) -> Iterator[tuple[str, int]]:
-    """Each file that Ray would take with it, by its own walk, and its size in bytes."""
+def _list_shipped(folder: Path, excludes: list[str]) -> Iterator[tuple[str, int]]:
+    """Yield the path and the size in bytes of every file that Ray would ship, by Ray's own walk."""
     from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
 
     files: list[Path] = []
-    ignored = os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "0") != "1"
+    heeds_gitignore = os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "0") != "1"
     _dir_travel(
         folder,
         [_get_excludes(folder, excludes)],
         files.append,
-        ignored,
+        heeds_gitignore,
         logging.getLogger(__name__),
     )
-    for each in files:
-        if each.is_file():
-            yield str(each.relative_to(folder)), each.stat().st_size
+    for path in files:
+        if path.is_file():
+            yield str(path.relative_to(folder)), path.stat().st_size
 
 
-def _environments(folder: Path) -> list[str]:
-    """Virtual environments, whatever they are called."""
-    return [_as_pattern(str(each.parent.relative_to(folder))) for each in _walk(folder)
-            if each.name == "pyvenv.cfg"]  # fmt: skip
+def _find_environments(folder: Path) -> list[str]:
+    """Return a pattern for each virtual environment, whatever its name."""
+    return [
+        _as_pattern(str(path.parent.relative_to(folder)))
+        for path in _walk(folder)
+        if path.name == "pyvenv.cfg"
+    ]
 
 
-def _named_like_secrets(folder: Path) -> list[str]:
-    """Also those that a .gitignore keeps here: a flow may have wanted them."""
+def _find_secrets(folder: Path) -> list[str]:
+    """Return the files that are named like a secret, also those that a .gitignore leaves out.
+
+    They are shown to people, because a flow may need one of them.
+    """
     from ray._private.thirdparty.pathspec import PathSpec
 
     secret = PathSpec.from_lines("gitwildmatch", SECRETS)
-    names = (str(each.relative_to(folder)) for each in _walk(folder))
+    names = (str(path.relative_to(folder)) for path in _walk(folder))
     return [name for name in names if secret.match_file(name)]
 
 
@@ -120,16 +137,16 @@ def _walk(folder: Path) -> Iterator[Path]:
     from ray._private.thirdparty.pathspec import PathSpec
 
     rubbish = PathSpec.from_lines("gitwildmatch", RUBBISH)
-    for where, folders, files in os.walk(folder):
-        inside = Path(where)
+    for parent, folders, files in os.walk(folder):
+        inside = Path(parent)
         if "pyvenv.cfg" in files and inside != folder:
             folders.clear()
             files = ["pyvenv.cfg"]
-        folders[:] = [each for each in folders if not rubbish.match_file(each + "/")]
-        yield from (inside / each for each in files)
+        folders[:] = [name for name in folders if not rubbish.match_file(name + "/")]
+        yield from (inside / name for name in files)
 
 
-def _has_key(path: Path) -> bool:
+def _has_private_key(path: Path) -> bool:
     try:
         return b"PRIVATE KEY-----" in path.read_bytes()
     except OSError:
@@ -137,5 +154,5 @@ def _has_key(path: Path) -> bool:
 
 
 def _as_pattern(name: str) -> str:
-    """Exactly this path, in the words of a .gitignore."""
+    """Return the pattern of a .gitignore that matches exactly this path."""
     return "/" + "".join(f"\\{letter}" if letter in "*?[]!#\\ " else letter for letter in name)

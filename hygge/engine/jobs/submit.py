@@ -1,17 +1,18 @@
-"""Flows as Ray jobs: each with its own log, status and stop in Ray's own tools.
+"""Run flows as Ray jobs: each has its own log, status and stop in Ray's own tools.
 
-`submitter` decides whether that is what happens: on a Ray that outlives this process yes (unless
-`jobs: one`), on the private Ray of a laptop no. A job runs `hygge run <file> --select <flow>` and
-tells its progress and its report as lines of JSON, which the parent reads from the job's log. A job
-whose driver died, and so told nothing about its end, is submitted again under a new id and goes on
-where the dead one stopped. Nothing secret goes into an entrypoint, metadata or runtime_env: a job
-reads the file and its environment itself. The tables of one flow are one job.
+`make_submitter` decides whether flows become jobs: yes on a Ray that outlives this process (unless
+`jobs: one`), no on the private Ray of a laptop. The job of a flow runs `hygge run <file> --select
+<flow>` and prints its progress and its report as lines of JSON; this process reads them from the
+job's log. When the driver of a job dies before it reports an end, the flow is submitted again under
+a new id and continues where the dead one stopped. The tables of one flow are one job.
+
+Entrypoint, metadata and runtime_env contain no secrets: a job reads the file and its environment
+itself.
 """
 
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import threading
 import time
@@ -19,10 +20,22 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hygge.engine.jobs.following import Ended, Following, client_of, of_ray, short, submitted
-from hygge.engine.jobs.instructions import CHILD, Told, digest
+from hygge.engine.jobs.client import (
+    FILE,
+    FLOW,
+    RUN,
+    STOP_WAIT,
+    TRY,
+    JobClient,
+    make_entrypoint,
+    open_client,
+    shorten_error,
+    submit_job,
+)
+from hygge.engine.jobs.following import Ended, Following, is_ray_line
+from hygge.engine.jobs.instructions import FLOW_JOB, Instructions, digest
 from hygge.engine.ray import connection
 from hygge.errors import ConfigError, HyggeError, Stopped
 from hygge.model import Report
@@ -34,32 +47,28 @@ from hygge.run.watch import Watch
 if TYPE_CHECKING:
     from hygge.config.flows import FlowsFile, FlowSpec
 
-RUN, FLOW, FILE, TRY = "hygge_run", "hygge_flow", "hygge_file", "hygge_try"
-"""What is in a job's metadata; a run is named by the submission id of its Coordinator, if any."""
-STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
-"""How long Ray waits between SIGTERM and SIGKILL when a job is stopped."""
 _STOP_WAIT_S = 3
-_ASK_EVERY_S = 1.0
+_STOP_EVERY_S = 1.0
 _LOOK_S = 0.1
 
 
-def submitter(
+def make_submitter(
     jobs: str,
     file: FlowsFile,
     dashboard: bool,
     fresh: bool,
     watch: Watch,
     stop: threading.Event,
-) -> Callable[[FlowSpec, Told], Sequence[Report]] | None:
-    """A function that runs a flow as a Ray job, or None where flows stay in this process.
+) -> Callable[[FlowSpec, Instructions], Sequence[Report]] | None:
+    """Return a function that runs a flow as a Ray job; None where flows run in this process.
 
-    It takes the flow and what its job is told, and gives the report of the flow, or those of its
-    tables.
+    The function takes the flow and the instructions for its job, and returns the report of the
+    flow, or one for each of its tables. Raises ConfigError where `jobs: each` finds no Ray, and
+    HyggeError where Ray's jobs API cannot be reached.
     """
     if jobs == "one":
         return None
-    here = connection.running()
-    if here is None:
+    if connection.find_running() is None:
         if jobs == "each":
             raise ConfigError(
                 "jobs: each needs a Ray that outlives this process, and none is running",
@@ -72,40 +81,41 @@ def submitter(
     if connected.dashboard is None and not connected.in_job:
         return None
     try:
-        client = client_of(connected.dashboard)
+        client = open_client(connected.dashboard)
     except (RuntimeError, OSError) as error:
         raise HyggeError(
-            f"Ray runs at {connected.address}, and its jobs cannot be reached: {short(error)}",
+            f"Ray runs at {connected.address}, and its jobs cannot be reached: "
+            f"{shorten_error(error)}",
             "each flow is a job of its own there: is its dashboard up, and the token its own? "
             "`jobs: one` (--jobs one) needs neither",
         ) from error
-    return _Flows(client, file, fresh, watch, stop).run
+    return _FlowJobs(client, file, fresh, watch, stop).run
 
 
-_open: dict[str, Any] = {}
-"""Jobs of this process that were not seen to end, also those that Ray may not have yet → client."""
+_open_jobs: dict[str, JobClient] = {}
+"""Job ids of this process whose end was not seen, also before Ray accepted them → client."""
 
 
-def stop_open(within_s: float) -> None:
-    """Ask every job that is not known to have ended to stop; for who leaves in a hurry.
+def stop_open_jobs(within_s: float) -> None:
+    """Ask Ray to stop every job whose end was not seen; for a process that is about to exit.
 
-    One that was submitted a moment ago may not be known yet, so it is asked for again.
+    Ray may not know a job that was just submitted, so the request is repeated for `within_s`.
     """
     until = time.monotonic() + within_s
-    while _open and time.monotonic() < until:
-        for job, client in list(_open.items()):
+    while _open_jobs and time.monotonic() < until:
+        for job, client in list(_open_jobs.items()):
             with suppress(RuntimeError, OSError):
                 client.stop_job(job)
-                _open.pop(job, None)
+                _open_jobs.pop(job, None)
         time.sleep(_LOOK_S)
 
 
-class _Flows:
+class _FlowJobs:
     """The flows of one run, as jobs."""
 
     def __init__(
         self,
-        client: Any,
+        client: JobClient,
         file: FlowsFile,
         fresh: bool,
         watch: Watch,
@@ -113,119 +123,129 @@ class _Flows:
     ) -> None:
         self.client, self.file, self.fresh = client, file, fresh
         self.watch, self.stop = watch, stop
-        self.in_job = connection.in_job()
-        own = connection.own_job()
-        self.runtime_env: dict[str, Any] = dict(own.get("runtime_env") or {})
-        """The working directory, packages and variables that this job was submitted with are
-        its flows' as well."""
+        self.in_job = connection.is_in_job()
+        own = connection.read_own_job()
+        self.runtime_env = dict(own.get("runtime_env") or {})
+        """The working directory, packages and variables of this job; its flows get the same."""
         submission = (own.get("metadata") or {}).get("job_submission_id")
         self.run_id = submission or f"hygge-{uuid.uuid4().hex[:8]}"
-        # In a job, its environment is the one that its flows have as well.
-        here = {} if self.in_job else file.variables
-        self.variables = {name: digest(name, value) for name, value in here.items()}
+        # A job hands its environment on to its flows, so there is nothing to compare.
+        variables = {} if self.in_job else file.variables
+        self.variables = {name: digest(name, value) for name, value in variables.items()}
         self.request = uuid.uuid4().hex  # two commands of one job are two requests
 
-    def run(self, spec: FlowSpec, told: Told) -> Sequence[Report]:
-        """Until the flow has ended, whatever becomes of its drivers."""
-        told, tries = replace(told, request=self.request, variables=self.variables), 0
+    def run(self, spec: FlowSpec, instructions: Instructions) -> Sequence[Report]:
+        """Run the flow until it has ended, with a new job for each driver that dies."""
+        instructions = replace(instructions, request=self.request, variables=self.variables)
+        tries = 0
         while True:
             tries += 1
             try:
-                heard = self._tried(spec, replace(told, number=tries))
+                outcome = self._run_once(spec, replace(instructions, number=tries))
             except Stopped as error:
                 return [Report(spec.name, "stopped", note=error.message)]
-            again = not heard.said_why and heard.ended.status == "FAILED"
-            if not again or tries > spec.limits.retries or self.stop.is_set():
+            is_dead = not outcome.is_reported and outcome.ended.status == "FAILED"
+            if not is_dead or tries > spec.limits.retries or self.stop.is_set():
                 break
             self.watch.said(
                 spec.name,
-                f"its driver died: {heard.ended.why}; it goes on as try {tries + 1} of "
+                f"its driver died: {outcome.ended.why}; it goes on as try {tries + 1} of "
                 f"{1 + spec.limits.retries}",
             )
             if self.stop.wait(backoff_s(tries + 2)):
                 break
-        reports = heard.reports or [_without_report(spec, heard, self.stop.is_set())]
+        reports = outcome.reports or [_make_report(spec, outcome, self.stop.is_set())]
         if tries > 1:
             note = f"its driver died and was started again ({tries} tries)"
             reports = [
-                replace(each, note="; ".join(filter(None, (note, each.note)))) for each in reports
+                replace(report, note="; ".join(filter(None, (note, report.note))))
+                for report in reports
             ]
         for report in reports:
             self.watch.ended(report)
         return reports
 
-    def _tried(self, spec: FlowSpec, told: Told) -> _Heard:
+    def _run_once(self, spec: FlowSpec, instructions: Instructions) -> _Outcome:
         job = f"hygge-{spec.name}-{uuid.uuid4().hex[:8]}"
         names = {FLOW: spec.name, FILE: os.path.basename(self.file.path), RUN: self.run_id}
-        metadata = {**spec.tags, **names, **({TRY: str(told.number)} if told.number > 1 else {})}
-        variables = {**(self.runtime_env.get("env_vars") or {}), CHILD: told.text(), **_debug()}
+        metadata = {**spec.tags, **names}
+        if instructions.number > 1:
+            metadata[TRY] = str(instructions.number)
+        inherited = self.runtime_env.get("env_vars") or {}
+        variables = {**inherited, FLOW_JOB: instructions.to_json(), **_debug_variables()}
         if variables.get(STOP_WAIT):
-            variables[STOP_WAIT] = str(_STOP_WAIT_S)  # the longer one is for who waits for these
+            # Only this process needs the longer time, because it waits for its flows' jobs.
+            variables[STOP_WAIT] = str(_STOP_WAIT_S)
         self.watch.began(spec.name, 1)
-        _open[job] = self.client
+        _open_jobs[job] = self.client
         try:
-            submitted(
+            submit_job(
                 self.client,
                 job,
                 self.stop,
-                entrypoint=self._command(spec),
+                entrypoint=self._make_command(spec),
                 runtime_env={**self.runtime_env, "env_vars": variables},
                 metadata=metadata,
             )
         except (RuntimeError, OSError) as error:
             raise HyggeError(
-                f"Ray did not take the job {job}: {short(error)}",
+                f"Ray did not take the job {job}: {shorten_error(error)}",
                 f"`hygge status {job}` tells whether it runs after all; `jobs: one` submits none",
             ) from error
         self.watch.said(spec.name, f"runs as Ray job {job}")
-        return self._followed(spec, job)
+        return self._follow(spec, job)
 
-    def _command(self, spec: FlowSpec) -> str:
+    def _make_command(self, spec: FlowSpec) -> str:
         path = self.file.path
         if "://" not in path:
             # Inside a job the file came with the working directory; else it is on this machine.
             path = os.path.relpath(path) if self.in_job else os.path.abspath(path)
-        wanted = [f"{spec.name}.{each}" for each in spec.tables.only] if spec.tables else []
-        words = [sys.executable, "-m", "hygge", "run", path, "--select"]
-        words += [",".join(wanted or [spec.name]), "--jobs", "one", "--json"]
-        words += ["--log-format", "json", *(["--fresh"] if self.fresh else [])]
-        return as_entrypoint(words)
+        selected = [spec.name]
+        if spec.tables and spec.tables.only:
+            selected = [f"{spec.name}.{table}" for table in spec.tables.only]
+        words = [sys.executable, "-m", "hygge", "run", path, "--select", ",".join(selected)]
+        words += ["--jobs", "one", "--json", "--log-format", "json"]
+        if self.fresh:
+            words.append("--fresh")
+        return make_entrypoint(words)
 
-    def _followed(self, spec: FlowSpec, job: str) -> _Heard:
-        following, heard, asked = Following(self.client, job), _Heard(job), -_ASK_EVERY_S
+    def _follow(self, spec: FlowSpec, job: str) -> _Outcome:
+        following, outcome = Following(self.client, job), _Outcome(job)
+        stop_asked_at = -_STOP_EVERY_S
         while True:
-            if self.stop.is_set() and time.monotonic() - asked > _ASK_EVERY_S:
+            if self.stop.is_set() and time.monotonic() - stop_asked_at > _STOP_EVERY_S:
                 with suppress(RuntimeError, OSError):  # it is asked again until it has ended
                     self.client.stop_job(job)
-                asked = time.monotonic()
-            for line in following.look():
-                self._hear(spec, heard, line)
+                stop_asked_at = time.monotonic()
+            for line in following.read_lines():
+                self._process_line(spec, outcome, line)
             if following.ended is not None:
-                heard.ended = following.ended
-                _open.pop(job, None)
-                return heard
+                outcome.ended = following.ended
+                _open_jobs.pop(job, None)
+                return outcome
             if self.stop.is_set():
                 time.sleep(0.1)
             else:
                 self.stop.wait(following.pause_s())
 
-    def _hear(self, spec: FlowSpec, heard: _Heard, line: str) -> None:
+    def _process_line(self, spec: FlowSpec, outcome: _Outcome, line: str) -> None:
         told = event(line)
         if told is None:
             if (summary := report_from_json(line)) is not None:
-                flows = summary.flows
-                heard.reports = [each for each in flows if spec.name in (each.flow, each.of)]
-            elif line and not of_ray(line):
+                outcome.reports = [
+                    report for report in summary.flows if spec.name in (report.flow, report.of)
+                ]
+            elif line and not is_ray_line(line):
                 self.watch.said(spec.name, line)
         elif told["hygge_event"] == "error":
-            heard.error = str(told["text"])
-        elif told["hygge_event"] != "ended":  # the report tells it, once
+            outcome.error = str(told["text"])
+        elif told["hygge_event"] != "ended":  # the report says it, once
             replay(told, self.watch)
 
 
 @dataclass
-class _Heard:
-    """What a job said of itself."""
+class _Outcome:
+    """The reports of a job about itself, and its end as Ray reports it."""
 
     job: str
     error: str = ""
@@ -233,42 +253,35 @@ class _Heard:
     ended: Ended = field(default_factory=lambda: Ended("RUNNING", None, ""))
 
     @property
-    def said_why(self) -> bool:
-        """Whether its driver lived to say how it ended."""
+    def is_reported(self) -> bool:
+        """Return whether the driver itself reported how it ended."""
         return bool(self.reports or self.error)
 
 
-def _without_report(spec: FlowSpec, heard: _Heard, stopped: bool) -> Report:
-    if stopped and not heard.said_why and heard.ended.status == "FAILED":
+def _make_report(spec: FlowSpec, outcome: _Outcome, is_stopped: bool) -> Report:
+    """Return the report of a flow whose job wrote none."""
+    if is_stopped and not outcome.is_reported and outcome.ended.status == "FAILED":
         return Report(spec.name, "stopped", note="its driver died, and no other was started")
-    if heard.ended.status == "STOPPED":
-        return Report(spec.name, "stopped", note=f"Ray job {heard.job} was stopped")
-    if heard.error:
-        message, _, hint = heard.error.partition("\n\nhint: ")
+    if outcome.ended.status == "STOPPED":
+        return Report(spec.name, "stopped", note=f"Ray job {outcome.job} was stopped")
+    if outcome.error:
+        message, _, hint = outcome.error.partition("\n\nhint: ")
         return Report(spec.name, "failed", error=message, hint=hint or None)
-    if heard.ended.status == "SUCCEEDED":  # what it did is done, and is not to be done again
+    if outcome.ended.status == "SUCCEEDED":  # its rows are committed: it must not run again
         return Report(
             spec.name,
             "failed",
-            error=f"Ray job {heard.job} ended well, but its report was not heard",
-            hint=f"see `hygge logs {heard.job}` for what it said, and look into the store before "
+            error=f"Ray job {outcome.job} ended well, but its report was not heard",
+            hint=f"see `hygge logs {outcome.job}` for what it said, and look into the store before "
             "you run it again",
         )
     return Report(
         spec.name,
         "failed",
-        error=f"the driver of Ray job {heard.job} died: {heard.ended.why}",
-        hint=f"see `hygge logs {heard.job}`; run it again when the cause is gone",
+        error=f"the driver of Ray job {outcome.job} died: {outcome.ended.why}",
+        hint=f"see `hygge logs {outcome.job}`; run it again when the cause is gone",
     )
 
 
-def as_entrypoint(words: Sequence[str]) -> str:
-    """A job's command; it takes the place of the shell that Ray starts it with.
-
-    So it is the process that Ray signals and waits for, and its exit code that Ray tells.
-    """
-    return f"exec {shlex.join(words)}"
-
-
-def _debug() -> dict[str, str]:
+def _debug_variables() -> dict[str, str]:
     return {name: os.environ[name] for name in ("HYGGE_DEBUG",) if os.environ.get(name)}

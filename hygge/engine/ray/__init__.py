@@ -1,1 +1,1 @@
-"""The engine on Ray: lanes, their actors, and who watches over them."""
+"""The Ray engine: lanes of actors, which one loop in the driver supervises."""

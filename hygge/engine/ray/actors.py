@@ -1,8 +1,8 @@
-"""The two actors of a lane. Plain synchronous code: one call at a time, each in its own process.
+"""The two actors of a lane: each a process of its own that runs one call at a time.
 
-The Home reads a split and puts its batches; the Store pulls them and stages the split. Both get
-their connector as bytes that are unpickled only when the user's folders are on `sys.path`, so that
-a class from a script, a notebook or a module beside flows.yml is found in any process.
+The Home reads a split and puts its batches into the Inbox; the Store takes them and stages the
+split. `load` hands a connector to its actor as bytes, and unpickles it after the user's folders
+were put on `sys.path`. So a class of a script, a notebook or a module beside flows.yml is found.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import pickle
 import sys
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import cast
 
 import pyarrow as pa
 import ray
@@ -21,35 +21,38 @@ from ray import cloudpickle
 
 from hygge.batches import rows_in
 from hygge.engine.ray.inbox import Batch, End, Inbox
-from hygge.engine.reading import batches, staged
+from hygge.engine.reading import read_split, stage_split
 from hygge.errors import ConfigError, HyggeError, Transient, in_words
+from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
 from hygge.settings import import_all
+from hygge.store import Store
 
 
-def packed(connector: Any) -> bytes:
-    """A connector as it travels; unpacked by the actors."""
+def pickle_connector(connector: Home | Store) -> bytes:
+    """Return a connector as the bytes that `load` takes."""
     blob: bytes = cloudpickle.dumps(connector)
     return blob
 
 
-def _unpacked(blob: bytes, paths: list[str]) -> Any:
+def _unpickle(blob: bytes, paths: list[str]) -> object:
     for path in reversed(paths):
         if path not in sys.path and os.path.isdir(path):
             sys.path.insert(0, path)
-    pa.set_cpu_count(1)  # lanes are the parallelism; threads of one would take from the others
+    pa.set_cpu_count(1)  # lanes run in parallel: more threads in one take CPU from the others
     try:
-        return cloudpickle.loads(blob)
+        connector: object = cloudpickle.loads(blob)
     except Exception as error:
         raise ConfigError(
             f"a connector cannot be unpacked in a worker: {type(error).__name__}: {error}",
             "modules beside flows.yml are found by themselves; install others where Ray runs",
         ) from error
+    return connector
 
 
 @contextlib.contextmanager
-def _portable() -> Iterator[None]:
-    """An error that could not be unpickled by the driver goes there in words."""
+def _with_picklable_errors() -> Iterator[None]:
+    """Replace an error that the driver could not unpickle by a HyggeError with its text."""
     try:
         yield
     except (HyggeError, ray.exceptions.RayError):
@@ -62,49 +65,51 @@ def _portable() -> Iterator[None]:
         raise
 
 
-class _End:
-    """What both actors have."""
+class _EndActor:
+    """The code that the actors of both ends of a lane share."""
 
     def __init__(self, inbox: Inbox, label: str) -> None:
         self.inbox, self.label = inbox, label
 
     def node(self) -> str:
-        """The id of its node: the process stands."""
+        """Return the id of the actor's node. An answer also means that the process has started."""
         node: str = ray.get_runtime_context().get_node_id()
         return node
 
     def warm(self, modules: tuple[str, ...]) -> None:
-        """Import them, which takes as long as moving many rows."""
+        """Import modules ahead of time: imports take as long as moving many rows."""
         gc.disable()
         import_all(modules)
         gc.enable()
         gc.collect()
 
 
-class HomeActor(_End):
+class HomeActor(_EndActor):
     """Reads splits into an Inbox."""
 
+    home: Home
+
     def warm(self, modules: tuple[str, ...]) -> None:
-        """As `_End` says; Ray puts an Arrow table by way of pyarrow.compute, which asks pandas."""
+        """Import the connector's modules, and those that `ray.put` of an Arrow table imports."""
         super().warm(("pyarrow.compute", "pandas", *modules))
 
     def load(self, blob: bytes, paths: list[str]) -> None:
-        """Unpack the connector; not in __init__, where an error would lose its cause."""
-        self.home = _unpacked(blob, paths)
+        """Unpickle the connector. Not in __init__, where Ray would lose the cause of an error."""
+        self.home = cast("Home", _unpickle(blob, paths))
 
     def read(self, ticket: Ticket, split: Split, schema: pa.Schema | None, limits: Limits) -> int:
-        """Put every batch of the split; gives the rows when the last one is in the Inbox."""
+        """Put every batch of the split into the Inbox, and return the number of rows."""
         seq = rows = 0
-        tables = batches(self.home, split, schema, limits)
-        with _portable(), contextlib.closing(tables):
+        tables = read_split(self.home, split, schema, limits)
+        with _with_picklable_errors(), contextlib.closing(tables):
             for table in tables:
                 nbytes, count = max(1, table.nbytes), rows_in(table)
-                # What is above a batch's size (one huge row) lies in both ends' memory besides.
+                # Home and Store each hold a copy of what exceeds a batch's size (one huge row).
                 weight = nbytes + 2 * max(0, nbytes - limits.batch_bytes)
                 self.inbox.charge(weight, nbytes)
                 self.inbox.put(Batch(ticket, seq, count, nbytes, weight, [ray.put(table)]))
                 del table
-                pa.default_memory_pool().release_unused()  # 70 to 100 MB, which it would keep
+                pa.default_memory_pool().release_unused()  # otherwise it keeps 70 to 100 MB
                 seq, rows = seq + 1, rows + count
         pa.default_memory_pool().release_unused()
         self.inbox.put(End(ticket, seq, rows))
@@ -114,19 +119,21 @@ class HomeActor(_End):
         return f"Home({self.label})"
 
 
-class StoreActor(_End):
+class StoreActor(_EndActor):
     """Stages splits from an Inbox."""
 
+    store: Store
+
     def load(self, blob: bytes, paths: list[str]) -> None:
-        """Unpack the connector; not in __init__, where an error would lose its cause."""
-        self.store = _unpacked(blob, paths)
+        """Unpickle the connector. Not in __init__, where Ray would lose the cause of an error."""
+        self.store = cast("Store", _unpickle(blob, paths))
 
     def stage(self, ticket: Ticket, schema: pa.Schema | None) -> Receipt:
         """Stage one split from the batches that the Home sends under this ticket."""
-        tables = _received(self.inbox, ticket)
+        tables = _receive(self.inbox, ticket)
         try:
-            with _portable(), contextlib.closing(tables):
-                return staged(self.store, ticket, schema, tables)
+            with _with_picklable_errors(), contextlib.closing(tables):
+                return stage_split(self.store, ticket, schema, tables)
         finally:
             pa.default_memory_pool().release_unused()  # the next split may be of another flow
 
@@ -134,14 +141,14 @@ class StoreActor(_End):
         return f"Store({self.label})"
 
 
-def _received(inbox: Inbox, ticket: Ticket) -> Generator[pa.Table]:
-    """The batches of one ticket, in order and complete, or Transient."""
+def _receive(inbox: Inbox, ticket: Ticket) -> Generator[pa.Table]:
+    """Yield the batches of one ticket in order; raise Transient where one is missing."""
     seq = rows = freed = 0
     while True:
         message = inbox.take(freed)
         freed = message.weight if isinstance(message, Batch) else 0
         if message.ticket != ticket:
-            continue  # of an attempt that was given up
+            continue  # it belongs to an attempt that was given up
         if isinstance(message, End):
             if (message.batches, message.rows) != (seq, rows):
                 raise Transient(
@@ -155,7 +162,7 @@ def _received(inbox: Inbox, ticket: Ticket) -> Generator[pa.Table]:
         del message
         seq, rows = seq + 1, rows + rows_in(table)
         yield table
-        # The consumer has asked for more: it is done with this one. Drop it before the next wait,
-        # or the shared memory stays pinned while its credit is given back.
+        # The Store asks for more, so it is done with this table. Drop it before the next wait;
+        # otherwise its shared memory stays in use although its bytes are given back.
         del table
         pa.default_memory_pool().release_unused()

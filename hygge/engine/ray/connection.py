@@ -1,11 +1,11 @@
-"""The one place that knows how hygge comes to a Ray: a running one, or a private one of its own.
+"""Connect this process to Ray: to a running one, or to a private one that it starts.
 
-A running Ray is used where there is one: already initialised in this process, named by
-`RAY_ADDRESS`, the job that this process is, or a `ray start` on this machine. Otherwise a private
-instance is started: bound to loopback, quiet, without a dashboard unless asked, ended with the
-process.
+A running Ray is one that this process has initialised already, that `RAY_ADDRESS` names, whose job
+this process is, or that `ray start` started on this machine. Without one, `connect` starts a
+private Ray: it listens on loopback only, prints nothing, has a dashboard only when asked, and ends
+with the process.
 
-Ray's daemons die with the *thread* that started them (PR_SET_PDEATHSIG), so a private instance is
+Ray's daemons die with the *thread* that started them (PR_SET_PDEATHSIG). So a private Ray is
 started in a thread that lives as long as the process.
 """
 
@@ -25,14 +25,18 @@ from typing import Any
 
 from hygge.errors import HyggeError, UsageError, without_password
 
-# Before the first import of ray: on Linux this alone makes every daemon of `ray.init()` listen on
-# 127.0.0.1 (Ray's own default on macOS and Windows). A running cluster is not affected.
+# Set before the first import of ray: on Linux this alone makes every daemon of `ray.init()` listen
+# on 127.0.0.1 (Ray's own default on macOS and Windows). A running cluster is not affected.
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 @dataclass(frozen=True)
 class Connected:
-    """Which Ray this is. `outlives`: it was there before and stays, so flows can be its jobs."""
+    """The Ray that this process uses.
+
+    `outlives`: it ran before this process and goes on after it, so flows can be its jobs.
+    `dashboard` is a URL. `in_job`: this process is the driver of a Ray job.
+    """
 
     address: str
     outlives: bool
@@ -40,26 +44,29 @@ class Connected:
     in_job: bool
 
 
-_work: queue.SimpleQueue[tuple[Callable[[], Any], queue.SimpleQueue[Any]]] = queue.SimpleQueue()
+_Answers = queue.SimpleQueue[Connected | BaseException]
+_requests: queue.SimpleQueue[tuple[bool, _Answers]] = queue.SimpleQueue()
+"""To the thread that starts Ray: with a dashboard or without, and where to put the answer."""
 _lock = threading.Lock()
 _thread: threading.Thread | None = None
 _connected: Connected | None = None
+_before_end: list[Callable[[], None]] = []
 
 
-def in_job() -> bool:
-    """Whether this process is the driver of a Ray job."""
+def is_in_job() -> bool:
+    """Return whether this process is the driver of a Ray job."""
     return bool(os.environ.get("RAY_JOB_ID") or os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"))
 
 
-def own_job() -> dict[str, Any]:
-    """The runtime_env and the metadata that this process's Ray job was submitted with, if any."""
-    told: dict[str, Any] = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
-    return told
+def read_own_job() -> dict[str, Any]:
+    """Return the runtime_env and the metadata of the Ray job that this process is; {} if none."""
+    job: dict[str, Any] = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    return job
 
 
-def running() -> str | None:
-    """The address of a Ray that is there to be used, or None."""
-    if in_job():
+def find_running() -> str | None:
+    """Return the address of a Ray that this process can use, or None."""
+    if is_in_job():
         return "auto"
     if named := os.environ.get("RAY_ADDRESS"):
         if named.startswith("ray://"):
@@ -69,7 +76,7 @@ def running() -> str | None:
                 "RAY_ADDRESS; on a node of the cluster, RAY_ADDRESS=head:6379",
             )
         return named
-    # Where `ray start` leaves its address; a private instance of `ray.init()` leaves none.
+    # `ray start` writes its address there; the private instance of a `ray.init()` does not.
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     try:
         with open(os.path.join(folder, "ray", "ray_current_cluster")) as file:
@@ -81,97 +88,106 @@ def running() -> str | None:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=0.5):
             return address
     except (OSError, ValueError):
-        return None  # what a crashed cluster left behind
+        return None  # the file of a cluster that crashed
 
 
 def connect(dashboard: bool = False) -> Connected:
-    """Come to a Ray, once a process; later calls give the same."""
+    """Connect to Ray, once a process; later calls return the same connection.
+
+    Raises HyggeError where the Ray that is named does not answer.
+    """
     global _connected, _thread
     with _lock:
         if _connected is not None and _is_initialized():
             return _connected
         if _thread is None:
-            _thread = threading.Thread(target=_serve, name="hygge-ray", daemon=True)
+            _thread = threading.Thread(target=_serve_requests, name="hygge-ray", daemon=True)
             _thread.start()
-        answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        _work.put((lambda: _init(dashboard), answer))
-        came = answer.get()
-        if isinstance(came, BaseException):
-            raise came
-        from hygge.engine.ray.lanes import forget_idle
-
-        # At exit Ray goes by itself. Of handlers the last that came is called first.
-        atexit.unregister(forget_idle)
-        atexit.register(forget_idle)
-        _connected = came
+        answers: _Answers = queue.SimpleQueue()
+        _requests.put((dashboard, answers))
+        answer = answers.get()
+        if isinstance(answer, BaseException):
+            raise answer
+        # At exit Ray shuts itself down. The handler that was registered last is called first.
+        atexit.unregister(_announce_end)
+        atexit.register(_announce_end)
+        _connected = answer
         return _connected
 
 
 def disconnect() -> None:
-    """End a private instance (or leave a running one) now instead of at exit."""
+    """End a private Ray, or leave a running one, now instead of at exit."""
     global _connected
     with _lock:
         if _connected is not None:
             import ray
 
-            from hygge.engine.ray.lanes import forget_idle
-
             _connected = None
-            forget_idle()
+            _announce_end()
             ray.shutdown()
 
 
-@contextlib.contextmanager
-def _instead(parts: list[tuple[Any, str, Any]]) -> Iterator[None]:
-    """Others in the place of parts of Ray, for the moment of `ray.init`.
+def call_before_end(function: Callable[[], None]) -> None:
+    """Have `function` called each time before this process leaves its Ray, also at exit."""
+    _before_end.append(function)
 
-    Ray has no setting for them; where a name changes there, that part is simply as Ray has it.
+
+def _announce_end() -> None:
+    for function in _before_end:
+        function()
+
+
+@contextlib.contextmanager
+def _replaced(parts: list[tuple[Any, str, Callable[..., object]]]) -> Iterator[None]:
+    """Replace parts of Ray, given as (owner, name, replacement), during `ray.init`.
+
+    Ray has no settings for them. A name that another version of Ray does not have is left alone.
     """
-    kept = [(where, name, getattr(where, name, None)) for where, name, _ in parts]
-    for (where, name, other), (_, _, own) in zip(parts, kept, strict=True):
-        if own is not None:
-            setattr(where, name, other)
+    originals = [(owner, name, getattr(owner, name, None)) for owner, name, _ in parts]
+    for (owner, name, replacement), (_, _, original) in zip(parts, originals, strict=True):
+        if original is not None:
+            setattr(owner, name, replacement)
     try:
         yield
     finally:
-        for where, name, own in kept:
-            if own is not None:
-                setattr(where, name, own)
+        for owner, name, original in originals:
+            if original is not None:
+                setattr(owner, name, original)
 
 
-def _lean() -> contextlib.AbstractContextManager[None]:
-    """Leave out what a private instance without a dashboard has no use for.
+def _without_dashboard_parts() -> contextlib.AbstractContextManager[None]:
+    """Do not start what a private Ray without a dashboard has no use for.
 
-    The API server (it would serve nothing, and `ray.init` waits for it), the autoscaler's monitor,
-    and the parts of the node's agent that belong to the dashboard.
+    These are the API server (`ray.init` would wait for it), the autoscaler's monitor, and the parts
+    of the node's agent that belong to the dashboard.
     """
     import ray._private.utils as utils
     from ray._private.node import Node
 
-    def without_api_server(node: Any, **_: Any) -> None:
+    def start_no_api_server(node: Any, **_: object) -> None:
         node._webui_url = ""
 
-    return _instead(
+    return _replaced(
         [
-            (Node, "start_api_server", without_api_server),
+            (Node, "start_api_server", start_no_api_server),
             (Node, "start_monitor", lambda node: None),
             (utils, "get_dashboard_dependency_error", lambda: "hygge asks for none"),
         ]
     )
 
 
-def _quiet() -> contextlib.AbstractContextManager[None]:
-    """Ray would print twelve lines to standard output for each worker that dies.
+def _without_worker_messages() -> contextlib.AbstractContextManager[None]:
+    """Keep Ray from printing twelve lines to standard output for each worker that dies.
 
-    The flow says it in one, to standard error; and reports are what standard output is for.
+    The flow says it in one line on standard error; standard output is for reports.
     """
     import ray._private.worker as worker
 
-    return _instead([(worker, "listen_error_messages", lambda *_: None)])
+    return _replaced([(worker, "listen_error_messages", lambda *_: None)])
 
 
 def has_token() -> bool:
-    """Whether this process has a token for Ray clusters, and offers it."""
+    """Return whether this process has a token for Ray clusters, and sends it."""
     if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
         return False
     if os.environ.get("RAY_AUTH_TOKEN"):
@@ -180,13 +196,13 @@ def has_token() -> bool:
     return os.path.exists(named or os.path.expanduser("~/.ray/auth_token"))
 
 
-def _serve() -> None:
+def _serve_requests() -> None:
     while True:
-        call, answer = _work.get()
+        dashboard, answers = _requests.get()
         try:
-            answer.put(call())
+            answers.put(_start_or_attach(dashboard))
         except BaseException as error:
-            answer.put(error)
+            answers.put(error)
 
 
 def _is_initialized() -> bool:
@@ -195,32 +211,31 @@ def _is_initialized() -> bool:
     return bool(ray.is_initialized())
 
 
-def _init(dashboard: bool) -> Connected:
-    address = running()
+def _start_or_attach(dashboard: bool) -> Connected:
+    address = find_running()
     if address is None:
         os.environ.setdefault(_LOOPBACK, "0")
     elif has_token():
-        # Since 2.59 `ray start` asks for the token, and only `auto` offers it by itself; a cluster
-        # without authentication does not mind.
+        # Since 2.59 a Ray of `ray start` requires the token, and only the address `auto` sends it
+        # by itself. A cluster without authentication ignores it.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-    # A call after the end of Ray would start another Ray, also while this process exits.
+    # Otherwise a call after Ray's end starts another Ray, also while this process exits.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
-    # uv would otherwise ship the whole environment to each worker.
+    # Otherwise uv ships the whole environment to each worker.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault(
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
-    )  # or Ray warns about its future
-    # In a notebook Ray would advise, while it is imported, to install its widgets.
+    # Otherwise Ray warns that the default will change.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Otherwise Ray, when a notebook imports it, advises to install its widgets.
     logging.getLogger("ray.widgets").setLevel(logging.ERROR)
     import ray
 
     if ray.is_initialized():
         context = ray.get_runtime_context()
-        return Connected(context.gcs_address, True, None, in_job())
-    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+        return Connected(context.gcs_address, True, None, is_in_job())
+    quiet: dict[str, object] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is not None:
         try:
-            with _quiet():
+            with _without_worker_messages():
                 info = ray.init(address=address, **quiet)
         except (ConnectionError, TimeoutError, ray.exceptions.AuthenticationError) as error:
             raise HyggeError(
@@ -229,15 +244,16 @@ def _init(dashboard: bool) -> Connected:
                 "authentication needs its token here (RAY_AUTH_MODE=token, ~/.ray/auth_token)",
             ) from error
     else:
-        with _quiet(), contextlib.nullcontext() if dashboard else _lean():
+        parts = contextlib.nullcontext() if dashboard else _without_dashboard_parts()
+        with _without_worker_messages(), parts:
             info = ray.init(
                 include_dashboard=dashboard,
                 dashboard_host="127.0.0.1",
-                # Memory that a batch gave back is free at once, and not up to a second later, in
-                # which a fast lane fills hundreds of MiB more than its budget.
+                # Free the memory of a batch at once. Ray's default frees it up to a second later,
+                # in which a fast lane fills hundreds of MiB beyond its budget.
                 _system_config={"free_objects_period_milliseconds": 0},
                 **quiet,
             )
         atexit.register(ray.shutdown)
     url = f"http://{info.dashboard_url}" if info.dashboard_url else None
-    return Connected(info.address_info["gcs_address"], address is not None, url, in_job())
+    return Connected(info.address_info["gcs_address"], address is not None, url, is_in_job())

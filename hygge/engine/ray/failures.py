@@ -1,23 +1,27 @@
-"""What went wrong in a lane: whose failure it was, whether a retry may mend it, and its words."""
+"""A failure of a lane: who caused it, whether another try may succeed, and how to say it."""
 
 from __future__ import annotations
+
+from ray.exceptions import (
+    ActorDiedError,
+    ObjectStoreFullError,
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+)
 
 from hygge.errors import HyggeError, Transient, without_password
 
 
-def is_ray(error: BaseException) -> bool:
-    """Whether Ray itself failed (a dead process, a lost object), and not the code it ran."""
-    from ray.exceptions import RayError, RayTaskError
-
-    return isinstance(cause_of(error), RayError) or (
-        isinstance(error, RayError) and not isinstance(error, RayTaskError)
-    )
+def is_ray_failure(error: BaseException) -> bool:
+    """Return whether Ray failed (a dead process, a lost object), and not the code that it ran."""
+    if isinstance(find_cause(error), RayError):
+        return True
+    return isinstance(error, RayError) and not isinstance(error, RayTaskError)
 
 
-def cause_of(error: BaseException) -> BaseException:
-    """What the user's code or a connector raised, out of Ray's wrapping."""
-    from ray.exceptions import RayTaskError
-
+def find_cause(error: BaseException) -> BaseException:
+    """Return what user code or a connector raised, taken out of Ray's RayTaskError."""
     while isinstance(error, RayTaskError):
         inner: BaseException | None = error.cause
         if inner is None or inner is error:
@@ -26,38 +30,31 @@ def cause_of(error: BaseException) -> BaseException:
     return error
 
 
-def may_be_mended(error: BaseException, cause: BaseException) -> bool:
-    """Whether another try may go well."""
-    return isinstance(cause, Transient) or is_ray(error)
+def is_retryable(error: BaseException, cause: BaseException) -> bool:
+    """Return whether another try may succeed."""
+    return isinstance(cause, Transient) or is_ray_failure(error)
 
 
-def said_of(error: BaseException, cause: BaseException, who: str) -> str:
-    """What happened, in one line; `who` is the end of a lane that was called."""
-    from ray.exceptions import (
-        ActorDiedError,
-        ObjectStoreFullError,
-        OutOfMemoryError,
-        RayTaskError,
-    )
-
+def describe_failure(error: BaseException, cause: BaseException, end: str) -> str:
+    """Return what happened, in one line. `end`: whose call failed, `home`, `store` or ""."""
     if isinstance(cause, HyggeError):
         return cause.message
     if isinstance(cause, ActorDiedError):
-        # An end that lives to tell of a death tells of its Inbox's.
-        who = "inbox" if isinstance(error, RayTaskError) else who
+        # A call that returned an error ran in a living process: the Inbox is the one that died.
+        who = "inbox" if isinstance(error, RayTaskError) else end
         return f"the {who}'s process died" if who else "one of its processes died"
     if isinstance(cause, OutOfMemoryError):
         return "a process was ended because the node ran out of memory"
     if isinstance(cause, ObjectStoreFullError):
         return "Ray's object store is full"
-    first = without_password(str(cause)).strip().splitlines()
-    return f"{type(cause).__name__}: {first[0] if first else ''}"
+    lines = without_password(str(cause)).strip().splitlines()
+    return f"{type(cause).__name__}: {lines[0] if lines else ''}"
 
 
-def hint_of(cause: BaseException) -> str:
-    """What to do about an error that has no hint of its own."""
-    from ray.exceptions import ActorDiedError, OutOfMemoryError
-
+def suggest_remedy(cause: BaseException) -> str | None:
+    """Return the hint of an error; where it has none of its own, a general one."""
+    if isinstance(cause, HyggeError):
+        return cause.hint
     if isinstance(cause, ActorDiedError | OutOfMemoryError):
         return (
             "a process that dies without an error was killed from outside, mostly because memory "

@@ -6,13 +6,15 @@
     put(Batch(.., [ref]))  ────▶  queue  ─────────────────────────▶ get(freed)
                                   charged -= freed                   table = ray.get(ref)
 
-Bytes are charged before `ray.put` and given back with the Store's next `get`, when it has dropped
-its last reference: what is bounded is the charge, not a guess. An empty lane always admits one
-batch, so a row larger than the budget passes alone. What a batch has above `batch_bytes` is charged
-three times: both ends hold such a row besides, where they make it and encode it. The reference is
-nested in the message, or Ray would send the data itself through this actor. After a failure a lane
-gets a new Inbox: a producer that was killed in `put` leaves a zombie behind, and a consumer killed
-in `get` steals an item.
+Bytes are charged before `ray.put` and given back with the Store's next `get`, when the Store has
+dropped its last reference. So the bound holds for what is charged, and nothing is estimated. An
+empty lane always admits one batch, so a row larger than the budget passes alone. The part of a
+batch above `batch_bytes` is charged three times, because the Home and the Store each hold a copy of
+such a row while they make and encode it. The reference is nested in the message; otherwise Ray
+would send the data itself through this actor.
+
+After a failure a lane gets a new Inbox: a producer that was killed in `put` leaves a request behind
+that still puts its item, and a consumer that was killed in `get` takes an item away.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import ray
+from ray.actor import ActorHandle
 from ray.util.queue import Queue, _QueueActor
 
 from hygge.model import Ticket
@@ -31,20 +34,21 @@ from hygge.model import Ticket
 
 @dataclass(frozen=True)
 class Batch:
-    """One table on its way: who it belongs to, its place in the split, and the nested reference."""
+    """The message for one table: its ticket, its number within the split, and its reference."""
 
     ticket: Ticket
     seq: int
     rows: int
     nbytes: int
     weight: int
-    """What was charged for it."""
-    refs: list[Any]
+    """The bytes that were charged for it."""
+    refs: list[ray.ObjectRef]
+    """One reference, nested in a list so that Ray does not resolve it."""
 
 
 @dataclass(frozen=True)
 class End:
-    """The Home has sent all of a split: what the Store must have counted."""
+    """The message behind the last batch of a split: the counts that the Store must reach."""
 
     ticket: Ticket
     batches: int
@@ -53,91 +57,106 @@ class End:
 
 @dataclass(frozen=True)
 class InboxStats:
-    """What passed through an Inbox, and who waited for whom (seconds)."""
+    """Counters of an Inbox since its flow began; waits are in seconds."""
 
     rows_in: int = 0
     bytes_in: int = 0
     rows_out: int = 0
     bytes_out: int = 0
     charged: int = 0
+    """Bytes that are charged now."""
     most_charged: int = 0
     wait_home_s: float = 0.0
+    """Time that the Home waited for room; `wait_store_s`: the Store for a batch."""
     wait_store_s: float = 0.0
     wait_rate_s: float = 0.0
     waiting: str = ""
-    """`home` while it waits for room, `store` while it waits for a batch, `rate` while the Home
-    waits because it may give only so many bytes a second."""
+    """The end that waits now: `home` (for room), `store` (for a batch), `rate` (the Home, for
+    `max_bytes_per_second`), or ""."""
 
 
 class InboxActor(_QueueActor):
+    """The process of an Inbox: Ray's queue, with credits in bytes and counters."""
+
     def __init__(self, label: str) -> None:
-        super().__init__(0)  # items are bounded by the bytes they were charged
+        super().__init__(0)  # no bound on items: `charge` bounds their bytes
         self.label = label
         self.room = asyncio.Condition()
         self.rate = Rate(None)
-        self._count_from_zero(0)
+        self._reset_counters(0)
 
-    async def bound(self, max_bytes: int, is_paced: bool) -> None:
-        """Begin a flow: its budget, and counters from zero.
+    async def begin_flow(self, max_bytes: int, is_rate_limited: bool) -> None:
+        """Set the budget of a flow, and all counters to zero.
 
-        `is_paced`: no byte passes before it is told how fast they may.
+        With `is_rate_limited` no byte passes before the first `set_rate`.
         """
-        self.rate = Rate(0.0 if is_paced else None)
-        self._count_from_zero(max_bytes)
+        self.rate = Rate(0.0 if is_rate_limited else None)
+        self._reset_counters(max_bytes)
 
-    async def pace(self, bytes_per_second: float) -> None:
-        """From now on; the share of this lane in what its flow may read."""
+    async def set_rate(self, bytes_per_second: float) -> None:
+        """Set this lane's share of the flow's `max_bytes_per_second`."""
         await self.rate.change(bytes_per_second)
 
-    def _count_from_zero(self, max_bytes: int) -> None:
+    def _reset_counters(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self.charged = self.most = 0
+        self.charged = self.most_charged = 0
         self.rows_in = self.bytes_in = self.rows_out = self.bytes_out = 0
         self.wait_home = self.wait_store = 0.0
-        self.home_since: float | None = None
-        self.store_since: float | None = None
+        self.home_waits_since: float | None = None
+        self.store_waits_since: float | None = None
 
     async def charge(self, weight: int, nbytes: int) -> None:
+        """Wait until `nbytes` are within the rate and there is room for `weight`; charge it."""
         await self.rate.take(nbytes)
         async with self.room:
-            self.home_since = time.monotonic()
+            self.home_waits_since = time.monotonic()
             await self.room.wait_for(
                 lambda: not self.charged or self.charged + weight <= self.max_bytes
             )
-            self.wait_home += time.monotonic() - self.home_since
-            self.home_since = None
+            self.wait_home += time.monotonic() - self.home_waits_since
+            self.home_waits_since = None
             self.charged += weight
-            self.most = max(self.most, self.charged)
+            self.most_charged = max(self.most_charged, self.charged)
 
-    async def put(self, item: Any, timeout: float | None = None) -> None:
+    async def put(self, item: Batch | End, timeout: float | None = None) -> None:
+        """Put a message, and count it."""
         if isinstance(item, Batch):
             self.rows_in += item.rows
             self.bytes_in += item.nbytes
         await super().put(item, timeout)
 
-    async def get(self, timeout: float | None = None, freed: int = 0) -> Any:
+    async def get(self, timeout: float | None = None, freed: int = 0) -> Batch | End:
+        """Give back `freed` charged bytes, then wait for the next message."""
         if freed:
             async with self.room:
                 self.charged -= freed
                 self.room.notify_all()
-        self.store_since = time.monotonic()
-        item = await super().get(timeout)
-        self.wait_store += time.monotonic() - self.store_since
-        self.store_since = None
+        self.store_waits_since = time.monotonic()
+        item: Batch | End = await super().get(timeout)
+        self.wait_store += time.monotonic() - self.store_waits_since
+        self.store_waits_since = None
         if isinstance(item, Batch):
             self.rows_out += item.rows
             self.bytes_out += item.nbytes
         return item
 
     async def stats(self) -> InboxStats:
+        """Return the counters of this moment."""
         now = time.monotonic()
-        home = now - self.home_since if self.home_since else 0.0
-        store = now - self.store_since if self.store_since else 0.0
+        home = now - self.home_waits_since if self.home_waits_since else 0.0
+        store = now - self.store_waits_since if self.store_waits_since else 0.0
+        if self.rate.waits_since:
+            waiting = "rate"
+        elif home:
+            waiting = "home"
+        elif store:
+            waiting = "store"
+        else:
+            waiting = ""
         return InboxStats(
-            self.rows_in, self.bytes_in, self.rows_out, self.bytes_out,
-            self.charged, self.most, self.wait_home + home, self.wait_store + store,
-            self.rate.waited(), "rate" if self.rate.since else "home" if home
-            else "store" if store else "",
+            self.rows_in, self.bytes_in, self.rows_out, self.bytes_out, self.charged,
+            self.most_charged, self.wait_home + home, self.wait_store + store,
+            self.rate.waited(), waiting,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -145,66 +164,69 @@ class InboxActor(_QueueActor):
 
 
 class Rate:
-    """How many bytes may pass in a second; what it holds back is never more than one batch.
+    """Lets bytes pass at most at a rate, by keeping each batch until its bytes are earned.
 
-    A batch passes when all of its bytes are earned, counted from when the one before it passed. So
-    what passes in any time is at most the rate, and one batch.
+    Bytes are earned from the moment when the batch before passed. So in any period at most the rate
+    times its length passes, and one batch more.
     """
 
     def __init__(self, bytes_per_second: float | None) -> None:
+        """`bytes_per_second`: None means without a limit, 0 that nothing passes."""
         self.bytes_per_second = bytes_per_second
-        self.earned, self.at = 0.0, time.monotonic()
+        self.earned, self.earned_at = 0.0, time.monotonic()
         self.changed = asyncio.Condition()
-        self.since: float | None = None
+        self.waits_since: float | None = None
         self.waited_s = 0.0
 
     async def change(self, bytes_per_second: float) -> None:
-        """Another rate from now on."""
+        """Set the rate from now on."""
         async with self.changed:
             self._earn()
             self.bytes_per_second = bytes_per_second
             self.changed.notify_all()
 
     async def take(self, nbytes: int) -> None:
-        """Wait until so many bytes are earned."""
+        """Wait until `nbytes` are earned."""
         if self.bytes_per_second is None:
             return
-        self.since = time.monotonic()
+        self.waits_since = time.monotonic()
         async with self.changed:
             self._earn()
-            self.earned = min(self.earned, nbytes)  # what was not taken in time is not kept
+            self.earned = min(self.earned, nbytes)  # the bytes of a pause are not saved up
             while self.earned < nbytes:
                 rate = self.bytes_per_second
-                patience = (nbytes - self.earned) / rate if rate else None
+                timeout_s = (nbytes - self.earned) / rate if rate else None
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.changed.wait(), patience)
+                    await asyncio.wait_for(self.changed.wait(), timeout_s)
                 self._earn()
             self.earned -= nbytes
-        self.waited_s += time.monotonic() - self.since
-        self.since = None
+        self.waited_s += time.monotonic() - self.waits_since
+        self.waits_since = None
 
     def waited(self) -> float:
-        """Seconds so far."""
-        return self.waited_s + (time.monotonic() - self.since if self.since else 0.0)
+        """Return how many seconds batches have waited so far."""
+        return self.waited_s + (time.monotonic() - self.waits_since if self.waits_since else 0.0)
 
     def _earn(self) -> None:
         now = time.monotonic()
-        self.earned += (self.bytes_per_second or 0.0) * (now - self.at)
-        self.at = now
+        self.earned += (self.bytes_per_second or 0.0) * (now - self.earned_at)
+        self.earned_at = now
 
 
 class Inbox(Queue):
-    """The handle of a lane's queue; picklable, held by the Flow, the Home and the Store."""
+    """The handle of a lane's queue; picklable, held by the driver, the Home and the Store."""
 
-    def __init__(self, label: str, actor_options: dict[str, Any]) -> None:
+    actor: ActorHandle
+
+    def __init__(self, label: str, actor_options: Mapping[str, object]) -> None:
         self.maxsize = 0
         self.actor = ray.remote(InboxActor).options(**actor_options).remote(label)
 
     def charge(self, weight: int, nbytes: int) -> None:
-        """Wait until `nbytes` may pass and there is room for `weight`, and take it."""
+        """Wait until `nbytes` may pass and there is room for `weight`; charge it."""
         ray.get(self.actor.charge.remote(weight, nbytes))
 
     def take(self, freed: int) -> Batch | End:
-        """Give back `freed` bytes, then wait for the next message."""
+        """Give back `freed` charged bytes, then wait for the next message."""
         item: Batch | End = ray.get(self.actor.get.remote(None, freed))
         return item

@@ -1,51 +1,44 @@
-"""A lane: Home actor + Inbox + Store actor on one node, working on the same split.
+"""The lanes of this process: created, handed from flow to flow, kept idle for a while, shut down.
 
-It is a placement group of one bundle, so the three share a node and its shared memory. Its actors
-are reused from split to split; the Home may read one split ahead under the same credits. After any
-failure the whole lane is put down and a new one takes its bundle: a new Inbox is the only way to be
-sure that no zombie put or stolen item survives. Its actors carry the name of the flow that it was
-made for, which Ray's dashboard shows: `orders/lane 2: home`.
+A flow gets its first lane before it is planned (`start_first_lane`) or waits for its turn
+(`wait_for_lane`), and then its further lanes (`get_lanes`). When it ends, each of them is kept idle
+for a few seconds (`release_lane`), in which another flow may take it: a file of many small tables
+does not pay for three processes a table. `replace_lane` puts a new lane in the place of one that
+failed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 import time
 import uuid
 import weakref
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
 import ray
-from ray.util.placement_group import remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from hygge.engine.ray.actors import HomeActor, StoreActor, packed
-from hygge.engine.ray.inbox import Inbox, InboxStats
-from hygge.engine.ray.placement import Spread, bundle, has_room, parts
-from hygge.errors import ConfigError
-from hygge.model import Limits, Split, Ticket
-from hygge.run.engines import Move
-from hygge.run.watch import Seen
+from hygge.engine.ray import connection
+from hygge.engine.ray.lane import Lane, Place
+from hygge.engine.ray.placement import Spread, has_room, lane_resources
+from hygge.model import Limits
 
-_KEPT_S, _LONGEST_KEPT_S = 2.0, 30.0
 _LOOK_S = 0.2
 _LAST_S = 2.0
-_free = threading.Condition()
-_goes = threading.Lock()
-"""Held while an idle lane is put down: a Ray that ends meanwhile would end this process.
+_changed = threading.Condition()
+"""Guards the lists below; notified when a lane becomes idle or its bundle is given back."""
+_shutdown_lock = threading.Lock()
+"""Held while a timer shuts an idle lane down, so that Ray does not end meanwhile.
 
-So it would if another thread let go of a result of it, which is why an idle lane has none, and a
-timer does not keep a lane alive.
+If another thread kills an actor or drops a result while Ray ends, Ray ends this process. For the
+same reason an idle lane keeps no result, and a timer does not keep its lane alive.
 """
 _idle: list[Lane] = []
 _alive: set[Lane] = set()
-"""Those that have a bundle, or wait for one."""
-_queue: list[object] = []
-"""Who waits for a lane, in the order that they came."""
+"""Lanes that have a bundle, or wait for one."""
+_waiting: list[object] = []
+"""Flows that wait for a lane, in the order in which they came."""
 
 
 def _new_namespace() -> str:
@@ -53,103 +46,73 @@ def _new_namespace() -> str:
 
 
 _namespace = _new_namespace()
-_named: Counter[str] = Counter()
-"""How often a name was given: a lane that takes another's place is a second of its name."""
+_names: Counter[str] = Counter()
+"""Name → how often it was given; the lane that replaces another is the second of its name."""
 
 
-@dataclass
-class Work:
-    """One try at one split in a lane: a call to the Home and a call to the Store."""
-
-    split: Split
-    ticket: Ticket
-    read: Any
-    stage: Any
-    was_read: bool = False
+def start_first_lane(flow: str, limits: Limits) -> Lane | None:
+    """Create a lane for a flow that is not planned yet; None where no CPU is free for it."""
+    with _changed:
+        if _idle or _waiting or not _is_room(limits):
+            return None
+        return _create_lanes(flow, limits)[0]
 
 
-@dataclass(frozen=True)
-class Luggage:
-    """What every lane of a move needs; packed once."""
-
-    move: Move
-    home: bytes = field(repr=False)
-    store: bytes = field(repr=False)
-    paths: list[str] = field(default_factory=lambda: [p for p in sys.path if p])
-
-
-def pack(move: Move) -> Luggage:
-    """The connectors of a move as bytes. Raises ConfigError for what cannot travel."""
-    blobs = []
-    for end in (move.home, move.store):
-        try:
-            blobs.append(packed(end))
-        except Exception as error:
-            raise ConfigError(
-                f"{type(end).__name__} cannot travel to another process: {error}",
-                "open connections, files and locks inside read_batches or write, not in __init__",
-            ) from error
-    return Luggage(move, blobs[0], blobs[1])
+def get_lanes(flow: str, limits: Limits, numbers: range) -> list[Lane]:
+    """Return one lane for each number: idle ones first, then new ones, which may wait for CPUs."""
+    with _changed:
+        lanes: list[Lane] = []
+        while len(lanes) < len(numbers) and not _waiting:
+            lane = _take_idle(limits)
+            if lane is None:
+                break
+            lanes.append(lane)
+        return [*lanes, *_create_lanes(flow, limits, numbers[len(lanes) :])]
 
 
-def first_lane(flow: str, limits: Limits) -> Lane | None:
-    """A new one for a flow that is only planned yet, if there is a CPU that no lane has."""
-    with _free:
-        return None if _idle or _queue or not _is_room(limits) else _new(flow, limits)[0]
-
-
-def some_lanes(flow: str, limits: Limits, numbers: range) -> list[Lane]:
-    """Those that a flow of this process has just left, then new ones, which may have to wait."""
-    with _free:
-        found: list[Lane] = []
-        while len(found) < len(numbers) and not _queue and (lane := _left(limits)) is not None:
-            found.append(lane)
-        return [*found, *_new(flow, limits, numbers[len(found) :])]
-
-
-def a_lane_in_turn(
+def wait_for_lane(
     flow: str, limits: Limits, stop: threading.Event, patience_s: float
 ) -> Lane | None:
-    """As `a_lane`, but where the lanes of this process have every CPU, one that is left.
+    """Return an idle lane, or a new one where there is a CPU for it, when it is this flow's turn.
 
-    Of many flows each has its turn. After `patience_s` it is a new one, which waits for its CPU and
-    so tells a cluster to grow. None where it was asked to stop meanwhile.
+    After `patience_s` seconds it is a new lane that waits for its CPU, so that a cluster with an
+    autoscaler grows. Returns None when `stop` was set meanwhile.
     """
     me, until = object(), time.monotonic() + patience_s
-    with _free:
-        _queue.append(me)
+    with _changed:
+        _waiting.append(me)
         try:
             while not stop.is_set():
-                if _queue[0] is me:
-                    if (left := _left(limits)) is not None:
-                        return left
+                if _waiting[0] is me:
+                    if (lane := _take_idle(limits)) is not None:
+                        return lane
                     if _is_room(limits):
-                        return _new(flow, limits)[0]
-                    if _idle:  # made for flows that want something else of their nodes
-                        _idle.pop(0).down()
+                        return _create_lanes(flow, limits)[0]
+                    if _idle:  # made for flows that need something else of their nodes
+                        shut_down_lane(_idle.pop(0))
                         continue
                 if time.monotonic() > until:
-                    (lane,) = _new(flow, limits)
-                    lane.waits = True
+                    (lane,) = _create_lanes(flow, limits)
+                    lane.waits_for_cpu = True
                     return lane
-                _free.wait(_LOOK_S)
+                _changed.wait(_LOOK_S)
             return None
         finally:
-            _queue.remove(me)
-            _free.notify_all()
+            _waiting.remove(me)
+            _changed.notify_all()
 
 
-def a_left_lane(limits: Limits) -> Lane | None:
-    """One that a flow has just left, for a flow whose own still waits for its CPU."""
-    with _free:
-        return None if _queue else _left(limits)
+def take_idle_lane(limits: Limits) -> Lane | None:
+    """Return an idle lane, for a flow whose own lane still waits for its CPU; None without one."""
+    with _changed:
+        return None if _waiting else _take_idle(limits)
 
 
-def _left(limits: Limits) -> Lane | None:
-    """An idle lane that stands where one with these limits may."""
-    wish = (bundle(limits), limits.label_selector)
+def _take_idle(limits: Limits) -> Lane | None:
+    """Return an idle lane that takes the same of its node as one with these limits would."""
+    needed = (lane_resources(limits), limits.label_selector)
     for lane in reversed(_idle):
-        if (bundle(lane.limits), lane.limits.label_selector) == wish:
+        if (lane_resources(lane.limits), lane.limits.label_selector) == needed:
             _idle.remove(lane)
             return lane
     return None
@@ -159,228 +122,104 @@ def _is_room(limits: Limits) -> bool:
     return has_room(limits, [lane.limits for lane in _alive])
 
 
-def _new(flow: str, limits: Limits, numbers: range = range(1)) -> list[Lane]:
+def _create_lanes(flow: str, limits: Limits, numbers: range = range(1)) -> list[Lane]:
     if not numbers:
         return []
     spread = Spread(limits, [(lane.node, lane.limits) for lane in _alive])
-    made = []
+    lanes = []
     for number in numbers:
         label = f"{flow}/lane {number}"
-        made.append(Lane(Place(*spread.next(label), limits, label)))
-    return made
+        group, node = spread.place_next(label)
+        lanes.append(_create_lane(Place(group, node, limits, label)))
+    return lanes
 
 
-def leave(lane: Lane) -> None:
-    """Keep a lane that did its work for the flow that follows, for a moment: then it goes down.
+def _create_lane(place: Place) -> Lane:
+    with _changed:
+        _names[place.label] += 1
+        count = _names[place.label]
+        name = place.label if count == 1 else f"{place.label} ({count})"
+        lane = Lane(place, name, _namespace)
+        _alive.add(lane)
+        return lane
 
-    A file of many small tables does not pay for three processes a table. The moment is short
-    because an idle lane holds its CPU, and its processes the modules that they have imported; it is
-    as long as a new lane takes to stand, where that is longer.
+
+def replace_lane(lane: Lane) -> Lane:
+    """Shut down a lane that failed, and return a new one in its bundle."""
+    shut_down_lane(lane, keep_bundle=True)
+    return _create_lane(lane.place)
+
+
+def shut_down_lane(lane: Lane, keep_bundle: bool = False) -> None:
+    """End a lane's processes, and give its bundle back unless a new lane takes it."""
+    with _changed:
+        _alive.discard(lane)
+        _changed.notify_all()
+    lane.kill(keep_bundle)
+
+
+def release_lane(lane: Lane) -> None:
+    """Keep a lane idle for the next flow, for `lane.idle_s` seconds; then it is shut down.
+
+    The time is short because an idle lane keeps its CPU, and its processes the modules that they
+    imported. It is as long as a new lane takes to start, where that is longer.
     """
-    if not lane.up or lane.works:
-        lane.down()
+    if not lane.is_up or lane.attempts:
+        shut_down_lane(lane)
         return
-    lane.forget_calls()
-    with _free:
-        lane.left = time.monotonic()
+    lane.drop_calls()
+    with _changed:
+        lane.idle_since = time.monotonic()
         _idle.append(lane)
-        _free.notify_all()
-    _look_later(lane)
+        _changed.notify_all()
+    _start_timer(lane)
 
 
-def ask_all(lanes: list[Lane]) -> None:
-    """Have the counters of lanes once more, waiting for them a moment."""
-    asked = {lane.inbox.actor.stats.remote(): lane for lane in lanes}
-    done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_LAST_S) if asked else ([], [])
+def refresh_stats(lanes: Sequence[Lane]) -> None:
+    """Ask lanes for their counters, and wait for them, two seconds at most."""
+    calls = {lane.inbox.actor.stats.remote(): lane for lane in lanes}
+    done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=_LAST_S) if calls else ([], [])
     for call in done:
         with contextlib.suppress(ray.exceptions.RayError):
-            asked[call].last = ray.get(call)
+            calls[call].stats = ray.get(call)
 
 
-def forget_idle() -> None:
-    """The Ray that they are of ends, or has ended; another one may be the same cluster."""
+def forget_lanes() -> None:
+    """Forget every lane, because their Ray ends; the next one may be the same cluster."""
     global _namespace
-    with _goes, _free:
+    with _shutdown_lock, _changed:
         _namespace = _new_namespace()
         _idle.clear()
         _alive.clear()
-        _named.clear()
+        _names.clear()
 
 
-def _look_later(lane: Lane) -> None:
-    if not lane.is_watched:
-        lane.is_watched = True
-        timer = threading.Timer(lane.kept_s, _look_at, [weakref.ref(lane)])
+connection.call_before_end(forget_lanes)
+
+
+def _start_timer(lane: Lane) -> None:
+    if not lane.has_timer:
+        lane.has_timer = True
+        timer = threading.Timer(lane.idle_s, _check_idle, [weakref.ref(lane)])
         timer.daemon = True
         timer.start()
 
 
-def _look_at(lane: weakref.ref[Lane]) -> None:
-    with _goes:
-        _down_if_idle(lane())  # by no name here: it must be gone before another may have `_goes`
+def _check_idle(lane: weakref.ref[Lane]) -> None:
+    with _shutdown_lock:
+        # Not kept in a variable here: it must be gone before another thread gets the lock.
+        _shut_down_if_idle(lane())
 
 
-def _down_if_idle(lane: Lane | None) -> None:
+def _shut_down_if_idle(lane: Lane | None) -> None:
     if lane is None:
         return
-    with _free:
-        lane.is_watched = False
+    with _changed:
+        lane.has_timer = False
         if lane not in _idle:
             return
-        if time.monotonic() - lane.left < lane.kept_s:  # it was taken meanwhile, and left again
-            _look_later(lane)
+        if time.monotonic() - lane.idle_since < lane.idle_s:  # it was taken and released again
+            _start_timer(lane)
             return
         _idle.remove(lane)
-    lane.down()
-
-
-@dataclass(frozen=True)
-class Place:
-    """A placement group of one bundle; `node` is where it was asked for, "" if anywhere."""
-
-    group: Any
-    node: str
-    limits: Limits
-    label: str
-
-
-class Lane:
-    """Three actors in one bundle. `works` is ordered: the Store takes them in this order."""
-
-    luggage: Luggage
-
-    def __init__(self, place: Place) -> None:
-        self.place, self.limits = place, place.limits
-        self.works: list[Work] = []
-        self.up = False
-        self.number = 0
-        self.made, self.kept_s = time.monotonic(), _KEPT_S
-        self.left, self.is_watched = 0.0, False
-        self.waits = False
-        self.last, self.sealed, self.was_asked = InboxStats(), Seen(), False
-        here = PlacementGroupSchedulingStrategy(
-            placement_group=place.group, placement_group_bundle_index=0
-        )
-        _named[place.label] += 1
-        again = f" ({_named[place.label]})" if _named[place.label] > 1 else ""
-        label = f"{place.label}{again}"
-
-        end, inbox = parts(bundle(place.limits)["CPU"])
-
-        def options(end: str, cpus: float) -> dict[str, Any]:
-            named = {"name": f"{label}: {end}", "namespace": _namespace}
-            return {"num_cpus": cpus, "scheduling_strategy": here, **named}
-
-        self.inbox = Inbox(label, {**options("inbox", inbox), "max_concurrency": 16})
-        once: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0}
-        home, store = options("home", end), options("store", end)
-        self.home = ray.remote(HomeActor).options(**once, **home).remote(self.inbox, label)
-        self.store = ray.remote(StoreActor).options(**once, **store).remote(self.inbox, label)
-        self.node, self._where = place.node, self.home.node.remote()
-        starts = [self._where, self.store.node.remote(), self.inbox.actor.stats.remote()]
-        self.readiness: list[Any] = starts
-        self._stats: Any = None
-        with _free:
-            _alive.add(self)
-
-    def warm(self, home: tuple[str, ...], store: tuple[str, ...]) -> None:
-        """Have the two ends import what they will need."""
-        self.readiness += [self.home.warm.remote(home), self.store.warm.remote(store)]
-
-    def wait(self, timeout_s: float) -> None:
-        """Give the processes a moment to stand; a busy cluster may take longer, and may."""
-        ray.wait(self.readiness, num_returns=len(self.readiness), timeout=timeout_s)
-
-    def load(self, luggage: Luggage, number: int) -> None:
-        """Bring the connectors in; no split is given before both are unpacked."""
-        self.luggage, self.number = luggage, number
-        self.up, self.last, self._stats = False, InboxStats(), None
-        self.sealed, self.was_asked = Seen(), False
-        limits = luggage.move.limits
-        is_paced = limits.max_bytes_per_second is not None
-        self.share = 0.0
-        limit = self.inbox.actor.bound.remote(limits.memory_per_lane, is_paced)
-        home = self.home.load.remote(luggage.home, luggage.paths)
-        store = self.store.load.remote(luggage.store, luggage.paths)
-        self.readiness = [limit, home, store]
-        if self._where is not None:
-            self.readiness.append(self._where)
-
-    def take(self, split: Split, ticket: Ticket) -> None:
-        """Begin a try at a split (behind the one that is being staged, if there is one)."""
-        move = self.luggage.move
-        name = f"{move.flow} split {split.index}"
-        read = self.home.read.options(name=f"read {name}").remote(
-            ticket, split, move.schema, move.limits
-        )
-        stage = self.store.stage.options(name=f"stage {name}").remote(ticket, move.schema)
-        self.works.append(Work(split, ticket, read, stage))
-
-    def pace(self, share: float) -> None:
-        """Let its Home give so many bytes a second from now on."""
-        if share != self.share:
-            self.share = share
-            self.inbox.actor.pace.remote(share)
-
-    def stands(self, call: Any, value: Any) -> bool:
-        """Whether it is ready for work, now that this call of its readiness has come back."""
-        if call == self._where:
-            self.node, self._where = value, None
-        self.readiness = [each for each in self.readiness if each != call]
-        self.waits, self.up = False, not self.readiness
-        if self.up and self.made:
-            took = time.monotonic() - self.made
-            self.made, self.kept_s = 0.0, max(_KEPT_S, min(took, _LONGEST_KEPT_S))
-        return self.up
-
-    def has_room(self) -> bool:
-        """Whether a split may be given: idle, or one split ahead when the Home is done reading."""
-        return self.up and (not self.works or (len(self.works) == 1 and self.works[0].was_read))
-
-    def pending(self) -> list[Any]:
-        """The calls that the supervisor waits for."""
-        calls = [] if self.up else list(self.readiness)
-        for work in self.works:
-            calls += [work.stage] if work.was_read else [work.read, work.stage]
-        return calls
-
-    def look(self) -> None:
-        """Ask the Inbox for its counters; `last` has them in a moment."""
-        if self._stats is None:
-            asked = self._stats = self.inbox.actor.stats.remote()
-            asked.future().add_done_callback(lambda answer: self._saw(asked, answer))
-
-    def _saw(self, asked: Any, answer: Any) -> None:
-        if self._stats is asked:  # and not of the flow before
-            self._stats = None
-            if answer.exception() is None:
-                self.last, self.was_asked = answer.result(), True
-
-    def forget_calls(self) -> None:
-        """Keep no result of Ray's: all calls of a lane that is left have come back."""
-        self.readiness, self._where, self._stats = [], None, None
-
-    def partners_error(self, failed: Any, grace_s: float = 0.3) -> BaseException | None:
-        """Why the other side failed, if it says so within a short grace."""
-        others = [call for call in self.pending() if call != failed]
-        done, _ = ray.wait(others, num_returns=1, timeout=grace_s) if others else ([], [])
-        for call in done:
-            try:
-                ray.get(call)
-            except Exception as error:
-                return error
-        return None
-
-    def down(self, keep_bundle: bool = False) -> None:
-        """Kill the three actors, and give the bundle back unless a new lane takes it."""
-        with _free:
-            _alive.discard(self)
-            _free.notify_all()
-        if not ray.is_initialized():  # it went with its Ray; to kill it would start another Ray
-            return
-        for actor in (self.home, self.store, self.inbox.actor):
-            with contextlib.suppress(Exception):
-                ray.kill(actor, no_restart=True)
-        if not keep_bundle:
-            with contextlib.suppress(Exception):
-                remove_placement_group(self.place.group)
+    shut_down_lane(lane)

@@ -1,16 +1,16 @@
-"""What a flow tells Prometheus, through Ray's own metrics on the port of its driver's node.
+"""The Prometheus metrics of a flow, which Ray serves on the metrics port of the driver's node.
 
-Rows, bytes and splits are counted when a split is sealed, so each is counted once, whatever was
-tried twice; everything is counted by the driver. Ray puts `ray_` in front of the names. Tags are
-names only: never a URL, never a path.
+The driver counts everything. It counts rows, bytes and splits when a split is sealed, so a retry
+counts nothing twice. Ray puts `ray_` in front of the names. Tags are names only: never a URL, never
+a path.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import ray
 from ray.util.metrics import Counter, Gauge, Histogram
@@ -37,61 +37,74 @@ STATES = ("running", "idle", "pending")
 _lock = threading.Lock()
 
 
+@dataclass(frozen=True)
+class _Metrics:
+    counters: Mapping[str, Counter]
+    gauges: Mapping[str, Gauge]
+    commit_seconds: Histogram
+
+
 @cache
-def _metrics(session: str) -> dict[str, Any]:
-    """All of them; once for each time that this process came to a Ray."""
-    made: dict[str, Any] = {}
-    for kind, named in ((Counter, _COUNTERS), (Gauge, _GAUGES)):
-        for name, (text, more) in named.items():
-            made[name] = kind(name, text, tag_keys=(*_TAGS, *more))
-    name = "hygge_commit_seconds"
-    made[name] = Histogram(name, "Seconds that commits took", _COMMIT_S, tag_keys=_TAGS)
-    return made
+def _create_metrics(session: str) -> _Metrics:
+    """Return the metrics; new ones for each `session`, a connection of this process to Ray."""
+    counters = {
+        name: Counter(name, text, tag_keys=(*_TAGS, *more))
+        for name, (text, more) in _COUNTERS.items()
+    }
+    gauges = {
+        name: Gauge(name, text, tag_keys=(*_TAGS, *more)) for name, (text, more) in _GAUGES.items()
+    }
+    commit = Histogram(
+        "hygge_commit_seconds", "Seconds that commits took", _COMMIT_S, tag_keys=_TAGS
+    )
+    return _Metrics(counters, gauges, commit)
 
 
 class Meter:
-    """The metrics of one flow."""
+    """Counts for one flow."""
 
     def __init__(self, flow: str, home: Home, store: Store) -> None:
         self.tags = {"flow": home.flow or flow, "home": _name(home), "store": _name(store)}
-        self.waited: dict[str, float] = {}
+        self.counted_waits: dict[str, float] = {}
         with _lock:  # flows run side by side
-            self.metrics = _metrics(ray.get_runtime_context().get_worker_id())
+            self.metrics = _create_metrics(ray.get_runtime_context().get_worker_id())
 
-    def sealed(self, receipt: Receipt) -> None:
-        """A split more."""
+    def count_split(self, receipt: Receipt) -> None:
+        """Count a sealed split, its rows and its bytes."""
         self._count("hygge_rows_total", receipt.rows)
         self._count("hygge_bytes_total", receipt.bytes)
         self._count("hygge_splits_total", 1)
 
-    def retried(self) -> None:
-        """Something failed, and is begun again."""
+    def count_retry(self) -> None:
+        """Count a failure that is tried again."""
         self._count("hygge_retries_total", 1)
 
-    def lanes(self, by_state: Mapping[str, int], inbox_bytes: int) -> None:
-        """How it stands now."""
+    def set_lanes(self, by_state: Mapping[str, int], inbox_bytes: int) -> None:
+        """Set how many lanes there are in each of `STATES`, and the bytes in all Inboxes."""
         for state in STATES:
             tags = {**self.tags, "state": state}
-            self.metrics["hygge_lanes"].set(by_state.get(state, 0), tags)
-        self.metrics["hygge_inbox_bytes"].set(inbox_bytes, self.tags)
+            self.metrics.gauges["hygge_lanes"].set(by_state.get(state, 0), tags)
+        self.metrics.gauges["hygge_inbox_bytes"].set(inbox_bytes, self.tags)
 
-    def waits(self, seconds: Mapping[str, float]) -> None:
-        """Who was waited for so far, in all lanes: `home`, `store`, `rate`."""
-        for who, so_far in seconds.items():
-            before = self.waited.get(who, 0.0)
-            self._count("hygge_wait_seconds_total", so_far - before, {"for": who})
-            self.waited[who] = max(before, so_far)
+    def count_waits(self, seconds: Mapping[str, float]) -> None:
+        """Count the lanes' waits. `seconds`: totals so far, for `home`, `store` and `rate`."""
+        for who, total in seconds.items():
+            before = self.counted_waits.get(who, 0.0)
+            self._count("hygge_wait_seconds_total", total - before, {"for": who})
+            self.counted_waits[who] = max(before, total)
 
-    def committed(self, seconds: float) -> None:
-        """A commit returned."""
-        self.metrics["hygge_commit_seconds"].observe(seconds, self.tags)
+    def observe_commit(self, seconds: float) -> None:
+        """Record how long a commit took."""
+        self.metrics.commit_seconds.observe(seconds, self.tags)
 
-    def _count(self, name: str, more: float, tags: Mapping[str, str] | None = None) -> None:
-        if more > 0:  # Ray refuses to count nothing
-            self.metrics[name].inc(more, {**self.tags, **(tags or {})})
+    def _count(self, name: str, amount: float, tags: Mapping[str, str] | None = None) -> None:
+        if amount > 0:  # Ray refuses to count nothing
+            self.metrics.counters[name].inc(amount, {**self.tags, **(tags or {})})
 
 
 def _name(end: Connector) -> str:
-    """What an end is called, or its kind: what it describes may be a path or a host."""
+    """Return the name of an end, else its table or its class; `describe()` may contain a path."""
+    if end.name:
+        return end.name
     table = getattr(end, "table", None)
-    return end.name or (table if isinstance(table, str) else "") or type(end).__name__
+    return table if isinstance(table, str) and table else type(end).__name__

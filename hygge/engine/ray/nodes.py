@@ -1,13 +1,13 @@
-"""What must hold on every node where a lane may run, looked at before a run is planned.
+"""Check, before a run is planned, that every node where a lane may run sees the same files.
 
-Each file that a flow reads or writes must be the same one for all of them: a lane may read or stage
-on any node, and the driver publishes what they staged. Whether two nodes see one disk is not asked
-of mount tables, which name it differently everywhere: the driver leaves a file with a name that is
-new, and the others look for it. A disk that is shared passes, whoever shares it, and so do nodes
-that are processes of one machine.
+Lanes read and stage on any of these nodes, and the driver publishes what they staged. Mount tables
+do not tell whether two nodes see one disk, because each system names it differently. So the driver
+writes a file with a new name, and the other nodes look for it. A shared disk passes this check
+whatever shares it, and so do nodes that are processes of one machine.
 
-A node that dies or hangs meanwhile is passed over, and that is said. So is one that joins later:
-there a lane fails with what it does not find, a Store where its run was not prepared.
+The check also refuses a node whose shared memory is smaller than Ray's object store. A node that
+dies or does not answer is skipped and named. A node that joins later is not checked: a lane there
+fails with the file that it does not find, or with a Store where its run was not prepared.
 """
 
 from __future__ import annotations
@@ -17,34 +17,36 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from hygge.engine.ray import placement
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from hygge.engine.ray.placement import Node, list_nodes
 from hygge.errors import ConfigError
 from hygge.model import MIB, Limits
 from hygge.places.names import fixed_prefix
 
 SHM = "/dev/shm"
 SLOW = "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE"
-"""Ray's own word for: its object store may lie on a disk."""
-_LISTED = 100
+"""Ray's own variable that allows its object store to be on a disk."""
+_MOST_LISTED = 100
 _PATIENCE_S = 30.0
 _PATIENCE_AGAIN_S = 1.0
 _seen: set[tuple[int | str, str]] = set()
-"""What a node was found to share: a file system by its device number, a path that is read."""
+"""(file system as a device number, or path that is read; node): what a node was found to see."""
 _silent: set[str] = set()
-"""Nodes that did not answer: each flow asks them again, and none waits as long as the first."""
+"""Nodes that did not answer. Each flow asks them again, but waits less than the first one did."""
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """What one node says: which of the names it does not see, and how large its /dev/shm is."""
+    """The answer of one node: names that it does not see, and the bytes of its shared memory."""
 
     missing: tuple[str, ...]
-    shm: int | None
+    shm_bytes: int | None
 
 
-def check(
+def check_nodes(
     read: Mapping[str, str],
     written: Mapping[str, str],
     shared: Sequence[str] = (),
@@ -53,49 +55,50 @@ def check(
     """Raise ConfigError where a lane may run that cannot read or write what it must.
 
     `read` and `written`: what it is, in words → its absolute path. `shared`: folders that the user
-    says are one disk everywhere; nothing below them is looked at. Only nodes where a lane with
-    these `limits` may run are asked. Gives which of them did not answer, in words, or "".
+    declares to be one disk on every node; nothing below them is checked. Only nodes where a lane
+    with these `limits` may run are asked. Returns a sentence with the nodes that did not answer, or
+    "".
     """
-    import ray
-
-    mine = ray.get_runtime_context().get_node_id()
-    nodes = {node["NodeID"]: node for node in placement.nodes(limits or Limits())}
-    if mine in nodes:
-        _has_memory(nodes[mine], _shm())
-    others = nodes.keys() - {mine}
+    own_id = ray.get_runtime_context().get_node_id()
+    nodes = {node["NodeID"]: node for node in list_nodes(limits or Limits())}
+    if own_id in nodes:
+        _check_memory(nodes[own_id], _read_shm_bytes())
+    others = nodes.keys() - {own_id}
     if not others:
         return ""
-    keys: dict[str, Any] = {what: path for what, path in read.items()}
-    keys |= {what: _system(path) for what, path in written.items()}
-    paths = {w: p for w, p in {**read, **written}.items() if not _is_below(p, shared)}
-    # A file may name hundreds of tables: what a node did not miss is not looked for there again.
+    keys: dict[str, int | str] = {what: path for what, path in read.items()}
+    keys |= {what: _device_of(path) for what, path in written.items()}
+    paths = {
+        what: path for what, path in {**read, **written}.items() if not _is_below(path, shared)
+    }
+    # A file may name hundreds of tables: what a node was found to see is not checked again.
     unseen = {node: {what for what in paths if (keys[what], node) not in _seen} for node in others}
-    asked = frozenset(n for n, whats in unseen.items() if whats or (SHM, n) not in _seen)
+    asked = frozenset(node for node, whats in unseen.items() if whats or (SHM, node) not in _seen)
     if not asked:
         return ""
     with contextlib.ExitStack() as stack:
         names = {
-            what: stack.enter_context(_mark(path)) if what in written else _names(path)
+            what: stack.enter_context(_marker(path)) if what in written else _list_names(path)
             for what, path in paths.items()
             if any(what in unseen[node] for node in asked)
         }
-        answers = _ask(asked, sorted({name for each in names.values() for name in each}))
+        answers = _ask_nodes(asked, sorted({name for listed in names.values() for name in listed}))
     for node, answer in answers.items():
-        _has_memory(nodes[node], answer.shm)
-        for what, wanted in names.items():
-            if set(wanted) & set(answer.missing):
-                raise _refusal(what, paths[what], nodes[node])
-        _seen.update((each, node) for each in (SHM, *(keys[what] for what in names)))
+        _check_memory(nodes[node], answer.shm_bytes)
+        for what, needed in names.items():
+            if set(needed) & set(answer.missing):
+                raise _not_shared(what, paths[what], nodes[node])
+        _seen.update((key, node) for key in (SHM, *(keys[what] for what in names)))
     _silent.difference_update(answers)
     silent = asked - answers.keys()
     _silent.update(silent)
     if not silent:
         return ""
-    said = ", ".join(sorted(nodes[node]["NodeManagerAddress"] for node in silent))
-    return f"whether node {said} sees the same files is not known: it did not answer"
+    addresses = ", ".join(sorted(nodes[node]["NodeManagerAddress"] for node in silent))
+    return f"whether node {addresses} sees the same files is not known: it did not answer"
 
 
-def _refusal(what: str, path: str, node: Any) -> ConfigError:
+def _not_shared(what: str, path: str, node: Node) -> ConfigError:
     return ConfigError(
         f"{what} {path} is on a disk that node {node['NodeManagerAddress']} does not see, where "
         "lanes may run as well",
@@ -104,86 +107,92 @@ def _refusal(what: str, path: str, node: Any) -> ConfigError:
     )
 
 
-def _has_memory(node: Any, shm: int | None) -> None:
+def _check_memory(node: Node, shm_bytes: int | None) -> None:
+    """Raise ConfigError where a node's shared memory is smaller than Ray's object store."""
     store = int(node["Resources"].get("object_store_memory", 0))
-    if shm is None or shm >= store or os.environ.get(SLOW):
+    if shm_bytes is None or shm_bytes >= store or os.environ.get(SLOW):
         return
     raise ConfigError(
-        f"node {node['NodeManagerAddress']} has {shm // MIB:,} MiB of shared memory ({SHM}), too "
-        f"little for Ray's object store of {store // MIB:,} MiB, which lies on its disk instead",
+        f"node {node['NodeManagerAddress']} has {shm_bytes // MIB:,} MiB of shared memory ({SHM}), "
+        f"too little for Ray's object store of {store // MIB:,} MiB, which lies on its disk "
+        "instead",
         f"give it more: `docker run --shm-size={-(-store // (MIB * 1024))}g`, in Kubernetes an "
         f"emptyDir with `medium: Memory` at {SHM}; or start Ray with less object store. {SLOW}=1 "
         "moves rows by the disk",
     )
 
 
-def _shm() -> int | None:
-    """Bytes of shared memory that there may be at most; None where Ray does not use it."""
+def _read_shm_bytes() -> int | None:
+    """Return the size of this node's shared memory in bytes; None where Ray does not use it."""
     try:
-        found = os.statvfs(SHM)
+        status = os.statvfs(SHM)
     except OSError:
         return None
-    return found.f_frsize * found.f_blocks
+    return status.f_frsize * status.f_blocks
 
 
 def _is_below(path: str, folders: Sequence[str]) -> bool:
-    return any(os.path.commonpath([path, each]) == os.path.normpath(each) for each in folders)
+    return any(os.path.commonpath([path, folder]) == os.path.normpath(folder) for folder in folders)
 
 
-def _names(path: str) -> list[str]:
-    """Names that whoever reads `path` needs to see; [] where nothing is there, which is told."""
+def _list_names(path: str) -> list[str]:
+    """Return the names that a reader of `path` needs to see; [] where nothing is there.
+
+    A Home that finds nothing says so itself.
+    """
     top = path if os.path.exists(path) else fixed_prefix(path)
     if not os.path.isdir(top):
         return [top] if os.path.exists(top) else []
     try:
-        inside = sorted(each for each in os.listdir(top) if each[0] not in "._")[:_LISTED]
+        inside = sorted(name for name in os.listdir(top) if name[0] not in "._")[:_MOST_LISTED]
     except OSError:
         return []
-    return [top, *(os.path.join(top, each) for each in inside)]
+    return [top, *(os.path.join(top, name) for name in inside)]
 
 
 @contextlib.contextmanager
-def _mark(path: str) -> Iterator[list[str]]:
-    """A new file in the nearest folder of `path`; none where the run will say why it cannot be."""
-    mark = os.path.join(_folder(path), f".hygge-node-{uuid.uuid4().hex}")
+def _marker(path: str) -> Iterator[list[str]]:
+    """Create a new file in the nearest existing folder of `path`, and yield its name in a list.
+
+    Yields [] where it cannot be created; the run itself then says why.
+    """
+    marker = os.path.join(_nearest_folder(path), f".hygge-node-{uuid.uuid4().hex}")
     try:
-        open(mark, "x").close()
+        open(marker, "x").close()
     except OSError:
         yield []
         return
     try:
-        yield [mark]
+        yield [marker]
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(mark)
+            os.unlink(marker)
 
 
-def _folder(path: str) -> str:
+def _nearest_folder(path: str) -> str:
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     return path
 
 
-def _system(path: str) -> int:
-    return os.stat(_folder(path)).st_dev
+def _device_of(path: str) -> int:
+    return os.stat(_nearest_folder(path)).st_dev
 
 
-def _ask(nodes: frozenset[str], names: list[str]) -> dict[str, _Answer]:
-    """What each node answers, of those that do."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    task = ray.remote(num_cpus=0, max_retries=0)(_answer)
+def _ask_nodes(nodes: frozenset[str], names: list[str]) -> dict[str, _Answer]:
+    """Return node → its answer, of those nodes that answer in time."""
+    task = ray.remote(num_cpus=0, max_retries=0)(_look_for)
     on = {node: NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes}
-    asked = {task.options(scheduling_strategy=on[node]).remote(names): node for node in nodes}
-    patience = _PATIENCE_S if nodes - _silent else _PATIENCE_AGAIN_S
-    done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=patience)
+    calls = {task.options(scheduling_strategy=on[node]).remote(names): node for node in nodes}
+    patience_s = _PATIENCE_S if nodes - _silent else _PATIENCE_AGAIN_S
+    done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=patience_s)
     answers: dict[str, _Answer] = {}
     for call in done:
         with contextlib.suppress(ray.exceptions.RayError):
-            answers[asked[call]] = ray.get(call)
+            answers[calls[call]] = ray.get(call)
     return answers
 
 
-def _answer(names: list[str]) -> _Answer:
-    return _Answer(tuple(each for each in names if not os.path.lexists(each)), _shm())
+def _look_for(names: list[str]) -> _Answer:
+    missing = tuple(name for name in names if not os.path.lexists(name))
+    return _Answer(missing, _read_shm_bytes())

@@ -1,9 +1,9 @@
-"""Where lanes run: what a lane takes of its node, how many there are, and on which node the next.
+"""Where lanes run: what a lane takes of its node, how many lanes there are, and on which nodes.
 
-A lane is a placement group of one bundle. Left to itself, Ray puts each on the node with the most
-free CPUs, so that all lanes of a flow come to the largest node while the others are idle. Here the
-node that is filled least is asked for, softly: where it has no room any more, Ray takes another.
-A lane for which no node has room waits, and so tells a cluster that can grow to do so.
+A lane is a placement group of one bundle. Ray by itself puts each on the node with the most free
+CPUs, so all lanes of a flow would run on the largest node while the others are idle. `Spread` asks
+for the node that is filled least instead, softly: where that has no room any more, Ray takes
+another. A lane for which no node has room waits, and a cluster with an autoscaler then grows.
 """
 
 from __future__ import annotations
@@ -12,143 +12,163 @@ import math
 import random
 import uuid
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypedDict
 
 import ray
-from ray.util.placement_group import placement_group, placement_group_table
+from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table
 
-from hygge.engine.jobs.instructions import told
 from hygge.errors import ConfigError
 from hygge.model import MIB, Limits
 from hygge.report.progress import wanted
 from hygge.run.engines import Move
 
 _STORE_SHARE = 0.6
-"""Of a node's object store that the lanes on it may charge."""
+"""The part of a node's object store that the lanes on it may fill."""
 _EPSILON = 1e-6
-_ASKED = 24
+_MOST_ASKED = 24
+"""Placement groups whose state is asked for at a time."""
 
 
-def bundle(limits: Limits) -> dict[str, float]:
-    """What a lane takes of its node."""
+class Node(TypedDict):
+    """The part of `ray.nodes()` that is used here."""
+
+    NodeID: str
+    NodeManagerAddress: str
+    Alive: bool
+    Resources: dict[str, float]
+    Labels: dict[str, str]
+
+
+def lane_resources(limits: Limits) -> dict[str, float]:
+    """Return what a lane takes of its node: CPUs, and the resources that the flow names."""
     return {"CPU": limits.cpus_per_lane or 1.0, **limits.resources}
 
 
-def parts(cpus: float) -> tuple[float, float]:
-    """What of a lane's CPUs each of its ends takes, and its Inbox.
+def divide_cpus(cpus: float) -> tuple[float, float]:
+    """Return the CPUs of each end of a lane, and of its Inbox, which only passes references on.
 
-    Ray counts in ten-thousandths: together they are never more than the bundle, or the last of them
-    would wait for ever. The Inbox only passes references on.
+    Ray counts in ten-thousandths. Together they never exceed the bundle; otherwise the last actor
+    would wait for ever.
     """
     end = math.floor(cpus * 4500 + _EPSILON) / 10_000
     return end, round(cpus - 2 * end, 4)
 
 
-def nodes(limits: Limits) -> list[dict[str, Any]]:
-    """The living nodes where a lane may run, whether there is room at the moment or not."""
-    return [
-        node
-        for node in ray.nodes()
-        if node["Alive"]
-        and all(_is_selected(node["Labels"], *each) for each in limits.label_selector.items())
-        and all(node["Resources"].get(k, 0) + _EPSILON >= n for k, n in bundle(limits).items())
-    ]
+def list_nodes(limits: Limits) -> list[Node]:
+    """Return the living nodes where a lane may run, whether they have room now or not."""
+    return [node for node in ray.nodes() if node["Alive"] and _is_suitable(node, limits)]
 
 
-def _is_selected(labels: dict[str, str], name: str, selector: str) -> bool:
-    words = selector.removeprefix("!").removeprefix("in(").removesuffix(")").split(",")
-    return (labels.get(name) in [word.strip() for word in words]) != selector.startswith("!")
+def _is_suitable(node: Node, limits: Limits) -> bool:
+    return all(
+        _is_selected(node["Labels"], name, selector)
+        for name, selector in limits.label_selector.items()
+    ) and all(
+        node["Resources"].get(name, 0) + _EPSILON >= amount
+        for name, amount in lane_resources(limits).items()
+    )
+
+
+def _is_selected(labels: Mapping[str, str], name: str, selector: str) -> bool:
+    values = selector.removeprefix("!").removeprefix("in(").removesuffix(")").split(",")
+    is_listed = labels.get(name) in [value.strip() for value in values]
+    return is_listed != selector.startswith("!")
 
 
 class Spread:
-    """Gives each new lane its bundle; `there`: (node, limits) of lanes of this process."""
+    """Chooses the node of each new lane; `existing`: (node, limits) of this process's lanes."""
 
-    def __init__(self, limits: Limits, there: Iterable[tuple[str, Limits]]) -> None:
-        self.limits, self.needs = limits, bundle(limits)
-        self.nodes = {node["NodeID"]: node["Resources"] for node in nodes(limits)}
+    def __init__(self, limits: Limits, existing: Iterable[tuple[str, Limits]]) -> None:
+        self.limits, self.needs = limits, lane_resources(limits)
+        self.nodes = {node["NodeID"]: node["Resources"] for node in list_nodes(limits)}
         self.lanes: Counter[str] = Counter()
         self.charged: Counter[str] = Counter()
-        self.used: dict[str, Counter[str]] = {name: Counter() for name in self.nodes}
-        for name, theirs in there:
-            if name in self.nodes:
-                self._note(name, theirs)
-        # Others', too; what was asked for just now is not in it yet.
-        for name, free in _free_of_each().items():
-            if name in self.nodes:
-                total, used = self.nodes[name], self.used[name]
+        self.used: dict[str, dict[str, float]] = {
+            node: dict.fromkeys(self.needs, 0.0) for node in self.nodes
+        }
+        for node, lane_limits in existing:
+            if node in self.nodes:
+                self._count_lane(node, lane_limits)
+        # What other processes use; what was asked for just now is not counted there yet.
+        for node, free in _read_free_resources().items():
+            if node in self.nodes:
+                total, used = self.nodes[node], self.used[node]
                 for key in self.needs:
                     used[key] = max(used[key], total.get(key, 0) - free.get(key, 0))
 
-    def _note(self, name: str, limits: Limits) -> None:
-        self.used[name].update(bundle(limits))
-        self.lanes[name] += 1
-        self.charged[name] += limits.memory_per_lane
+    def _count_lane(self, node: str, limits: Limits) -> None:
+        for key, amount in lane_resources(limits).items():
+            self.used[node][key] = self.used[node].get(key, 0.0) + amount
+        self.lanes[node] += 1
+        self.charged[node] += limits.memory_per_lane
 
-    def next(self, name: str) -> tuple[Any, str]:
-        """A placement group, and the node that it was asked for, or "" if any will do."""
+    def place_next(self, label: str) -> tuple[PlacementGroup, str]:
+        """Return a new placement group and the node it was asked for, "" if any node will do."""
         with_room = [
-            each
-            for each, total in self.nodes.items()
+            node
+            for node, total in self.nodes.items()
             if all(
-                self.used[each][key] + amount <= total[key] + _EPSILON
+                self.used[node][key] + amount <= total[key] + _EPSILON
                 for key, amount in self.needs.items()
             )
         ]
-        node = min(with_room, key=self._filled, default="")
+        node = min(with_room, key=self._rank, default="")
         if node:
-            self._note(node, self.limits)
+            self._count_lane(node, self.limits)
         selector = dict(self.limits.label_selector)
         group = placement_group(
             [self.needs],
-            strategy="STRICT_PACK",  # of one bundle; the only one that takes a node
-            name=f"{name} {uuid.uuid4().hex[:6]}",  # Ray refuses a second of a name
+            strategy="STRICT_PACK",  # for one bundle it changes nothing; only it takes a node
+            name=f"{label} {uuid.uuid4().hex[:6]}",  # Ray refuses a name that exists
             bundle_label_selector=[selector] if selector else None,
             _soft_target_node_id=node or None,
         )
         return group, node
 
-    def _filled(self, name: str) -> tuple[bool, float, int, float]:
-        total = self.nodes[name]
-        memory = self.charged[name] + self.limits.memory_per_lane
+    def _rank(self, node: str) -> tuple[bool, float, int, float]:
+        """Return how full a node would be with one lane more; the lowest is chosen."""
+        total = self.nodes[node]
+        memory = self.charged[node] + self.limits.memory_per_lane
         most = max(
-            (self.used[name][key] + amount) / total[key] for key, amount in self.needs.items()
+            (self.used[node][key] + amount) / total[key] for key, amount in self.needs.items()
         )
         return (
             memory > total.get("object_store_memory", memory) * _STORE_SHARE,
             round(most, 6),
-            self.lanes[name],
-            random.random(),  # flows that are jobs of their own do not all begin with the same
+            self.lanes[node],
+            random.random(),  # otherwise flows that are separate jobs all begin with one node
         )
 
 
-def _free_of_each() -> dict[str, dict[str, float]]:
-    """Node → what of it is free; Ray has no public word for it."""
+def _read_free_resources() -> dict[str, dict[str, float]]:
+    """Return node → what is free of it; Ray has no public function for that."""
     try:
         from ray._private.state import available_resources_per_node
     except ImportError:
         return {}
-    found: dict[str, dict[str, float]] = available_resources_per_node()
-    return found
+    free: dict[str, dict[str, float]] = available_resources_per_node()
+    return free
 
 
-def has_room(limits: Limits, there: Iterable[Limits]) -> bool:
-    """Whether the cluster has, beside lanes of this process, what one more takes."""
+def has_room(limits: Limits, existing: Iterable[Limits]) -> bool:
+    """Return whether the cluster has room for one lane more than this process has already."""
     total, taken = ray.cluster_resources(), Counter[str]()
-    for each in there:
-        taken.update(bundle(each))
+    for lane_limits in existing:
+        taken.update(lane_resources(lane_limits))
     return not taken or all(
         taken[key] + amount <= total.get(key, 0) + _EPSILON
-        for key, amount in bundle(limits).items()
+        for key, amount in lane_resources(limits).items()
     )
 
 
-def how_many_lanes(move: Move, reserved: int = 0, grows: bool = False) -> int:
-    """As many as there are splits, CPUs, and as the connectors and the object stores allow.
+def count_lanes(move: Move, reserved: int = 0, grows: bool = False) -> int:
+    """Return how many lanes a move gets, by its splits, CPUs, connectors and object stores.
 
     `reserved`: bytes that the lanes of other flows of this process may charge. One lane is given in
     any case: flows that wait for each other's memory would be slower than Ray's own spilling.
-    `grows`: lanes beyond the CPUs of today will have nodes of their own, and object stores.
+    `grows`: an autoscaler brings nodes, with object stores, for lanes beyond today's CPUs.
+    Raises ConfigError for limits that contradict each other or that no node meets.
     """
     limits = move.limits
     if limits.batch_bytes > limits.memory_per_lane:
@@ -157,8 +177,8 @@ def how_many_lanes(move: Move, reserved: int = 0, grows: bool = False) -> int:
             f"({limits.memory_per_lane // MIB} MiB)",
             "lower batch_bytes or raise memory_per_lane",
         )
-    there = nodes(limits)
-    stores = [node["Resources"].get("object_store_memory", 0) for node in there]
+    nodes = list_nodes(limits)
+    stores = [node["Resources"].get("object_store_memory", 0) for node in nodes]
     rooms = [int(size * _STORE_SHARE) for size in stores if size]
     if rooms and limits.memory_per_lane > max(rooms):
         raise ConfigError(
@@ -166,37 +186,41 @@ def how_many_lanes(move: Move, reserved: int = 0, grows: bool = False) -> int:
             f"store is {max(rooms) // MIB} MiB",
             "lower memory_per_lane, or give Ray a larger object store",
         )
-    most = [*wanted_lanes(limits, grows), len(move.splits)]
-    most += [each for each in (move.home.traits.max_lanes, move.store.traits.max_lanes) if each]
+    bounds = [*lane_bounds(limits, grows), len(move.splits)]
+    for most in (move.home.traits.max_lanes, move.store.traits.max_lanes):
+        if most:
+            bounds.append(most)
     if rooms:
-        fit = int(sum(room // limits.memory_per_lane for room in rooms) * told().store_share)
-        later = max(0, (limits.lanes or 0) - _places(limits, there)) if grows else 0
-        most.append(fit - -(-reserved // limits.memory_per_lane) + later)
-    return max(1, min(most))
+        fitting = int(sum(room // limits.memory_per_lane for room in rooms) * limits.store_share)
+        later = max(0, (limits.lanes or 0) - _count_places(limits, nodes)) if grows else 0
+        bounds.append(fitting - -(-reserved // limits.memory_per_lane) + later)
+    return max(1, min(bounds))
 
 
-def wanted_lanes(limits: Limits, grows: bool) -> list[int]:
-    """Bounds that are known before the splits are.
+def lane_bounds(limits: Limits, grows: bool) -> list[int]:
+    """Return the upper bounds of a flow's lanes that are known before its splits are.
 
     Raises ConfigError where no node is what a lane needs, and no other one will come.
     """
-    there = nodes(limits)
-    if not there and not grows:
-        raise _never(limits)
-    places = _places(limits, there)
+    nodes = list_nodes(limits)
+    if not nodes and not grows:
+        raise _no_such_node(limits)
+    places = _count_places(limits, nodes)
     if limits.lanes is not None:
         lanes = limits.lanes if grows else min(limits.lanes, places)
     elif limits.cpus_per_lane is not None:
         lanes = places
     else:  # a lane keeps two processes busy, its Home and its Store
-        cpus = sum(node["Resources"].get("CPU", 0) for node in there)
+        cpus = sum(node["Resources"].get("CPU", 0) for node in nodes)
         lanes = min(int(cpus // 2), places)
-    most = [max(1, lanes)]
-    return most if limits.most_lanes is None else [*most, max(1, limits.most_lanes)]
+    bounds = [max(1, lanes)]
+    if limits.most_lanes is not None:
+        bounds.append(max(1, limits.most_lanes))
+    return bounds
 
 
-def _never(limits: Limits) -> ConfigError:
-    has = "; ".join(sorted(_has(node) for node in ray.nodes() if node["Alive"]))
+def _no_such_node(limits: Limits) -> ConfigError:
+    has = "; ".join(sorted(_describe_node(node) for node in ray.nodes() if node["Alive"]))
     return ConfigError(
         f"a lane needs {wanted(limits)}, and hygge's own Ray on this machine has {has}",
         "ask less with `cpus_per_lane`, `resources` and `label_selector`, or run it on a cluster "
@@ -204,35 +228,42 @@ def _never(limits: Limits) -> ConfigError:
     )
 
 
-def _has(node: dict[str, Any]) -> str:
-    """What a lane may ask of a node, in words."""
-    there = {k: n for k, n in node["Resources"].items() if not k.startswith(("node:", "object_"))}
-    labels = {k: text for k, text in node["Labels"].items() if not k.startswith("ray.io/")}
-    cpus = there.pop("CPU", 0.0) or 1e-9  # `None` would mean one
-    said = wanted(Limits(cpus_per_lane=cpus, resources=there, label_selector=labels))
-    return said.replace(" on nodes with ", " and the labels ")
+def _describe_node(node: Node) -> str:
+    """Return what a lane may ask of a node, in words."""
+    resources = {
+        name: amount
+        for name, amount in node["Resources"].items()
+        if not name.startswith(("node:", "object_"))
+    }
+    labels = {name: text for name, text in node["Labels"].items() if not name.startswith("ray.io/")}
+    cpus = resources.pop("CPU", 0.0) or 1e-9  # `None` would mean one
+    text = wanted(Limits(cpus_per_lane=cpus, resources=resources, label_selector=labels))
+    return text.replace(" on nodes with ", " and the labels ")
 
 
-def _places(limits: Limits, there: list[dict[str, Any]]) -> int:
-    """How many lanes these nodes have room for, were they empty."""
+def _count_places(limits: Limits, nodes: Iterable[Node]) -> int:
+    """Return how many lanes these nodes would have room for if they were empty."""
+    needs = lane_resources(limits)
     return sum(
-        min(int(node["Resources"][k] / n + _EPSILON) for k, n in bundle(limits).items())
-        for node in there
+        min(int(node["Resources"][name] / amount + _EPSILON) for name, amount in needs.items())
+        for node in nodes
     )
 
 
-def waiting_for(limits: Limits, groups: list[Any]) -> str:
-    """What these bundles wait for, in words; empty where each has its place."""
-    # Those behind were asked for later; and a table of all would be of the whole cluster.
-    missing = sum(placement_group_table(each).get("state") != "CREATED" for each in groups[:_ASKED])
-    missing += max(0, len(groups) - _ASKED) if missing else 0
+def describe_pending(limits: Limits, groups: Sequence[PlacementGroup]) -> str:
+    """Return what these placement groups wait for, in words; "" where each has its node."""
+    # The groups behind were asked for later. Asking for all at once would list the whole cluster.
+    missing = sum(
+        placement_group_table(group).get("state") != "CREATED" for group in groups[:_MOST_ASKED]
+    )
     if not missing:
         return ""
-    if nodes(limits):
+    missing += max(0, len(groups) - _MOST_ASKED)
+    if list_nodes(limits):
         return wanted(limits, missing)
-    return nowhere(limits)
+    return describe_missing_node(limits)
 
 
-def nowhere(limits: Limits) -> str:
-    """What lanes wait for that no node of today has, in words."""
+def describe_missing_node(limits: Limits) -> str:
+    """Return what a lane needs and no node of today has, in words."""
     return f"{wanted(limits)} for each lane, and this cluster has no such node"

@@ -1,7 +1,7 @@
-"""What is seen of one move: progress, who is waited for, stalls, lanes that have no place yet.
+"""Observe one move: its progress, who waits for whom, stalls, and lanes that have no node yet.
 
-A few times a second the Inboxes are asked for their counters, and what they tell goes to whoever
-watches, to Prometheus, and back to the lanes where a Home may give only so many bytes a second.
+Four times a second the Inboxes are asked for their counters. The results go to the flow's watch, to
+Prometheus, and back to the lanes where a Home may give only `max_bytes_per_second`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
-from hygge.engine.ray.lanes import ask_all
+from hygge.engine.ray.lane import Lane
+from hygge.engine.ray.lanes import refresh_stats
 from hygge.engine.ray.metrics import Meter
-from hygge.engine.ray.placement import waiting_for
+from hygge.engine.ray.placement import describe_pending
 from hygge.errors import HyggeError
 from hygge.model import Receipt
 from hygge.run.engines import Move, Moved
@@ -22,157 +22,178 @@ from hygge.run.watch import Seen, Watch
 
 LOOK_EVERY_S = 0.25
 SAY_STALL_AFTER_S = 60.0
-_SAY_PENDING_AFTER_S, _SAY_PENDING_EVERY_S = 3.0, 30.0
-_LOOKED_AT = 16
-"""Lanes that are asked for their counters at a time, in turn: a thousand cost no more."""
+_SHOW_WAIT_AFTER_S = 5.0
+_ASK_PENDING_EVERY_S, _SAY_PENDING_EVERY_S = 3.0, 30.0
+_ASKED_AT_ONCE = 16
+"""Lanes that are asked for their counters at a time, in turn: a thousand lanes cost no more."""
 _WAITED_FOR = {"home": "store", "": "store", "store": "home", "rate": "rate"}
-"""Who waits at the Inbox → for whom; where nobody waits there, the Store is at work."""
+"""The end that waits at the Inbox → the end that it waits for. If none waits, the Store works."""
 _lock = threading.Lock()
-_reading: dict[Any, dict[Watching, int]] = {}
-"""Who keeps to one `max_bytes_per_second`: each move, and how many of its lanes read."""
+_readers: dict[tuple[object, int], dict[Watching, int]] = {}
+"""(flow, its `max_bytes_per_second`) → each of its moves, and how many lanes of the move read."""
 
 
 class Watching:
-    """Of one move; called by its supervision only."""
+    """The observer of one move; called by its supervision only."""
 
     def __init__(self, move: Move, watch: Watch) -> None:
         self.move, self.watch = move, watch
         self.meter = Meter(move.flow, move.home, move.store)
-        self.looked = 0.0
-        self.progressed = self.said_stall = self.asked_pending = time.monotonic()
-        self.sum = (-1, -1)
-        self.before = Seen()  # rows and bytes of lanes that were put down
-        self.waited = {"home": 0.0, "store": 0.0, "rate": 0.0}  # of the same
-        self.turn = 0
-        self.pending, self.said_pending = "", ("", -_SAY_PENDING_EVERY_S)
+        self.looked_at = 0.0
+        now = time.monotonic()
+        self.progressed_at = self.said_stall_at = self.asked_pending_at = now
+        self.progress = (-1, -1)
+        """Rows and sealed splits when the move last made progress."""
+        self.before = Seen()
+        """Rows and bytes that lanes sealed which were shut down since."""
+        self.waited = {"home": 0.0, "store": 0.0, "rate": 0.0}
+        """Seconds that the same lanes waited, by who was waited for."""
+        self.next_asked = 0
+        self.pending = ""
+        """The CPUs and resources that lanes without a node wait for, in words."""
+        self.said_pending, self.said_pending_at = "", -_SAY_PENDING_EVERY_S
 
-    def sealed(self, lane: Any, receipt: Receipt) -> None:
-        """A split more is sealed."""
-        self.meter.sealed(receipt)
+    def note_progress(self) -> None:
+        """Note that a call of a lane came back."""
+        self.progressed_at = time.monotonic()
+
+    def note_sealed(self, lane: Lane, receipt: Receipt) -> None:
+        """Count a sealed split."""
+        self.meter.count_split(receipt)
         rows = lane.sealed.rows + receipt.rows + receipt.set_aside
         lane.sealed = Seen(rows, lane.sealed.bytes + receipt.bytes)
 
-    def again(self, text: str) -> None:
-        """Something failed, and is tried again."""
-        self.meter.retried()
+    def note_retry(self, text: str) -> None:
+        """Count a failure that is tried again, and say so."""
+        self.meter.count_retry()
         self.watch.said(self.move.flow, text)
 
-    def put_down(self, lane: Any) -> None:
-        """Keep what a lane has sealed, and for how long it waited; the rest is read again."""
+    def note_shut_down(self, lane: Lane) -> None:
+        """Keep what a lane has sealed and how long it waited; its other rows are read again."""
         rows = self.before.rows + lane.sealed.rows
         self.before = Seen(rows, self.before.bytes + lane.sealed.bytes)
-        self.waited = self._waited([lane])
+        self.waited = self._sum_waits([lane])
 
-    def end(self, lanes: Sequence[Any], moved: Moved) -> None:
-        """The move is done: who waited for whom, to the last moment."""
-        ask_all([lane for lane in lanes if lane.up])
-        waited = self._waited(lanes)
+    def finish(self, lanes: Sequence[Lane], moved: Moved) -> None:
+        """Write into `moved` who waited for whom, up to the end of the move."""
+        refresh_stats([lane for lane in lanes if lane.is_up])
+        waited = self._sum_waits(lanes)
         moved.wait_home_s, moved.wait_store_s = waited["store"], waited["home"]
-        self.meter.waits(waited)
+        self.meter.count_waits(waited)
 
     def close(self) -> None:
-        """It has no lanes any more."""
-        self.meter.lanes({}, 0)
+        """Report that the move has no lanes any more."""
+        self.meter.set_lanes({}, 0)
         with _lock:
-            for key in [key for key, those in _reading.items() if self in those]:
-                del _reading[key][self]
-                if not _reading[key]:
-                    del _reading[key]
+            for key in [key for key, moves in _readers.items() if self in moves]:
+                del _readers[key][self]
+                if not _readers[key]:
+                    del _readers[key]
 
-    def look(self, lanes: Sequence[Any], done: int, wants_lanes: bool) -> None:
-        """`done`: sealed splits; `wants_lanes`: there are splits that no lane has.
+    def look(self, lanes: Sequence[Lane], splits_done: int, has_more: bool) -> None:
+        """Report progress, if the last report is old enough. `has_more`: some splits have no lane.
 
         Raises HyggeError where nothing has moved for longer than `stall_timeout`.
         """
         now = time.monotonic()
-        if now - self.looked < LOOK_EVERY_S:
+        if now - self.looked_at < LOOK_EVERY_S:
             return
-        self.looked = now
-        up = [lane for lane in lanes if lane.up]
-        for lane in (up + up)[self.turn : self.turn + min(len(up), _LOOKED_AT)]:
-            lane.look()
-        self.turn = (self.turn + _LOOKED_AT) % max(1, len(up))
-        self._pace(up, wants_lanes)
-        # What an Inbox tells is a moment old.
-        rows = self.before.rows + sum(max(each.last.rows_out, each.sealed.rows) for each in up)
-        size = self.before.bytes + sum(max(each.last.bytes_out, each.sealed.bytes) for each in up)
-        if (rows, done) != self.sum:
-            self.sum = (rows, done)
-            self.progressed = self.said_stall = now
-        self._look_for_places(now, lanes, len(up), wants_lanes)
-        waits = self.pending or (self._waits_for(lanes) if now - self.progressed > 5 else "")
-        seen = Seen(rows, size, done, len(self.move.splits), len(up), waits)
+        self.looked_at = now
+        up = [lane for lane in lanes if lane.is_up]
+        self._request_stats(up)
+        self._divide_rate(up, has_more)
+        # The counters are from the time of the last look.
+        rows = self.before.rows + sum(max(lane.stats.rows_out, lane.sealed.rows) for lane in up)
+        size = self.before.bytes + sum(max(lane.stats.bytes_out, lane.sealed.bytes) for lane in up)
+        if (rows, splits_done) != self.progress:
+            self.progress = (rows, splits_done)
+            self.progressed_at = self.said_stall_at = now
+        self._check_pending(now, lanes, len(up), has_more)
+        waits_for = self.pending
+        if not waits_for and now - self.progressed_at > _SHOW_WAIT_AFTER_S:
+            waits_for = self._describe_wait(lanes)
+        seen = Seen(rows, size, splits_done, len(self.move.splits), len(up), waits_for)
         self.watch.moved(self.move.flow, seen)
-        running = sum(bool(lane.works) for lane in up)
+        running = sum(bool(lane.attempts) for lane in up)
         states = {"running": running, "idle": len(up) - running, "pending": len(lanes) - len(up)}
-        self.meter.lanes(states, sum(lane.last.charged for lane in up))
-        self.meter.waits(self._waited(up))
-        self._guard(now, lanes, up)
+        self.meter.set_lanes(states, sum(lane.stats.charged for lane in up))
+        self.meter.count_waits(self._sum_waits(up))
+        self._check_stall(now, lanes, up)
 
-    def _guard(self, now: float, lanes: Sequence[Any], up: Sequence[Any]) -> None:
-        still = now - self.progressed
+    def _request_stats(self, up: Sequence[Lane]) -> None:
+        end = self.next_asked + min(len(up), _ASKED_AT_ONCE)
+        for lane in [*up, *up][self.next_asked : end]:
+            lane.request_stats()
+        self.next_asked = (self.next_asked + _ASKED_AT_ONCE) % max(1, len(up))
+
+    def _check_stall(self, now: float, lanes: Sequence[Lane], up: Sequence[Lane]) -> None:
+        """Say every minute that nothing moves; raise HyggeError after `stall_timeout`."""
+        still_s = now - self.progressed_at
         # Lanes that are not up yet may wait for a busy cluster as long as it takes, and a Home that
-        # may give a byte a second is not at a stall.
-        ends = still > self.move.limits.stall_timeout_s and bool(up)
-        ends = ends and not any(lane.last.waiting == "rate" for lane in up)
-        if not ends and now - self.said_stall <= SAY_STALL_AFTER_S:
+        # may give a byte a second makes progress.
+        is_stalled = (
+            still_s > self.move.limits.stall_timeout_s
+            and bool(up)
+            and not any(lane.stats.waiting == "rate" for lane in up)
+        )
+        if not is_stalled and now - self.said_stall_at <= SAY_STALL_AFTER_S:
             return
-        said = f"nothing moved for {still:.0f} s: waiting for {self._waits_for(lanes)}"
-        if ends:
+        text = f"nothing moved for {still_s:.0f} s: waiting for {self._describe_wait(lanes)}"
+        if is_stalled:
             raise HyggeError(
-                said, "look at what it does there; `stall_timeout` says how long hygge waits"
+                text, "look at what it does there; `stall_timeout` says how long hygge waits"
             )
-        self.said_stall = now
-        self.watch.said(self.move.flow, said)
+        self.said_stall_at = now
+        self.watch.said(self.move.flow, text)
 
-    def _look_for_places(self, now: float, lanes: Sequence[Any], up: int, wants: bool) -> None:
-        """Say for which lanes there is no place yet, as long as there is work for them."""
-        if up == len(lanes) or not wants:
+    def _check_pending(self, now: float, lanes: Sequence[Lane], up: int, has_more: bool) -> None:
+        """Find out and say which lanes have no node yet, as long as there is work for them."""
+        if up == len(lanes) or not has_more:
             self.pending = ""
-        elif now - self.asked_pending > _SAY_PENDING_AFTER_S:
-            self.asked_pending = now
-            groups = [lane.place.group for lane in lanes if not lane.up]
-            missing = waiting_for(self.move.limits, groups)
-            self.pending = missing and f"{missing}; {up} of {len(lanes)} lanes run"
-        text, when = self.said_pending
-        if self.pending not in ("", text) and now - when > _SAY_PENDING_EVERY_S:
-            self.said_pending = (self.pending, now)
+        elif now - self.asked_pending_at > _ASK_PENDING_EVERY_S:
+            self.asked_pending_at = now
+            groups = [lane.place.group for lane in lanes if not lane.is_up]
+            missing = describe_pending(self.move.limits, groups)
+            self.pending = f"{missing}; {up} of {len(lanes)} lanes run" if missing else ""
+        is_new = self.pending not in ("", self.said_pending)
+        if is_new and now - self.said_pending_at > _SAY_PENDING_EVERY_S:
+            self.said_pending, self.said_pending_at = self.pending, now
             self.watch.said(self.move.flow, f"waiting for {self.pending}")
 
-    def _pace(self, up: Sequence[Any], wants_lanes: bool) -> None:
-        """Divide what may be read in a second among the lanes that read."""
+    def _divide_rate(self, up: Sequence[Lane], has_more: bool) -> None:
+        """Divide `max_bytes_per_second` among the lanes that read, of all moves of the flow."""
         rate = self.move.limits.max_bytes_per_second
         if rate is None:
             return
         reading = {
-            lane for lane in up if wants_lanes or any(not work.was_read for work in lane.works)
+            lane for lane in up if has_more or any(not attempt.is_read for attempt in lane.attempts)
         }
         with _lock:
-            sharing = _reading.setdefault((self.move.limits.of or self, rate), {})
-            sharing[self] = len(reading)
-            count = sum(sharing.values())
+            moves = _readers.setdefault((self.move.limits.of or self, rate), {})
+            moves[self] = len(reading)
+            count = sum(moves.values())
         for lane in up:
-            lane.pace(rate / count if lane in reading else 0.0)
+            lane.set_rate(rate / count if lane in reading else 0.0)
 
-    def _waited(self, lanes: Sequence[Any]) -> dict[str, float]:
-        """Seconds so far, of these and of those that were put down, by who was waited for."""
-        last = [lane.last for lane in lanes]
+    def _sum_waits(self, lanes: Sequence[Lane]) -> dict[str, float]:
+        """Return seconds so far by who was waited for: of these lanes, and of those shut down."""
+        stats = [lane.stats for lane in lanes]
         return {
-            "store": self.waited["store"] + sum(each.wait_home_s for each in last),
-            "home": self.waited["home"] + sum(each.wait_store_s for each in last),
-            "rate": self.waited["rate"] + sum(each.wait_rate_s for each in last),
+            "store": self.waited["store"] + sum(each.wait_home_s for each in stats),
+            "home": self.waited["home"] + sum(each.wait_store_s for each in stats),
+            "rate": self.waited["rate"] + sum(each.wait_rate_s for each in stats),
         }
 
-    def _waits_for(self, lanes: Sequence[Any]) -> str:
-        """Whom most lanes wait for."""
-        up = [lane for lane in lanes if lane.up]
-        # A lane without a split waits for nobody, and one that was not asked yet says nothing.
-        works = [lane for lane in up if lane.works]
-        ends = Counter(_WAITED_FOR[lane.last.waiting] for lane in works if lane.was_asked)
+    def _describe_wait(self, lanes: Sequence[Lane]) -> str:
+        """Return what most lanes wait for, in words."""
+        up = [lane for lane in lanes if lane.is_up]
         if not up:
-            return self.pending or f"{len(lanes)} lane{'s'[: len(lanes) != 1]} to stand"
+            return self.pending or f"{len(lanes)} lane{'s'[: len(lanes) != 1]} to start"
+        # A lane without a split waits for nobody, and one without counters is not known.
+        working = [lane for lane in up if lane.attempts]
+        ends = Counter(_WAITED_FOR[lane.stats.waiting] for lane in working if lane.has_stats)
         if not ends:
-            return "the first word of its lanes" if works else "the moment to try again"
+            return "its lanes to answer" if working else "the time of its next try"
         ((end, _),) = ends.most_common(1)
         if end == "rate":
             return "its max_bytes_per_second"

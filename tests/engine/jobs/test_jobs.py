@@ -1,4 +1,4 @@
-"""On a Ray that outlives the command each flow is a Ray job; seen from outside with Ray's tools."""
+"""On a Ray that outlives the command, each flow is a Ray job that Ray's own tools show."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def flows(tmp_path: Path) -> Path:
 
 
 def near(cluster: dict[str, str]) -> dict[str, str]:
-    """Without what would make hygge submit its run, instead of attaching to this machine's Ray."""
+    """Return the environment in which hygge attaches to this machine's Ray and submits no run."""
     return {name: text for name, text in cluster.items() if name != "RAY_API_SERVER_ADDRESS"}
 
 

@@ -1,7 +1,7 @@
-"""A job whose driver died is submitted again: what its first try brought to an end is not redone.
+"""A job whose driver died is submitted again, and does not repeat what its first try committed.
 
-Here both tries are started as the Coordinator starts them, and the first one is killed in the
-moment between the outcome in its journal and its report, or between the commit and its outcome.
+Both tries are started here as the Coordinator starts them. The first one is killed between the
+outcome in its journal and its report, or between the commit and the outcome.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from hygge.engine.jobs.instructions import CHILD, Told, digest
+from hygge.engine.jobs.instructions import FLOW_JOB, Instructions, digest
 from tests.waiting import LIMIT_S
 
 KILLED = """
@@ -43,12 +43,12 @@ APPENDED = "SELECT count(*) FROM copied"
 def tried(
     folder: Path, request: str, number: int, *words: str, killed: bool = False
 ) -> list[dict[str, Any]]:
-    """The reports of one try; none where it is killed."""
+    """Run one try and return its reports; none where it is killed."""
     start = ["-c", KILLED] if killed else ["-m", "hygge"]
     ran = subprocess.run(
         [sys.executable, *start, "flows.yml", "--inline", "--json", *words],
-        cwd=folder, env={**os.environ, CHILD: Told(request, number).text()}, text=True,
-        capture_output=True, timeout=LIMIT_S,
+        cwd=folder, text=True, capture_output=True, timeout=LIMIT_S,
+        env={**os.environ, FLOW_JOB: Instructions(request, number).to_json()},
     )  # fmt: skip
     assert ran.returncode == (-signal.SIGKILL if killed else 0), ran.stdout + ran.stderr
     if killed:
@@ -152,11 +152,12 @@ def test_a_job_whose_environment_is_another_one_is_refused_and_no_value_is_told(
         "root: ${WHERE:-.}\nflows: {x: {home: '${SOURCE}', store: out}}\n"
     )
     here = {"WHERE": str(tmp_path / "there"), "SOURCE": "users.csv"}
-    told = Told(variables={name: digest(name, text) for name, text in here.items()}).text()
+    variables = {name: digest(name, text) for name, text in here.items()}
+    told = Instructions(variables=variables).to_json()
     assert not any(text in told for text in here.values())
 
     def ran(**more: str) -> subprocess.CompletedProcess[str]:
-        environ = {**os.environ, "SOURCE": "users.csv", CHILD: told, **more}
+        environ = {**os.environ, "SOURCE": "users.csv", FLOW_JOB: told, **more}
         return subprocess.run(
             [sys.executable, "-m", "hygge", "flows.yml", "--inline"], cwd=tmp_path, env=environ,
             text=True, capture_output=True, timeout=LIMIT_S,

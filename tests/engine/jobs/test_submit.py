@@ -1,4 +1,4 @@
-"""What becomes of the Ray job of a flow, by what Ray says of it: retried, stopped, left alone."""
+"""How a flow goes on after its Ray job: retried, stopped or left alone, by what Ray reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ray.job_submission import JobStatus
 
 from hygge.config.flows import read_flows
 from hygge.engine.jobs import submit
-from hygge.engine.jobs.instructions import Told
+from hygge.engine.jobs.instructions import Instructions
 from hygge.model import Report, Summary
 from hygge.report.text import report_from_json, report_json
 from hygge.run.watch import Silent
@@ -23,7 +23,7 @@ REPORT = report_json(Summary((Report("one", "done", rows=3),), 1.5))
 
 
 class Ray:
-    """Ray's client of jobs; each job ends as the next of `ends` says: (status, its log)."""
+    """A client of Ray's jobs API; each job ends as the next of `ends` says: (status, log)."""
 
     def __init__(self, *ends: tuple[str, str]) -> None:
         self.ends, self.submitted = list(ends), []
@@ -54,11 +54,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "flows.yml").write_text("flows: {one: {home: users.csv, store: out, retries: 2}}\n")
     file = read_flows(tmp_path / "flows.yml")
     monkeypatch.setattr(submit, "backoff_s", lambda _: 0.01)
-    monkeypatch.setattr(submit, "_open", {})
+    monkeypatch.setattr(submit, "_open_jobs", {})
 
     def run(client: Ray, stop: threading.Event | None = None) -> Report:
-        flows = submit._Flows(client, file, False, Silent(), stop or threading.Event())
-        (report,) = flows.run(file.flows[0], Told())
+        flows = submit._FlowJobs(client, file, False, Silent(), stop or threading.Event())
+        (report,) = flows.run(file.flows[0], Instructions())
         return report
 
     return run
@@ -76,7 +76,7 @@ def test_all_tries_of_a_flow_are_of_one_request_and_are_counted(run):
     client = Ray(("FAILED", ""), ("FAILED", ""), ("SUCCEEDED", REPORT))
     report = run(client)
     told = [
-        Told(**json.loads(each["runtime_env"]["env_vars"]["HYGGE_FLOW_JOB"]))
+        Instructions(**json.loads(each["runtime_env"]["env_vars"]["HYGGE_FLOW_JOB"]))
         for each in client.submitted
     ]
     assert [each.number for each in told] == [1, 2, 3]
@@ -94,13 +94,13 @@ def test_a_report_is_found_behind_what_was_printed_without_an_end_of_line(run):
 
 
 def test_a_stop_that_ray_did_not_take_is_asked_for_again(run, monkeypatch):
-    monkeypatch.setattr(submit, "_ASK_EVERY_S", 0.01)
+    monkeypatch.setattr(submit, "_STOP_EVERY_S", 0.01)
     client, stop = Ray(("RUNNING", "")), threading.Event()
     client.deaf_for = 2
     stop.set()
     assert run(client, stop).status == "stopped"
     assert client.stops == 3
-    assert submit._open == {}
+    assert submit._open_jobs == {}
 
 
 def test_a_stop_while_a_dead_driver_waits_for_its_next_try_starts_none(run, monkeypatch):
@@ -120,7 +120,7 @@ def test_a_stop_while_a_dead_driver_waits_for_its_next_try_starts_none(run, monk
 def test_jobs_that_were_not_seen_to_end_are_asked_to_stop_also_when_ray_does_not_know_them_yet():
     client = Ray(("RUNNING", ""))
     client.deaf_for = 2
-    submit._open["hygge-one-1"] = client
-    submit.stop_open(LIMIT_S)
+    submit._open_jobs["hygge-one-1"] = client
+    submit.stop_open_jobs(LIMIT_S)
     assert client.stops == 3
-    assert submit._open == {}
+    assert submit._open_jobs == {}

@@ -1,4 +1,4 @@
-"""Measures what flows hold in memory: a program that moves, and a probe that looks on from outside.
+"""Measure the memory of flows: a program runs them, and a probe observes it from outside.
 
 `Probe` walks the process tree of the program a few times a second and adds up PSS (every page once,
 a shared one divided among the processes that map it), which counts Arrow's heap, loaded libraries
@@ -49,13 +49,13 @@ _NAMES = {"HomeActor": "home", "::read ": "home", "StoreActor": "store", "::stag
 
 @dataclass
 class Held:
-    """The most that the processes of hygge held together, in bytes, and who held it then."""
+    """The most bytes that the processes of hygge held together, and which of them held how much."""
 
     most: int = 0
     shared: int = 0
     """The part of the object store in it."""
     of: dict[str, int] = field(default_factory=dict)
-    """What each held beside that."""
+    """Name of the process → the bytes that it held besides."""
     looks: int = 0
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Held:
 
 
 class Probe:
-    """Looks at a process and all that it started, until it is closed."""
+    """Measures a process and all that it started, until it is closed."""
 
     def __init__(self, pid: int) -> None:
         self.pid, self.held = pid, Held()
@@ -92,7 +92,7 @@ class Probe:
 
 
 def look(root: int) -> Held:
-    """What the tree below `root` holds at this moment."""
+    """Return what the tree of processes below `root` holds at this moment."""
     now = Held()
     for pid in _tree(root):
         command = _text(f"/proc/{pid}/cmdline").replace("\0", " ")
@@ -107,7 +107,7 @@ def look(root: int) -> Held:
 
 
 def pss(pid: int) -> tuple[int, int]:
-    """PSS of a process, and the part of it that is shared memory, in bytes; 0 where it is gone."""
+    """Return a process's PSS and the shared memory in it, in bytes; 0 where it has ended."""
     kib = {}
     for line in _text(f"/proc/{pid}/smaps_rollup").splitlines():
         name, _, rest = line.partition(":")
@@ -294,17 +294,17 @@ def _tell(line: str) -> None:
 
 
 def _listen() -> list[int]:
-    """The most that each lane of a flow had charged, as its Inbox counted; filled as flows end."""
+    """Return a list of the most bytes that each lane had charged; it is filled as flows end."""
     from hygge.engine.ray import watching
 
     charged: list[int] = []
-    ask_all = watching.ask_all
+    refresh = watching.refresh_stats
 
     def listening(lanes: list[Any]) -> None:
-        ask_all(lanes)
-        charged.extend(lane.last.most_charged for lane in lanes)
+        refresh(lanes)
+        charged.extend(lane.stats.most_charged for lane in lanes)
 
-    watching.ask_all = listening  # what is measured
+    watching.refresh_stats = listening  # what is measured
     return charged
 
 

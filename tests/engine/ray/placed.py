@@ -1,7 +1,7 @@
-"""Flows on four nodes of one machine that differ, in a process of its own; prints what it saw.
+"""Run flows on four different nodes of one machine, and print what was seen, as JSON.
 
 Head without CPUs, `big` (4 CPUs, region=eu, 1 fast_disk), `left` and `right` (2 CPUs, region=us).
-Run by tests/engine/ray/test_placement.py, which says what must come of it.
+tests/engine/ray/test_placement.py runs this program and checks what it prints.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ US, EU = {"region": "us"}, {"region": "eu"}
 
 
 class Heard(Silent):
-    """What was said, which names actors had, and where lanes stood at most.
+    """Keeps what was said, the names of actors, and the nodes of the lanes when most were up.
 
-    `opens` is asked for each gate that may be opened by now, and gives their paths.
+    `opens` is called at each report; the paths that it returns are gates to be opened.
     """
 
     def __init__(self, opens: Callable[[Heard], list[Path]] = lambda heard: []) -> None:
@@ -76,7 +76,7 @@ class Heard(Silent):
         self.alive.append(len(lanes._alive))
         if seen.lanes > self.lanes:
             self.lanes = seen.lanes
-            self.where = Counter(NAMES.get(lane.node) for lane in lanes._alive if lane.up)
+            self.where = Counter(NAMES.get(lane.node) for lane in lanes._alive if lane.is_up)
         self.up = seen.lanes
         self._note_names()
         for gate in self.opens(self):
@@ -99,7 +99,7 @@ def run(
     from hygge.engine.ray import lanes
 
     while lanes._idle:  # each has lanes of its own
-        lanes._idle.pop().down()
+        lanes.shut_down_lane(lanes._idle.pop())
     heard = heard or Heard()
     flow = Flow(
         home, Careful(path=folder / name, **store), name=name, limits=Limits(**limits, **SMALL)
@@ -124,18 +124,18 @@ def silent(folder: Path) -> list[str]:
     nodes._PATIENCE_S = nodes._PATIENCE_AGAIN_S = LIMIT_S
     store = {"the store": str(folder / "lake")}
     nodes._seen.clear()
-    nodes.check({}, store)  # all have answered
+    nodes.check_nodes({}, store)  # all have answered
     forget("left")
     os.kill(RAYLETS["left"], signal.SIGSTOP)
     try:
         nodes._PATIENCE_S = 2.0
-        said = [nodes.check({}, store)]
+        said = [nodes.check_nodes({}, store)]
         nodes._PATIENCE_S = LIMIT_S
         forget("big")
-        said.append(nodes.check({}, store, limits=Limits(label_selector=EU)))
+        said.append(nodes.check_nodes({}, store, limits=Limits(label_selector=EU)))
     finally:
         os.kill(RAYLETS["left"], signal.SIGCONT)
-    return [*said, nodes.check({}, store)]
+    return [*said, nodes.check_nodes({}, store)]
 
 
 def metrics(wanted: int) -> list[str]:
@@ -161,7 +161,7 @@ def metrics(wanted: int) -> list[str]:
 def main(folder: Path) -> None:
     from ray.cluster_utils import Cluster
 
-    from hygge.engine.ray import connection, lanes, supervision
+    from hygge.engine.ray import connection, engine, lanes, supervision
 
     os.environ["HYGGE_STATE"] = str(folder / "state")
     cluster = Cluster()
@@ -180,7 +180,7 @@ def main(folder: Path) -> None:
         os.environ["RAY_ADDRESS"] = cluster.address
         connection.connect()
         lanes._LAST_S = LIMIT_S
-        supervision._GROW_EVERY_S, supervision._FIRST_LANE_S = 0.2, LIMIT_S
+        supervision._GROW_EVERY_S, engine._FIRST_LANE_S = 0.2, LIMIT_S
         cut = Counted("orders", splits=8, act="transient", flag=str(folder / "flag"))
         gate = folder / "spread-gate"
         spread = Heard(

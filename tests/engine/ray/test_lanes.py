@@ -1,4 +1,4 @@
-"""What lanes take of their nodes, and how many there are; real bundles, and no flow."""
+"""The CPUs of a lane's actors, and idle lanes when Ray ends."""
 
 from __future__ import annotations
 
@@ -13,54 +13,54 @@ from pathlib import Path
 import pytest
 
 from hygge.engine.ray import lanes
-from hygge.engine.ray.placement import parts
+from hygge.engine.ray.placement import divide_cpus
 from tests.waiting import LIMIT_S
 
 
 def _in_ray(amount: float) -> int:
-    """As Ray counts it: in ten-thousandths."""
+    """Return the amount in ten-thousandths, as Ray counts it."""
     return int(amount * 10_000 + 0.5)
 
 
 def test_the_actors_of_a_lane_never_take_more_than_its_bundle():
     for thousandths in range(10, 4001):
         cpus = thousandths / 1000
-        end, inbox = parts(cpus)
+        end, inbox = divide_cpus(cpus)
         assert 2 * _in_ray(end) + _in_ray(inbox) <= _in_ray(cpus), cpus
         assert 0 < inbox <= end, cpus
 
 
 def test_a_ray_is_not_left_while_an_idle_lane_of_it_is_put_down():
-    """Any call to a Ray that has been left ends the process, with code 1 and without a word."""
+    """A call to a Ray that has ended would end the process, with code 1 and without a message."""
     order: list[str] = []
     begun = threading.Event()
 
     class Leaving:
-        kept_s, left, is_watched = 0.0, 0.0, True
+        idle_s, idle_since, has_timer = 0.0, 0.0, True
 
-        def down(self) -> None:
+        def kill(self, keep_bundle: bool) -> None:
             begun.set()
             time.sleep(0.3)
             order.append("down")
 
     lane = Leaving()
     lanes._idle.append(lane)
-    timer = threading.Thread(target=lanes._look_at, args=[weakref.ref(lane)])
+    timer = threading.Thread(target=lanes._check_idle, args=[weakref.ref(lane)])
     timer.start()
     assert begun.wait(LIMIT_S)
-    lanes.forget_idle()  # which `disconnect` does before it leaves
+    lanes.forget_lanes()  # which `disconnect` does before it leaves
     order.append("left")
     timer.join()
     assert order == ["down", "left"]
 
 
-# Ray ends in two steps; what another thread lets go of in between ends the process, with code 1.
-# The timers of the lanes that the flow has left go off in that moment here.
+# Ray ends in two steps. The process ends with code 1 if another thread drops a result between them.
+# Here the timers of idle lanes go off between them.
 LEFT = """
 import os, sys, threading
 import pyarrow as pa, pyarrow.parquet as pq, ray
 from hygge import Flow, ParquetHome, ParquetStore
-from hygge.engine import connection, lanes
+from hygge.engine.ray import connection, lanes
 
 ending = threading.Event()
 

@@ -1,7 +1,7 @@
-"""Memory is bounded, whatever the table: measured from outside, on a private Ray of its own.
+"""Memory is bounded for any size of table: measured from outside, on a private Ray of its own.
 
-What is counted, and what is left out, is said in `memory_probe`. The flows are small ones of the
-kinds that break a bound soonest; `benchmarks/memory.py` has the same and others at full size.
+`memory_probe` says what is counted. The flows are small ones of the kinds that break a bound
+soonest; `benchmarks/memory.py` has the same and others at full size.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hygge import Home
-from hygge.engine.reading import batches
+from hygge.engine.reading import read_split
 from hygge.model import MIB, Limits, Split
 from tests.engine.ray.memory_probe import MB, Measured, moved
 
@@ -106,7 +106,7 @@ def test_a_batch_of_values_of_one_bit_has_no_more_than_a_million_rows():
         async def read_batches(self):
             yield pa.table({"yes": pa.repeat(pa.scalar(True), 2_500_000)})
 
-    rows = [table.num_rows for table in batches(Bits(), Split(0, ""), None, Limits())]
+    rows = [table.num_rows for table in read_split(Bits(), Split(0, ""), None, Limits())]
     assert rows == [1_000_000, 1_000_000, 500_000]
 
 
@@ -123,7 +123,7 @@ def test_a_home_makes_its_next_batch_when_the_one_before_is_gone():
                 yield pa.table({"body": pa.repeat(pa.scalar(1.0), MB)})
 
     before = pa.total_allocated_bytes()
-    for table in batches(Big(), Split(0, ""), None, Limits()):
+    for table in read_split(Big(), Split(0, ""), None, Limits()):
         seen.append(table.num_rows)
         del table
     assert seen == [MB] * 4

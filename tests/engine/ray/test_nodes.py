@@ -1,7 +1,7 @@
-"""Flows on several nodes: each a host of its own where we are root, else processes of one machine.
+"""Flows on several nodes: hosts of their own where we are root, else processes of one machine.
 
-A node that dies takes its unfinished splits along and nothing else; a disk that only some of the
-nodes see, or too little shared memory, is told before a row moves.
+A node that dies costs its unfinished splits and nothing else. A disk that only some of the nodes
+see, or too little shared memory, is reported before a row moves.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ANALYZE {{table}}
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    """Three, which know a bucket."""
+    """Three nodes that know a bucket."""
     port = free_port()
     keys = environment(f"http://{HERE}:{port}")
     cluster = Nodes(3, keys)
@@ -59,7 +59,7 @@ def nodes() -> Iterator[Nodes]:
 
 
 def hygge(nodes: Nodes, file: Path, text: str) -> subprocess.Popen[str]:
-    """A run on the head, which says its report as JSON."""
+    """Start a run on the head that prints its report as JSON."""
     file.write_text(text)
     words = [*nodes.on_head, sys.executable, "-m", "hygge", "run", str(file), "--json"]
     return subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Lanes on a cluster of nodes that differ: where they run, what they wait for, what is counted."""
+"""Lanes on a cluster of different nodes: where they run, what they wait for, what is counted."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_actors_are_called_by_flow_lane_and_end(saw):
 
 
 def counted(saw: dict[str, Any]) -> dict[str, dict[tuple[str, ...], float]]:
-    """Metric → the tags that hygge gave it → value."""
+    """Return metric → the tags that hygge gave it → value."""
     found: dict[str, dict[tuple[str, ...], float]] = {}
     for line in saw["metrics"]:
         if line.startswith("#"):

@@ -1,4 +1,4 @@
-"""What only the Ray engine has: processes, Inboxes, stalls. The rest is in its contract's tests."""
+"""What only the Ray engine has: processes, Inboxes, stalls. `test_contract` has the rest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pyarrow.dataset as ds
 import pytest
 
 from hygge import Flow, FlowFailed
-from hygge.engine.jobs.instructions import CHILD, Told
 from hygge.model import MIB, Limits
 from hygge.run.watch import Silent
 from tests.engine.ends import Careful, Counted, OnceSaid
@@ -44,19 +43,20 @@ def test_home_inbox_and_store_are_different_processes(tmp_path):
 def test_a_dead_inbox_costs_no_row(tmp_path, monkeypatch):
     import ray
 
-    from hygge.engine.ray.lanes import Lane
+    from hygge.engine.ray.lane import Lane
 
     killed, gate = [], tmp_path / "gate"
-    take = Lane.take
+    start = Lane.start
 
-    def take_and_kill(self, split, ticket):
-        take(self, split, ticket)
+    def start_and_kill(self, split, ticket):
+        attempt = start(self, split, ticket)
         if not killed:
             killed.append(ticket)
             ray.kill(self.inbox.actor)
             gate.touch()  # no split was read to its end before
+        return attempt
 
-    monkeypatch.setattr(Lane, "take", take_and_kill)
+    monkeypatch.setattr(Lane, "start", start_and_kill)
     home = Counted(splits=2, gate=str(gate))
     report = flow(home, Careful(path=tmp_path / "out"), lanes=1).run()
     assert killed
@@ -78,25 +78,25 @@ def test_an_error_that_no_retry_mends_stops_at_once_with_its_cause(tmp_path, end
 
 def test_with_a_slow_store_the_home_waits_and_the_bytes_stay_bounded(tmp_path):
     from hygge.engine.ray import lanes, watching
-    from hygge.engine.ray.lanes import Lane
+    from hygge.engine.ray.lane import Lane
 
     seen, gate = [], tmp_path / "gate"
-    look, look_at = watching.ask_all, Lane.look
+    refresh, request = watching.refresh_stats, Lane.request_stats
 
     def keep(lanes):
-        look(lanes)
-        seen.extend(lane.last for lane in lanes)
+        refresh(lanes)
+        seen.extend(lane.stats for lane in lanes)
 
     def until_the_home_waits(lane):
-        look_at(lane)
-        if lane.last.waiting == "home":
+        request(lane)
+        if lane.stats.waiting == "home":
             gate.touch()
 
     home = Counted(batches=40, rows=1000, width=1024)
     store = Careful(path=tmp_path / "out", gate=str(gate))
     patch = pytest.MonkeyPatch()
-    patch.setattr(watching, "ask_all", keep)
-    patch.setattr(Lane, "look", until_the_home_waits)
+    patch.setattr(watching, "refresh_stats", keep)
+    patch.setattr(Lane, "request_stats", until_the_home_waits)
     patch.setattr(lanes, "_LAST_S", LIMIT_S)
     try:
         report = flow(home, store, memory_per_lane=3 * MIB, batch_bytes=2 * MIB).run()
@@ -113,7 +113,7 @@ def test_the_data_does_not_pass_through_the_inbox(tmp_path):
     from hygge.engine.ray import watching
 
     shared = []
-    look = watching.ask_all
+    refresh = watching.refresh_stats
 
     def measure(lanes):
         import ray
@@ -123,10 +123,10 @@ def test_the_data_does_not_pass_through_the_inbox(tmp_path):
             pid = ray.get(call.remote(lambda actor: __import__("os").getpid()))
             status = Path(f"/proc/{pid}/status").read_text()
             shared.append(int(status.split("RssShmem:")[1].split()[0]) * 1024)
-        look(lanes)
+        refresh(lanes)
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(watching, "ask_all", measure)
+    patch.setattr(watching, "refresh_stats", measure)
     try:
         report = flow(
             Counted(batches=50, rows=2000, width=1024), Careful(path=tmp_path / "out")
@@ -233,19 +233,21 @@ def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
     from hygge.model import Run, Split, StoreTraits
     from hygge.run.engines import Move
 
-    def lanes(splits: int, asked: int | None, most: int | None, grows: bool = True) -> int:
+    def lanes(
+        splits: int, asked: int | None, most: int | None, grows: bool = True, share: float = 1.0
+    ) -> int:
         store = Careful(path=tmp_path / "out")
         monkeypatch.setattr(Careful, "traits", StoreTraits(max_lanes=most))
         splits_ = tuple(Split(i, "") for i in range(splits))
-        move = Move("f", Run("r", "f"), Counted(), store, pa.schema([]), splits_, Limits(asked))
-        return placement.how_many_lanes(move, grows=grows)
+        limits = Limits(asked, store_share=share)
+        move = Move("f", Run("r", "f"), Counted(), store, pa.schema([]), splits_, limits)
+        return placement.count_lanes(move, grows=grows)
 
     assert lanes(1, None, None) == 1
     assert lanes(8, 3, None) == 3
     assert lanes(8000, 8000, None, grows=False) == ray.cluster_resources()["CPU"]
     assert lanes(8, 3, 1) == 1
-    monkeypatch.setenv(CHILD, Told(store_share=1e-6).text())
-    assert lanes(8, 3, None) == 1, "jobs side by side share the object stores"
+    assert lanes(8, 3, None, share=1e-6) == 1, "jobs side by side share the object stores"
 
 
 @pytest.mark.parametrize("end", ["home", "store"])

@@ -1,4 +1,4 @@
-"""What stands still is said, with who waits for whom, and ends; nothing is left running."""
+"""A stall is reported with who waits for whom, then ends the flow; no process is left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from hygge import Flow, FlowFailed
-from hygge.engine.ray import supervision
+from hygge.engine.ray import engine
 from hygge.model import Column, Limits, Plan, Split
 from hygge.run.watch import Silent
 from tests.engine.ends import Careful, Counted, OnceSaid
@@ -94,11 +94,11 @@ def test_lanes_that_find_no_cpu_are_said_as_that_and_begin_when_there_is_one(tmp
     from hygge.engine.ray import watching
 
     monkeypatch.setattr(watching, "SAY_STALL_AFTER_S", 4.0)
-    monkeypatch.setattr(supervision, "_FIRST_LANE_S", 0.1)
+    monkeypatch.setattr(engine, "_FIRST_LANE_S", 0.1)
     from hygge.engine.ray import lanes
 
     while lanes._idle:
-        lanes._idle.pop().down()
+        lanes.shut_down_lane(lanes._idle.pop())
     began = tmp_path / "busy"
 
     def keep_busy() -> None:

@@ -1,8 +1,8 @@
 """A Home and a Store for the tests of engines: small, picklable, and able to fail on demand.
 
-All that they do is written, line by line, to one log in their folder: workers append to it, the
-test reads it. `Trouble` is counted by files in that folder, so that it strikes as often as it was
-asked to, whichever process it strikes in.
+Both write all that they do into one log in their folder: workers append lines, the test reads them.
+A `Trouble` happens as often as it was asked to, in whichever process: each time a file is created
+in that folder.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from hygge.model import Column, Commit, Head, Plan, Receipt, Run, Split, Ticket,
 from hygge.settings import Settings
 from hygge.store import Store
 
-_COLUMNS: dict[str, Any] = {
-    "n": pa.int64(),
-    "split": pa.int64(),
-    "seq": pa.int64(),
-    "padding": pa.large_binary(),
-}
-SCHEMA = pa.schema(_COLUMNS)
+SCHEMA = pa.schema(
+    [
+        pa.field("n", pa.int64()),
+        pa.field("split", pa.int64()),
+        pa.field("seq", pa.int64()),
+        pa.field("padding", pa.large_binary()),
+    ]
+)
 SAID = "the trouble that was asked for"
 REMEDY = "do not ask for trouble"
 
 
 class Trouble(Settings):
-    """What goes wrong before batch `after` of split `split`, the first `times` times."""
+    """A failure before batch `after` of split `split`, the first `times` times."""
 
     kind: Literal["transient", "unfit", "foreign", "kill"]
     split: int = 0
@@ -44,18 +45,19 @@ class Trouble(Settings):
 
 
 class Scene(Settings):
-    """Where a connector writes its log, and what it suffers from."""
+    """The settings that both connectors share."""
 
     folder: str
+    """Where the log is written."""
     driver: int = 0
-    """The process that must not be killed."""
+    """The id of the process that must not be killed."""
     trouble: Trouble | None = None
     wait_s: float = 0.0
-    """How slow each batch is."""
+    """Seconds that each batch takes."""
 
 
 class Numbers(Home):
-    """`splits` splits of `batches` batches of `rows` rows, counted through."""
+    """`splits` splits of `batches` batches of `rows` rows; the column `n` counts all rows."""
 
     class Settings(Scene):
         splits: int = 1
@@ -63,7 +65,7 @@ class Numbers(Home):
         rows: int = 10
         padding_bytes: int = 0
         declared: bool = True
-        """Whether the plan knows the schema."""
+        """False: the plan does not know the schema, and the engine must look at the first batch."""
 
     @contextmanager
     def open(self, since: Watermark = None) -> Iterator[Plan]:
@@ -73,18 +75,18 @@ class Numbers(Home):
 
     def read(self, split: Split) -> Iterator[pa.Table]:
         scene = self.settings
-        note(scene.folder, read=split.index)
+        append_fact(scene.folder, read=split.index)
         for seq in range(scene.batches):
-            _suffer(scene, split.index, seq)
+            _cause_trouble(scene, split.index, seq)
             time.sleep(scene.wait_s)
             table = _batch(split.index, seq, scene.rows, scene.batches, scene.padding_bytes)
-            note(scene.folder, made=table.nbytes)
+            append_fact(scene.folder, made=table.nbytes)
             yield table
             del table
 
 
 class Shelf(Store):
-    """One file a ticket, under its final name once it is sealed."""
+    """A folder with one file a ticket, which gets its final name when it is sealed."""
 
     class Settings(Scene):
         pass
@@ -94,16 +96,16 @@ class Shelf(Store):
     ) -> Receipt:
         scene = self.settings
         names = None if schema is None else schema.names
-        note(scene.folder, stage=_name(ticket), run=ticket.run, schema=names)
+        append_fact(scene.folder, stage=_name(ticket), run=ticket.run, schema=names)
         rows = size = seq = 0
         tables = []
         for table in batches:
-            _suffer(scene, ticket.split, seq)
+            _cause_trouble(scene, ticket.split, seq)
             time.sleep(scene.wait_s)
-            # Only what the test looks at is kept: the Store must not hold memory itself.
+            # Keep only the columns that tests read: the Store itself must not need memory.
             tables.append(table.select(["n", "seq"]).combine_chunks())
             rows, size, seq = rows + table.num_rows, size + table.nbytes, seq + 1
-            note(scene.folder, taken=table.nbytes)
+            append_fact(scene.folder, taken=table.nbytes)
             del table
         whole = pa.concat_tables(tables) if tables else SCHEMA.empty_table().select(["n", "seq"])
         path = os.path.join(scene.folder, _name(ticket))
@@ -115,15 +117,15 @@ class Shelf(Store):
     def commit(
         self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
     ) -> Commit:
-        note(self.settings.folder, commit=run.id)
+        append_fact(self.settings.folder, commit=run.id)
         return Commit(Head(run.flow, 1, run.id, 0), applied=0)
 
     def discard(self, run: Run) -> None:
-        note(self.settings.folder, discard=run.id)
+        append_fact(self.settings.folder, discard=run.id)
 
 
-def sealed(folder: str, ticket: Ticket) -> pa.Table | None:
-    """What a ticket sealed, in the order in which it came; None if it never did."""
+def read_sealed(folder: str, ticket: Ticket) -> pa.Table | None:
+    """Return the rows that a ticket sealed, in their order; None if it sealed none."""
     path = os.path.join(folder, f"{_name(ticket)}.arrow")
     if not os.path.exists(path):
         return None
@@ -131,7 +133,7 @@ def sealed(folder: str, ticket: Ticket) -> pa.Table | None:
         return pa.ipc.open_file(file).read_all()
 
 
-def note(folder: str, **fact: Any) -> None:
+def append_fact(folder: str, **fact: object) -> None:
     """Append one line to the log; short appends of several processes do not mix."""
     handle = os.open(os.path.join(folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
@@ -140,13 +142,13 @@ def note(folder: str, **fact: Any) -> None:
         os.close(handle)
 
 
-def noted(folder: str, key: str) -> list[Any]:
-    """The log's values under `key`, in the order of their writing."""
-    return [fact[key] for fact in log(folder) if key in fact]
+def logged_values(folder: str, key: str) -> list[Any]:
+    """Return the log's values under `key`, in the order in which they were written."""
+    return [fact[key] for fact in read_log(folder) if key in fact]
 
 
-def log(folder: str) -> list[dict[str, Any]]:
-    """All lines of the log."""
+def read_log(folder: str) -> list[dict[str, Any]]:
+    """Return all lines of the log; [] where nothing was written."""
     path = os.path.join(folder, "log")
     if not os.path.exists(path):
         return []
@@ -161,25 +163,26 @@ def _name(ticket: Ticket) -> str:
 def _batch(split: int, seq: int, rows: int, batches: int, padding_bytes: int) -> pa.Table:
     first = (split * batches + seq) * rows
     padding = pa.repeat(pa.scalar(b"x" * padding_bytes, pa.large_binary()), rows)
-    columns: list[Any] = [pa.array(range(first, first + rows), pa.int64())]
-    columns += [pa.repeat(pa.scalar(each, pa.int64()), rows) for each in (split, seq)]
-    return pa.Table.from_arrays([*columns, padding], schema=SCHEMA)
+    numbers = pa.array(range(first, first + rows), pa.int64())
+    constants = [pa.repeat(pa.scalar(value, pa.int64()), rows) for value in (split, seq)]
+    return pa.Table.from_arrays([numbers, *constants, padding], schema=SCHEMA)
 
 
-def _suffer(scene: Scene, split: int, seq: int) -> None:
+def _cause_trouble(scene: Scene, split: int, seq: int) -> None:
     trouble = scene.trouble
     if trouble is None or (trouble.split, trouble.after) != (split, seq):
         return
-    for at in range(trouble.times):
+    for number in range(trouble.times):
+        path = os.path.join(scene.folder, f"trouble-{number}")
         try:
-            os.close(os.open(os.path.join(scene.folder, f"trouble-{at}"), os.O_CREAT | os.O_EXCL))
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             continue
-        _strike(scene, trouble)
+        _fail(scene, trouble)
         return
 
 
-def _strike(scene: Scene, trouble: Trouble) -> None:
+def _fail(scene: Scene, trouble: Trouble) -> None:
     if trouble.kind == "transient":
         raise Transient(SAID, REMEDY)
     if trouble.kind == "unfit":
@@ -187,6 +190,6 @@ def _strike(scene: Scene, trouble: Trouble) -> None:
     if trouble.kind == "foreign":
         raise ZeroDivisionError(SAID)
     if os.getpid() == scene.driver:
-        note(scene.folder, spared=os.getpid())
+        append_fact(scene.folder, spared=os.getpid())
         return
     os.kill(os.getpid(), signal.SIGKILL)
