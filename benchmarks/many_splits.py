@@ -34,7 +34,7 @@ import pyarrow as pa
 from hygge import Flow, Home, Store
 from hygge.model import Column, Commit, Head, Limits, Plan, Receipt, Split, StoreTraits
 from hygge.places.place import place_at
-from hygge.run.watch import Seen
+from hygge.run.watch import Progress
 
 MOST_MS, MOST_KIB = 2.0, 16.0
 GROWTH = 1.5
@@ -111,14 +111,14 @@ def fake_lanes() -> None:
             self.idle_since, self.has_timer = 0.0, False
             self.stats, self.has_stats = InboxStats(), False
             self._stats_call, self._node_call = None, None
-            self.sealed = Seen()
+            self.sealed = Progress()
             self.home = self.store = actors[len(lanes._alive) % ACTORS]
             self.inbox = type("_Inbox", (), {"actor": self.home})
             self.start_calls = [self.home.ready.remote()]
 
         def load(self, packed: Any, number: int) -> None:
             self.packed, self.number = packed, number
-            self.is_up, self.bytes_per_second, self.sealed = False, 0.0, Seen()
+            self.is_up, self.bytes_per_second, self.sealed = False, 0.0, Progress()
             self.start_calls = [self.home.ready.remote()]
 
         def warm(self, home: Any, store: Any) -> None: ...

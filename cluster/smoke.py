@@ -31,7 +31,7 @@ import pyarrow as pa
 from hygge import Flow, Home, ParquetStore
 from hygge.errors import FlowFailed
 from hygge.model import Column, Limits, Plan, Split
-from hygge.run.watch import Seen, Silent
+from hygge.run.watch import Progress, Silent
 
 SPLITS, BATCHES, ROWS, BATCH_S = 12, 5, 4_000, 0.1
 FIELDS = {"id": pa.int64(), "text": pa.string(), "amount": pa.decimal128(21, 2)}
@@ -63,7 +63,7 @@ class Striking(Silent):
     def __init__(self, strike: Any) -> None:
         self.thread = threading.Thread(target=strike)
 
-    def moved(self, flow: str, seen: Seen) -> None:
+    def moved(self, flow: str, seen: Progress) -> None:
         if seen.splits_done >= SPLITS // 3 and self.thread.ident is None:
             self.thread.start()
 

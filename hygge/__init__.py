@@ -1,6 +1,6 @@
-"""hygge moves data: a Home is where it lives, a Store where it settles, a Flow moves it.
+"""hygge moves data: a Home is where it lives, a Store is where it settles, a Flow moves it.
 
-Names are loaded when they are first used, so that `import hygge` stays quick.
+The module of a name is imported when the name is first used, so that `import hygge` is quick.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_WHERE = {
+_MODULES = {
     "Home": "hygge.home",
     "Store": "hygge.store",
     "Flow": "hygge.run.flow",
@@ -48,13 +48,13 @@ _WHERE = {
     "Superseded": "hygge.errors",
     "Transient": "hygge.errors",
 }
-__all__ = [*_WHERE, "__version__"]
+__all__ = [*_MODULES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name not in _MODULES:
         raise AttributeError(f"module 'hygge' has no attribute '{name}'")
-    value = getattr(importlib.import_module(_WHERE[name]), name)
+    value = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

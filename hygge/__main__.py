@@ -1,4 +1,4 @@
-"""`python -m hygge flows.yml`."""
+"""`python -m hygge flows.yml` is the same as `hygge flows.yml`."""
 
 from hygge.cli.main import main
 

@@ -1,7 +1,7 @@
-"""Batches are `pyarrow.Table`s: how anything Arrow-shaped becomes one, and keeps to one schema.
+"""Batches are `pyarrow.Table`s. Here anything Arrow-shaped becomes one, and keeps to one schema.
 
 Nothing here changes a value. A cast is made only where the target type holds every value of the
-source type (`int32` → `int64`, dictionary → its values); all else is an error with a hint.
+source type (`int32` → `int64`, dictionary → its values); everything else is an error with a hint.
 """
 
 from __future__ import annotations
@@ -20,37 +20,46 @@ _KEY = b"hygge.key"
 
 
 def with_key(schema: pa.Schema | None, key: Sequence[str]) -> pa.Schema | None:
-    """`schema` that also says which columns are the source's primary key, for `Store.prepare`."""
+    """Return `schema` with the source's primary key in its metadata, for `Store.prepare`."""
     if schema is None or not key:
         return schema
     return schema.with_metadata({**(schema.metadata or {}), _KEY: json.dumps(list(key)).encode()})
 
 
 def key_of(schema: pa.Schema | None) -> tuple[str, ...]:
-    """What `with_key` said; empty where nothing is known."""
-    told = None if schema is None else (schema.metadata or {}).get(_KEY)
-    return () if told is None else tuple(json.loads(told))
+    """Return the key that `with_key` put into a schema; empty where there is none."""
+    key = _metadata(schema, _KEY)
+    return () if key is None else tuple(json.loads(key))
+
+
+def _metadata(schema: pa.Schema | None, name: bytes) -> bytes | None:
+    if schema is None:
+        return None
+    value: bytes | None = (schema.metadata or {}).get(name)
+    return value
 
 
 def again(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """A batch that was taken to look at, and those after it."""
+    """Yield `first`, which was taken out to look at it, and then the rest of the batches."""
     yield first
     del first
     yield from rest
 
 
 def raw_schema(form: str, about: str) -> pa.Schema:
-    """The schema of passthrough: bytes of a format that both ends name, and what they are of.
+    """Return the schema of passthrough: bytes of a format `form` that both ends know.
 
-    `about` is the format's own JSON. A batch of it is `raw_table`: one row, whose one value holds
-    any number of the source's rows; `rows_in` says how many.
+    `about` is the format's own JSON about them. A batch of it is a `raw_table`: one row, whose one
+    value holds any number of the source's rows; `rows_in` tells how many.
     """
-    told = {RAW_FORMAT: form.encode(), RAW_ABOUT: about.encode()}
-    return pa.schema([pa.field("raw", pa.large_binary(), nullable=False)], metadata=told)
+    metadata = {RAW_FORMAT: form.encode(), RAW_ABOUT: about.encode()}
+    return pa.schema([pa.field("raw", pa.large_binary(), nullable=False)], metadata=metadata)
 
 
-def raw_table(schema: pa.Schema, chunk: Any, rows: int) -> pa.Table:
-    """One batch of passthrough: `chunk` holds `rows` rows; zero-copy from a `pa.Buffer`."""
+def raw_table(
+    schema: pa.Schema, chunk: pa.Buffer | bytes | bytearray | memoryview, rows: int
+) -> pa.Table:
+    """Return one batch of passthrough: `chunk`, not copied, holds `rows` rows of the source."""
     data = chunk if isinstance(chunk, pa.Buffer) else pa.py_buffer(chunk)
     ends = pa.py_buffer(struct.pack("=qq", 0, data.size))  # pa.array would import pandas for it
     array = pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, data])
@@ -59,22 +68,23 @@ def raw_table(schema: pa.Schema, chunk: Any, rows: int) -> pa.Table:
 
 
 def raw_format(schema: pa.Schema | None) -> str | None:
-    """The format of a passthrough schema, or None for one of columns."""
-    told = None if schema is None else (schema.metadata or {}).get(RAW_FORMAT)
-    return None if told is None else told.decode()
+    """Return the format of a passthrough schema, or None for a schema of columns."""
+    form = _metadata(schema, RAW_FORMAT)
+    return None if form is None else form.decode()
 
 
 def rows_in(table: pa.Table) -> int:
-    """How many rows of the source a batch holds, passthrough or not."""
-    told = (table.schema.metadata or {}).get(_RAW_ROWS)
-    return table.num_rows if told is None else int(told)
+    """Return the number of the source's rows in a batch, passthrough or not."""
+    rows = _metadata(table.schema, _RAW_ROWS)
+    return table.num_rows if rows is None else int(rows)
 
 
 def as_table(obj: Any, who: str = "the batch") -> pa.Table:
-    """`obj` as a Table, zero-copy where it can be.
+    """Return `obj` as a Table, zero-copy where possible.
 
-    Takes a Table, RecordBatch, pandas or polars DataFrame, or anything with `__arrow_c_stream__`.
-    Dictionary and view columns come out as plain ones. Raises HomeError for anything else.
+    `obj` is a Table, RecordBatch, pandas or polars DataFrame, or anything with
+    `__arrow_c_stream__`; `who` names it in errors. Dictionary and view columns become plain ones.
+    Raises HomeError for anything else, and for two columns of one name.
     """
     if isinstance(obj, pa.Table):
         table = obj
@@ -100,7 +110,7 @@ def as_table(obj: Any, who: str = "the batch") -> pa.Table:
 
 
 def _from_pandas(frame: Any, who: str) -> pa.Table:
-    named = any(name is not None for name in frame.index.names)  # then it is a column to people
+    named = any(name is not None for name in frame.index.names)  # people mean a column by that
     try:
         table = pa.Table.from_pandas(frame, preserve_index=named)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -112,19 +122,19 @@ def _from_pandas(frame: Any, who: str) -> pa.Table:
 
 
 def serialized(schema: pa.Schema) -> bytes:
-    """A schema as Arrow IPC writes it, without what was said of it on the way."""
-    told: bytes = schema.remove_metadata().serialize().to_pybytes()
-    return told
+    """Return a schema as Arrow IPC writes it, without its metadata."""
+    content: bytes = schema.remove_metadata().serialize().to_pybytes()
+    return content
 
 
 def plain(table: pa.Table) -> pa.Table:
-    """`table` with dictionary, run-end-encoded and view columns as plain ones: equal values."""
+    """Return `table` with dictionary, run-end-encoded and view columns as plain ones."""
     schema = pa.schema([field.with_type(_plain_type(field.type)) for field in table.schema])
     return table if schema.equals(table.schema) else table.cast(schema)
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema that `plain` gives, without file-level metadata."""
+    """Return the schema that `plain` gives, without file-level metadata."""
     return pa.schema([field.with_type(_plain_type(field.type)) for field in schema])
 
 
@@ -139,20 +149,20 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def conform(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
-    """`table` in the column order and types of `schema`, or HomeError / UnfitValue.
+    """Return `table` in the column order and with the types of `schema`.
 
-    Columns may come in another order; a missing, an extra, or a differently typed one is an error,
-    unless the type of `schema` holds every value of the type that came.
+    Columns may come in another order. Raises HomeError where one is missing or extra, UnfitValue
+    where the type in `schema` does not hold every value of the type that came.
     """
     if table.schema.equals(schema):
         return table
     missing = [name for name in schema.names if name not in table.column_names]
     extra = [name for name in table.column_names if name not in schema.names]
     if missing or extra:
-        said = [f"lacks {', '.join(missing)}"] if missing else []
-        said += [f"has {', '.join(extra)} besides"] if extra else []
+        problems = [f"lacks {', '.join(missing)}"] if missing else []
+        problems += [f"has {', '.join(extra)} besides"] if extra else []
         raise HomeError(
-            f"{who} {' and '.join(said)}; the first had {', '.join(schema.names)}",
+            f"{who} {' and '.join(problems)}; the first had {', '.join(schema.names)}",
             "every batch of a Home has the same columns; fill absent ones with NULL",
         )
     arrays = []
@@ -178,7 +188,7 @@ def conform(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
 
 
 def widens(source: pa.DataType, target: pa.DataType) -> bool:
-    """Whether `target` holds every value of `source` unchanged."""
+    """Return whether `target` holds every value of `source` unchanged."""
     t = pa.types
     if source == target or t.is_null(source):
         return True
@@ -204,14 +214,14 @@ def widens(source: pa.DataType, target: pa.DataType) -> bool:
 
 
 def slices(table: pa.Table, max_rows: int, max_bytes: int) -> Iterator[pa.Table]:
-    """`table` cut into pieces of at most `max_rows`, and about `max_bytes`; never copies.
+    """Cut `table` into pieces of at most `max_rows` rows and about `max_bytes`; never copies.
 
-    A single row larger than `max_bytes` passes alone.
+    A single row larger than `max_bytes` is a piece of its own.
     """
     if table.num_rows == 0:
         return
-    per_row = max(1, table.nbytes // table.num_rows)
-    step = max(1, min(max_rows, max_bytes // per_row))
+    row_bytes = max(1, table.nbytes // table.num_rows)
+    step = max(1, min(max_rows, max_bytes // row_bytes))
     for start in range(0, table.num_rows, step):
         piece = table.slice(start, step)
         if piece.num_rows > 1 and piece.nbytes > 2 * max_bytes:
@@ -221,26 +231,26 @@ def slices(table: pa.Table, max_rows: int, max_bytes: int) -> Iterator[pa.Table]
 
 
 def nulls(schema: pa.Schema) -> list[str]:
-    """Names of the columns whose type is not known yet (Arrow's null type)."""
+    """Return the names of the columns whose type is not known yet (Arrow's null type)."""
     return [field.name for field in schema if pa.types.is_null(field.type)]
 
 
 def peek(
     tables: Iterator[pa.Table], max_bytes: int, who: str
 ) -> tuple[pa.Schema | None, Iterator[pa.Table]]:
-    """The schema of a stream that did not declare one, and the whole stream again.
+    """Return the schema of a stream that did not declare one, and the whole stream again.
 
-    Reads ahead, at most `max_bytes`, until no column is null-typed. No batch at all gives None.
-    Raises UnfitValue where a column holds only NULLs as far as was looked.
+    Reads ahead until no column is null-typed, or about `max_bytes` are read. The schema is None
+    where there is no batch. Raises UnfitValue where a column held only NULLs so far.
     """
     seen: list[pa.Table] = []
     schema: pa.Schema | None = None
-    held = 0
+    size = 0
     for table in tables:
         seen.append(table)
-        held += table.nbytes
+        size += table.nbytes
         schema = table.schema if schema is None else _fill_nulls(schema, table.schema)
-        if not nulls(schema) or held >= max_bytes:
+        if not nulls(schema) or size >= max_bytes:
             break
     if schema is None:
         return None, iter(())
@@ -254,15 +264,17 @@ def peek(
 
 
 def _fill_nulls(known: pa.Schema, new: pa.Schema) -> pa.Schema:
+    """Return `known` with the types of `new` in the place of its null types."""
     fields = []
     for field in known:
-        at = new.get_field_index(field.name)
-        fresh = pa.types.is_null(field.type) and at >= 0
-        fields.append(field.with_type(new.field(at).type) if fresh else field)
+        index = new.get_field_index(field.name)
+        if pa.types.is_null(field.type) and index >= 0:
+            field = field.with_type(new.field(index).type)
+        fields.append(field)
     return pa.schema(fields)
 
 
 def _chain(seen: list[pa.Table], rest: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    while seen:
+    while seen:  # each is dropped when it is taken
         yield seen.pop(0)
     yield from rest

@@ -1,4 +1,4 @@
-"""Everything hygge raises, drawn once.
+"""Every error that hygge raises, and the helpers that write its messages.
 
     HyggeError
     ├── UsageError            the command line is wrong                      exit code 2
@@ -12,13 +12,13 @@
     │   ├── Rejected          the store refused the commit; nothing became visible
     │   │   └── Superseded    another run moved the head first
     │   └── Unknown           the commit may or may not have happened: ask the head
-    ├── JournalError          what earlier runs left cannot be read, or forbids this run
+    ├── JournalError          the entries of earlier runs cannot be read, or forbid this run
     ├── Transient             a retry may help (reset, lock, dead worker); all others stop at once
-    ├── FlowFailed            what `await flow.start()` raises; carries the report
-    └── Stopped               somebody asked the run to stop (Ctrl-C, SIGTERM)
+    ├── FlowFailed            raised by `await flow.start()`; carries the report
+    └── Stopped               the run was asked to stop (Ctrl-C, SIGTERM)
 
-A message says what happened and where; `hint` says what to do next. Secrets never appear in
-either: whoever builds a message from a URL passes it through `without_password` first.
+`message` says what happened and where; `hint` says what to do next. Neither may contain a secret:
+code that builds a message from a URL passes it through `without_password` first.
 """
 
 from __future__ import annotations
@@ -27,11 +27,17 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hygge.model import Report, Summary
 
 
 class HyggeError(Exception):
-    """The root. `message` says what and where; `hint` says what to do about it."""
+    """The root of all errors of hygge.
+
+    `message` says what happened and where; `hint` says what to do about it, or is None.
+    """
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -41,7 +47,7 @@ class HyggeError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n\nhint: {self.hint}" if self.hint else self.message
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.message, self.hint, self.__dict__)
 
 
@@ -50,7 +56,7 @@ class UsageError(HyggeError):
 
 
 class ConfigError(HyggeError):
-    """flows.yml, or the settings given to a constructor, are wrong."""
+    """flows.yml or the settings that a constructor got are wrong."""
 
 
 class HomeError(HyggeError):
@@ -58,11 +64,11 @@ class HomeError(HyggeError):
 
 
 class SourceMissing(HomeError):
-    """No such file, table or column, or a pattern that matches nothing."""
+    """There is no such file, table or column, or a pattern matches nothing."""
 
 
 class SourceChanged(HomeError):
-    """A split would no longer give the rows that were planned."""
+    """A split no longer gives the rows that were planned."""
 
 
 class UnfitValue(HyggeError):
@@ -74,7 +80,7 @@ class StoreError(HyggeError):
 
 
 class NotOurs(StoreError):
-    """The target holds something that hygge did not write; it stays as it is."""
+    """The target holds something that hygge did not write; hygge leaves it as it is."""
 
 
 class Rejected(StoreError):
@@ -86,21 +92,26 @@ class Superseded(Rejected):
 
 
 class Unknown(StoreError):
-    """The commit may or may not have happened; only the head knows."""
+    """The commit may or may not have happened; only the store's head can tell."""
 
 
 class JournalError(HyggeError):
-    """What earlier runs left in the journal cannot be read, or forbids this run."""
+    """The entries of earlier runs in the journal cannot be read, or forbid this run."""
 
 
 class Transient(HyggeError):
-    """Something that a retry may mend."""
+    """A failure after which a retry may succeed; hygge retries nothing else."""
 
 
 class FlowFailed(HyggeError):
-    """A flow (or several of a coordinator) failed; `report` says which and why."""
+    """A flow, or at least one flow of a Coordinator, did not end well.
 
-    def __init__(self, message: str, hint: str | None = None, report: Any = None) -> None:
+    `report` is the `Report` of the flow, or the `Summary` of all flows of the Coordinator.
+    """
+
+    def __init__(
+        self, message: str, hint: str | None = None, report: Report | Summary | None = None
+    ) -> None:
         super().__init__(message, hint)
         self.report = report
 
@@ -110,7 +121,7 @@ class Stopped(HyggeError):
 
 
 def _rebuild(
-    cls: type[HyggeError], message: str, hint: str | None, state: dict[str, Any]
+    cls: type[HyggeError], message: str, hint: str | None, state: dict[str, object]
 ) -> HyggeError:
     error = cls.__new__(cls)
     Exception.__init__(error, message)
@@ -118,7 +129,7 @@ def _rebuild(
     return error
 
 
-# A password may hold / and @, so it ends at the last @ before a space: rather too much is hidden.
+# A password may contain / and @, so it ends at the last @ before a space: better to hide too much.
 _URL_SECRET = re.compile(r"(?P<open>\b[A-Za-z][\w+.-]{0,30}:/{1,3}[^:/?#\s]{0,256}:)\S*@")
 _BARE_SECRET = re.compile(r"(?P<open>(?<![\w.%+-])[\w.%+-]{1,64}:)(?!/)[^\s@]{1,256}@")
 _VALUE = r"(?:\\*\"[^\"]*\"?|\\*'[^']*'?|\{[^}]*\}?|[^&;\s'\"]+)"
@@ -132,7 +143,7 @@ _HEADER_SECRET = re.compile(
 
 
 def without_password(text: object) -> str:
-    """`text` with the password of every URL in it, and of `password=…` pairs, shown as `***`."""
+    """Return `text` with `***` for each password: in URLs, in `password=…` pairs, in headers."""
     hidden = str(text)
     if "@" in hidden:
         hidden = _URL_SECRET.sub(r"\g<open>***@", hidden)
@@ -141,6 +152,7 @@ def without_password(text: object) -> str:
     return _HEADER_SECRET.sub(r"\g<open>***", hidden)
 
 
+_COMPILED = (".pyx", ".pxi")
 _LIBRARIES = (
     os.path.dirname(os.__file__) + os.sep,
     os.path.dirname(__file__) + os.sep,
@@ -150,15 +162,13 @@ _LIBRARIES = (
 )
 
 
-_COMPILED = (".pyx", ".pxi")
-
-
 def raised_at(error: BaseException, own: str | None = None) -> str:
-    """`file:line` where `error` was raised: the deepest in the user's code, not in a library.
+    """Return `file:line` of the deepest frame of `error` that is in the user's code.
 
-    `own` is a file that counts as the user's even among the libraries: an installed connector.
+    Where all frames are in libraries, it is the deepest of them. `own` is one file that counts as
+    the user's code although it is installed among the libraries: that of a plug-in's connector.
     """
-    deepest = users = ""
+    deepest = deepest_of_user = ""
     frame = error.__traceback__
     while frame is not None:
         file = frame.tb_frame.f_code.co_filename
@@ -166,37 +176,40 @@ def raised_at(error: BaseException, own: str | None = None) -> str:
         if file == own or not (
             file.endswith(_COMPILED) or any(part in file for part in _LIBRARIES)
         ):
-            users = deepest
+            deepest_of_user = deepest
         frame = frame.tb_next
-    return users or deepest
+    return deepest_of_user or deepest
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word closest to `word`, or None if nothing is close."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return found[0] if found else None
+    """Return the known word that is most similar to `word`, or None if none is similar."""
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None
 
 
 def one_of(what: str, word: str, known: Iterable[str]) -> str:
-    """A hint for an unknown `word`: the nearest known one first, then all of them."""
-    options = sorted(known)
-    close = nearest(word, options)
-    listed = ", ".join(options) if options else "none"
-    return f"did you mean '{close}'? {what}: {listed}" if close else f"{what}: {listed}"
+    """Return a hint for an unknown `word`: the nearest known word, then the list of all.
+
+    `what` names the list: `one_of("modes", "apend", modes)`.
+    """
+    words = sorted(known)
+    close = nearest(word, words)
+    listed = f"{what}: {', '.join(words) if words else 'none'}"
+    return f"did you mean '{close}'? {listed}" if close else listed
 
 
-def in_words(error: BaseException) -> HyggeError:
-    """Any error as one of ours, without secrets; ours pass as they are."""
+def as_hygge_error(error: BaseException) -> HyggeError:
+    """Return `error` itself if it is a HyggeError, else one that quotes it without secrets."""
     if isinstance(error, HyggeError):
         return error
     text = without_password(str(error)).strip() or "no message"
     if len(text) > 1000:
         text = f"{text[:1000]} …"
-    # Engines note both on the error itself: a traceback does not travel between processes.
+    # Engines note both as attributes of the error: a traceback does not travel between processes.
     who = getattr(error, "hygge_who", "")
     where = getattr(error, "hygge_where", "") or raised_at(error)
     return HyggeError(
         f"{who}{' raised ' if who else ''}{type(error).__name__}: {text}"
         + (f" ({where})" if where else ""),
-        "mend it there; --debug shows the whole traceback",
+        "fix it there; --debug shows the whole traceback",
     )

@@ -1,31 +1,31 @@
-"""Home: where data lives. The contract of everything that can be read.
+"""Home: where data lives. This is the contract of everything that can be read.
 
-Write it in one of two forms; either is enough, the base class derives the other.
+Write a Home in one of two forms; the base class derives the other form.
 
 **Simple**: `async def read_batches(self)` yields anything Arrow-shaped (pandas or polars DataFrame,
 `pa.Table`, `RecordBatch`, `__arrow_c_stream__`). Such a Home has one split. Its schema is that of
-its first batches, or `schema = pa.schema([...])` on the class. Put nothing into `__init__` that
-cannot be pickled: the Home travels to an actor; open connections inside `read_batches`.
+its first batches, or `schema = pa.schema([...])` on the class. Keep nothing in `__init__` that
+cannot be pickled, because the Home travels to an actor; open connections inside `read_batches`.
 
-**Full**: `open` and `read`, plain synchronous code; actors own the concurrency.
+**Full**: `open` and `read`, plain synchronous code; the actors take care of concurrency.
 
 open(since)
-    Called by the Flow, in the driver, once a run; gives a context manager of a `Plan`.
-    MUST hold until it is closed whatever the plan needs (an exported snapshot, say). The splits
-    MUST be disjoint and together complete up to one watermark; there is at least one; none misses
-    rows whose key is NULL. `since` is the watermark of the last committed run, or None.
-    Raises SourceMissing for what is not there, with the nearest name that is.
+    Called by the Flow, in the driver, once a run. Returns a context manager of a `Plan`.
+    MUST hold until it is closed whatever the plan needs (an exported snapshot, for example). The
+    splits MUST be disjoint and together complete up to one watermark; there MUST be at least one,
+    and rows whose key is NULL MUST be in one. `since` is the watermark of the last committed run,
+    or None. Raises SourceMissing where something does not exist, with the nearest name that does.
 
 read(split)
-    Called by the Home actor (or the inline engine), at least once a split, perhaps again after a
-    failure, perhaps in another process. Gives an iterator of `pa.Table`.
+    Called by the Home actor (or the inline engine), at least once a split; again after a failure,
+    and then perhaps in another process. Returns an iterator of `pa.Table`.
     MUST give the same rows each time under the same split version, else raise SourceChanged.
-    MUST be lazy, and close what it opened, also when it is not read to its end.
+    MUST be lazy, and MUST close what it opened, also when it is not read to its end.
     MUST give batches of the plan's schema. Raises Transient where a retry may help.
 
 passing(raw)
-    Called by the Flow, in the driver, after `open`, by a Home whose plan has `raw` set, if the
-    Store takes it. Gives a Home whose `read` yields `raw_table`s of that schema instead of columns:
+    Called by the Flow, in the driver, after `open`, where the plan has `raw` set and the Store
+    takes it. Returns a Home whose `read` yields `raw_table`s of that schema instead of columns:
     the same rows, in a format that both ends know by name (COPY of one database into another).
 """
 
@@ -35,31 +35,31 @@ import asyncio
 import inspect
 import itertools
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hygge.errors import ConfigError, HomeError
 from hygge.model import Column, HomeTraits, Plan, Split, Watermark
-from hygge.settings import Connector, built_in_two_steps
+from hygge.settings import Connector, is_rebuilt_class
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 class Home(Connector):
-    """Where one data set lives. See the module's docstring for the two forms."""
+    """One data set that can be read. The module's docstring describes the two forms."""
 
     traits: ClassVar[HomeTraits] = HomeTraits()
     lanes: int | None = None
-    """How many lanes will read it at most, where that is known when `open` is called."""
+    """Highest number of lanes that will read it, where that is known when `open` is called."""
     schema: ClassVar[pa.Schema | None] = None
-    """Simple form: the Arrow schema, for a Home whose first batches do not show it."""
+    """Simple form: the Arrow schema, where the first batches do not show it."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if built_in_two_steps(sys._getframe(1)):
+        if is_rebuilt_class(sys._getframe(1)):
             return
         simple = cls.read_batches is not Home.read_batches
         full = (cls.open is not Home.open, cls.read is not Home.read)
@@ -71,21 +71,21 @@ class Home(Connector):
             )
 
     def open(self, since: Watermark = None) -> AbstractContextManager[Plan]:
-        """Plan a run (full form); derived for the simple form: one split, schema from the class."""
+        """Plan a run (full form). The simple form has one split, and its schema from the class."""
         return _one_split(self.schema, self.describe())
 
     def read(self, split: Split) -> Iterator[pa.Table]:
-        """Read one split (full form); derived for the simple form from `read_batches`."""
-        return _drain(self.read_batches(), type(self).__name__)
+        """Read one split (full form). The simple form reads `read_batches`."""
+        return _as_tables(self.read_batches(), type(self).__name__)
 
     def passing(self, raw: pa.Schema) -> Home:
-        """This Home, giving the passthrough `raw` of its plan (as a Store chose it) from `read`."""
+        """Return this Home such that `read` gives the passthrough `raw` that a Store chose."""
         raise NotImplementedError(f"{type(self).__name__} offers nothing beyond Arrow")
 
     async def read_batches(self) -> AsyncIterator[Any]:
-        """Yield batches (simple form); derived for the full form: every split in order.
+        """Yield batches (simple form). The full form yields each split in order, as `pa.Table`s.
 
-        Yields `pa.Table`s. Reading happens in a thread, so the event loop stays free.
+        The full form reads in a thread, so the event loop stays free.
         """
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix="hygge-home") as thread:
@@ -108,14 +108,15 @@ def _one_split(schema: pa.Schema | None, label: str) -> Iterator[Plan]:
     yield Plan(columns, (Split(0, version="", label=label),), reason="one split: a simple Home")
 
 
-def _all_splits(home: Home) -> Any:
+def _all_splits(home: Home) -> Generator[pa.Table]:
     with home.open(None) as plan:
         for split in plan.splits:
             yield from home.read(split)
 
 
-def _drain(batches: Any, who: str) -> Iterator[pa.Table]:
-    from hygge.batches import as_table
+def _as_tables(batches: object, who: str) -> Iterator[pa.Table]:
+    """The batches that `read_batches` of the class `who` yields, as Tables; it may be sync."""
+    from hygge.batches import as_table  # loads pyarrow: a Home can be defined without it
 
     if inspect.isawaitable(batches):
         if inspect.iscoroutine(batches):
@@ -124,9 +125,10 @@ def _drain(batches: Any, who: str) -> Iterator[pa.Table]:
             f"{who}.read_batches returns instead of yielding",
             "write `yield df` for each batch; `return [df]` gives nothing to read lazily",
         )
-    if hasattr(batches, "__aiter__"):
-        items: Iterator[Any] = _from_async(batches)
-    elif hasattr(batches, "__iter__"):
+    items: Iterator[object]
+    if isinstance(batches, AsyncIterable):
+        items = _from_async(batches)
+    elif isinstance(batches, Iterable):
         items = iter(batches)
     else:
         raise HomeError(
@@ -134,15 +136,15 @@ def _drain(batches: Any, who: str) -> Iterator[pa.Table]:
             "write `yield df` for each batch",
         )
     numbers = itertools.count(1)
-    for item in items:  # nothing here may hold a batch while the next one is made
+    for item in items:  # no name here may keep a batch in memory while the next one is made
         table = as_table(item, f"{who}: batch {next(numbers)}")
         del item
         yield table
         del table
 
 
-def _from_async(batches: Any) -> Iterator[Any]:
-    """An async iterator, driven by a private event loop in the calling thread."""
+def _from_async(batches: AsyncIterable[object]) -> Iterator[object]:
+    """Iterate over `batches` with a private event loop in the calling thread."""
     loop = asyncio.new_event_loop()
     iterator = batches.__aiter__()
     try:

@@ -1,8 +1,8 @@
-"""The small frozen things that travel between processes. They carry facts and no behaviour.
+"""The small frozen records that travel between processes. They hold facts and have no behaviour.
 
-Life of a run: `Run` is named → the Home answers with a `Plan` of `Split`s → every try at a split
-is a `Ticket` → a sealed try is a `Receipt` → the store's commit moves its `Head` and answers with
-a `Commit` → people read the `Report`.
+In the order of a run: a `Run` gets its name → the Home answers with a `Plan` of `Split`s → each
+attempt at a split has a `Ticket` → a staged attempt gives a `Receipt` → the store's commit moves
+its `Head` and answers with a `Commit` → people read the `Report`.
 """
 
 from __future__ import annotations
@@ -13,155 +13,199 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from _typeshed import DataclassInstance
 
 Mode = Literal["replace", "append", "merge"]
 Guarantee = Literal["exactly once", "at least once"]
 Visibility = Literal["atomic", "manifest", "per batch"]
 Watermark = int | float | str | None
-"""A cursor value in JSON form; dates and timestamps as ISO 8601 text."""
+"""A value of the cursor column in JSON form; dates and timestamps are ISO 8601 text."""
 
 PROTOCOL = 1
-"""Version of the two contracts; a connector built for another one is refused."""
-Made = TypeVar("Made")
+"""Version of the two contracts; a connector that was built for another version is refused."""
+
+Record = TypeVar("Record", bound="DataclassInstance")
 
 MIB = 1024 * 1024
+"""Bytes in one mebibyte."""
 
 
 @dataclass(frozen=True)
 class HomeTraits:
-    """What a Home class declares about itself."""
+    """The properties that a Home class declares."""
 
     protocol: int = PROTOCOL
+    """Version of the contract that the class was built for."""
     max_lanes: int | None = None
+    """Number of lanes that may read at the same time; None: any number."""
     cursor: bool = False
-    """Whether `open(since)` understands a watermark."""
+    """True if `open(since)` understands a watermark."""
     lossy: tuple[str, ...] = ()
-    """Arrow types (by their text, or a prefix of it) that this Home never gives."""
+    """Arrow types that this Home never gives, each as its text or a prefix of it."""
 
 
 @dataclass(frozen=True)
 class StoreTraits:
-    """What a Store class declares about itself; `hygge plan` prints it."""
+    """The properties that a Store class declares; `hygge plan` prints them."""
 
     protocol: int = PROTOCOL
+    """Version of the contract that the class was built for."""
     modes: tuple[Mode, ...] = ("replace", "append")
+    """Modes that a flow may have; `replace` is the default, else the first of them."""
     guarantee: Guarantee = "exactly once"
+    """Number of times that each row arrives, also after failures."""
     visibility: Visibility = "atomic"
+    """The way that new rows become visible: all at once for every reader, or only for hygge's
+    Homes (`manifest`), or batch by batch."""
     sees: str = ""
-    """One sentence: what a reader that is not hygge sees, and when."""
+    """One sentence for people: what a reader that is not hygge sees, and when it sees it."""
     max_lanes: int | None = None
-    understands_op: bool = False
-    """Whether a reserved `_op` column (insert, update, delete) is applied."""
+    """Number of lanes that may write at the same time; None: any number."""
     lossy: tuple[str, ...] = ()
-    """Arrow types (by their text, or a prefix of it) that cannot be kept exactly."""
+    """Arrow types that cannot be kept exactly, each as its text or a prefix of it."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One field of a plan: Arrow type, and what the source itself calls it."""
+    """One column of a plan."""
 
     name: str
+    """Its name in the source and in the store."""
     type: pa.DataType
+    """Its Arrow type."""
     native: str | None = None
+    """The source's own name for the type, such as `numeric(10,2)`; None: it has none."""
     nullable: bool = True
+    """True if it may contain NULL."""
     collation: str | None = None
+    """The source's order of its text, by the source's own name; None: not known."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """A disjoint part of a Home that can be read again and gives the same rows.
-
-    `version` names the state of the source that was planned (size and mtime, ETag, snapshot id);
-    `read` raises SourceChanged when it is gone. `where` is private to the Home that made it and
-    holds JSON values only.
-    """
+    """A disjoint part of a Home that can be read again and gives the same rows."""
 
     index: int
+    """Its place in the plan, from 0."""
     version: str
+    """The state of the source when it was planned: size and mtime, an ETag, a snapshot id.
+    `Home.read` raises SourceChanged when that state is gone. Empty: the state has no name."""
     where: dict[str, Any] = field(default_factory=dict)
+    """The rows to read, in terms that only the Home understands; JSON values only."""
     label: str = ""
+    """Text for people: a file name, a range of keys."""
     rows: int | None = None
+    """Number of rows, exact or estimated; None: not known."""
     bytes: int | None = None
+    """Size in bytes at the source; None: not known."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will read, fixed before the first row.
-
-    `columns` is None only for a Home of one split whose schema is known when its rows come.
-    """
+    """The rows that a run will read, fixed before the first row."""
 
     columns: tuple[Column, ...] | None
+    """The columns in order. None, for a Home of one split only: its rows will show them."""
     splits: tuple[Split, ...]
+    """At least one; disjoint, and together complete."""
     key: tuple[str, ...] = ()
+    """Names of the source's primary key columns; empty: none, or not known."""
     snapshot: str | None = None
+    """Text for people about the snapshot that all splits are read from; None: there is none."""
     watermark: Watermark = None
+    """The highest value of the cursor column that the splits cover; None without a cursor."""
     reason: str = ""
-    """Why it was split like this, for `hygge plan`."""
+    """The reason for these splits, for `hygge plan`."""
     dead_driver: str = "the run starts anew"
-    """What a driver's death would cost, for `hygge plan`."""
+    """The cost of a driver's death, for `hygge plan`."""
     raw: pa.Schema | None = None
-    """What `Home.passing` would give instead of these columns, for a Store that takes it."""
+    """The passthrough schema that `Home.passing` offers instead of these columns; None: none."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one flow. `id` never repeats; `flow` is the flow's identity, never a path."""
+    """One run of one flow."""
 
     id: str
+    """Unique for ever; sorts by time."""
     flow: str
+    """The identity of the flow, never a path."""
     mode: Mode = "replace"
+    """The mode: it decides about the rows that the store holds already."""
     key: tuple[str, ...] = ()
+    """Names of the columns by which `merge` finds a row."""
     cursor: str | None = None
+    """Name of the column by which only new rows are read; None: all rows are read."""
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """One try at one split: never used twice, also not by a restarted driver (`epoch`)."""
+    """The name of one attempt at one split; no other attempt has it, also under a new driver."""
 
     run: str
+    """Id of the run."""
     split: int
+    """Index of the split."""
     epoch: int = 0
+    """Number of the driver: each driver of a flow has a higher one than those before it."""
     n: int = 0
+    """Number of the attempt under this driver, from 0."""
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What staging one ticket gave. `parts` counts pieces; their names follow from the ticket."""
+    """The result of staging one ticket."""
 
     ticket: Ticket
+    """The attempt."""
     version: str
+    """Version of the split that was read."""
     rows: int
+    """Rows that are staged."""
     bytes: int
+    """Arrow bytes that are staged."""
     parts: int = 1
+    """Number of pieces, such as files; their names follow from the ticket."""
     max_cursor: Watermark = None
+    """The highest value of the cursor column among the rows; None: not known."""
     set_aside: int = 0
+    """Rows that were read and not staged, as the flow asked for."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """What a store holds committed for a flow; in the store itself, moved by compare-and-swap."""
+    """The committed state of a flow. It lives in the store, and compare-and-swap moves it."""
 
     flow: str
+    """The identity of the flow."""
     generation: int
+    """Number of commits of the flow, from 1."""
     run: str
+    """Id of the run that was committed last."""
     rows: int
+    """Rows that this run applied."""
     watermark: Watermark = None
+    """The highest value of the cursor column that is committed; None: there is none."""
     columns: tuple[tuple[str, str], ...] = ()
-    """(name, Arrow type as text) of what was committed."""
+    """(name, Arrow type as text) of each column that was committed."""
     cursor: str | None = None
-    """The column that the watermark is of."""
+    """The column that the watermark belongs to."""
 
 
 @dataclass(frozen=True)
 class Commit:
-    """How a commit ended: rows staged = applied + superseded + set aside."""
+    """The result of a commit: rows staged = applied + superseded + set_aside."""
 
     head: Head
+    """The head after it."""
     applied: int
+    """Rows that the store took."""
     superseded: int = 0
+    """Rows that gave way to a newer row of the same key."""
     set_aside: int = 0
+    """Rows that the store left out, as the flow asked for."""
     note: str = ""
+    """One sentence for the report; empty: nothing to say."""
 
 
 Status = Literal["done", "failed", "skipped", "stopped"]
@@ -169,84 +213,114 @@ Status = Literal["done", "failed", "skipped", "stopped"]
 
 @dataclass(frozen=True)
 class Report:
-    """What happened to one flow. Times are seconds; `bytes` are Arrow bytes."""
+    """The result of one flow.
+
+    rows_read = rows (staged) + set_aside, and rows = applied + superseded + set_aside.
+    """
 
     flow: str
+    """Name of the flow."""
     status: Status
+    """The way it ended."""
     rows: int = 0
+    """Rows that were staged."""
     bytes: int = 0
+    """Arrow bytes that were staged."""
     rows_read: int = 0
-    """rows_read = rows (staged) + set_aside, and rows = applied + superseded + set_aside."""
+    """Rows that the Home gave."""
     applied: int = 0
+    """Rows that the store took."""
     superseded: int = 0
+    """Rows that gave way to a newer row of the same key."""
     set_aside: int = 0
+    """Rows that were left out, as the flow asked for."""
     splits: int = 0
+    """Number of splits."""
     resumed: int = 0
-    """Splits that an earlier run had staged already."""
+    """Number of splits that an earlier run had staged already."""
     lanes: int = 0
+    """Number of lanes that worked."""
     retries: int = 0
+    """Number of attempts that failed and were repeated."""
     seconds: float = 0.0
+    """Time from planning to the end, in seconds."""
     wait_home_s: float = 0.0
-    """Seconds that Homes waited for room in their Inboxes (a slow Store)."""
+    """Seconds that Homes waited for room in their Inboxes (a slow Store), over all lanes."""
     wait_store_s: float = 0.0
-    """Seconds that Stores waited for batches (a slow Home)."""
+    """Seconds that Stores waited for batches (a slow Home), over all lanes."""
     home: str = ""
+    """The source, as `Home.describe` gives it."""
     store: str = ""
+    """The target, as `Store.describe` gives it."""
     mode: str = ""
+    """The flow's mode."""
     guarantee: str = ""
+    """The store's guarantee."""
     note: str = ""
+    """Sentences for people, separated by `; `."""
     error: str | None = None
+    """The error message; None: it did not fail."""
     hint: str | None = None
+    """The hint of the error; None: it has none."""
     run: str = ""
+    """Id of the run."""
     started_at: float = 0.0
-    """Epoch seconds when planning began."""
+    """Time when planning began, in seconds since 1970."""
     done_at: float = 0.0
-    """Epoch seconds when the commit had returned."""
+    """Time when the commit had returned, in seconds since 1970."""
     of: str = ""
-    """The flow of many tables that this one is a table of."""
+    """Name of the flow of many tables that this is one table of; empty: a flow of its own."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What happened to all flows of a file, in the order of the file."""
+    """The results of all flows of a file."""
 
     flows: tuple[Report, ...]
+    """One report each, in the order of the file."""
     seconds: float = 0.0
+    """Time from the first to the last, in seconds."""
 
     @property
     def ok(self) -> bool:
-        """Whether every flow is done."""
+        """Return whether every flow is done."""
         return all(report.status == "done" for report in self.flows)
-
-
-def known(kind: type[Made], facts: Mapping[str, Any]) -> Made:
-    """A dataclass from its facts, without those that only a newer version has."""
-    return kind(**{each.name: facts[each.name] for each in fields(kind) if each.name in facts})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much of the machine a flow may use."""
+    """Limits of what a flow may use of its machines."""
 
     lanes: int | None = None
-    """None: as many as the plan has splits, the machine has CPUs and the Store allows."""
+    """Number of lanes. None: as many as the splits, the machine's CPUs and the Store allow."""
     most_lanes: int | None = None
-    """What its share of `max_connections` leaves for lanes, whatever `lanes` says."""
+    """Number of lanes that `max_connections` allows, whatever `lanes` says; None: any number."""
     cpus_per_lane: float | None = None
     """CPUs that a lane takes of its node. None: one, and `lanes: auto` counts two."""
     resources: Mapping[str, float] = field(default_factory=dict)
-    """What else a lane takes of its node, by the names that the cluster gives it."""
+    """Amounts of other resources that a lane takes of its node, by the cluster's names for them."""
     label_selector: Mapping[str, str] = field(default_factory=dict)
     """Labels of the nodes where lanes may run: `eu`, `!eu`, `in(eu, uk)`."""
     max_bytes_per_second: int | None = None
-    """Arrow bytes that the Home may give, over all lanes of the flow."""
+    """Arrow bytes that the Home may give in a second, over all lanes; None: any number."""
     of: str = ""
-    """The flow of many tables that this is one table of: they share that, and their lanes."""
+    """Name of the flow of many tables that this is one table of: all of them share that rate, and
+    their lanes."""
     store_share: float = 1.0
-    """The part of the nodes' object stores that it may fill; Ray jobs side by side divide them."""
+    """Part of the nodes' object stores that it may fill; Ray jobs that run at once divide them."""
     memory_per_lane: int = 128 * MIB
+    """Bytes of batches that a lane may hold at one time."""
     batch_bytes: int = 32 * MIB
+    """Bytes of one batch, about."""
     retries: int = 3
+    """Number of times that one split, or one step of the driver, is tried again."""
     stall_timeout_s: float = 3600.0
+    """Seconds without any progress after which a flow fails."""
     resume_within_s: float = 24 * 3600.0
-    """A run that died longer ago is not gone on with."""
+    """Seconds after which a run that died is abandoned instead of resumed."""
+
+
+def from_facts(record: type[Record], facts: Mapping[str, Any]) -> Record:
+    """Build a dataclass from its facts; fields that only a newer version has are dropped."""
+    names = [field.name for field in fields(record) if field.name in facts]
+    return record(**{name: facts[name] for name in names})

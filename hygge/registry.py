@@ -1,19 +1,21 @@
-"""Finds connector classes by their `type:`; nothing else imports a connector by name.
+"""The table of connectors: finds a class by its `type:`, and a type by the ending of a path.
 
 A type is a word of the table below (`parquet`), the name of an entry point in the groups
-`hygge.homes` / `hygge.stores` (an installed plug-in), or `module:Class` (one's own). The table
-loads no module: a class is imported when `find` is asked for it.
+`hygge.homes` / `hygge.stores` (an installed plug-in), or `module:Class` (the user's own class).
+The table loads no module: a class is imported when `find` is asked for it.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+from types import ModuleType
+from typing import Literal
 
 from hygge.errors import ConfigError, one_of
 from hygge.home import Home
@@ -27,7 +29,7 @@ _ROOT: dict[Side, type[Connector]] = {"home": Home, "store": Store}
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """Where a built-in class is (`module:Class`), and how names of its files end."""
+    """A built-in class as `module:Class`, and the endings of its files' names."""
 
     at: str
     suffixes: tuple[str, ...] = ()
@@ -57,23 +59,27 @@ BUILT_IN: dict[Side, dict[str, BuiltIn]] = {
 
 @cache
 def kinds(side: Side) -> tuple[str, ...]:
-    """Every `type:` that is installed, without loading any."""
+    """Return every `type:` that is installed, without loading any."""
     return tuple(sorted({*BUILT_IN[side], *(point.name for point in plug_ins(side))}))
 
 
 def plug_ins(side: Side) -> tuple[EntryPoint, ...]:
-    """The entry points of installed plug-ins, without loading any."""
+    """Return the entry points of installed plug-ins, without loading any."""
     return tuple(entry_points(group=f"hygge.{side}s"))
 
 
 @cache
-def find(side: Side, kind: str) -> Any:
-    """The Home or Store class of a `type:`. Raises ConfigError with the nearest known one."""
+def find(side: Side, kind: str) -> type[Connector]:
+    """Return the Home or Store class of a `type:`.
+
+    Raises ConfigError with the nearest known type, or with the reason why it cannot be imported.
+    """
     if kind in BUILT_IN[side]:
         module, _, name = BUILT_IN[side][kind].at.partition(":")
-        return getattr(importlib.import_module(module), name)
+        built_in: type[Connector] = getattr(importlib.import_module(module), name)
+        return built_in
     if ":" in kind:
-        return _own(side, kind)
+        return _own_class(side, kind)
     for point in plug_ins(side):
         if point.name != kind:
             continue
@@ -91,7 +97,7 @@ def find(side: Side, kind: str) -> Any:
 
 
 def by_suffix(side: Side, path: str) -> str | None:
-    """The built-in type that a path's ending names (`.csv.gz` → `csv`), or None."""
+    """Return the built-in type that a path's ending names (`.csv.gz` → `csv`), or None."""
     name = path.rstrip("/").rsplit("/", 1)[-1].lower()
     for kind, built_in in BUILT_IN[side].items():
         if name.endswith(built_in.suffixes):
@@ -100,12 +106,12 @@ def by_suffix(side: Side, path: str) -> str | None:
 
 
 def suffixes(side: Side) -> list[str]:
-    """Every ending that names a type."""
-    return sorted(suffix for each in BUILT_IN[side].values() for suffix in each.suffixes)
+    """Return every ending that names a built-in type."""
+    return sorted(suffix for built_in in BUILT_IN[side].values() for suffix in built_in.suffixes)
 
 
 def type_of(side: Side, cls: type[Connector]) -> str:
-    """The `type:` of a built-in class or of a plug-in's; of any other class `module.Class`.
+    """Return the `type:` of a built-in class or of a plug-in's; `module.Class` of any other.
 
     Journals keep it, so it must not change when a built-in class moves to another module.
     """
@@ -115,15 +121,16 @@ def type_of(side: Side, cls: type[Connector]) -> str:
             return kind
     package = at.partition(":")[0].partition(".")[0]
     for point in plug_ins(side):
-        # Only a plug-in of the same package may be loaded for this question.
+        # To answer this, only plug-ins of the class's own package may be loaded.
         if point.module.partition(".")[0] == package:
-            with suppress(Exception):  # another connector of it that cannot be imported
+            with suppress(Exception):  # another connector of that package cannot be imported
                 if find(side, point.name) is cls:
                     return point.name
     return at.replace(":", ".")
 
 
-def _own(side: Side, kind: str) -> Any:
+def _own_class(side: Side, kind: str) -> type[Connector]:
+    """Import the user's own class: `kind` is `module:Class`."""
     module_name, _, class_name = kind.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -137,17 +144,17 @@ def _own(side: Side, kind: str) -> Any:
             f"type '{kind}': there is no module {module_name}",
             f"put {module_name}.py beside flows.yml, or install the package",
         ) from error
-    found = getattr(module, class_name, None)
-    if found is None:
-        known = [each.__name__ for each in _defined_in(module, side)]
+    cls = getattr(module, class_name, None)
+    if cls is None:
+        known = [defined.__name__ for defined in _defined_in(module, side)]
         raise ConfigError(
             f"type '{kind}': {module_name} has no class {class_name}",
             one_of(f"its {side}s", class_name, known),
         )
-    return _checked(side, kind, found)
+    return _checked(side, kind, cls)
 
 
-def _defined_in(module: Any, side: Side) -> Any:
+def _defined_in(module: ModuleType, side: Side) -> Iterator[type[Connector]]:
     for value in vars(module).values():
         if (
             inspect.isclass(value)
@@ -157,17 +164,18 @@ def _defined_in(module: Any, side: Side) -> Any:
             yield value
 
 
-def _checked(side: Side, kind: str, found: Any) -> Any:
+def _checked(side: Side, kind: str, cls: object) -> type[Connector]:
+    """Return `cls` if it is a connector of this side and of this version of the contract."""
     root = _ROOT[side]
-    if not (inspect.isclass(found) and issubclass(found, root)):
+    if not (inspect.isclass(cls) and issubclass(cls, root)):
         raise ConfigError(
-            f"type '{kind}': {getattr(found, '__name__', found)} is not a {root.__name__}",
+            f"type '{kind}': {getattr(cls, '__name__', cls)} is not a {root.__name__}",
             f"derive it from hygge.{root.__name__}",
         )
-    if found.traits.protocol != PROTOCOL:
+    if cls.traits.protocol != PROTOCOL:
         raise ConfigError(
-            f"type '{kind}' is built for version {found.traits.protocol} of the contract, "
+            f"type '{kind}' is built for version {cls.traits.protocol} of the contract, "
             f"this hygge speaks version {PROTOCOL}",
             "install matching versions of the plug-in and of hygge-data",
         )
-    return found
+    return cls

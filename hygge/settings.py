@@ -1,4 +1,9 @@
-"""Typed settings of connectors: a pydantic model each, errors in words with the nearest key."""
+"""Settings of connectors, and the class that Homes and Stores have in common.
+
+`Settings` is a pydantic model; each connector class has its own. A wrong key or value is one
+ConfigError in plain words, with the nearest known key. `Connector` reads its settings from keyword
+arguments, which are the YAML keys beside `type`.
+"""
 
 from __future__ import annotations
 
@@ -6,106 +11,131 @@ import importlib
 import os
 from contextlib import suppress
 from types import FrameType
-from typing import Any, ClassVar, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hygge.errors import ConfigError, nearest, one_of, without_password
+from hygge.model import HomeTraits, StoreTraits
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_LONGEST_VALUE = 80
+"""Characters of a wrong value that an error shows."""
 
 
 class Settings(BaseModel):
-    """Root of every connector's settings: unknown keys are refused, values never change later."""
+    """Root of every connector's settings. Unknown keys are refused; values never change later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     @classmethod
     def read(cls, who: str, given: dict[str, Any]) -> Self:
-        """A model from `given`, or one ConfigError that names every key that is wrong."""
+        """Build the model from `given`; `who` names the connector in errors.
+
+        Raises one ConfigError that names every key that is wrong.
+        """
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            problems = [_in_words(cls, who, problem) for problem in error.errors()]
+            problems = [_explain(cls, who, problem) for problem in error.errors()]
         message = "\n".join(text for text, _ in problems)
         hints = [hint for _, hint in problems if hint]
         raise ConfigError(message, "; ".join(dict.fromkeys(hints)) or None)
 
 
-def _in_words(model: type[BaseModel], who: str, problem: Any) -> tuple[str, str | None]:
-    place = [str(step) for step in problem["loc"]]
-    key = ".".join(place)
+def _explain(model: type[BaseModel], who: str, problem: ErrorDetails) -> tuple[str, str | None]:
+    """Return the message and the hint for one problem that pydantic found."""
+    path = [str(step) for step in problem["loc"]]
+    key = ".".join(path)
     if problem["type"] == "extra_forbidden":
-        known = _known_at(model, place[:-1])
-        if place[-1] == "options" and not known:
+        known = _known_keys(model, path[:-1])
+        if path[-1] == "options" and not known:
             return f"{who} takes no settings, but was given 'options'", None
-        return f"{who} does not know '{key}'", one_of("it knows", place[-1], known)
+        return f"{who} does not know '{key}'", one_of("it knows", path[-1], known)
     if problem["type"] == "missing":
         return f"{who} needs '{key}'", f"add '{key}'"
-    said = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    field = model.model_fields.get(place[0]) if place else None
-    secret = field is not None and field.repr is False
-    value = "not shown" if secret else without_password(repr(problem.get("input")))
-    value = value if len(value) < 80 else value[:77] + "..."
+    reason = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     where = f"{who}: '{key}'" if key else who
-    expected = (problem.get("ctx") or {}).get("expected")
-    word = problem.get("input")
-    close = (
-        nearest(word, str(expected).replace("'", "").replace(" or ", ", ").split(", "))
-        if (expected and isinstance(word, str))
-        else None
-    )
     if problem["type"] == "value_error":
-        return f"{where}: {said}", None
+        return f"{where}: {reason}", None
+    close = _nearest_choice(problem)
     return (
-        f"{where} is {value}: {said[:1].lower()}{said[1:]}",
+        f"{where} is {_shown_value(model, path, problem)}: {reason[:1].lower()}{reason[1:]}",
         f"did you mean '{close}'?" if close else None,
     )
 
 
-def _known_at(model: type[BaseModel], place: list[str]) -> list[str]:
-    for step in place:
+def _shown_value(model: type[BaseModel], path: list[str], problem: ErrorDetails) -> str:
+    """Return the wrong value as text, without secrets and not too long."""
+    field = model.model_fields.get(path[0]) if path else None
+    if field is not None and field.repr is False:
+        return "not shown"
+    value = without_password(repr(problem.get("input")))
+    return value if len(value) < _LONGEST_VALUE else value[: _LONGEST_VALUE - 3] + "..."
+
+
+def _nearest_choice(problem: ErrorDetails) -> str | None:
+    """Return the allowed value nearest to the wrong one, where there are fixed choices."""
+    choices = (problem.get("ctx") or {}).get("expected")
+    value = problem.get("input")
+    if not choices or not isinstance(value, str):
+        return None
+    return nearest(value, str(choices).replace("'", "").replace(" or ", ", ").split(", "))
+
+
+def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    """Return the keys that `model` knows at `path`; [] where nothing is known there."""
+    for step in path:
         field = model.model_fields.get(step)
-        said = field.annotation if field else None
-        kinds = [each for each in (said, *get_args(said)) if isinstance(each, type)]
-        inner = next((each for each in kinds if issubclass(each, BaseModel)), None)
+        annotation = field.annotation if field else None
+        kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+        inner = next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
         if inner is None:
             return []
         model = inner
-    return [info.alias or name for name, info in model.model_fields.items()]
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def built_in_two_steps(caller: FrameType) -> bool:
-    """Whether a class comes from `types.new_class`, as when cloudpickle rebuilds it in a worker.
+def is_rebuilt_class(caller: FrameType) -> bool:
+    """Return whether a class is made by `types.new_class`: cloudpickle rebuilds it in a worker.
 
-    It is empty at that moment and gets its methods, checked where it was defined, just after.
+    `caller` is the frame that called `__init_subclass__`. Such a class is empty at that moment and
+    gets its methods, which were checked where it was defined, just after.
     """
     return caller.f_globals.get("__name__") == "types"
 
 
 def import_all(modules: tuple[str, ...]) -> None:
-    """Import what a connector `needs`; what is missing is said where it is used."""
-    for each in modules:
+    """Import the modules that a connector `needs`; one that is missing raises at its first use."""
+    for module in modules:
         with suppress(ImportError):
-            importlib.import_module(each)
+            importlib.import_module(module)
 
 
 class Connector:
-    """What Homes and Stores share: a name, and settings read from keyword arguments.
+    """Base of Home and Store: a name, and settings that are read from keyword arguments.
 
-    A subclass with settings declares a `Settings` model; then `self.settings` holds it. A subclass
-    may as well write its own `__init__`; then its keyword arguments are its YAML keys.
+    A subclass with settings declares a `Settings` model; then `self.settings` holds an instance. A
+    subclass may write its own `__init__` instead; then its keyword arguments are its YAML keys.
     """
 
     Settings: ClassVar[type[Settings]] = Settings
-    traits: ClassVar[Any] = None
-    """HomeTraits or StoreTraits: what the class declares about itself."""
-
+    """The model of the settings of this class."""
+    traits: ClassVar[HomeTraits | StoreTraits]
+    """The properties that the class declares."""
     imports: ClassVar[tuple[str, ...]] = ()
-    """What a built-in one imports where it first uses it."""
+    """Modules that a built-in class imports only where it first uses them."""
 
     name: str | None = None
+    """Its name, for people; a table's or a folder's, where it was given by position."""
+    # Any, so that `self.settings.url` is right in classes that outsiders write. A class whose
+    # authors want its settings checked annotates it again: `settings: MySettings`.
     settings: Any = None
+    """The instance of `Settings`; None in a class with an `__init__` of its own."""
     flow: str | None = None
-    """The flow that it is part of, for names that people see (a database's list of sessions)."""
+    """Identity of the flow that it is part of, for names that people see: database sessions."""
 
     def __init__(self, name: str | None = None, **settings: Any) -> None:
         self.name = name
@@ -115,23 +145,23 @@ class Connector:
         return f"{type(self).__name__}({self.name or ''})"
 
     def describe(self) -> str:
-        """Where this is, in a few words, without secrets: for plans, reports and errors."""
+        """Return where this is, in a few words, without secrets: for plans, reports and errors."""
         return self.name or type(self).__name__
 
     def needs(self) -> tuple[str, ...]:
-        """Modules that its process will import, which is done while the run is planned."""
+        """Return the modules that its process will import; it may do so while a run is planned."""
         module = type(self).__module__
         return (module, *self.imports) if module.startswith("hygge.") else ()
 
     def place(self) -> str | None:
-        """A string equal for two connectors that point at the same data, or None if unknown."""
+        """Return a string that is equal for two connectors to the same data; None if unknown."""
         return None
 
     def on_disk(self) -> str | None:
-        """The absolute path of the file or folder that this is, if it is one."""
+        """Return the absolute path of the file or folder that this is; None if it is neither."""
         kind, _, path = (self.place() or "").partition(":")
         return path if kind == "file" and os.path.isabs(path) else None
 
     def holds(self, other: Connector) -> bool:
-        """Whether what is written to `other` would be read from this one in the next run."""
+        """Return whether the next run would read from here what was written to `other`."""
         return self.place() is not None and self.place() == other.place()

@@ -1,53 +1,53 @@
-"""Store: where data settles. The contract of everything that can be written.
+"""Store: where data settles. This is the contract of everything that can be written.
 
-Write it in one of two forms; either is enough, the base class derives the other.
+Write a Store in one of two forms; the base class derives the other form.
 
 **Simple**: `async def write(self, df)` takes a pandas DataFrame with Arrow-backed dtypes
-(`receives = "arrow"` asks for `pa.Table`). Such a Store has one lane, is handed its batches in
-order, appends, and delivers at least once: after a failure a batch may come again. Modes `replace`
-and `merge` are refused. Put nothing into `__init__` that cannot be pickled.
+(`receives = "arrow"` asks for `pa.Table`). Such a Store has one lane, gets its batches in order,
+appends, and delivers at least once: after a failure a batch may come again. Modes `replace` and
+`merge` are refused. Keep nothing in `__init__` that cannot be pickled.
 
-**Full**: the verbs below, plain synchronous code; actors own the concurrency.
+**Full**: the verbs below, plain synchronous code; the actors take care of concurrency.
 
 head(flow)
-    Called by the Flow, in the driver, any number of times. Gives the `Head` of what is committed
-    for that flow, or None. It lives in the store itself and MUST move together with the rows.
+    Called by the Flow, in the driver, any number of times. Returns the `Head` of what is committed
+    for that flow, or None. The head lives in the store itself and MUST move together with the rows.
 
 takes(run, raw, schema)
     Called by the Flow, in the driver, before `prepare`, where the Home offers passthrough (`raw`,
-    see `hygge.batches.raw_schema`) instead of columns of `schema`. Gives the passthrough schema
-    that `prepare` and `stage` shall get, or None to get columns. MUST give None where a value could
-    change by it. `Receipt.rows` counts rows of the source (`rows_in`), not batches.
+    see `hygge.batches.raw_schema`) instead of columns of `schema`. Returns the passthrough schema
+    that `prepare` and `stage` shall get, or None to get columns. MUST return None where passthrough
+    could change a value. `Receipt.rows` counts rows of the source (`rows_in`), not batches.
 
 prepare(run, schema)
     Called by the Flow, in the driver, at least once a run. Makes the invisible place for staging.
-    MUST be idempotent, and leave visible rows alone. `schema` is None where only the rows know;
-    `hygge.batches.key_of(schema)` tells the source's primary key where the plan knows it.
+    MUST be idempotent, and MUST not touch visible rows. `schema` is None where only the rows show
+    it; `hygge.batches.key_of(schema)` is the source's primary key where the plan knows it.
     Raises NotOurs where `replace` would drop something that hygge did not write, StoreError where
     there is no permission or no space; both before any row moves.
 
 stage(ticket, schema, batches)
     Called by the Store actor, at least once a split. Pulls the batches, so that back-pressure, end
-    and failure are plain Python, and gives a `Receipt` when they are durable and still invisible.
-    Two attempts MUST never touch each other's pieces, not even when both run. May give the receipt
-    of an earlier sealed attempt of the same split and epoch (same driver, same plan), without
-    taking its batches. Raises Transient where a retry may help.
+    and failure are plain Python. Returns a `Receipt` when they are durable and still invisible.
+    Two attempts MUST never touch each other's pieces, not even when both run. May return the
+    receipt of an earlier staged attempt of the same split and epoch (same driver, same plan),
+    without taking its batches. Raises Transient where a retry may help.
 
 resume(run, receipts)
-    Called by the Flow, in the driver, after `prepare`, when it goes on with a run that another
-    driver began. Gives those of `receipts` whose rows are still staged, whole, and removes
-    whatever else was staged for the run. MUST never touch visible rows, and be safe twice.
-    A Store that does not write it is taken at the word of its receipts; `commit` checks them.
+    Called by the Flow, in the driver, after `prepare`, when it resumes a run that another driver
+    began. Returns those of `receipts` whose rows are still staged and complete, and removes
+    whatever else was staged for the run. MUST never touch visible rows, and MUST be safe to call
+    twice. Without this verb all receipts count as still staged; `commit` checks them.
 
 commit(run, base, receipts, watermark)
-    Called by the Flow, in the driver, at least once. Compare-and-swap: head is `base` → rows and
-    head move together to base + 1; head is this run already → nothing to do; else Superseded.
-    Ends with a `Commit`, or raises Rejected (nothing became visible) or Unknown (ask the head).
-    MUST check that what the receipts promise is there: rows, parts.
+    Called by the Flow, in the driver, at least once. It is a compare-and-swap: head is `base` →
+    rows and head move together to base + 1; head is this run already → nothing to do; else it
+    raises Superseded. Returns a `Commit`, or raises Rejected (nothing became visible) or Unknown
+    (the head can tell). MUST check that the rows and parts that the receipts count are there.
 
 discard(run)
     Called by the Flow, in the driver, any number of times, only after a decision. Removes what the
-    run staged. MUST be safe twice and never touch visible rows.
+    run staged. MUST be safe to call twice, and MUST never touch visible rows.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ import functools
 import inspect
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hygge.batches import as_table
 from hygge.errors import ConfigError, StoreError
 from hygge.model import Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
-from hygge.settings import Connector, built_in_two_steps
+from hygge.settings import Connector, is_rebuilt_class
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,19 +77,19 @@ SIMPLE = StoreTraits(
     sees="each batch as soon as `write` delivers it; after a failed attempt some may come twice",
 )
 BY_HAND = "by_hand"
-"""The flow that batches written without a Flow belong to."""
+"""Identity of the flow that batches written without a Flow belong to."""
 
 
 class Store(Connector):
-    """Where one data set settles. See the module's docstring for the two forms."""
+    """One data set that can be written. The module's docstring describes the two forms."""
 
     traits: ClassVar[StoreTraits] = StoreTraits()
     receives: ClassVar[Literal["pandas", "arrow"]] = "pandas"
-    """Simple form: what `write` is handed."""
+    """Simple form: the kind of batch that `write` gets."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if built_in_two_steps(sys._getframe(1)):
+        if is_rebuilt_class(sys._getframe(1)):
             return
         simple = cls.write is not Store.write
         full = [getattr(cls, verb) is not getattr(Store, verb) for verb in ("stage", "commit")]
@@ -103,21 +103,21 @@ class Store(Connector):
             if "traits" not in cls.__dict__ and cls.traits is Store.traits:
                 cls.traits = SIMPLE
             if "write" in cls.__dict__:
-                cls.write = _handed(cls.__dict__["write"])  # type: ignore[method-assign]  # the point
+                cls.write = _converting(cls.__dict__["write"])  # type: ignore[method-assign]  # on purpose
 
     def sees(self) -> str:
-        """What a reader that is not hygge sees, and when; `hygge plan` prints it.
+        """Return what a reader that is not hygge sees, and when; `hygge plan` prints it.
 
-        A Store says more than its traits where the place that it writes to decides.
+        A Store overrides it where that depends on the place that it writes to.
         """
         return self.traits.sees
 
     def head(self, flow: str) -> Head | None:
-        """What is committed for `flow`, or None. A simple Store keeps no head."""
+        """Return the head of `flow`, or None. A simple Store keeps no head."""
         return None
 
     def takes(self, run: Run, raw: pa.Schema, schema: pa.Schema) -> pa.Schema | None:
-        """The passthrough that this Store would rather take than columns of `schema`, or None."""
+        """Return the passthrough that this Store prefers to columns of `schema`, or None."""
         return None
 
     def prepare(self, run: Run, schema: pa.Schema | None) -> None:
@@ -126,7 +126,7 @@ class Store(Connector):
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
     ) -> Receipt:
-        """Take a split's batches; derived for the simple form by awaiting `write` for each."""
+        """Take the batches of a split (full form). The simple form awaits `write` for each."""
         rows = size = 0
         loop = asyncio.new_event_loop()
         try:
@@ -141,13 +141,13 @@ class Store(Connector):
         return Receipt(ticket, version="", rows=rows, bytes=size)
 
     def resume(self, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
-        """Which receipts of a run that died still hold; a Store that does not know says all."""
+        """Return the receipts whose rows are still staged; all of them where that is not known."""
         return list(receipts)
 
     def commit(
         self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
     ) -> Commit:
-        """Move rows and head together; in the simple form the rows are there already."""
+        """Move rows and head together. In the simple form the rows are visible already."""
         rows = sum(receipt.rows for receipt in receipts)
         generation = base.generation + 1 if base else 1
         return Commit(Head(run.flow, generation, run.id, rows, watermark), applied=rows)
@@ -156,15 +156,15 @@ class Store(Connector):
         """Remove what a run staged; a simple Store staged nothing."""
 
     async def write(self, df: Any) -> None:
-        """Append one batch (simple form); derived for the full form: one small committed run.
+        """Append one batch (simple form). The full form makes it one small committed run.
 
-        `df`: anything Arrow-shaped. When it returns, the rows are durable and visible.
+        `df` is anything Arrow-shaped. When the full form returns, its rows are durable and visible.
         """
         await asyncio.to_thread(_append, self, as_table(df, f"{type(self).__name__}.write"))
 
 
 def new_run_id() -> str:
-    """Sorts by time, never repeats: `20261123T150155-3f9ac1d2`."""
+    """Return an id that sorts by time and never repeats: `20261123T150155-3f9ac1d2`."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
 
 
@@ -183,20 +183,22 @@ def _append(store: Store, table: pa.Table) -> None:
         store.discard(run)
 
 
-def _handed(write: Any) -> Any:
-    """A simple Store's `write`, always handed what it asks for, whoever calls it; may be sync."""
+def _converting(write: Callable[[Any, Any], object]) -> Any:
+    """Wrap the `write` of a simple Store so that it gets the kind of batch that it `receives`.
+
+    It may be called with anything Arrow-shaped, and it may be synchronous.
+    """
 
     @functools.wraps(write)
-    async def handed(self: Store, df: Any) -> None:
+    async def converting(self: Store, df: Any) -> None:
         table = as_table(df, f"{type(self).__name__}.write")
         if self.receives == "pandas":
-            import pandas as pd
+            import pandas as pd  # slow to load, and not needed by a Store that receives Arrow
 
-            df = table.to_pandas(types_mapper=pd.ArrowDtype)
+            result = write(self, table.to_pandas(types_mapper=pd.ArrowDtype))
         else:
-            df = table
-        done = write(self, df)
-        if inspect.isawaitable(done):
-            await done
+            result = write(self, table)
+        if inspect.isawaitable(result):
+            await result
 
-    return handed
+    return converting

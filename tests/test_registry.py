@@ -9,7 +9,7 @@ import pytest
 
 import hygge
 from hygge import registry
-from hygge.journal.fingerprint import as_of_today
+from hygge.journal.fingerprint import with_current_types
 from hygge.model import PROTOCOL
 
 BUILT_IN = [(side, kind) for side, kinds in registry.BUILT_IN.items() for kind in kinds]
@@ -31,7 +31,7 @@ def test_the_table_agrees_with_the_class(side, kind):
 def test_what_0_1_0_wrote_as_a_type_is_read_as_the_word_of_today(side, kind):
     # Put together here, so that whoever moves modules does not move this name with them.
     then = f"hygge.{side}s.{kind}.{registry.find(side, kind).__name__}"
-    assert as_of_today({f"{side}.type": then}) == {f"{side}.type": kind}
+    assert with_current_types({f"{side}.type": then}) == {f"{side}.type": kind}
 
 
 def test_every_built_in_connector_that_hygge_offers_is_in_the_table():

@@ -1,1 +1,1 @@
-"""The `hygge` command."""
+"""The `hygge` command; nothing else in hygge imports it."""

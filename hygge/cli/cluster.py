@@ -1,8 +1,8 @@
-"""Runs on a Ray cluster, from the command line: submit, status, logs, stop, and following one.
+"""Commands for runs on a Ray cluster: submit, status, logs and stop.
 
-The Coordinator is submitted as a Ray job and submits its flows from there, so what happens to this
-process stops nothing: a closed laptop, SIGTERM, a lost connection. Ctrl-C means the run, and stops
-it. What the run tells (`hygge.report.events`) is told here as if it ran here.
+The Coordinator is submitted as a Ray job and submits its flows from there. So a closed laptop,
+SIGTERM or a lost connection, which end this process, do not stop the run; Ctrl-C does. The events
+of the run (`hygge.report.events`) are shown here as if it ran here.
 """
 
 from __future__ import annotations
@@ -35,30 +35,40 @@ from hygge.errors import HyggeError, UsageError
 from hygge.model import Summary
 from hygge.run.watch import Watch
 
-Print = Callable[[Summary, argparse.Namespace], None]
-_UNKNOWN_FOR_S = 2.0
+PrintReport = Callable[[Summary, argparse.Namespace], None]
+_STOP_WITHIN_S = 2.0
+"""Seconds in which a job that was just submitted becomes known to Ray, or was not submitted."""
 _NAMED = 5
+"""Names that a message lists; of the rest it gives the number."""
 
 
-def submit(arguments: argparse.Namespace, address: str, watch: Watch, report: Print) -> int:
-    """Submit a run; unless `--no-wait`, follow it to its end. Gives the exit code."""
-    far = "://" in arguments.file  # it is read there; nothing has to be shipped
-    file = Path(arguments.file.rpartition("/")[2] if far else arguments.file)
-    if far:
+def submit(
+    arguments: argparse.Namespace, address: str, watch: Watch, print_report: PrintReport
+) -> int:
+    """Submit a run, and follow it to its end unless `--no-wait`; return the exit code."""
+    is_url = "://" in arguments.file  # the cluster reads it; nothing has to be shipped
+    file = Path(arguments.file.rpartition("/")[2] if is_url else arguments.file)
+    if is_url:
         _check_url(arguments.file)
     if arguments.inline or arguments.dashboard:
-        word = "--inline" if arguments.inline else "--dashboard"
-        raise UsageError(f"{word} is for a run of this machine", f"leave {word} or --address out")
+        option = "--inline" if arguments.inline else "--dashboard"
+        raise UsageError(
+            f"{option} is for a run on this machine", f"leave {option} or --address out"
+        )
     cluster = remote.Cluster(address)
-    package = None if far else make_package(file)
-    for warning in [*cluster.warnings(), *(_stays(package) if package else ())]:
+    package = None if is_url else make_package(file)
+    warnings = cluster.warnings()
+    if package is not None:
+        warnings = [*warnings, *_not_shipped(package)]
+    for warning in warnings:
         watch.said("", f"warning: {warning}")
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-") or "flows"
     run = f"hygge-{stem}-{uuid.uuid4().hex[:8]}"
     try:
-        cluster.submit(run, arguments.file if far else file.name, _words(arguments), package)
+        name = arguments.file if is_url else file.name
+        cluster.submit(run, name, _options_there(arguments), package)
     except KeyboardInterrupt:
-        _quietly_stopped(cluster, run)
+        _stop_if_submitted(cluster, run)
         raise
     if arguments.no_wait:
         print(run, flush=True)
@@ -66,19 +76,22 @@ def submit(arguments: argparse.Namespace, address: str, watch: Watch, report: Pr
     watch.said(
         "", f"{run} runs on {cluster.address}, also without this command: `hygge status {run}`"
     )
-    return _followed(cluster, run, watch, arguments, report)
+    return _follow(cluster, run, watch, arguments, print_report)
 
 
 def _check_url(url: str) -> None:
-    """It stands in the job's command, in clear; raises UsageError where that tells a secret."""
+    """Raise UsageError for a URL that hygge cannot read, or that contains a secret.
+
+    Ray shows the command of a job, and so the URL, to everybody who may see its jobs.
+    """
     parts = urlsplit(url)
     if parts.scheme.lower() not in OBJECT_STORES:
-        known = ", ".join(f"{each}://" for each in OBJECT_STORES)
+        known = ", ".join(f"{scheme}://" for scheme in OBJECT_STORES)
         raise UsageError(
             f"{parts.scheme}:// is no URL that hygge reads a file from",
             f"name a file, or the URL of an object: {known}",
         )
-    # abfss://container@account is no user.
+    # In abfss://container@account the container is no user.
     user = parts.password or (parts.username and parts.scheme.lower() != "abfss")
     if user or parts.query or parts.fragment:
         raise UsageError(
@@ -89,48 +102,51 @@ def _check_url(url: str) -> None:
 
 
 def status(arguments: argparse.Namespace) -> int:
-    """What became of a run and its flows, or of every run."""
+    """Print the state of a run and its flows, or of every run; return the exit code."""
     cluster = remote.Cluster(remote.require_address(arguments.address))
     if arguments.id:
-        job = cluster.find_job(arguments.id)
-        lines = [_line(arguments.id, job)]
-        lines += [
-            f"  {_line(each.submission_id, each)}" for each in cluster.list_flow_jobs(arguments.id)
-        ]
+        lines = [_line(arguments.id, cluster.find_job(arguments.id))]
+        flows = cluster.list_flow_jobs(arguments.id)
+        lines += [f"  {_line(flow.submission_id, flow)}" for flow in flows]
     else:
-        ours = [each for each in cluster.list_jobs() if is_from_hygge(each)]
-        runs = [each for each in ours if FLOW not in metadata_of(each)]
-        known = {each.submission_id for each in runs}
-        # A run that was not submitted by hygge itself has left its name with its flows.
-        others = {metadata_of(each)[RUN] for each in ours if RUN in metadata_of(each)} - known
-        lines = [_line(each.submission_id, each)
-                 for each in sorted(runs, key=lambda each: each.start_time or 0)]  # fmt: skip
-        lines += [_line(each, None) for each in sorted(others)]
+        jobs = [job for job in cluster.list_jobs() if is_from_hygge(job)]
+        runs = [job for job in jobs if FLOW not in metadata_of(job)]
+        runs.sort(key=lambda job: job.start_time or 0)
+        # A run that hygge did not submit is known only by the metadata of its flows.
+        metadata = [metadata_of(job) for job in jobs]
+        names = {facts[RUN] for facts in metadata if RUN in facts}
+        others = names - {run.submission_id for run in runs}
+        lines = [_line(run.submission_id, run) for run in runs]
+        lines += [_line(name, None) for name in sorted(others)]
     print("\n".join(lines) or "nothing was submitted there yet", flush=True)
     return 0
 
 
-def logs(arguments: argparse.Namespace, watch: Watch, report: Print) -> int:
-    """What a run, or one of its flows, has said; `--follow` until it has ended."""
+def logs(arguments: argparse.Namespace, watch: Watch, print_report: PrintReport) -> int:
+    """Print the log of a run or of one of its flows, with `--follow` to its end.
+
+    Returns the exit code.
+    """
     cluster = remote.Cluster(remote.require_address(arguments.address))
     job = cluster.find_job(arguments.id)
     if job is None:
-        flows = ", ".join(
-            each.submission_id for each in cluster.list_flow_jobs(arguments.id)[-_NAMED:]
-        )
+        last = cluster.list_flow_jobs(arguments.id)[-_NAMED:]
+        flows = ", ".join(flow.submission_id for flow in last)
         raise HyggeError(
-            f"{arguments.id} was driven from another machine, and told its progress there",
+            f"{arguments.id} was driven from another machine, and showed its progress there",
             f"its flows have logs: {flows}",
         )
     follower = Follower(cluster, arguments.id, watch)
     if not arguments.follow:
         follower.look()
-    elif not follower.follow(_leave):
+    elif not follower.follow(_stop_following):
         watch.said("", f"{arguments.id} is followed no more, and goes on")
         watch.close()
         return 130
     try:
-        code = follower.end(lambda each: report(each, arguments), mine=is_from_hygge(job))
+        code = follower.end(
+            lambda summary: print_report(summary, arguments), has_report=is_from_hygge(job)
+        )
     except HyggeError as error:
         if arguments.follow:
             raise
@@ -139,72 +155,91 @@ def logs(arguments: argparse.Namespace, watch: Watch, report: Print) -> int:
     return code if arguments.follow else 0
 
 
-def _leave() -> None:
+def _stop_following() -> None:
     raise KeyboardInterrupt
 
 
 def stop(arguments: argparse.Namespace) -> int:
-    """Stop a run and its flows; one that has ended already is no error."""
+    """Stop a run and its flows, and print which were stopped; return the exit code.
+
+    A run that has ended already is no error.
+    """
     cluster = remote.Cluster(remote.require_address(arguments.address))
     stopped = cluster.stop(arguments.id)
-    for each in stopped:
-        print(f"stopped  {each}", flush=True)
+    for name in stopped:
+        print(f"stopped  {name}", flush=True)
     if not stopped:
         print(f"{arguments.id} had ended already", file=sys.stderr)
     return 0
 
 
-def _followed(
-    cluster: remote.Cluster, run: str, watch: Watch, arguments: argparse.Namespace, report: Print
+def _follow(
+    cluster: remote.Cluster,
+    run: str,
+    watch: Watch,
+    arguments: argparse.Namespace,
+    print_report: PrintReport,
 ) -> int:
+    """Follow a run that was just submitted; Ctrl-C stops it. Returns the exit code."""
     follower = Follower(cluster, run, watch)
 
-    def stop_it() -> None:
+    def stop_run() -> None:
         watch.said("", f"stopping {run}; Ctrl-C again leaves it to itself")
         cluster.request_stop(run)
-        follower.asked = True
+        follower.asked_to_stop = True
 
-    if not follower.follow(stop_it):
-        asked = "was asked to stop" if follower.asked else "was not asked to stop, and goes on"
-        watch.said("", f"{run} {asked}; `hygge status {run}` tells, `hygge stop {run}` stops it")
+    if not follower.follow(stop_run):
+        state = "was not asked to stop, and goes on"
+        if follower.asked_to_stop:
+            state = "was asked to stop"
+        watch.said("", f"{run} {state}; `hygge status {run}` tells, `hygge stop {run}` stops it")
         watch.close()
         return 130
-    if follower.asked:
-        cluster.stop(run)  # flows that a Coordinator in haste could not wait for
-    code = follower.end(lambda summary: report(summary, arguments), mine=True)
-    if code == 130 and arguments.log_format == "text":  # the report tells it to programs
+    if follower.asked_to_stop:
+        cluster.stop(run)  # also flows that its Coordinator had no time to wait for
+    code = follower.end(lambda summary: print_report(summary, arguments), has_report=True)
+    if code == 130 and arguments.log_format == "text":  # programs find it in the report
         print("stopped", file=sys.stderr)
     return code
 
 
-def _words(arguments: argparse.Namespace) -> list[str]:
-    words = ["--json", "--log-format", "json"]
-    for each in arguments.select:
-        words += ["--select", each]
-    words += ["--jobs", arguments.jobs] if arguments.jobs else []
-    words += ["--fresh"] if arguments.fresh else []
-    return words + (["--debug"] if arguments.debug else [])
+def _options_there(arguments: argparse.Namespace) -> list[str]:
+    """Return the options of the command that runs on the cluster."""
+    options = ["--json", "--log-format", "json"]
+    for flows in arguments.select:
+        options += ["--select", flows]
+    if arguments.jobs:
+        options += ["--jobs", arguments.jobs]
+    if arguments.fresh:
+        options.append("--fresh")
+    if arguments.debug:
+        options.append("--debug")
+    return options
 
 
-def _stays(package: Package) -> list[str]:
+def _not_shipped(package: Package) -> list[str]:
+    """Return a warning about files that stay here because they may contain secrets."""
     if not package.secrets:
         return []
-    named = ", ".join(package.secrets[:_NAMED])
-    more = len(package.secrets) - _NAMED
+    names = ", ".join(package.secrets[:_NAMED])
+    if len(package.secrets) > _NAMED:
+        names += f" and {len(package.secrets) - _NAMED} more"
     return [
-        f"not shipped, as secrets may be in it: {named}{f' and {more} more' if more > 0 else ''}; "
+        f"not shipped, as secrets may be in it: {names}; "
         "Ray keeps what is shipped in clear. Set the variables of such a file on the cluster's "
         "nodes, or read them there with ${file:/run/secrets/…}"
     ]
 
 
 def _line(name: str, job: JobDetails | None) -> str:
+    """Return one line about a job; None: Ray has no such job."""
     if job is None:
         return f"{name}  driven from another machine"
-    about = metadata_of(job)
-    parts = [name, job.status.value.lower(), about.get(FLOW) or about.get(FILE) or job.entrypoint]
-    if TRY in about:
-        parts.append(f"try {about[TRY]}")
+    metadata = metadata_of(job)
+    what = metadata.get(FLOW) or metadata.get(FILE) or job.entrypoint
+    parts = [name, job.status.value.lower(), what]
+    if TRY in metadata:
+        parts.append(f"try {metadata[TRY]}")
     if job.start_time:
         parts.append(f"since {datetime.fromtimestamp(job.start_time / 1000):%Y-%m-%d %H:%M:%S}")
         if job.end_time:
@@ -212,10 +247,11 @@ def _line(name: str, job: JobDetails | None) -> str:
     return "  ".join(parts)
 
 
-def _quietly_stopped(cluster: remote.Cluster, run: str) -> None:
-    until = time.monotonic() + _UNKNOWN_FOR_S
+def _stop_if_submitted(cluster: remote.Cluster, run: str) -> None:
+    """Stop a run whose submission was interrupted."""
+    until = time.monotonic() + _STOP_WITHIN_S
     while time.monotonic() < until:
-        with suppress(HyggeError):  # it is not there yet, or was not submitted
+        with suppress(HyggeError):  # Ray does not know it yet, or it was not submitted
             cluster.stop(run)
             return
         time.sleep(0.2)

@@ -1,7 +1,7 @@
-"""The `hygge` command. Results go to standard output, talk to standard error.
+"""The `hygge` command. Results go to standard output, messages to standard error.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped. Nothing heavy is imported before a
-command needs it, so `hygge --help` and `hygge check` answer at once.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped. Functions here import what they need when
+they are called, so that `hygge --help` and `hygge check` answer at once.
 """
 
 from __future__ import annotations
@@ -14,31 +14,41 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING
 
-from hygge.cli.options import json_log, understood
-from hygge.errors import HyggeError, UsageError, nearest
+from hygge.cli.arguments import parse, wants_json_log
+from hygge.errors import HyggeError, UsageError, as_hygge_error, nearest, without_password
 
 if TYPE_CHECKING:
+    from hygge.config.specs import FlowSpec
+    from hygge.coordinator.coordinator import Coordinator
+    from hygge.model import Summary
+    from hygge.run.flow import Flow
     from hygge.run.watch import Watch
 
 _STOP_WITHIN_S = 2.5
+"""Time that a run has to stop after the first signal, unless it is a Ray job."""
 _JOBS_WITHIN_S = 1.5
+"""Time that the jobs of a run have to be stopped when this process ends at once."""
+_LEASES_WITHIN_S = 0.5
+"""Time that the leases of a run have to be freed when this process ends at once."""
 _PLANS_IN_FULL = 3
-"""Of a flow of more tables each is one line; `--select` shows one in full."""
+"""A flow of more tables has one line a table; `--select` shows one in full."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; gives the exit code."""
+    """Run the command line `argv`, or that of this process; return the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in given or bool(os.environ.get("HYGGE_DEBUG"))
     try:
-        arguments = understood(given)
+        arguments = parse(given)
         return _COMMANDS[arguments.command](arguments)
     except UsageError as error:
-        return _tell(error, 2, debug, json_log(given))
+        return _print_error(error, 2, debug, wants_json_log(given))
     except HyggeError as error:
-        return _tell(error, 1, debug, json_log(given))
+        return _print_error(error, 1, debug, wants_json_log(given))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
@@ -57,7 +67,7 @@ def _run(arguments: argparse.Namespace) -> int:
     stop = threading.Event()
     signalled: list[float] = []
 
-    def on_signal(number: int, frame: Any) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         signalled.append(time.monotonic())
         stop.set()
 
@@ -65,22 +75,27 @@ def _run(arguments: argparse.Namespace) -> int:
     watch = _watch(arguments)
     try:
         coordinator = _coordinator(arguments)
-        outcome: list[Any] = []
-        worker = threading.Thread(
-            target=_into, args=(outcome, coordinator.run, watch, stop), daemon=True
-        )
+        outcome: list[Summary | BaseException] = []
+
+        def run_in_thread() -> None:
+            try:
+                outcome.append(coordinator.run(watch, stop))
+            except BaseException as error:
+                outcome.append(error)
+
+        worker = threading.Thread(target=run_in_thread, daemon=True)
         worker.start()
         while worker.is_alive():
             worker.join(0.1)
             for number in _SIGNALS:
-                # Ray puts its own in this place when it starts; that aborts 3 s after a SIGTERM.
+                # Ray replaces the handlers when it starts; its own aborts 3 s after a SIGTERM.
                 signal.signal(number, on_signal)
-            late = signalled and time.monotonic() - signalled[0] > _stop_within_s()
-            if late or len(signalled) > 1:
-                # Ray's own start, or a stuck call, does not listen; it goes with this process.
+            is_late = signalled and time.monotonic() - signalled[0] > _stop_within_s()
+            if is_late or len(signalled) > 1:
+                # Ray's start, or a call that hangs, does not see `stop`: end this process.
                 _say_stopped(arguments)
-                _let_go()
-                _end_descendants()
+                _release_all()
+                _kill_descendants()
                 os._exit(130)
         summary = outcome[0]
         if isinstance(summary, BaseException):
@@ -88,7 +103,7 @@ def _run(arguments: argparse.Namespace) -> int:
         watch.close()
         if arguments.debug:
             for error in coordinator.errors.values():
-                _trace(error)
+                _print_traceback(error)
         _print_report(summary, arguments)
         if signalled:
             _say_stopped(arguments)
@@ -100,16 +115,13 @@ def _run(arguments: argparse.Namespace) -> int:
             signal.signal(number, handler)
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
 def _say_stopped(arguments: argparse.Namespace) -> None:
-    if arguments.log_format == "text":  # the report tells it to programs
+    if arguments.log_format == "text":  # programs find it in the report
         print("stopped", file=sys.stderr)
 
 
 def _stop_within_s() -> float:
-    """Less than Ray waits before it kills a job that it stops, where this process is one."""
+    """Return the time to stop in: in a Ray job, less than Ray waits before it kills the job."""
     given = os.environ.get("RAY_JOB_STOP_WAIT_TIME_S", "")
     return max(_STOP_WITHIN_S, float(given) - 1.0 if given.isdigit() else 0.0)
 
@@ -125,8 +137,8 @@ def _watch(arguments: argparse.Namespace) -> Watch:
 def _submit_to(address: str, arguments: argparse.Namespace) -> int:
     from hygge.cli import cluster
 
-    _there(arguments.file)
-    _selected(arguments)
+    _check_file(arguments.file)
+    _selection(arguments)
     return cluster.submit(arguments, address, _watch(arguments), _print_report)
 
 
@@ -155,57 +167,50 @@ def _stop(arguments: argparse.Namespace) -> int:
 
 
 def _check_version() -> None:
-    """That this is the hygge that the run was submitted with, where one submitted it."""
+    """Raise HyggeError in a Ray job that another version of hygge submitted."""
     from hygge import __version__
 
-    by = os.environ.get("HYGGE_SUBMITTED_BY", __version__)
-    if by != __version__:
+    submitter = os.environ.get("HYGGE_SUBMITTED_BY", __version__)
+    if submitter != __version__:
         raise HyggeError(
-            f"the cluster has hygge {__version__}, and hygge {by} submitted this run",
+            f"the cluster has hygge {__version__}, and hygge {submitter} submitted this run",
             "install the same version of hygge-data in both places",
         )
 
 
-def _let_go() -> None:
+def _release_all() -> None:
     """Free leases, so that the next run begins at once, and stop jobs that nobody would follow.
 
-    A lease that cannot be freed is found dead later; a job of a Ray that does not answer goes on.
+    A lease that cannot be freed in time is found dead later; a job that cannot be stopped goes on.
     """
     from hygge.journal import interrupt_all
 
-    todo: list[tuple[Callable[[], None], float]] = [(interrupt_all, 0.5)]
+    calls: list[tuple[Callable[[], None], float]] = [(interrupt_all, _LEASES_WITHIN_S)]
     if jobs := sys.modules.get("hygge.engine.jobs.submit"):
-        todo.append((lambda: jobs.stop_open_jobs(_JOBS_WITHIN_S), _JOBS_WITHIN_S))
-    for call, within_s in todo:
-        going = threading.Thread(target=call, daemon=True)
-        going.start()
-        going.join(within_s)
+        calls.append((lambda: jobs.stop_open_jobs(_JOBS_WITHIN_S), _JOBS_WITHIN_S))
+    for call, within_s in calls:
+        thread = threading.Thread(target=call, daemon=True)
+        thread.start()
+        thread.join(within_s)
 
 
-def _end_descendants() -> None:
-    """End every process that this one started, and theirs: some of Ray's outlive a sudden end."""
+def _kill_descendants() -> None:
+    """Kill the processes that this one started, and theirs: some of Ray's would outlive it."""
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
         if name.isdigit():
             with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
                 parent = int(file.read().rpartition(")")[2].split()[1])
                 children.setdefault(parent, []).append(int(name))
-    todo = [os.getpid()]
-    while todo:
-        for child in children.get(todo.pop(), ()):
-            todo.append(child)
+    parents = [os.getpid()]
+    while parents:
+        for child in children.get(parents.pop(), ()):
+            parents.append(child)
             with contextlib.suppress(OSError):
                 os.kill(child, signal.SIGKILL)
 
 
-def _into(outcome: list[Any], call: Callable[..., Any], *given: Any) -> None:
-    try:
-        outcome.append(call(*given))
-    except BaseException as error:
-        outcome.append(error)
-
-
-def _print_report(summary: Any, arguments: argparse.Namespace) -> None:
+def _print_report(summary: Summary, arguments: argparse.Namespace) -> None:
     from hygge.report.text import report_json, report_text
 
     print(report_json(summary) if arguments.json else report_text(summary), flush=True)
@@ -219,37 +224,36 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from hygge.errors import in_words
     from hygge.report.text import tables_text
 
     coordinator = _coordinator(arguments)
     texts: list[str] = []
     errors: list[str] = []
 
-    def planned(spec: Any, brief: bool) -> None:
+    def add_plan(spec: FlowSpec, brief: bool) -> None:
         try:
-            texts.append(_plan_of(coordinator.flow(spec), brief))
+            texts.append(_plan_text(coordinator.flow(spec), brief))
         except Exception as error:
-            failed(spec, error)
+            add_error(spec, error)
 
-    def failed(spec: Any, error: Exception) -> None:
+    def add_error(spec: FlowSpec, error: Exception) -> None:
         if arguments.debug:
-            _trace(error)
-        errors.append(f"error: {spec.name}: {in_words(error)}")
+            _print_traceback(error)
+        errors.append(f"error: {spec.name}: {as_hygge_error(error)}")
 
     for spec in coordinator.file.flows:
         if spec.tables is None:
-            planned(spec, brief=False)
+            add_plan(spec, brief=False)
             continue
         try:
-            with coordinator.opened(spec, planning=True) as tables:
+            with coordinator.open_tables(spec, planning=True) as tables:
                 brief = len(tables) > _PLANS_IN_FULL
                 if len(tables) > 1:
                     texts.append(tables_text(spec.name, tables, brief))
-                for each in tables:
-                    planned(each, brief)
+                for table in tables:
+                    add_plan(table, brief)
         except Exception as error:
-            failed(spec, error)
+            add_error(spec, error)
     if texts:
         lines = [("\n" if text.startswith("  ") else "\n\n") + text for text in texts]
         print("".join(lines).strip("\n"), flush=True)
@@ -258,7 +262,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     return 1 if errors else 0
 
 
-def _plan_of(flow: Any, brief: bool) -> str:
+def _plan_text(flow: Flow, brief: bool) -> str:
     from hygge.report.text import plan_line, plan_text
     from hygge.run.engines import schema_of
 
@@ -268,36 +272,35 @@ def _plan_of(flow: Any, brief: bool) -> str:
         return plan_line(flow, plan) if brief else plan_text(flow, plan, flow.left_open())
 
 
-def _there(file: str) -> None:
+def _check_file(file: str) -> None:
+    """Raise UsageError unless `file` is there, or is a URL."""
     if "://" not in file and not os.path.exists(file):
-        raise UsageError(
-            f"there is no file {file}",
-            _yaml_near(file)
-            + (
+        hint = _nearest_yaml(file)
+        if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
+            hint += (
                 "\ninside a Ray job the file must be shipped: "
                 f"ray job submit --working-dir . -- hygge {file}"
-                if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR")
-                else ""
-            ),
-        )
+            )
+        raise UsageError(f"there is no file {file}", hint)
     if os.path.isdir(file):
-        raise UsageError(f"{file} is a directory", _yaml_near(os.path.join(file, "flows.yml")))
+        raise UsageError(f"{file} is a directory", _nearest_yaml(os.path.join(file, "flows.yml")))
 
 
-def _selected(arguments: argparse.Namespace) -> list[str]:
-    wanted = [name.strip() for part in arguments.select for name in part.split(",")]
-    if arguments.select and not any(wanted):
+def _selection(arguments: argparse.Namespace) -> list[str]:
+    """Return the names that `--select` gives, [] without it."""
+    names = [name.strip() for part in arguments.select for name in part.split(",")]
+    if arguments.select and not any(names):
         raise UsageError("--select names no flow", "name some of the file, or leave --select out")
-    return [name for name in wanted if name]
+    return [name for name in names if name]
 
 
-def _coordinator(arguments: argparse.Namespace) -> Any:
-    _there(arguments.file)
+def _coordinator(arguments: argparse.Namespace) -> Coordinator:
+    _check_file(arguments.file)
     from hygge.coordinator.coordinator import Coordinator
 
     return Coordinator(
         arguments.file,
-        select=_selected(arguments),
+        select=_selection(arguments),
         engine="inline" if arguments.inline else "ray",
         jobs=arguments.jobs,
         dashboard=arguments.dashboard,
@@ -305,9 +308,10 @@ def _coordinator(arguments: argparse.Namespace) -> Any:
     )
 
 
-def _tell(error: HyggeError, code: int, debug: bool, as_json: bool) -> int:
+def _print_error(error: HyggeError, code: int, debug: bool, as_json: bool) -> int:
+    """Print an error to standard error, and return its exit code."""
     if debug:
-        _trace(error)
+        _print_traceback(error)
     if as_json:
         from hygge.report.events import JsonLines
 
@@ -317,25 +321,23 @@ def _tell(error: HyggeError, code: int, debug: bool, as_json: bool) -> int:
     return code
 
 
-def _trace(error: BaseException) -> None:
+def _print_traceback(error: BaseException) -> None:
     import traceback
 
-    from hygge.errors import without_password
-
-    said = "".join(traceback.format_exception(error))
-    print(without_password(said), file=sys.stderr)
+    text = "".join(traceback.format_exception(error))
+    print(without_password(text), file=sys.stderr)
 
 
-def _yaml_near(file: str) -> str:
-    """A hint for a YAML file that is not there: the nearest one that is."""
+def _nearest_yaml(file: str) -> str:
+    """Return a hint for a YAML file that is not there: the nearest one in its folder."""
     folder = os.path.dirname(file)
     names = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
-    there = sorted(name for name in names if name.endswith((".yml", ".yaml")))
-    close = nearest(os.path.basename(file), there) or (there[0] if len(there) == 1 else None)
+    files = sorted(name for name in names if name.endswith((".yml", ".yaml")))
+    close = files[0] if len(files) == 1 else nearest(os.path.basename(file), files)
     if close:
         return f"did you mean `hygge {os.path.join(folder, close)}`?"
-    if there:
-        return f"YAML files there: {', '.join(there)}"
+    if files:
+        return f"YAML files there: {', '.join(files)}"
     return "name a YAML file of flows: hygge flows.yml"
 
 

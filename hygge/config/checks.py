@@ -10,6 +10,7 @@ from hygge.config.environment import masked
 from hygge.config.problems import Problems, meant
 from hygge.config.specs import FlowSpec, Side
 from hygge.settings import Connector
+from hygge.store import Store
 
 
 class Draft(Protocol):
@@ -26,7 +27,7 @@ def alone(flow: FlowSpec, draft: Draft, full: Mapping[str, Node], problems: Prob
     """What is wrong with one flow by itself."""
     home, store = draft.made.get("home"), draft.made.get("store")
     at = full["mode"].line if "mode" in full else flow.store.line
-    if store is not None:
+    if isinstance(store, Store):
         modes = store.traits.modes
         if flow.mode not in modes:
             problems.add(

@@ -47,6 +47,7 @@ from hygge.config.specs import (
 )
 from hygge.model import Mode
 from hygge.settings import Connector
+from hygge.store import Store
 
 __all__ = ["EndSpec", "FlowSpec", "FlowsFile", "build", "read_flows", "select"]
 
@@ -329,7 +330,7 @@ class _Reading:
         rate = draft.rate or self._default("home").value.get(limits.RATE)
         bounds = limits.limits(full, rate, self.problems, inside)
         made = draft.made.get("store")
-        if "mode" not in full and made is not None and mode not in made.traits.modes:
+        if "mode" not in full and isinstance(made, Store) and mode not in made.traits.modes:
             mode = made.traits.modes[0]
         if len(draft.specs) < 2:
             return None

@@ -1,7 +1,7 @@
-"""Which flow runs when: side by side as far as it is allowed, each after those it depends on.
+"""The order in which flows run: each after those it depends on, as many at once as is allowed.
 
-A flow of many tables is opened when its turn comes; its tables then stand in line as flows of their
-own, and it has ended when the last of them has. Whatever one flow raises costs no other its report.
+A flow of many tables is opened when its turn comes. Its tables then wait in line as flows of their
+own, and it has ended when the last of them has. An error of one flow costs no other its report.
 """
 
 from __future__ import annotations
@@ -10,43 +10,50 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any
 
 from hygge.config.specs import FlowSpec
-from hygge.coordinator.connections import Shares
+from hygge.coordinator.connections import ConnectionShares
 from hygge.model import Report
-from hygge.report.progress import Together
+from hygge.report.progress import Combined
 from hygge.run.watch import Watch
 
-Run = Callable[[FlowSpec, Watch], Sequence[Report]]
-Open = Callable[[FlowSpec], AbstractContextManager[tuple[FlowSpec, ...]]]
-Failed = Callable[[FlowSpec, Exception], Report]
+RunFlow = Callable[[FlowSpec, Watch], Sequence[Report]]
+"""Runs a flow to its end; returns its report, or those of its tables where a job ran them."""
+OpenTables = Callable[[FlowSpec], AbstractContextManager[tuple[FlowSpec, ...]]]
+"""Returns the flows of the tables, and holds what they share until it is closed."""
+ReportFailure = Callable[[FlowSpec, Exception], Report]
+"""Makes the report of a flow that raised."""
 
 
 class Schedule:
-    """`Schedule(…).reports()` runs every flow and gives their reports in the order of the file."""
+    """`Schedule(…).reports()` runs every flow and returns their reports in the order of the file.
+
+    `flows` come in an order that respects `depends_on`. `parallel` of them run at the same time, as
+    far as `shares` allow. Without `open_tables` a flow of many tables runs like any other.
+    """
 
     def __init__(
         self,
         flows: Sequence[FlowSpec],
         parallel: int,
-        shares: Shares,
-        run: Run,
-        open_tables: Open | None,
-        failed: Failed,
+        shares: ConnectionShares,
+        run: RunFlow,
+        open_tables: OpenTables | None,
+        report_failure: ReportFailure,
         watch: Watch,
         stop: threading.Event,
     ) -> None:
         self.flows, self.parallel, self.shares = flows, parallel, shares
-        self.run, self.open_tables, self.failed = run, open_tables, failed
+        self.run, self.open_tables, self.report_failure = run, open_tables, report_failure
         self.watch, self.stop = watch, stop
         self.waiting = list(flows)
-        self.running: dict[Future[Any], FlowSpec] = {}
+        self.running: dict[Future[Sequence[Report] | _TablesInProgress], FlowSpec] = {}
         self.ended: dict[str, list[Report]] = {}
-        self.families: dict[str, _Opened] = {}
+        self.opened: dict[str, _TablesInProgress] = {}
+        """Name of a flow of many tables → its tables, from when it was opened."""
 
     def reports(self) -> list[Report]:
-        """Blocking, until every flow has ended."""
+        """Run every flow; blocks until all have ended."""
         with ExitStack() as stack, ThreadPoolExecutor(self.parallel, "hygge-flow") as pool:
             stack.callback(self._close_all)
             while self.waiting or self.running:
@@ -54,89 +61,93 @@ class Schedule:
                 if self.running:
                     done, _ = wait(self.running, return_when=FIRST_COMPLETED)
                     for future in done:
-                        self._settle(self.running.pop(future), future)
+                        self._take_result(self.running.pop(future), future)
         return [report for flow in self.flows for report in self.ended[flow.name]]
 
     def _start(self, pool: ThreadPoolExecutor) -> None:
+        """Start each flow whose turn has come."""
         for flow in list(self.waiting):
-            report = self._passed_over(flow)
+            report = self._report_without_run(flow)
             if report is not None:
                 self.waiting.remove(flow)
                 self._end(flow, [report])
-                self._view(flow).ended(report)
+                self._watch_of(flow).ended(report)
                 continue
             if len(self.running) >= self.parallel and not self.stop.is_set():
                 return
             if not all(name in self.ended for name in flow.depends_on):
                 continue
-            if self.shares.blocked(flow, list(self.running.values())):
+            if self.shares.must_wait(flow, list(self.running.values())):
                 continue
             self.waiting.remove(flow)
-            future: Future[Any]
+            future: Future[Sequence[Report] | _TablesInProgress]
             if flow.tables is not None and self.open_tables is not None:
-                future = pool.submit(_Opened, self.open_tables, flow)
+                future = pool.submit(_TablesInProgress, self.open_tables, flow)
             else:
-                future = pool.submit(self.run, flow, self._view(flow))
+                future = pool.submit(self.run, flow, self._watch_of(flow))
             self.running[future] = flow
 
-    def _passed_over(self, flow: FlowSpec) -> Report | None:
+    def _report_without_run(self, flow: FlowSpec) -> Report | None:
+        """Return the report of a flow that must not run, or None."""
         if self.stop.is_set():
             return Report(flow.name, "stopped", note="stopped before it began", of=flow.of)
         for name in flow.depends_on:
             for report in self.ended.get(name, ()):
                 if report.status != "done":
-                    note = f"it depends on {name}, which {_ended(report)}"
+                    note = f"it depends on {name}, which {_status_text(report)}"
                     return Report(flow.name, "skipped", note=note)
         return None
 
-    def _settle(self, flow: FlowSpec, future: Future[Any]) -> None:
+    def _take_result(
+        self, flow: FlowSpec, future: Future[Sequence[Report] | _TablesInProgress]
+    ) -> None:
         try:
-            came = future.result()
+            result = future.result()
         except Exception as error:
-            report = self.failed(flow, error)
-            self._view(flow).ended(report)
+            report = self.report_failure(flow, error)
+            self._watch_of(flow).ended(report)
             self._end(flow, [report])
             return
-        if not isinstance(came, _Opened):
-            self._end(flow, came)
+        if not isinstance(result, _TablesInProgress):
+            self._end(flow, result)
             return
-        came.view = Together(self.watch, flow.name, len(came.members))
-        self.families[flow.name] = came
-        self.waiting[:0] = came.members
+        result.watch = Combined(self.watch, flow.name, len(result.flows))
+        self.opened[flow.name] = result
+        self.waiting[:0] = result.flows
 
     def _end(self, flow: FlowSpec, reports: Sequence[Report]) -> None:
         if not flow.of:
             self.ended[flow.name] = list(reports)
             return
-        family = self.families[flow.of]
-        family.reports.update({report.flow: report for report in reports})
-        if len(family.reports) == len(family.members):
-            family.close()
-            self.ended[flow.of] = [family.reports[each.name] for each in family.members]
+        tables = self.opened[flow.of]
+        tables.reports.update({report.flow: report for report in reports})
+        if len(tables.reports) == len(tables.flows):
+            tables.close()
+            self.ended[flow.of] = [tables.reports[table.name] for table in tables.flows]
 
-    def _view(self, flow: FlowSpec) -> Watch:
-        family = self.families.get(flow.of)
-        return self.watch if family is None else family.view
+    def _watch_of(self, flow: FlowSpec) -> Watch:
+        tables = self.opened.get(flow.of)
+        return self.watch if tables is None else tables.watch
 
     def _close_all(self) -> None:
-        for family in self.families.values():
-            family.close()
+        for tables in self.opened.values():
+            tables.close()
 
 
-class _Opened:
-    """A flow of many tables, while they are moved."""
+class _TablesInProgress:
+    """The tables of one flow while they are moved, with a report for each that has ended."""
 
-    view: Watch
+    watch: Watch
 
-    def __init__(self, open_tables: Open, flow: FlowSpec) -> None:
+    def __init__(self, open_tables: OpenTables, flow: FlowSpec) -> None:
         self._stack = ExitStack()
-        self.members = self._stack.enter_context(open_tables(flow))
+        self.flows = self._stack.enter_context(open_tables(flow))
         self.reports: dict[str, Report] = {}
 
     def close(self) -> None:
-        """Give up what is held for all of them; safe twice."""
+        """Let go of what is held for all of them; safe to call twice."""
         self._stack.close()
 
 
-def _ended(report: Report) -> str:
+def _status_text(report: Report) -> str:
     return {"failed": "failed", "skipped": "was skipped", "stopped": "was stopped"}[report.status]

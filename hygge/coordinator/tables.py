@@ -1,12 +1,12 @@
-"""Many tables of one flow: each becomes a flow of its own, and all are read as of one moment.
+"""A flow of many tables: each table becomes a flow of its own, and all are read at one moment.
 
-    catalog    what there is, asked when the flow begins; patterns take from it
-    members    `shop.public.orders` and its sisters, each with a place of its own in the store
-    snapshot   one for all of them, held until the last one ended, where the database can do that
+    catalog    the tables that the connection has when the flow begins; patterns choose from it
+    flows      one a table, such as `shop.public.orders`, each with its own place in the store
+    snapshot   one for all of them, held until the last has ended, where the database can do that
 
-A place is made of a table's name alone, so that it stays when other tables come and go. Words of a
-path keep `a-z`, `0-9`, `_` and `-`; a name with anything else, or with a capital where the
-database tells `Users` from `users`, keeps what it can and ends in eight digits of its hash.
+A place is made of a table's own name alone, so that it stays the same when other tables come and
+go. A word of a path keeps `a-z`, `0-9`, `_` and `-`. A name with another letter, or with a capital
+where the database distinguishes `Users` from `users`, ends in eight digits of its hash.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -39,154 +39,170 @@ _TRIES = 3
 
 
 @contextmanager
-def opened(
+def open_tables(
     spec: FlowSpec,
     identity: str,
     places: dict[str, str],
     readers: Callable[[Sequence[FlowSpec]], int],
 ) -> Iterator[tuple[FlowSpec, ...]]:
-    """The flows that the tables of `spec` come to; holds their snapshot until it is closed.
+    """Return the flows of the tables of `spec`; their snapshot is held until it is closed.
 
-    `identity` names the session that holds it. `places` says which flow of the file writes where;
-    those of the tables are added. `readers` says how many lanes of such flows may read at once,
-    for which a database may need a session each. Raises SourceMissing or ConfigError.
+    `identity` names the session that holds the snapshot. `places` maps the place of a store to the
+    flow of the file that writes there; the places of the tables are added. `readers` returns how
+    many lanes of such flows may read at once, as a database may need a session for each.
+    Raises SourceMissing or ConfigError.
     """
     with contextlib.ExitStack() as stack:
-        for left in reversed(range(_TRIES)):
-            there, taken = _taken(spec)
-            members = tuple(_member(spec, there, table) for table in taken)
-            _check_places(spec, members, places)
+        for tries_left in reversed(range(_TRIES)):
+            catalog, tables = _find_tables(spec)
+            flows = tuple(_flow_of(spec, catalog, table) for table in tables)
+            _check_places(spec, flows, places)
             try:
-                names = [there.setting(each) for each in taken if each.readable]
-                snapshot, apart = _held(stack, spec, identity, names, partial(readers, members))
+                names = [catalog.setting(table) for table in tables if table.readable]
+                snapshot, apart = _hold_snapshot(
+                    stack, spec, identity, names, partial(readers, flows)
+                )
                 break
-            except (SourceMissing, Transient):  # a table was dropped in this moment, or is locked
-                if not left:
+            except (SourceMissing, Transient):  # a table was dropped just now, or is locked
+                if not tries_left:
                     raise
-                time.sleep(backoff_s(_TRIES - left))
-        yield tuple(replace(each, snapshot=snapshot, apart=apart) for each in members)
+                time.sleep(backoff_s(_TRIES - tries_left))
+        yield tuple(replace(flow, snapshot=snapshot, apart=apart) for flow in flows)
 
 
 def places_of(spec: FlowSpec) -> dict[str, str]:
-    """Where the tables of `spec` come to → which of them; raises what its catalog raises."""
-    there, taken = _taken(spec)
-    found = {}
-    for each in taken:
-        member = _member(spec, there, each)
-        place = connectors.build(member)[1].place()
+    """Return where the tables of `spec` are written: place → name of the table's flow.
+
+    Raises what the catalog of its connection raises.
+    """
+    catalog, tables = _find_tables(spec)
+    places = {}
+    for table in tables:
+        flow = _flow_of(spec, catalog, table)
+        place = connectors.build(flow)[1].place()
         if place is not None:
-            found[place] = member.name
-    return found
+            places[place] = flow.name
+    return places
 
 
-def _taken(spec: FlowSpec) -> tuple[Catalog, list[Table]]:
-    tables = spec.tables
-    assert tables is not None  # asked only then
+def _find_tables(spec: FlowSpec) -> tuple[Catalog, list[Table]]:
+    """Return the catalog of the connection, and the tables of it that `spec` takes."""
+    wanted = spec.tables
+    assert wanted is not None  # it is called only then
     url = connection_url(spec.home.settings.get("connection"), "SQLHome")
-    there = catalog_of(database_of(url), url, tables.include)
-    taken = chosen(there, tables.include, tables.exclude, tables.views)
-    names = [each.text for each in taken]
-    for written, own in tables.alone.items():
-        if there.named(written) not in taken:
-            hint = one_of("tables", ".".join(there.full(written)), names)
-            raise _problem(own, f"no pattern takes the table '{written}'", hint)
-    return there, _selected(spec, tables, taken)
+    catalog = catalog_of(database_of(url), url, wanted.include)
+    tables = chosen(catalog, wanted.include, wanted.exclude, wanted.views)
+    names = [table.text for table in tables]
+    for pattern, own in wanted.alone.items():
+        if catalog.named(pattern) not in tables:
+            hint = one_of("tables", ".".join(catalog.full(pattern)), names)
+            raise _problem(own, f"no pattern takes the table '{pattern}'", hint)
+    return catalog, _select(spec, wanted, tables)
 
 
-def _selected(spec: FlowSpec, tables: Tables, taken: list[Table]) -> list[Table]:
-    if not tables.only:
-        return taken
-    by_name = {f"{_word(t.schema)}.{_word(t.name)}": t for t in taken}
-    by_text = {each.text: each for each in taken}
-    kept = []
-    for name in tables.only:
-        # A long name was cut, and a strange one was hashed; both stand in reports.
-        table = by_text.get(name) or by_name.get(name)
-        cut = [t for t in taken if member_name(spec.name, t) == f"{spec.name}.{name}"]
-        if table is None and not cut:
+def _select(spec: FlowSpec, wanted: Tables, tables: list[Table]) -> list[Table]:
+    """Return those of `tables` that `--select` names; all of them where it names none."""
+    if not wanted.only:
+        return tables
+    by_name = {f"{_name_part(t.schema)}.{_name_part(t.name)}": t for t in tables}
+    by_text = {table.text: table for table in tables}
+    # Reports show a long name cut, and one with strange letters hashed.
+    by_flow = {flow_name(spec.name, table): table for table in tables}
+    selected = []
+    for name in wanted.only:
+        table = by_text.get(name) or by_name.get(name) or by_flow.get(f"{spec.name}.{name}")
+        if table is None:
             raise _problem(spec, f"it has no table '{name}'", one_of("tables", name, [*by_name]))
-        kept.append(table or cut[0])
-    return [each for each in taken if each in kept]
+        selected.append(table)
+    return [table for table in tables if table in selected]
 
 
-def member_name(flow: str, table: Table) -> str:
-    """`<flow>.<schema>.<table>`, in letters that a flow's name may have; no two are the same."""
-    name = f"{flow}.{_word(table.schema)}.{_word(table.name)}"
+def flow_name(flow: str, table: Table) -> str:
+    """Return the unique name of a table's flow: `<flow>.<schema>.<table>`.
+
+    Letters that no flow's name may have, and names over 100 letters, become a part of a hash.
+    """
+    name = f"{flow}.{_name_part(table.schema)}.{_name_part(table.name)}"
     if len(name) <= _LONGEST_NAME:
         return name
     return f"{name[: _LONGEST_NAME - 9]}-{_hash(table.text + name)}"
 
 
-def _member(spec: FlowSpec, there: Catalog, table: Table) -> FlowSpec:
+def _flow_of(spec: FlowSpec, catalog: Catalog, table: Table) -> FlowSpec:
+    """Return the flow of one table."""
     assert spec.tables is not None
-    own = next((o for w, o in spec.tables.alone.items() if there.named(w) == table), spec)
-    home = replace(own.home, settings={**own.home.settings, "table": there.setting(table)})
+    own = spec
+    for pattern, flow in spec.tables.alone.items():
+        if catalog.named(pattern) == table:
+            own = flow
+            break
+    home = replace(own.home, settings={**own.home.settings, "table": catalog.setting(table)})
     return replace(
-        own, name=member_name(spec.name, table), of=spec.name, tables=None, depends_on=(),
-        home=home, store=_placed(own.store, there, table),
+        own, name=flow_name(spec.name, table), of=spec.name, tables=None, depends_on=(),
+        home=home, store=_store_of(own.store, catalog, table),
     )  # fmt: skip
 
 
-def _placed(store: EndSpec, there: Catalog, table: Table) -> EndSpec:
-    """The store with the table's names in the place of `{schema}` and `{table}`."""
-    cased = there.database.is_cased
-    safe = {"schema": file_word(table.schema, cased), "table": file_word(table.name, cased)}
-
-    def filled(text: str) -> str:
-        return WORD.sub(lambda match: safe.get(match[1], match[0]), text)
-
+def _store_of(store: EndSpec, catalog: Catalog, table: Table) -> EndSpec:
+    """Return the store with the table's names in the place of `{schema}` and `{table}`."""
+    is_cased = catalog.database.is_cased
+    words = {"schema": path_word(table.schema, is_cased), "table": path_word(table.name, is_cased)}
     settings = {
-        key: filled(value) if isinstance(value, str) and key != "connection" else value
+        key: _fill(value, words) if isinstance(value, str) and key != "connection" else value
         for key, value in store.settings.items()
     }
     if store.kind == "sql" and "table" in store.settings:
-        settings["table"] = _table(store, table)
-    name = None if store.name is None else filled(store.name)
+        settings["table"] = _table_setting(store, table)
+    name = None if store.name is None else _fill(store.name, words)
     return replace(store, name=name, settings=settings)
 
 
-def _table(store: EndSpec, table: Table) -> str:
-    """The `table` of a SQLStore: each part with its words, in quotes where it needs them."""
+def _fill(text: str, words: Mapping[str, str]) -> str:
+    """Return `text` with `{schema}` and `{table}` replaced by `words`."""
+    return WORD.sub(lambda match: words.get(match[1], match[0]), text)
+
+
+def _table_setting(store: EndSpec, table: Table) -> str:
+    """Return the `table` of a SQLStore: each part filled, and quoted where it must be."""
     url = connection_url(store.settings.get("connection"), "SQLStore")
     names = {"schema": table.schema, "table": table.name}
-
-    def filled(text: str) -> str:
-        return WORD.sub(lambda match: names.get(match[1], match[0]), text)
-
-    written = str(store.settings["table"])
+    setting = str(store.settings["table"])
     database = database_of(url)
     if database.is_file:
-        parts, plain = [filled(written)], r"\w+"
+        parts, unquoted = [_fill(setting, names)], r"\w+"
     else:
-        schema, name = split_name(written)
-        parts, plain = [filled(each) for each in (schema, name) if each is not None], r"[^.\"]+"
+        schema, name = split_name(setting)
+        parts = [_fill(part, names) for part in (schema, name) if part is not None]
+        unquoted = r"[^.\"]+"
     longest = database.longest_name_bytes
-    for each in parts:
-        if longest and len(each.encode()) > longest:
+    for part in parts:
+        if longest and len(part.encode()) > longest:
             raise ConfigError(
-                f"the table '{each}' would have a name of {len(each.encode())} bytes in the store, "
+                f"the table '{part}' would have a name of {len(part.encode())} bytes in the store, "
                 f"and {longest} are possible",
                 "make the `table` of the store shorter, or leave this table out with `exclude`",
             )
     return ".".join(
-        each if re.fullmatch(plain, each) else '"' + each.replace('"', '""') + '"' for each in parts
+        part if re.fullmatch(unquoted, part) else '"' + part.replace('"', '""') + '"'
+        for part in parts
     )
 
 
-def file_word(name: str, cased: bool = True) -> str:
-    """A table's name as a word of a path: safe on every disk, and of no other table.
+def path_word(name: str, is_cased: bool = True) -> str:
+    """Return a table's name as a unique word of a path that every disk can hold.
 
-    `cased`: whether the database tells `Users` from `users`, which many a disk does not.
+    `is_cased`: the database distinguishes `Users` from `users`, which many disks do not.
     """
-    kept = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-").lstrip("_-") or "t"
-    plain = name == kept and not (cased and name != name.lower()) and len(name) <= _LONGEST_WORD
-    if plain and not _HASHED.search(name[-9:]):
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-").lstrip("_-") or "t"
+    is_safe = name == safe and len(name) <= _LONGEST_WORD
+    is_ambiguous = (is_cased and name != name.lower()) or _HASHED.search(name[-9:])
+    if is_safe and not is_ambiguous:
         return name
-    return f"{kept[:_LONGEST_WORD]}-{_hash(name)}"
+    return f"{safe[:_LONGEST_WORD]}-{_hash(name)}"
 
 
-def _word(name: str) -> str:
-    """A name as a part of a flow's name, which has dots between its parts."""
+def _name_part(name: str) -> str:
+    """Return a name as one part of a flow's name, which has dots between its parts."""
     if re.fullmatch(r"[\w-]+", name) and not _HASHED.search(name[-9:]):
         return name
     return re.sub(r"[^\w-]+", "_", name) + f"-{_hash(name)}"
@@ -196,32 +212,38 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _check_places(spec: FlowSpec, members: Sequence[FlowSpec], places: dict[str, str]) -> None:
-    """Raise ConfigError where a table would come to where another is, or to where it came from."""
-    for each in members:
-        home, store = connectors.build(each)
+def _check_places(spec: FlowSpec, flows: Sequence[FlowSpec], places: dict[str, str]) -> None:
+    """Add the places of `flows` to `places`.
+
+    Raises ConfigError where a table would be written to the place of another, or onto itself.
+    """
+    for flow in flows:
+        home, store = connectors.build(flow)
         if home.holds(store):
             raise _problem(spec, f"{store.describe()} would be written onto itself", None)
         place = store.place()
-        first = each.name if place is None else places.setdefault(place, each.name)
-        if first != each.name:
+        if place is None:
+            continue
+        first = places.setdefault(place, flow.name)
+        if first != flow.name:
             raise _problem(
                 spec,
-                f"'{first}' and '{each.name}' would come to one place, {store.describe()}",
+                f"'{first}' and '{flow.name}' would come to one place, {store.describe()}",
                 "put {schema} into the store's place, or give it another one",
             )
 
 
-def _held(
+def _hold_snapshot(
     stack: contextlib.ExitStack,
     spec: FlowSpec,
     identity: str,
     names: list[str],
     readers: Callable[[], int],
 ) -> tuple[str | None, str]:
-    """The one snapshot, if there can be one, and why there is none, if that is not for all to see.
+    """Return the snapshot of all tables, or None, and why there is none where that is not obvious.
 
-    `names`: what this user may not read fails by itself, and not all the others with it.
+    `stack` holds it. `names` are the tables that this user may read: a table that may not be read
+    fails alone, and not all others with it.
     """
     url = connection_url(spec.home.settings.get("connection"), "SQLHome")
     options = spec.home.settings.get("options") or {}

@@ -17,8 +17,8 @@ from hygge.engine.reading import read_split, stage_split
 from hygge.errors import Stopped, Transient
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
-from hygge.run.engines import Move, Moved, Waits, backoff_s
-from hygge.run.watch import Seen, Watch
+from hygge.run.engines import MoveRequest, MoveResult, OnWait, backoff_s
+from hygge.run.watch import Progress, Watch
 from hygge.store import Store
 
 
@@ -33,11 +33,11 @@ class InlineEngine:
     name = "inline"
 
     def get_ready(
-        self, home: Home, store: Store, limits: Limits, waits: Waits, stop: threading.Event
+        self, home: Home, store: Store, limits: Limits, on_wait: OnWait, stop: threading.Event
     ) -> None:
         """Do nothing: there is nothing to start."""
 
-    def reaches(
+    def check_paths(
         self,
         read: Mapping[str, str],
         written: Mapping[str, str],
@@ -47,7 +47,7 @@ class InlineEngine:
         """Return "": the engine works where the driver does, which sees every path."""
         return ""
 
-    def committed(self, home: Home, store: Store, seconds: float) -> None:
+    def record_commit(self, home: Home, store: Store, seconds: float) -> None:
         """Do nothing: there are no metrics."""
 
     def release(self) -> None:
@@ -57,23 +57,23 @@ class InlineEngine:
         """Return 1: the caller's own thread."""
         return 1
 
-    def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved:
+    def move(self, move: MoveRequest, watch: Watch, stop: threading.Event) -> MoveResult:
         """See `hygge.run.engines.Engine`."""
-        moved = Moved()
+        moved = MoveResult()
         rows = size = 0
         for split in move.splits:
             receipt = self._move_split(move, split, moved, watch, stop, rows, size)
             moved.receipts.append(receipt)
-            move.sealed(receipt)
+            move.on_receipt(receipt)
             rows, size = rows + receipt.rows, size + receipt.bytes
-            watch.moved(move.flow, Seen(rows, size, len(moved.receipts), len(move.splits), 1))
+            watch.moved(move.flow, Progress(rows, size, len(moved.receipts), len(move.splits), 1))
         return moved
 
     def _move_split(
         self,
-        move: Move,
+        move: MoveRequest,
         split: Split,
-        moved: Moved,
+        moved: MoveResult,
         watch: Watch,
         stop: threading.Event,
         rows: int,
@@ -90,7 +90,7 @@ class InlineEngine:
                 move,
                 watch,
                 stop,
-                Seen(rows, size, len(moved.receipts)),
+                Progress(rows, size, len(moved.receipts)),
             )
             try:
                 receipt = stage_split(move.store, ticket, move.schema, observed)
@@ -112,10 +112,10 @@ class InlineEngine:
 
 def _report_progress(
     tables: Iterator[pa.Table],
-    move: Move,
+    move: MoveRequest,
     watch: Watch,
     stop: threading.Event,
-    before: Seen,
+    before: Progress,
 ) -> Generator[pa.Table]:
     """Yield the tables, tell the watch five times a second, and raise Stopped after a stop."""
     rows, size, reported_at = before.rows, before.bytes, time.monotonic()
@@ -127,7 +127,9 @@ def _report_progress(
         del table
         if time.monotonic() - reported_at > 0.2:
             reported_at = time.monotonic()
-            watch.moved(move.flow, Seen(rows, size, before.splits_done, len(move.splits), lanes=1))
+            watch.moved(
+                move.flow, Progress(rows, size, before.splits_done, len(move.splits), lanes=1)
+            )
 
 
 def _record(

@@ -38,7 +38,7 @@ def _attributing_errors(end: Home | Store) -> Iterator[None]:
             "raise an error there instead, or return",
         ) from error
     except Exception as error:
-        if not hasattr(error, "hygge_where"):  # `errors.in_words` reads both
+        if not hasattr(error, "hygge_where"):  # `errors.as_hygge_error` reads both
             error.__dict__.update(hygge_who=name, hygge_where=_find_line(end, error))
         raise
 

@@ -1,16 +1,16 @@
-"""What a flow moves, and where to: whether a run of yesterday is one of today's flow.
+"""The fingerprint of a flow: what it moves and where to, as text.
 
-Left out is what changes how and not what: batches, lanes, memory; and every secret, since it is
-written down. Fields of a connector's settings that its model hides (`repr=False`) count as secret;
-where a connector's place says which database it means, that is taken instead. A connector's type is
-the word that `type:` has for it, so that its class may move to another module.
+A run that died is resumed only if the flow has the same fingerprint today. Settings that change how
+rows move and not which (batches, lanes, memory) are left out, and so is every secret, because the
+journal is a file. Fields that a connector's model hides (`repr=False`) count as secret; the
+connector's place says which database it means. A connector's type is the word that `type:` has for
+it, so that its class may move to another module.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -21,7 +21,7 @@ from hygge.registry import Side
 from hygge.settings import Connector
 from hygge.store import Store
 
-_HOW = {"batch_size", "batch_bytes", "split_bytes", "splits", "file_bytes"}
+_LEFT_OUT = {"batch_size", "batch_bytes", "split_bytes", "splits", "file_bytes"}
 _SIDES: tuple[Side, Side] = ("home", "store")
 _TYPES_OF_0_1_0 = {
     "hygge.homes.arrow.ArrowHome": "arrow",
@@ -35,60 +35,62 @@ _TYPES_OF_0_1_0 = {
     "hygge.stores.parquet.ParquetStore": "parquet",
     "hygge.stores.sql.SQLStore": "sql",
 }
-"""What version 0.1.0 wrote as types: where its classes were. This stays when modules move."""
+"""The types that version 0.1.0 wrote: where its classes stood. Never change them."""
 
 
 def fingerprint(home: Home, store: Store, mode: str, key: Sequence[str]) -> dict[str, str]:
-    """Dotted names and values, as text."""
-    found = {"mode": mode, "key": ", ".join(key)}
+    """Return the fingerprint of a flow: dotted names and their values."""
+    values = {"mode": mode, "key": ", ".join(key)}
     for side, end in zip(_SIDES, (home, store), strict=True):
-        found.update({f"{side}.{name}": value for name, value in _of(side, end).items()})
-    return found
+        values.update({f"{side}.{name}": value for name, value in _of_end(side, end).items()})
+    return values
 
 
-def as_of_today(then: dict[str, str]) -> dict[str, str]:
-    """A fingerprint that was written down, with the types as they are written now."""
-    types = {f"{side}.type": side for side in _SIDES}
-    return {
-        name: _type_of_today(types[name], value) if name in types else value
-        for name, value in then.items()
-    }
+def with_current_types(then: dict[str, str]) -> dict[str, str]:
+    """Return a fingerprint from the journal with types as today's version writes them."""
+    values = dict(then)
+    for side in _SIDES:
+        name = f"{side}.type"
+        if name in values:
+            values[name] = _current_type(side, values[name])
+    return values
 
 
 def difference(then: dict[str, str], now: dict[str, str]) -> str | None:
-    """The first thing that changed, in words, or None."""
+    """Return the first difference of two fingerprints, for people, or None."""
     for name in sorted({*then, *now}):
         if then.get(name) != now.get(name):
             return f"{name} was {then.get(name, 'not given')}, and is {now.get(name, 'not given')}"
     return None
 
 
-def _type_of_today(side: Side, then: str) -> str:
+def _current_type(side: Side, then: str) -> str:
     if then in _TYPES_OF_0_1_0:
         return _TYPES_OF_0_1_0[then]
-    if "." in then:  # a class of a plug-in, of which 0.1.0 wrote the module as well
+    if "." in then:  # a class of a plug-in; 0.1.0 wrote its module as well
         for point in registry.plug_ins(side):
             if f"{point.module}.{point.attr}" == then:
                 return point.name
     return then
 
 
-def _of(side: Side, end: Connector) -> dict[str, str]:
-    found = {"type": registry.type_of(side, type(end))}
-    found["place"] = without_password(end.place() or end.describe())
+def _of_end(side: Side, end: Connector) -> dict[str, str]:
+    values = {"type": registry.type_of(side, type(end))}
+    values["place"] = without_password(end.place() or end.describe())
     if isinstance(end.settings, BaseModel):
-        found.update(_settings(end.settings))
-    return found
+        values.update(_of_settings(end.settings))
+    return values
 
 
-def _settings(model: BaseModel) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, info in type(model).model_fields.items():
-        value: Any = getattr(model, name)
-        if info.repr is False or name in _HOW or value is None:
+def _of_settings(model: BaseModel) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, field in type(model).model_fields.items():
+        value: object = getattr(model, name)
+        if field.repr is False or name in _LEFT_OUT or value is None:
             continue
         if isinstance(value, BaseModel):
-            found.update({f"{name}.{key}": each for key, each in _settings(value).items()})
+            inner = _of_settings(value)
+            values.update({f"{name}.{key}": text for key, text in inner.items()})
         else:
-            found[name] = without_password(json.dumps(value, default=str, sort_keys=True))
-    return found
+            values[name] = without_password(json.dumps(value, default=str, sort_keys=True))
+    return values

@@ -1,11 +1,13 @@
-"""Who drives a flow just now. It saves work; nothing that is promised leans on it.
+"""The lease of a flow: one process drives it at a time.
 
-Life of a lease: its holder creates `lease/<epoch>.json`, one number above the newest there is, and
-writes a new beat into it every few seconds. Whoever comes next looks at the newest: one that was
-freed, whose process is gone from this machine, or whose beat stands still for `TTL_S` on the
-*observer's* own clock may be followed by creating the next number; of several who try one wins. A
-holder that finds a newer number was taken for dead: it stops. The number is the epoch of all
-tickets of that driver, so no two drivers ever use the same ticket, whoever is right about whom.
+It saves work; no promise of hygge depends on it.
+
+Life of a lease: its holder creates `lease/<epoch>.json`, one number above the newest, and writes a
+new beat into it every few seconds. The next driver looks at the newest lease. It may create the
+next number if that lease was freed, if its process on this machine is gone, or if its beat has not
+changed for `TTL_S` on the *observer's* own clock; of several drivers that try, one succeeds. A
+holder that finds a newer number was taken for dead, and stops. The number is the epoch of all
+tickets of that driver, so no two drivers ever use the same ticket, even if one was wrong.
 """
 
 from __future__ import annotations
@@ -19,24 +21,26 @@ import time
 import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 from hygge.errors import HyggeError, JournalError, Stopped
-from hygge.journal.entries import read, written
+from hygge.journal.entries import Facts, decode, encode
 from hygge.places.names import file_name
 from hygge.places.place import Place
 
 TTL_S = 30.0
+"""Seconds without a beat after which a holder counts as dead."""
 BEAT_S = 4.0
+"""Seconds between two beats."""
 _LOOK_S = 0.5
 _held: weakref.WeakSet[Lease] = weakref.WeakSet()
+"""The leases of this process that are not freed."""
 
 
 class Lease:
     """`with Lease(place, flow, stop) as lease:` drives the flow under `lease.epoch`.
 
-    Raises JournalError where somebody else does, and still does after `patience_s`. Sets `stop`
-    when somebody took it over; `lost` then says who.
+    Raises JournalError where another process drives it, and still does after `patience_s` seconds.
+    When another driver takes the flow over, it sets `stop`, and `lost` says which.
     """
 
     epoch: int
@@ -50,31 +54,32 @@ class Lease:
         self.beat = 0
         self.lost: str | None = None
         self.on_leaving: Callable[[], None] | None = None
-        """Notes that this process ends without coming back here."""
+        """Called when this process ends without leaving the `with` block."""
         self._over = threading.Event()
         self._lock = threading.Lock()
 
     def __enter__(self) -> Lease:
         while True:
             newest, key, held = self._newest()
-            over = held is None or held["freed"] or _is_gone(held) or self._was_mine(newest, held)
-            if held is not None and not over:
-                self._observe(key, held)
+            if held is not None:
+                over = held["freed"] or _is_gone(held) or self._was_mine(newest, held)
+                if not over:
+                    self._observe(key, held)
             self.epoch = newest + 1
             if self._created():
                 break
-        with contextlib.suppress(HyggeError):  # they are of no use to anybody
+        with contextlib.suppress(HyggeError):  # old leases do no harm
             for older in self.place.keys(self.folder):
                 if older < self._key(self.epoch):
                     self.place.remove(older)
         threading.Thread(target=self._live, name="hygge-lease", daemon=True).start()
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self.free()
 
     def free(self) -> None:
-        """Let the next driver begin at once."""
+        """Let the next driver begin at once; safe to call twice."""
         with self._lock:
             if not self._over.is_set():
                 self._over.set()
@@ -83,10 +88,10 @@ class Lease:
                     self.place.put(self._key(self.epoch), self._content(freed=True))
 
     def _created(self) -> bool:
-        _held.add(self)  # first, so that no thread of this process takes it for left behind
+        _held.add(self)  # first, so that `_was_mine` of another thread finds it among the live ones
         mine = False
         try:
-            # A number that is free because older ones were removed has a newer one beside it.
+            # The number may be free only because older leases were removed; then a newer exists.
             created = self.place.create(self._key(self.epoch), self._content())
             mine = created and self._newest()[0] == self.epoch
         finally:
@@ -94,16 +99,18 @@ class Lease:
                 _held.discard(self)
         return mine
 
-    def _was_mine(self, epoch: int, held: dict[str, Any]) -> bool:
-        """Whether this process held it and could not free it: on a full disk, say."""
-        mine = held["pid"] == os.getpid() and not _is_gone(held)
-        known = (self.place.describe(), self.folder, epoch)
-        live = {(each.place.describe(), each.folder, each.epoch) for each in list(_held)}
-        return mine and held["machine"] == _process(os.getpid())["machine"] and known not in live
+    def _was_mine(self, epoch: int, held: Facts) -> bool:
+        """Return whether this process held it and could not free it, on a full disk for example."""
+        if held["pid"] != os.getpid() or _is_gone(held):
+            return False
+        if held["machine"] != _process(os.getpid())["machine"]:
+            return False
+        live = {(lease.place.describe(), lease.folder, lease.epoch) for lease in list(_held)}
+        return (self.place.describe(), self.folder, epoch) not in live
 
     def _live(self) -> None:
         while not self._over.wait(BEAT_S):
-            # A beat that could not be written, or a look that failed, costs a take-over at most.
+            # If a beat cannot be written or the lease not read, the worst case is a take-over.
             with contextlib.suppress(HyggeError), self._lock:
                 if self._over.is_set():
                     return
@@ -116,10 +123,10 @@ class Lease:
                 self.beat += 1
                 self.place.put(self._key(self.epoch), self._content())
 
-    def _observe(self, key: str, held: dict[str, Any]) -> None:
-        """Come back when the holder is seen to be dead; raise JournalError when it lives."""
-        seen = first = time.monotonic()
-        while time.monotonic() - seen < TTL_S:
+    def _observe(self, key: str, held: Facts) -> None:
+        """Return when the holder turns out to be dead; raise JournalError when it is alive."""
+        beat_at = first = time.monotonic()
+        while time.monotonic() - beat_at < TTL_S:
             if self.stop.wait(_LOOK_S):
                 raise Stopped("stopped while another run held the flow")
             _, newest, now = self._newest()
@@ -127,21 +134,22 @@ class Lease:
                 return
             beats = newest != key or now["beat"] != held["beat"]
             if beats and time.monotonic() - first < self.patience_s:
-                key, held, seen = newest, now, time.monotonic()
+                key, held, beat_at = newest, now, time.monotonic()
             elif beats:
                 raise JournalError(
                     f"flow '{self.flow}' is being run by {_who(now)}, since {now['since']}",
                     "wait for it or end it, then run again; one that died is taken over by itself",
                 )
 
-    def _newest(self) -> tuple[int, str, dict[str, Any] | None]:
+    def _newest(self) -> tuple[int, str, Facts | None]:
+        """Return (epoch, key, facts) of the newest lease; (0, "", None) if there is none."""
         keys = self.place.keys(self.folder)
         for key in reversed(keys):
             content = self.place.get(key)
             if content is not None:
                 shown = f"{self.place.describe().rstrip('/')}/{key}"
-                mend = "remove that file when nobody runs this flow, then run again"
-                return _number(key), key, read(content, "lease", self.flow, shown, mend)
+                hint = "remove that file when nobody runs this flow, then run again"
+                return _number(key), key, decode(content, "lease", self.flow, shown, hint)
         return 0, "", None
 
     def _key(self, epoch: int) -> str:
@@ -152,14 +160,14 @@ class Lease:
             "host": socket.gethostname(), "pid": os.getpid(), "since": self.since,
             "beat": self.beat, "freed": freed, **_process(os.getpid()),
         }  # fmt: skip
-        return written("lease", self.flow, facts)
+        return encode("lease", self.flow, facts)
 
 
 def interrupt_all() -> None:
-    """Free every lease of this process, which is about to end without coming back here."""
+    """Free every lease of this process, which is about to end without leaving their blocks."""
     for lease in list(_held):
         if lease.on_leaving is not None:
-            with contextlib.suppress(HyggeError):  # it is evidence, no more
+            with contextlib.suppress(HyggeError):  # it is only evidence
                 lease.on_leaving()
         lease.free()
 
@@ -171,30 +179,34 @@ def _number(key: str) -> int:
     return int(name)
 
 
-def _who(held: dict[str, Any]) -> str:
+def _who(held: Facts) -> str:
     return f"process {held['pid']} on {held['host']}"
 
 
-def _process(pid: int) -> dict[str, Any]:
-    """What tells this process from every other of the machine, also after its id came back."""
+def _process(pid: int) -> Facts:
+    """Return what identifies a process, also after its pid was given to another one.
+
+    `machine` names the boot and the pid namespace, `started` the start of the process in ticks;
+    both are None where they cannot be read.
+    """
     if sys.platform != "linux":
         return {"machine": None, "started": None}
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             boot = file.read().strip()
-        # A container has ids of its own.
+        # A container has a pid namespace of its own.
         space = os.readlink("/proc/self/ns/pid")
         with open(f"/proc/{pid}/stat") as file:
             stat = file.read().rpartition(")")[2].split()
     except OSError:
         return {"machine": None, "started": None}
-    # Killed, and not waited for by its parent: gone as well.
+    # A zombie or dead process is gone too; only its parent has not waited for it yet.
     started = None if stat[0] in "ZX" else int(stat[19])
     return {"machine": f"{boot} {space}", "started": started}
 
 
-def _is_gone(held: dict[str, Any]) -> bool:
-    """Whether the holder was a process of this very machine, and is no more."""
+def _is_gone(held: Facts) -> bool:
+    """Return whether the holder was a process of this machine that has ended."""
     mine = _process(os.getpid())
     if mine["machine"] is None or held["machine"] != mine["machine"]:
         return False

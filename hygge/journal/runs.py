@@ -1,9 +1,9 @@
-"""The runs of one flow in the journal: written in this order, read back by whoever comes next.
+"""The runs of one flow in the journal. A driver writes them in this order, the next one reads them:
 
     plan → receipts → decision → (the store commits) → outcome
 
-`plan`, receipts and `decision` are created, never changed: two drivers of one run cannot disagree
-about what was decided, and a driver that was taken for dead cannot take it back.
+`plan`, receipts and `decision` are created and never changed. So two drivers of one run cannot
+disagree about the decision, and a driver that was wrongly taken for dead cannot revoke it.
 """
 
 from __future__ import annotations
@@ -12,291 +12,310 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from hygge.errors import JournalError
-from hygge.journal.entries import MOST_BYTES_OF_RECEIPT, read, written
-from hygge.journal.fingerprint import as_of_today
+from hygge.journal.entries import MAX_RECEIPT_BYTES, Facts, decode, encode
+from hygge.journal.fingerprint import with_current_types
 from hygge.model import Head, Receipt, Run, Split, Ticket, Watermark
 from hygge.places.names import file_name
 from hygge.places.place import Place
 
 KEPT_RUNS = 50
-GIVEN_UP = "given up by --fresh"
 KEPT_FOR = timedelta(days=30)
+GIVEN_UP = "given up by --fresh"
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of a run, for good: exactly these receipts, or nothing and why."""
+    """The final decision about a run: it commits exactly these receipts, or it is abandoned."""
 
     receipts: tuple[Receipt, ...] = ()
     watermark: Watermark = None
     digests: tuple[str, ...] = ()
-    """What each receipt's split was, in the order of the receipts."""
+    """`digest_of` the split of each receipt, in the order of the receipts."""
     abandoned: str | None = None
+    """The reason why it is abandoned; None: it commits."""
 
 
 @dataclass(frozen=True)
-class Past:
-    """A run of which nobody knows yet how it ended."""
+class RunRecord:
+    """The entries of a run that has no outcome yet."""
 
     run: Run
     epoch: int
+    """Number of the driver that began it."""
     began: datetime
     base: Head | None
+    """Head of the store when it began."""
     columns: tuple[tuple[str, str, bool], ...] | None
+    """(name, Arrow type as text, nullable) of each column; None where only the rows show them."""
     fingerprint: dict[str, str] = field(default_factory=dict)
     decision: Decision | None = None
     request: str = ""
-    """What it was begun for, where several drivers may try the same."""
+    """Id of the request that it was begun for, where several drivers may try the same."""
 
 
 class FlowJournal:
-    """The journal of the flow `flow`, at a place."""
+    """The journal of the flow `flow`, which lies at `place`."""
 
     def __init__(self, place: Place, flow: str) -> None:
         self.place, self.flow = place, flow
         self.top = f"flows/{file_name(flow)}"
 
-    def plan(self, past: Past) -> None:
-        """Say that a run begins: before it reads or stages anything."""
-        run = past.run
-        facts = {
+    def plan(self, record: RunRecord) -> None:
+        """Note that a run begins. Called before it reads or stages anything."""
+        run = record.run
+        facts: Facts = {
             "run": run.id, "mode": run.mode, "key": list(run.key), "cursor": run.cursor,
-            "epoch": past.epoch, "began": past.began.isoformat(),
-            "base": None if past.base is None else asdict(past.base),
-            "columns": past.columns, "fingerprint": past.fingerprint,
-            **({"request": past.request} if past.request else {}),
+            "epoch": record.epoch, "began": record.began.isoformat(),
+            "base": None if record.base is None else asdict(record.base),
+            "columns": record.columns, "fingerprint": record.fingerprint,
         }  # fmt: skip
-        self.place.create(self._of(run, "plan"), written("plan", self.flow, facts))
+        if record.request:
+            facts["request"] = record.request
+        self.place.create(self._key(run, "plan"), encode("plan", self.flow, facts))
 
     def seal(self, run: Run, receipt: Receipt, digest: str) -> None:
-        """A split is sealed when this has returned."""
+        """Keep a receipt; when this returns, a later driver need not stage its split again.
+
+        `digest` is `digest_of` its split. Raises JournalError for a receipt over 1 KiB.
+        """
         ticket = receipt.ticket
-        facts = {"run": run.id, "of": digest, **_short(receipt)}
-        content = written("receipt", self.flow, facts)
-        if len(content) > MOST_BYTES_OF_RECEIPT:
+        facts = {"run": run.id, "of": digest, **_receipt_facts(receipt)}
+        content = encode("receipt", self.flow, facts)
+        if len(content) > MAX_RECEIPT_BYTES:
             raise JournalError(
                 f"the receipt of split {ticket.split} takes {len(content):,} bytes, more than "
-                f"{MOST_BYTES_OF_RECEIPT:,}",
+                f"{MAX_RECEIPT_BYTES:,}",
                 "a Store keeps what it staged itself; its receipt only counts it",
             )
         name = f"{ticket.split:06d}-{ticket.epoch}-{ticket.n}"
         self.place.create(f"{self.top}/receipts/{run.id}/{name}.json", content)
 
     def receipts(self, run: Run) -> list[tuple[str, Receipt]]:
-        """(digest of the split, receipt) of everything that was sealed, oldest tries first."""
-        keys, found = self.place.keys(f"{self.top}/receipts/{run.id}"), []
+        """Return (digest of the split, receipt) of each staged split, oldest attempts first."""
+        keys = self.place.keys(f"{self.top}/receipts/{run.id}")
+        receipts: list[tuple[str, Receipt]] = []
         with ThreadPoolExecutor(self.place.at_once, thread_name_prefix="hygge-journal") as pool:
-            read = pool.map(lambda key: self._read(key, "receipt"), keys)
-            for key, facts in zip(keys, read, strict=True):
+            entries = pool.map(lambda key: self._read(key, "receipt"), keys)
+            for key, facts in zip(keys, entries, strict=True):
                 if facts is not None:
-                    with self._trusting(key):
-                        found.append((facts["of"], _long(run.id, facts)))
-        return sorted(found, key=lambda each: (each[1].ticket.epoch, each[1].ticket.n))
+                    with self._expecting_facts(key):
+                        receipts.append((facts["of"], _receipt(run.id, facts)))
+        return sorted(receipts, key=lambda pair: (pair[1].ticket.epoch, pair[1].ticket.n))
 
-    def sealed(self, run: Run) -> int:
-        """How many receipts there are; none of them is read."""
+    def count_receipts(self, run: Run) -> int:
+        """Return the number of receipts without reading them."""
         return len(self.place.keys(f"{self.top}/receipts/{run.id}"))
 
     def decide(self, run: Run, wanted: Decision) -> Decision:
-        """Decide, if nobody has; gives what is decided, which may be another's decision."""
-        facts: dict[str, Any] = {"run": run.id}
+        """Decide as `wanted`, unless it is decided already; return the decision that holds."""
+        facts: Facts = {"run": run.id}
         if wanted.abandoned is not None:
             facts["abandoned"] = wanted.abandoned
         else:
             facts["watermark"] = wanted.watermark
             facts["prepared"] = [
-                {"of": digest, **_short(receipt)}
+                {"of": digest, **_receipt_facts(receipt)}
                 for digest, receipt in zip(wanted.digests, wanted.receipts, strict=True)
             ]
-        key = self._of(run, "decision")
-        if self.place.create(key, written("decision", self.flow, facts)):
+        key = self._key(run, "decision")
+        if self.place.create(key, encode("decision", self.flow, facts)):
             return wanted
-        found = self.decision(run)
-        if found is None:
+        decision = self.decision(run)
+        if decision is None:
             raise JournalError(f"{key} was there a moment ago and is gone", "run it again")
-        return found
+        return decision
 
     def decision(self, run: Run) -> Decision | None:
-        key = self._of(run, "decision")
+        """Return the decision about a run, or None if there is none yet."""
+        key = self._key(run, "decision")
         facts = self._read(key, "decision")
         if facts is None:
             return None
-        with self._trusting(key):
+        with self._expecting_facts(key):
             if "abandoned" in facts:
                 return Decision(abandoned=facts["abandoned"])
             return Decision(
-                tuple(_long(run.id, each) for each in facts["prepared"]),
+                tuple(_receipt(run.id, prepared) for prepared in facts["prepared"]),
                 facts["watermark"],
-                tuple(each["of"] for each in facts["prepared"]),
+                tuple(prepared["of"] for prepared in facts["prepared"]),
             )
 
-    def end(self, run: Run, how: str, **facts: Any) -> None:
-        """Note how a run ended; its receipts are of no more use.
+    def end(self, run: Run, how: str, request: str = "") -> None:
+        """Note how a run ended, and remove its receipts, which nobody needs any more.
 
-        The outcome comes last, because a run without one is seen to again. That it is committed
-        outweighs what a driver noted that was refused, or gave it up; nothing outweighs that.
+        `request` is the request that it answers. The outcome is written last, because a run
+        without one is looked at again. "committed" replaces what another driver noted that was
+        refused or gave the run up; nothing replaces "committed".
         """
         self.place.remove(f"{self.top}/receipts/{run.id}")
-        content = {"run": run.id, "how": how, "at": _now().isoformat(), **facts}
-        note = self.place.put if how == "committed" else self.place.create
-        note(self._of(run, "outcome"), written("outcome", self.flow, content))
+        facts = {"run": run.id, "how": how, "at": _now().isoformat()}
+        if request:
+            facts["request"] = request
+        write = self.place.put if how == "committed" else self.place.create
+        write(self._key(run, "outcome"), encode("outcome", self.flow, facts))
 
-    def stopped(self, run: Run, epoch: int, why: str) -> None:
+    def note_stop(self, run: Run, epoch: int, why: str) -> None:
         """Note that a driver ended before its run did."""
         facts = {"run": run.id, "why": why, "at": _now().isoformat()}
-        key = self._of(run, f"stopped-{epoch}")
-        self.place.put(key, written("stopped", self.flow, facts))
+        self.place.put(self._key(run, f"stopped-{epoch}"), encode("stopped", self.flow, facts))
 
-    def interrupted(self, epoch: int) -> None:
-        """Note that the driver of the newest run is leaving in the middle of something."""
-        for past in self.unsettled()[:1]:
-            self.stopped(past.run, epoch, "interrupted")
+    def note_interruption(self, epoch: int) -> None:
+        """Note that the driver of the newest run ends in the middle of something."""
+        for record in self.open_runs()[:1]:
+            self.note_stop(record.run, epoch, "interrupted")
 
-    def unsettled(self) -> list[Past]:
-        """Runs that began and of which no outcome is noted, the newest first."""
+    def open_runs(self) -> list[RunRecord]:
+        """Return the runs that began and have no outcome, the newest first."""
         entries: dict[str, set[str]] = {}
         for key in self.place.keys(f"{self.top}/runs"):
             run, _, name = key.removeprefix(f"{self.top}/runs/").partition("/")
             entries.setdefault(run, set()).add(name)
-        found = [
-            past
+        records = [
+            record
             for run, names in entries.items()
-            if "outcome.json" not in names and (past := self._past(run)) is not None
+            if "outcome.json" not in names and (record := self._record(run)) is not None
         ]
-        return sorted(found, key=lambda past: (past.epoch, past.run.id), reverse=True)
+        return sorted(records, key=lambda record: (record.epoch, record.run.id), reverse=True)
 
-    def requested(self, request: str) -> dict[str, str | None]:
-        """Runs that were begun for `request`, or were its answer → how each ended; newest first."""
-        keys = set(self.place.keys(f"{self.top}/runs"))
-        found: dict[str, str | None] = {}
+    def runs_of_request(self, request: str) -> dict[str, str | None]:
+        """Return how each run ended that was begun for `request` or answers it; newest first.
+
+        The value of a run without an outcome is None.
+        """
+        keys = self.place.keys(f"{self.top}/runs")
+        runs: dict[str, str | None] = {}
         for run in sorted({key.split("/")[-2] for key in keys}, reverse=True):
-            at = f"{self.top}/runs/{run}"
-            ended = self._read(f"{at}/outcome.json", "outcome") or {}
-            began: dict[str, Any] = {}
-            # One that cannot be read, and has not ended, `unsettled` tells, or --fresh passes over.
-            with contextlib.nullcontext() if ended else contextlib.suppress(JournalError):
-                began = self._read(f"{at}/plan.json", "plan") or {}
-            if request in (began.get("request"), ended.get("request")):
-                found[run] = ended.get("how")
-        return found
+            folder = f"{self.top}/runs/{run}"
+            outcome = self._read(f"{folder}/outcome.json", "outcome") or {}
+            plan: Facts = {}
+            # `open_runs` raises for a run without an outcome that cannot be read, unless --fresh
+            # gives it up.
+            with contextlib.nullcontext() if outcome else contextlib.suppress(JournalError):
+                plan = self._read(f"{folder}/plan.json", "plan") or {}
+            if request in (plan.get("request"), outcome.get("request")):
+                runs[run] = outcome.get("how")
+        return runs
 
-    def pass_over(self) -> list[tuple[str, bool]]:
-        """Give up what has no outcome, readable or not: (run, whether nothing was decided)."""
-        passed = []
+    def give_up_open_runs(self) -> list[tuple[str, bool]]:
+        """Abandon each run without an outcome, also one that cannot be read.
+
+        Returns (id of the run, whether this abandoned it): a run that was decided already stays.
+        """
+        given_up = []
         keys = self.place.keys(f"{self.top}/runs")
         for run in sorted({key.split("/")[-2] for key in keys}):
             if f"{self.top}/runs/{run}/outcome.json" not in keys:
-                facts = written("decision", self.flow, {"run": run, "abandoned": GIVEN_UP})
-                passed.append((run, self.place.create(self._of(Run(run, ""), "decision"), facts)))
-        return passed
+                content = encode("decision", self.flow, {"run": run, "abandoned": GIVEN_UP})
+                created = self.place.create(self._key(Run(run, ""), "decision"), content)
+                given_up.append((run, created))
+        return given_up
 
     def prune(self, head: Head) -> None:
-        """Forget ended runs beyond the newest 50, or older than 30 days; never the head's."""
+        """Remove ended runs beyond the newest 50 or older than 30 days, but never the head's."""
         ended = [
             key.split("/")[-2]
             for key in self.place.keys(f"{self.top}/runs")
             if key.endswith("/outcome.json")
         ]
         ended.sort(reverse=True)
-        for at, run in enumerate(ended):
-            old = at >= KEPT_RUNS or (at > 0 and _is_old(run))
+        for index, run in enumerate(ended):
+            old = index >= KEPT_RUNS or (index > 0 and _is_old(run))
             if old and run != head.run:
-                # Outcome last: what is left of a half-pruned run still counts as ended.
+                # The outcome last: a run that is removed in part still counts as ended.
                 self.place.remove(f"{self.top}/receipts/{run}")
                 for name in ("plan", "decision"):
                     self.place.remove(f"{self.top}/runs/{run}/{name}.json")
                 self.place.remove(f"{self.top}/runs/{run}")
 
-    def _past(self, run_id: str) -> Past | None:
+    def _record(self, run_id: str) -> RunRecord | None:
         key = f"{self.top}/runs/{run_id}/plan.json"
         facts = self._read(key, "plan")
         if facts is None:
             return None
-        with self._trusting(key):
+        with self._expecting_facts(key):
             run = Run(facts["run"], self.flow, facts["mode"], tuple(facts["key"]), facts["cursor"])
             columns = facts["columns"]
-            return Past(
+            return RunRecord(
                 run,
                 facts["epoch"],
                 datetime.fromisoformat(facts["began"]),
                 None if facts["base"] is None else _head(facts["base"]),
-                None if columns is None else tuple((n, k, bool(o)) for n, k, o in columns),
-                as_of_today(facts["fingerprint"]),
+                None
+                if columns is None
+                else tuple((name, kind, bool(nullable)) for name, kind, nullable in columns),
+                with_current_types(facts["fingerprint"]),
                 self.decision(run),
             )
 
-    def _of(self, run: Run, name: str) -> str:
+    def _key(self, run: Run, name: str) -> str:
         return f"{self.top}/runs/{run.id}/{name}.json"
 
-    def _read(self, key: str, kind: str) -> dict[str, Any] | None:
+    def _read(self, key: str, kind: str) -> Facts | None:
         content = self.place.get(key)
-        return None if content is None else read(content, kind, self.flow, self._shown(key))
+        return None if content is None else decode(content, kind, self.flow, self._shown(key))
 
     def _shown(self, key: str) -> str:
         return f"{self.place.describe().rstrip('/')}/{key}"
 
-    def _trusting(self, key: str) -> _Trusting:
-        return _Trusting(self._shown(key))
-
-
-class _Trusting:
-    """An entry with a right sum and wrong facts was made by something that is not hygge."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, KeyError | TypeError | ValueError | AttributeError):
+    @contextlib.contextmanager
+    def _expecting_facts(self, key: str) -> Iterator[None]:
+        """Raise JournalError where an entry with a right checksum lacks a fact."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise JournalError(
-                f"{self.where} lacks what such an entry tells: {error}",
+                f"{self._shown(key)} lacks what such an entry tells: {error}",
                 "`--fresh` passes over it and starts anew",
             ) from error
 
 
 def digest_of(split: Split) -> str:
-    """Names what a split reads, and the state of the source; empty where that has no name."""
+    """Return a digest of what a split reads and of the state of the source.
+
+    It is empty for a split without a version, whose rows can never be used again.
+    """
     if not split.version:
         return ""
-    told = json.dumps([split.index, split.version, split.where], sort_keys=True, default=str)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    text = json.dumps([split.index, split.version, split.where], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def newest_of_each(
+def reusable_receipts(
     sealed: Iterable[tuple[str, Receipt]], digests: Mapping[int, str]
 ) -> list[Receipt]:
-    """Of sealed tries, the last one of each split that is still the same."""
-    held: dict[int, Receipt] = {}
+    """Return the newest receipt of each split that has the same digest today.
+
+    `sealed`: (digest, receipt), oldest first; `digests`: index of the split → digest today.
+    """
+    newest: dict[int, Receipt] = {}
     for digest, receipt in sealed:
         if digest and digests.get(receipt.ticket.split) == digest:
-            held[receipt.ticket.split] = receipt
-    return [held[split] for split in sorted(held)]
+            newest[receipt.ticket.split] = receipt
+    return [newest[split] for split in sorted(newest)]
 
 
-def _short(receipt: Receipt) -> dict[str, Any]:
+def _receipt_facts(receipt: Receipt) -> Facts:
     facts = asdict(receipt)
     del facts["ticket"]
     ticket = receipt.ticket
     return {"split": ticket.split, "epoch": ticket.epoch, "n": ticket.n, **facts}
 
 
-def _long(run: str, facts: dict[str, Any]) -> Receipt:
-    kept = {name: value for name, value in facts.items() if name in _RECEIPT}
-    return Receipt(Ticket(run, facts["split"], facts["epoch"], facts["n"]), **kept)
+def _receipt(run: str, facts: Facts) -> Receipt:
+    fields = {name: value for name, value in facts.items() if name in _RECEIPT_FIELDS}
+    return Receipt(Ticket(run, facts["split"], facts["epoch"], facts["n"]), **fields)
 
 
-_RECEIPT = ("version", "rows", "bytes", "parts", "max_cursor", "set_aside")
+_RECEIPT_FIELDS = ("version", "rows", "bytes", "parts", "max_cursor", "set_aside")
 
 
-def _head(facts: dict[str, Any]) -> Head:
+def _head(facts: Facts) -> Head:
     return Head(**{**facts, "columns": tuple((name, kind) for name, kind in facts["columns"])})
 
 

@@ -1,1 +1,1 @@
-"""What people and programs see of a run."""
+"""Progress, reports and plans, as text for people and as JSON for programs."""

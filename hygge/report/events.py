@@ -1,8 +1,8 @@
-"""Progress as lines of JSON, for machines and for whoever follows a run from elsewhere.
+"""Events of a run as lines of JSON, for programs and for a process that follows a Ray job.
 
-`JsonLines` is a Watch that writes what it is told, a JSON object a line; `event` reads such a line
-and `replay` tells it to another Watch. A Ray job tells its progress so: the Coordinator reads the
-logs of its flows, a client that of the Coordinator, and what is seen far away is what is seen here.
+`JsonLines` is a Watch that writes each event as one JSON object on a line. `parse_event` reads such
+a line, and `replay` reports the event to another Watch. So the Coordinator follows the logs of its
+flows' jobs, a client follows the log of the Coordinator, and both see what a local run shows.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ import time
 from dataclasses import asdict
 from typing import Any, TextIO
 
-from hygge.model import Report, known
-from hygge.run.watch import Seen, Watch
+from hygge.model import Report, from_facts
+from hygge.run.watch import Progress, Watch
 
 _MARK = '{"hygge_event": '
-_EVERY_S = (1.0, 30.0)
+_SHORTEST_S, _LONGEST_S = 1.0, 30.0
+"""Between two lines about the progress of one flow."""
+
+Event = dict[str, Any]
+"""A JSON object; `hygge_event` is its kind."""
 
 
 class JsonLines:
-    """A line for each thing that is told; how far a flow is, each second at first, later less."""
+    """Writes a line for each event; for progress each second at first, and less often later."""
 
     def __init__(self, out: TextIO | None = None) -> None:
         self.out = out or sys.stderr
@@ -33,14 +37,13 @@ class JsonLines:
     def began(self, flow: str, splits: int) -> None:
         self._write("began", flow=flow, splits=splits)
 
-    def moved(self, flow: str, seen: Seen) -> None:
+    def moved(self, flow: str, progress: Progress) -> None:
         now = time.monotonic()
         if now < self._due.get(flow, 0.0):
             return
-        # Whoever follows reads the log again and again: a long run must not make a long one.
-        shortest, longest = _EVERY_S
-        self._due[flow] = now + min(longest, max(shortest, (now - self._began) / 100))
-        self._write("moved", flow=flow, **asdict(seen))
+        # Followers read the whole log again and again, so a long run must not make it long.
+        self._due[flow] = now + min(_LONGEST_S, max(_SHORTEST_S, (now - self._began) / 100))
+        self._write("moved", flow=flow, **asdict(progress))
 
     def said(self, flow: str, text: str) -> None:
         self._write("said", flow=flow, text=text)
@@ -51,40 +54,39 @@ class JsonLines:
     def close(self) -> None: ...
 
     def failed(self, text: str, code: int) -> None:
-        """The whole command failed, and will exit with `code`."""
+        """Write that the whole command failed, and will exit with `code`."""
         self._write("error", text=text, code=code)
 
-    def _write(self, kind: str, **told: Any) -> None:
-        line = json.dumps({"hygge_event": kind, "at": round(time.time(), 3), **told})
+    def _write(self, kind: str, **facts: object) -> None:
+        line = json.dumps({"hygge_event": kind, "at": round(time.time(), 3), **facts})
         with self._lock:
             self.out.write(line + "\n")
             self.out.flush()
 
 
-def event(line: str) -> dict[str, Any] | None:
-    """What a line of JSON tells, or None if it is any other line."""
-    at = line.find(_MARK)  # behind what was printed without an end of the line
-    if at < 0:
+def parse_event(line: str) -> Event | None:
+    """Return the event in a line of a log, or None if there is none in it."""
+    start = line.find(_MARK)  # not always 0: something may be printed without a line end before it
+    if start < 0:
         return None
     try:
-        told, _ = json.JSONDecoder().raw_decode(line, at)
+        event, _ = json.JSONDecoder().raw_decode(line, start)
     except ValueError:  # a line that was cut, or that something else was written into
         return None
-    return told if isinstance(told, dict) else None
+    return event if isinstance(event, dict) else None
 
 
-def replay(told: dict[str, Any], watch: Watch) -> None:
-    """Tell an event to `watch`; kinds that only a newer hygge knows are passed over."""
-    rest = {key: each for key, each in told.items() if key not in ("hygge_event", "at", "flow")}
+def replay(event: Event, watch: Watch) -> None:
+    """Report an event to `watch`; kinds that only a newer hygge knows are ignored."""
     try:
-        match told["hygge_event"]:
+        match event["hygge_event"]:
             case "began":
-                watch.began(told["flow"], rest["splits"])
+                watch.began(event["flow"], event["splits"])
             case "moved":
-                watch.moved(told["flow"], known(Seen, rest))
+                watch.moved(event["flow"], from_facts(Progress, event))
             case "said":
-                watch.said(told["flow"], rest["text"])
+                watch.said(event["flow"], event["text"])
             case "ended":
-                watch.ended(known(Report, rest["report"]))
+                watch.ended(from_facts(Report, event["report"]))
     except (TypeError, KeyError):
         return

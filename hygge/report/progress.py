@@ -1,7 +1,7 @@
-"""Progress for people: one quiet line on a terminal, plain lines in a log.
+"""Progress for people: one line on a terminal, plain lines in a log.
 
-`Terminal` keeps the sums and redraws one line on standard error a few times a second, where that is
-a terminal. A log file gets a line when a flow begins, retries or ends, and nothing in between.
+`Terminal` redraws one line on standard error a few times a second if that is a terminal; elsewhere
+it writes messages only. `Combined` shows many flows as one, `Quiet` only warnings.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from hygge.model import Limits, Report
-from hygge.run.watch import Seen, Silent, Watch
+from hygge.run.watch import Progress, Silent, Watch
+
+_SHOWN_FLOWS = 3
+"""Flows that the line of a terminal shows; of the others it shows how many they are."""
 
 
 class Quiet(Silent):
-    """No progress, for `--quiet`: of what is said only the warnings reach `watch`."""
+    """Passes only warnings on to `watch`, for `--quiet`."""
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
@@ -31,21 +34,24 @@ class Quiet(Silent):
         self.watch.close()
 
 
-class Together:
-    """Many flows seen as one: sums, and how many of them have ended."""
+class Combined:
+    """Shows the tables of a flow as one flow: sums, and how many tables have ended.
+
+    `count` is the number of tables.
+    """
 
     def __init__(self, watch: Watch, flow: str, count: int) -> None:
         self.watch, self.flow, self.count = watch, flow, count
         self._lock = threading.Lock()
-        self._running: dict[str, Seen] = {}
-        self._done = Seen()
+        self._running: dict[str, Progress] = {}
+        self._done = Progress()
         self._show()
 
     def began(self, flow: str, splits: int) -> None: ...
 
-    def moved(self, flow: str, seen: Seen) -> None:
+    def moved(self, flow: str, progress: Progress) -> None:
         with self._lock:
-            self._running[flow] = seen
+            self._running[flow] = progress
             self._show()
 
     def said(self, flow: str, text: str) -> None:
@@ -55,7 +61,7 @@ class Together:
         with self._lock:
             self._running.pop(report.flow, None)
             done = self._done
-            self._done = Seen(
+            self._done = Progress(
                 done.rows + report.rows, done.bytes + report.bytes, done.splits_done + 1
             )
             self._show()
@@ -63,16 +69,16 @@ class Together:
     def close(self) -> None: ...
 
     def _show(self) -> None:
-        now = list(self._running.values())
-        waits = {each.waits_for for each in now}
+        running = list(self._running.values())
+        waits = {progress.waits_for for progress in running}
         self.watch.moved(
             self.flow,
-            Seen(
-                self._done.rows + sum(each.rows for each in now),
-                self._done.bytes + sum(each.bytes for each in now),
+            Progress(
+                self._done.rows + sum(progress.rows for progress in running),
+                self._done.bytes + sum(progress.bytes for progress in running),
                 self._done.splits_done,
                 self.count,
-                sum(each.lanes for each in now),
+                sum(progress.lanes for progress in running),
                 waits.pop() if len(waits) == 1 else "",
                 of="tables",
             ),
@@ -88,7 +94,7 @@ class Terminal:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: dict[str, Seen] = {}
+        self._running: dict[str, Progress] = {}
         self._drawn = 0.0
         self._since = time.monotonic()
         self._live = self.out.isatty()
@@ -96,12 +102,12 @@ class Terminal:
 
     def began(self, flow: str, splits: int) -> None:
         with self._lock:
-            self._running[flow] = Seen(splits=splits)
+            self._running[flow] = Progress(splits=splits)
             self._draw(force=True)
 
-    def moved(self, flow: str, seen: Seen) -> None:
+    def moved(self, flow: str, progress: Progress) -> None:
         with self._lock:
-            self._running[flow] = seen
+            self._running[flow] = progress
             self._draw()
 
     def said(self, flow: str, text: str) -> None:
@@ -117,7 +123,7 @@ class Terminal:
             self._draw(force=True)
 
     def close(self) -> None:
-        """Leave a clean line behind."""
+        """Remove the line that is drawn."""
         with self._lock:
             self._running.clear()
             self._clear()
@@ -136,9 +142,10 @@ class Terminal:
         if not self._running:
             self.out.flush()
             return
-        text = "  ".join(_one(flow, seen) for flow, seen in list(self._running.items())[:3])
-        if len(self._running) > 3:
-            text += f"  and {len(self._running) - 3} more"
+        shown = list(self._running.items())[:_SHOWN_FLOWS]
+        text = "  ".join(_flow_text(flow, progress) for flow, progress in shown)
+        if len(self._running) > _SHOWN_FLOWS:
+            text += f"  and {len(self._running) - _SHOWN_FLOWS} more"
         text += f"  {now - self._since:.0f} s"
         try:
             columns = os.get_terminal_size(self.out.fileno()).columns
@@ -150,42 +157,41 @@ class Terminal:
         self._width = len(text)
 
 
-def _one(flow: str, seen: Seen) -> str:
-    if not seen.rows and seen.waits_for:
-        return f"{flow}: waiting for {seen.waits_for}"
-    parts = [f"{flow}: {count(seen.rows)} rows", size(seen.bytes)]
-    if seen.splits > 1:
-        parts.append(f"{seen.splits_done}/{seen.splits} {seen.of}")
-    if seen.waits_for:
-        parts.append(f"waiting for {seen.waits_for}")
+def _flow_text(flow: str, progress: Progress) -> str:
+    if not progress.rows and progress.waits_for:
+        return f"{flow}: waiting for {progress.waits_for}"
+    parts = [f"{flow}: {count_text(progress.rows)} rows", bytes_text(progress.bytes)]
+    if progress.splits > 1:
+        parts.append(f"{progress.splits_done}/{progress.splits} {progress.of}")
+    if progress.waits_for:
+        parts.append(f"waiting for {progress.waits_for}")
     return " · ".join(parts)
 
 
-def count(number: int) -> str:
-    """1234567 → `1.23 M`; up to five digits in full."""
+def count_text(number: int) -> str:
+    """Return a number for people: 1234567 → `1.23 M`; up to five digits in full."""
     if number < 100_000:
         return f"{number:,}"
     return f"{number / 1e6:.2f} M" if number < 1e9 else f"{number / 1e9:.2f} G"
 
 
-def size(number: float) -> str:
-    """Bytes in decimal units, as disks are sold."""
+def bytes_text(number: float) -> str:
+    """Return a number of bytes for people, in decimal units: 1234567 → `1.2 MB`."""
     for unit in ("B", "kB", "MB"):
         if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" or number >= 10 else f"{number:.1f} {unit}"
+            digits = 0 if unit == "B" or number >= 10 else 1
+            return f"{number:.{digits}f} {unit}"
         number /= 1000
     return f"{number:.2f} GB"
 
 
-def wanted(limits: Limits, lanes: int = 1) -> str:
-    """What so many lanes take of their nodes: `2 CPUs and 2 fast_disk on nodes with region=eu`."""
+def resources_text(limits: Limits, lanes: int = 1) -> str:
+    """Return what lanes take of their nodes: `2 CPUs and 2 fast_disk on nodes with region=eu`."""
     cpus = (limits.cpus_per_lane or 1.0) * lanes
     parts = [f"{cpus:g} CPU{'s'[: cpus != 1]}"]
     for name, amount in limits.resources.items():
-        all_of_it = amount * lanes
-        parts.append(
-            f"{size(all_of_it)} of memory" if name == "memory" else f"{all_of_it:g} {name}"
-        )
-    said = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+        total = amount * lanes
+        parts.append(f"{bytes_text(total)} of memory" if name == "memory" else f"{total:g} {name}")
+    text = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
     labels = ", ".join(f"{name}={value}" for name, value in limits.label_selector.items())
-    return f"{said} on nodes with {labels}" if labels else said
+    return f"{text} on nodes with {labels}" if labels else text

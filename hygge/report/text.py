@@ -1,18 +1,19 @@
-"""What the terminal shows for a report and a plan; plain text, no secrets."""
+"""Reports and plans as the terminal shows them: plain text without secrets."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from hygge.batches import raw_format
 from hygge.errors import HyggeError
-from hygge.model import MIB, Limits, Plan, Report, Run, Summary, known
-from hygge.report.progress import count, size, wanted
+from hygge.model import MIB, Column, Limits, Plan, Report, Run, Summary, from_facts
+from hygge.report.progress import bytes_text, count_text, resources_text
 from hygge.run.engines import passthrough
 
 if TYPE_CHECKING:
@@ -20,32 +21,48 @@ if TYPE_CHECKING:
     from hygge.run.flow import Flow
 
 REPORT_MARK = '{"hygge_report":'
-
-
 _SHOWN_TABLES = 12
-"""Of a flow of more tables, those that are done share a line."""
+"""A flow of more tables has one line for all that are done."""
 _SHOWN_ERRORS = 20
 
 
 def report_text(summary: Summary) -> str:
-    """One line a flow, then what went wrong, then the sum; tables that are done share a line."""
-    together = {
-        name: [report for report in summary.flows if report.of == name]
-        for name in dict.fromkeys(report.of for report in summary.flows if report.of)
-    }
-    many = {name: each for name, each in together.items() if len(each) > _SHOWN_TABLES}
-    shown = [r for r in summary.flows if r.of not in many or r.status != "done"]
-    width = max(len(name) for name in [*many, *(report.flow for report in shown), ""])
+    """Return the text of a report: a line a flow, then notes and errors, then the sum.
+
+    Of a flow of many tables, those that are done share one line.
+    """
+    grouped = _reports_of_many_tables(summary.flows)
+    shown = [r for r in summary.flows if r.of not in grouped or r.status != "done"]
+    width = max(len(name) for name in [*grouped, *(report.flow for report in shown), ""])
     lines: list[str] = []
-    begun: set[str] = set()
+    with_line: set[str] = set()
     for report in summary.flows:
-        if report.of in many and report.of not in begun:
-            begun.add(report.of)
-            lines.append(_tables_line(report.of, many[report.of], width))
-        if report.of not in many or report.status != "done":
+        if report.of in grouped and report.of not in with_line:
+            with_line.add(report.of)
+            lines.append(_tables_line(report.of, grouped[report.of], width))
+        if report.of not in grouped or report.status != "done":
             lines.append(_line(report, width))
-    lines += _notes(summary.flows, many)
-    failed = [each for each in summary.flows if each.error and each.status == "failed"]
+    lines += _notes(summary.flows, grouped)
+    lines += _errors(summary.flows)
+    if len(summary.flows) > 1:
+        counts = Counter(report.status for report in summary.flows)
+        text = ", ".join(f"{number} {status}" for status, number in counts.items())
+        lines += ["", f"{len(summary.flows)} flows: {text} in {summary.seconds:.1f} s"]
+    return "\n".join(lines)
+
+
+def _reports_of_many_tables(flows: Sequence[Report]) -> dict[str, list[Report]]:
+    """Return the reports of each flow that has too many tables to show each."""
+    grouped: dict[str, list[Report]] = {}
+    for report in flows:
+        if report.of:
+            grouped.setdefault(report.of, []).append(report)
+    return {name: tables for name, tables in grouped.items() if len(tables) > _SHOWN_TABLES}
+
+
+def _errors(flows: Sequence[Report]) -> list[str]:
+    failed = [report for report in flows if report.error and report.status == "failed"]
+    lines = []
     for report in failed[:_SHOWN_ERRORS]:
         lines += ["", f"error: {report.flow}: {report.error}"]
         if report.hint:
@@ -53,27 +70,26 @@ def report_text(summary: Summary) -> str:
     if len(failed) > _SHOWN_ERRORS:
         rest = len(failed) - _SHOWN_ERRORS
         lines += ["", f"and {rest} more failed: --json tells why each did"]
-    tally: dict[str, int] = {}
-    for report in summary.flows:
-        tally[report.status] = tally.get(report.status, 0) + 1
-    if len(summary.flows) > 1:
-        said = ", ".join(f"{number} {status}" for status, number in tally.items())
-        lines += ["", f"{len(summary.flows)} flows: {said} in {summary.seconds:.1f} s"]
-    return "\n".join(lines)
+    return lines
 
 
 def _tables_line(name: str, reports: list[Report], width: int) -> str:
-    """What became of many tables: the sums of those that are done."""
+    """Return the line of a flow of many tables: the sums of the tables that are done."""
     done = [report for report in reports if report.status == "done"]
-    sums = {
-        each: sum(getattr(report, each) for report in done)
-        for each in ("rows_read", "applied", "superseded", "set_aside", "bytes")
-    }
+    total = Report(
+        name,
+        "done",
+        bytes=sum(report.bytes for report in done),
+        rows_read=sum(report.rows_read for report in done),
+        applied=sum(report.applied for report in done),
+        superseded=sum(report.superseded for report in done),
+        set_aside=sum(report.set_aside for report in done),
+    )
     parts = [
         f"{name:<{width}}  {'done' if len(done) == len(reports) else 'in part'}",
         f"{len(done)} of {len(reports)} tables",
-        _counted(Report(name, "done", **sums)),
-        size(sums["bytes"]),
+        _rows_text(total),
+        bytes_text(total.bytes),
     ]
     began = min((report.started_at for report in done if report.started_at), default=0.0)
     if began:
@@ -83,31 +99,30 @@ def _tables_line(name: str, reports: list[Report], width: int) -> str:
     return "  ".join(parts)
 
 
-def _notes(flows: Sequence[Report], many: Iterable[str]) -> list[str]:
-    """Each note once, where many tables have the same one."""
-    said: dict[tuple[str, str], list[str]] = {}
+def _notes(flows: Sequence[Report], grouped: Iterable[str]) -> list[str]:
+    """Return a line for each note; one that many tables have stands there once."""
+    flows_of: dict[tuple[str, str], list[str]] = {}
     for report in flows:
         if report.note and report.status == "done":
-            name = report.of if report.of in many else report.flow
-            said.setdefault((name, report.note), []).append(report.flow)
+            name = report.of if report.of in grouped else report.flow
+            flows_of.setdefault((name, report.note), []).append(report.flow)
     lines = []
-    for (name, note), of in said.items():
-        if len(of) > 1:
-            lines.append(f"note: {name}: {len(of)} tables, such as {of[0]}: {note}")
+    for (name, note), names in flows_of.items():
+        if len(names) > 1:
+            lines.append(f"note: {name}: {len(names)} tables, such as {names[0]}: {note}")
         else:
-            lines.append(f"note: {of[0]}: {note}")
+            lines.append(f"note: {names[0]}: {note}")
     return lines
 
 
 def _line(report: Report, width: int) -> str:
     if report.status != "done":
-        return f"{report.flow:<{width}}  {report.status}" + (
-            f": {report.note}" if report.note else ""
-        )
+        note = f": {report.note}" if report.note else ""
+        return f"{report.flow:<{width}}  {report.status}{note}"
     parts = [
         f"{report.flow:<{width}}  done",
-        _counted(report),
-        size(report.bytes),
+        _rows_text(report),
+        bytes_text(report.bytes),
         f"{report.seconds:.1f} s",
     ]
     if report.splits > 1:
@@ -119,12 +134,12 @@ def _line(report: Report, width: int) -> str:
         parts.append(f"{report.retries} retried")
     if report.guarantee != "exactly once":
         parts.append(report.guarantee)
-    return "  ".join(parts) + f"  → {shorter(report.store)}"
+    return "  ".join(parts) + f"  → {relative(report.store)}"
 
 
-def _counted(report: Report) -> str:
-    """The reconciliation: rows read = staged + set aside, staged = applied + superseded …"""
-    ends = [
+def _rows_text(report: Report) -> str:
+    """Return where the rows went: rows read = staged = applied + superseded + set aside."""
+    parts = [
         f"{number:,} {word}"
         for number, word in (
             (report.applied, "applied"),
@@ -133,108 +148,111 @@ def _counted(report: Report) -> str:
         )
         if number
     ]
-    if len(ends) < 2:
+    if len(parts) < 2:
         return f"{report.rows_read:,} rows read = staged = applied"
-    return f"{report.rows_read:,} rows read = staged = {' + '.join(ends)}"
+    return f"{report.rows_read:,} rows read = staged = {' + '.join(parts)}"
 
 
 def report_json(summary: Summary) -> str:
-    """One line, for programs (and for the parent of a Ray job)."""
-    content = {"flows": [asdict(each) for each in summary.flows], "seconds": summary.seconds}
+    """Return a report as one line of JSON, for programs and for the parent of a Ray job."""
+    content = {"flows": [asdict(report) for report in summary.flows], "seconds": summary.seconds}
     return f"{REPORT_MARK}{json.dumps(content)}}}"
 
 
 def report_from_json(line: str) -> Summary | None:
-    """The inverse of `report_json`, also behind what something else wrote into the line."""
+    """Return the report in a line that `report_json` made, or None if there is none in it."""
     _, mark, rest = line.partition(REPORT_MARK)
     try:
         content, _ = json.JSONDecoder().raw_decode(mark + rest)
-        flows = [known(Report, each) for each in content["hygge_report"]["flows"]]
+        flows = [from_facts(Report, facts) for facts in content["hygge_report"]["flows"]]
         return Summary(tuple(flows), float(content["hygge_report"]["seconds"]))
     except (ValueError, TypeError, KeyError):  # any other line, or one that was cut
         return None
 
 
 def plan_text(flow: Flow, plan: Plan, left_open: Iterable[str] = ()) -> str:
-    """What a run would do, without moving a row; `left_open`: what earlier runs left to it."""
+    """Return what a run would do, for `hygge plan`; `left_open`: sentences about earlier runs."""
     traits = flow.store.traits
     lines = [
         f"{flow.name}: {flow.mode}, {traits.guarantee}",
-        f"  home    {shorter(flow.home.describe())}",
-        f"  store   {shorter(flow.store.describe())}",
+        f"  home    {relative(flow.home.describe())}",
+        f"  store   {relative(flow.store.describe())}",
         f"  splits  {plan.reason or len(plan.splits)}",
     ]
-    if known := _rows(plan):
-        lines.append(f"  rows    {known}")
+    if rows := _planned_rows(plan):
+        lines.append(f"  rows    {rows}")
     if plan.snapshot:
         lines.append(f"  reads   {plan.snapshot}")
-    if form := _passes(flow, plan):
+    if form := _passthrough_format(flow, plan):
         lines.append(f"  passes  {form} through undecoded: every type arrives as it is")
     if plan.watermark is not None:
         lines.append(f"  cursor  {flow.cursor} up to {plan.watermark}")
-    lines += _places(flow.limits)
+    lines += _limits(flow.limits)
     lines.append(f"  memory  {flow.limits.memory_per_lane // MIB} MiB a lane at most")
     if sees := flow.store.sees():
         lines.append(f"  a reader of the store sees {sees}")
     lines.append(f"  if the driver dies: {plan.dead_driver}")
-    lines += [f"  before it {each}" for each in left_open]
+    lines += [f"  before it {sentence}" for sentence in left_open]
     lines += _columns(plan, traits.lossy)
     return "\n".join(lines)
 
 
-def _places(limits: Limits) -> list[str]:
-    """How many lanes, where they may run, and how fast; as far as something is said of it."""
+def _limits(limits: Limits) -> list[str]:
+    """Return how many lanes there are, where they may run, and how fast, where that is limited."""
     lines = []
     if limits.lanes is not None:
         lines.append(f"  lanes   {limits.lanes}")
     if limits.most_lanes is not None:
         lines.append(f"  lanes   {limits.most_lanes} at most, by max_connections")
     if limits.cpus_per_lane or limits.resources or limits.label_selector:
-        lines.append(f"  places  a lane takes {wanted(limits)}")
+        lines.append(f"  places  a lane takes {resources_text(limits)}")
     if limits.max_bytes_per_second is not None:
-        shared = f" by all tables of {limits.of}" * bool(limits.of)
-        lines.append(f"  rate    {size(limits.max_bytes_per_second)}/s at most are read{shared}")
+        rate = bytes_text(limits.max_bytes_per_second)
+        shared = f" by all tables of {limits.of}" if limits.of else ""
+        lines.append(f"  rate    {rate}/s at most are read{shared}")
     return lines
 
 
-def _rows(plan: Plan) -> str:
-    """How many rows there are, as far as the plan tells; a database only estimates it."""
-    rows = [split.rows for split in plan.splits]
-    if not rows or None in rows:
+def _planned_rows(plan: Plan) -> str:
+    """Return how many rows a plan has; "" where it does not tell. A database only estimates it."""
+    rows = [split.rows for split in plan.splits if split.rows is not None]
+    if not rows or len(rows) < len(plan.splits):
         return ""
-    about = "" if all(split.version not in ("", "split") for split in plan.splits) else "about "
-    return about + count(sum(row or 0 for row in rows))
+    is_exact = all(split.version not in ("", "split") for split in plan.splits)
+    return ("" if is_exact else "about ") + count_text(sum(rows))
 
 
-def _passes(flow: Flow, plan: Plan) -> str | None:
-    """The format in which rows would travel instead of as columns, or None."""
+def _passthrough_format(flow: Flow, plan: Plan) -> str | None:
+    """Return the format in which rows would travel instead of as columns, or None."""
     run = Run("plan", flow.identity, flow.mode, flow.key, flow.cursor)
     try:
         return raw_format(passthrough(flow.store, run, plan))
     except HyggeError:
-        return None  # a store that cannot be asked is for the run to tell
+        return None  # a run will say why the store cannot be asked
 
 
 def tables_text(name: str, tables: Sequence[FlowSpec], brief: bool) -> str:
-    """What stands above the lines of many tables."""
+    """Return the heading above the plans of the tables of a flow; `brief`: each is one line."""
     first = tables[0]
-    held = "one snapshot for all of them" if first.snapshot else "each read by itself"
-    held += f", since {first.apart}" if first.apart else ""
+    reading = "one snapshot for all of them" if first.snapshot else "each read by itself"
+    reading += f", since {first.apart}" if first.apart else ""
     more = f" (--select {first.name} shows one in full)" if brief else ""
-    return f"{name}: {len(tables)} tables, {held}{more}"
+    return f"{name}: {len(tables)} tables, {reading}{more}"
 
 
 def plan_line(flow: Flow, plan: Plan) -> str:
-    """The same in one line, for one of many tables."""
-    known = f"  {rows} rows" if (rows := _rows(plan)) else ""
-    parts = f"  {len(plan.splits)} split{'s'[: len(plan.splits) != 1]}"
-    odd = [c.name for c in plan.columns or () if _is_lossy(c.type, flow.store.traits.lossy)]
-    lossy = f"  cannot keep exactly: {', '.join(odd)}" if odd else ""
-    return f"  {flow.name}: {flow.mode}{known}{parts}  → {shorter(flow.store.describe())}{lossy}"
+    """Return the plan of one of many tables in one line."""
+    rows = _planned_rows(plan)
+    text = f"  {flow.name}: {flow.mode}{f'  {rows} rows' if rows else ''}"
+    text += f"  {len(plan.splits)} split{'s'[: len(plan.splits) != 1]}"
+    text += f"  → {relative(flow.store.describe())}"
+    columns = plan.columns or ()
+    lossy = [column.name for column in columns if _is_lossy(column, flow.store.traits.lossy)]
+    return f"{text}  cannot keep exactly: {', '.join(lossy)}" if lossy else text
 
 
-def _is_lossy(kind: object, lossy: Iterable[str]) -> bool:
-    return any(str(kind).startswith(each) for each in lossy)
+def _is_lossy(column: Column, lossy: Iterable[str]) -> bool:
+    return str(column.type).startswith(tuple(lossy))
 
 
 def _columns(plan: Plan, lossy: Iterable[str]) -> list[str]:
@@ -248,18 +266,18 @@ def _columns(plan: Plan, lossy: Iterable[str]) -> list[str]:
             text += f"  ({column.native})"
         if column.name in plan.key:
             text += "  key"
-        if _is_lossy(column.type, lossy):
+        if _is_lossy(column, lossy):
             text += "  cannot be kept exactly by this store"
         lines.append(text)
     return lines
 
 
-def shorter(path: str) -> str:
-    """The path relative to the working directory where it is below it; also in a database URL."""
-    match = re.match(r"\w+:///(?=/)", path)
+def relative(place: str) -> str:
+    """Return a path, also in a database URL, relative to the working directory if it is below."""
+    match = re.match(r"\w+:///(?=/)", place)
     scheme = match[0] if match else ""
-    plain = path.removeprefix(scheme)
-    if plain.startswith(os.sep):
-        relative = os.path.relpath(plain)
-        return path if relative.startswith("..") else scheme + relative
-    return path
+    path = place.removeprefix(scheme)
+    if not path.startswith(os.sep):
+        return place
+    shorter = os.path.relpath(path)
+    return place if shorter.startswith("..") else scheme + shorter

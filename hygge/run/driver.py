@@ -1,4 +1,8 @@
-"""What one driver of a flow has in hand, and the steps that a run and its recovery share."""
+"""The driver of a flow: the process that plans, decides and commits.
+
+`Driver` holds what it works with, and the steps that a run and the recovery of earlier runs share:
+calls that are retried, the commit, and the end of a run.
+"""
 
 from __future__ import annotations
 
@@ -19,27 +23,32 @@ from hygge.store import Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Given = TypeVar("Given")
+Result = TypeVar("Result")
+
+_LONGEST_PAUSE_S = 10.0
+"""Between two attempts to commit: what is decided should be known soon."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """Which try of which request this is: all tries of one flow in one run share the request.
+    """The number of this attempt at one request to run a flow.
 
-    The journal notes it with what a driver began and brought to its end, so that a later try knows
-    what an earlier one did, and is not told so by anybody.
+    A Ray job whose driver dies is submitted again: all its attempts have the same request. The
+    journal keeps the request with each run, so that a later attempt finds the runs of earlier ones.
     """
 
     request: str = ""
+    """Unique id of the request; empty: there is one attempt only."""
     number: int = 1
+    """From 1."""
 
     @property
-    def again(self) -> bool:
-        """Whether another driver may have done what was asked for already."""
+    def is_repeated(self) -> bool:
+        """Return whether another driver may have done already what was asked for."""
         return bool(self.request) and self.number > 1
 
 
-class Movement(Protocol):
+class DrivenFlow(Protocol):
     """A Flow, as its driver sees it."""
 
     name: str
@@ -57,9 +66,9 @@ class Movement(Protocol):
 
 @dataclass(frozen=True)
 class Driver:
-    """The process that plans, decides and commits; `epoch` is its own for ever."""
+    """The process that plans, decides and commits. No other driver of the flow has its `epoch`."""
 
-    flow: Movement
+    flow: DrivenFlow
     journal: FlowJournal
     epoch: int
     watch: Watch
@@ -67,15 +76,18 @@ class Driver:
     attempt: Attempt = field(default_factory=Attempt)
 
     def say(self, text: str) -> None:
-        """To whoever watches."""
+        """Report a message for people."""
         self.watch.said(self.flow.name, text)
 
     def head(self) -> Head | None:
-        """What the store holds committed for this flow."""
-        return self.again("the head", lambda: self.flow.store.head(self.flow.identity))
+        """Return what the store holds committed for this flow."""
+        return self.retry("the head", lambda: self.flow.store.head(self.flow.identity))
 
-    def again(self, what: str, call: Callable[[], Given]) -> Given:
-        """`call`, again after what a retry may mend: bounded, and said."""
+    def retry(self, what: str, call: Callable[[], Result]) -> Result:
+        """Return the result of `call`; after Transient it is called again, `limits.retries` times.
+
+        `what` names the step in the message about that. Raises Stopped when asked to stop.
+        """
         for n in range(self.flow.limits.retries + 1):
             try:
                 return call()
@@ -90,27 +102,27 @@ class Driver:
     def commit(
         self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
     ) -> Commit:
-        """Commit, again after what a retry may mend; an unknown outcome is settled by the head."""
+        """Commit; again after Transient or Unknown, unless the head shows that it happened."""
         for n in range(self.flow.limits.retries + 1):
             try:
                 return self.flow.store.commit(run, base, receipts, watermark)
             except (Transient, Unknown) as error:
-                # Also when asked to stop: what is decided is better known than not.
-                self.stop.wait(min(10.0, backoff_s(n)))
+                # Also when asked to stop: it is better to know how a decided run ended.
+                self.stop.wait(min(_LONGEST_PAUSE_S, backoff_s(n)))
                 if isinstance(error, Unknown):
                     with contextlib.suppress(Transient):
                         head = self.flow.store.head(self.flow.identity)
                         if head is not None and head.run == run.id:
-                            return committed_before(head, receipts, "settled by asking the head")
+                            return commit_from_head(head, receipts, "settled by asking the head")
                 if n == self.flow.limits.retries:
                     raise
                 self.say(f"the commit is tried again: {error.message}")
         raise AssertionError("unreachable")
 
     def abandon(self, run: Run, why: str) -> None:
-        """Decide that a run does not commit, and clean up after it.
+        """Decide that a run does not commit, and remove what it staged.
 
-        Raises JournalError where it was decided otherwise: its driver lives, and was quicker.
+        Raises JournalError where its own driver is alive and decided at the same moment to commit.
         """
         decision = self.journal.decide(run, Decision(abandoned=why))
         if decision.abandoned is None:
@@ -120,14 +132,17 @@ class Driver:
             )
         self.close(run, f"abandoned: {decision.abandoned}")
 
-    def close(self, run: Run, how: str, answers: bool = False) -> None:
-        """Remove what a run staged, and note how it ended; whether it is what was asked for."""
-        self.again("the clean-up", lambda: self.flow.store.discard(run))
-        asked = self.attempt.request if answers else ""
-        self.journal.end(run, how, **({"request": asked} if asked else {}))
+    def close(self, run: Run, how: str, answers_request: bool = False) -> None:
+        """Remove what a run staged, and note how it ended.
+
+        `answers_request`: the run is what this attempt was asked for.
+        """
+        self.retry("the clean-up", lambda: self.flow.store.discard(run))
+        request = self.attempt.request if answers_request else ""
+        self.journal.end(run, how, request=request)
 
 
-def committed_before(head: Head, receipts: Sequence[Receipt], note: str) -> Commit:
-    """The commit that made `head`, as far as the head tells."""
+def commit_from_head(head: Head, receipts: Sequence[Receipt], note: str) -> Commit:
+    """Return the commit that made `head`, as far as the head and the receipts tell."""
     staged = sum(receipt.rows for receipt in receipts)
     return Commit(head, applied=head.rows, superseded=max(0, staged - head.rows), note=note)

@@ -1,6 +1,6 @@
-"""What a flow asks of an engine: stage these splits, and tell of each one that is sealed.
+"""The protocol between a flow and its engine: stage these splits, and report each staged one.
 
-Engines fulfil `Engine`; the flow knows them by name only.
+`Engine` is the protocol; `hygge/engine` fulfils it. The run knows the engines by name only.
 """
 
 from __future__ import annotations
@@ -21,86 +21,98 @@ from hygge.store import Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Waits = Callable[[str], None]
+OnWait = Callable[[str], None]
+"""Called with what is waited for, in words for people."""
 _ENGINES = {"ray": "hygge.engine.ray.engine", "inline": "hygge.engine.inline"}
 
 
-def _unheard(receipt: Receipt) -> None:
-    """Nobody waits for receipts one by one."""
+def _ignore(receipt: Receipt) -> None:
+    """Do nothing with a receipt."""
 
 
 @dataclass(frozen=True)
-class Move:
-    """What an engine is asked to do: stage every split once."""
+class MoveRequest:
+    """The work that an engine is asked for: stage every split once."""
 
     flow: str
+    """Name of the flow, for a Watch."""
     run: Run
     home: Home
     store: Store
     schema: pa.Schema | None
+    """Schema of the batches; None where only the rows show it."""
     splits: tuple[Split, ...]
     limits: Limits = field(default_factory=Limits)
     epoch: int = 0
-    sealed: Callable[[Receipt], None] = _unheard
-    """Called in the driver with each receipt as it comes; what it raises ends the move."""
+    """Number of the driver, for the tickets."""
+    on_receipt: Callable[[Receipt], None] = _ignore
+    """Called in the driver with each receipt as it comes; an error that it raises ends the move."""
 
 
 @dataclass
-class Moved:
-    """What a move gave: one receipt a split, in any order, and how it went."""
+class MoveResult:
+    """The result of a move: one receipt a split, in any order, and some counts."""
 
     receipts: list[Receipt] = field(default_factory=list)
     rows_read: int = 0
-    """Rows that the Home gave in the attempts that were sealed."""
+    """Rows that the Home gave in the attempts that the receipts are of."""
     lanes: int = 1
+    """Number of lanes that worked."""
     retries: int = 0
+    """Number of attempts that failed and were repeated."""
     wait_home_s: float = 0.0
+    """Seconds that Homes waited for room in their Inboxes, over all lanes."""
     wait_store_s: float = 0.0
+    """Seconds that Stores waited for batches, over all lanes."""
 
 
 class Engine(Protocol):
-    """Moves splits. Blocking; called in a thread without an event loop.
-
-    MUST give one receipt for every split, retry under new tickets what a retry may mend
-    (`Transient`, a dead worker), raise the first other error with its cause kept, and end soon
-    with `Stopped` once `stop` is set. MUST bound the bytes in flight by `limits.memory_per_lane`.
-    """
+    """Moves splits. All calls block, and are made in a thread without an event loop."""
 
     name: str
 
     def get_ready(
-        self, home: Home, store: Store, limits: Limits, waits: Waits, stop: threading.Event
+        self, home: Home, store: Store, limits: Limits, on_wait: OnWait, stop: threading.Event
     ) -> None:
-        """Come to where it runs. Called before planning, so that no snapshot waits for it.
+        """Start, or connect to, what the engine runs on.
 
-        `waits` is told what it waits for, where that may take long. Returns soon once `stop` is
-        set. Raises ConfigError for limits that can never be met.
+        Called before planning, so that no snapshot waits for it. Calls `on_wait` where something
+        may take long. Returns soon once `stop` is set. Raises ConfigError for limits that can
+        never be met.
         """
         ...
 
     def lanes(self, limits: Limits) -> int:
-        """How many lanes a move may have at most, as limits and CPUs go; for the plan."""
+        """Return how many lanes a move may have at most, by limits and CPUs; for the plan."""
         ...
 
-    def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved: ...
+    def move(self, move: MoveRequest, watch: Watch, stop: threading.Event) -> MoveResult:
+        """Stage every split that `move` asks for.
 
-    def reaches(
+        MUST give one receipt for every split, and retry under new tickets where a retry may help
+        (`Transient`, a dead worker). MUST raise the first other error with its cause kept, and end
+        soon with `Stopped` once `stop` is set. MUST bound the bytes in flight by
+        `limits.memory_per_lane`.
+        """
+        ...
+
+    def check_paths(
         self,
         read: Mapping[str, str],
         written: Mapping[str, str],
         shared: Sequence[str],
         limits: Limits,
     ) -> str:
-        """Raise ConfigError where it may work on a machine that does not see these paths.
+        """Raise ConfigError where a lane may run on a machine that does not see these paths.
 
-        `read` and `written`: what it is, in words → its absolute path. `shared`: folders that are
-        taken for one disk everywhere. Called after `get_ready`, before planning. Gives what could
-        not be found out, in words, or "".
+        `read` and `written`: what it is, for people → its absolute path. `shared`: folders that
+        count as one disk on all machines. Called after `get_ready`, before planning. Returns what
+        could not be checked, for people, or "".
         """
         ...
 
-    def committed(self, home: Home, store: Store, seconds: float) -> None:
-        """Be told how long the commit of what was moved took; for whoever counts such things."""
+    def record_commit(self, home: Home, store: Store, seconds: float) -> None:
+        """Take note of how long the commit took; for metrics."""
         ...
 
     def release(self) -> None:
@@ -109,7 +121,7 @@ class Engine(Protocol):
 
 
 def find_engine(name: str) -> Engine:
-    """An engine by its name: `ray` (the default) or `inline`."""
+    """Return an engine by its name, `ray` or `inline`. Raises ConfigError for any other name."""
     if name not in _ENGINES:
         raise ConfigError(f"there is no engine '{name}'", one_of("engines", name, _ENGINES))
     engine: Engine = importlib.import_module(_ENGINES[name]).engine()
@@ -117,21 +129,23 @@ def find_engine(name: str) -> Engine:
 
 
 def backoff_s(n: int) -> float:
-    """Seconds to wait before try n + 1: 0.2, 0.4, 0.8 … at most 20, with jitter."""
+    """Return the seconds to wait before attempt n + 1: 0.2, 0.4, 0.8 … up to 20, with jitter."""
     return min(20.0, 0.2 * 2.0**n) * random.uniform(0.5, 1.5)
 
 
 def schema_of(plan: Plan) -> pa.Schema | None:
-    """The Arrow schema of a plan, or None where only the rows know."""
-    import pyarrow as pa
+    """Return the Arrow schema of a plan, or None where only the rows show it."""
+    import pyarrow as pa  # slow to load, and not needed to check a file
 
     if plan.columns is None:
         return None
-    return pa.schema([pa.field(c.name, c.type, c.nullable) for c in plan.columns])
+    return pa.schema(
+        [pa.field(column.name, column.type, column.nullable) for column in plan.columns]
+    )
 
 
 def passthrough(store: Store, run: Run, plan: Plan) -> pa.Schema | None:
-    """What travels instead of columns, where the Home offers it and `store` takes it, or None."""
+    """Return the passthrough schema of a plan if `store` takes it, or None to move columns."""
     schema = schema_of(plan)
     if plan.raw is None or schema is None:
         return None

@@ -1,7 +1,7 @@
 """A Flow moves one data set from a Home to a Store: plan → move → commit → record.
 
-Here is what people hold in hand, and what can be refused before anything begins; what happens then,
-and in which order, is told in `hygge/run/once.py`. The flow finds its engine by name.
+This module holds the class that users create, the checks before anything begins, and the report.
+`hygge/run/once.py` describes the steps of a run and their order. The flow finds its engine by name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hygge.config.specs import GOES_WITH_THE_JOB, SHIPPED
 from hygge.errors import (
@@ -22,7 +22,7 @@ from hygge.errors import (
     JournalError,
     SourceMissing,
     Stopped,
-    in_words,
+    as_hygge_error,
     one_of,
 )
 from hygge.home import Home
@@ -32,8 +32,8 @@ from hygge.places.folder import Folder
 from hygge.places.place import place_at
 from hygge.run.driver import Attempt, Driver
 from hygge.run.engines import Engine, find_engine
-from hygge.run.once import Ended, run_once
-from hygge.run.watch import Seen, Silent, Watch
+from hygge.run.once import Outcome, run_flow
+from hygge.run.watch import Progress, Silent, Watch
 from hygge.store import Store
 
 if TYPE_CHECKING:
@@ -41,19 +41,20 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.1
 _PATIENCE_S = 40.0
-"""For the driver of an earlier try, which Ray took for dead: till its lease is known to be free."""
+"""Time that the lease of an earlier attempt's driver, which Ray took for dead, needs to run out."""
 _checked: set[str] = set()
-"""Places where `create` was seen to hold, by this process."""
+"""Places of which this process has checked that `create` never overwrites."""
 
 
 class Flow:
     """`await Flow(home=SQLHome("users"), store=ParquetStore("users")).start()`.
 
-    `mode` defaults to `replace` where the store can, else to `append`. `name` defaults to
-    `<home>_to_<store>`. `engine` is `ray` or `inline`. `limits` bounds lanes and memory. `state` is
-    where the journal lies, a folder or the URL of an object store: HYGGE_STATE, else `.hygge`.
-    `fresh` gives up what a run that died has staged, instead of going on with it. `shared_paths`
-    are folders that every node of a cluster mounts, though hygge may not be able to tell.
+    `mode` defaults to `replace` where the store can replace, else to the store's first mode. `key`
+    names the columns by which `merge` finds a row. `name` defaults to `<home>_to_<store>`.
+    `engine` is `ray` or `inline`. `limits` bounds lanes and memory. `state` is where the journal
+    lies, a folder or the URL of an object store; it defaults to HYGGE_STATE, else `.hygge`. `fresh`
+    gives up what a run that died has staged, instead of resuming it. `shared_paths` are folders
+    that every node of a cluster mounts. Raises ConfigError for what can never work.
     """
 
     def __init__(
@@ -71,10 +72,10 @@ class Flow:
         fresh: bool = False,
         shared_paths: Sequence[str] = (),
     ) -> None:
-        _is_a(home, Home, "home")
-        _is_a(store, Store, "store")
+        _check_type(home, Home, "home")
+        _check_type(store, Store, "store")
         self.home, self.store = home, store
-        self.name = name or f"{_short(home)}_to_{_short(store)}"
+        self.name = name or f"{_short_name(home)}_to_{_short_name(store)}"
         self.identity = f"{project}.{self.name}" if project else self.name
         home.flow = store.flow = self.identity
         modes = store.traits.modes
@@ -86,14 +87,14 @@ class Flow:
         self.state = os.fspath(state or os.environ.get("HYGGE_STATE") or ".hygge")
         self.fresh = fresh
         self.attempt = Attempt()
-        self.shared_paths = tuple(os.path.abspath(each) for each in shared_paths)
+        self.shared_paths = tuple(os.path.abspath(path) for path in shared_paths)
         self.cursor = getattr(home.settings, "cursor", None)
         self._check(name)
 
     async def start(self, watch: Watch | None = None) -> Report:
-        """Run to the end, off the event loop. Gives the Report, or raises FlowFailed with one.
+        """Run to the end in a thread. Returns the Report, or raises FlowFailed with one.
 
-        Works inside a running loop (Jupyter). Cancelling the awaiting task stops the run.
+        Works inside a running event loop (Jupyter). Cancelling the awaiting task stops the run.
         """
         stop = threading.Event()
         running = asyncio.get_running_loop().run_in_executor(None, self.run, watch, stop)
@@ -106,7 +107,7 @@ class Flow:
         return report
 
     def run(self, watch: Watch | None = None, stop: threading.Event | None = None) -> Report:
-        """The blocking form of `start`."""
+        """Do the same as `start`, blocking. The run stops soon after `stop` is set."""
         watch, stop = watch or Silent(), stop or threading.Event()
         began = time.monotonic()
         report = Report(
@@ -119,16 +120,16 @@ class Flow:
         )
         try:
             engine = find_engine(self.engine) if isinstance(self.engine, str) else self.engine
-            watch.moved(self.name, Seen(waits_for=f"the engine ({engine.name})"))
+            watch.moved(self.name, Progress(waits_for=f"the engine ({engine.name})"))
 
-            def waits(text: str) -> None:
-                watch.moved(self.name, Seen(waits_for=text))
+            def on_wait(text: str) -> None:
+                watch.moved(self.name, Progress(waits_for=text))
                 watch.said(self.name, f"waiting for {text}")
 
             try:
-                engine.get_ready(self.home, self.store, self.limits, waits, stop)
-                if unknown := self._reach_all(engine):
-                    watch.said(self.name, unknown)
+                engine.get_ready(self.home, self.store, self.limits, on_wait, stop)
+                if unchecked := self._check_paths(engine):
+                    watch.said(self.name, unchecked)
                 self.home.lanes = engine.lanes(self.limits)
                 if stop.is_set():
                     raise Stopped("stopped before it began")
@@ -137,51 +138,54 @@ class Flow:
             finally:
                 engine.release()
         except Exception as error:
-            said = in_words(error)
-            stopped = isinstance(error, Stopped)
+            reason = as_hygge_error(error)
+            is_stopped = isinstance(error, Stopped)
             report = replace(
                 report,
-                status="stopped" if stopped else "failed",
-                note=self._visible(stopped),
+                status="stopped" if is_stopped else "failed",
+                note=self._visible_after_failure(is_stopped),
                 seconds=time.monotonic() - began,
-                error=said.message,
-                hint=said.hint,
+                error=reason.message,
+                hint=reason.hint,
             )
             watch.ended(report)
-            raise FlowFailed(f"{self.name}: {said.message}", said.hint, report) from error
+            raise FlowFailed(f"{self.name}: {reason.message}", reason.hint, report) from error
         report = replace(report, seconds=time.monotonic() - began)
         watch.ended(report)
         return report
 
-    def _reach_all(self, engine: Engine) -> str:
-        """On several nodes nothing may lie on the disk of one of them; what is not known of it."""
+    def _check_paths(self, engine: Engine) -> str:
+        """Raise ConfigError where files lie on a disk that is not there for all, or not for long.
+
+        Returns what could not be checked, for people, or "".
+        """
         read, written = self.home.on_disk(), self.store.on_disk()
-        places = {"the store": written} if written else {}
+        written_paths = {"the store": written} if written else {}
         state = place_at(self.state)
         if isinstance(state, Folder):
-            places["the state"] = state.path
-        for what, path in places.items():
+            written_paths["the state"] = state.path
+        for what, path in written_paths.items():
             if SHIPPED in path:
                 raise ConfigError(
                     f"{what}, {path}, {GOES_WITH_THE_JOB}",
                     "give an absolute path on a disk that stays, or the URL of an object store",
                 )
-        homes = {"the home": read} if read else {}
-        return engine.reaches(homes, places, self.shared_paths, self.limits)
+        read_paths = {"the home": read} if read else {}
+        return engine.check_paths(read_paths, written_paths, self.shared_paths, self.limits)
 
-    def _run(self, engine: Engine, watch: Watch, stop: threading.Event) -> Ended:
-        stop = _Stop(stop)  # a lease that is lost stops this flow, and no other one
+    def _run(self, engine: Engine, watch: Watch, stop: threading.Event) -> Outcome:
+        stop = _Stop(stop)  # losing the lease stops this flow, and no other one
         place = place_at(self.state)
-        if place.describe() not in _checked:  # of many small flows each would pay for it
+        if place.describe() not in _checked:  # once a process: many small flows share a place
             place.check()
             _checked.add(place.describe())
-        patience_s = _PATIENCE_S if self.attempt.again else 0.0
+        patience_s = _PATIENCE_S if self.attempt.is_repeated else 0.0
         with Lease(place, self.identity, stop, patience_s) as lease:
             journal = FlowJournal(place, self.identity)
-            lease.on_leaving = lambda: journal.interrupted(lease.epoch)
+            lease.on_leaving = lambda: journal.note_interruption(lease.epoch)
             driver = Driver(self, journal, lease.epoch, watch, stop, self.attempt)
             try:
-                return run_once(driver, engine, self.fresh)
+                return run_flow(driver, engine, self.fresh)
             except Stopped as error:
                 if lease.lost is None:
                     raise
@@ -189,63 +193,67 @@ class Flow:
                     f"{lease.lost}, which took this one for dead", "look there for how it ended"
                 ) from error
 
-    def _reported(self, report: Report, ended: Ended) -> Report:
-        receipts, moved, commit = ended.receipts, ended.moved, ended.commit
-        rows, aside = (sum(getattr(r, each) for r in receipts) for each in ("rows", "set_aside"))
+    def _reported(self, report: Report, outcome: Outcome) -> Report:
+        """Return `report` with what the run led to."""
+        receipts, move, commit = outcome.receipts, outcome.move, outcome.commit
+        rows = sum(receipt.rows for receipt in receipts)
+        set_aside = sum(receipt.set_aside for receipt in receipts)
         return replace(
             report,
             status="done",
             rows=rows,
             bytes=sum(receipt.bytes for receipt in receipts),
-            rows_read=rows + aside,
+            rows_read=rows + set_aside,
             applied=commit.applied,
             superseded=commit.superseded,
-            set_aside=aside + commit.set_aside,
+            set_aside=set_aside + commit.set_aside,
             splits=len(receipts),
-            resumed=ended.resumed,
-            lanes=moved.lanes,
-            retries=moved.retries,
-            wait_home_s=round(moved.wait_home_s, 3),
-            wait_store_s=round(moved.wait_store_s, 3),
-            note="; ".join(self._notes(ended)),
-            run=ended.run.id,
-            done_at=ended.done_at,
+            resumed=outcome.resumed,
+            lanes=move.lanes,
+            retries=move.retries,
+            wait_home_s=round(move.wait_home_s, 3),
+            wait_store_s=round(move.wait_store_s, 3),
+            note="; ".join(self._notes(outcome)),
+            run=outcome.run.id,
+            done_at=outcome.done_at,
         )
 
-    def _visible(self, stopped: bool) -> str:
+    def _visible_after_failure(self, is_stopped: bool) -> str:
+        """Return a note about what a reader of the store sees of a run that failed."""
         if self.store.traits.guarantee == "exactly once":
-            return "nothing became visible" if stopped else ""
+            return "nothing became visible" if is_stopped else ""
         return (
             "this store delivers at least once: what was written till then is there, and running "
             "it again may write it twice"
         )
 
     def left_open(self) -> list[str]:
-        """What earlier runs of this flow left for the next one, in words."""
+        """Return a sentence for each earlier run without an outcome, for `hygge plan`."""
         journal = FlowJournal(place_at(self.state), self.identity)
-        return [
-            f"the run of {past.began.astimezone():%Y-%m-%d %H:%M:%S} did not end; "
-            + (
-                f"{journal.sealed(past.run)} splits are staged"
-                if past.decision is None
-                else "it was abandoned"
-                if past.decision.abandoned
-                else "it is decided, and is finished first"
-            )
-            for past in journal.unsettled()
-        ]
+        sentences = []
+        for record in journal.open_runs():
+            if record.decision is None:
+                state = f"{journal.count_receipts(record.run)} splits are staged"
+            elif record.decision.abandoned:
+                state = "it was abandoned"
+            else:
+                state = "it is decided, and is finished first"
+            began = f"{record.began.astimezone():%Y-%m-%d %H:%M:%S}"
+            sentences.append(f"the run of {began} did not end; {state}")
+        return sentences
 
     def since(self, base: Head | None) -> Watermark:
-        """The watermark to read from, or None for everything.
+        """Return the watermark to read from, or None to read everything.
 
-        Raises ConfigError where reading everything would append rows that are there already.
+        `base` is the head of the store. Raises ConfigError where reading everything would append
+        rows that are there already.
         """
         if base is None or self.mode == "replace":
             return None
         if base.cursor == self.cursor and (base.watermark is not None or not base.rows):
             return base.watermark
         if self.mode == "merge" or not (self.cursor or base.cursor):
-            return None  # every row again: merge changes nothing by it, plain append means it
+            return None  # every row again: merge is the same twice, and a plain append asks for it
         was = f"the watermark of '{base.cursor}'" if base.cursor else "rows without a watermark"
         raise ConfigError(
             f"{self.store.describe()} holds {was} of this flow, and now the "
@@ -253,7 +261,8 @@ class Flow:
             "keep the cursor, use `mode: merge` with a key, or give the flow another name",
         )
 
-    def _check(self, named: str | None) -> None:
+    def _check(self, given_name: str | None) -> None:
+        """Raise ConfigError for what can never work, before anything begins."""
         modes = self.store.traits.modes
         if self.mode not in modes:
             raise ConfigError(
@@ -268,7 +277,7 @@ class Flow:
                 "the rest",
                 "use `mode: append`, or `mode: merge` with a key",
             )
-        if self.cursor and named is None and self.home.name is None:
+        if self.cursor and given_name is None and self.home.name is None:
             raise ConfigError(
                 f"flow '{self.name}' reads by a cursor and has no name of its own",
                 'give it one, `name="orders"`: under it the store keeps how far it has read',
@@ -282,11 +291,11 @@ class Flow:
                     "use `mode: merge` with a key, or take the option out",
                 )
         if self.home.holds(self.store):
-            same = self.home.place() == self.store.place()
-            said = "the home is the store" if same else "the store is inside the home"
+            is_same = self.home.place() == self.store.place()
+            relation = "the home is the store" if is_same else "the store is inside the home"
             raise ConfigError(
-                f"flow '{self.name}': {said} ({self.store.describe()}), so the next run would read "
-                "what this one wrote",
+                f"flow '{self.name}': {relation} ({self.store.describe()}), so the next run would "
+                "read what this one wrote",
                 "write to another place",
             )
 
@@ -294,38 +303,39 @@ class Flow:
         """Raise SourceMissing unless the plan has every column that the flow names."""
         if schema is None:
             return
-        named = [*self.key, *([self.cursor] if self.cursor else ())]
+        names = [*self.key, *([self.cursor] if self.cursor else ())]
         for end in (self.home, self.store):
-            decided = getattr(getattr(end.settings, "options", None), "on_value", None)
-            named += decided if isinstance(decided, dict) else ()
-        for name in named:
+            on_value = getattr(getattr(end.settings, "options", None), "on_value", None)
+            names += on_value if isinstance(on_value, dict) else ()
+        for name in names:
             if name not in schema.names:
                 raise SourceMissing(
                     f"{self.home.describe()} has no column '{name}'",
                     one_of("its columns", name, schema.names),
                 )
 
-    def _notes(self, ended: Ended) -> list[str]:
-        commit, notes = ended.commit, [*ended.notes]
+    def _notes(self, outcome: Outcome) -> list[str]:
+        commit, notes = outcome.commit, [*outcome.notes]
         if commit.note:
             notes.insert(0, commit.note)
         if commit.superseded:
             notes.append(f"{commit.superseded:,} superseded by newer rows of the same key")
-        rows = sum(receipt.rows for receipt in ended.receipts)
+        rows = sum(receipt.rows for receipt in outcome.receipts)
         accounted = commit.applied + commit.superseded + commit.set_aside
         if rows != accounted:
-            # It is visible already: hiding it behind "failed" would have it run again.
+            # The rows are visible already; after "failed" people would run it again.
             notes.append(
                 f"WRONG COUNT: {rows:,} rows were staged and the store accounts for {accounted:,}; "
                 "compare the store with its source, and report this as a defect of the store"
             )
-        if self.store.traits.guarantee == "at least once" and (ended.moved.retries or ended.again):
+        may_repeat = outcome.move.retries or outcome.follows_open_run
+        if self.store.traits.guarantee == "at least once" and may_repeat:
             notes.append("a batch may have been written twice: this store delivers at least once")
         return notes
 
 
 class _Stop(threading.Event):
-    """A stop of one flow; set as well when the one that it was given is."""
+    """A stop event of one flow; it counts as set too when `outer` is set."""
 
     def __init__(self, outer: threading.Event) -> None:
         super().__init__()
@@ -337,22 +347,24 @@ class _Stop(threading.Event):
     def wait(self, timeout: float | None = None) -> bool:
         until = None if timeout is None else time.monotonic() + timeout
         while not self.is_set():
-            left = _LOOK_S if until is None else until - time.monotonic()
-            if left <= 0:
+            left_s = _LOOK_S if until is None else until - time.monotonic()
+            if left_s <= 0:
                 break
-            super().wait(min(_LOOK_S, left))
+            super().wait(min(_LOOK_S, left_s))
         return self.is_set()
 
 
-def _is_a(given: Any, wanted: type, what: str) -> None:
-    if not isinstance(given, wanted):
-        hint = "give an instance: MyHome(...)" if isinstance(given, type) else None
-        name = given.__name__ if isinstance(given, type) else type(given).__name__
-        raise ConfigError(f"{what}= is {name}, which is not a {wanted.__name__}", hint)
+def _check_type(given: object, wanted: type, argument: str) -> None:
+    """Raise ConfigError unless `given` is an instance of `wanted`."""
+    if isinstance(given, wanted):
+        return
+    hint = "give an instance: MyHome(...)" if isinstance(given, type) else None
+    name = given.__name__ if isinstance(given, type) else type(given).__name__
+    raise ConfigError(f"{argument}= is {name}, which is not a {wanted.__name__}", hint)
 
 
-def _short(end: Home | Store) -> str:
-    """The end's name, else the last word of where it is: `users` of `lake/users.parquet`."""
+def _short_name(end: Home | Store) -> str:
+    """Return the name of an end, else the last word of its place: `users` of `lake/users.csv`."""
     if end.name:
         return end.name
     last = re.split(r"[/#\\]", end.describe().rstrip("/"))[-1].split(".")[0]

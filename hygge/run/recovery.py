@@ -1,11 +1,11 @@
-"""What a driver does about the runs that earlier ones left, before it begins one of its own.
+"""Deals with the runs of earlier drivers, before the driver begins a run of its own.
 
-    prepared     its tickets are frozen: committed now, or known to be committed, or refused by the
-                 store for good
-    undecided    the newest may be gone on with; any other is abandoned, by a decision of its own
+    prepared     its tickets are frozen: it is committed now, or was committed already, or the store
+                 refuses it for good
+    undecided    the newest may be resumed; any other is abandoned, by a decision of its own
     abandoned    what it staged is removed
 
-The head of the store says what happened; the journal only tells what was meant to.
+The store's head tells what happened; the journal tells only what was intended.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from hygge.errors import ConfigError, HyggeError, JournalError, Rejected, UnfitValue
-from hygge.journal import GIVEN_UP, Decision, Past
+from hygge.journal import GIVEN_UP, Decision, RunRecord
 from hygge.journal.fingerprint import difference
 from hygge.model import Commit, Head, Run
-from hygge.run.driver import Driver, committed_before
+from hygge.run.driver import Driver, commit_from_head
 
 
 @dataclass(frozen=True)
-class Settled:
-    """A run of an earlier driver, seen through by this one."""
+class FinishedRun:
+    """A run that an earlier driver had decided to commit, and that is committed now."""
 
     run: Run
     decision: Decision
@@ -30,119 +30,134 @@ class Settled:
 
 
 @dataclass
-class Left:
-    """What there is to go on with."""
+class Recovery:
+    """The state after all earlier runs are dealt with."""
 
     head: Head | None
-    settled: Settled | None = None
-    candidate: Past | None = None
-    earlier: bool = False
-    """Whether an earlier run had no outcome yet."""
+    """The head of the store now."""
+    finished: FinishedRun | None = None
+    """The last run that was decided and is committed now."""
+    resumable: RunRecord | None = None
+    """The run that may be resumed."""
+    had_open_runs: bool = False
+    """True if an earlier run had no outcome yet."""
 
 
-def settle(driver: Driver, fingerprint: dict[str, str], fresh: bool) -> Left:
-    """Settle what earlier drivers left. Raises JournalError where that must be done otherwise."""
+def recover(driver: Driver, fingerprint: dict[str, str], fresh: bool) -> Recovery:
+    """Finish, abandon or clean up each run that has no outcome, except one that may be resumed.
+
+    `fingerprint` is that of the flow today; `fresh` gives all of them up. Raises JournalError where
+    a decided run can be neither finished nor given up without the user's word.
+    """
     if fresh:
-        return Left(_pass_over(driver))
-    open_runs = driver.journal.unsettled()
-    left = Left(driver.head(), earlier=bool(open_runs))
-    for past in reversed(open_runs):
-        if past.decision is None or past.decision.abandoned is not None:
+        return Recovery(_give_up_all(driver))
+    open_runs = driver.journal.open_runs()
+    recovery = Recovery(driver.head(), had_open_runs=bool(open_runs))
+    for record in reversed(open_runs):  # the oldest first, as their commits build on each other
+        decision = record.decision
+        if decision is None or decision.abandoned is not None:
             continue
-        done = _settle(driver, past, past.decision, fingerprint, left.head)
-        if done is not None:
-            left.settled, left.head = Settled(past.run, past.decision, done), done.head
-    for past in open_runs:
-        if past.decision is not None:
-            if past.decision.abandoned is not None:
-                driver.close(past.run, f"abandoned: {past.decision.abandoned}")
+        commit = _finish(driver, record, decision, fingerprint, recovery.head)
+        if commit is not None:
+            recovery.finished = FinishedRun(record.run, decision, commit)
+            recovery.head = commit.head
+    for record in open_runs:
+        if record.decision is not None:
+            if record.decision.abandoned is not None:
+                driver.close(record.run, f"abandoned: {record.decision.abandoned}")
             continue
-        why = _why_not(driver, past, fingerprint, left)
-        if why is None:
-            left.candidate = past
+        obstacle = _why_not_resumable(driver, record, fingerprint, recovery)
+        if obstacle is None:
+            recovery.resumable = record
             continue
-        driver.say(f"the run of {_when(past)} is given up: {why}")
-        driver.abandon(past.run, why)
-    return left
+        driver.say(f"the run of {_started(record)} is given up: {obstacle}")
+        driver.abandon(record.run, obstacle)
+    return recovery
 
 
-def _why_not(driver: Driver, past: Past, fingerprint: dict[str, str], left: Left) -> str | None:
-    """Why an undecided run cannot be gone on with, or None."""
-    if left.candidate is not None:
+def _why_not_resumable(
+    driver: Driver, record: RunRecord, fingerprint: dict[str, str], recovery: Recovery
+) -> str | None:
+    """Return why an undecided run cannot be resumed, or None if it can."""
+    if recovery.resumable is not None:
         return "a newer run began after it"
-    changed = difference(past.fingerprint, fingerprint)
+    changed = difference(record.fingerprint, fingerprint)
     if changed is not None:
         return f"the flow changed: {changed}"
     within = timedelta(seconds=driver.flow.limits.resume_within_s)
-    if datetime.now(UTC) - past.began > within:
+    if datetime.now(UTC) - record.began > within:
         return f"it is older than resume_within ({within})"
-    if _place(past.base) != _place(left.head):
+    if _version(record.base) != _version(recovery.head):
         return "something was committed since it began"
     return None
 
 
-def _settle(
+def _finish(
     driver: Driver,
-    past: Past,
+    record: RunRecord,
     decision: Decision,
     fingerprint: dict[str, str],
     head: Head | None,
 ) -> Commit | None:
-    """See a prepared run through; None where it did not, and cannot, commit."""
-    run, store = past.run, driver.flow.store
+    """Commit a prepared run; None where it is not committed and never can be."""
+    run, store = record.run, driver.flow.store
     if head is not None and head.run == run.id:
-        done = committed_before(head, decision.receipts, "")
-    elif changed := difference(past.fingerprint, fingerprint):
+        commit = commit_from_head(head, decision.receipts, "")
+    elif changed := difference(record.fingerprint, fingerprint):
         raise JournalError(
-            f"the run of {_when(past)} was about to commit when its driver died, and the flow has "
-            f"changed since: {changed}",
+            f"the run of {_started(record)} was about to commit when its driver died, and the "
+            f"flow has changed since: {changed}",
             "run it once as it was, so that this run is finished; or give that run up with "
             "`--fresh`",
         )
-    elif store.traits.guarantee == "exactly once" and _place(head) != _place(past.base):
-        driver.say(f"the run of {_when(past)} is given up: something was committed since it began")
+    elif store.traits.guarantee == "exactly once" and _version(head) != _version(record.base):
+        driver.say(
+            f"the run of {_started(record)} is given up: something was committed since it began"
+        )
         driver.close(run, "superseded")
         return None
     else:
-        driver.say(f"the run of {_when(past)} was about to commit when its driver died: finishing")
-        # It was read, and may not be durable yet: whoever wrote it died before that, perhaps.
+        driver.say(
+            f"the run of {_started(record)} was about to commit when its driver died: finishing"
+        )
+        # Its driver may have died before the entry was durable, so it is created again.
         driver.journal.decide(run, decision)
         try:
-            done = driver.commit(run, past.base, decision.receipts, decision.watermark)
+            commit = driver.commit(run, record.base, decision.receipts, decision.watermark)
         except (Rejected, UnfitValue, ConfigError) as error:
-            driver.say(f"the run of {_when(past)} is given up: {error.message}")
+            driver.say(f"the run of {_started(record)} is given up: {error.message}")
             driver.close(run, f"refused: {error.message}")
             return None
         except HyggeError as error:
-            hint = f"{error.hint or 'mend that, then run it again'}; `--fresh` gives that run up"
-            error.hint = hint
+            hint = error.hint or "fix that, then run it again"
+            error.hint = f"{hint}; `--fresh` gives that run up"
             raise
-    # A plain append means each run, so that this one is what was asked for now.
+    # A plain append adds rows in each run, so this run is what was asked for now.
     answers = driver.flow.mode == "append" and driver.flow.cursor is None
     driver.close(run, "committed", answers)
-    return done
+    return commit
 
 
-def committed_run(driver: Driver, name: str) -> Settled:
-    """A run of which an earlier driver noted that it committed."""
+def committed_run(driver: Driver, run_id: str) -> FinishedRun:
+    """Return a run of which an earlier driver noted that it is committed."""
     flow, head = driver.flow, driver.head()
-    run = Run(name, flow.identity, flow.mode, flow.key, flow.cursor)
+    run = Run(run_id, flow.identity, flow.mode, flow.key, flow.cursor)
     decision = driver.journal.decision(run) or Decision()
-    if head is None or head.run != name:  # something was committed since
+    if head is None or head.run != run_id:  # something was committed since
         staged = sum(receipt.rows for receipt in decision.receipts)
-        head = Head(flow.identity, 0, name, staged, decision.watermark, cursor=flow.cursor)
-    return Settled(run, decision, committed_before(head, decision.receipts, ""))
+        head = Head(flow.identity, 0, run_id, staged, decision.watermark, cursor=flow.cursor)
+    return FinishedRun(run, decision, commit_from_head(head, decision.receipts, ""))
 
 
-def _pass_over(driver: Driver) -> Head | None:
-    """Give up, on purpose, whatever has no outcome, also what cannot be read.
+def _give_up_all(driver: Driver) -> Head | None:
+    """Give up every run without an outcome, as the user asked, also one that cannot be read.
 
-    One that was decided may be committing just now, in a driver that lives: what it staged is left
-    to be swept, and if it commits, the head moves and this run is superseded.
+    A decided run may be committing at this moment, in a driver that is alive. What it staged is
+    left to be swept later; if it commits, the head moves and this driver's run is superseded.
     """
-    passed = driver.journal.pass_over()
+    given_up = driver.journal.give_up_open_runs()
     head = driver.head()
-    for run_id, undecided in passed:
+    for run_id, was_undecided in given_up:
         run = Run(run_id, driver.flow.identity, driver.flow.mode)
         if head is not None and head.run == run_id:
             driver.close(run, "committed")
@@ -154,16 +169,17 @@ def _pass_over(driver: Driver) -> Head | None:
                 )
             continue
         driver.say(f"run {run_id} is given up, as --fresh asks")
-        if undecided:
+        if was_undecided:
             driver.close(run, GIVEN_UP)
         else:
             driver.journal.end(run, GIVEN_UP)
     return head
 
 
-def _place(head: Head | None) -> tuple[int, str] | None:
+def _version(head: Head | None) -> tuple[int, str] | None:
+    """Return what tells two states of a store apart."""
     return None if head is None else (head.generation, head.run)
 
 
-def _when(past: Past) -> str:
-    return f"{past.began.astimezone():%Y-%m-%d %H:%M:%S}"
+def _started(record: RunRecord) -> str:
+    return f"{record.began.astimezone():%Y-%m-%d %H:%M:%S}"

@@ -21,7 +21,7 @@ import pytest
 
 from hygge.errors import Stopped, Transient, UnfitValue
 from hygge.model import MIB, Limits, Receipt, Run
-from hygge.run.engines import Engine, Move, Moved, schema_of
+from hygge.run.engines import Engine, MoveRequest, MoveResult, schema_of
 from hygge.run.watch import Silent
 from hygge.store import new_run_id
 from hygge.testing.connectors import (
@@ -224,8 +224,8 @@ class EngineContract:
         epoch: int = 0,
         engine: Engine | None = None,
         on_receipt: Callable[[Receipt], None] = _ignore,
-    ) -> Moved:
-        move = replace(_move(home, store, limits, epoch), sealed=on_receipt)
+    ) -> MoveResult:
+        move = replace(_move(home, store, limits, epoch), on_receipt=on_receipt)
         moving = _Moving(engine or self.engine(), move)
         moving.join(self.hang_s)
         assert not moving.is_alive(), f"the move hangs: {read_log(store.settings.folder)[-3:]}"
@@ -242,14 +242,14 @@ class EngineContract:
         engine: Engine | None = None,
         on_receipt: Callable[[Receipt], None] = _ignore,
     ) -> BaseException:
-        move = replace(_move(home, store, limits), sealed=on_receipt)
+        move = replace(_move(home, store, limits), on_receipt=on_receipt)
         moving = _Moving(engine or self.engine(), move)
         moving.join(self.hang_s)
         assert not moving.is_alive(), f"the move hangs: {read_log(store.settings.folder)[-3:]}"
         assert moving.error is not None, f"the error was swallowed: {moving.moved}"
         return moving.error
 
-    def _complete(self, home: Numbers, store: Shelf, moved: Moved) -> None:
+    def _complete(self, home: Numbers, store: Shelf, moved: MoveResult) -> None:
         scene = home.settings
         splits = sorted(receipt.ticket.split for receipt in moved.receipts)
         assert splits == list(range(scene.splits)), f"receipts came for the splits {splits}"
@@ -268,10 +268,12 @@ class EngineContract:
 class _Moving(threading.Thread):
     """A move in a thread of its own, so that a move that hangs fails its test."""
 
-    def __init__(self, engine: Engine, move: Move, stop: threading.Event | None = None) -> None:
+    def __init__(
+        self, engine: Engine, move: MoveRequest, stop: threading.Event | None = None
+    ) -> None:
         super().__init__(daemon=True)
         self.engine, self.to_move, self.stop = engine, move, stop or threading.Event()
-        self.moved: Moved | None = None
+        self.moved: MoveResult | None = None
         self.error: BaseException | None = None
         self.start()
 
@@ -292,10 +294,12 @@ def _make_ends(
     return source, Shelf("shelf", **(troubled if side == "store" else scene))
 
 
-def _move(home: Numbers, store: Shelf, limits: Limits, epoch: int = 0) -> Move:
+def _move(home: Numbers, store: Shelf, limits: Limits, epoch: int = 0) -> MoveRequest:
     with home.open() as plan:
         run = Run(new_run_id(), "contract")
-        return Move("contract", run, home, store, schema_of(plan), plan.splits, limits, epoch)
+        return MoveRequest(
+            "contract", run, home, store, schema_of(plan), plan.splits, limits, epoch
+        )
 
 
 def _runs(store: Shelf) -> list[str]:

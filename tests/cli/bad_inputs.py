@@ -1,4 +1,4 @@
-"""The cases of `test_bad_input.py`: what is made, which command finds it, which words it says."""
+"""The cases of `test_bad_input.py`: a bad input, the command that finds it, words of its error."""
 
 from __future__ import annotations
 

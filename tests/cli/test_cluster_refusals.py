@@ -1,6 +1,6 @@
-"""What stands between a laptop and a cluster: each is one message with a hint, and exit code 1.
+"""Obstacles between a laptop and a cluster: each is one message with a hint, and exit code 1.
 
-And what is shipped of a folder, and what stays.
+Also which files of a folder are shipped, and which are not.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def answering(status: int, text: str, **headers: str) -> Iterator[str]:
         server.shutdown()
 
 
-def test_nobody_answers(folder):
+def test_an_address_where_nobody_answers_is_named(folder):
     with socket.socket() as taken:  # bound, and listening to nobody
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -88,7 +88,7 @@ def test_nobody_answers(folder):
         (200, json.dumps({"ray_version": "3.1.0"}), "needs >=2.60,<2.62"),
     ],
 )
-def test_it_is_no_ray_or_another_one(folder, status, text, words):
+def test_an_address_that_is_no_ray_or_another_ray_is_refused(folder, status, text, words):
     with answering(status, text) as address:
         assert words in refused(folder, "flows.yml", "--address", address)
 

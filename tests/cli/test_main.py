@@ -56,7 +56,7 @@ def test_select_runs_only_what_is_named(flows, capsys):
     [["-m", "hygge"], ["-m", "hygge", "run"], ["-m", "hygge.coordinator"]],
     ids=" ".join,
 )
-def test_every_way_to_say_it_runs_the_file(command, flows):
+def test_every_form_of_the_command_runs_the_file(command, flows):
     done = subprocess.run(
         [sys.executable, *command, str(flows), "--inline", "--select", "first"],
         capture_output=True,

@@ -213,7 +213,7 @@ def test_a_file_in_a_bucket_moves_what_lies_beside_it(s3, tmp_path):  # noqa: F8
         done = hygge(*words, f"{s3}/flows.yml", folder=tmp_path, **around)
         assert done.returncode == 0, done.stderr
     assert ids_at(f"{s3}/lake/out") == [1, 2]
-    assert FlowJournal(place_at(f"{s3}/.hygge"), "a").unsettled() == []
+    assert FlowJournal(place_at(f"{s3}/.hygge"), "a").open_runs() == []
     assert [each for each in os.listdir(tmp_path) if each != ".cache"] == []
     put(f"{s3}/bad.yml", b"flows:\n  a: {home: data/in.csv, stor: x}\n")
     for name, what in (

@@ -1,4 +1,4 @@
-"""What jobs of flows that run side by side divide among them, and where they must not meet."""
+"""Jobs of flows that run at the same time: what they divide, and where they must not meet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from hygge import Coordinator
 from hygge.config.flows import FlowSpec, read_flows
-from hygge.coordinator.connections import side_by_side, tables_at_once
+from hygge.coordinator.connections import count_at_once, tables_at_once
 from hygge.engine.jobs.instructions import FLOW_JOB, Instructions
 from hygge.model import Summary
 
@@ -62,7 +62,7 @@ def test_tables_of_two_flows_that_come_to_one_place_are_refused_also_in_jobs_of_
     assert {each.status for each in alone(file, "two").flows} == {"done"}
 
 
-def test_the_jobs_of_many_tables_divide_what_may_run_side_by_side(flows, monkeypatch):
+def test_the_jobs_of_many_tables_divide_what_may_run_at_once(flows, monkeypatch):
     file = flows("".join(many(f"f{n}", "a", f"lake{n}/{{table}}") for n in range(3)))
     read = read_flows(file).flows
     assert tables_at_once(read, 4) == 1
@@ -72,13 +72,13 @@ def test_the_jobs_of_many_tables_divide_what_may_run_side_by_side(flows, monkeyp
     assert Coordinator(file, engine="inline").parallel == 2
 
 
-def test_flows_that_wait_for_each_other_are_not_side_by_side(flows):
+def test_of_flows_that_wait_for_each_other_one_runs_at_once(flows):
     text = (
         "  a: {home: a#users, store: out/a}\n  b: {home: a#users, store: out/b, depends_on: [a]}\n"
     )
     chain: tuple[FlowSpec, ...] = read_flows(flows(text)).flows
-    assert side_by_side(chain, 4) == 1
+    assert count_at_once(chain, 4) == 1
     more = read_flows(flows(text + "  c: {home: a#users, store: out/c}\n")).flows
-    assert side_by_side(more, 4) == 2
-    assert side_by_side(more, 1) == 1
-    assert side_by_side((), 4) == 1
+    assert count_at_once(more, 4) == 2
+    assert count_at_once(more, 1) == 1
+    assert count_at_once((), 4) == 1

@@ -14,7 +14,7 @@ from hygge.connectors.anysql.session import connected
 from hygge.connectors.databases.connection import connection_url
 from hygge.connectors.mariadb import session as my_sessions
 from hygge.connectors.postgres import session as sessions
-from hygge.coordinator.connections import divided
+from hygge.coordinator.connections import divide
 from hygge.errors import ConfigError, HomeError, HyggeError
 
 pytest_plugins = ["tests.servers.postgres", "tests.servers.mariadb"]
@@ -148,7 +148,9 @@ def test_a_run_never_has_more_connections_than_it_may(
     assert 1 < counted.most <= most, counted.seen
 
 
-def test_lanes_have_no_more_either(pg, schema, bounded, tmp_path, ray_here):
+def test_lanes_take_no_more_connections_than_their_flow_may(
+    pg, schema, bounded, tmp_path, ray_here
+):
     role, head = bounded(4, limit=25)
     (tmp_path / "flows.yml").write_text(head + of_tables(schema, more="    lanes: 8\n"))
     with Counted(pg, role) as counted:
@@ -159,7 +161,7 @@ def test_lanes_have_no_more_either(pg, schema, bounded, tmp_path, ray_here):
         assert pg.ask(f"SELECT count(*), sum(i) FROM {schema}.copy_{n}") == [(4000, 8002000)]
 
 
-def test_many_tables_have_their_share_too(pg, schema, bounded, tmp_path):
+def test_many_tables_keep_to_the_share_of_their_flow(pg, schema, bounded, tmp_path):
     role, head = bounded(4, limit=25)
     home = f"home: {{connection: shop, tables: ['{schema}.t*']}}"
     flows = f"  shop:\n    {home}\n    store: 'shop#{schema}.copy_{{table}}'\n"
@@ -183,36 +185,36 @@ def flow(name, home=None, store=None, many=False):
 
 def test_shares_are_equal_and_fewer_flows_run_where_they_would_be_too_small():
     flows = [flow(f"f{n}", "shop") for n in range(8)]
-    shares = divided(flows, {"shop": 12}, 4)
-    assert (shares.side_by_side, shares.each) == ({"shop": 4}, {"shop": 3})
-    assert shares.lanes(flows[0]) == 2
+    shares = divide(flows, {"shop": 12}, 4)
+    assert (shares.flows_at_once, shares.per_flow) == ({"shop": 4}, {"shop": 3})
+    assert shares.max_lanes(flows[0]) == 2
     both = [flow("both", "shop", "shop"), *flows]
-    shares = divided(both, {"shop": 12}, 4)
-    assert (shares.side_by_side, shares.each) == ({"shop": 3}, {"shop": 4})
-    assert (shares.lanes(both[0]), shares.lanes(both[1])) == (1, 3)
-    assert shares.blocked(both[0], both[1:4])
-    assert not shares.blocked(flow("files"), both[1:4])
-    assert divided(flows, {"shop": 12, "other": 1}, 4).each == {"shop": 3}
+    shares = divide(both, {"shop": 12}, 4)
+    assert (shares.flows_at_once, shares.per_flow) == ({"shop": 3}, {"shop": 4})
+    assert (shares.max_lanes(both[0]), shares.max_lanes(both[1])) == (1, 3)
+    assert shares.must_wait(both[0], both[1:4])
+    assert not shares.must_wait(flow("files"), both[1:4])
+    assert divide(flows, {"shop": 12, "other": 1}, 4).per_flow == {"shop": 3}
 
 
-def test_two_connections_are_two_bounds():
+def test_each_connection_has_a_bound_of_its_own():
     flows = [flow("there", "a", "b"), flow("back", "b", "a"), flow("one", "a")]
-    shares = divided(flows, {"a": 20, "b": 4}, 8)
-    assert (shares.side_by_side, shares.each) == ({"a": 3, "b": 2}, {"a": 6, "b": 2})
-    assert [shares.lanes(each) for each in flows] == [1, 1, 5]
+    shares = divide(flows, {"a": 20, "b": 4}, 8)
+    assert (shares.flows_at_once, shares.per_flow) == ({"a": 3, "b": 2}, {"a": 6, "b": 2})
+    assert [shares.max_lanes(each) for each in flows] == [1, 1, 5]
 
 
 def test_a_job_is_handed_the_share_of_its_flow_and_keeps_to_it():
     flows = [flow("many", "a", "a", many=True), flow("one", "a")]
-    shares = divided(flows, {"a": 11}, 4, alone=True)
-    assert shares.of(flows[0]) == {"a": 6}
-    assert shares.of(flows[1]) == {"a": 5}
-    inside = divided([flows[0]], shares.of(flows[0]), 4)
-    assert (inside.side_by_side, inside.each) == ({"a": 1}, {"a": 5})
+    shares = divide(flows, {"a": 11}, 4, one_job_a_flow=True)
+    assert shares.of_job(flows[0]) == {"a": 6}
+    assert shares.of_job(flows[1]) == {"a": 5}
+    inside = divide([flows[0]], shares.of_job(flows[0]), 4)
+    assert (inside.flows_at_once, inside.per_flow) == ({"a": 1}, {"a": 5})
 
 
 def test_too_few_for_one_lane_is_an_error_that_counts():
     with pytest.raises(ConfigError) as caught:
-        divided([flow("f", "shop", "shop")], {"shop": 3}, 4)
+        divide([flow("f", "shop", "shop")], {"shop": 3}, 4)
     assert "may have 3 connections, and flow 'f' needs 4" in caught.value.message
     assert "max_connections: 4" in caught.value.hint

@@ -1,4 +1,4 @@
-"""Many tables in one flow, in SQLite: which are taken, where each comes to, what each says."""
+"""Many tables in one flow, in SQLite: which are taken, where each is written, what each reports."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from hygge import Coordinator
 from hygge.cli.main import main
 from hygge.config.flows import read_flows
 from hygge.connectors.sql.listing import Table
-from hygge.coordinator.tables import file_word, member_name, opened
+from hygge.coordinator.tables import flow_name, open_tables, path_word
 from hygge.errors import ConfigError, HyggeError, SourceMissing
 from hygge.model import Limits, Report, Summary
-from hygge.report.progress import Together
+from hygge.report.progress import Combined
 from hygge.report.text import report_text
-from hygge.run.watch import Seen, Silent
+from hygge.run.watch import Progress, Silent
 from tests.waiting import until
 
 HARD = [
@@ -76,12 +76,15 @@ def run(path: Path, *select: str) -> Summary:
 
 
 def names(path: Path) -> list[str]:
-    with opened(read_flows(path).flows[0], "shop", {}, len) as members:
+    with open_tables(read_flows(path).flows[0], "shop", {}, len) as members:
         return [each.name for each in members]
 
 
 def refused(path: Path) -> HyggeError:
-    with pytest.raises(HyggeError) as caught, opened(read_flows(path).flows[0], "shop", {}, len):
+    with (
+        pytest.raises(HyggeError) as caught,
+        open_tables(read_flows(path).flows[0], "shop", {}, len),
+    ):
         pass
     return caught.value
 
@@ -152,21 +155,21 @@ def test_every_table_arrives_in_a_place_of_its_own_whatever_its_name(flows, tmp_
 def test_words_of_a_path_are_safe_and_of_one_table_only():
     strange = ["users", "Users", "USERS", "a/b", "a\\b", "..", ".", "", "ä", "a\u0308", "con:",
                "_x", "-x", "a-", "%2e", "*", "x" * 300, "x" * 299, "x-0123abcd"]  # fmt: skip
-    words = [file_word(each) for each in strange]
+    words = [path_word(each) for each in strange]
     assert len({word.lower() for word in words}) == len(strange)
     for word in words:
         assert set(word) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
         assert word[0] not in "._-"
         assert len(word) < 100
-    assert file_word("users") == "users"
+    assert path_word("users") == "users"
     # A hash that a table has as its name takes nobody's place.
-    assert file_word(file_word("Users")) != file_word("Users")
+    assert path_word(path_word("Users")) != path_word("Users")
 
 
 def test_names_of_flows_are_short_and_of_one_table_only():
     tables = [("a.b", "c"), ("a", "b.c"), ("a", "b-c"), ("a", "x" * 63), ("a" * 63, "x" * 63),
               ("a" * 63, "x" * 62 + "y"), ("a", "b c"), ("a", "b/c"), ("ä", "ö")]  # fmt: skip
-    found = [member_name("shop", Table(schema, name)) for schema, name in tables]
+    found = [flow_name("shop", Table(schema, name)) for schema, name in tables]
     assert len(set(found)) == len(tables)
     assert all(len(each) <= 100 for each in found)
     assert found[2] == "shop.a.b-c"
@@ -251,7 +254,7 @@ def test_what_one_table_says_holds_for_it_alone(flows, tmp_path):
     assert ds.dataset(tmp_path / "lake" / "orders").to_table().num_rows == 2
 
 
-def test_a_stop_leaves_every_table_with_its_word(flows, tmp_path):
+def test_after_a_stop_every_table_has_a_report(flows, tmp_path):
     filled(tmp_path / "shop.db", *(f"t{n}" for n in range(6)))
     stop = threading.Event()
 
@@ -367,18 +370,18 @@ def test_many_errors_and_notes_do_not_bury_the_report():
 
 def test_progress_of_many_tables_is_one_sum():
     class Kept(Silent):
-        seen = Seen()
+        seen = Progress()
 
         def moved(self, flow, seen):
             assert flow == "shop"
             self.seen = seen
 
     watch = Kept()
-    together = Together(watch, "shop", 3)
-    assert watch.seen == Seen(splits=3, of="tables")
-    together.moved("shop.a", Seen(waits_for="the engine"))
+    together = Combined(watch, "shop", 3)
+    assert watch.seen == Progress(splits=3, of="tables")
+    together.moved("shop.a", Progress(waits_for="the engine"))
     assert watch.seen.waits_for == "the engine"
-    together.moved("shop.a", Seen(10, 100, lanes=1))
-    together.moved("shop.b", Seen(5, 50, lanes=1))
+    together.moved("shop.a", Progress(10, 100, lanes=1))
+    together.moved("shop.b", Progress(5, 50, lanes=1))
     together.ended(Report("shop.a", "done", rows=12, bytes=120))
-    assert watch.seen == Seen(17, 170, 1, 3, 1, of="tables")
+    assert watch.seen == Progress(17, 170, 1, 3, 1, of="tables")

@@ -1,4 +1,4 @@
-"""Many tables of a server in one flow: one moment for all, partitions, rights, names."""
+"""Many tables of a server in one flow: one snapshot for all, partitions, permissions, names."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def accounts(pg, schema):
 def moved_while_money_moves(pg, schema, path, tmp_path) -> int:
     """The sum that arrives of two tables, where money goes from one to the other in between."""
     coordinator = Coordinator(path, engine="inline")
-    with coordinator.opened(coordinator.file.flows[0]) as members:
+    with coordinator.open_tables(coordinator.file.flows[0]) as members:
         left, right = members
         coordinator.flow(left).run()
         with pg.connect() as connection, connection.transaction():
@@ -67,7 +67,7 @@ def test_all_tables_are_read_as_of_one_moment(pg, schema, flows, tmp_path):
     until(lambda: pg.ask(asked) == [(0,)], "a session was left")
 
 
-def test_split_by_split_is_what_it_says(pg, schema, flows, tmp_path):
+def test_consistency_split_reads_each_table_at_its_own_moment(pg, schema, flows, tmp_path):
     accounts(pg, schema)
     path = flows("consistency: split")
     assert moved_while_money_moves(pg, schema, path, tmp_path) == 2500
@@ -105,7 +105,7 @@ def test_a_partition_goes_with_its_parent_or_alone(pg, schema, flows, tmp_path):
 
     def taken(**home):
         coordinator = Coordinator(flows(**home), engine="inline")
-        with coordinator.opened(coordinator.file.flows[0]) as members:
+        with coordinator.open_tables(coordinator.file.flows[0]) as members:
             return [each.name.rpartition(".")[2] for each in members]
 
     assert taken() == ["sales"]
@@ -232,7 +232,7 @@ def my_accounts(my, schema, engine="InnoDB"):
 def my_moved_while_money_moves(my, schema, path, tmp_path) -> int:
     """The sum that arrives of two tables; see `moved_while_money_moves`."""
     coordinator = Coordinator(path, engine="inline")
-    with coordinator.opened(coordinator.file.flows[0]) as (left, right):
+    with coordinator.open_tables(coordinator.file.flows[0]) as (left, right):
         coordinator.flow(left).run()
         my.ask(f"UPDATE {schema}.`left` SET money = money - 50")
         my.ask(f"UPDATE {schema}.`right` SET money = money + 50, id = id + 100")

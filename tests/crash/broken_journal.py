@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from hygge.connectors.files import directory, parts, publish
 from hygge.connectors.sqlite import store as sqlite_store
 from hygge.journal import Decision, FlowJournal
-from hygge.journal.entries import written
+from hygge.journal.entries import encode
 from hygge.places import durable, folder
 from hygge.run import once
 from hygge.run.driver import Driver
@@ -85,13 +85,13 @@ def a_create_that_overwrites_unchecked() -> None:
 
 
 def receipts_of_another_source() -> None:
-    once.newest_of_each = lambda sealed, digests: NEWEST(
+    once.reusable_receipts = lambda sealed, digests: NEWEST(
         [("same", receipt) for _, receipt in sealed], dict.fromkeys(digests, "same")
     )
 
 
 def receipts_that_are_forgotten() -> None:
-    once.newest_of_each = lambda sealed, digests: []
+    once.reusable_receipts = lambda sealed, digests: []
 
 
 def a_discard_before_the_decision() -> None:
@@ -113,14 +113,14 @@ def a_publisher_in_two_steps() -> None:
 
 def an_outcome_before_the_commit() -> None:
     def commit(self: Driver, run, base, receipts, watermark):
-        content = written("outcome", self.flow.identity, {"run": run.id, "how": "committed"})
-        self.journal.place.put(self.journal._of(run, "outcome"), content)
+        content = encode("outcome", self.flow.identity, {"run": run.id, "how": "committed"})
+        self.journal.place.put(self.journal._key(run, "outcome"), content)
         return COMMIT(self, run, base, receipts, watermark)
 
     Driver.commit = commit
 
 
-DECIDE, NEWEST = FlowJournal.decide, once.newest_of_each
+DECIDE, NEWEST = FlowJournal.decide, once.reusable_receipts
 ABANDON, COMMIT = Driver.abandon, Driver.commit
 TWINS = {
     name.replace("_", " "): broken

@@ -14,7 +14,7 @@ from hygge import Home
 from hygge.connectors.files.arrow import ArrowStore
 from hygge.errors import Transient
 from hygge.model import Column, Limits, Plan, Split
-from hygge.run.watch import Seen, Silent
+from hygge.run.watch import Progress, Silent
 from tests.waiting import until
 
 
@@ -133,9 +133,9 @@ class OnceSaid(Silent):
     ) -> None:
         self.limits, self.text, self.there = limits, text, there
         self.words: list[str] = []
-        self.seen = Seen()
+        self.seen = Progress()
 
-    def moved(self, flow: str, seen: Seen) -> None:
+    def moved(self, flow: str, seen: Progress) -> None:
         self.seen = seen
 
     def said(self, flow: str, text: str) -> None:

@@ -10,7 +10,7 @@ import tomllib
 import pytest
 
 from hygge import ParquetHome, registry
-from hygge.journal.fingerprint import as_of_today
+from hygge.journal.fingerprint import with_current_types
 from tests import ROOT
 from tests.waiting import LIMIT_S
 
@@ -44,8 +44,8 @@ def test_its_types_are_found_once_it_is_installed(tmp_path, monkeypatch):
     assert registry.find("store", "arrow_zip").__name__ == "ArrowZipStore"
     assert registry.type_of("home", registry.find("home", "arrow_zip")) == "arrow_zip"
     old = {"mode": "append", "home.type": "arrow_zip.ArrowZipHome", "store.type": "own.Store"}
-    assert as_of_today(old) == {**old, "home.type": "arrow_zip"}
-    assert as_of_today(as_of_today(old)) == as_of_today(old)
+    assert with_current_types(old) == {**old, "home.type": "arrow_zip"}
+    assert with_current_types(with_current_types(old)) == with_current_types(old)
 
 
 def test_a_plugins_class_has_its_type_also_if_it_is_defined_beside_its_entry_point(

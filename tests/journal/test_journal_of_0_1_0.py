@@ -1,4 +1,4 @@
-"""What version 0.1.0 left undone is gone on with by today's code."""
+"""Today's code resumes and finishes the runs that version 0.1.0 left."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def runs(folder):
 
 
 @pytest.mark.parametrize("ends", ENDS)
-def test_an_undecided_run_is_gone_on_with_and_what_is_sealed_is_not_read_again(ends, tmp_path):
+def test_an_undecided_run_is_resumed_and_what_is_sealed_is_not_read_again(ends, tmp_path):
     put(ends, "undecided", tmp_path)
     report, reads = gone_on_with(ends, tmp_path)
     assert (report.run, report.resumed, reads) == (RUN, SEALED, [SEALED])

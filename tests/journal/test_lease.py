@@ -1,4 +1,4 @@
-"""Who drives a flow: one at a time; the dead are followed, the living are not disturbed."""
+"""Leases: one process drives a flow; a dead one is followed, a living one is not disturbed."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_each_driver_gets_an_epoch_of_its_own(place):
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_second_driver_is_told_who_is_there_and_since_when(place):
+def test_the_error_of_a_second_driver_says_who_drives_the_flow_and_since_when(place):
     with a_lease(place) as first, pytest.raises(JournalError) as caught, a_lease(place):
         pass
     assert f"process {os.getpid()} on {socket.gethostname()}" in caught.value.message
@@ -123,7 +123,7 @@ def test_a_process_id_that_came_back_is_another_process(place):
         del facts["sum"]
         kind, flow = facts.pop("kind"), facts.pop("flow")
         del facts["hygge"]
-        place.put(key, lease.written(kind, flow, {**facts, "started": facts["started"] - 1}))
+        place.put(key, lease.encode(kind, flow, {**facts, "started": facts["started"] - 1}))
         with a_lease(place) as held:
             assert held.epoch == 2
 
@@ -180,7 +180,7 @@ def test_a_holder_that_was_taken_for_dead_stops_itself(place, monkeypatch):
 
 
 @pytest.mark.usefixtures("quick")
-def test_of_many_who_follow_a_dead_one_each_has_an_epoch_of_its_own(place, monkeypatch):
+def test_of_many_that_follow_a_dead_holder_each_has_an_epoch_of_its_own(place, monkeypatch):
     monkeypatch.setattr(lease, "_is_gone", lambda held: True)
     epochs, together = [], threading.Barrier(8)
 
@@ -198,7 +198,7 @@ def test_of_many_who_follow_a_dead_one_each_has_an_epoch_of_its_own(place, monke
 
 
 @pytest.mark.usefixtures("quick")
-def test_whoever_waits_for_a_holder_can_be_stopped(place, monkeypatch):
+def test_a_driver_that_waits_for_a_holder_can_be_stopped(place, monkeypatch):
     with another_process(place) as child:
         os.kill(child.pid, signal.SIGSTOP)
         stop = threading.Event()

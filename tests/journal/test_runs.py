@@ -12,7 +12,7 @@ import pytest
 from hygge import FlowFailed
 from hygge.errors import HyggeError, JournalError
 from hygge.journal import FlowJournal
-from hygge.journal.entries import read, written
+from hygge.journal.entries import decode, encode
 from hygge.model import Receipt, Run, Ticket
 from hygge.places.folder import Folder
 from tests.run.test_recovery import ALL, Source, prepared
@@ -101,16 +101,16 @@ def test_the_state_of_another_flow_is_refused(source):
 def test_an_entry_with_a_right_sum_and_wrong_facts_is_refused(source):
     source.fail()
     (path,) = source.entries("plan.json")
-    path.write_bytes(written("plan", "f", {"run": path.parent.name, "mode": "replace"}))
+    path.write_bytes(encode("plan", "f", {"run": path.parent.name, "mode": "replace"}))
     with pytest.raises(FlowFailed, match="lacks what such an entry tells"):
         source.flow().run()
 
 
 def test_entries_are_for_people_and_hold_no_secret():
-    content = written("plan", "f", {"run": "r", "splits": [{"a": 1}, {"a": 2}]})
+    content = encode("plan", "f", {"run": "r", "splits": [{"a": 1}, {"a": 2}]})
     assert json.loads(content)["splits"] == [{"a": 1}, {"a": 2}]
     assert content.count(b"\n") == 11, content.decode()
-    assert read(content, "plan", "f", "here") == {"run": "r", "splits": [{"a": 1}, {"a": 2}]}
+    assert decode(content, "plan", "f", "here") == {"run": "r", "splits": [{"a": 1}, {"a": 2}]}
 
 
 def test_a_receipt_is_small_or_refused(tmp_path):
@@ -122,7 +122,7 @@ def test_a_receipt_is_small_or_refused(tmp_path):
         journal.seal(run, Receipt(Ticket(run.id, 1), "v", 1, 1, max_cursor="x" * 2000), "0" * 16)
 
 
-def test_of_two_decisions_the_first_is_the_one(tmp_path):
+def test_of_two_decisions_the_first_holds(tmp_path):
     from hygge.journal import Decision
 
     journal, run = FlowJournal(Folder(str(tmp_path)), "f"), Run("20261124T000000-abc", "f")

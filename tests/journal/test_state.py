@@ -1,4 +1,4 @@
-"""Where the journal of a file of flows lies, and what of it a run leaves there."""
+"""The place of the journal of a file of flows, and what a run leaves there."""
 
 from __future__ import annotations
 

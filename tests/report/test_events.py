@@ -1,4 +1,4 @@
-"""Progress as lines of JSON: what one process tells another, and what people may keep."""
+"""Events as lines of JSON: for another process, and for people who keep them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hygge.model import Report
-from hygge.report.events import JsonLines, event, replay
-from hygge.run.watch import Seen
+from hygge.report.events import JsonLines, parse_event, replay
+from hygge.run.watch import Progress
 from tests.waiting import LIMIT_S
 
 
@@ -38,43 +38,43 @@ class Noted:
 
 
 @given(flow=st.text(), text=st.text(), rows=st.integers(0, 2**63), seconds=st.floats(0, 1e9))
-def test_what_is_told_arrives_as_it_was_one_line_each(flow, text, rows, seconds):
+def test_an_event_arrives_unchanged_and_is_one_line(flow, text, rows, seconds):
     first, second, out = Noted(), Noted(), io.StringIO()
     lines = JsonLines(out)
     for watch in (first, lines):
         watch.began(flow, 3)
-        watch.moved(flow, Seen(rows=rows, splits_done=1, splits=3, waits_for=text))
+        watch.moved(flow, Progress(rows=rows, splits_done=1, splits=3, waits_for=text))
         watch.said(flow, text)
         watch.ended(Report(flow, "failed", rows=rows, seconds=seconds, error=text))
     written = out.getvalue().split("\n")
     assert written.pop() == ""
     assert len(written) == 4
     for line in written:
-        told = event(line)
+        told = parse_event(line)
         assert told is not None
         replay(told, second)
     assert second.told == first.told
 
 
-def test_how_far_a_flow_is_is_written_once_a_second_and_not_for_each_batch():
+def test_progress_is_written_once_a_second_and_not_for_each_batch():
     out = io.StringIO()
     lines = JsonLines(out)
     for rows in range(1000):
-        lines.moved("a", Seen(rows=rows))
-        lines.moved("b", Seen(rows=rows))
+        lines.moved("a", Progress(rows=rows))
+        lines.moved("b", Progress(rows=rows))
     assert 2 <= out.getvalue().count('"moved"') <= 20
 
 
-def test_other_lines_and_cut_ones_are_no_events_and_of_newer_ones_what_is_known_is_told():
+def test_other_and_cut_lines_are_no_events_and_unknown_facts_of_newer_ones_are_ignored():
     noted = Noted()
     for line in ("", "hello", '{"a": 1}', '{"hygge_event": "said", "flow": "a", "te'):
-        assert event(line) is None
+        assert parse_event(line) is None
     for line in ('{"hygge_event": "danced", "flow": "a"}', '{"hygge_event": "moved", "flow": "a",'
                  ' "rows": 1, "smell": "of cake"}'):  # fmt: skip
-        told = event(line)
+        told = parse_event(line)
         assert told is not None
         replay(told, noted)
-    assert noted.told == [("moved", "a", Seen(rows=1))]
+    assert noted.told == [("moved", "a", Progress(rows=1))]
 
 
 def test_log_format_json_tells_all_in_json_and_nothing_else(tmp_path):

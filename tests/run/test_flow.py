@@ -1,4 +1,4 @@
-"""The flow around the move: what it refuses, what it settles, what it says after the commit."""
+"""A flow around its move: what it refuses, how a commit is retried, and what the report says."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_merge_over_another_cursor_reads_everything_again(table, tmp_path):
 
 def test_a_metric_that_cannot_be_counted_does_not_undo_a_commit(tmp_path):
     class Uncounted(InlineEngine):
-        def committed(self, home, store, seconds):
+        def record_commit(self, home, store, seconds):
             raise ConnectionError("Ray has ended")
 
     flow = Flow(Counted(), ArrowStore(path=tmp_path / "out"), name="f", engine=Uncounted())

@@ -1,4 +1,4 @@
-"""Running again after a run that did not end: it is gone on with, settled, or given up, and why."""
+"""Running again after a run that did not end: the run is resumed, finished or given up, and why."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_other_columns_in_the_source_start_anew(source):
     assert source.rows() == ALL
 
 
-def test_an_old_run_is_given_up_and_said_so(source):
+def test_an_old_run_is_given_up_and_the_message_says_so(source):
     source.fail()
     time.sleep(0.02)
     flow, heard = source.flow(limits=Limits(resume_within_s=0.01)), Heard()
@@ -209,7 +209,7 @@ def test_fresh_starts_anew_on_purpose(source):
     assert source.outcomes() == ["given up by --fresh", "committed"]
 
 
-def test_a_commit_of_somebody_else_in_between_starts_anew(source, tmp_path):
+def test_after_a_commit_of_somebody_else_a_run_starts_anew(source, tmp_path):
     source.fail()
     source.flow(state=tmp_path / "elsewhere").run()
     flow, heard = source.flow(), Heard()

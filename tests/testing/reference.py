@@ -32,7 +32,7 @@ from hygge.errors import (
 )
 from hygge.home import Home
 from hygge.model import Column, Commit, Head, HomeTraits, Plan, Receipt, Split, StoreTraits, Ticket
-from hygge.run.engines import Moved
+from hygge.run.engines import MoveResult
 from hygge.settings import Settings
 from hygge.store import Store
 from hygge.testing.probes import in_worker
@@ -269,7 +269,7 @@ class PlainEngine:
     name = "plain"
 
     def move(self, move, watch, stop):
-        moved = Moved()
+        moved = MoveResult()
         for split in move.splits:
             receipts = self.move_split(move, split, stop, moved)
             moved.receipts += receipts
@@ -279,7 +279,7 @@ class PlainEngine:
 
     def report(self, move, receipts):
         for receipt in receipts:
-            move.sealed(receipt)
+            move.on_receipt(receipt)
 
     def move_split(self, move, split, stop, moved):
         n = 0

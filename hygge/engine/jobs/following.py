@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 
 from hygge.engine.jobs.client import JobClient
-from hygge.errors import HyggeError, in_words, without_password
+from hygge.errors import HyggeError, as_hygge_error, without_password
 
 PATIENCE_S = 300.0
 _GONE_WITHIN_S = 10.0
@@ -84,7 +84,7 @@ class Following:
         self.silent_s = time.monotonic() - self._answered_at
         is_unknown = "status code 404" in str(error)
         if self.silent_s > (_GONE_WITHIN_S if is_unknown else PATIENCE_S):
-            what = "Ray does not know it any more" if is_unknown else in_words(error).message
+            what = "Ray does not know it any more" if is_unknown else as_hygge_error(error).message
             raise HyggeError(
                 f"Ray job {self.job} cannot be followed: {what}",
                 "the job goes on without being followed, unless its cluster has ended; "

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from hygge.errors import without_password
-from hygge.model import known
+from hygge.model import from_facts
 from hygge.run.driver import Attempt
 
 FLOW_JOB = "HYGGE_FLOW_JOB"
@@ -66,4 +66,4 @@ def is_flow_job() -> bool:
 
 def instructions() -> Instructions:
     """Return the instructions of this process; keys that only another version knows are skipped."""
-    return known(Instructions, json.loads(os.environ.get(FLOW_JOB) or "{}"))
+    return from_facts(Instructions, json.loads(os.environ.get(FLOW_JOB) or "{}"))

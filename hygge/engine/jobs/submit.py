@@ -39,7 +39,7 @@ from hygge.engine.jobs.instructions import FLOW_JOB, Instructions, digest
 from hygge.engine.ray import connection
 from hygge.errors import ConfigError, HyggeError, Stopped
 from hygge.model import Report
-from hygge.report.events import event, replay
+from hygge.report.events import parse_event, replay
 from hygge.report.text import report_from_json
 from hygge.run.engines import backoff_s
 from hygge.run.watch import Watch
@@ -229,7 +229,7 @@ class _FlowJobs:
                 self.stop.wait(following.pause_s())
 
     def _process_line(self, spec: FlowSpec, outcome: _Outcome, line: str) -> None:
-        told = event(line)
+        told = parse_event(line)
         if told is None:
             if (summary := report_from_json(line)) is not None:
                 outcome.reports = [

@@ -22,7 +22,7 @@ from ray import cloudpickle
 from hygge.batches import rows_in
 from hygge.engine.ray.inbox import Batch, End, Inbox
 from hygge.engine.reading import read_split, stage_split
-from hygge.errors import ConfigError, HyggeError, Transient, in_words
+from hygge.errors import ConfigError, HyggeError, Transient, as_hygge_error
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
 from hygge.settings import import_all
@@ -61,7 +61,7 @@ def _with_picklable_errors() -> Iterator[None]:
         try:
             pickle.loads(cloudpickle.dumps(error))
         except Exception:
-            raise in_words(error) from None
+            raise as_hygge_error(error) from None
         raise
 
 

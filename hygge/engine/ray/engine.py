@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from hygge.engine.ray import connection
 from hygge.home import Home
 from hygge.model import Limits
-from hygge.run.engines import Move, Moved, Waits
+from hygge.run.engines import MoveRequest, MoveResult, OnWait
 from hygge.run.watch import Watch
 from hygge.settings import import_all
 from hygge.store import Store
@@ -41,7 +41,7 @@ class RayEngine:
         self.first_lane: Lane | None = None
 
     def get_ready(
-        self, home: Home, store: Store, limits: Limits, waits: Waits, stop: threading.Event
+        self, home: Home, store: Store, limits: Limits, on_wait: OnWait, stop: threading.Event
     ) -> None:
         """Attach to a running Ray, or start a private one (seconds, once a process).
 
@@ -66,7 +66,7 @@ class RayEngine:
             if list_nodes(limits):
                 self.first_lane.wait(_FIRST_LANE_S)
         if limits.lanes is None and not list_nodes(limits):
-            waits(describe_missing_node(limits))
+            on_wait(describe_missing_node(limits))
             while not stop.wait(_LOOK_S) and not list_nodes(limits):
                 pass
         importing.join()
@@ -78,7 +78,7 @@ class RayEngine:
 
         return min(lane_bounds(limits, grows))
 
-    def reaches(
+    def check_paths(
         self,
         read: Mapping[str, str],
         written: Mapping[str, str],
@@ -90,7 +90,7 @@ class RayEngine:
 
         return check_nodes(read, written, shared, limits)
 
-    def move(self, move: Move, watch: Watch, stop: threading.Event) -> Moved:
+    def move(self, move: MoveRequest, watch: Watch, stop: threading.Event) -> MoveResult:
         """Move every split over lanes, and keep the lanes for the next flow where it went well."""
         connection.connect()
         from hygge.engine.ray.supervision import Supervision
@@ -105,7 +105,7 @@ class RayEngine:
         supervision.close(keep_lanes=True)
         return moved
 
-    def committed(self, home: Home, store: Store, seconds: float) -> None:
+    def record_commit(self, home: Home, store: Store, seconds: float) -> None:
         """Record how long the commit took, for Prometheus."""
         import ray
 

@@ -28,8 +28,8 @@ from hygge.engine.ray.inbox import Inbox, InboxStats
 from hygge.engine.ray.placement import divide_cpus, lane_resources
 from hygge.errors import ConfigError
 from hygge.model import Limits, Split, Ticket
-from hygge.run.engines import Move
-from hygge.run.watch import Seen
+from hygge.run.engines import MoveRequest
+from hygge.run.watch import Progress
 
 SHORTEST_IDLE_S, LONGEST_IDLE_S = 2.0, 30.0
 
@@ -49,13 +49,13 @@ class SplitAttempt:
 class PackedMove:
     """The data that each lane of a move loads: connectors as bytes, and folders of `sys.path`."""
 
-    move: Move
+    move: MoveRequest
     home: bytes = field(repr=False)
     store: bytes = field(repr=False)
     paths: list[str] = field(default_factory=lambda: [path for path in sys.path if path])
 
 
-def pack(move: Move) -> PackedMove:
+def pack(move: MoveRequest) -> PackedMove:
     """Pickle the connectors of a move; raise ConfigError for what cannot be pickled."""
     blobs = []
     for end in (move.home, move.store):
@@ -96,7 +96,7 @@ class Lane:
         self.idle_since, self.has_timer = 0.0, False
         self.waits_for_cpu = False
         self.stats, self.has_stats = InboxStats(), False
-        self.sealed = Seen()
+        self.sealed = Progress()
         here = PlacementGroupSchedulingStrategy(
             placement_group=place.group, placement_group_bundle_index=0
         )
@@ -134,7 +134,7 @@ class Lane:
         self.packed, self.number = packed, number
         self.is_up, self.stats, self.has_stats = False, InboxStats(), False
         self._stats_call = None
-        self.sealed = Seen()
+        self.sealed = Progress()
         self.bytes_per_second = 0.0
         limits = packed.move.limits
         self.start_calls = [

@@ -20,8 +20,8 @@ from ray.util.placement_group import PlacementGroup, placement_group, placement_
 
 from hygge.errors import ConfigError
 from hygge.model import MIB, Limits
-from hygge.report.progress import wanted
-from hygge.run.engines import Move
+from hygge.report.progress import resources_text
+from hygge.run.engines import MoveRequest
 
 _STORE_SHARE = 0.6
 """The part of a node's object store that the lanes on it may fill."""
@@ -162,7 +162,7 @@ def has_room(limits: Limits, existing: Iterable[Limits]) -> bool:
     )
 
 
-def count_lanes(move: Move, reserved: int = 0, grows: bool = False) -> int:
+def count_lanes(move: MoveRequest, reserved: int = 0, grows: bool = False) -> int:
     """Return how many lanes a move gets, by its splits, CPUs, connectors and object stores.
 
     `reserved`: bytes that the lanes of other flows of this process may charge. One lane is given in
@@ -222,7 +222,7 @@ def lane_bounds(limits: Limits, grows: bool) -> list[int]:
 def _no_such_node(limits: Limits) -> ConfigError:
     has = "; ".join(sorted(_describe_node(node) for node in ray.nodes() if node["Alive"]))
     return ConfigError(
-        f"a lane needs {wanted(limits)}, and hygge's own Ray on this machine has {has}",
+        f"a lane needs {resources_text(limits)}, and hygge's own Ray on this machine has {has}",
         "ask less with `cpus_per_lane`, `resources` and `label_selector`, or run it on a cluster "
         "whose nodes have that",
     )
@@ -237,7 +237,7 @@ def _describe_node(node: Node) -> str:
     }
     labels = {name: text for name, text in node["Labels"].items() if not name.startswith("ray.io/")}
     cpus = resources.pop("CPU", 0.0) or 1e-9  # `None` would mean one
-    text = wanted(Limits(cpus_per_lane=cpus, resources=resources, label_selector=labels))
+    text = resources_text(Limits(cpus_per_lane=cpus, resources=resources, label_selector=labels))
     return text.replace(" on nodes with ", " and the labels ")
 
 
@@ -260,10 +260,10 @@ def describe_pending(limits: Limits, groups: Sequence[PlacementGroup]) -> str:
         return ""
     missing += max(0, len(groups) - _MOST_ASKED)
     if list_nodes(limits):
-        return wanted(limits, missing)
+        return resources_text(limits, missing)
     return describe_missing_node(limits)
 
 
 def describe_missing_node(limits: Limits) -> str:
     """Return what a lane needs and no node of today has, in words."""
-    return f"{wanted(limits)} for each lane, and this cluster has no such node"
+    return f"{resources_text(limits)} for each lane, and this cluster has no such node"

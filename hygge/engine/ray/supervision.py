@@ -46,8 +46,8 @@ from hygge.engine.ray.placement import count_lanes
 from hygge.engine.ray.watching import Watching
 from hygge.errors import Stopped, Transient
 from hygge.model import Receipt, Split, Ticket
-from hygge.run.engines import Move, Moved, backoff_s
-from hygge.run.watch import Seen, Watch
+from hygge.run.engines import MoveRequest, MoveResult, backoff_s
+from hygge.run.watch import Progress, Watch
 
 _WAKE_EVERY_S = 0.25
 _PATIENCE_S = 5.0
@@ -71,14 +71,14 @@ class Supervision:
     """Moves the splits of one move; `first_lane` is used if there is one."""
 
     def __init__(
-        self, move: Move, watch: Watch, stop: threading.Event, first_lane: Lane | None
+        self, move: MoveRequest, watch: Watch, stop: threading.Event, first_lane: Lane | None
     ) -> None:
         self.move, self.watch, self.stop = move, watch, stop
         self.todo = deque(_Waiting(split) for split in move.splits)
         self.failures: dict[int, int] = {}
         """Failures in a row: of a split by its index, of a lane by a negative number."""
         self.next_tickets: dict[int, int] = {}
-        self.moved = Moved()
+        self.moved = MoveResult()
         self.rows_read: dict[Ticket, int] = {}
         self.reserved = 0
         self.lanes = [first_lane] if first_lane is not None else []
@@ -91,7 +91,7 @@ class Supervision:
         self.adjusted_at = time.monotonic()
         self.watching = Watching(move, watch)
 
-    def run(self) -> Moved:
+    def run(self) -> MoveResult:
         """Block until every split has its receipt; raise Stopped, or what no retry mends."""
         self._start_lanes()
         total = len(self.move.splits)
@@ -127,7 +127,9 @@ class Supervision:
         self.name = limits.of or self.move.home.flow or self.move.flow
         self.grows = connection.connect().outlives  # a private Ray gets no further CPUs
         if not self.lanes:
-            seen = Seen(splits=len(self.move.splits), waits_for="a lane that another flow leaves")
+            seen = Progress(
+                splits=len(self.move.splits), waits_for="a lane that another flow leaves"
+            )
             self.watch.moved(self.move.flow, seen)
             patience_s = _PATIENCE_S if self.grows else float("inf")
             lane = wait_for_lane(self.name, limits, self.stop, patience_s)
@@ -263,7 +265,7 @@ class Supervision:
                 self.rows_read[attempt.ticket] = ray.get(attempt.read)
         rows = receipt.rows + receipt.set_aside
         self.moved.rows_read += self.rows_read.pop(attempt.ticket, rows)
-        self.move.sealed(receipt)
+        self.move.on_receipt(receipt)
         self.watching.note_sealed(lane, receipt)
 
     def _handle_failure(self, lane: Lane, call: ray.ObjectRef, error: BaseException) -> None:

@@ -17,8 +17,8 @@ from hygge.engine.ray.metrics import Meter
 from hygge.engine.ray.placement import describe_pending
 from hygge.errors import HyggeError
 from hygge.model import Receipt
-from hygge.run.engines import Move, Moved
-from hygge.run.watch import Seen, Watch
+from hygge.run.engines import MoveRequest, MoveResult
+from hygge.run.watch import Progress, Watch
 
 LOOK_EVERY_S = 0.25
 SAY_STALL_AFTER_S = 60.0
@@ -36,7 +36,7 @@ _readers: dict[tuple[object, int], dict[Watching, int]] = {}
 class Watching:
     """The observer of one move; called by its supervision only."""
 
-    def __init__(self, move: Move, watch: Watch) -> None:
+    def __init__(self, move: MoveRequest, watch: Watch) -> None:
         self.move, self.watch = move, watch
         self.meter = Meter(move.flow, move.home, move.store)
         self.looked_at = 0.0
@@ -44,7 +44,7 @@ class Watching:
         self.progressed_at = self.said_stall_at = self.asked_pending_at = now
         self.progress = (-1, -1)
         """Rows and sealed splits when the move last made progress."""
-        self.before = Seen()
+        self.before = Progress()
         """Rows and bytes that lanes sealed which were shut down since."""
         self.waited = {"home": 0.0, "store": 0.0, "rate": 0.0}
         """Seconds that the same lanes waited, by who was waited for."""
@@ -61,7 +61,7 @@ class Watching:
         """Count a sealed split."""
         self.meter.count_split(receipt)
         rows = lane.sealed.rows + receipt.rows + receipt.set_aside
-        lane.sealed = Seen(rows, lane.sealed.bytes + receipt.bytes)
+        lane.sealed = Progress(rows, lane.sealed.bytes + receipt.bytes)
 
     def note_retry(self, text: str) -> None:
         """Count a failure that is tried again, and say so."""
@@ -71,10 +71,10 @@ class Watching:
     def note_shut_down(self, lane: Lane) -> None:
         """Keep what a lane has sealed and how long it waited; its other rows are read again."""
         rows = self.before.rows + lane.sealed.rows
-        self.before = Seen(rows, self.before.bytes + lane.sealed.bytes)
+        self.before = Progress(rows, self.before.bytes + lane.sealed.bytes)
         self.waited = self._sum_waits([lane])
 
-    def finish(self, lanes: Sequence[Lane], moved: Moved) -> None:
+    def finish(self, lanes: Sequence[Lane], moved: MoveResult) -> None:
         """Write into `moved` who waited for whom, up to the end of the move."""
         refresh_stats([lane for lane in lanes if lane.is_up])
         waited = self._sum_waits(lanes)
@@ -112,7 +112,7 @@ class Watching:
         waits_for = self.pending
         if not waits_for and now - self.progressed_at > _SHOW_WAIT_AFTER_S:
             waits_for = self._describe_wait(lanes)
-        seen = Seen(rows, size, splits_done, len(self.move.splits), len(up), waits_for)
+        seen = Progress(rows, size, splits_done, len(self.move.splits), len(up), waits_for)
         self.watch.moved(self.move.flow, seen)
         running = sum(bool(lane.attempts) for lane in up)
         states = {"running": running, "idle": len(up) - running, "pending": len(lanes) - len(up)}

@@ -150,4 +150,4 @@ def test_receipts_in_a_bucket_are_read_side_by_side_and_stay_in_order(s3, monkey
     found = [(each.ticket.n, each.ticket.split) for _, each in journal.receipts(run)]
     assert found == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     monkeypatch.setattr(Bucket, "get", lambda *_: pytest.fail("a receipt is read to be counted"))
-    assert journal.sealed(run) == 6
+    assert journal.count_receipts(run) == 6

@@ -33,7 +33,7 @@ os.environ.pop("RAY_ADDRESS", None)
 
 from hygge import Flow
 from hygge.model import MIB, Limits
-from hygge.run.watch import Seen, Silent
+from hygge.run.watch import Progress, Silent
 from tests.engine.ends import Careful, Counted
 
 SMALL = {"memory_per_lane": 8 * MIB, "batch_bytes": MIB}
@@ -67,7 +67,7 @@ class Heard(Silent):
         actors = ray.util.list_named_actors(all_namespaces=True)
         self.names |= {each["name"] for each in actors}
 
-    def moved(self, flow: str, seen: Seen) -> None:
+    def moved(self, flow: str, seen: Progress) -> None:
         self.waits.add(seen.waits_for)
         if not seen.lanes:
             return

@@ -231,7 +231,7 @@ def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
 
     from hygge.engine.ray import placement
     from hygge.model import Run, Split, StoreTraits
-    from hygge.run.engines import Move
+    from hygge.run.engines import MoveRequest
 
     def lanes(
         splits: int, asked: int | None, most: int | None, grows: bool = True, share: float = 1.0
@@ -240,7 +240,7 @@ def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
         monkeypatch.setattr(Careful, "traits", StoreTraits(max_lanes=most))
         splits_ = tuple(Split(i, "") for i in range(splits))
         limits = Limits(asked, store_share=share)
-        move = Move("f", Run("r", "f"), Counted(), store, pa.schema([]), splits_, limits)
+        move = MoveRequest("f", Run("r", "f"), Counted(), store, pa.schema([]), splits_, limits)
         return placement.count_lanes(move, grows=grows)
 
     assert lanes(1, None, None) == 1

@@ -1,6 +1,6 @@
-"""The words of the command line: which commands there are, and the options of each.
+"""The arguments of the command line: the commands, and the options of each.
 
-`understood(given)` reads them, or raises UsageError with the nearest known word as its hint.
+`parse(words)` returns them, or raises UsageError with the nearest known word in its hint.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from hygge.errors import UsageError, one_of
 
@@ -17,20 +17,22 @@ COMMANDS = {
     "check": "find what is wrong in a file, without reading any data",
     "plan": "show what a run would do, without moving a row",
     "submit": "run the flows of a file on a Ray cluster, as Ray jobs",
-    "status": "what became of runs that were submitted, and of their flows",
-    "logs": "what a run that was submitted has said",
-    "stop": "stop a run that was submitted, and its flows",
+    "status": "show how submitted runs and their flows stand",
+    "logs": "show the log of a submitted run",
+    "stop": "stop a submitted run and its flows",
 }
-_OF_A_FILE = ("run", "check", "plan", "submit")
-_LATER = ("discover", "init", "history", "verify")
-_DEFAULTS: dict[str, Any] = {
+_WITH_FILE = ("run", "check", "plan", "submit")
+_DEFAULTS: dict[str, object] = {
     "select": [], "inline": False, "jobs": None, "json": False, "quiet": False, "dashboard": False,
     "fresh": False, "log_format": "text", "address": None, "no_wait": False,
 }  # fmt: skip
 
 
-def understood(given: list[str]) -> argparse.Namespace:
-    """The command line as one namespace; `command` is the command's name."""
+def parse(given: list[str]) -> argparse.Namespace:
+    """Return the arguments in `given`; `command` is the command's name.
+
+    Every option of every command is an attribute. Raises UsageError for what is not known.
+    """
     if not given:
         raise UsageError(
             "nothing to do",
@@ -42,7 +44,7 @@ def understood(given: list[str]) -> argparse.Namespace:
     word = unknown[0].partition("=")[0]
     if not word.startswith("-"):
         hint = "see `hygge --help`"
-        if arguments.command in _OF_A_FILE:
+        if arguments.command in _WITH_FILE:
             hint = f"hygge takes one file; --select {word} picks a flow of it"
         raise UsageError(f"'{word}' is one argument too many", hint)
     raise UsageError(
@@ -51,21 +53,17 @@ def understood(given: list[str]) -> argparse.Namespace:
     )
 
 
-def json_log(given: Sequence[str]) -> bool:
-    """Whether `--log-format json` stands in it; also where the rest is not understood."""
+def wants_json_log(given: Sequence[str]) -> bool:
+    """Return whether `given` contains `--log-format json`, also where the rest is wrong."""
     words = " ".join(given)
     return "--log-format json" in words or "--log-format=json" in words
 
 
 def _with_command(given: list[str]) -> list[str]:
-    """`hygge flows.yml` is `hygge run flows.yml`."""
+    """Return `given` with its command: `hygge flows.yml` is `hygge run flows.yml`."""
     words = [word for word in given if not word.startswith("-")]
     if not words or words[0] in COMMANDS:
         return given
-    if words[0] in _LATER:
-        raise UsageError(
-            f"`hygge {words[0]}` is not built yet", f"there are: {', '.join(COMMANDS)}"
-        )
     if "." not in words[0] and os.sep not in words[0] and not os.path.exists(words[0]):
         raise UsageError(
             f"there is no command and no file '{words[0]}'",
@@ -93,23 +91,27 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.set_defaults(**_DEFAULTS)
-        if name in _OF_A_FILE:
+        if name in _WITH_FILE:
             command.add_argument("file", help="a YAML file of flows")
             command.add_argument(
                 "--select", action="append", metavar="FLOW,…", help="only these flows"
             )
         elif name == "status":
-            command.add_argument("id", nargs="?", help="of one run; all of them without it")
+            command.add_argument(
+                "id", nargs="?", help="a run, as `hygge submit` printed it; all of them without it"
+            )
         else:
-            command.add_argument("id", help="what `hygge submit` printed")
+            command.add_argument("id", help="a run, as `hygge submit` printed it")
         command.add_argument("--debug", action="store_true", help="show tracebacks")
         if name not in ("check", "plan"):
             _cluster_options(command)
         if name in ("run", "submit"):
             _run_options(command, here=name == "run")
         elif name == "logs":
-            command.add_argument("--follow", action="store_true", help="until the run has ended")
-        options = [o for o in command._option_string_actions if o.startswith("--")]
+            command.add_argument(
+                "--follow", action="store_true", help="follow it until the run has ended"
+            )
+        options = [option for option in command._option_string_actions if option[:2] == "--"]
         command.set_defaults(command=name, options=options)
     return parser
 
@@ -119,25 +121,31 @@ def _cluster_options(command: argparse.ArgumentParser) -> None:
         "--address", metavar="URL", help="the Ray cluster's dashboard, http://head:8265"
     )
     command.add_argument(
-        "--log-format", choices=("text", "json"), help="what is told: lines, or lines of JSON"
+        "--log-format", choices=("text", "json"), help="messages as text, or as lines of JSON"
     )
 
 
 def _run_options(command: argparse.ArgumentParser, here: bool) -> None:
     if here:
-        command.add_argument("--inline", action="store_true", help="in this process, without Ray")
         command.add_argument(
-            "--dashboard", action="store_true", help="a Ray dashboard on 127.0.0.1 while it runs"
+            "--inline", action="store_true", help="run in this process, without Ray"
+        )
+        command.add_argument(
+            "--dashboard",
+            action="store_true",
+            help="start a Ray dashboard on 127.0.0.1 while it runs",
         )
     else:
         command.add_argument(
             "--no-wait", action="store_true", help="print the run's id and leave it alone"
         )
     command.add_argument(
-        "--jobs", choices=("auto", "each", "one"), help="each flow as a Ray job of its own, or not"
+        "--jobs",
+        choices=("auto", "each", "one"),
+        help="run each flow as a Ray job of its own, or not",
     )
     command.add_argument(
         "--fresh", action="store_true", help="start anew, whatever a run that died has left"
     )
-    command.add_argument("--json", action="store_true", help="the report as one line of JSON")
-    command.add_argument("--quiet", action="store_true", help="no progress")
+    command.add_argument("--json", action="store_true", help="print the report as one line of JSON")
+    command.add_argument("--quiet", action="store_true", help="show no progress")
