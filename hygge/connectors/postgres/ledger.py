@@ -11,19 +11,18 @@ subtransaction: its rows would have another number.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from hygge.batches import plain_schema, raw_format
-from hygge.connectors.postgres import session as pg
+from hygge.connectors.postgres import session
+from hygge.connectors.postgres.session import ask, goal_words, opened, transaction
 from hygge.connectors.sql import ledger
 from hygge.connectors.sql.ask import pack, unpack
-from hygge.connectors.sql.connection import close_lost
-from hygge.connectors.sql.errors import in_words
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.ledger import LEDGER, OLD_S
 from hygge.errors import HyggeError, StoreError, Transient
@@ -44,68 +43,6 @@ class Seal(NamedTuple):
     def xmin(self) -> str:
         """How the rows of this split show who wrote them."""
         return str(self.xid % _XID)
-
-
-@contextmanager
-def opened(goal: Goal, *name: object) -> Iterator[Any]:
-    """A SQLAlchemy Connection over a session of ours; `name` tells it from the flow's others."""
-    with _in_words(goal), _engine(goal.url, goal.flow).connect() as connection:
-        # Each statement of a commit must see what the commit it waited for has done.
-        connection = connection.execution_options(isolation_level="READ COMMITTED")
-        if name and "application_name=" not in goal.url:
-            told = pg.application(goal.flow, *name)
-            with transaction(connection):
-                ask(connection, "SELECT set_config('application_name', %s, false)", told)
-        yield connection
-
-
-@contextmanager
-def _in_words(goal: Goal) -> Iterator[None]:
-    with in_words(goal.who, StoreError), pg.in_words(goal.who, StoreError):
-        yield
-
-
-@contextmanager
-def transaction(connection: Any) -> Iterator[None]:
-    """One transaction; of what goes wrong in it, the first error is the one to tell."""
-    begun = connection.begin()
-    try:
-        yield
-    except BaseException:
-        with suppress(Exception):
-            begun.rollback()
-        raise
-    begun.commit()
-
-
-@lru_cache(maxsize=16)
-def _engine(url: str, flow: str | None) -> Any:
-    import sqlalchemy as sa
-
-    def session() -> Any:
-        made = pg.connect(url, pg.application(flow))
-        made.autocommit = False
-        return made
-
-    engine = sa.create_engine("postgresql+psycopg://", creator=session, poolclass=sa.NullPool)
-    sa.event.listen(engine, "handle_error", close_lost)
-    return engine
-
-
-def driver(connection: Any) -> Any:
-    """The psycopg connection under it: in the same transaction."""
-    return connection.connection.dbapi_connection
-
-
-def ask(connection: Any, sql: str, *values: Any) -> list[Any]:
-    """The rows of a statement; `%` is written twice only where there are values."""
-    cursor = driver(connection).execute(sql, list(values) or None)
-    return cursor.fetchall() if cursor.description else []
-
-
-def changed(connection: Any, sql: str, *values: Any) -> int:
-    """How many rows a statement changed."""
-    return int(driver(connection).execute(sql, list(values) or None).rowcount)
 
 
 def schema_of(connection: Any, goal: Goal) -> str:
@@ -169,7 +106,7 @@ def begin(connection: Any, goal: Goal, run: Run) -> None:
         if not known:  # of a database that was written through another driver until now
             ask(
                 connection,
-                f"ALTER TABLE {pg.quoted(where, LEDGER)} ADD COLUMN IF NOT EXISTS n integer, "
+                f"ALTER TABLE {session.quoted(where, LEDGER)} ADD COLUMN IF NOT EXISTS n integer, "
                 "ADD COLUMN IF NOT EXISTS xid bigint, ADD COLUMN IF NOT EXISTS mode varchar(16)",
             )
         if not ledger.refresh(connection, goal, run.id):
@@ -223,7 +160,7 @@ def make(connection: Any, goal: Goal, run: str, schema: pa.Schema, ddl: Callable
                 "the source changed while the run went on; run again with --fresh",
             )
     ledger.bound_lock_wait(connection, ledger.target_of(goal))
-    ask(connection, f"DROP TABLE IF EXISTS {pg.quoted(schema_of(connection, goal), name)}")
+    ask(connection, f"DROP TABLE IF EXISTS {session.quoted(schema_of(connection, goal), name)}")
     ask(connection, ddl())
     connection.execute(table.delete().where(table.c.name == name))
     row = ledger.row_of(goal, run, name) | {"arrow": pack(schema)}
@@ -320,7 +257,7 @@ def drop(connection: Any, goal: Goal, run: str) -> None:
         ledger.bound_lock_wait(connection, ledger.target_of(goal))
         for name, xid in left:
             if xid is None:  # else it is a seal
-                ask(connection, f"DROP TABLE IF EXISTS {pg.quoted(where, name)}")
+                ask(connection, f"DROP TABLE IF EXISTS {session.quoted(where, name)}")
         connection.execute(table.delete().where(table.c.run == run))
 
 
@@ -335,7 +272,7 @@ def sweep(connection: Any, goal: Goal, run: Run) -> None:
         dead = connection.execute(asked).scalars().all()
     for each in dead:
         if each != run.id:
-            with suppress(StoreError, Transient), _in_words(goal):
+            with suppress(StoreError, Transient), goal_words(goal):
                 drop(connection, goal, each)
 
 

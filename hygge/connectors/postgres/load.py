@@ -16,7 +16,7 @@ import pyarrow as pa
 from hygge.batches import plain, raw_format, rows_in
 from hygge.connectors.postgres import session
 from hygge.connectors.postgres.copy_in import copy_in
-from hygge.connectors.postgres.ledger import driver
+from hygge.connectors.postgres.session import driver
 from hygge.connectors.postgres.values import first_misfit, fitted
 from hygge.connectors.postgres.wire import open_socket
 from hygge.connectors.sql.errors import driver_error

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.connectors.postgres import session
-from hygge.connectors.postgres.ledger import ask, changed
 from hygge.connectors.postgres.publish import breaks_a_rule
+from hygge.connectors.postgres.session import ask, changed
 from hygge.connectors.postgres.target import ROW, SPLIT, Names, column_names, rows_ddl, turned
 from hygge.connectors.sql.commit import check_all_in, check_merge
 from hygge.connectors.sql.goal import Goal

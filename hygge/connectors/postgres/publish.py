@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from hygge.connectors.postgres import session
-from hygge.connectors.postgres.ledger import ask, changed
+from hygge.connectors.postgres.session import ask, changed
 from hygge.connectors.postgres.target import Names, There, alike, columns_of, found
 from hygge.connectors.sql import ledger
 from hygge.connectors.sql.commit import check_all_in

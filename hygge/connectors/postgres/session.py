@@ -10,10 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import Any
 
+from hygge.connectors.sql.connection import close_lost
 from hygge.connectors.sql.errors import driver_error
-from hygge.errors import HyggeError
+from hygge.connectors.sql.errors import in_words as connection_words
+from hygge.connectors.sql.goal import Goal
+from hygge.errors import HyggeError, StoreError
 
 _LONGEST_NAME = 63
 _SETTINGS = {
@@ -131,3 +135,65 @@ def end_predecessors(connection: Any, name: str) -> int:
         [name],
     )
     return len(found.fetchall())
+
+
+@contextmanager
+def opened(goal: Goal, *name: object) -> Iterator[Any]:
+    """A SQLAlchemy Connection over a session of ours; `name` tells it from the flow's others."""
+    with goal_words(goal), _engine(goal.url, goal.flow).connect() as connection:
+        # Each statement of a commit must see what the commit it waited for has done.
+        connection = connection.execution_options(isolation_level="READ COMMITTED")
+        if name and "application_name=" not in goal.url:
+            told = application(goal.flow, *name)
+            with transaction(connection):
+                ask(connection, "SELECT set_config('application_name', %s, false)", told)
+        yield connection
+
+
+@contextmanager
+def goal_words(goal: Goal) -> Iterator[None]:
+    with connection_words(goal.who, StoreError), in_words(goal.who, StoreError):
+        yield
+
+
+@contextmanager
+def transaction(connection: Any) -> Iterator[None]:
+    """One transaction; of what goes wrong in it, the first error is the one to tell."""
+    begun = connection.begin()
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):
+            begun.rollback()
+        raise
+    begun.commit()
+
+
+@lru_cache(maxsize=16)
+def _engine(url: str, flow: str | None) -> Any:
+    import sqlalchemy as sa
+
+    def session() -> Any:
+        made = connect(url, application(flow))
+        made.autocommit = False
+        return made
+
+    engine = sa.create_engine("postgresql+psycopg://", creator=session, poolclass=sa.NullPool)
+    sa.event.listen(engine, "handle_error", close_lost)
+    return engine
+
+
+def driver(connection: Any) -> Any:
+    """The psycopg connection under it: in the same transaction."""
+    return connection.connection.dbapi_connection
+
+
+def ask(connection: Any, sql: str, *values: Any) -> list[Any]:
+    """The rows of a statement; `%` is written twice only where there are values."""
+    cursor = driver(connection).execute(sql, list(values) or None)
+    return cursor.fetchall() if cursor.description else []
+
+
+def changed(connection: Any, sql: str, *values: Any) -> int:
+    """How many rows a statement changed."""
+    return int(driver(connection).execute(sql, list(values) or None).rowcount)

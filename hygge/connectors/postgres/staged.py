@@ -41,7 +41,7 @@ def check(connection: Any, goal: Goal, run: Run, receipts: Sequence[Receipt], ta
             "its rows are removed, and the commit is tried again",
         )
     if there:
-        counted = int(runs.ask(connection, f"SELECT count(*) FROM {table}")[0][0])
+        counted = int(session.ask(connection, f"SELECT count(*) FROM {table}")[0][0])
         if counted != wanted:
             raise Rejected(
                 f"{goal.who}: {wanted:,} rows were staged, but {counted:,} rows can be found",
@@ -53,7 +53,7 @@ def check(connection: Any, goal: Goal, run: Run, receipts: Sequence[Receipt], ta
 def tidy(connection: Any, goal: Goal, run: Run, receipts: Sequence[Receipt]) -> None:
     """Remove what is sealed beside the receipts that were decided on, for good."""
     decided = {receipt.ticket for receipt in receipts}
-    with runs.transaction(connection):
+    with session.transaction(connection):
         other = [
             s for s in runs.seals(connection, goal, run.id).values() if s.ticket not in decided
         ]
@@ -69,9 +69,11 @@ def held(connection: Any, goal: Goal, run: Run, receipts: Sequence[Receipt]) -> 
     counted: dict[str, int] = {}
     if there:
         ledger.bound_lock_wait(connection, ledger.target_of(goal))
-        runs.ask(connection, f"LOCK TABLE {table} IN SHARE MODE")
+        session.ask(connection, f"LOCK TABLE {table} IN SHARE MODE")
         sealed = runs.seals(connection, goal, run.id)
-        counted = dict(runs.ask(connection, f"SELECT xmin::text, count(*) FROM {table} GROUP BY 1"))
+        counted = dict(
+            session.ask(connection, f"SELECT xmin::text, count(*) FROM {table} GROUP BY 1")
+        )
     far = any(runs.now(connection) - seal.xid > FAR for seal in sealed.values() if seal.rows)
     kept: list[Receipt] = []
     for receipt in receipts:
@@ -91,7 +93,7 @@ def held(connection: Any, goal: Goal, run: Run, receipts: Sequence[Receipt]) -> 
 
 def _clean(connection: Any, goal: Goal, run: str, table: str, keep: Iterable[str]) -> None:
     """Leave only rows of these transactions; the run notes who removed the others."""
-    rows = runs.changed(
+    rows = session.changed(
         connection, f"DELETE FROM {table} WHERE NOT (xmin = ANY (%s::text[]::xid[]))", list(keep)
     )
     if rows:
@@ -103,9 +105,9 @@ def _forget(connection: Any, goal: Goal, run: str, other: Sequence[runs.Seal]) -
     table = session.quoted(where, runs.rows_table(run))
     if runs.is_there(connection, where, runs.rows_table(run)):
         ledger.bound_lock_wait(connection, ledger.target_of(goal))
-        runs.ask(connection, f"LOCK TABLE {table} IN SHARE MODE")
+        session.ask(connection, f"LOCK TABLE {table} IN SHARE MODE")
         numbers = [each.xmin for each in other]
-        if runs.changed(
+        if session.changed(
             connection, f"DELETE FROM {table} WHERE xmin = ANY (%s::text[]::xid[])", numbers
         ):
             _note(connection, goal, run)

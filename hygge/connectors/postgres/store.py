@@ -54,7 +54,7 @@ NEEDS = ("pgpq", "psycopg", "sqlalchemy.dialects.postgresql")
 
 def head(goal: Goal, flow: str) -> Head | None:
     """What is committed for `flow`."""
-    with runs.opened(goal) as connection:
+    with session.opened(goal) as connection:
         return ledger.head_at(connection, goal, flow)
 
 
@@ -68,7 +68,7 @@ def takes(goal: Goal, run: Run, raw: pa.Schema, schema: pa.Schema) -> pa.Schema 
         return None
     if [name for name, _ in columns] != schema.names:
         return None
-    with runs.opened(goal) as connection:
+    with session.opened(goal) as connection:
         names = names_of(connection, goal, run.id)
         if not are_known(connection, about["columns"]):
             return None
@@ -84,9 +84,9 @@ def takes(goal: Goal, run: Run, raw: pa.Schema, schema: pa.Schema) -> pa.Schema 
 
 def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     """Refuse what can be refused; make the tables of heads and of the ledger, and the run table."""
-    with runs.opened(goal) as connection:
+    with session.opened(goal) as connection:
         runs.begin(connection, goal, run)
-        with runs.transaction(connection):
+        with session.transaction(connection):
             _check(connection, goal, run, _written(goal, schema))
             if schema is not None:
                 _make(connection, goal, run.id, schema, run.mode)
@@ -99,11 +99,11 @@ def stage(
 ) -> Receipt:
     """One split's rows into the run table, sealed by its row of the ledger."""
     tail = runs.session_name(ticket)
-    with runs.opened(goal, *tail) as connection:
-        with runs.transaction(connection):
+    with session.opened(goal, *tail) as connection:
+        with session.transaction(connection):
             if ticket.n or ticket.epoch:
                 session.end_predecessors(
-                    runs.driver(connection), session.application(goal.flow, *tail)
+                    session.driver(connection), session.application(goal.flow, *tail)
                 )
             ledger.beat(connection, goal, ticket.run)
             earlier = runs.sealed_before(connection, goal, ticket)
@@ -116,15 +116,15 @@ def stage(
                 schema, batches = plain(first).schema, again(first, batches)
                 _refuse(goal, schema)
         if schema is not None:
-            with runs.transaction(connection):
+            with session.transaction(connection):
                 _make(connection, goal, ticket.run, schema, mode)
-        with suppress(_SealedBefore), runs.transaction(connection):
+        with suppress(_SealedBefore), session.transaction(connection):
             # A transaction that waits for its next batch is no forgotten one.
-            runs.ask(connection, "SET LOCAL idle_in_transaction_session_timeout = 0")
+            session.ask(connection, "SET LOCAL idle_in_transaction_session_timeout = 0")
             rows, size = _load(connection, goal, ticket, schema, batches, mode)
             if not runs.seal(connection, goal, ticket, rows, size):
                 raise _SealedBefore  # takes its own rows back
-        with runs.transaction(connection):
+        with session.transaction(connection):
             sealed = runs.sealed_before(connection, goal, ticket)
     if sealed is None:
         raise StoreError(f"{goal.who}: the run was decided without this try", "run again")
@@ -133,9 +133,9 @@ def stage(
 
 def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
     """Which receipts' rows are sealed and all there; whatever else the run staged is removed."""
-    with runs.opened(goal) as connection:
+    with session.opened(goal) as connection:
         runs.end_sessions(connection, run.id)
-        with runs.transaction(connection):
+        with session.transaction(connection):
             return staged.held(connection, goal, run, receipts)
 
 
@@ -146,8 +146,8 @@ def commit(
     from sqlalchemy.exc import DBAPIError
 
     last = False  # only COMMIT is to come
-    with runs.opened(goal) as connection:
-        with runs.transaction(connection):
+    with session.opened(goal) as connection:
+        with session.transaction(connection):
             now = ledger.head_at(connection, goal, run.flow)
             done = already(now, run, receipts)
             if done is not None:
@@ -155,10 +155,10 @@ def commit(
             check_base(now, base, goal.who)
         runs.end_sessions(connection, run.id)
         staged.tidy(connection, goal, run, receipts)
-        with runs.transaction(connection):
+        with session.transaction(connection):
             _build_key(connection, goal, run)
         try:
-            with runs.transaction(connection):
+            with session.transaction(connection):
                 done = _commit(connection, goal, run, base, receipts, watermark)
                 last = True
         except DBAPIError as error:
@@ -170,7 +170,7 @@ def commit(
 
 def discard(goal: Goal, run: Run) -> None:
     """Drop the run's tables."""
-    with runs.opened(goal) as connection:
+    with session.opened(goal) as connection:
         if not exists(connection, ledger.target_of(goal, LEDGER)):
             return
         if runs.is_ours(connection, goal):
@@ -241,7 +241,7 @@ def _load(
     alive = beating(lambda: runs.beat(goal, ticket.run))
     table = names_of(connection, goal, ticket.run).rows
     if mode == "merge":
-        runs.ask(connection, f"SET LOCAL hygge.split = {ticket.split}")
+        session.ask(connection, f"SET LOCAL hygge.split = {ticket.split}")
     if raw_format(schema):
         return passed(connection, goal, table, column_names(schema), schema, batches, alive)
     return loaded(connection, goal, table, stored(goal, schema), batches, alive)
@@ -275,7 +275,7 @@ def _commit(
         return done
     check_base(now, base, goal.who)
     ledger.bound_lock_wait(connection, target)
-    runs.ask(connection, "SET LOCAL row_security = off")  # what is hidden is an error
+    session.ask(connection, "SET LOCAL row_security = off")  # what is hidden is an error
     schema = _held_rows(connection, goal, run, names)
     rows = kept = staged.check(connection, goal, run, receipts, names.rows)
     _check(connection, goal, run, schema)
@@ -319,7 +319,7 @@ def _held_rows(connection: Any, goal: Goal, run: Run, names: Names) -> pa.Schema
     """The schema that was staged; from here on nobody loads or changes what is."""
     if not runs.is_there(connection, names.schema, names.rows_name):
         return None
-    runs.ask(connection, f"LOCK TABLE {names.rows} IN ACCESS EXCLUSIVE MODE")
+    session.ask(connection, f"LOCK TABLE {names.rows} IN ACCESS EXCLUSIVE MODE")
     schema = runs.staged_schema(connection, goal, run.id)
     if schema is None:
         raise Rejected(f"{goal.who}: nobody knows what {names.rows_name} holds", "run again")

@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from hygge.batches import RAW_ABOUT, key_of, raw_format
 from hygge.connectors.postgres import session
-from hygge.connectors.postgres.ledger import ask, rows_table, schema_of
+from hygge.connectors.postgres.ledger import rows_table, schema_of
+from hygge.connectors.postgres.session import ask
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.ledger import target_of
 from hygge.connectors.sql.types import column_for

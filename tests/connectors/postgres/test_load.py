@@ -229,7 +229,7 @@ def test_a_try_ends_its_predecessor_that_hangs(pg, schema, store, tmp_path):
 
 
 def test_two_tries_that_load_at_once_cannot_both_seal(pg, schema, store, monkeypatch):
-    monkeypatch.setattr(pg_store.pg, "end_predecessors", lambda *_: 0)  # it was not found
+    monkeypatch.setattr(pg_store.session, "end_predecessors", lambda *_: 0)  # it was not found
     run = Run("r1", "f")
     store.prepare(run, ROWS.schema)
     later = []
