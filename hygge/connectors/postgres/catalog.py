@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hygge.connectors.postgres.session import application, literal, quoted, session
+from hygge.connectors.postgres import session
+from hygge.connectors.postgres.session import application, literal, quoted
 from hygge.connectors.sql.ask import Ask
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.errors import missing_column, missing_table
@@ -124,6 +125,17 @@ def find(connection: Any, ask: Ask) -> Relation | None:
         )
         parts = tuple(Relation(*row[:-1]) for row in rows.fetchall())
     return replace(Relation(*facts), parts=parts)
+
+
+def is_there(connection: Any, where: str, name: str) -> bool:
+    """Whether there is such a table."""
+    found = session.ask(
+        connection,
+        "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
+        "ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
+        where, name,
+    )  # fmt: skip
+    return bool(found)
 
 
 def _known(connection: Any, schema: str | None) -> list[str]:
@@ -262,7 +274,7 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm') AND c.relpersistence <> 't'
 
 def tables(url: str, who: str, patterns: Sequence[str]) -> Listing:
     """Every table and view of the database that this user sees, without the system's own."""
-    with session(url, who, HomeError, application(None)) as connection:
+    with session.session(url, who, HomeError, application(None)) as connection:
         (default,) = connection.execute("SELECT current_schema()").fetchone()
         rows = connection.execute(_TABLES).fetchall()
     return Listing(

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import raw_format, raw_schema, raw_table, slices
-from hygge.connectors.postgres import catalog, types
+from hygge.connectors.postgres import catalog, types, values
 from hygge.connectors.postgres import splits as pg_splits
 from hygge.connectors.postgres.catalog import Field, Relation
 from hygge.connectors.postgres.copy_out import CopyOut
@@ -97,7 +97,7 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
 
 def _columns(ask: Ask, where: dict[str, Any], copy: CopyOut) -> Iterator[pa.Table]:
     options = ask.options
-    cells = types.Cells(unpack(where["schema"]), where["hexed"], ask.who, ask.stated, copy.lead)
+    cells = values.Cells(unpack(where["schema"]), where["hexed"], ask.who, ask.stated, copy.lead)
     total = 0
     for data, _, _ in ahead(copy.chunks(options.batch_size, options.batch_bytes), copy.give_up):
         table = cells.table(data)

@@ -11,7 +11,7 @@ subtransaction: its rows would have another number.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -20,15 +20,20 @@ import pyarrow as pa
 
 from hygge.batches import plain_schema, raw_format
 from hygge.connectors.postgres import session
-from hygge.connectors.postgres.session import ask, goal_words, opened, transaction
+from hygge.connectors.postgres.catalog import is_there
+from hygge.connectors.postgres.session import ask, changed, goal_words, opened, transaction
+from hygge.connectors.postgres.target import rows_table, schema_of
 from hygge.connectors.sql import ledger
 from hygge.connectors.sql.ask import pack, unpack
+from hygge.connectors.sql.commit import check_staged
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.ledger import LEDGER, OLD_S
-from hygge.errors import HyggeError, StoreError, Transient
+from hygge.errors import HyggeError, Rejected, StoreError, Transient
 from hygge.model import Receipt, Run, Ticket
 
 _XID = 2**32
+FAR = 2**31 - 2**24
+"""Transactions after which a row's `xmin` may mean another one; with room to come to an end."""
 
 
 class Seal(NamedTuple):
@@ -43,24 +48,6 @@ class Seal(NamedTuple):
     def xmin(self) -> str:
         """How the rows of this split show who wrote them."""
         return str(self.xid % _XID)
-
-
-def schema_of(connection: Any, goal: Goal) -> str:
-    """The schema of the target, also where its name does not say it."""
-    told = ledger.target_of(goal).schema
-    if told is None:
-        told = ask(connection, "SELECT current_schema()")[0][0]
-    if told is None:
-        raise StoreError(
-            f"{goal.who}: this user's search_path names no schema that exists",
-            "name one: `table: schema.table`",
-        )
-    return str(told)
-
-
-def rows_table(run: str) -> str:
-    """The table that all splits of a run load."""
-    return f"{ledger.run_name(run)}_rows"
 
 
 def seal_name(ticket: Ticket) -> str:
@@ -216,17 +203,6 @@ def now(connection: Any) -> int:
     return int(ask(connection, "SELECT txid_current()")[0][0])
 
 
-def is_there(connection: Any, where: str, name: str) -> bool:
-    """Whether there is such a table."""
-    found = ask(
-        connection,
-        "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
-        "ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
-        where, name,
-    )  # fmt: skip
-    return bool(found)
-
-
 def end_sessions(connection: Any, run: str) -> None:
     """End whoever still loads a split of this run: nobody waits for it any more."""
     tail = ledger.run_name(run).removeprefix("_hygge_")
@@ -280,3 +256,114 @@ def beat(goal: Goal, run: str) -> None:
     """A sign of life in the middle of a load, whose own transaction nobody sees yet."""
     with suppress(HyggeError), opened(goal) as connection, transaction(connection):
         ledger.beat(connection, goal, run)
+
+
+def check(connection: Any, goal: Goal, run: Run, receipts: Sequence[Receipt], table: str) -> int:
+    """Whether the run table holds the rows of these receipts, all and no others; how many.
+
+    The caller holds a lock on it that nobody can load under. Rejected where a receipt's rows are
+    not there, Transient where rows are that no receipt knows: they are to be removed first.
+    """
+    sealed = seals(connection, goal, run.id)
+    there = is_there(connection, schema_of(connection, goal), rows_table(run.id))
+    wanted = 0
+    for receipt in receipts:
+        found = sealed.pop((receipt.ticket.split, receipt.ticket.epoch), None)
+        told = found.rows if found and found.ticket == receipt.ticket else None
+        check_staged(receipt, told, told if there or not told else None, goal.who)
+        wanted += receipt.rows
+    if any(each.rows for each in sealed.values()):
+        raise Transient(
+            f"{goal.who}: a try that nobody waits for sealed its rows in this moment",
+            "its rows are removed, and the commit is tried again",
+        )
+    if there:
+        counted = int(ask(connection, f"SELECT count(*) FROM {table}")[0][0])
+        if counted != wanted:
+            raise Rejected(
+                f"{goal.who}: {wanted:,} rows were staged, but {counted:,} rows can be found",
+                "its staging was changed; run again",
+            )
+    return wanted
+
+
+def tidy(connection: Any, goal: Goal, run: Run, receipts: Sequence[Receipt]) -> None:
+    """Remove what is sealed beside the receipts that were decided on, for good."""
+    decided = {receipt.ticket for receipt in receipts}
+    with transaction(connection):
+        other = [s for s in seals(connection, goal, run.id).values() if s.ticket not in decided]
+        if other:
+            _forget(connection, goal, run.id, other)
+
+
+def held(connection: Any, goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
+    """Those of `receipts` whose rows are in the run table; whatever else is in it is removed."""
+    table = session.quoted(schema_of(connection, goal), rows_table(run.id))
+    sealed = seals(connection, goal, run.id)
+    there = is_there(connection, schema_of(connection, goal), rows_table(run.id))
+    counted: dict[str, int] = {}
+    if there:
+        ledger.bound_lock_wait(connection, ledger.target_of(goal))
+        ask(connection, f"LOCK TABLE {table} IN SHARE MODE")
+        sealed = seals(connection, goal, run.id)
+        counted = dict(ask(connection, f"SELECT xmin::text, count(*) FROM {table} GROUP BY 1"))
+    far = any(now(connection) - seal.xid > FAR for seal in sealed.values() if seal.rows)
+    kept: list[Receipt] = []
+    for receipt in receipts:
+        found = sealed.get((receipt.ticket.split, receipt.ticket.epoch))
+        if found is None or found.ticket != receipt.ticket or found.rows != receipt.rows:
+            continue
+        if counted.get(found.xmin, 0) == found.rows and not far:
+            kept.append(receipt)
+    tickets = {receipt.ticket for receipt in kept}
+    gone = [seal for seal in sealed.values() if seal.ticket not in tickets]
+    if there and (gone or not kept):
+        keep = [seal.xmin for seal in sealed.values() if seal.ticket in tickets]
+        _clean(connection, goal, run.id, table, keep)
+    _unseal(connection, goal, gone)
+    return kept
+
+
+def _clean(connection: Any, goal: Goal, run: str, table: str, keep: Iterable[str]) -> None:
+    """Leave only rows of these transactions; the run notes who removed the others."""
+    rows = changed(
+        connection, f"DELETE FROM {table} WHERE NOT (xmin = ANY (%s::text[]::xid[]))", list(keep)
+    )
+    if rows:
+        _note(connection, goal, run)
+
+
+def _forget(connection: Any, goal: Goal, run: str, other: Sequence[Seal]) -> None:
+    where = schema_of(connection, goal)
+    table = session.quoted(where, rows_table(run))
+    if is_there(connection, where, rows_table(run)):
+        ledger.bound_lock_wait(connection, ledger.target_of(goal))
+        ask(connection, f"LOCK TABLE {table} IN SHARE MODE")
+        numbers = [each.xmin for each in other]
+        if changed(
+            connection, f"DELETE FROM {table} WHERE xmin = ANY (%s::text[]::xid[])", numbers
+        ):
+            _note(connection, goal, run)
+    _unseal(connection, goal, other)
+
+
+def _unseal(connection: Any, goal: Goal, gone: Sequence[Seal]) -> None:
+    table = ledger_table(goal)
+    names = [seal_name(each.ticket) for each in gone]
+    if names:
+        connection.execute(table.delete().where(table.c.name.in_(names)))
+
+
+def _note(connection: Any, goal: Goal, run: str) -> None:
+    """Who changed the run table last, besides those who sealed."""
+    table = ledger_table(goal)
+    mine = table.update().where(table.c.name == ledger.run_name(run))
+    connection.execute(mine.values(xid=now(connection)))
+
+
+def newest(connection: Any, goal: Goal, run: Run) -> int | None:
+    """The last transaction that changed the run table: who sees it sees all of it."""
+    row = row_named(connection, goal, ledger.run_name(run.id))
+    numbers = [each.xid for each in seals(connection, goal, run.id).values() if each.rows]
+    numbers += [row.xid] if row is not None and row.xid else []
+    return max(numbers, default=None)

@@ -12,9 +12,10 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.connectors.postgres import session
-from hygge.connectors.postgres.publish import breaks_a_rule
+from hygge.connectors.postgres.publish import breaks_a_rule, turned
 from hygge.connectors.postgres.session import ask, changed
-from hygge.connectors.postgres.target import ROW, SPLIT, Names, column_names, rows_ddl, turned
+from hygge.connectors.postgres.target import ROW, SPLIT, Names, rows_ddl
+from hygge.connectors.postgres.types import column_names
 from hygge.connectors.sql.commit import check_all_in, check_merge
 from hygge.connectors.sql.goal import Goal
 from hygge.model import Run

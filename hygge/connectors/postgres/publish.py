@@ -49,6 +49,28 @@ def add_key(connection: Any, goal: Goal, names: Names, key: tuple[str, ...]) -> 
         ) from error
 
 
+def turned(connection: Any, names: Names) -> None:
+    """Columns of the run table that are text, and of another type in the target, become that type.
+
+    Of the type as such: whether a value keeps to its length is seen when it is inserted.
+    """
+    rows = ask(
+        connection,
+        "SELECT a.attname, format_type(t.atttypid, -1) FROM pg_attribute a "
+        "JOIN pg_attribute t ON t.attname = a.attname AND t.attrelid = %s::regclass "
+        "JOIN pg_type y ON y.oid = t.atttypid WHERE a.attrelid = %s::regclass AND a.attnum > 0 "
+        "AND NOT a.attisdropped AND NOT t.attisdropped AND a.atttypid = 'text'::regtype "
+        "AND y.typcategory <> 'S'",
+        names.target, names.rows,
+    )  # fmt: skip
+    changes = [
+        f"ALTER COLUMN {session.quoted(name)} TYPE {kind} USING {session.quoted(name)}::{kind}"
+        for name, kind in rows
+    ]
+    if changes:
+        ask(connection, f"ALTER TABLE {names.rows} {', '.join(changes)}")
+
+
 def replaced(
     connection: Any,
     goal: Goal,

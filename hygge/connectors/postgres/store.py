@@ -18,25 +18,27 @@ import pyarrow as pa
 
 from hygge.batches import again, plain, raw_format, raw_schema
 from hygge.connectors.postgres import ledger as runs
-from hygge.connectors.postgres import publish, session, staged
+from hygge.connectors.postgres import publish, session
+from hygge.connectors.postgres.catalog import is_there
 from hygge.connectors.postgres.load import loaded, passed
 from hygge.connectors.postgres.merge import merged
 from hygge.connectors.postgres.target import (
-    RAW_TEXT_ONLY,
     Names,
-    about_of,
     alike,
-    are_known,
     check_children,
     check_deletes,
     check_rights,
-    column_names,
     columns_of,
     found,
-    key_in,
     names_of,
     rows_ddl,
-    turned,
+)
+from hygge.connectors.postgres.types import (
+    RAW_TEXT_ONLY,
+    about_of,
+    are_known,
+    column_names,
+    key_in,
 )
 from hygge.connectors.sql import ledger
 from hygge.connectors.sql.commit import check, move_head
@@ -136,7 +138,7 @@ def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
     with session.opened(goal) as connection:
         runs.end_sessions(connection, run.id)
         with session.transaction(connection):
-            return staged.held(connection, goal, run, receipts)
+            return runs.held(connection, goal, run, receipts)
 
 
 def commit(
@@ -154,7 +156,7 @@ def commit(
                 return done
             check_base(now, base, goal.who)
         runs.end_sessions(connection, run.id)
-        staged.tidy(connection, goal, run, receipts)
+        runs.tidy(connection, goal, run, receipts)
         with session.transaction(connection):
             _build_key(connection, goal, run)
         try:
@@ -250,7 +252,7 @@ def _load(
 def _build_key(connection: Any, goal: Goal, run: Run) -> None:
     """The primary key that the run table needs if it becomes the target."""
     names, schema = names_of(connection, goal, run.id), None
-    if run.mode == "replace" and runs.is_there(connection, names.schema, names.rows_name):
+    if run.mode == "replace" and is_there(connection, names.schema, names.rows_name):
         schema = runs.staged_schema(connection, goal, run.id)
     if schema is None or not key_in(schema):
         return
@@ -277,7 +279,7 @@ def _commit(
     ledger.bound_lock_wait(connection, target)
     session.ask(connection, "SET LOCAL row_security = off")  # what is hidden is an error
     schema = _held_rows(connection, goal, run, names)
-    rows = kept = staged.check(connection, goal, run, receipts, names.rows)
+    rows = kept = runs.check(connection, goal, run, receipts, names.rows)
     _check(connection, goal, run, schema)
     there = exists(connection, target)
     made = not there or ledger.is_made(connection, goal)
@@ -285,11 +287,11 @@ def _commit(
     if schema is not None and run.mode == "merge":
         kept = merged(connection, goal, run, names, schema, there)
     elif schema is not None and run.mode == "append" and there:
-        turned(connection, names)
+        publish.turned(connection, names)
         publish.appended(connection, goal, names, rows)
     elif schema is not None:
         key = key_in(schema) if run.mode == "replace" else ()
-        newest = staged.newest(connection, goal, run)
+        newest = runs.newest(connection, goal, run)
         publish.replaced(connection, goal, names, key, rows, newest)
     elif there and run.mode == "replace":
         connection.execute(table_for(target, None).delete())
@@ -317,7 +319,7 @@ def _told(schema: pa.Schema | None) -> pa.Schema | None:
 
 def _held_rows(connection: Any, goal: Goal, run: Run, names: Names) -> pa.Schema | None:
     """The schema that was staged; from here on nobody loads or changes what is."""
-    if not runs.is_there(connection, names.schema, names.rows_name):
+    if not is_there(connection, names.schema, names.rows_name):
         return None
     session.ask(connection, f"LOCK TABLE {names.rows} IN ACCESS EXCLUSIVE MODE")
     schema = runs.staged_schema(connection, goal, run.id)

@@ -8,28 +8,20 @@ and storage parameters, which the new one is given.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from hygge.batches import RAW_ABOUT, key_of, raw_format
 from hygge.connectors.postgres import session
-from hygge.connectors.postgres.ledger import rows_table, schema_of
 from hygge.connectors.postgres.session import ask
+from hygge.connectors.postgres.types import ddl_columns
+from hygge.connectors.sql import ledger
 from hygge.connectors.sql.goal import Goal
-from hygge.connectors.sql.ledger import target_of
-from hygge.connectors.sql.types import column_for
 from hygge.errors import StoreError
 
 SPLIT, ROW = "_hygge_split", "_hygge_row"
 """Columns of a run table that is to be merged: which split a row is of, and the order in it."""
-RAW_TEXT_ONLY = (
-    "regclass", "regproc", "regprocedure", "regoper", "regoperator", "regtype", "regrole",
-    "regnamespace", "regconfig", "regdictionary", "regcollation", "aclitem", "tsquery",
-)  # fmt: skip
-"""Types whose binary form is a number of one database only, or is not always read back."""
 
 
 @dataclass(frozen=True)
@@ -64,27 +56,25 @@ class There:
 
 def names_of(connection: Any, goal: Goal, run: str) -> Names:
     """What the tables of a run are called."""
-    return Names(schema_of(connection, goal), target_of(goal).name, rows_table(run))
+    return Names(schema_of(connection, goal), ledger.target_of(goal).name, rows_table(run))
 
 
-def about_of(schema: pa.Schema) -> dict[str, Any]:
-    """What a passthrough says of its columns."""
-    told: dict[str, Any] = json.loads((schema.metadata or {})[RAW_ABOUT])
-    return told
+def schema_of(connection: Any, goal: Goal) -> str:
+    """The schema of the target, also where its name does not say it."""
+    told = ledger.target_of(goal).schema
+    if told is None:
+        told = ask(connection, "SELECT current_schema()")[0][0]
+    if told is None:
+        raise StoreError(
+            f"{goal.who}: this user's search_path names no schema that exists",
+            "name one: `table: schema.table`",
+        )
+    return str(told)
 
 
-def column_names(schema: pa.Schema) -> list[str]:
-    """The columns of a schema, passthrough or not."""
-    if raw_format(schema) is None:
-        return list(schema.names)
-    return [each["name"] for each in about_of(schema)["columns"]]
-
-
-def key_in(schema: pa.Schema) -> tuple[str, ...]:
-    """The source's primary key, if all its columns come."""
-    raw = raw_format(schema) is not None
-    key = tuple(about_of(schema).get("key") or ()) if raw else key_of(schema)
-    return key if set(key) <= set(column_names(schema)) else ()
+def rows_table(run: str) -> str:
+    """The table that all splits of a run load."""
+    return f"{ledger.run_name(run)}_rows"
 
 
 def rows_ddl(
@@ -92,7 +82,7 @@ def rows_ddl(
 ) -> str:
     """CREATE TABLE of the run table (or of `called`); for a merge its rows are numbered besides."""
     columns = []
-    for name, kind, nullable, collation in _columns(connection, schema):
+    for name, kind, nullable, collation in ddl_columns(connection, schema):
         words = [session.quoted(name), kind]
         words += [f"COLLATE {session.quoted(collation)}"] if collation else []
         if not nullable:
@@ -125,23 +115,6 @@ def _is_published(connection: Any, schema: str) -> bool:
     return bool(found)
 
 
-def _columns(connection: Any, schema: pa.Schema) -> list[tuple[str, str, bool, str | None]]:
-    if raw_format(schema) is not None:
-        return [
-            (each["name"], each["type"], each.get("nullable", True), each.get("collation"))
-            for each in about_of(schema)["columns"]
-        ]
-    return [
-        (
-            each.name,
-            column_for(each.type, "postgresql", each.name).compile(dialect=connection.dialect),
-            each.nullable,
-            None,
-        )
-        for each in schema
-    ]
-
-
 def columns_of(connection: Any, schema: str, name: str) -> tuple[tuple[str, str], ...]:
     """Names and types of a table's columns, in its order; nothing where no table is."""
     found = ask(
@@ -153,48 +126,6 @@ def columns_of(connection: Any, schema: str, name: str) -> tuple[tuple[str, str]
         schema, name,
     )  # fmt: skip
     return tuple((name, kind) for name, kind in found)
-
-
-def are_known(connection: Any, columns: list[dict[str, Any]]) -> bool:
-    """Whether the types and collations of a passthrough's columns are here too."""
-    import psycopg
-
-    for each in columns:
-        try:
-            # A type's whole name or nothing: what else the text says is an error.
-            if ask(connection, "SELECT to_regtype(%s)", each["type"])[0][0] is None:
-                return False
-        except psycopg.Error as error:
-            if (error.sqlstate or "")[:2] in ("42", "22"):
-                connection.rollback()
-                return False
-            raise
-        sorts = "SELECT 1 FROM pg_collation WHERE collname = %s AND pg_collation_is_visible(oid)"
-        if each.get("collation") and not ask(connection, sorts, each["collation"]):
-            return False
-    return True
-
-
-def turned(connection: Any, names: Names) -> None:
-    """Columns of the run table that are text, and of another type in the target, become that type.
-
-    Of the type as such: whether a value keeps to its length is seen when it is inserted.
-    """
-    rows = ask(
-        connection,
-        "SELECT a.attname, format_type(t.atttypid, -1) FROM pg_attribute a "
-        "JOIN pg_attribute t ON t.attname = a.attname AND t.attrelid = %s::regclass "
-        "JOIN pg_type y ON y.oid = t.atttypid WHERE a.attrelid = %s::regclass AND a.attnum > 0 "
-        "AND NOT a.attisdropped AND NOT t.attisdropped AND a.atttypid = 'text'::regtype "
-        "AND y.typcategory <> 'S'",
-        names.target, names.rows,
-    )  # fmt: skip
-    changes = [
-        f"ALTER COLUMN {session.quoted(name)} TYPE {kind} USING {session.quoted(name)}::{kind}"
-        for name, kind in rows
-    ]
-    if changes:
-        ask(connection, f"ALTER TABLE {names.rows} {', '.join(changes)}")
 
 
 def found(connection: Any, names: Names, key: tuple[str, ...]) -> There | None:

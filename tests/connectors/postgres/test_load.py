@@ -14,7 +14,6 @@ import pytest
 
 from hygge.connectors.databases.store import SQLStore
 from hygge.connectors.postgres import ledger
-from hygge.connectors.postgres import staged as pg_staged
 from hygge.connectors.postgres import store as pg_store
 from hygge.connectors.postgres.copy_in import CopyIn
 from hygge.errors import HyggeError, Rejected, StoreError, Transient, UnfitValue
@@ -276,14 +275,14 @@ def test_a_zombie_that_seals_while_it_is_committed_makes_the_commit_try_again(
     run = Run("r1", "f")
     (first,) = staged(store, run, ROWS)
     monkeypatch.setattr(ledger, "end_sessions", lambda *_: None)
-    real, zombies = pg_staged.tidy, []
+    real, zombies = ledger.tidy, []
 
     def and_then_a_zombie(*given):
         real(*given)
         if not zombies:
             zombies.append(store.stage(Ticket("r1", 5), MORE.schema, iter([MORE])))
 
-    monkeypatch.setattr(pg_staged, "tidy", and_then_a_zombie)
+    monkeypatch.setattr(ledger, "tidy", and_then_a_zombie)
     with pytest.raises(Transient, match="sealed its rows in this moment"):
         store.commit(run, None, [first], None)
     assert store.commit(run, None, [first], None).applied == 3
@@ -315,7 +314,7 @@ def test_a_worker_that_is_killed_in_mid_copy_leaves_nothing(pg, schema, store):
 def test_a_run_whose_transactions_are_too_long_ago_keeps_nothing(pg, schema, store):
     run = Run("r1", "f")
     receipts = staged(store, run, ROWS, MORE)
-    ago = f"xid = xid - {pg_staged.FAR + 1}"
+    ago = f"xid = xid - {ledger.FAR + 1}"
     pg.ask(f"UPDATE {schema}._hygge_ledger SET {ago} WHERE name LIKE '%_1_0' AND sealed = 1")
     assert store.resume(run, receipts) == []
     assert pg.ask(f"SELECT count(*) FROM {schema}.{ledger.rows_table('r1')}") == [(0,)]
