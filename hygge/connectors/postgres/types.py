@@ -1,4 +1,4 @@
-"""Columns of PostgreSQL as Arrow: a stated type for each, and CSV of COPY parsed into it.
+"""Types of PostgreSQL: the Arrow type of a column that is read, and the type of one that is made.
 
   int2 int4 int8 float4 float8 bool        the same in Arrow
   numeric(p, s), p up to 76                decimal128 or decimal256; without precision: text
@@ -7,46 +7,59 @@
   date, time, timestamp, timestamptz       date32, time64[us], timestamp[us], timestamp[us, UTC]
   all others                               string: the text that the database itself gives
 
-What a type of Arrow does not hold (`infinity`, NaN in a numeric(p, s), 24:00:00, a moment after
-294247) is an error that names it, or NULL, or text: `on_value`.
+A value that the Arrow type does not hold (`infinity`, NaN in a numeric(p, s), 24:00:00, a moment
+after 294247) is an error that names it, or NULL, or text: `on_value`.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict
 
 import pyarrow as pa
 
 from hygge.batches import RAW_ABOUT, key_of, raw_format
-from hygge.connectors.postgres.catalog import Field
-from hygge.connectors.postgres.session import ask as rows_of
+from hygge.connectors.postgres import session
+from hygge.connectors.postgres.catalog import Column
 from hygge.connectors.postgres.session import quoted
 from hygge.connectors.sql.ask import Ask
 from hygge.connectors.sql.types import column_for
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 _PLAIN: dict[int, pa.DataType] = {
     16: pa.bool_(), 17: pa.binary(), 20: pa.int64(), 21: pa.int16(), 23: pa.int32(),
     700: pa.float32(), 701: pa.float64(), 1082: pa.date32(), 1083: pa.time64("us"),
     1114: pa.timestamp("us"), 1184: pa.timestamp("us", "UTC"),
 }  # fmt: skip
+_NUMERIC, _BYTEA, _TEXTS = 1700, 17, (18, 19, 25, 1042, 1043)
+_WIDER_THAN_ARROW = (1082, 1083, 1114, 1184, _NUMERIC)
+_LAST_MOMENT = "294247-01-01"
 RAW_TEXT_ONLY = (
     "regclass", "regproc", "regprocedure", "regoper", "regoperator", "regtype", "regrole",
     "regnamespace", "regconfig", "regdictionary", "regcollation", "aclitem", "tsquery",
 )  # fmt: skip
 """Types whose binary form is a number of one database only, or is not always read back."""
-_NUMERIC, _BYTEA, _TEXTS = 1700, 17, (18, 19, 25, 1042, 1043)
-_LAST_MOMENT = "294247-01-01"
-_MORE_RANGE = (1082, 1083, 1114, 1184, _NUMERIC)
 
 
-def arrow_of(field: Field) -> pa.DataType:
-    """The Arrow type of a column, as the table above says."""
-    if field.oid != _NUMERIC:
-        return _PLAIN.get(field.oid, pa.string())
-    if field.typmod < 4:
+class Selection(NamedTuple):
+    """How a column is read: its SQL in the SELECT, and the Arrow column that it becomes."""
+
+    sql: str
+    type: pa.DataType
+    nullable: bool
+
+
+def arrow_of(column: Column) -> pa.DataType:
+    """Return the Arrow type of a column, as the table above says."""
+    if column.oid != _NUMERIC:
+        return _PLAIN.get(column.oid, pa.string())
+    if column.typmod < 4:
         return pa.string()
-    bits = field.typmod - 4
+    # numeric keeps its precision in the upper 16 bits, and a signed scale of 11 bits below.
+    bits = column.typmod - 4
     precision, scale = bits >> 16 & 0xFFFF, (bits & 0x7FF ^ 1024) - 1024
     if scale < 0:  # rounded to tens, hundreds …
         precision, scale = precision - scale, 0
@@ -56,44 +69,44 @@ def arrow_of(field: Field) -> pa.DataType:
     return pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)
 
 
-def chosen(ask: Ask, field: Field) -> tuple[str, pa.DataType, bool]:
-    """How a column is selected, the Arrow type that it becomes, and whether it may be NULL."""
-    name, natural = quoted(field.name), arrow_of(field)
-    kind = ask.stated.get(field.name, natural)
-    if kind == natural and not may_misfit(field):
-        return name, kind, field.nullable
-    decided = ask.on_value(field.name)
-    if field.name not in ask.stated and decided == "as_text":
-        return name, pa.string(), field.nullable
+def selection(ask: Ask, column: Column) -> Selection:
+    """Return how a column is read, by the types and `on_value` that the user stated."""
+    name, natural = quoted(column.name), arrow_of(column)
+    kind = ask.stated.get(column.name, natural)
+    if kind == natural and not may_misfit(column):
+        return Selection(name, kind, column.nullable)
+    on_value = ask.on_value(column.name)
+    if column.name not in ask.stated and on_value == "as_text":
+        return Selection(name, pa.string(), column.nullable)
     if kind in (pa.string(), pa.large_string()):
-        cast = name if field.oid in _TEXTS or natural == pa.string() else f"{name}::text AS {name}"
-        return cast, kind, field.nullable
-    fits = _fits(name, field, kind) if decided == "set_null" else None
+        is_text = column.oid in _TEXTS or natural == pa.string()
+        return Selection(name if is_text else f"{name}::text AS {name}", kind, column.nullable)
+    fits = _fits(name, column, kind) if on_value == "set_null" else None
     if fits is None:
-        return name, kind, field.nullable
-    return f"CASE WHEN {fits} THEN {name} END AS {name}", kind, True
+        return Selection(name, kind, column.nullable)
+    return Selection(f"CASE WHEN {fits} THEN {name} END AS {name}", kind, nullable=True)
 
 
-def may_misfit(field: Field) -> bool:
-    """Whether a column of this type can hold what Arrow does not."""
-    return field.oid in _MORE_RANGE and arrow_of(field) != pa.string()
+def may_misfit(column: Column) -> bool:
+    """Whether a column of this type can hold values that its Arrow type cannot."""
+    return column.oid in _WIDER_THAN_ARROW and arrow_of(column) != pa.string()
 
 
-def is_hexed(field: Field, kind: Any) -> bool:
-    """Whether a column comes as bytea does (`\\x0aff`) and becomes bytes."""
-    return field.oid == _BYTEA and kind not in (pa.string(), pa.large_string())
+def is_hex(column: Column, kind: pa.DataType) -> bool:
+    """Whether a column comes as the hexadecimal text of bytea (`\\x0aff`), and becomes bytes."""
+    return column.oid == _BYTEA and kind not in (pa.string(), pa.large_string())
 
 
-def _fits(name: str, field: Field, kind: Any) -> str | None:
-    """SQL that is true for the values that `kind` holds."""
-    if field.oid == 1083:
+def _fits(name: str, column: Column, kind: pa.DataType) -> str | None:
+    """SQL that is true for the values that the Arrow type holds; None where none is needed."""
+    if column.oid == 1083:
         return f"{name} < '24:00:00'"
-    if field.oid == 1082:
+    if column.oid == 1082:
         return f"isfinite({name})"
-    if field.oid in (1114, 1184):
+    if column.oid in (1114, 1184):
         return f"isfinite({name}) AND {name} < '{_LAST_MOMENT}'"
-    if field.oid == _NUMERIC and pa.types.is_decimal(kind):
-        # Nothing is rounded: what has more places is not held.
+    if column.oid == _NUMERIC and pa.types.is_decimal(kind):
+        # Nothing is rounded: a value with more digits behind the point does not fit.
         return (
             f"{name} <> 'NaN' AND abs({name}) < 1e{kind.precision - kind.scale} "
             f"AND {name} = round({name}, {kind.scale})"
@@ -101,58 +114,95 @@ def _fits(name: str, field: Field, kind: Any) -> str | None:
     return None
 
 
-def about_of(schema: pa.Schema) -> dict[str, Any]:
-    """What a passthrough says of its columns."""
-    told: dict[str, Any] = json.loads((schema.metadata or {})[RAW_ABOUT])
-    return told
+class PassthroughColumn(TypedDict):
+    """A column of a passthrough, as its Home describes it."""
+
+    name: str
+    type: str
+    builtin: bool
+    nullable: NotRequired[bool]
+    collation: NotRequired[str | None]
+
+
+class Passthrough(TypedDict):
+    """What the Home of a passthrough says of its rows; it is JSON in the schema's metadata."""
+
+    columns: list[PassthroughColumn]
+    key: NotRequired[list[str]]
+    server: NotRequired[int]
+
+
+class NewColumn(NamedTuple):
+    """A column of a table that is to be made; `type` as PostgreSQL writes it."""
+
+    name: str
+    type: str
+    nullable: bool
+    collation: str | None
+
+
+def passthrough_of(schema: pa.Schema) -> Passthrough:
+    """Return what a passthrough says of its rows."""
+    passthrough: Passthrough = json.loads((schema.metadata or {})[RAW_ABOUT])
+    return passthrough
 
 
 def column_names(schema: pa.Schema) -> list[str]:
-    """The columns of a schema, passthrough or not."""
+    """Return the names of a schema's columns, passthrough or not."""
     if raw_format(schema) is None:
         return list(schema.names)
-    return [each["name"] for each in about_of(schema)["columns"]]
+    return [column["name"] for column in passthrough_of(schema)["columns"]]
 
 
 def key_in(schema: pa.Schema) -> tuple[str, ...]:
-    """The source's primary key, if all its columns come."""
-    raw = raw_format(schema) is not None
-    key = tuple(about_of(schema).get("key") or ()) if raw else key_of(schema)
+    """Return the primary key of the source, if all its columns are among the rows' columns."""
+    if raw_format(schema) is None:
+        key = key_of(schema)
+    else:
+        key = tuple(passthrough_of(schema).get("key") or ())
     return key if set(key) <= set(column_names(schema)) else ()
 
 
-def ddl_columns(connection: Any, schema: pa.Schema) -> list[tuple[str, str, bool, str | None]]:
-    if raw_format(schema) is not None:
+def new_columns(connection: sa.Connection, schema: pa.Schema) -> list[NewColumn]:
+    """Return the columns of a table that is made for the rows of a schema."""
+    if raw_format(schema) is None:
         return [
-            (each["name"], each["type"], each.get("nullable", True), each.get("collation"))
-            for each in about_of(schema)["columns"]
+            NewColumn(
+                field.name,
+                column_for(field.type, "postgresql", field.name).compile(
+                    dialect=connection.dialect
+                ),
+                field.nullable,
+                None,
+            )
+            for field in schema
         ]
     return [
-        (
-            each.name,
-            column_for(each.type, "postgresql", each.name).compile(dialect=connection.dialect),
-            each.nullable,
-            None,
+        NewColumn(
+            column["name"], column["type"], column.get("nullable", True), column.get("collation")
         )
-        for each in schema
+        for column in passthrough_of(schema)["columns"]
     ]
 
 
-def are_known(connection: Any, columns: list[dict[str, Any]]) -> bool:
-    """Whether the types and collations of a passthrough's columns are here too."""
+def are_known(connection: sa.Connection, columns: Sequence[PassthroughColumn]) -> bool:
+    """Whether this database has the types and collations of a passthrough's columns."""
     import psycopg
 
-    for each in columns:
+    collation_sql = (
+        "SELECT 1 FROM pg_collation WHERE collname = %s AND pg_collation_is_visible(oid)"
+    )
+    for column in columns:
         try:
-            # A type's whole name or nothing: what else the text says is an error.
-            if rows_of(connection, "SELECT to_regtype(%s)", each["type"])[0][0] is None:
+            # to_regtype takes the whole name of one type; anything behind it is an error.
+            if session.row(connection, "SELECT to_regtype(%s)", column["type"])[0] is None:
                 return False
         except psycopg.Error as error:
             if (error.sqlstate or "")[:2] in ("42", "22"):
                 connection.rollback()
                 return False
             raise
-        sorts = "SELECT 1 FROM pg_collation WHERE collname = %s AND pg_collation_is_visible(oid)"
-        if each.get("collation") and not rows_of(connection, sorts, each["collation"]):
+        collation = column.get("collation")
+        if collation and not session.rows(connection, collation_sql, collation):
             return False
     return True

@@ -36,6 +36,6 @@ PROMISES = {
 @pytest.mark.parametrize("promise", PROMISES)
 def test_it_is_kept_through_libpq(pg, schema, promise, monkeypatch):
     asked = []
-    monkeypatch.setattr(pg_home, "open_socket", lambda connection: asked.append(1) and False)
+    monkeypatch.setattr(pg_home, "has_plain_socket", lambda connection: asked.append(1) and False)
     PROMISES[promise](pg, schema)
     assert asked

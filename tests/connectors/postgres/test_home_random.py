@@ -87,7 +87,7 @@ def plain(kind, column):
 @pytest.mark.parametrize("seed", range(6))
 def test_a_random_table_is_read_as_it_is(pg, schema, seed, through, monkeypatch):
     if through == "libpq":
-        monkeypatch.setattr(pg_home, "open_socket", lambda connection: False)
+        monkeypatch.setattr(pg_home, "has_plain_socket", lambda connection: False)
     dice = random.Random(seed)
     kinds = dice.sample(list(MADE), dice.randint(1, 7))
     count, absent = dice.randint(0, 2_000), dice.choice([0, 0.1, 0.9])

@@ -9,7 +9,7 @@ from hygge.connectors.postgres import wire
 from hygge.connectors.postgres.copy_in import copy_in
 from hygge.connectors.postgres.copy_out import CopyOut
 from hygge.connectors.postgres.session import is_lost
-from hygge.connectors.postgres.wire import SocketCopy, copy_out, open_socket
+from hygge.connectors.postgres.wire import SocketCopy, copy_out, has_plain_socket
 from tests.servers.postgres import Proxy, unframed
 from tests.waiting import until
 
@@ -86,7 +86,7 @@ def test_every_byte_is_the_same_and_the_session_goes_on(pg, source, form, limits
 
 def test_messages_that_begin_alike_are_walked_one_by_one(pg, monkeypatch):
     """The quick way finds nothing: all that is left is the plain walk."""
-    monkeypatch.setattr(wire, "_chain", lambda buffer, at, filled: ([], at))
+    monkeypatch.setattr(wire, "_row_run", lambda buffer, at, filled: ([], at))
     with pg.connect() as connection:
         for form in ("csv", "binary"):
             wanted = by_psycopg(connection, SOURCES["disguised"], form)
@@ -232,5 +232,5 @@ def test_a_plain_socket_is_open_and_an_encrypted_one_is_not(pg):
             ssl_in_use = True
 
     with pg.connect() as connection:
-        assert open_socket(connection)
-    assert not open_socket(Encrypted)
+        assert has_plain_socket(connection)
+    assert not has_plain_socket(Encrypted)
