@@ -1,4 +1,4 @@
-"""What the catalog of PostgreSQL says of a table, a view or a query: columns, sizes, parts, key.
+"""The catalog of PostgreSQL: columns, size, parts and key of a table, a view or a query.
 
 Types come from the catalog alone; a column of a domain has the domain's base type.
 """
@@ -98,7 +98,7 @@ class Column:
     nullable: bool = True
     collation: str | None = None
     builtin: bool = True
-    """Whether the number of its type means the same type in every database."""
+    """True if the number of its type means the same type in every database."""
 
 
 class _CatalogColumn(NamedTuple):
@@ -125,11 +125,11 @@ class Relation:
     blocks: int
     is_heap: bool
     readable: bool
-    """Whether this user may read all of its columns, and so `ctid` too."""
+    """True if this user may read all of its columns, and so `ctid` too."""
     row_security: bool
-    """Whether policies filter the rows of a user who reads it by its own name."""
+    """True if policies filter the rows of a user who reads it by its own name."""
     parts: tuple[Relation, ...] = ()
-    """What is read with it: partitions and tables that inherit, at every depth."""
+    """Tables that are read with it: partitions and tables that inherit, at every depth."""
 
     @property
     def sql(self) -> str:
@@ -143,7 +143,7 @@ class Relation:
 
 
 def find(connection: psycopg.Connection, ask: Ask) -> Relation | None:
-    """Return the relation of `ask.table`; None for a query. SourceMissing if it is not there."""
+    """Return the relation of `ask.table`, None for a query; SourceMissing if it does not exist."""
     if ask.table is None:
         return None
     schema, name = split_name(ask.table)
@@ -195,7 +195,7 @@ def tables(url: str, who: str, patterns: Sequence[str]) -> Listing:
 
 
 def has_relation(connection: AnyConnection, schema: str, name: str) -> bool:
-    """Whether a table, view or index of this name is in the schema."""
+    """True if a table, view or index of this name is in the schema."""
     matches = session.rows(
         connection,
         "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
@@ -251,7 +251,7 @@ def _query_columns(connection: psycopg.Connection, query: str) -> list[_CatalogC
     """The columns of a query, from the description of its empty result."""
     statement = f"SELECT * FROM (\n{bare_query(query)}\n) AS h WHERE false"
     result = connection.execute(statement).pgresult
-    assert result is not None  # a SELECT has one
+    assert result is not None  # a SELECT has a result
     described = []
     for at in range(result.nfields):
         oid, typmod = result.ftype(at), result.fmod(at)
@@ -264,7 +264,7 @@ def _query_columns(connection: psycopg.Connection, query: str) -> list[_CatalogC
 def shape(connection: psycopg.Connection, statement: str) -> list[list[int]]:
     """Return type and modifier of each column that a SELECT gives now; no row is read."""
     result = connection.execute(f"SELECT * FROM (\n{statement}\n) AS h WHERE false").pgresult
-    assert result is not None  # a SELECT has one
+    assert result is not None  # a SELECT has a result
     return [[result.ftype(at), result.fmod(at)] for at in range(result.nfields)]
 
 

@@ -1,8 +1,8 @@
 """COPY … FROM STDIN: whole messages to the server, past psycopg where nothing encrypts them.
 
 What a server sends in a COPY and what it takes are the same messages, so a passthrough goes from
-one socket to the other as it came. Rows that were encoded here become one message a piece. Over TLS
-libpq sends the same messages.
+one socket to the other as it came. Each piece of rows that was encoded here becomes one message.
+Over TLS libpq sends the same messages.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class CopyIn:
     def __init__(self, connection: psycopg.Connection, plain: bool) -> None:
         self.pgconn = connection.pgconn
         self.rows = 0
-        """How many rows the server says that it took, known after `finish`."""
+        """The number of rows that the server took, known after `finish`."""
         self._is_open = self._is_torn = False
         self.socket = socket.socket(fileno=os.dup(self.pgconn.socket)) if plain else None
         self._poll = select.poll()

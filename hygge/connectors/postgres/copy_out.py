@@ -1,4 +1,4 @@
-"""COPY … TO STDOUT through libpq: its messages, one a row, as they come.
+"""COPY … TO STDOUT through libpq, which gives one message for each row.
 
 psycopg's own loop makes a coroutine step of each row, which costs more than reading it. Here all
 rows that have arrived are taken at once, from the same libpq.
@@ -28,9 +28,9 @@ class CopyOut:
     """A COPY that gives rows: `chunk` returns what comes; `close` cancels what did not come."""
 
     given_up = False
-    """Whether nobody wants the rest."""
+    """True when nobody wants the rest."""
     has_lead = False
-    """Whether each row of its CSV begins with a cell that belongs to no column."""
+    """True if each row of its CSV begins with a cell that belongs to no column."""
 
     def __init__(
         self, connection: psycopg.Connection, statement: str, framed: bool = False
@@ -43,7 +43,7 @@ class CopyOut:
 
         self.connection, self.pgconn, self.framed = connection, connection.pgconn, framed
         self.rows: int | None = None
-        """How many rows the server says that it sent; None until all of them came."""
+        """The number of rows that the server sent, by its own word; None until all of them came."""
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.pgconn.socket, selectors.EVENT_READ)
         self.pgconn.send_query(statement.encode())
@@ -88,7 +88,7 @@ class CopyOut:
         return parts[0] if len(parts) == 1 else b"".join(parts), count, last
 
     def chunks(self, max_rows: int, size: int) -> Iterator[tuple[Buffer, int, bytes]]:
-        """Yield every `chunk` until the end; each is valid until the next but one is asked for."""
+        """Yield every `chunk` until the end; asking for the next but one overwrites it."""
         while True:
             chunk = self.chunk(max_rows, size)
             if not chunk[1]:

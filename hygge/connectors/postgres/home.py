@@ -199,7 +199,7 @@ class _Planner:
         )
 
     def _where(self, part: pg_splits.Part) -> dict[str, Any]:
-        """What `read` needs of a split. The run's journal keeps it."""
+        """Return what `read` needs of a split; the run's journal keeps it."""
         selected = list(zip(self.columns, self.selections, strict=True))
         schema = pa.schema(
             [
@@ -251,7 +251,7 @@ class _Planner:
         return self.expected[0] if blocks else 0, sum(leaf.bytes for leaf in leaves)
 
     def _remarks(self) -> list[str]:
-        """What the plan says about values that Arrow does not hold."""
+        """Return what the plan says about values that Arrow does not hold."""
         may_misfit = [column.name for column in self.columns if types.may_misfit(column)]
         undecided = [name for name in may_misfit if self.ask.on_value(name) == "error"]
         misfits = catalog.columns_with_misfits(self.connection, self.relation, undecided)
@@ -267,7 +267,7 @@ class _Planner:
         return remarks
 
     def _dead_driver(self, by_split: bool, rows: int, size: int) -> str:
-        """What the plan says about a driver that dies."""
+        """Return what the plan says about a driver that dies."""
         if not by_split:
             return (
                 f"the run starts anew (about {rows:,} rows, {size:,} bytes): its snapshot ends "

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _XID_CYCLE = 2**32
 MAX_XID_AGE = 2**31 - 2**24
-"""Transactions after which a row's `xmin` may mean another one; with room to come to an end."""
+"""The age of a transaction at which `xmin` may soon mean another one: numbers repeat after 2³²."""
 
 
 class Seal(NamedTuple):
@@ -103,7 +103,7 @@ def begin(connection: sa.Connection, goal: Goal, run: Run) -> None:
 
 
 def is_own(connection: sa.Connection, goal: Goal) -> bool:
-    """Whether the ledger has the columns that only PostgreSQL has."""
+    """True if the ledger has the columns that only PostgreSQL has."""
     return _has_own_columns(connection, schema_of(connection, goal))
 
 
@@ -163,7 +163,7 @@ def make_rows_table(
 
 
 def _are_alike(made_for: pa.Schema, schema: pa.Schema) -> bool:
-    """Whether rows of a schema go into a run table that was made for the other one."""
+    """True if rows of a schema go into a run table that was made for the other one."""
     if raw_format(made_for) or raw_format(schema):
         return bool(made_for.metadata == schema.metadata)
     return bool(plain_schema(made_for).equals(plain_schema(schema)))

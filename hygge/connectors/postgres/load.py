@@ -214,7 +214,7 @@ def fit(goal: Goal, batch: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def is_moment(kind: pa.DataType) -> bool:
-    """Whether it is a timestamp of a unit that PostgreSQL has."""
+    """True if it is a timestamp of a unit that PostgreSQL has."""
     return bool(pa.types.is_timestamp(kind) and kind.unit in _PER_DAY)
 
 

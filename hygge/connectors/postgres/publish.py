@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from hygge.connectors.postgres import session, target
 from hygge.connectors.postgres.catalog import has_relation
-from hygge.connectors.postgres.target import Names, TargetTable, columns_of
+from hygge.connectors.postgres.target import Names, Existing, columns_of
 from hygge.connectors.sql import ledger as sql_ledger
 from hygge.connectors.sql.commit import check_all_in
 from hygge.connectors.sql.goal import Goal
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 SWAP_WAIT_MS = 1000
-"""How long the exchange waits for sessions that hold the table; new ones wait behind it."""
+"""The longest wait for sessions that hold the table; other sessions wait behind the exchange."""
 HIDDEN_WAIT_S = 1.0
-"""How long to wait for the end of transactions that this user may not look into."""
+"""The longest wait for the end of transactions that this user may not look into."""
 
 
 def add_key(connection: sa.Connection, goal: Goal, names: Names, key: tuple[str, ...]) -> None:
@@ -92,7 +92,7 @@ def replace(
     the run table. Raises NotOurs where hygge did not make the target, Rejected where other columns
     would need another table and something hangs on this one.
     """
-    old = target.find(connection, names, key)
+    old = target.existing(connection, names, key)
     can_swap = not _has_old_reader(connection, goal, last_change) and _is_logged(connection, names)
     if old is None:
         if can_swap:
@@ -109,7 +109,7 @@ def replace(
     elif not old.hangs and not same_columns:
         session.execute(connection, f"LOCK TABLE {names.target} IN ACCESS EXCLUSIVE MODE")
     # Looked at once more: under the lock nobody else can change it.
-    old = target.find(connection, names, key)
+    old = target.existing(connection, names, key)
     if old is None or not sql_ledger.is_made(connection, goal):
         raise not_ours(goal.who)
     if same_columns and (old.hangs or not can_swap):
@@ -127,7 +127,7 @@ def replace(
         insert(connection, goal, names, rows)
 
 
-def other_columns_error(goal: Goal, old: TargetTable) -> Rejected:
+def other_columns_error(goal: Goal, old: Existing) -> Rejected:
     """Return the error for a table that would have to be made anew, and must not be."""
     listed = ", ".join(old.hangs[:5]) + (" …" if len(old.hangs) > 5 else "")
     return Rejected(
@@ -196,7 +196,7 @@ def _lock_at_once(connection: sa.Connection, names: Names) -> bool:
 
 
 def _swap(
-    connection: sa.Connection, goal: Goal, names: Names, old: TargetTable, key: tuple[str, ...]
+    connection: sa.Connection, goal: Goal, names: Names, old: Existing, key: tuple[str, ...]
 ) -> None:
     """Drop the target, and give its name and attributes to the run table."""
     import psycopg
@@ -242,7 +242,7 @@ def _create_like_run_table(connection: sa.Connection, names: Names) -> None:
 
 
 def _is_logged(connection: sa.Connection, names: Names) -> bool:
-    """Whether the run table is a table that survives a crash, and so may become the target."""
+    """True if the run table is a table that survives a crash, and so may become the target."""
     (is_logged,) = session.row(
         connection, "SELECT relpersistence = 'p' FROM pg_class WHERE oid = %s::regclass", names.rows
     )
@@ -293,9 +293,7 @@ SELECT statement FROM (
 """
 
 
-def _attributes_of(
-    connection: sa.Connection, names: Names, old: TargetTable, new: str
-) -> list[str]:
+def _attributes_of(connection: sa.Connection, names: Names, old: Existing, new: str) -> list[str]:
     """Return statements that give the table `new` the grants, comments and parameters of `old`.
 
     `new` is the run table, or will be made like it.
@@ -307,7 +305,7 @@ def _attributes_of(
 
 
 def _set_attributes(
-    connection: sa.Connection, new: str, old: TargetTable, statements: list[str]
+    connection: sa.Connection, new: str, old: Existing, statements: list[str]
 ) -> None:
     """Give the table `new` the owner of the old one, and run the statements of `_attributes_of`."""
     if session.row(connection, "SELECT current_user")[0] != old.owner:
@@ -318,7 +316,7 @@ def _set_attributes(
 
 
 def _has_old_reader(connection: sa.Connection, goal: Goal, last_change: int | None) -> bool:
-    """Whether a session may have a snapshot that is older than rows of the run table.
+    """True if a session may have a snapshot that is older than rows of the run table.
 
     The session that holds this flow's own snapshot does not count: all of it was read. Where this
     user may not look into a session, its transaction counts if it is open now and does not end

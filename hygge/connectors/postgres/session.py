@@ -211,7 +211,7 @@ def translated_errors(who: str, side: type[HyggeError]) -> Iterator[None]:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether this error of a statement means that the connection is gone (it has no SQLSTATE)."""
+    """True if this error of a statement means that the connection is gone (it has no SQLSTATE)."""
     import psycopg
 
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not getattr(

@@ -41,7 +41,7 @@ _ORDERED = (*_INTEGERS, 17, 19, 25, 1042, 1043, 1082, 1083, 1114, 1184, 1700, 29
 
 @dataclass(frozen=True)
 class Part:
-    """What one split reads: sources as SQL writes them, each with a condition of its own."""
+    """The part of a split: one or more sources of SQL, each with a condition of its own."""
 
     sources: tuple[tuple[str, str | None], ...]
     label: str = ""
@@ -70,12 +70,12 @@ class Source:
 
     @property
     def count(self) -> int:
-        """How many splits all of it should have."""
+        """The number of splits that all of it should have."""
         rows = max(1, self.rows)  # there may be many where the catalog knows of none
         return self.count_for(rows, self.bytes / rows)
 
     def count_for(self, rows: int, row_bytes: float) -> int:
-        """How many splits this number of rows should have."""
+        """Return the number of splits for this number of rows."""
         by_split = self.ask.options.consistency == "split" and self.ask.snapshot is None
         lanes = None if by_split else self.ask.lanes
         return splits.how_many(self.ask.options.splits, rows, row_bytes, lanes)
@@ -253,7 +253,7 @@ def _by_key(connection: psycopg.Connection, source: Source, why: str) -> tuple[l
 
 
 def _has_index(connection: psycopg.Connection, source: Source) -> bool:
-    """Whether an index finds ranges of the key; True too where the catalog cannot tell."""
+    """True if an index finds ranges of the key; True too where the catalog cannot tell."""
     relation = source.relation
     if relation is None or relation.kind not in ("r", "m", "p"):
         return True
@@ -345,7 +345,7 @@ def _bounds(connection: psycopg.Connection, source: Source) -> list[Key]:
 
 
 def _are_ascending(connection: psycopg.Connection, source: Source, bounds: Sequence[Key]) -> bool:
-    """Whether bounds go up as the database compares the column itself: else ranges would overlap.
+    """True if bounds go up as the database compares the column itself: else ranges would overlap.
 
     An index or statistics may be of an older collation than the library's.
     """

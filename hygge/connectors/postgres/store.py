@@ -212,7 +212,7 @@ def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | 
     is_raw = raw_format(schema) is not None
     check(connection, goal, run, sql_ledger.target_of(goal), None if is_raw else schema)
     names = names_of(connection, goal, run.id)
-    old = target.find(connection, names, () if schema is None else key_in(schema))
+    old = target.existing(connection, names, () if schema is None else key_in(schema))
     if old is None:
         return
     columns = None if schema is None else column_names(schema)
@@ -228,7 +228,7 @@ def _check_columns(connection: sa.Connection, goal: Goal, run: Run) -> None:
     schema = ledger.staged_schema(connection, goal, run.id)
     if run.mode != "replace" or schema is None:
         return
-    old = target.find(connection, names, key_in(schema))
+    old = target.existing(connection, names, key_in(schema))
     columns = columns_of(connection, names.schema, names.rows_name)
     if old is not None and old.hangs and not target.are_same(old.columns, columns):
         raise publish.other_columns_error(goal, old)
@@ -263,7 +263,7 @@ def _build_key(connection: sa.Connection, goal: Goal, run: Run) -> None:
         schema = ledger.staged_schema(connection, goal, run.id)
     if schema is None or not key_in(schema):
         return
-    old = target.find(connection, names, key_in(schema))
+    old = target.existing(connection, names, key_in(schema))
     if old is None or not old.hangs:
         publish.add_key(connection, goal, names, key_in(schema))
 

@@ -47,7 +47,7 @@ class Names:
 
 
 @dataclass(frozen=True)
-class TargetTable:
+class Existing:
     """The target as it is now."""
 
     oid: int
@@ -56,7 +56,7 @@ class TargetTable:
     key_name: str | None
     """The name of its primary key, where a new table would have the same key."""
     hangs: tuple[str, ...]
-    """What would be lost or broken if another table took its place, for people."""
+    """All that would be lost or broken if another table took its place, for people."""
 
 
 def names_of(connection: sa.Connection, goal: Goal, run: str) -> Names:
@@ -107,7 +107,7 @@ def create_sql(
 
 
 def _is_published(connection: sa.Connection, schema: str) -> bool:
-    """Whether there is a publication of every table of this schema, also of new ones."""
+    """True if there is a publication of every table of this schema, also of new ones."""
     if session.rows(connection, "SELECT 1 FROM pg_publication WHERE puballtables LIMIT 1"):
         return True
     # PostgreSQL before 15 has no publications of a schema, and no such catalog.
@@ -138,7 +138,7 @@ def columns_of(connection: sa.Connection, schema: str, name: str) -> ColumnTypes
     return tuple((name, kind) for name, kind in rows)
 
 
-def find(connection: sa.Connection, names: Names, key: tuple[str, ...]) -> TargetTable | None:
+def existing(connection: sa.Connection, names: Names, key: tuple[str, ...]) -> Existing | None:
     """Return the target, or None; `key` is the primary key that a new table would have."""
     rows = session.rows(
         connection,
@@ -153,7 +153,7 @@ def find(connection: sa.Connection, names: Names, key: tuple[str, ...]) -> Targe
     key_oid, key_name = _same_key(connection, oid, key)
     hangs += _dependents(connection, oid, row_type, key_oid)
     columns = columns_of(connection, names.schema, names.name)
-    return TargetTable(oid, owner, columns, key_name, tuple(hangs))
+    return Existing(oid, owner, columns, key_name, tuple(hangs))
 
 
 def _properties(connection: sa.Connection, oid: int) -> list[str]:
@@ -263,7 +263,7 @@ _RIGHTS = {"replace": ("INSERT", "DELETE", "SELECT"), "merge": ("INSERT", "UPDAT
 
 
 def check_rights(
-    connection: sa.Connection, goal: Goal, mode: str, target: TargetTable, columns: list[str] | None
+    connection: sa.Connection, goal: Goal, mode: str, target: Existing, columns: list[str] | None
 ) -> None:
     """Raise StoreError where this user may not write the table, or these columns, as `mode` needs.
 
@@ -296,7 +296,7 @@ def check_rights(
         )
 
 
-def check_deletes(connection: sa.Connection, goal: Goal, target: TargetTable) -> None:
+def check_deletes(connection: sa.Connection, goal: Goal, target: Existing) -> None:
     """Raise StoreError where PostgreSQL allows no DELETE, since it is published without a key.
 
     Without a replica identity it could not tell subscribers which rows are deleted.
@@ -318,7 +318,7 @@ def check_deletes(connection: sa.Connection, goal: Goal, target: TargetTable) ->
         )
 
 
-def check_foreign_keys(connection: sa.Connection, goal: Goal, target: TargetTable) -> None:
+def check_foreign_keys(connection: sa.Connection, goal: Goal, target: Existing) -> None:
     """Raise StoreError where deleting the old rows would change or break rows of other tables."""
     rows = session.rows(
         connection,
@@ -345,5 +345,5 @@ def check_foreign_keys(connection: sa.Connection, goal: Goal, target: TargetTabl
 
 
 def are_same(columns: ColumnTypes, other: ColumnTypes) -> bool:
-    """Whether two tables have columns of the same names and types, in any order."""
+    """True if two tables have columns of the same names and types, in any order."""
     return sorted(columns) == sorted(other)

@@ -45,7 +45,7 @@ RAW_TEXT_ONLY = (
 
 
 class Selection(NamedTuple):
-    """How a column is read: its SQL in the SELECT, and the Arrow column that it becomes."""
+    """A column that is read: its SQL in the SELECT, and the Arrow column that it becomes."""
 
     sql: str
     type: pa.DataType
@@ -70,7 +70,7 @@ def arrow_of(column: Column) -> pa.DataType:
 
 
 def selection(ask: Ask, column: Column) -> Selection:
-    """Return how a column is read, by the types and `on_value` that the user stated."""
+    """Return the selection of a column, by the types and `on_value` that the user stated."""
     name, natural = quoted(column.name), arrow_of(column)
     kind = ask.stated.get(column.name, natural)
     if kind == natural and not may_misfit(column):
@@ -88,12 +88,12 @@ def selection(ask: Ask, column: Column) -> Selection:
 
 
 def may_misfit(column: Column) -> bool:
-    """Whether a column of this type can hold values that its Arrow type cannot."""
+    """True if a column of this type can hold values that its Arrow type cannot."""
     return column.oid in _WIDER_THAN_ARROW and arrow_of(column) != pa.string()
 
 
 def is_hex(column: Column, kind: pa.DataType) -> bool:
-    """Whether a column comes as the hexadecimal text of bytea (`\\x0aff`), and becomes bytes."""
+    """True if a column comes as the hexadecimal text of bytea (`\\x0aff`), and becomes bytes."""
     return column.oid == _BYTEA and kind not in (pa.string(), pa.large_string())
 
 
@@ -125,7 +125,7 @@ class PassthroughColumn(TypedDict):
 
 
 class Passthrough(TypedDict):
-    """What the Home of a passthrough says of its rows; it is JSON in the schema's metadata."""
+    """The rows of a passthrough, as its Home describes them in JSON in the schema's metadata."""
 
     columns: list[PassthroughColumn]
     key: NotRequired[list[str]]
@@ -186,7 +186,7 @@ def new_columns(connection: sa.Connection, schema: pa.Schema) -> list[NewColumn]
 
 
 def are_known(connection: sa.Connection, columns: Sequence[PassthroughColumn]) -> bool:
-    """Whether this database has the types and collations of a passthrough's columns."""
+    """True if this database has the types and collations of a passthrough's columns."""
     import psycopg
 
     collation_sql = (

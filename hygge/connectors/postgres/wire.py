@@ -46,7 +46,7 @@ def connection_lost(error: OSError) -> psycopg.OperationalError:
 
 
 def has_plain_socket(connection: psycopg.Connection) -> bool:
-    """Whether the bytes on a session's socket are not encrypted; asks the server."""
+    """True if the bytes on a session's socket are not encrypted; asks the server."""
     import psycopg
 
     if os.name != "posix" or connection.pgconn.ssl_in_use or connection.pgconn.used_gssapi:
@@ -106,7 +106,7 @@ class SocketCopy(CopyOut):
     def chunk(self, max_rows: int, size: int) -> tuple[Buffer, int, bytes]:
         """Return messages as its base does; those of CSV have a first cell of ours (`has_lead`).
 
-        They are valid until the next chunk but one is asked for.
+        Asking for the next chunk but one overwrites them.
         """
         import numpy as np
 
