@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from hygge.connectors.postgres import session, target
 from hygge.connectors.postgres.catalog import has_relation
-from hygge.connectors.postgres.target import Names, Existing, columns_of
+from hygge.connectors.postgres.target import Existing, Names, columns_of
 from hygge.connectors.sql import ledger as sql_ledger
 from hygge.connectors.sql.commit import check_all_in
 from hygge.connectors.sql.goal import Goal
