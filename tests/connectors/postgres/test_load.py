@@ -27,7 +27,7 @@ pytest_plugins = ["tests.servers.postgres"]
 
 
 def moved(store, run, rows):
-    """One split, planned with its own columns."""
+    """Move one split, planned with its own columns; return the commit."""
     base = store.head(run.flow)
     store.prepare(run, rows.schema)
     receipt = store.stage(Ticket(run.id, 0), rows.schema, iter([rows]))

@@ -1,4 +1,4 @@
-"""SQLStore on PostgreSQL: one transaction a split, a run gone on with, one head for all readers."""
+"""SQLStore on PostgreSQL: one transaction a split, a resumed run, one head for all readers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytest_plugins = ["tests.servers.postgres"]
 
 
 def tables(pg, schema):
-    """What a catalog shows, without hygge's two tables and the target: the tables of runs."""
+    """Return the names of the run tables: all but the target and hygge's two tables."""
     found = pg.ask("SELECT tablename FROM pg_tables WHERE schemaname = %s", schema)
     return {name for (name,) in found} - {"t", "_hygge_heads", "_hygge_ledger"}
 
@@ -32,7 +32,7 @@ def tables(pg, schema):
 
 
 def staged_rows(pg, schema, run="r1"):
-    """How many rows anybody can see in the table of a run."""
+    """Return the number of rows in a run table that other sessions see."""
     return pg.ask(f"SELECT count(*) FROM {schema}.{rows_table(run)}")[0][0]
 
 
