@@ -227,7 +227,7 @@ def end_sessions(connection: sa.Connection, run: str) -> None:
 def drop(connection: sa.Connection, goal: Goal, run: str) -> None:
     """Remove the run's tables and its rows of the ledger."""
     table = ledger_table(goal)
-    connection.rollback()
+    connection.rollback()  # what was read before has begun a transaction
     with transaction(connection):  # from here on no zombie can seal
         connection.execute(table.delete().where(table.c.name == sql_ledger.run_name(run)))
     with transaction(connection):
@@ -324,6 +324,7 @@ def keep_only(
     rows_by_xmin: dict[str, int] = {}
     if has_table:
         sql_ledger.bound_lock_wait(connection, sql_ledger.target_of(goal))
+        # It waits for loads that are not committed, and what they sealed is read again.
         session.execute(connection, f"LOCK TABLE {table} IN SHARE MODE")
         sealed = seals(connection, goal, run.id)
         rows_by_xmin = dict(

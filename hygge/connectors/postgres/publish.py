@@ -165,6 +165,7 @@ def _delete_all(connection: sa.Connection, goal: Goal, names: Names) -> None:
 
     By DELETE and not by TRUNCATE, so that the triggers and rules of the table are run.
     """
+    # Deferrable foreign keys are checked at COMMIT, when the new rows are there.
     session.execute(connection, "SET CONSTRAINTS ALL DEFERRED")
     session.execute(connection, f"LOCK TABLE {names.target} IN SHARE ROW EXCLUSIVE MODE")
     if not sql_ledger.is_made(connection, goal):
@@ -183,6 +184,7 @@ def _lock_at_once(connection: sa.Connection, names: Names) -> bool:
     import psycopg
 
     (lock_timeout,) = session.row(connection, "SELECT current_setting('lock_timeout')")
+    # The transaction goes on after a lock that was not got, back at the savepoint.
     session.execute(connection, "SAVEPOINT hygge_swap")
     session.execute(connection, f"SET LOCAL lock_timeout = {SWAP_WAIT_MS}")
     try:

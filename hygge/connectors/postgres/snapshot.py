@@ -197,6 +197,7 @@ def _lock(connection: psycopg.Connection, table: str) -> None:
     """Lock a table against being written anew, if the rights allow it."""
     import psycopg
 
+    # The transaction goes on after a lock that is not allowed, back at the savepoint.
     session.execute(connection, "SAVEPOINT one")
     try:
         session.execute(connection, f"LOCK TABLE {table} IN ACCESS SHARE MODE")
