@@ -148,7 +148,7 @@ def find(connection: psycopg.Connection, ask: Ask) -> Relation | None:
         return None
     schema, name = split_name(ask.table)
     named = literal(quoted(schema, name))
-    matches = session.rows(
+    matches = session.fetch_all(
         connection,
         f"{_SIZES} WHERE c.oid = to_regclass({named}) AND c.relkind IN ('r','p','v','m','f')",
     )
@@ -158,7 +158,7 @@ def find(connection: psycopg.Connection, ask: Ask) -> Relation | None:
     relation = Relation(*facts)
     if not has_parts:
         return relation
-    parts = session.rows(
+    parts = session.fetch_all(
         connection,
         f"{_PARTS.format(oid=relation.oid)} {_SIZES} JOIN tree ON tree.oid = c.oid ORDER BY 1",
     )
@@ -168,7 +168,7 @@ def find(connection: psycopg.Connection, ask: Ask) -> Relation | None:
 def _table_names(connection: psycopg.Connection, schema: str | None) -> list[str]:
     """Tables and views of a schema, or of the search_path; without partitions and hygge's own."""
     where = f"n.nspname = {literal(schema)}" if schema else "pg_table_is_visible(c.oid)"
-    names = session.rows(
+    names = session.fetch_all(
         connection,
         "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
         f"WHERE {where} AND c.relkind IN ('r','p','v','m','f') AND NOT c.relispartition "
@@ -183,8 +183,8 @@ def tables(url: str, who: str, patterns: Sequence[str]) -> Listing:
     They are not chosen by `patterns`: one statement lists them all.
     """
     with session.connected(url, who, HomeError, session.application_name(None)) as connection:
-        (default_schema,) = session.row(connection, "SELECT current_schema()")
-        rows = session.rows(connection, _TABLES)
+        (default_schema,) = session.fetch_one(connection, "SELECT current_schema()")
+        rows = session.fetch_all(connection, _TABLES)
     return Listing(
         default_schema or "main",
         [
@@ -196,7 +196,7 @@ def tables(url: str, who: str, patterns: Sequence[str]) -> Listing:
 
 def has_relation(connection: AnyConnection, schema: str, name: str) -> bool:
     """True if a table, view or index of this name is in the schema."""
-    matches = session.rows(
+    matches = session.fetch_all(
         connection,
         "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
         "ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
@@ -210,7 +210,7 @@ def columns(connection: psycopg.Connection, ask: Ask, relation: Relation | None)
     if relation is None:
         described = _query_columns(connection, ask.query or "")
     else:
-        rows = session.rows(connection, _COLUMNS.format(oid=relation.oid))
+        rows = session.fetch_all(connection, _COLUMNS.format(oid=relation.oid))
         described = [_CatalogColumn(*row) for row in rows]
     if not described:
         raise HomeError(f"{ask.who} has no columns", "name something to read")
@@ -223,7 +223,9 @@ def columns(connection: psycopg.Connection, ask: Ask, relation: Relation | None)
     listed = ",".join(str(oid) for oid in sorted({column.oid for column in described}))
     base_types = {
         oid: rest
-        for oid, *rest in session.rows(connection, _BASES.format(oids=f"'{{{listed}}}'::oid[]"))
+        for oid, *rest in session.fetch_all(
+            connection, _BASES.format(oids=f"'{{{listed}}}'::oid[]")
+        )
     }
     resolved = []
     for column in described:
@@ -255,7 +257,7 @@ def _query_columns(connection: psycopg.Connection, query: str) -> list[_CatalogC
     described = []
     for at in range(result.nfields):
         oid, typmod = result.ftype(at), result.fmod(at)
-        (native,) = session.row(connection, f"SELECT format_type({oid}, {typmod})")
+        (native,) = session.fetch_one(connection, f"SELECT format_type({oid}, {typmod})")
         name = (result.fname(at) or b"").decode()
         described.append(_CatalogColumn(name, oid, typmod, native, False, None))
     return described
@@ -272,7 +274,9 @@ def primary_key(connection: psycopg.Connection, relation: Relation | None) -> tu
     """Return the columns of the primary key, in its order; none where there is no key."""
     if relation is None:
         return ()
-    return tuple(name for (name,) in session.rows(connection, _PRIMARY.format(oid=relation.oid)))
+    return tuple(
+        name for (name,) in session.fetch_all(connection, _PRIMARY.format(oid=relation.oid))
+    )
 
 
 def columns_with_misfits(
@@ -281,7 +285,7 @@ def columns_with_misfits(
     """Return those of `names` in which ANALYZE has met `infinity`, NaN or 24:00:00."""
     if relation is None or not names:
         return []
-    rows = session.rows(
+    rows = session.fetch_all(
         connection,
         "SELECT DISTINCT attname FROM pg_stats "
         f"WHERE schemaname = {literal(relation.schema)} AND tablename = {literal(relation.name)} "
@@ -308,7 +312,7 @@ def check_rights(
 ) -> None:
     """Raise a HomeError that names the columns which this user may not read, if there are any."""
     listed = ", ".join(literal(column.name) for column in columns)
-    rows = session.rows(
+    rows = session.fetch_all(
         connection,
         f"SELECT attname, current_user FROM pg_attribute WHERE attrelid = {relation.oid} "
         f"AND attname IN ({listed}) AND NOT has_column_privilege(attrelid, attnum, 'SELECT')",

@@ -61,7 +61,7 @@ def watermark(
     def select(expression: str, more: Sequence[str]) -> Any:
         where = " AND ".join([*conditions, *more])
         statement = f"SELECT {expression} FROM {source}" + (f" WHERE {where}" if where else "")
-        return session.row(connection, statement)[0]
+        return session.fetch_one(connection, statement)[0]
 
     highest = select(f"max({name})::text", beyond)
     null_rows = select("count(*)", [f"{name} IS NULL"]) if column.nullable else 0

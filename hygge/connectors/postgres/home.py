@@ -236,7 +236,7 @@ class _Planner:
                 session.execute(self.connection, "ROLLBACK")
                 catalog.check_rights(self.connection, self.ask, self.relation, self.columns)
             raise
-        (explained,) = session.row(self.connection, f"EXPLAIN (FORMAT JSON) {select}")
+        (explained,) = session.fetch_one(self.connection, f"EXPLAIN (FORMAT JSON) {select}")
         top = explained[0]["Plan"]
         return int(top["Plan Rows"]), int(top["Plan Rows"] * top["Plan Width"])
 

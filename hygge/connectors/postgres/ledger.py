@@ -108,7 +108,7 @@ def is_own(connection: sa.Connection, goal: Goal) -> bool:
 
 
 def _has_own_columns(connection: sa.Connection, schema: str) -> bool:
-    columns = session.rows(
+    columns = session.fetch_all(
         connection,
         "SELECT 1 FROM information_schema.columns "
         "WHERE table_schema = %s AND table_name = %s AND column_name = 'mode'",
@@ -209,14 +209,14 @@ def seal(connection: sa.Connection, goal: Goal, ticket: Ticket, rows: int, size:
 
 def transaction_number(connection: sa.Connection) -> int:
     """Return the number of this transaction, with 64 bits."""
-    return int(session.row(connection, "SELECT txid_current()")[0])
+    return int(session.fetch_one(connection, "SELECT txid_current()")[0])
 
 
 def end_sessions(connection: sa.Connection, run: str) -> None:
     """End the sessions that still load splits of this run: nobody waits for them any more."""
     suffix = sql_ledger.run_name(run).removeprefix("_hygge_")
     with transaction(connection):
-        session.rows(
+        session.fetch_all(
             connection,
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ %s "
             "AND usename = current_user AND pid <> pg_backend_pid()",
@@ -291,7 +291,7 @@ def count_staged(
             "its rows are removed, and the commit is tried again",
         )
     if has_table:
-        (count,) = session.row(connection, f"SELECT count(*) FROM {table}")
+        (count,) = session.fetch_one(connection, f"SELECT count(*) FROM {table}")
         if count != wanted:
             raise Rejected(
                 f"{goal.who}: {wanted:,} rows were staged, but {count:,} rows can be found",
@@ -328,7 +328,7 @@ def keep_only(
         session.execute(connection, f"LOCK TABLE {table} IN SHARE MODE")
         sealed = seals(connection, goal, run.id)
         rows_by_xmin = dict(
-            session.rows(connection, f"SELECT xmin::text, count(*) FROM {table} GROUP BY 1")
+            session.fetch_all(connection, f"SELECT xmin::text, count(*) FROM {table} GROUP BY 1")
         )
     is_too_old = any(
         transaction_number(connection) - other.xid > MAX_XID_AGE

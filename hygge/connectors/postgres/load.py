@@ -85,7 +85,7 @@ def _copy(
 
     wire = _for_encoder(batch)
     step_rows = max(1, _STEP_BYTES * wire.num_rows // max(1, wire.nbytes))
-    names = ", ".join(map(session.quoted, batch.column_names))
+    names = session.quoted_list(batch.column_names)
     statement = f"COPY {table} ({names}) FROM STDIN (FORMAT binary)"
     try:
         with copy_in(session.driver_connection(connection), statement, plain_socket) as copy:
@@ -126,7 +126,7 @@ def load_passthrough(
     if first is None:
         return 0, 0
     form = (raw_format(schema) or "").removeprefix("pgcopy-")
-    listed = ", ".join(map(session.quoted, names))
+    listed = session.quoted_list(names)
     statement = f"COPY {table} ({listed}) FROM STDIN (FORMAT {form})"
     with copy_in(driver, statement, plain_socket) as copy:
         batch: pa.Table | None = first

@@ -48,7 +48,7 @@ def merge(
             updated = _update(connection, goal, run, names, columns)
         else:
             _create_target(connection, run, names, schema)
-        listed = ", ".join(map(session.quoted, columns))
+        listed = session.quoted_list(columns)
         added = session.execute(
             connection,
             f"INSERT INTO {names.target} ({listed}) SELECT {listed} FROM {names.rows} s "
@@ -64,10 +64,10 @@ def _keep_last_of_each_key(connection: sa.Connection, goal: Goal, run: Run, name
     """Delete staged rows that a later one of their key supersedes; return how many are left."""
     key = [session.quoted(name) for name in run.key]
     is_null = " OR ".join(f"{name} IS NULL" for name in key)
-    rows, nulls = session.row(
+    rows, nulls = session.fetch_one(
         connection, f"SELECT count(*), count(*) FILTER (WHERE {is_null}) FROM {names.rows}"
     )
-    (distinct,) = session.row(
+    (distinct,) = session.fetch_one(
         connection, f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(key)} FROM {names.rows}) k"
     )
     check_merge(rows, nulls, distinct, run, goal.who)
@@ -88,7 +88,7 @@ def _create_target(connection: sa.Connection, run: Run, names: Names, schema: pa
     """Create the target, with a unique index of its key."""
     session.execute(connection, create_sql(connection, names, schema, "append", names.target))
     index = f"_hygge_key_{names.name}".encode()[:63].decode(errors="ignore")
-    key = ", ".join(session.quoted(name) for name in run.key)
+    key = session.quoted_list(run.key)
     # Names of two tables may begin alike: PostgreSQL finds a name itself where this one is taken.
     name = "" if has_relation(connection, names.schema, index) else session.quoted(index)
     session.execute(connection, f"CREATE UNIQUE INDEX {name} ON {names.target} ({key})")
@@ -99,7 +99,7 @@ def _update(
 ) -> int:
     """Update the target's rows of staged keys; return how many staged rows have such a row."""
     same_key = _same_key(run)
-    matched, pairs = session.row(
+    matched, pairs = session.fetch_one(
         connection,
         f"SELECT count(DISTINCT s.{ROW}), count(*) FROM {names.target} t "
         f"JOIN {names.rows} s ON {same_key}",

@@ -38,14 +38,14 @@ def add_key(connection: sa.Connection, goal: Goal, names: Names, key: tuple[str,
     """
     import psycopg
 
-    existing = session.rows(
+    existing = session.fetch_all(
         connection,
         "SELECT 1 FROM pg_constraint WHERE conrelid = %s::regclass AND contype = 'p'", names.rows,
     )  # fmt: skip
     if existing:
         return
     name = session.quoted(f"{names.rows_name}_pkey")
-    constraint = f"{name} PRIMARY KEY ({', '.join(map(session.quoted, key))})"
+    constraint = f"{name} PRIMARY KEY ({session.quoted_list(key)})"
     try:
         session.execute(connection, f"ALTER TABLE {names.rows} ADD CONSTRAINT {constraint}")
     except (psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded) as error:
@@ -61,7 +61,7 @@ def convert_texts(connection: sa.Connection, names: Names) -> None:
 
     The type has no modifier here: whether a value keeps to its length is checked by the INSERT.
     """
-    columns = session.rows(
+    columns = session.fetch_all(
         connection,
         "SELECT a.attname, format_type(t.atttypid, -1) FROM pg_attribute a "
         "JOIN pg_attribute t ON t.attname = a.attname AND t.attrelid = %s::regclass "
@@ -141,7 +141,7 @@ def insert(connection: sa.Connection, goal: Goal, names: Names, rows: int) -> No
     import psycopg
 
     columns = [name for name, _ in columns_of(connection, names.schema, names.rows_name)]
-    listed = ", ".join(map(session.quoted, columns))
+    listed = session.quoted_list(columns)
     try:
         count = session.execute(
             connection,
@@ -171,7 +171,7 @@ def _delete_all(connection: sa.Connection, goal: Goal, names: Names) -> None:
     if not sql_ledger.is_made(connection, goal):
         raise not_ours(goal.who)
     session.execute(connection, f"DELETE FROM {names.target}")
-    if session.rows(connection, f"SELECT 1 FROM {names.target} LIMIT 1"):
+    if session.fetch_all(connection, f"SELECT 1 FROM {names.target} LIMIT 1"):
         raise Rejected(
             f"{names.target} keeps rows that were to be replaced: a trigger or a rule of it "
             "forbids their deletion",
@@ -183,7 +183,7 @@ def _lock_at_once(connection: sa.Connection, names: Names) -> bool:
     """Lock the target for the exchange; False where other sessions hold it for too long."""
     import psycopg
 
-    (lock_timeout,) = session.row(connection, "SELECT current_setting('lock_timeout')")
+    (lock_timeout,) = session.fetch_one(connection, "SELECT current_setting('lock_timeout')")
     # The transaction goes on after a lock that was not got, back at the savepoint.
     session.execute(connection, "SAVEPOINT hygge_swap")
     session.execute(connection, f"SET LOCAL lock_timeout = {SWAP_WAIT_MS}")
@@ -192,7 +192,7 @@ def _lock_at_once(connection: sa.Connection, names: Names) -> bool:
     except psycopg.errors.LockNotAvailable:
         session.execute(connection, "ROLLBACK TO SAVEPOINT hygge_swap")
         return False
-    session.rows(connection, "SELECT set_config('lock_timeout', %s, true)", lock_timeout)
+    session.fetch_all(connection, "SELECT set_config('lock_timeout', %s, true)", lock_timeout)
     session.execute(connection, "RELEASE SAVEPOINT hygge_swap")
     return True
 
@@ -245,7 +245,7 @@ def _create_like_run_table(connection: sa.Connection, names: Names) -> None:
 
 def _is_logged(connection: sa.Connection, names: Names) -> bool:
     """True if the run table is a table that survives a crash, and so may become the target."""
-    (is_logged,) = session.row(
+    (is_logged,) = session.fetch_one(
         connection, "SELECT relpersistence = 'p' FROM pg_class WHERE oid = %s::regclass", names.rows
     )
     return bool(is_logged)
@@ -303,14 +303,16 @@ def _attributes_of(connection: sa.Connection, names: Names, old: Existing, new: 
     # The owner first: a change of owner changes the grants that are compared.
     _set_attributes(connection, names.rows, old, [])
     sql = _ATTRIBUTES.replace("{new}", new.replace("%", "%%%%").replace("'", "''"))
-    return [statement for (statement,) in session.rows(connection, sql, names.target, names.rows)]
+    return [
+        statement for (statement,) in session.fetch_all(connection, sql, names.target, names.rows)
+    ]
 
 
 def _set_attributes(
     connection: sa.Connection, new: str, old: Existing, statements: list[str]
 ) -> None:
     """Give the table `new` the owner of the old one, and run the statements of `_attributes_of`."""
-    if session.row(connection, "SELECT current_user")[0] != old.owner:
+    if session.fetch_one(connection, "SELECT current_user")[0] != old.owner:
         owner = session.quoted(old.owner)
         session.execute(connection, f"ALTER TABLE {new} OWNER TO {owner}")
     for statement in statements:
@@ -328,7 +330,7 @@ def _has_old_reader(connection: sa.Connection, goal: Goal, last_change: int | No
         return False
     name = session.application_name(goal.flow)
     own = name if name == f"hygge/{goal.flow}" else None  # other flows may have a name that was cut
-    readers = session.rows(
+    readers = session.fetch_all(
         connection,
         "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
         "AND pid <> pg_backend_pid() AND backend_xmin IS NOT NULL "
@@ -348,7 +350,7 @@ def _has_old_reader(connection: sa.Connection, goal: Goal, last_change: int | No
 
 def _hidden_transactions(connection: sa.Connection) -> set[str]:
     """Return open transactions of sessions whose snapshots are not shown to this user."""
-    rows = session.rows(
+    rows = session.fetch_all(
         connection,
         "SELECT l.virtualtransaction FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
         "WHERE l.locktype = 'virtualxid' AND l.mode = 'ExclusiveLock' "

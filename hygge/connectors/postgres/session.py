@@ -1,8 +1,8 @@
 """Sessions of PostgreSQL: how they are opened, how a statement is run, and how SQL quotes.
 
 A Home uses a psycopg connection without SQLAlchemy, since rows pass as bytes. A Store uses a
-SQLAlchemy connection over a psycopg one, in the same transaction. `execute`, `rows` and `row` take
-both kinds.
+SQLAlchemy connection over a psycopg one, in the same transaction. `execute`, `fetch_all` and
+`fetch_one` take both kinds.
 
 Every parameter of the URL is passed on to libpq: TLS (`sslmode`, `sslrootcert` …),
 `connect_timeout`, `options`. hygge treats two of them itself: `statement_timeout` (a duration as
@@ -12,7 +12,7 @@ PostgreSQL writes it) and `application_name`, which is `hygge/<flow>` unless the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
@@ -98,7 +98,9 @@ def connect(url: str, name: str, read_only: bool = False) -> psycopg.Connection:
         settings["default_transaction_isolation"] = "repeatable read"
     try:
         calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
-        rows(connection, f"SELECT {calls}", *[text for pair in settings.items() for text in pair])
+        fetch_all(
+            connection, f"SELECT {calls}", *[text for pair in settings.items() for text in pair]
+        )
     except BaseException:
         connection.close()
         raise
@@ -117,7 +119,7 @@ def opened(goal: Goal, *suffixes: object) -> Iterator[sa.Connection]:
         if suffixes and "application_name=" not in goal.url:
             name = application_name(goal.flow, *suffixes)
             with transaction(connection):
-                rows(connection, "SELECT set_config('application_name', %s, false)", name)
+                fetch_all(connection, "SELECT set_config('application_name', %s, false)", name)
         yield connection
 
 
@@ -167,15 +169,15 @@ def execute(connection: AnyConnection, sql: str, *values: object) -> int:
     return driver_connection(connection).execute(sql, list(values) or None).rowcount
 
 
-def rows(connection: AnyConnection, sql: str, *values: object) -> list[tuple[Any, ...]]:
+def fetch_all(connection: AnyConnection, sql: str, *values: object) -> list[tuple[Any, ...]]:
     """Run a statement as `execute` does; return its rows, none where it has no result."""
     cursor = driver_connection(connection).execute(sql, list(values) or None)
     return cursor.fetchall() if cursor.description else []
 
 
-def row(connection: AnyConnection, sql: str, *values: object) -> tuple[Any, ...]:
+def fetch_one(connection: AnyConnection, sql: str, *values: object) -> tuple[Any, ...]:
     """Run a statement that gives exactly one row; return it."""
-    (only,) = rows(connection, sql, *values)
+    (only,) = fetch_all(connection, sql, *values)
     return only
 
 
@@ -184,7 +186,7 @@ def end_predecessors(connection: psycopg.Connection, name: str) -> None:
 
     `name` must belong to one split of one run, so that no other session has it.
     """
-    rows(
+    fetch_all(
         connection,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s "
         "AND usename = current_user AND pid <> pg_backend_pid()",
@@ -222,6 +224,11 @@ def is_lost(error: BaseException) -> bool:
 def quoted(*names: str | None) -> str:
     """Return names as SQL writes them, in double quotes and joined by dots; None is left out."""
     return ".".join('"' + name.replace('"', '""') + '"' for name in names if name is not None)
+
+
+def quoted_list(names: Iterable[str]) -> str:
+    """Return names as SQL lists them, in double quotes and joined by commas."""
+    return ", ".join(map(quoted, names))
 
 
 def literal(value: str) -> str:

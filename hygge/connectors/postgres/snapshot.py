@@ -57,7 +57,7 @@ def reading(url: str, who: str, name: str) -> Iterator[psycopg.Connection]:
         session.connected(url, who, HomeError, name, read_only=True) as connection,
         home_errors(connection, who),
     ):
-        session.rows(
+        session.fetch_all(
             connection,
             f"SELECT set_config('lock_timeout', '{_WAIT_FOR_LOCKS}', false) "
             "WHERE current_setting('lock_timeout') = '0'",
@@ -106,7 +106,7 @@ def _lock_error(connection: psycopg.Connection, who: str) -> Transient:
     holders = []
     with suppress(Exception):
         session.execute(connection, "ROLLBACK")
-        holders = session.rows(connection, _LOCK_HOLDER)
+        holders = session.fetch_all(connection, _LOCK_HOLDER)
     if not holders:
         return Transient(
             f"{who}: the table is locked by another session",
@@ -165,9 +165,9 @@ def holding(
             session.execute(connection, _BEGIN)
             for table in tables:
                 _lock(connection, table)
-            (snapshot,) = session.row(connection, "SELECT pg_export_snapshot()")
+            (snapshot,) = session.fetch_one(connection, "SELECT pg_export_snapshot()")
             lock_rest(connection)
-            written_anew = session.rows(connection, _WRITTEN_ANEW)
+            written_anew = session.fetch_all(connection, _WRITTEN_ANEW)
             if not written_anew:
                 break
             session.execute(connection, "ROLLBACK")

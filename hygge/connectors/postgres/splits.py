@@ -257,7 +257,7 @@ def _has_index(connection: psycopg.Connection, source: Source) -> bool:
     relation = source.relation
     if relation is None or relation.kind not in ("r", "m", "p"):
         return True
-    indexes = session.rows(
+    indexes = session.fetch_all(
         connection,
         "SELECT 1 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid "
         f"AND a.attnum = i.indkey[0] WHERE i.indrelid = {relation.oid} AND i.indisvalid "
@@ -309,14 +309,14 @@ def _bounds(connection: psycopg.Connection, source: Source) -> list[Key]:
     not_null = [f"{name} IS NOT NULL" for name in names]
     rows = source.rows
     if rows < ROWS_PER_SPLIT or source.conditions:  # an estimate would not do
-        (rows,) = session.row(connection, source.select("count(*)", more=not_null))
+        (rows,) = session.fetch_one(connection, source.select("count(*)", more=not_null))
     count = source.count_for(rows, source.bytes / source.rows if source.rows > 0 else 0)
     if count < 2 or rows < 2:
         return []
     is_integer = len(keys) == 1 and keys[0].oid in _INTEGERS
     step = 1
     if is_integer:
-        low, high = session.row(
+        low, high = session.fetch_one(
             connection, source.select(f"min({names[0]})", f"max({names[0]})", more=not_null)
         )
         if low is None:  # the catalog has not heard yet that it is empty
@@ -336,7 +336,7 @@ def _bounds(connection: psycopg.Connection, source: Source) -> list[Key]:
     texts = ", ".join(f"k{at}::text" for at in range(len(names)))
     places = ",".join(map(str, splits.places(rows, count)))
     numbered = source.select(listed, f"row_number() OVER (ORDER BY {order}) AS n", more=not_null)
-    picked = session.rows(
+    picked = session.fetch_all(
         connection, f"SELECT {texts} FROM (\n{numbered}\n) AS h WHERE n IN ({places}) ORDER BY n"
     )
     if is_integer:  # at round numbers, which stay the same when the table has grown a little
@@ -364,7 +364,7 @@ def _are_ascending(connection: psycopg.Connection, source: Source, bounds: Seque
     steps = " AND ".join(f"{bound_row(low)} <= {bound_row(high)}" for low, high in pairs)
     # The join gives one row, in which every column of the source is NULL.
     sql = f"SELECT {steps} FROM (SELECT 1) AS one LEFT JOIN {source.sql} ON false"
-    return bool(session.row(connection, sql)[0])
+    return bool(session.fetch_one(connection, sql)[0])
 
 
 def _histogram(connection: psycopg.Connection, source: Source) -> list[str]:
@@ -372,7 +372,7 @@ def _histogram(connection: psycopg.Connection, source: Source) -> list[str]:
     relation, (key,) = source.relation, source.keys
     if relation is None:
         return []
-    rows = session.rows(
+    rows = session.fetch_all(
         connection,
         "SELECT histogram_bounds::text::text[] FROM pg_stats WHERE histogram_bounds IS NOT NULL "
         f"AND schemaname = {literal(relation.schema)} AND tablename = {literal(relation.name)} "

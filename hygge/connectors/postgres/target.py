@@ -68,7 +68,7 @@ def schema_of(connection: sa.Connection, goal: Goal) -> str:
     """Return the schema of the target: that of its name, else the first of the search_path."""
     schema = sql_ledger.target_of(goal).schema
     if schema is None:
-        (schema,) = session.row(connection, "SELECT current_schema()")
+        (schema,) = session.fetch_one(connection, "SELECT current_schema()")
     if schema is None:
         raise StoreError(
             f"{goal.who}: this user's search_path names no schema that exists",
@@ -108,15 +108,15 @@ def create_sql(
 
 def _is_published(connection: sa.Connection, schema: str) -> bool:
     """True if there is a publication of every table of this schema, also of new ones."""
-    if session.rows(connection, "SELECT 1 FROM pg_publication WHERE puballtables LIMIT 1"):
+    if session.fetch_all(connection, "SELECT 1 FROM pg_publication WHERE puballtables LIMIT 1"):
         return True
     # PostgreSQL before 15 has no publications of a schema, and no such catalog.
-    (catalog,) = session.row(
+    (catalog,) = session.fetch_one(
         connection, "SELECT to_regclass('pg_catalog.pg_publication_namespace')"
     )
     if catalog is None:
         return False
-    publications = session.rows(
+    publications = session.fetch_all(
         connection,
         "SELECT 1 FROM pg_publication_namespace p JOIN pg_namespace n ON n.oid = p.pnnspid "
         "WHERE n.nspname = %s LIMIT 1",
@@ -127,7 +127,7 @@ def _is_published(connection: sa.Connection, schema: str) -> bool:
 
 def columns_of(connection: sa.Connection, schema: str, name: str) -> ColumnTypes:
     """Return names and types of a table's columns; none where there is no such table."""
-    rows = session.rows(
+    rows = session.fetch_all(
         connection,
         "SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a "
         "JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace "
@@ -140,7 +140,7 @@ def columns_of(connection: sa.Connection, schema: str, name: str) -> ColumnTypes
 
 def existing(connection: sa.Connection, names: Names, key: tuple[str, ...]) -> Existing | None:
     """Return the target, or None; `key` is the primary key that a new table would have."""
-    rows = session.rows(
+    rows = session.fetch_all(
         connection,
         "SELECT c.oid, pg_get_userbyid(c.relowner), c.reltype FROM pg_class c "
         "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
@@ -158,7 +158,7 @@ def existing(connection: sa.Connection, names: Names, key: tuple[str, ...]) -> E
 
 def _properties(connection: sa.Connection, oid: int) -> list[str]:
     """Return the properties of the table itself that a new table would not have."""
-    flags = session.row(
+    flags = session.fetch_one(
         connection,
         """
         SELECT c.relkind <> 'r', c.relpersistence <> 'p', c.relrowsecurity OR c.relforcerowsecurity,
@@ -193,7 +193,7 @@ def _properties(connection: sa.Connection, oid: int) -> list[str]:
 
 def _column_settings(connection: sa.Connection, oid: int) -> list[str]:
     """Return the columns with statistics, storage, compression or a collation of their own."""
-    rows = session.rows(
+    rows = session.fetch_all(
         connection,
         """
         SELECT a.attname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
@@ -211,7 +211,7 @@ def _same_key(
     connection: sa.Connection, oid: int, key: tuple[str, ...]
 ) -> tuple[int | None, str | None]:
     """Return number and name of the primary key, if a new table would have the same one."""
-    rows = session.rows(
+    rows = session.fetch_all(
         connection,
         """
         SELECT c.oid, c.conname, NOT c.condeferrable AND NOT i.indisclustered
@@ -239,7 +239,7 @@ def _dependents(
     Left out are its own parts, which come and go with it: its row type, its TOAST table, that key,
     and its NOT NULL constraints.
     """
-    rows = session.rows(
+    rows = session.fetch_all(
         connection,
         f"""
         SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) FROM pg_depend d
@@ -285,7 +285,7 @@ def check_rights(
         ]
     calls = ", ".join(["true", *[call for _, call, _ in needed]])  # no column is known: `true`
     values = [value for _, _, more in needed for value in (target.oid, *more)]
-    _, *answers = session.row(connection, f"SELECT {calls}", *values)
+    _, *answers = session.fetch_one(connection, f"SELECT {calls}", *values)
     missing = [right for (right, _, _), has in zip(needed, answers, strict=True) if not has]
     if mode == "append" and len(missing) == len(needed):
         missing = ["INSERT"] if needed else []
@@ -301,7 +301,7 @@ def check_deletes(connection: sa.Connection, goal: Goal, target: Existing) -> No
 
     Without a replica identity it could not tell subscribers which rows are deleted.
     """
-    rows = session.rows(
+    rows = session.fetch_all(
         connection,
         "SELECT p.pubname FROM pg_publication p JOIN pg_publication_tables t USING (pubname) "
         "JOIN pg_namespace n ON n.nspname = t.schemaname JOIN pg_class c ON c.relname = "
@@ -320,7 +320,7 @@ def check_deletes(connection: sa.Connection, goal: Goal, target: Existing) -> No
 
 def check_foreign_keys(connection: sa.Connection, goal: Goal, target: Existing) -> None:
     """Raise StoreError where deleting the old rows would change or break rows of other tables."""
-    rows = session.rows(
+    rows = session.fetch_all(
         connection,
         "SELECT conname, conrelid::regclass::text, confdeltype, condeferrable, "
         "has_table_privilege(conrelid, 'SELECT') FROM pg_constraint "
@@ -333,7 +333,7 @@ def check_foreign_keys(connection: sa.Connection, goal: Goal, target: Existing) 
             why = f"the rows of {child} that refer to it would be {does}"
         elif action == "a" and is_deferrable:
             continue  # checked at the end, when the new rows are there
-        elif is_readable and not session.rows(connection, f"SELECT 1 FROM {child} LIMIT 1"):
+        elif is_readable and not session.fetch_all(connection, f"SELECT 1 FROM {child} LIMIT 1"):
             continue
         else:
             why = f"rows of {child} may refer to it"

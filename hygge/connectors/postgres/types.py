@@ -195,7 +195,7 @@ def are_known(connection: sa.Connection, columns: Sequence[PassthroughColumn]) -
     for column in columns:
         try:
             # to_regtype takes the whole name of one type; anything behind it is an error.
-            if session.row(connection, "SELECT to_regtype(%s)", column["type"])[0] is None:
+            if session.fetch_one(connection, "SELECT to_regtype(%s)", column["type"])[0] is None:
                 return False
         except psycopg.Error as error:
             if (error.sqlstate or "")[:2] in ("42", "22"):
@@ -203,6 +203,6 @@ def are_known(connection: sa.Connection, columns: Sequence[PassthroughColumn]) -
                 return False
             raise
         collation = column.get("collation")
-        if collation and not session.rows(connection, collation_sql, collation):
+        if collation and not session.fetch_all(connection, collation_sql, collation):
             return False
     return True

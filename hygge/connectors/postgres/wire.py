@@ -53,7 +53,7 @@ def has_plain_socket(connection: psycopg.Connection) -> bool:
         return False
     try:
         with connection.transaction():  # an error in it, of a server without this view, ends here
-            found = session.rows(
+            found = session.fetch_all(
                 connection, "SELECT encrypted FROM pg_stat_gssapi WHERE pid = pg_backend_pid()"
             )
     except psycopg.Error:  # it is not the PostgreSQL that we know
