@@ -37,7 +37,7 @@ def test_a_statement_that_takes_too_long_is_ended_by_postgres_on_either_path(pg_
     fast = connection_url(url, "t")
     with (
         pytest.raises(HyggeError, match="statement timeout"),
-        sessions.session(fast, "t", HomeError, "n") as it,
+        sessions.connected(fast, "t", HomeError, "n") as it,
     ):
         it.execute("SELECT pg_sleep(3600)")
 

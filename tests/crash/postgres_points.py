@@ -1,12 +1,12 @@
-"""Kills a run at each of its statements that change something in PostgreSQL, and runs it again.
+"""Kill a run at each of its statements that change something in PostgreSQL, and run it again.
 
-A process of its own, without Ray: it forks a driver for every point. The statements are found by
-interposition on psycopg, not by hand. Each is tried from before; a COMMIT, which alone leaves
-anything, from after as well, when nobody has heard of it yet. Nothing is put back between two
-points: the source grows and changes, so every point is met in a history of deaths. Prints one JSON
-line: how many points, and what went wrong.
+This is a process of its own, without Ray, that forks a driver for every point. The statements are
+found by wrapping psycopg. The driver is killed before each of them, and also after each COMMIT,
+before its answer is used: only a COMMIT leaves anything. Nothing is restored between two points:
+the source grows and changes, so each point comes after all earlier deaths. Prints one line of JSON:
+the number of points, and what went wrong.
 
-    python pg_crash_points.py <mode> <url> <schema> <folder> [head apart]
+    python -m tests.crash.postgres_points <mode> <url> <schema> <folder> [head apart]
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Rows = list[tuple[object, ...]]
 
 
 class Source:
-    """A table that grows and, for merges, changes; psycopg and no code of hygge's."""
+    """A table that grows and, for merges, changes; written with psycopg alone."""
 
     def __init__(self, mode: str, url: str, schema: str) -> None:
         self.mode, self.schema, self.last = mode, schema, 0
@@ -76,7 +76,7 @@ def flow(mode: str, url: str, schema: str, folder: Path) -> Flow:
 
 
 def forked(work: Callable[[], object]) -> int:
-    """`work` in a child; its exit code, negative for a signal."""
+    """Run `work` in a child process; return its exit code, negative for a signal."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -91,7 +91,7 @@ def forked(work: Callable[[], object]) -> int:
 
 
 def dying(moving: Flow, point: int) -> Callable[[], object]:
-    """A run that is killed at the point of that number."""
+    """Return the work of a run that is killed at the point of this number."""
     number, open_changes = 0, set()
 
     def reached() -> None:
@@ -131,7 +131,7 @@ def dying(moving: Flow, point: int) -> Callable[[], object]:
 
 
 def head_apart() -> None:
-    """A broken twin: the rows are committed, and then the head moves."""
+    """Break the store: commit the rows first, and move the head in a transaction of its own."""
     real = pg_store.move_head
 
     def apart(connection: object, *given: object) -> None:

@@ -1,4 +1,4 @@
-"""A driver is killed at each of its statements: readers see old or new, the next run mends it."""
+"""A driver dies at any statement: readers see the old or the new rows, the next run succeeds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.waiting import said_by
 
 pytest_plugins = ["tests.servers.postgres"]
 DRIVER = "tests.crash.postgres_points"
-# A run makes more changes than that; fewer means that they were not seen.
+# The least number of points of a run; fewer means that statements were missed.
 LEAST = {"append": 30, "replace": 34, "merge": 30}
 
 
 def killed_everywhere(pg, folder, *scenarios):
-    """Each scenario in a process of its own, side by side; what each found."""
+    """Run each scenario in a process of its own, side by side; return their results."""
     begun = []
     for at, (mode, *twin) in enumerate(scenarios):
         command = [sys.executable, "-m", DRIVER, mode, pg.url, pg.schema(), folder / str(at), *twin]

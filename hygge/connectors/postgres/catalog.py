@@ -1,31 +1,40 @@
-"""What PostgreSQL's catalog says of a table, a view or a query: columns, sizes, parts, key.
+"""The catalog of PostgreSQL: columns, size, parts and key of a table, a view or a query.
 
-Nothing is guessed: a column has the type of the catalog, a domain that of what it is made of.
+Types come from the catalog alone; a column of a domain has the domain's base type.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from hygge.connectors.postgres.session import application, literal, quoted, session
+from hygge.connectors.postgres import session
+from hygge.connectors.postgres.session import literal, quoted
 from hygge.connectors.sql.ask import Ask
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.errors import missing_column, missing_table
 from hygge.connectors.sql.listing import Listing, Table
 from hygge.errors import HomeError
 
+if TYPE_CHECKING:
+    import psycopg
+
+    from hygge.connectors.postgres.session import AnyConnection
+
 _FIRST_USER_OID = 16384
 _KINDS = {
     "r": "table", "p": "partitioned table", "v": "view", "m": "materialised view",
     "f": "foreign table",
 }  # fmt: skip
+# The tables and partitions that inherit from one, at every depth.
 _PARTS = """
 WITH RECURSIVE tree(oid) AS (
   SELECT inhrelid FROM pg_inherits WHERE inhparent = {oid}
   UNION SELECT i.inhrelid FROM pg_inherits i JOIN tree t ON i.inhparent = t.oid)
 """
+# A row is a Relation, in the order of its fields, and whether anything inherits from it. A
+# partitioned table and a view have no size of their own. `ctid` exists in the storage `heap` alone.
 _SIZES = """
 SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.reltuples::float8,
   CASE WHEN c.relkind IN ('r', 'm') THEN pg_table_size(c.oid) ELSE 0 END,
@@ -36,6 +45,7 @@ SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.reltuples::float8,
   c.relhassubclass
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am a ON a.oid = c.relam
 """
+# A row is a _CatalogColumn. A NOT NULL that was added as NOT VALID may still have NULLs under it.
 _COLUMNS = """
 SELECT a.attname, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod),
   a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = a.attrelid
@@ -45,12 +55,26 @@ FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_collation l ON l.oid = a.attcollation
 WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
+# The columns of the index behind the primary key, without those that it only INCLUDEs.
 _PRIMARY = """
 SELECT a.attname FROM pg_index i
 CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, at)
 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 WHERE i.indrelid = {oid} AND i.indisprimary AND k.at <= i.indnkeyatts ORDER BY k.at
 """
+# All tables and views but those of the system, with the table that each is a partition of.
+_TABLES = """
+SELECT n.nspname, c.relname, c.relkind IN ('v', 'm'), has_table_privilege(c.oid, 'SELECT'),
+       pn.nspname, p.relname
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_inherits i ON c.relispartition AND i.inhrelid = c.oid
+LEFT JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
+LEFT JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm') AND c.relpersistence <> 't'
+  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+"""
+# Goes from each domain down to its base type, and keeps the modifier that a domain states.
 _BASES = """
 WITH RECURSIVE d(top, oid, typtype, below, below_mod, typmod) AS (
   SELECT oid, oid, typtype, typbasetype, typtypmod, -1 FROM pg_type WHERE oid = ANY ({oids})
@@ -64,8 +88,8 @@ WHERE d.typtype <> 'd'
 
 
 @dataclass(frozen=True)
-class Field:
-    """One column: `oid` and `typmod` of its base type, `native` as the catalog calls it."""
+class Column:
+    """A column of the source: `oid` and `typmod` of its base type, and its type's `native` name."""
 
     name: str
     oid: int
@@ -74,12 +98,23 @@ class Field:
     nullable: bool = True
     collation: str | None = None
     builtin: bool = True
-    """Whether its type means the same in every database, by its number."""
+    """True if the number of its type means the same type in every database."""
+
+
+class _CatalogColumn(NamedTuple):
+    """A column as the catalog says it, before a domain is resolved to its base type."""
+
+    name: str
+    oid: int
+    typmod: int
+    native: str
+    not_null: bool
+    collation: str | None
 
 
 @dataclass(frozen=True)
 class Relation:
-    """A table or view, with how big it is. `rows` is an estimate; -1 where nobody knows."""
+    """A table or view, and its size. `rows` is the catalog's estimate, -1 where it has none."""
 
     oid: int
     schema: str
@@ -88,151 +123,200 @@ class Relation:
     rows: float
     bytes: int
     blocks: int
-    heap: bool
-    allowed: bool
-    """Whether this user may read all of its columns, `ctid` too."""
-    secured: bool
-    """Whether policies decide which rows one sees who reads it by its own name."""
+    is_heap: bool
+    readable: bool
+    """True if this user may read all of its columns, and so `ctid` too."""
+    row_security: bool
+    """True if policies filter the rows of a user who reads it by its own name."""
     parts: tuple[Relation, ...] = ()
-    """What is read with it: partitions and tables that inherit, at every depth."""
+    """Tables that are read with it: partitions and tables that inherit, at every depth."""
 
     @property
     def sql(self) -> str:
+        """Its name as SQL writes it."""
         return quoted(self.schema, self.name)
 
     @property
-    def what(self) -> str:
+    def kind_name(self) -> str:
+        """Its kind for people: table, view, …"""
         return _KINDS.get(self.kind, "relation")
 
 
-def find(connection: Any, ask: Ask) -> Relation | None:
-    """The relation of `ask.table`, or None for a query; SourceMissing if it is not there."""
+def find(connection: psycopg.Connection, ask: Ask) -> Relation | None:
+    """Return the relation of `ask.table`, None for a query; SourceMissing if it does not exist."""
     if ask.table is None:
         return None
     schema, name = split_name(ask.table)
     named = literal(quoted(schema, name))
-    found = connection.execute(
-        f"{_SIZES} WHERE c.oid = to_regclass({named}) AND c.relkind IN ('r','p','v','m','f')"
-    ).fetchone()
-    if found is None:
-        raise missing_table(ask.who, ask.table, _known(connection, schema))
-    *facts, has_parts = found
-    parts: tuple[Relation, ...] = ()
-    if has_parts:
-        rows = connection.execute(
-            f"{_PARTS.format(oid=facts[0])} {_SIZES} JOIN tree ON tree.oid = c.oid ORDER BY 1"
-        )
-        parts = tuple(Relation(*row[:-1]) for row in rows.fetchall())
-    return replace(Relation(*facts), parts=parts)
+    matches = session.fetch_all(
+        connection,
+        f"{_SIZES} WHERE c.oid = to_regclass({named}) AND c.relkind IN ('r','p','v','m','f')",
+    )
+    if not matches:
+        raise missing_table(ask.who, ask.table, _table_names(connection, schema))
+    *facts, has_parts = matches[0]
+    relation = Relation(*facts)
+    if not has_parts:
+        return relation
+    parts = session.fetch_all(
+        connection,
+        f"{_PARTS.format(oid=relation.oid)} {_SIZES} JOIN tree ON tree.oid = c.oid ORDER BY 1",
+    )
+    return replace(relation, parts=tuple(Relation(*facts) for *facts, _ in parts))
 
 
-def _known(connection: Any, schema: str | None) -> list[str]:
+def _table_names(connection: psycopg.Connection, schema: str | None) -> list[str]:
+    """Tables and views of a schema, or of the search_path; without partitions and hygge's own."""
     where = f"n.nspname = {literal(schema)}" if schema else "pg_table_is_visible(c.oid)"
-    found = connection.execute(
+    names = session.fetch_all(
+        connection,
         "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
         f"WHERE {where} AND c.relkind IN ('r','p','v','m','f') AND NOT c.relispartition "
-        "AND n.nspname NOT IN ('pg_catalog', 'information_schema')"
-    ).fetchall()
-    return [name for (name,) in found if not name.startswith("_hygge_")]
+        "AND n.nspname NOT IN ('pg_catalog', 'information_schema')",
+    )
+    return [name for (name,) in names if not name.startswith("_hygge_")]
 
 
-def columns(connection: Any, ask: Ask, relation: Relation | None) -> list[Field]:
-    """All columns of a relation or of a query, in order."""
-    if relation is not None:
-        rows = connection.execute(_COLUMNS.format(oid=relation.oid)).fetchall()
-        view = relation.kind == "v"
-        rows = [(n, o, m, native, not solid or view, c) for n, o, m, native, solid, c in rows]
+def tables(url: str, who: str, patterns: Sequence[str]) -> Listing:
+    """Return every table and view that this user sees, without the system's own.
+
+    They are not chosen by `patterns`: one statement lists them all.
+    """
+    with session.connected(url, who, HomeError, session.application_name(None)) as connection:
+        (default_schema,) = session.fetch_one(connection, "SELECT current_schema()")
+        rows = session.fetch_all(connection, _TABLES)
+    return Listing(
+        default_schema or "main",
+        [
+            Table(schema, name, is_view, readable, (parent_schema, parent) if parent else None)
+            for schema, name, is_view, readable, parent_schema, parent in rows
+        ],
+    )
+
+
+def has_relation(connection: AnyConnection, schema: str, name: str) -> bool:
+    """True if a table, view or index of this name is in the schema."""
+    matches = session.fetch_all(
+        connection,
+        "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
+        "ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
+        schema, name,
+    )  # fmt: skip
+    return bool(matches)
+
+
+def columns(connection: psycopg.Connection, ask: Ask, relation: Relation | None) -> list[Column]:
+    """Return all columns of a relation or of a query, in order."""
+    if relation is None:
+        described = _query_columns(connection, ask.query or "")
     else:
-        query = body(ask.query or "")
-        rows = _described(connection, f"SELECT * FROM (\n{query}\n) AS h WHERE false")
-    if not rows:
+        rows = session.fetch_all(connection, _COLUMNS.format(oid=relation.oid))
+        described = [_CatalogColumn(*row) for row in rows]
+    if not described:
         raise HomeError(f"{ask.who} has no columns", "name something to read")
-    names = [row[0] for row in rows]
+    names = [column.name for column in described]
     if again := sorted({name for name in names if names.count(name) > 1}):
         raise HomeError(
             f"{ask.who}: the query gives more than one column named '{again[0]}'",
             "name each one: SELECT a.id AS a_id, b.id AS b_id",
         )
-    listed = ",".join(str(oid) for oid in sorted({row[1] for row in rows}))
-    bases = {
-        top: rest
-        for top, *rest in connection.execute(
-            _BASES.format(oids=f"'{{{listed}}}'::oid[]")
-        ).fetchall()
+    listed = ",".join(str(oid) for oid in sorted({column.oid for column in described}))
+    base_types = {
+        oid: rest
+        for oid, *rest in session.fetch_all(
+            connection, _BASES.format(oids=f"'{{{listed}}}'::oid[]")
+        )
     }
-    fields = []
-    for name, oid, typmod, native, nullable, collation in rows:
-        base, base_mod, typname, itself = bases[oid]
-        # What holds numbers of the catalog (regclass, a row's types) means another thing elsewhere.
-        bound = typname.lstrip("_").startswith(("reg", "record"))
-        fields.append(
-            Field(
-                name, base, typmod if itself else base_mod, native, nullable, collation,
-                oid < _FIRST_USER_OID and base < _FIRST_USER_OID and not bound,
+    resolved = []
+    for column in described:
+        base_oid, base_typmod, type_name, is_base = base_types[column.oid]
+        # A number of the catalog (regclass, a row's types) means another thing in another database.
+        is_bound = type_name.lstrip("_").startswith(("reg", "record"))
+        resolved.append(
+            Column(
+                column.name,
+                base_oid,
+                column.typmod if is_base else base_typmod,
+                column.native,
+                # A view's columns never have a NOT NULL of their own.
+                nullable=not column.not_null or (relation is not None and relation.kind == "v"),
+                collation=column.collation,
+                builtin=column.oid < _FIRST_USER_OID
+                and base_oid < _FIRST_USER_OID
+                and not is_bound,
             )
-        )  # fmt: skip
-    return fields
+        )
+    return resolved
 
 
-def _described(connection: Any, statement: str) -> list[tuple[Any, ...]]:
+def _query_columns(connection: psycopg.Connection, query: str) -> list[_CatalogColumn]:
+    """The columns of a query, from the description of its empty result."""
+    statement = f"SELECT * FROM (\n{bare_query(query)}\n) AS h WHERE false"
     result = connection.execute(statement).pgresult
-    kinds = [
-        (result.fname(at).decode(), result.ftype(at), result.fmod(at))
-        for at in range(result.nfields)
-    ]
-    rows = []
-    for name, oid, typmod in kinds:
-        (native,) = connection.execute(f"SELECT format_type({oid}, {typmod})").fetchone()
-        rows.append((name, oid, typmod, native, True, None))
-    return rows
+    assert result is not None  # a SELECT has a result
+    described = []
+    for at in range(result.nfields):
+        oid, typmod = result.ftype(at), result.fmod(at)
+        (native,) = session.fetch_one(connection, f"SELECT format_type({oid}, {typmod})")
+        name = (result.fname(at) or b"").decode()
+        described.append(_CatalogColumn(name, oid, typmod, native, False, None))
+    return described
 
 
-def shape(connection: Any, statement: str) -> list[list[int]]:
-    """Type and modifier of each column that a SELECT gives now; no row is read."""
+def shape(connection: psycopg.Connection, statement: str) -> list[list[int]]:
+    """Return type and modifier of each column that a SELECT gives now; no row is read."""
     result = connection.execute(f"SELECT * FROM (\n{statement}\n) AS h WHERE false").pgresult
+    assert result is not None  # a SELECT has a result
     return [[result.ftype(at), result.fmod(at)] for at in range(result.nfields)]
 
 
-def primary_key(connection: Any, relation: Relation | None) -> tuple[str, ...]:
-    """Columns of the primary key, in its order."""
+def primary_key(connection: psycopg.Connection, relation: Relation | None) -> tuple[str, ...]:
+    """Return the columns of the primary key, in its order; none where there is no key."""
     if relation is None:
         return ()
-    rows = connection.execute(_PRIMARY.format(oid=relation.oid)).fetchall()
-    return tuple(name for (name,) in rows)
+    return tuple(
+        name for (name,) in session.fetch_all(connection, _PRIMARY.format(oid=relation.oid))
+    )
 
 
-def with_misfits(connection: Any, relation: Relation | None, names: Sequence[str]) -> list[str]:
-    """Which of these columns hold `infinity`, NaN or 24:00:00, as far as ANALYZE has met them."""
+def columns_with_misfits(
+    connection: psycopg.Connection, relation: Relation | None, names: Sequence[str]
+) -> list[str]:
+    """Return those of `names` in which ANALYZE has met `infinity`, NaN or 24:00:00."""
     if relation is None or not names:
         return []
-    rows = connection.execute(
+    rows = session.fetch_all(
+        connection,
         "SELECT DISTINCT attname FROM pg_stats "
         f"WHERE schemaname = {literal(relation.schema)} AND tablename = {literal(relation.name)} "
         f"AND attname IN ({', '.join(map(literal, names))}) "
-        "AND concat(most_common_vals, histogram_bounds) ~ 'infinity|NaN|24:00:00'"
-    ).fetchall()
-    found = {name for (name,) in rows}
-    return [name for name in names if name in found]
+        "AND concat(most_common_vals, histogram_bounds) ~ 'infinity|NaN|24:00:00'",
+    )
+    misfits = {name for (name,) in rows}
+    return [name for name in names if name in misfits]
 
 
-def check_names(ask: Ask, fields: Sequence[Field]) -> dict[str, Field]:
-    """The columns by name; SourceMissing, with the nearest one, where the user named another."""
-    by_name = {each.name: each for each in fields}
-    told = ask.options.on_value
-    decided = () if isinstance(told, str) else tuple(told)
+def check_names(ask: Ask, columns: Sequence[Column]) -> dict[str, Column]:
+    """Return the columns by name; SourceMissing where the user names one that is not there."""
+    by_name = {column.name: column for column in columns}
+    on_value = ask.options.on_value
+    decided = () if isinstance(on_value, str) else tuple(on_value)
     for name in (ask.cursor, *ask.split_keys, *(ask.columns or ()), *ask.stated, *decided):
         if name is not None and name not in by_name:
             raise missing_column(ask.who, name, list(by_name))
     return by_name
 
 
-def check_rights(connection: Any, ask: Ask, relation: Relation, fields: Sequence[Field]) -> None:
-    """HomeError that names the columns which this user may not read."""
-    listed = ", ".join(literal(each.name) for each in fields)
-    rows = connection.execute(
+def check_rights(
+    connection: psycopg.Connection, ask: Ask, relation: Relation, columns: Sequence[Column]
+) -> None:
+    """Raise a HomeError that names the columns which this user may not read, if there are any."""
+    listed = ", ".join(literal(column.name) for column in columns)
+    rows = session.fetch_all(
+        connection,
         f"SELECT attname, current_user FROM pg_attribute WHERE attrelid = {relation.oid} "
-        f"AND attname IN ({listed}) AND NOT has_column_privilege(attrelid, attnum, 'SELECT')"
-    ).fetchall()
+        f"AND attname IN ({listed}) AND NOT has_column_privilege(attrelid, attnum, 'SELECT')",
+    )
     if not rows:
         return
     named = ", ".join(f"'{name}'" for name, _ in rows)
@@ -242,33 +326,6 @@ def check_rights(connection: Any, ask: Ask, relation: Relation, fields: Sequence
     )
 
 
-def body(sql: str) -> str:
-    """Somebody's SELECT, without what ends it."""
+def bare_query(sql: str) -> str:
+    """Return a SELECT without the semicolon and the blanks that end it."""
     return sql.strip().rstrip(";").rstrip()
-
-
-_TABLES = """
-SELECT n.nspname, c.relname, c.relkind IN ('v', 'm'), has_table_privilege(c.oid, 'SELECT'),
-       pn.nspname, p.relname
-FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_catalog.pg_inherits i ON c.relispartition AND i.inhrelid = c.oid
-LEFT JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
-LEFT JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
-WHERE c.relkind IN ('r', 'p', 'v', 'm') AND c.relpersistence <> 't'
-  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-"""
-
-
-def tables(url: str, who: str, patterns: Sequence[str]) -> Listing:
-    """Every table and view of the database that this user sees, without the system's own."""
-    with session(url, who, HomeError, application(None)) as connection:
-        (default,) = connection.execute("SELECT current_schema()").fetchone()
-        rows = connection.execute(_TABLES).fetchall()
-    return Listing(
-        default or "main",
-        [
-            Table(schema, name, view, readable, (parent_schema, parent) if parent else None)
-            for schema, name, view, readable, parent_schema, parent in rows
-        ],
-    )

@@ -1,7 +1,7 @@
-"""COPY … TO STDOUT, as its messages come: one a row.
+"""COPY … TO STDOUT through libpq, which gives one message for each row.
 
-psycopg's own loop makes a coroutine step of each row, which costs more than reading it; here the
-rows that have arrived are taken in one go, from the same libpq.
+psycopg's own loop makes a coroutine step of each row, which costs more than reading it. Here all
+rows that have arrived are taken at once, from the same libpq.
 """
 
 from __future__ import annotations
@@ -9,52 +9,65 @@ from __future__ import annotations
 import selectors
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hygge.errors import HomeError
 
-_TIDY_S = 2.0
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg.abc import Buffer
+    from psycopg.pq.abc import PGresult
+
+_CANCEL_S = 2.0
+_WAIT_S = 1.0
+"""The longest wait for a socket: what TLS holds back makes no socket ready."""
 _ROWS_AT_ONCE = 512
 
 
 class CopyOut:
-    """A COPY under way. `chunk` gives what comes; `close` cancels what did not come."""
+    """A COPY that gives rows: `chunk` returns what comes; `close` cancels what did not come."""
 
-    left = False
-    """Nobody wants the rest."""
-    lead = False
-    """Whether its CSV has a first cell that is not of the rows."""
+    given_up = False
+    """True when nobody wants the rest."""
+    has_lead = False
+    """True if each row of its CSV begins with a cell that belongs to no column."""
 
-    def __init__(self, connection: Any, statement: str, framed: bool = False) -> None:
-        """`framed`: chunks are messages as they go over the wire. Raises psycopg's errors."""
+    def __init__(
+        self, connection: psycopg.Connection, statement: str, framed: bool = False
+    ) -> None:
+        """Start the COPY. With `framed`, chunks are messages as they go over the wire.
+
+        Raises psycopg's errors.
+        """
         import psycopg
 
-        self.connection, self.pg, self.framed = connection, connection.pgconn, framed
+        self.connection, self.pgconn, self.framed = connection, connection.pgconn, framed
         self.rows: int | None = None
-        """What the server says that it sent, when all of it came."""
+        """The number of rows that the server sent, by its own word; None until all of them came."""
         self.selector = selectors.DefaultSelector()
-        self.selector.register(self.pg.socket, selectors.EVENT_READ)
-        self.pg.send_query(statement.encode())
-        while self.pg.flush():
+        self.selector.register(self.pgconn.socket, selectors.EVENT_READ)
+        self.pgconn.send_query(statement.encode())
+        while self.pgconn.flush():
             self._wait()
         result = self._result()
+        assert result is not None  # the first result of a statement
         if result.status != psycopg.pq.ExecStatus.COPY_OUT:
-            self._end()
+            self._drain()
             raise psycopg.errors.error_from_result(result)
 
-    def chunk(self, rows: int, size: int) -> tuple[bytes, int, bytes]:
-        """Up to `rows` messages, about `size` bytes of them joined; how many, and the last one.
+    def chunk(self, max_rows: int, size: int) -> tuple[Buffer, int, bytes]:
+        """Return up to `max_rows` messages, about `size` bytes, joined; their number; the last one.
 
-        A message is never cut: a row larger than `size` comes alone. No message: it is the end.
+        A message is never cut: a row larger than `size` comes alone. No message is the end.
         """
         parts: list[bytes] = []
-        came: list[Any] = []
-        held = count = 0
+        messages: list[Buffer] = []
+        part_bytes = count = 0
         last = b""
-        get, add = self.pg.get_copy_data, came.append
-        while self.rows is None and count < rows and held < size:
+        get, add = self.pgconn.get_copy_data, messages.append
+        while self.rows is None and count < max_rows and part_bytes < size:
             got = 1
-            for _ in range(min(_ROWS_AT_ONCE, rows - count)):
+            for _ in range(min(_ROWS_AT_ONCE, max_rows - count)):
                 got, message = get(1)
                 if got <= 0:
                     break
@@ -62,34 +75,34 @@ class CopyOut:
                     add(b"d" + (len(message) + 4).to_bytes(4, "big"))
                 count += 1
                 add(message)
-            if came:
-                part = b"".join(came)
+            if messages:
+                part = b"".join(messages)
                 parts.append(part)
-                held += len(part)
-                last = bytes(came[-1])
-                came.clear()
+                part_bytes += len(part)
+                last = bytes(messages[-1])
+                messages.clear()
             if got < 0:
-                self._ended()
-            elif got == 0 and held < size:
+                self._end()
+            elif got == 0 and part_bytes < size:
                 self._wait()
         return parts[0] if len(parts) == 1 else b"".join(parts), count, last
 
-    def chunks(self, rows: int, size: int) -> Iterator[tuple[Any, int, bytes]]:
-        """Every `chunk` until the end; one is good until the next but one is asked for."""
+    def chunks(self, max_rows: int, size: int) -> Iterator[tuple[Buffer, int, bytes]]:
+        """Yield every `chunk` until the end; asking for the next but one overwrites it."""
         while True:
-            got = self.chunk(rows, size)
-            if not got[1]:
+            chunk = self.chunk(max_rows, size)
+            if not chunk[1]:
                 return
-            yield got
-            del got
+            yield chunk
+            del chunk
 
     def give_up(self) -> None:
-        """Make `chunk` end soon, which another thread may be in."""
-        self.left = True
-        self.connection.cancel_safe(timeout=_TIDY_S)
+        """Make `chunk` end soon, which may be running in another thread."""
+        self.given_up = True
+        self.connection.cancel_safe(timeout=_CANCEL_S)
 
     def check(self, rows: int, who: str) -> None:
-        """HomeError unless `rows` rows are what the server says that it sent."""
+        """Raise a HomeError unless `rows` is the number that the server says that it sent."""
         if rows != self.rows:
             raise HomeError(
                 f"{who}: the server sent {self.rows} rows, and {rows} came",
@@ -97,38 +110,38 @@ class CopyOut:
             )
 
     def close(self) -> None:
-        """End it, also in the middle: the server stops reading."""
+        """End the COPY; where rows are still to come, cancel it and close the connection."""
         self.selector.close()
         if self.rows is None:
-            if not self.left:
+            if not self.given_up:
                 with suppress(Exception):
                     self.give_up()
             self.connection.close()
 
     def _wait(self) -> None:
-        # Not without end: what TLS holds back makes no socket ready.
-        self.selector.select(1.0)
-        if self.left:
+        self.selector.select(_WAIT_S)
+        if self.given_up:
             raise HomeError("nobody wants the rest of a COPY")
-        self.pg.consume_input()
+        self.pgconn.consume_input()
 
-    def _result(self) -> Any:
-        while self.pg.is_busy():
+    def _result(self) -> PGresult | None:
+        while self.pgconn.is_busy():
             self._wait()
-        return self.pg.get_result()
+        return self.pgconn.get_result()
 
-    def _ended(self) -> None:
+    def _end(self) -> None:
+        """Read the result of the COPY: how many rows it was, or the error that ended it."""
         import psycopg
 
         result = self._result()
         if result is None or result.status != psycopg.pq.ExecStatus.COMMAND_OK:
-            self._end()
+            self._drain()
             if result is None:
                 raise psycopg.OperationalError("the server said nothing at the end of a COPY")
             raise psycopg.errors.error_from_result(result)
         self.rows = result.command_tuples or 0
-        self._end()
+        self._drain()
 
-    def _end(self) -> None:
+    def _drain(self) -> None:
         while self._result() is not None:
             pass

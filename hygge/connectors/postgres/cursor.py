@@ -1,68 +1,77 @@
-"""The cursor of PostgreSQL: the highest value now, and what lies between two runs."""
+"""The cursor column of PostgreSQL: its highest value now, and the rows between two runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hygge.connectors.postgres.catalog import Field
+from hygge.connectors.postgres import session
+from hygge.connectors.postgres.catalog import Column
 from hygge.connectors.postgres.session import quoted
-from hygge.connectors.postgres.splits import typed
+from hygge.connectors.postgres.splits import typed_literal
 from hygge.connectors.sql.ask import Ask, null_note, tie_note
 from hygge.model import Watermark
 
-_READ_BY: dict[int, Any] = {
+if TYPE_CHECKING:
+    import psycopg
+
+_PARSERS: dict[int, Callable[[str], Watermark]] = {
     20: int, 21: int, 23: int, 700: float, 701: float,
     1082: lambda text: _iso(date, text), 1083: lambda text: _iso(time, text),
     1114: lambda text: _iso(datetime, text), 1184: lambda text: _iso(datetime, text),
 }  # fmt: skip
+"""Turns the database's text into a watermark, by the number of the type; other types stay text."""
 
 
 class Cursor:
-    """The column `field` as the cursor of `ask`."""
+    """The cursor column of one table or query."""
 
-    def __init__(self, ask: Ask, field: Field) -> None:
-        self.ask, self.field, self.name = ask, field, quoted(field.name)
+    def __init__(self, ask: Ask, column: Column) -> None:
+        self.ask, self.column, self.name = ask, column, quoted(column.name)
 
     def between(self, since: Watermark, upper: Watermark) -> str:
-        """SQL of the rows that a run reads."""
-        absent = f"{self.name} IS NULL"
+        """Return the SQL condition of the rows that a run reads: above `since`, up to `upper`."""
+        is_null = f"{self.name} IS NULL"
         if upper is None:
-            return f"({absent})"
-        inside = f"{self.name} <= {typed(upper, self.field)}"
+            return f"({is_null})"
+        condition = f"{self.name} <= {typed_literal(upper, self.column)}"
         if since is not None:
             above = ">=" if self.ask.options.cursor_ties == "read" else ">"
-            inside = f"{self.name} {above} {typed(since, self.field)} AND {inside}"
+            condition = f"{self.name} {above} {typed_literal(since, self.column)} AND {condition}"
         if since is None or self.ask.options.null_cursor == "read":
-            inside = f"{inside} OR {absent}"
-        return f"({inside})"
+            condition = f"{condition} OR {is_null}"
+        return f"({condition})"
 
 
 def watermark(
-    connection: Any, cursor: Cursor, source: str, conditions: Sequence[str], since: Watermark
+    connection: psycopg.Connection,
+    cursor: Cursor,
+    source: str,
+    conditions: Sequence[str],
+    since: Watermark,
 ) -> tuple[Watermark, list[str]]:
-    """The highest cursor value now, and what a reader of the plan should know.
+    """Return the highest cursor value now, and notes for whoever reads the plan.
 
-    Beyond `since` only, so that deleted rows do not take the watermark back.
+    It looks beyond `since` only, so that deleted rows do not take the watermark back.
     """
-    name, field = cursor.name, cursor.field
-    beyond = [] if since is None else [f"{name} > {typed(since, field)}"]
+    name, column = cursor.name, cursor.column
+    beyond = [] if since is None else [f"{name} > {typed_literal(since, column)}"]
 
-    def asked(what: str, more: Sequence[str]) -> Any:
+    def select(expression: str, more: Sequence[str]) -> Any:
         where = " AND ".join([*conditions, *more])
-        select = f"SELECT {what} FROM {source}" + (f" WHERE {where}" if where else "")
-        return connection.execute(select).fetchone()[0]
+        statement = f"SELECT {expression} FROM {source}" + (f" WHERE {where}" if where else "")
+        return session.fetch_one(connection, statement)[0]
 
-    highest = asked(f"max({name})::text", beyond)
-    absent = asked("count(*)", [f"{name} IS NULL"]) if field.nullable else 0
-    upper = since if highest is None else _READ_BY.get(field.oid, str)(highest)
-    return upper, [*null_note(cursor.ask, since, absent), *tie_note(cursor.ask, upper)]
+    highest = select(f"max({name})::text", beyond)
+    null_rows = select("count(*)", [f"{name} IS NULL"]) if column.nullable else 0
+    upper = since if highest is None else _PARSERS.get(column.oid, str)(highest)
+    return upper, [*null_note(cursor.ask, since, null_rows), *tie_note(cursor.ask, upper)]
 
 
-def _iso(kind: Any, text: str) -> str:
-    """ISO 8601 where it can say the value; else (BC, infinity) the database's own text."""
+def _iso(kind: type[date] | type[time], text: str) -> str:
+    """The value as ISO 8601; the database's own text where that cannot say it (BC, infinity)."""
     try:
-        return str(kind.fromisoformat(text).isoformat())
+        return kind.fromisoformat(text).isoformat()
     except ValueError:
         return text

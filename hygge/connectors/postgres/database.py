@@ -1,4 +1,4 @@
-"""What others ask about PostgreSQL."""
+"""PostgreSQL for the rest of hygge: names, drivers, limits and abilities."""
 
 from __future__ import annotations
 

@@ -1,56 +1,68 @@
-"""Batches into a table of PostgreSQL by COPY: Arrow in its binary format, passthrough as it is.
+"""Batches into the run table by COPY: Arrow in PostgreSQL's binary format, passthrough as it is.
 
-`pgpq` encodes what it knows, in small steps, which stay in the processor's cache and keep the
-server busy; what it does not know goes to it as the bytes that PostgreSQL wants. A batch of Arrow
-is one COPY, so that nobody waits inside of a statement for the next one.
+A batch of Arrow is checked, encoded and sent as one COPY, so that no statement waits for the next
+batch. `pgpq` encodes small pieces, which stay in the processor's cache and keep the server busy;
+columns of types that it does not know are encoded here before.
+
+PostgreSQL holds text without NUL and in UTF-8, decimals within their precision, and days and
+moments from 4713 BC to the years 5874897 and 294276. Every other value is an UnfitValue, or NULL
+(`on_value: set_null`). A column that is to be text (`as_text`) is text from the first row on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from decimal import Context, Decimal
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hygge.batches import plain, raw_format, rows_in
 from hygge.connectors.postgres import session
 from hygge.connectors.postgres.copy_in import copy_in
-from hygge.connectors.postgres.ledger import driver
-from hygge.connectors.postgres.values import first_misfit, fitted
-from hygge.connectors.postgres.wire import open_socket
+from hygge.connectors.postgres.wire import has_plain_socket
 from hygge.connectors.sql.errors import driver_error
 from hygge.connectors.sql.goal import Goal, stored
 from hygge.connectors.sql.prefetch import ahead
-from hygge.errors import StoreError
+from hygge.errors import StoreError, UnfitValue
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 _STEP_BYTES = 1 << 20
-_GROUP = 10_000
+_NUMERIC_BASE = 10_000
+_DAYS = (-2_440_588, 2_145_042_905)
+"""The first and the last day of PostgreSQL, since 1970."""
+_PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000}
+_LAST_MOMENT_US = 2**63 - 1
+_TEXTS = (pa.string(), pa.large_string())
 
 
-def loaded(
-    connection: Any,
+def load(
+    connection: sa.Connection,
     goal: Goal,
     table: str,
     schema: pa.Schema,
     batches: Iterator[pa.Table],
-    alive: Callable[[], None],
+    beat: Callable[[], None],
 ) -> tuple[int, int]:
-    """COPY all batches into `table`, made for `schema`; rows and bytes. The caller ends it.
+    """Load all batches into `table`, which was made for `schema`; return rows and bytes.
 
-    `alive` is called after each batch.
+    The caller ends the transaction. `beat` is called after each batch.
     """
-    rows, size, bare = 0, 0, open_socket(driver(connection))
+    driver = session.driver_connection(connection)
+    rows, size, plain_socket = 0, 0, has_plain_socket(driver)
     for batch in batches:
         batch = plain(batch)
         size += batch.nbytes
         if batch.num_rows:
             _check_columns(goal, stored(goal, batch.schema), schema)
-            batch = fitted(goal, batch, schema)
-            _copy(connection, goal, table, batch, bare)
+            batch = fit(goal, batch, schema)
+            _copy(connection, goal, table, batch, plain_socket)
         rows += batch.num_rows
         del batch
-        alive()
+        beat()
     return rows, size
 
 
@@ -63,54 +75,60 @@ def _check_columns(goal: Goal, came: pa.Schema, schema: pa.Schema) -> None:
 
 
 def _listed(schema: pa.Schema) -> str:
-    return ", ".join(f"{each.name} {each.type}" for each in schema)
+    return ", ".join(f"{field.name} {field.type}" for field in schema)
 
 
-def _copy(connection: Any, goal: Goal, table: str, batch: pa.Table, bare: bool) -> None:
+def _copy(
+    connection: sa.Connection, goal: Goal, table: str, batch: pa.Table, plain_socket: bool
+) -> None:
     import psycopg
 
-    wire = _wire(batch)
-    step = max(1, _STEP_BYTES * wire.num_rows // max(1, wire.nbytes))
-    names = ", ".join(map(session.quoted, batch.column_names))
+    wire = _for_encoder(batch)
+    step_rows = max(1, _STEP_BYTES * wire.num_rows // max(1, wire.nbytes))
+    names = session.quoted_list(batch.column_names)
     statement = f"COPY {table} ({names}) FROM STDIN (FORMAT binary)"
     try:
-        with copy_in(driver(connection), statement, bare) as copy:
-            for data in ahead(_encoded(wire, step)):
+        with copy_in(session.driver_connection(connection), statement, plain_socket) as copy:
+            for data in ahead(_encode(wire, step_rows)):
                 copy.write(data)
     except psycopg.DataError as error:
-        known = first_misfit(goal, batch)
-        raise known or driver_error(error, goal.who, StoreError, False) from error
-    _check_tag(goal, copy.rows, batch.num_rows)
+        misfit = first_misfit(goal, batch)
+        raise misfit or driver_error(error, goal.who, StoreError, False) from error
+    _check_count(goal, copy.rows, batch.num_rows)
 
 
-def _encoded(wire: pa.Table, step: int) -> Iterator[bytes]:
+def _encode(wire: pa.Table, step_rows: int) -> Iterator[bytes]:
     import pgpq
 
     encoder = pgpq.ArrowToPostgresBinaryEncoder(wire.schema)
     yield encoder.write_header()
-    for piece in wire.to_batches(max_chunksize=step):
+    for piece in wire.to_batches(max_chunksize=step_rows):
         yield encoder.write_batch(piece)
     yield encoder.finish()
 
 
-def passed(
-    connection: Any,
+def load_passthrough(
+    connection: sa.Connection,
     goal: Goal,
     table: str,
     names: list[str],
     schema: pa.Schema,
     batches: Iterator[pa.Table],
-    alive: Callable[[], None],
+    beat: Callable[[], None],
 ) -> tuple[int, int]:
-    """One COPY of the chunks of a passthrough, as they are; rows and bytes."""
-    rows, size, bare = 0, 0, open_socket(driver(connection))
+    """Load all chunks of a passthrough as they are, in one COPY; return rows and bytes.
+
+    The caller ends the transaction. `beat` is called after each batch.
+    """
+    driver = session.driver_connection(connection)
+    rows, size, plain_socket = 0, 0, has_plain_socket(driver)
     first = next(batches, None)
     if first is None:
         return 0, 0
     form = (raw_format(schema) or "").removeprefix("pgcopy-")
-    listed = ", ".join(map(session.quoted, names))
+    listed = session.quoted_list(names)
     statement = f"COPY {table} ({listed}) FROM STDIN (FORMAT {form})"
-    with copy_in(driver(connection), statement, bare) as copy:
+    with copy_in(driver, statement, plain_socket) as copy:
         batch: pa.Table | None = first
         del first
         while batch is not None:
@@ -120,12 +138,12 @@ def passed(
                 size += chunk.size
             rows += rows_in(batch)
             batch = next(batches, None)
-            alive()
-    _check_tag(goal, copy.rows, rows)
+            beat()
+    _check_count(goal, copy.rows, rows)
     return rows, size
 
 
-def _check_tag(goal: Goal, taken: int, sent: int) -> None:
+def _check_count(goal: Goal, taken: int, sent: int) -> None:
     if taken != sent:
         raise StoreError(
             f"{goal.who}: COPY took {taken:,} rows, but {sent:,} were sent",
@@ -133,10 +151,10 @@ def _check_tag(goal: Goal, taken: int, sent: int) -> None:
         )
 
 
-def _wire(batch: pa.Table) -> pa.Table:
-    """The batch with columns that pgpq does not know as what goes over the wire."""
+def _for_encoder(batch: pa.Table) -> pa.Table:
+    """Return the batch with columns of types that pgpq does not know as types that it knows."""
     for at, field in enumerate(batch.schema):
-        column: Any = batch.column(at)
+        column = batch.column(at)
         if pa.types.is_date64(field.type):
             column = column.cast(pa.date32())
         elif pa.types.is_decimal256(field.type):
@@ -147,28 +165,156 @@ def _wire(batch: pa.Table) -> pa.Table:
     return batch.replace_schema_metadata(None)
 
 
-def _numeric(column: Any, scale: int) -> Any:
-    """Decimals as PostgreSQL's numeric is sent: groups of four digits, those behind the point too.
-
-    In Python: 76 digits are rare.
-    """
+def _numeric(column: pa.ChunkedArray, scale: int) -> pa.Array:
+    """Return decimals as the bytes of PostgreSQL's numeric; value by value: 76 digits are rare."""
     exact = Context(prec=200)
-    pad = -scale % 4
-    behind = (scale + pad) // 4
-    made: list[bytes | None] = []
-    for value in column.to_pylist():
-        made.append(None if value is None else _sent(value, scale, pad, behind, exact))
-    return pa.array(made, pa.binary())
+    values = [
+        None if value is None else _numeric_bytes(value, scale, exact)
+        for value in column.to_pylist()
+    ]
+    return pa.array(values, pa.binary())
 
 
-def _sent(value: Decimal, scale: int, pad: int, behind: int, exact: Context) -> bytes:
-    rest = abs(int(value.scaleb(scale, exact))) * 10**pad
+def _numeric_bytes(value: Decimal, scale: int, exact: Context) -> bytes:
+    """Encode one numeric: groups of four digits, which begin at the point in both directions."""
+    padding = -scale % 4
+    groups_behind_point = (scale + padding) // 4
+    rest = abs(int(value.scaleb(scale, exact))) * 10**padding
     groups: list[int] = []
     while rest:
-        rest, group = divmod(rest, _GROUP)
+        rest, group = divmod(rest, _NUMERIC_BASE)
         groups.append(group)
-    weight = len(groups) - 1 - behind
+    weight = len(groups) - 1 - groups_behind_point
     while groups and groups[0] == 0:
         groups.pop(0)
-    words = [len(groups), weight if groups else 0, 0x4000 if value < 0 else 0, scale]
-    return b"".join(each.to_bytes(2, "big", signed=each < 0) for each in [*words, *groups[::-1]])
+    header = [len(groups), weight if groups else 0, 0x4000 if value < 0 else 0, scale]
+    numbers = [*header, *groups[::-1]]
+    return b"".join(number.to_bytes(2, "big", signed=number < 0) for number in numbers)
+
+
+def fit(goal: Goal, batch: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a batch in the columns of `schema`, with NULL or text where `on_value` says so.
+
+    Days and moments out of range are errors here, since they would arrive as other ones. All other
+    misfits are refused by the server.
+    """
+    columns = []
+    for field, column in zip(schema, batch.columns, strict=True):
+        on_value = goal.on_value(field.name)
+        if on_value == "as_text" and column.type not in _TEXTS:
+            column = _as_text(goal, field.name, column)
+        elif on_value == "set_null" or pa.types.is_date(column.type) or is_moment(column.type):
+            mask = misfits(column)
+            if mask is not None and pc.any(mask).as_py():
+                if on_value != "set_null":
+                    raise misfit_error(goal, field.name, column, mask)
+                column = pc.if_else(mask, pa.scalar(None, column.type), column)
+        columns.append(column)
+    return pa.table(columns, schema=schema)
+
+
+def is_moment(kind: pa.DataType) -> bool:
+    """True if it is a timestamp of a unit that PostgreSQL has."""
+    return bool(pa.types.is_timestamp(kind) and kind.unit in _PER_DAY)
+
+
+def misfits(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Return True where PostgreSQL cannot hold a value; None where the type has no such values."""
+    kind = column.type
+    if kind in _TEXTS:
+        mask = pc.match_substring(column, "\0")
+        broken = _broken_texts(column)
+        return mask if broken is None else pc.or_(mask, broken)
+    if pa.types.is_decimal(kind):
+        most = Decimal(10**kind.precision - 1).scaleb(-kind.scale, Context(prec=100))
+        least = most.copy_negate()
+        return pc.or_(
+            pc.greater(column, pa.scalar(most, kind)), pc.less(column, pa.scalar(least, kind))
+        )
+    if pa.types.is_date32(kind):
+        return _outside(column.cast(pa.int32()), *_DAYS)
+    if pa.types.is_date64(kind):
+        per_day = _PER_DAY["ms"]
+        return _outside(column.cast(pa.int64()), _DAYS[0] * per_day, _DAYS[1] * per_day)
+    if is_moment(kind):
+        per_day = _PER_DAY[kind.unit]
+        last = _LAST_MOMENT_US // (_PER_DAY["us"] // per_day)
+        return _outside(column.cast(pa.int64()), _DAYS[0] * per_day, last)
+    return None
+
+
+def _outside(counts: pa.ChunkedArray, least: int, most: int) -> pa.ChunkedArray | None:
+    ends = pc.min_max(counts).as_py()
+    if ends["min"] is None or (ends["min"] >= least and ends["max"] <= most):
+        return None
+    return pc.or_(pc.less(counts, least), pc.greater(counts, most))
+
+
+def _broken_texts(column: pa.ChunkedArray) -> pa.Array | None:
+    """Return True where a text is not UTF-8; None where all are."""
+    try:
+        column.validate(full=True)
+        return None
+    except pa.ArrowInvalid:
+        return pa.array([_is_broken(text) for text in column], pa.bool_())
+
+
+def _is_broken(text: pa.Scalar) -> bool:
+    try:
+        text.as_py()
+        return False
+    except UnicodeDecodeError:
+        return True
+
+
+def first_misfit(goal: Goal, batch: pa.Table) -> UnfitValue | None:
+    """Return the error of the value that the server has refused; None where it is not found."""
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        mask = misfits(column)
+        if mask is not None and pc.any(mask).as_py():
+            return misfit_error(goal, field.name, column, mask)
+    return None
+
+
+def misfit_error(
+    goal: Goal, name: str, column: pa.ChunkedArray, mask: pa.ChunkedArray
+) -> UnfitValue:
+    """Return the error that names the column and the first value for which `mask` is true."""
+    first = column.filter(pc.fill_null(mask, False))[0]
+    kind, value = column.type, _shown(first)
+    option = f"or NULL instead of it: options: {{on_value: {{{name}: set_null}}}}"
+    if kind in _TEXTS:
+        what = "the character NUL" if "\0" in value else "bytes that are not UTF-8"
+        return UnfitValue(
+            f"{goal.who}: column '{name}' holds {what}, which a text of PostgreSQL cannot keep; "
+            f"the first such value is {value!r}",
+            f"take it out before, make the column binary, {option}",
+        )
+    if pa.types.is_decimal(kind):
+        why = "which is beyond the precision of the column"
+    else:
+        why = "which is outside of the years that PostgreSQL has"
+    return UnfitValue(
+        f"{goal.who}: column '{name}' is {kind}, but holds {value}, {why}",
+        f"leave such rows out, write text (options: {{on_value: {{{name}: as_text}}}}), {option}",
+    )
+
+
+def _shown(value: pa.Scalar) -> str:
+    try:
+        text = str(value.as_py())
+    except UnicodeDecodeError:
+        text = repr(value.as_buffer().to_pybytes())
+    except (ValueError, OverflowError):  # Python's years end at 9999
+        text = str(value.value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _as_text(goal: Goal, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        return column.cast(pa.string())
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise UnfitValue(
+            f"{goal.who}: column '{name}' is {column.type}, which does not become text: {error}",
+            "turn it into text before, or leave it out with `columns`",
+        ) from error

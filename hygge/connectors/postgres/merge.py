@@ -1,112 +1,123 @@
-"""Merging in PostgreSQL: the run table's rows update those of the same key, and the others come in.
+"""Merging in PostgreSQL: staged rows update the rows of the same key, and the others are added.
 
 The run table takes the types of the target first, so that keys are compared as the target compares
-them. Of staged rows that share a key the last by cursor stays; of those that tie, the last row of
-the last split.
+them. Of staged rows that share a key, the last by cursor is kept; of those with equal cursors, the
+last row of the last split.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from hygge.connectors.postgres import session
-from hygge.connectors.postgres.ledger import ask, changed
-from hygge.connectors.postgres.publish import breaks_a_rule
-from hygge.connectors.postgres.target import ROW, SPLIT, Names, column_names, rows_ddl, turned
+from hygge.connectors.postgres.catalog import has_relation
+from hygge.connectors.postgres.publish import broken_rule_error, convert_texts
+from hygge.connectors.postgres.target import ROW, SPLIT, Names, create_sql
+from hygge.connectors.postgres.types import column_names
 from hygge.connectors.sql.commit import check_all_in, check_merge
 from hygge.connectors.sql.goal import Goal
 from hygge.model import Run
 
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
-def merged(
-    connection: Any, goal: Goal, run: Run, names: Names, schema: pa.Schema, there: bool
+
+def merge(
+    connection: sa.Connection,
+    goal: Goal,
+    run: Run,
+    names: Names,
+    schema: pa.Schema,
+    target_exists: bool,
 ) -> int:
-    """How many staged rows are left of those that shared keys; they are all in the target now."""
+    """Merge the staged rows into the target; return how many there were, one for each key."""
     import psycopg
 
-    if there:
-        # No other writer from here on: a key that comes in between would be missed, or be twice.
-        ask(connection, f"LOCK TABLE {names.target} IN SHARE ROW EXCLUSIVE MODE")
-        turned(connection, names)
-    kept = _one_a_key(connection, goal, run, names)
+    if target_exists:
+        # No other session may write from here on: a key that it adds in between would be there
+        # twice, or its row would not be updated.
+        session.execute(connection, f"LOCK TABLE {names.target} IN SHARE ROW EXCLUSIVE MODE")
+        convert_texts(connection, names)
+    kept = _keep_last_of_each_key(connection, goal, run, names)
     columns = column_names(schema)
+    updated = 0
     try:
-        if not there:
-            _make(connection, run, names, schema)
-        done = _updated(connection, goal, run, names, columns) if there else 0
-        listed = ", ".join(map(session.quoted, columns))
-        new = changed(
+        if target_exists:
+            updated = _update(connection, goal, run, names, columns)
+        else:
+            _create_target(connection, run, names, schema)
+        listed = session.quoted_list(columns)
+        added = session.execute(
             connection,
             f"INSERT INTO {names.target} ({listed}) SELECT {listed} FROM {names.rows} s "
-            f"WHERE NOT EXISTS (SELECT FROM {names.target} t WHERE {_same(run)})",
+            f"WHERE NOT EXISTS (SELECT FROM {names.target} t WHERE {_same_key(run)})",
         )
     except psycopg.IntegrityError as error:
-        raise breaks_a_rule(goal, error) from error
-    check_all_in(done + new, kept, goal.who)
+        raise broken_rule_error(goal, error) from error
+    check_all_in(updated + added, kept, goal.who)
     return kept
 
 
-def _one_a_key(connection: Any, goal: Goal, run: Run, names: Names) -> int:
-    """Remove staged rows that a later one of their key supersedes; how many are left."""
-    key = [session.quoted(each) for each in run.key]
-    no_key = " OR ".join(f"{each} IS NULL" for each in key)
-    rows, nulls = ask(
-        connection, f"SELECT count(*), count(*) FILTER (WHERE {no_key}) FROM {names.rows}"
-    )[0]
-    ((distinct,),) = ask(
+def _keep_last_of_each_key(connection: sa.Connection, goal: Goal, run: Run, names: Names) -> int:
+    """Delete staged rows that a later one of their key supersedes; return how many are left."""
+    key = [session.quoted(name) for name in run.key]
+    is_null = " OR ".join(f"{name} IS NULL" for name in key)
+    rows, nulls = session.fetch_one(
+        connection, f"SELECT count(*), count(*) FILTER (WHERE {is_null}) FROM {names.rows}"
+    )
+    (distinct,) = session.fetch_one(
         connection, f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(key)} FROM {names.rows}) k"
     )
     check_merge(rows, nulls, distinct, run, goal.who)
     if rows != distinct:
         cursor = session.quoted(run.cursor)  # without one, check_merge has refused them
         order = f"{cursor} IS NULL, {cursor} DESC, {SPLIT} DESC, {ROW} DESC"
-        gone = changed(
+        deleted = session.execute(
             connection,
             f"DELETE FROM {names.rows} WHERE {ROW} IN (SELECT {ROW} FROM (SELECT {ROW}, "
             f"row_number() OVER (PARTITION BY {', '.join(key)} ORDER BY {order}) AS n "
             f"FROM {names.rows}) o WHERE o.n > 1)",
         )
-        check_all_in(rows - gone, distinct, goal.who)
+        check_all_in(rows - deleted, distinct, goal.who)
     return int(distinct)
 
 
-def _make(connection: Any, run: Run, names: Names, schema: pa.Schema) -> None:
-    """The target, with an index that keeps its keys apart."""
-    ask(connection, rows_ddl(connection, names, schema, "append", names.target))
+def _create_target(connection: sa.Connection, run: Run, names: Names, schema: pa.Schema) -> None:
+    """Create the target, with a unique index of its key."""
+    session.execute(connection, create_sql(connection, names, schema, "append", names.target))
     index = f"_hygge_key_{names.name}".encode()[:63].decode(errors="ignore")
-    key = ", ".join(session.quoted(each) for each in run.key)
-    taken = ask(
-        connection,
-        "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        "WHERE n.nspname = %s AND c.relname = %s",
-        names.schema, index,
-    )  # fmt: skip
-    called = "" if taken else session.quoted(index)  # the names of two tables begin alike
-    ask(connection, f"CREATE UNIQUE INDEX {called} ON {names.target} ({key})")
+    key = session.quoted_list(run.key)
+    # Names of two tables may begin alike: PostgreSQL finds a name itself where this one is taken.
+    name = "" if has_relation(connection, names.schema, index) else session.quoted(index)
+    session.execute(connection, f"CREATE UNIQUE INDEX {name} ON {names.target} ({key})")
 
 
-def _updated(connection: Any, goal: Goal, run: Run, names: Names, columns: list[str]) -> int:
-    """Update the rows whose keys are there; how many staged rows have met one."""
-    same = _same(run)
-    met, pairs = ask(
+def _update(
+    connection: sa.Connection, goal: Goal, run: Run, names: Names, columns: list[str]
+) -> int:
+    """Update the target's rows of staged keys; return how many staged rows have such a row."""
+    same_key = _same_key(run)
+    matched, pairs = session.fetch_one(
         connection,
         f"SELECT count(DISTINCT s.{ROW}), count(*) FROM {names.target} t "
-        f"JOIN {names.rows} s ON {same}",
-    )[0]
+        f"JOIN {names.rows} s ON {same_key}",
+    )
     values = ", ".join(
-        f"{session.quoted(each)} = s.{session.quoted(each)}"
-        for each in columns
-        if each not in run.key
+        f"{session.quoted(name)} = s.{session.quoted(name)}"
+        for name in columns
+        if name not in run.key
     )
     if values and pairs:
-        done = changed(
-            connection, f"UPDATE {names.target} t SET {values} FROM {names.rows} s WHERE {same}"
+        updated = session.execute(
+            connection, f"UPDATE {names.target} t SET {values} FROM {names.rows} s WHERE {same_key}"
         )
-        check_all_in(done, pairs, goal.who)
-    return int(met)
+        check_all_in(updated, pairs, goal.who)
+    return int(matched)
 
 
-def _same(run: Run) -> str:
-    return " AND ".join(f"t.{session.quoted(each)} = s.{session.quoted(each)}" for each in run.key)
+def _same_key(run: Run) -> str:
+    """The condition that the row `t` of the target and the staged row `s` have the same key."""
+    names = [session.quoted(name) for name in run.key]
+    return " AND ".join(f"t.{name} = s.{name}" for name in names)

@@ -1,46 +1,53 @@
 """Publishing in PostgreSQL: the rows of a run table become those of the target, in one transaction.
 
 `replace`, and a first load, exchange the tables: the run table takes the target's name, owner,
-grants, comments and storage parameters. Rows that were loaded before a snapshot was taken are
-visible to it, all others are not; so a reader of REPEATABLE READ that has begun in the middle of
-the load would see a part of them in the new table. While there is one, and where something hangs on
-the old table, or somebody holds it, the old rows are deleted and the new ones inserted instead.
+grants, comments and storage parameters. A snapshot shows the rows of the run table that were loaded
+before it was taken, and no others. So a REPEATABLE READ transaction that began in the middle of the
+load would see a part of the rows in the new table. While there is such a transaction, and where
+something hangs on the old table, or another session holds it, the old rows are deleted and the new
+ones are inserted instead.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
-from hygge.connectors.postgres import session
-from hygge.connectors.postgres.ledger import ask, changed
-from hygge.connectors.postgres.target import Names, There, alike, columns_of, found
-from hygge.connectors.sql import ledger
+from hygge.connectors.postgres import session, target
+from hygge.connectors.postgres.catalog import has_relation
+from hygge.connectors.postgres.target import Existing, Names, columns_of
+from hygge.connectors.sql import ledger as sql_ledger
 from hygge.connectors.sql.commit import check_all_in
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import not_ours
 from hygge.errors import Rejected, Transient
 
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
 SWAP_WAIT_MS = 1000
-"""How long the exchange waits for those who hold the table; others wait behind it meanwhile."""
+"""The longest wait for sessions that hold the table; other sessions wait behind the exchange."""
 HIDDEN_WAIT_S = 1.0
-"""How long transactions that this user may not look into are given to end."""
+"""The longest wait for the end of transactions that this user may not look into."""
 
 
-def add_key(connection: Any, goal: Goal, names: Names, key: tuple[str, ...]) -> None:
-    """The primary key of the run table, built before anybody is kept waiting; safe twice."""
+def add_key(connection: sa.Connection, goal: Goal, names: Names, key: tuple[str, ...]) -> None:
+    """Add the primary key to the run table, if it is not there; Rejected where the rows break it.
+
+    It is called before the commit locks anything, since building the index may take long.
+    """
     import psycopg
 
-    name = f"{names.rows_name}_pkey"
-    there = ask(
+    existing = session.fetch_all(
         connection,
         "SELECT 1 FROM pg_constraint WHERE conrelid = %s::regclass AND contype = 'p'", names.rows,
     )  # fmt: skip
-    if there:
+    if existing:
         return
-    constraint = f"{session.quoted(name)} PRIMARY KEY ({', '.join(map(session.quoted, key))})"
+    name = session.quoted(f"{names.rows_name}_pkey")
+    constraint = f"{name} PRIMARY KEY ({session.quoted_list(key)})"
     try:
-        ask(connection, f"ALTER TABLE {names.rows} ADD CONSTRAINT {constraint}")
+        session.execute(connection, f"ALTER TABLE {names.rows} ADD CONSTRAINT {constraint}")
     except (psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded) as error:
         raise Rejected(
             f"{goal.who}: the rows do not keep to the primary key ({', '.join(key)}) that their "
@@ -49,93 +56,122 @@ def add_key(connection: Any, goal: Goal, names: Names, key: tuple[str, ...]) -> 
         ) from error
 
 
-def replaced(
-    connection: Any,
+def convert_texts(connection: sa.Connection, names: Names) -> None:
+    """Give columns of the run table that are text the type that they have in the target.
+
+    The type has no modifier here: whether a value keeps to its length is checked by the INSERT.
+    """
+    columns = session.fetch_all(
+        connection,
+        "SELECT a.attname, format_type(t.atttypid, -1) FROM pg_attribute a "
+        "JOIN pg_attribute t ON t.attname = a.attname AND t.attrelid = %s::regclass "
+        "JOIN pg_type y ON y.oid = t.atttypid WHERE a.attrelid = %s::regclass AND a.attnum > 0 "
+        "AND NOT a.attisdropped AND NOT t.attisdropped AND a.atttypid = 'text'::regtype "
+        "AND y.typcategory <> 'S'",
+        names.target, names.rows,
+    )  # fmt: skip
+    changes = [
+        f"ALTER COLUMN {session.quoted(name)} TYPE {kind} USING {session.quoted(name)}::{kind}"
+        for name, kind in columns
+    ]
+    if changes:
+        session.execute(connection, f"ALTER TABLE {names.rows} {', '.join(changes)}")
+
+
+def replace(
+    connection: sa.Connection,
     goal: Goal,
     names: Names,
     key: tuple[str, ...],
     rows: int,
-    newest: int | None,
+    last_change: int | None,
 ) -> None:
-    """The run table's rows instead of the target's; `newest` is who changed the run table last."""
-    there = found(connection, names, key)
-    reader = _old_reader(connection, goal, newest)
-    may_swap = reader is None and _is_plain(connection, names)
-    if there is None:
-        if may_swap:
-            _take_the_name(connection, goal, names, key)
+    """Put the run table's rows in the place of the target's.
+
+    `key` is the primary key of the rows' source; `last_change` the last transaction that changed
+    the run table. Raises NotOurs where hygge did not make the target, Rejected where other columns
+    would need another table and something hangs on this one.
+    """
+    old = target.existing(connection, names, key)
+    can_swap = not _has_old_reader(connection, goal, last_change) and _is_logged(connection, names)
+    if old is None:
+        if can_swap:
+            _take_name(connection, goal, names, key)
         else:
-            _made_anew(connection, names)
-            _fill(connection, goal, names, rows)
+            _create_like_run_table(connection, names)
+            insert(connection, goal, names, rows)
         return
-    same = alike(there.columns, columns_of(connection, names.schema, names.rows_name))
-    if not there.hangs and may_swap and same:
-        may_swap = _held_at_once(connection, names)
-    elif not there.hangs and not same:
-        ask(connection, f"LOCK TABLE {names.target} IN ACCESS EXCLUSIVE MODE")
-    now = found(connection, names, key)  # once more, as nobody else can change it any longer
-    if now is None or not ledger.is_made(connection, goal):
+    same_columns = target.are_same(
+        old.columns, columns_of(connection, names.schema, names.rows_name)
+    )
+    if not old.hangs and can_swap and same_columns:
+        can_swap = _lock_at_once(connection, names)
+    elif not old.hangs and not same_columns:
+        session.execute(connection, f"LOCK TABLE {names.target} IN ACCESS EXCLUSIVE MODE")
+    # Looked at once more: under the lock nobody else can change it.
+    old = target.existing(connection, names, key)
+    if old is None or not sql_ledger.is_made(connection, goal):
         raise not_ours(goal.who)
-    if same and (now.hangs or not may_swap):
-        _emptied(connection, goal, names)
-        _fill(connection, goal, names, rows)
-    elif now.hangs:
-        raise has_other_columns(goal, now)
-    elif may_swap:
-        _exchange(connection, goal, names, now, key)
+    if same_columns and (old.hangs or not can_swap):
+        _delete_all(connection, goal, names)
+        insert(connection, goal, names, rows)
+    elif old.hangs:
+        raise other_columns_error(goal, old)
+    elif can_swap:
+        _swap(connection, goal, names, old, key)
     else:
-        dress = _dress(connection, names, now, names.target)
-        ask(connection, f"DROP TABLE {names.target}")
-        _made_anew(connection, names)
-        _put_on(connection, names.target, now, dress)
-        _fill(connection, goal, names, rows)
+        statements = _attributes_of(connection, names, old, names.target)
+        session.execute(connection, f"DROP TABLE {names.target}")
+        _create_like_run_table(connection, names)
+        _set_attributes(connection, names.target, old, statements)
+        insert(connection, goal, names, rows)
 
 
-def has_other_columns(goal: Goal, there: There) -> Rejected:
-    """The table would have to be made anew, and must not be."""
-    listed = ", ".join(there.hangs[:5]) + (" …" if len(there.hangs) > 5 else "")
+def other_columns_error(goal: Goal, old: Existing) -> Rejected:
+    """Return the error for a table that would have to be made anew, and must not be."""
+    listed = ", ".join(old.hangs[:5]) + (" …" if len(old.hangs) > 5 else "")
     return Rejected(
         f"{goal.who} has other columns than the rows, and something depends on it: {listed}",
         "drop what depends on it, or keep the columns with `columns`",
     )
 
 
-def appended(connection: Any, goal: Goal, names: Names, rows: int) -> None:
-    """The run table's rows added to the target's."""
-    _fill(connection, goal, names, rows)
-
-
-def _fill(connection: Any, goal: Goal, names: Names, rows: int) -> None:
+def insert(connection: sa.Connection, goal: Goal, names: Names, rows: int) -> None:
+    """Insert the run table's rows into the target; Rejected unless it took all `rows` of them."""
     import psycopg
 
     columns = [name for name, _ in columns_of(connection, names.schema, names.rows_name)]
-    listed = ", ".join(map(session.quoted, columns))
+    listed = session.quoted_list(columns)
     try:
-        count = changed(
+        count = session.execute(
             connection,
             f"INSERT INTO {names.target} ({listed}) SELECT {listed} FROM {names.rows}",
         )
     except psycopg.IntegrityError as error:
-        raise breaks_a_rule(goal, error) from error
+        raise broken_rule_error(goal, error) from error
     check_all_in(count, rows, goal.who)
 
 
-def breaks_a_rule(goal: Goal, error: Exception) -> Rejected:
-    """A key or another rule of the target that the rows do not keep to."""
+def broken_rule_error(goal: Goal, error: Exception) -> Rejected:
+    """Return the error for rows that break a key or another rule of the target."""
     return Rejected(
         f"the rows break a rule of {goal.who}: {str(error).strip()}",
         "use `mode: merge` with a key, or leave these rows out with `where`",
     )
 
 
-def _emptied(connection: Any, goal: Goal, names: Names) -> None:
-    """The old rows deleted, by whatever triggers and rules there are; others' are not let in."""
-    ask(connection, "SET CONSTRAINTS ALL DEFERRED")
-    ask(connection, f"LOCK TABLE {names.target} IN SHARE ROW EXCLUSIVE MODE")
-    if not ledger.is_made(connection, goal):
+def _delete_all(connection: sa.Connection, goal: Goal, names: Names) -> None:
+    """Delete the old rows, under a lock that lets no other session write.
+
+    By DELETE and not by TRUNCATE, so that the triggers and rules of the table are run.
+    """
+    # Deferrable foreign keys are checked at COMMIT, when the new rows are there.
+    session.execute(connection, "SET CONSTRAINTS ALL DEFERRED")
+    session.execute(connection, f"LOCK TABLE {names.target} IN SHARE ROW EXCLUSIVE MODE")
+    if not sql_ledger.is_made(connection, goal):
         raise not_ours(goal.who)
-    ask(connection, f"DELETE FROM {names.target}")
-    if ask(connection, f"SELECT 1 FROM {names.target} LIMIT 1"):
+    session.execute(connection, f"DELETE FROM {names.target}")
+    if session.fetch_all(connection, f"SELECT 1 FROM {names.target} LIMIT 1"):
         raise Rejected(
             f"{names.target} keeps rows that were to be replaced: a trigger or a rule of it "
             "forbids their deletion",
@@ -143,77 +179,81 @@ def _emptied(connection: Any, goal: Goal, names: Names) -> None:
         )
 
 
-def _held_at_once(connection: Any, names: Names) -> bool:
-    """Whether nobody uses the table, or only for a moment; then nobody else can from here on."""
+def _lock_at_once(connection: sa.Connection, names: Names) -> bool:
+    """Lock the target for the exchange; False where other sessions hold it for too long."""
     import psycopg
 
-    (before,) = ask(connection, "SELECT current_setting('lock_timeout')")[0]
-    ask(connection, "SAVEPOINT hygge_swap")
-    ask(connection, f"SET LOCAL lock_timeout = {SWAP_WAIT_MS}")
+    (lock_timeout,) = session.fetch_one(connection, "SELECT current_setting('lock_timeout')")
+    # The transaction goes on after a lock that was not got, back at the savepoint.
+    session.execute(connection, "SAVEPOINT hygge_swap")
+    session.execute(connection, f"SET LOCAL lock_timeout = {SWAP_WAIT_MS}")
     try:
-        ask(connection, f"LOCK TABLE {names.target} IN ACCESS EXCLUSIVE MODE")
+        session.execute(connection, f"LOCK TABLE {names.target} IN ACCESS EXCLUSIVE MODE")
     except psycopg.errors.LockNotAvailable:
-        ask(connection, "ROLLBACK TO SAVEPOINT hygge_swap")
+        session.execute(connection, "ROLLBACK TO SAVEPOINT hygge_swap")
         return False
-    ask(connection, "SELECT set_config('lock_timeout', %s, true)", before)
-    ask(connection, "RELEASE SAVEPOINT hygge_swap")
+    session.fetch_all(connection, "SELECT set_config('lock_timeout', %s, true)", lock_timeout)
+    session.execute(connection, "RELEASE SAVEPOINT hygge_swap")
     return True
 
 
-def _exchange(
-    connection: Any, goal: Goal, names: Names, there: There, key: tuple[str, ...]
+def _swap(
+    connection: sa.Connection, goal: Goal, names: Names, old: Existing, key: tuple[str, ...]
 ) -> None:
+    """Drop the target, and give its name and attributes to the run table."""
     import psycopg
 
     if key:
         add_key(connection, goal, names, key)
-    _put_on(connection, names.rows, there, _dress(connection, names, there, names.rows))
+    statements = _attributes_of(connection, names, old, names.rows)
+    _set_attributes(connection, names.rows, old, statements)
     try:
-        ask(connection, f"DROP TABLE {names.target}")
+        session.execute(connection, f"DROP TABLE {names.target}")
     except psycopg.errors.DependentObjectsStillExist as error:
         raise Transient(
             f"{goal.who}: something came to depend on the table in this moment: {error}",
             "run again",
         ) from error
-    _take_the_name(connection, goal, names, key, there.key_name)
+    _take_name(connection, goal, names, key, old.key_name)
 
 
-def _take_the_name(
-    connection: Any, goal: Goal, names: Names, key: tuple[str, ...], key_name: str | None = None
+def _take_name(
+    connection: sa.Connection,
+    goal: Goal,
+    names: Names,
+    key: tuple[str, ...],
+    key_name: str | None = None,
 ) -> None:
+    """Rename the run table to the target's name, and its key to `key_name` if that name is free."""
     if key:
         add_key(connection, goal, names, key)
-    ask(connection, f"ALTER TABLE {names.rows} RENAME TO {session.quoted(names.name)}")
+    name = session.quoted(names.name)
+    session.execute(connection, f"ALTER TABLE {names.rows} RENAME TO {name}")
     if not key:
         return
     wanted = key_name or f"{names.name.encode()[:58].decode(errors='ignore')}_pkey"
-    taken = ask(
-        connection,
-        "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        "WHERE n.nspname = %s AND c.relname = %s",
-        names.schema, wanted,
-    )  # fmt: skip
-    if not taken:
-        old = session.quoted(f"{names.rows_name}_pkey")
-        ask(
-            connection,
-            f"ALTER TABLE {names.target} RENAME CONSTRAINT {old} TO {session.quoted(wanted)}",
-        )
+    if has_relation(connection, names.schema, wanted):
+        return
+    old, new = session.quoted(f"{names.rows_name}_pkey"), session.quoted(wanted)
+    session.execute(connection, f"ALTER TABLE {names.target} RENAME CONSTRAINT {old} TO {new}")
 
 
-def _made_anew(connection: Any, names: Names) -> None:
-    """A table like the run table, without its rows, in the target's name."""
-    ask(connection, f"CREATE TABLE {names.target} (LIKE {names.rows} INCLUDING ALL)")
+def _create_like_run_table(connection: sa.Connection, names: Names) -> None:
+    """Create the target like the run table, without rows."""
+    session.execute(connection, f"CREATE TABLE {names.target} (LIKE {names.rows} INCLUDING ALL)")
 
 
-def _is_plain(connection: Any, names: Names) -> bool:
-    (found,) = ask(
+def _is_logged(connection: sa.Connection, names: Names) -> bool:
+    """True if the run table is a table that survives a crash, and so may become the target."""
+    (is_logged,) = session.fetch_one(
         connection, "SELECT relpersistence = 'p' FROM pg_class WHERE oid = %s::regclass", names.rows
     )
-    return bool(found[0])
+    return bool(is_logged)
 
 
-_DRESS = """
+# Writes the statements that give the table {new} what another one has: grants of the table and of
+# its columns, comments, storage parameters. Takes both tables as values, the other one first.
+_ATTRIBUTES = """
 WITH old AS (SELECT * FROM pg_class WHERE oid = %s::regclass),
     new AS (SELECT * FROM pg_class WHERE oid = %s::regclass),
     had AS (SELECT a.grantee, a.privilege_type, a.is_grantable
@@ -255,57 +295,66 @@ SELECT statement FROM (
 """
 
 
-def _dress(connection: Any, names: Names, there: There, new: str) -> list[str]:
-    """Statements that give `new`, which is or will be like the run table, what the target has."""
-    _put_on(connection, names.rows, there, [])  # a change of owner changes who is granted what
-    sql = _DRESS.replace("{new}", new.replace("%", "%%%%").replace("'", "''"))
-    return [statement for (statement,) in ask(connection, sql, names.target, names.rows)]
+def _attributes_of(connection: sa.Connection, names: Names, old: Existing, new: str) -> list[str]:
+    """Return statements that give the table `new` the grants, comments and parameters of `old`.
+
+    `new` is the run table, or will be made like it.
+    """
+    # The owner first: a change of owner changes the grants that are compared.
+    _set_attributes(connection, names.rows, old, [])
+    sql = _ATTRIBUTES.replace("{new}", new.replace("%", "%%%%").replace("'", "''"))
+    return [
+        statement for (statement,) in session.fetch_all(connection, sql, names.target, names.rows)
+    ]
 
 
-def _put_on(connection: Any, new: str, there: There, statements: list[str]) -> None:
-    """The owner of the old table, and what `_dress` said."""
-    if ask(connection, "SELECT current_user")[0][0] != there.owner:
-        ask(connection, f"ALTER TABLE {new} OWNER TO {session.quoted(there.owner)}")
+def _set_attributes(
+    connection: sa.Connection, new: str, old: Existing, statements: list[str]
+) -> None:
+    """Give the table `new` the owner of the old one, and run the statements of `_attributes_of`."""
+    if session.fetch_one(connection, "SELECT current_user")[0] != old.owner:
+        owner = session.quoted(old.owner)
+        session.execute(connection, f"ALTER TABLE {new} OWNER TO {owner}")
     for statement in statements:
-        ask(connection, statement)
+        session.execute(connection, statement)
 
 
-def _old_reader(connection: Any, goal: Goal, newest: int | None) -> str | None:
-    """Whose snapshot may be older than the rows of the run table, in words.
+def _has_old_reader(connection: sa.Connection, goal: Goal, last_change: int | None) -> bool:
+    """True if a session may have a snapshot that is older than rows of the run table.
 
-    The session that holds this flow's own snapshot does not count: all of it was read. Of sessions
-    that this user may not look into, each transaction counts that is open now and does not end
+    The session that holds this flow's own snapshot does not count: all of it was read. Where this
+    user may not look into a session, its transaction counts if it is open now and does not end
     soon.
     """
-    if newest is None:
-        return None
-    name = session.application(goal.flow)
-    own = name if name == f"hygge/{goal.flow}" else None  # else others may be called so too
-    rows = ask(
+    if last_change is None:
+        return False
+    name = session.application_name(goal.flow)
+    own = name if name == f"hygge/{goal.flow}" else None  # other flows may have a name that was cut
+    readers = session.fetch_all(
         connection,
-        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
         "AND pid <> pg_backend_pid() AND backend_xmin IS NOT NULL "
         "AND age(backend_xmin) >= age(%s::text::xid) "
         "AND application_name IS DISTINCT FROM %s AND backend_type <> 'autovacuum worker'",
-        str(newest % 2**32), own,
+        str(last_change % 2**32), own,
     )  # fmt: skip
-    if rows:
-        return f"session {rows[0][0]}"
-    hidden = set(_hidden(connection))
+    if readers:
+        return True
+    hidden = _hidden_transactions(connection)
     until = time.monotonic() + HIDDEN_WAIT_S
     while hidden and time.monotonic() < until:
         time.sleep(0.02)
-        hidden &= set(_hidden(connection))
-    return f"session {hidden.pop()[1]}" if hidden else None
+        hidden &= _hidden_transactions(connection)
+    return bool(hidden)
 
 
-def _hidden(connection: Any) -> list[tuple[str, int]]:
-    """Open transactions of sessions whose snapshots are not shown to this user."""
-    found = ask(
+def _hidden_transactions(connection: sa.Connection) -> set[str]:
+    """Return open transactions of sessions whose snapshots are not shown to this user."""
+    rows = session.fetch_all(
         connection,
-        "SELECT l.virtualtransaction, l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+        "SELECT l.virtualtransaction FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
         "WHERE l.locktype = 'virtualxid' AND l.mode = 'ExclusiveLock' "
         "AND a.datname = current_database() AND a.query = '<insufficient privilege>' "
         "AND a.usesysid IS NOT NULL",  # the server's own workers have none
     )
-    return [(name, pid) for name, pid in found]
+    return {transaction for (transaction,) in rows}

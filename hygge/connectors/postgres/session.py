@@ -1,23 +1,36 @@
-"""A session of PostgreSQL of our own: psycopg without SQLAlchemy, where bytes are what counts.
+"""Sessions of PostgreSQL: how they are opened, how a statement is run, and how SQL quotes.
 
-Everything that a URL says is passed on: TLS (`sslmode`, `sslrootcert` …), `connect_timeout`,
-`options`. Two parameters are ours: `statement_timeout` (a duration as PostgreSQL writes it) and
-`application_name`, which is `hygge/<flow>` where the URL does not say otherwise.
+A Home uses a psycopg connection without SQLAlchemy, since rows pass as bytes. A Store uses a
+SQLAlchemy connection over a psycopg one, in the same transaction. `execute`, `fetch_all` and
+`fetch_one` take both kinds.
+
+Every parameter of the URL is passed on to libpq: TLS (`sslmode`, `sslrootcert` …),
+`connect_timeout`, `options`. hygge treats two of them itself: `statement_timeout` (a duration as
+PostgreSQL writes it) and `application_name`, which is `hygge/<flow>` unless the URL names another.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
 
-from hygge.connectors.sql.errors import driver_error
-from hygge.errors import HyggeError
+from hygge.connectors.sql.connection import close_lost
+from hygge.connectors.sql.errors import driver_error, in_words
+from hygge.connectors.sql.goal import Goal
+from hygge.errors import HyggeError, StoreError
 
-_LONGEST_NAME = 63
+if TYPE_CHECKING:
+    import psycopg
+    import sqlalchemy as sa
+
+    AnyConnection = psycopg.Connection | sa.Connection
+
+_LONGEST_NAME_BYTES = 63
 _SETTINGS = {
-    # What hangs is found by TCP, also behind routers that forget connections.
+    # TCP finds a connection that hangs, also behind a router that forgot it.
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
@@ -25,64 +38,69 @@ _SETTINGS = {
 }
 
 
-def application(flow: str | None, *more: object) -> str:
-    """The name of a session in `pg_stat_activity`: `hygge/<flow>`, and what tells it from others.
+def application_name(flow: str | None, *suffixes: object) -> str:
+    """Return a session's name for `pg_stat_activity`: `hygge/<flow>`, then `/<suffix>` for each.
 
-    At most 63 bytes, as PostgreSQL cuts longer ones; the flow's name gives way.
+    PostgreSQL cuts names after 63 bytes, so the flow's name is cut here, and no suffix is lost.
     """
-    tail = "".join(f"/{each}" for each in more)
+    tail = "".join(f"/{suffix}" for suffix in suffixes)
     head = re.sub(r"[^ -~]", "?", f"hygge/{flow or '-'}")
-    return head[: max(6, _LONGEST_NAME - len(tail))] + tail
+    return head[: max(6, _LONGEST_NAME_BYTES - len(tail))] + tail
 
 
 @contextmanager
-def session(
+def connected(
     url: str, who: str, side: type[HyggeError], name: str, *, read_only: bool = False
-) -> Iterator[Any]:
-    """A `psycopg.Connection` in autocommit, closed at the end; errors in words.
+) -> Iterator[psycopg.Connection]:
+    """Open a psycopg connection in autocommit, and close it at the end.
 
-    `name` is its application_name. A read-only one can change nothing; its transactions are
-    REPEATABLE READ.
+    `name` is its application_name. With `read_only` it can change nothing, and its transactions are
+    REPEATABLE READ. psycopg's errors become `side` (HomeError or StoreError), Transient or
+    UnfitValue.
     """
-    with in_words(who, side):
+    with translated_errors(who, side):
         connection = connect(url, name, read_only)
     try:
-        with in_words(who, side):
+        with translated_errors(who, side):
             yield connection
     finally:
         with suppress(Exception):
             connection.close()
 
 
-def connect(url: str, name: str, read_only: bool = False) -> Any:
-    """See `session`; raises psycopg's own errors."""
+def connect(url: str, name: str, read_only: bool = False) -> psycopg.Connection:
+    """Open a connection as `connected` does; raises psycopg's own errors."""
     import psycopg
     from sqlalchemy.engine import make_url
 
-    found = make_url(url)
-    given: dict[str, Any] = {
+    parsed = make_url(url)
+    parameters: dict[str, Any] = {
         key: value if isinstance(value, str) else ",".join(value)
-        for key, value in found.query.items()
+        for key, value in parsed.query.items()
     }
-    limit = given.pop("statement_timeout", None)
+    statement_timeout = parameters.pop("statement_timeout", None)
     for key, value in (
-        ("host", found.host), ("port", found.port), ("user", found.username),
-        ("password", found.password), ("dbname", found.database),
+        ("host", parsed.host), ("port", parsed.port), ("user", parsed.username),
+        ("password", parsed.password), ("dbname", parsed.database),
     ):  # fmt: skip
         if value is not None:
-            given[key] = str(value)
-    given = {**_SETTINGS, "application_name": name, **given}
-    connection = psycopg.connect(**given, autocommit=True, prepare_threshold=None)
+            parameters[key] = str(value)
+    parameters = {**_SETTINGS, "application_name": name, **parameters}
+    connection = psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)
+    settings = {
+        "DateStyle": "ISO, YMD", "IntervalStyle": "postgres", "TimeZone": "UTC",
+        "extra_float_digits": "1", "bytea_output": "hex", "xmloption": "content",
+    }  # fmt: skip
+    if statement_timeout:
+        settings["statement_timeout"] = statement_timeout
+    if read_only:
+        settings["default_transaction_read_only"] = "on"
+        settings["default_transaction_isolation"] = "repeatable read"
     try:
-        settings = {
-            "DateStyle": "ISO, YMD", "IntervalStyle": "postgres", "TimeZone": "UTC",
-            "extra_float_digits": "1", "bytea_output": "hex", "xmloption": "content",
-            **({"statement_timeout": limit} if limit else {}),
-            **({"default_transaction_read_only": "on"} if read_only else {}),
-            **({"default_transaction_isolation": "repeatable read"} if read_only else {}),
-        }  # fmt: skip
-        asked = ", ".join(["set_config(%s, %s, false)"] * len(settings))
-        connection.execute(f"SELECT {asked}", [each for pair in settings.items() for each in pair])
+        calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
+        fetch_all(
+            connection, f"SELECT {calls}", *[text for pair in settings.items() for text in pair]
+        )
     except BaseException:
         connection.close()
         raise
@@ -90,8 +108,102 @@ def connect(url: str, name: str, read_only: bool = False) -> Any:
 
 
 @contextmanager
-def in_words(who: str, side: type[HyggeError]) -> Iterator[None]:
-    """psycopg's errors as ours, by the same rules as those that come through SQLAlchemy."""
+def opened(goal: Goal, *suffixes: object) -> Iterator[sa.Connection]:
+    """Open a SQLAlchemy connection for a Store; raises StoreError, Transient or UnfitValue.
+
+    `suffixes` go into its application_name, and tell it from other sessions of the flow.
+    """
+    with store_errors(goal), _engine(goal.url, goal.flow).connect() as connection:
+        # Each statement of a commit must see what the commit it waited for has done.
+        connection = connection.execution_options(isolation_level="READ COMMITTED")
+        if suffixes and "application_name=" not in goal.url:
+            name = application_name(goal.flow, *suffixes)
+            with transaction(connection):
+                fetch_all(connection, "SELECT set_config('application_name', %s, false)", name)
+        yield connection
+
+
+@lru_cache(maxsize=16)
+def _engine(url: str, flow: str | None) -> sa.Engine:
+    import sqlalchemy as sa
+
+    def connect_for_sqlalchemy() -> psycopg.Connection:
+        connection = connect(url, application_name(flow))
+        connection.autocommit = False
+        return connection
+
+    engine = sa.create_engine(
+        "postgresql+psycopg://", creator=connect_for_sqlalchemy, poolclass=sa.NullPool
+    )
+    sa.event.listen(engine, "handle_error", close_lost)
+    return engine
+
+
+@contextmanager
+def transaction(connection: sa.Connection) -> Iterator[None]:
+    """Run one transaction; where it fails, raise the first error and not that of the rollback."""
+    begun = connection.begin()
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):
+            begun.rollback()
+        raise
+    begun.commit()
+
+
+def driver_connection(connection: AnyConnection) -> psycopg.Connection:
+    """Return the psycopg connection under a SQLAlchemy one, which is in the same transaction."""
+    import psycopg
+
+    if isinstance(connection, psycopg.Connection):
+        return connection
+    return cast("psycopg.Connection", connection.connection.dbapi_connection)
+
+
+def execute(connection: AnyConnection, sql: str, *values: object) -> int:
+    """Run a statement; return how many rows it changed.
+
+    In `sql` a percent sign is written `%%` where there are values, and `%` where there are none.
+    """
+    return driver_connection(connection).execute(sql, list(values) or None).rowcount
+
+
+def fetch_all(connection: AnyConnection, sql: str, *values: object) -> list[tuple[Any, ...]]:
+    """Run a statement as `execute` does; return its rows, none where it has no result."""
+    cursor = driver_connection(connection).execute(sql, list(values) or None)
+    return cursor.fetchall() if cursor.description else []
+
+
+def fetch_one(connection: AnyConnection, sql: str, *values: object) -> tuple[Any, ...]:
+    """Run a statement that gives exactly one row; return it."""
+    (only,) = fetch_all(connection, sql, *values)
+    return only
+
+
+def end_predecessors(connection: psycopg.Connection, name: str) -> None:
+    """End the other sessions of this user and application name: earlier tries at this split.
+
+    `name` must belong to one split of one run, so that no other session has it.
+    """
+    fetch_all(
+        connection,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s "
+        "AND usename = current_user AND pid <> pg_backend_pid()",
+        name,
+    )
+
+
+@contextmanager
+def store_errors(goal: Goal) -> Iterator[None]:
+    """Raise errors of psycopg and of SQLAlchemy as StoreError, Transient or UnfitValue."""
+    with in_words(goal.who, StoreError), translated_errors(goal.who, StoreError):
+        yield
+
+
+@contextmanager
+def translated_errors(who: str, side: type[HyggeError]) -> Iterator[None]:
+    """Raise psycopg's errors as hygge's, by the same rules as those that SQLAlchemy wraps."""
     import psycopg
 
     try:
@@ -100,8 +212,8 @@ def in_words(who: str, side: type[HyggeError]) -> Iterator[None]:
         raise driver_error(error, who, side, lost=is_lost(error)) from error
 
 
-def is_lost(error: Any) -> bool:
-    """Whether the connection is gone, by the error that a statement gave (no SQLSTATE)."""
+def is_lost(error: BaseException) -> bool:
+    """True if this error of a statement means that the connection is gone (it has no SQLSTATE)."""
     import psycopg
 
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not getattr(
@@ -110,24 +222,18 @@ def is_lost(error: Any) -> bool:
 
 
 def quoted(*names: str | None) -> str:
-    """Names as SQL writes them, in quotes and joined by dots; None is left out."""
+    """Return names as SQL writes them, in double quotes and joined by dots; None is left out."""
     return ".".join('"' + name.replace('"', '""') + '"' for name in names if name is not None)
 
 
+def quoted_list(names: Iterable[str]) -> str:
+    """Return names as SQL lists them, in double quotes and joined by commas."""
+    return ", ".join(map(quoted, names))
+
+
 def literal(value: str) -> str:
-    """A text as SQL writes it, whatever it holds; NUL cannot be written."""
+    """Return a text as a literal of SQL; NUL cannot be written."""
     escaped = value.replace("'", "''")
-    return f"'{escaped}'" if "\\" not in value else " E'" + escaped.replace("\\", "\\\\") + "'"
-
-
-def end_predecessors(connection: Any, name: str) -> int:
-    """End the other sessions of this user and application name; gives how many there were.
-
-    `name` must be of one try's split in one run, so that nobody else's session has it.
-    """
-    found = connection.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s "
-        "AND usename = current_user AND pid <> pg_backend_pid()",
-        [name],
-    )
-    return len(found.fetchall())
+    if "\\" not in value:
+        return f"'{escaped}'"
+    return " E'" + escaped.replace("\\", "\\\\") + "'"

@@ -1,10 +1,10 @@
 """PostgreSQL as a Store: COPY into one run table, which takes the target's place or fills it.
 
-Life of a run: `prepare` refuses what can be refused and makes the run table (`stage`, where only
-the rows know the columns). `stage` loads and seals a split in one transaction. `commit` removes
-what is sealed beside the decided tickets, builds the primary key, and then, in one transaction,
-waits for other commits to the table, compares the head, counts the rows, publishes them and moves
-the head. See `pg_ledger` for what names a split's rows, `pg_swap` for what readers see.
+Life of a run: `prepare` refuses what can be refused and makes the run table (`stage` makes it where
+only the rows know the columns). `stage` loads and seals a split in one transaction. `commit`
+deletes what is sealed beside the decided tickets and builds the primary key. Then, in one
+transaction, it waits for other commits to the table, compares the head, counts the rows, publishes
+them, and moves the head. `ledger` tells which rows a split has, `publish` what readers see.
 """
 
 from __future__ import annotations
@@ -12,34 +12,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from hygge.batches import again, plain, raw_format, raw_schema
-from hygge.connectors.postgres import ledger as runs
-from hygge.connectors.postgres import publish, session, staged
-from hygge.connectors.postgres.load import loaded, passed
-from hygge.connectors.postgres.merge import merged
-from hygge.connectors.postgres.target import (
+from hygge.connectors.postgres import ledger, publish, session, target
+from hygge.connectors.postgres.catalog import has_relation
+from hygge.connectors.postgres.load import load, load_passthrough
+from hygge.connectors.postgres.merge import merge
+from hygge.connectors.postgres.target import Names, columns_of, names_of
+from hygge.connectors.postgres.types import (
     RAW_TEXT_ONLY,
-    Names,
-    about_of,
-    alike,
     are_known,
-    check_children,
-    check_deletes,
-    check_rights,
     column_names,
-    columns_of,
-    found,
     key_in,
-    names_of,
-    rows_ddl,
-    turned,
+    passthrough_of,
 )
-from hygge.connectors.sql import ledger
-from hygge.connectors.sql.commit import check, move_head
+from hygge.connectors.sql import ledger as sql_ledger
+from hygge.connectors.sql.commit import check, move_head, refuse_columns
 from hygge.connectors.sql.errors import is_unknown, unknown_commit
 from hygge.connectors.sql.goal import Goal, stored
 from hygge.connectors.sql.heads import already, check_base, head_of, head_values
@@ -48,121 +39,135 @@ from hygge.connectors.sql.target import exists, identity, table_for
 from hygge.errors import Rejected, StoreError
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
 NEEDS = ("pgpq", "psycopg", "sqlalchemy.dialects.postgresql")
-"""What its processes import."""
+"""Modules that its processes import."""
 
 
 def head(goal: Goal, flow: str) -> Head | None:
-    """What is committed for `flow`."""
-    with runs.opened(goal) as connection:
-        return ledger.head_at(connection, goal, flow)
+    """Return what is committed for `flow`."""
+    with session.opened(goal) as connection:
+        return sql_ledger.head_at(connection, goal, flow)
 
 
 def takes(goal: Goal, run: Run, raw: pa.Schema, schema: pa.Schema) -> pa.Schema | None:
-    """COPY of another PostgreSQL, where every type is here, and the columns are the target's."""
+    """Choose the COPY format of a passthrough from another PostgreSQL; None where it is not taken.
+
+    It is taken where this database has every type, and the target's columns are those of the rows.
+    """
     if raw_format(raw) != "pgcopy":
         return None
-    about = about_of(raw)
-    columns = tuple((each["name"], each["type"]) for each in about["columns"])
+    passthrough = passthrough_of(raw)
+    columns = tuple((column["name"], column["type"]) for column in passthrough["columns"])
     if any(goal.on_value(name) == "as_text" for name, _ in columns):
         return None
     if [name for name, _ in columns] != schema.names:
         return None
-    with runs.opened(goal) as connection:
+    with session.opened(goal) as connection:
         names = names_of(connection, goal, run.id)
-        if not are_known(connection, about["columns"]):
+        if not are_known(connection, passthrough["columns"]):
             return None
-        there = columns_of(connection, names.schema, names.name)
-    if there and not alike(there, columns):
+        target_columns = columns_of(connection, names.schema, names.name)
+    if target_columns and not target.are_same(target_columns, columns):
         return None
-    binary = all(
-        each["builtin"] and each["type"].removesuffix("[]") not in RAW_TEXT_ONLY
-        for each in about["columns"]
+    is_binary = all(
+        column["builtin"] and column["type"].removesuffix("[]") not in RAW_TEXT_ONLY
+        for column in passthrough["columns"]
     )
-    return raw_schema("pgcopy-binary" if binary else "pgcopy-text", json.dumps(about))
+    return raw_schema("pgcopy-binary" if is_binary else "pgcopy-text", json.dumps(passthrough))
 
 
 def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     """Refuse what can be refused; make the tables of heads and of the ledger, and the run table."""
-    with runs.opened(goal) as connection:
-        runs.begin(connection, goal, run)
-        with runs.transaction(connection):
-            _check(connection, goal, run, _written(goal, schema))
+    with session.opened(goal) as connection:
+        ledger.begin(connection, goal, run)
+        with session.transaction(connection):
+            _check(connection, goal, run, _stored_schema(goal, schema))
             if schema is not None:
-                _make(connection, goal, run.id, schema, run.mode)
+                _make_rows_table(connection, goal, run.id, schema, run.mode)
                 _check_columns(connection, goal, run)
-        runs.sweep(connection, goal, run)
+        ledger.sweep(connection, goal, run)
 
 
 def stage(
     goal: Goal, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
 ) -> Receipt:
-    """One split's rows into the run table, sealed by its row of the ledger."""
-    tail = runs.session_name(ticket)
-    with runs.opened(goal, *tail) as connection:
-        with runs.transaction(connection):
+    """Load one split's rows into the run table, and seal it with a row of the ledger.
+
+    Where another try has sealed the split, its receipt is returned. Raises StoreError where the
+    run was discarded.
+    """
+    suffixes = ledger.session_suffixes(ticket)
+    with session.opened(goal, *suffixes) as connection:
+        with session.transaction(connection):
             if ticket.n or ticket.epoch:
                 session.end_predecessors(
-                    runs.driver(connection), session.application(goal.flow, *tail)
+                    session.driver_connection(connection),
+                    session.application_name(goal.flow, *suffixes),
                 )
-            ledger.beat(connection, goal, ticket.run)
-            earlier = runs.sealed_before(connection, goal, ticket)
-            mode = runs.mode_of(connection, goal, ticket.run)
+            sql_ledger.beat(connection, goal, ticket.run)
+            earlier = ledger.sealed_before(connection, goal, ticket)
+            mode = ledger.mode_of(connection, goal, ticket.run)
         if earlier is not None:
             return earlier
         if schema is None:
             first = next(batches, None)
             if first is not None:
                 schema, batches = plain(first).schema, again(first, batches)
-                _refuse(goal, schema)
+                refuse_columns(goal, stored(goal, schema))
         if schema is not None:
-            with runs.transaction(connection):
-                _make(connection, goal, ticket.run, schema, mode)
-        with suppress(_SealedBefore), runs.transaction(connection):
-            # A transaction that waits for its next batch is no forgotten one.
-            runs.ask(connection, "SET LOCAL idle_in_transaction_session_timeout = 0")
+            with session.transaction(connection):
+                _make_rows_table(connection, goal, ticket.run, schema, mode)
+        with suppress(_SealedBefore), session.transaction(connection):
+            # The transaction may be idle for long while it waits for its next batch.
+            session.execute(connection, "SET LOCAL idle_in_transaction_session_timeout = 0")
             rows, size = _load(connection, goal, ticket, schema, batches, mode)
-            if not runs.seal(connection, goal, ticket, rows, size):
-                raise _SealedBefore  # takes its own rows back
-        with runs.transaction(connection):
-            sealed = runs.sealed_before(connection, goal, ticket)
-    if sealed is None:
+            if not ledger.seal(connection, goal, ticket, rows, size):
+                raise _SealedBefore  # rolls back its own rows
+        with session.transaction(connection):
+            receipt = ledger.sealed_before(connection, goal, ticket)
+    if receipt is None:
         raise StoreError(f"{goal.who}: the run was decided without this try", "run again")
-    return sealed
+    return receipt
 
 
 def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
-    """Which receipts' rows are sealed and all there; whatever else the run staged is removed."""
-    with runs.opened(goal) as connection:
-        runs.end_sessions(connection, run.id)
-        with runs.transaction(connection):
-            return staged.held(connection, goal, run, receipts)
+    """Return the receipts whose rows are sealed and all there; delete what else the run staged."""
+    with session.opened(goal) as connection:
+        ledger.end_sessions(connection, run.id)
+        with session.transaction(connection):
+            return ledger.keep_only(connection, goal, run, receipts)
 
 
 def commit(
     goal: Goal, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
 ) -> Commit:
-    """Compare the head, move the rows and the head, in one transaction."""
+    """Compare the head, and move the rows and the head, in one transaction.
+
+    Raises Superseded where the head is not `base`, Unknown where the answer to COMMIT was lost.
+    """
     from sqlalchemy.exc import DBAPIError
 
-    last = False  # only COMMIT is to come
-    with runs.opened(goal) as connection:
-        with runs.transaction(connection):
-            now = ledger.head_at(connection, goal, run.flow)
+    only_commit_is_left = False
+    with session.opened(goal) as connection:
+        with session.transaction(connection):
+            now = sql_ledger.head_at(connection, goal, run.flow)
             done = already(now, run, receipts)
             if done is not None:
                 return done
             check_base(now, base, goal.who)
-        runs.end_sessions(connection, run.id)
-        staged.tidy(connection, goal, run, receipts)
-        with runs.transaction(connection):
+        ledger.end_sessions(connection, run.id)
+        ledger.tidy(connection, goal, run, receipts)
+        with session.transaction(connection):
             _build_key(connection, goal, run)
         try:
-            with runs.transaction(connection):
+            with session.transaction(connection):
                 done = _commit(connection, goal, run, base, receipts, watermark)
-                last = True
+                only_commit_is_left = True
         except DBAPIError as error:
-            if last and is_unknown(error):
+            if only_commit_is_left and is_unknown(error):
                 raise unknown_commit(goal.who, error) from error
             raise
         return done
@@ -170,157 +175,162 @@ def commit(
 
 def discard(goal: Goal, run: Run) -> None:
     """Drop the run's tables."""
-    with runs.opened(goal) as connection:
-        if not exists(connection, ledger.target_of(goal, LEDGER)):
+    with session.opened(goal) as connection:
+        if not exists(connection, sql_ledger.target_of(goal, LEDGER)):
             return
-        if runs.is_ours(connection, goal):
-            runs.drop(connection, goal, run.id)
-        else:
+        if ledger.is_own(connection, goal):
             ledger.drop(connection, goal, run.id)
+        else:
+            sql_ledger.drop(connection, goal, run.id)
 
 
 class _SealedBefore(Exception):
-    """Another try at this split was quicker."""
+    """Another try at this split has sealed it first."""
 
 
-def _written(goal: Goal, schema: pa.Schema | None) -> pa.Schema | None:
-    """The columns as they will be in the database."""
-    return schema if schema is None or raw_format(schema) else stored(goal, schema)
+def _stored_schema(goal: Goal, schema: pa.Schema | None) -> pa.Schema | None:
+    """Return the columns as the database will have them; a passthrough as it is."""
+    if schema is None or raw_format(schema):
+        return schema
+    return stored(goal, schema)
 
 
-def _refuse(goal: Goal, schema: pa.Schema) -> None:
-    from hygge.connectors.sql.commit import refuse_columns
-
-    refuse_columns(goal, stored(goal, schema))
-
-
-def _make(connection: Any, goal: Goal, run: str, schema: pa.Schema, mode: str) -> None:
-    written = _written(goal, schema)
+def _make_rows_table(
+    connection: sa.Connection, goal: Goal, run: str, schema: pa.Schema, mode: str
+) -> None:
+    written = _stored_schema(goal, schema)
     assert written is not None
     names = names_of(connection, goal, run)
-    runs.make(connection, goal, run, written, lambda: rows_ddl(connection, names, written, mode))
+    ledger.make_rows_table(
+        connection, goal, run, written,
+        lambda: target.create_sql(connection, names, written, mode),
+    )  # fmt: skip
 
 
-def _check(connection: Any, goal: Goal, run: Run, schema: pa.Schema | None) -> None:
-    """What can be refused before a row moves, and again before they become visible."""
-    raw = raw_format(schema) is not None
-    target = ledger.target_of(goal)
-    check(connection, goal, run, target, None if raw else schema)
+def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | None) -> None:
+    """Raise what can be known before a row moves; called again before rows become visible."""
+    is_raw = raw_format(schema) is not None
+    check(connection, goal, run, sql_ledger.target_of(goal), None if is_raw else schema)
     names = names_of(connection, goal, run.id)
-    there = found(connection, names, () if schema is None else key_in(schema))
-    if there is None:
+    old = target.existing(connection, names, () if schema is None else key_in(schema))
+    if old is None:
         return
     columns = None if schema is None else column_names(schema)
-    check_rights(connection, goal, run.mode, there, columns)
-    if run.mode == "replace" and there.hangs:
-        check_children(connection, goal, there)
-        check_deletes(connection, goal, there)
+    target.check_rights(connection, goal, run.mode, old, columns)
+    if run.mode == "replace" and old.hangs:
+        target.check_foreign_keys(connection, goal, old)
+        target.check_deletes(connection, goal, old)
 
 
-def _check_columns(connection: Any, goal: Goal, run: Run) -> None:
-    """Whether the run table's rows go into a table that cannot be made anew."""
+def _check_columns(connection: sa.Connection, goal: Goal, run: Run) -> None:
+    """Raise Rejected where the rows have other columns than a table that must not be made anew."""
     names = names_of(connection, goal, run.id)
-    schema = runs.staged_schema(connection, goal, run.id)
-    if run.mode == "replace" and schema is not None:
-        there = found(connection, names, key_in(schema))
-        rows = columns_of(connection, names.schema, names.rows_name)
-        if there is not None and there.hangs and not alike(there.columns, rows):
-            raise publish.has_other_columns(goal, there)
+    schema = ledger.staged_schema(connection, goal, run.id)
+    if run.mode != "replace" or schema is None:
+        return
+    old = target.existing(connection, names, key_in(schema))
+    columns = columns_of(connection, names.schema, names.rows_name)
+    if old is not None and old.hangs and not target.are_same(old.columns, columns):
+        raise publish.other_columns_error(goal, old)
 
 
 def _load(
-    connection: Any,
+    connection: sa.Connection,
     goal: Goal,
     ticket: Ticket,
     schema: pa.Schema | None,
     batches: Iterator[pa.Table],
     mode: str,
 ) -> tuple[int, int]:
+    """Load the rows of a split; return rows and bytes."""
     if schema is None:
         return 0, 0
-    alive = beating(lambda: runs.beat(goal, ticket.run))
+    beat = beating(lambda: ledger.beat_apart(goal, ticket.run))
     table = names_of(connection, goal, ticket.run).rows
     if mode == "merge":
-        runs.ask(connection, f"SET LOCAL hygge.split = {ticket.split}")
+        # The default of the column that tells which split a row is of.
+        session.execute(connection, f"SET LOCAL hygge.split = {ticket.split}")
     if raw_format(schema):
-        return passed(connection, goal, table, column_names(schema), schema, batches, alive)
-    return loaded(connection, goal, table, stored(goal, schema), batches, alive)
+        names = column_names(schema)
+        return load_passthrough(connection, goal, table, names, schema, batches, beat)
+    return load(connection, goal, table, stored(goal, schema), batches, beat)
 
 
-def _build_key(connection: Any, goal: Goal, run: Run) -> None:
-    """The primary key that the run table needs if it becomes the target."""
+def _build_key(connection: sa.Connection, goal: Goal, run: Run) -> None:
+    """Build the primary key that the run table needs if it is to become the target."""
     names, schema = names_of(connection, goal, run.id), None
-    if run.mode == "replace" and runs.is_there(connection, names.schema, names.rows_name):
-        schema = runs.staged_schema(connection, goal, run.id)
+    if run.mode == "replace" and has_relation(connection, names.schema, names.rows_name):
+        schema = ledger.staged_schema(connection, goal, run.id)
     if schema is None or not key_in(schema):
         return
-    there = found(connection, names, key_in(schema))
-    if there is None or not there.hangs:
+    old = target.existing(connection, names, key_in(schema))
+    if old is None or not old.hangs:
         publish.add_key(connection, goal, names, key_in(schema))
 
 
 def _commit(
-    connection: Any,
+    connection: sa.Connection,
     goal: Goal,
     run: Run,
     base: Head | None,
     receipts: Sequence[Receipt],
     watermark: Watermark,
 ) -> Commit:
-    target, names = ledger.target_of(goal), names_of(connection, goal, run.id)
-    ledger.lock_table_name(connection, target)
-    now, _ = ledger.heads_at(connection, goal, lock=True).get(run.flow, (None, None))
+    to, names = sql_ledger.target_of(goal), names_of(connection, goal, run.id)
+    sql_ledger.lock_table_name(connection, to)
+    now, _ = sql_ledger.heads_at(connection, goal, lock=True).get(run.flow, (None, None))
     done = already(now, run, receipts)
     if done is not None:
         return done
     check_base(now, base, goal.who)
-    ledger.bound_lock_wait(connection, target)
-    runs.ask(connection, "SET LOCAL row_security = off")  # what is hidden is an error
-    schema = _held_rows(connection, goal, run, names)
-    rows = kept = staged.check(connection, goal, run, receipts, names.rows)
+    sql_ledger.bound_lock_wait(connection, to)
+    # Rows that row security hides from this user are an error, and not left out.
+    session.execute(connection, "SET LOCAL row_security = off")
+    schema = _lock_staged(connection, goal, run, names)
+    rows = kept = ledger.count_staged(connection, goal, run, receipts, names.rows)
     _check(connection, goal, run, schema)
-    there = exists(connection, target)
-    made = not there or ledger.is_made(connection, goal)
+    target_exists = exists(connection, to)
+    is_made = not target_exists or sql_ledger.is_made(connection, goal)
     note = ""
     if schema is not None and run.mode == "merge":
-        kept = merged(connection, goal, run, names, schema, there)
-    elif schema is not None and run.mode == "append" and there:
-        turned(connection, names)
-        publish.appended(connection, goal, names, rows)
+        kept = merge(connection, goal, run, names, schema, target_exists)
+    elif schema is not None and run.mode == "append" and target_exists:
+        publish.convert_texts(connection, names)
+        publish.insert(connection, goal, names, rows)
     elif schema is not None:
         key = key_in(schema) if run.mode == "replace" else ()
-        newest = staged.newest(connection, goal, run)
-        publish.replaced(connection, goal, names, key, rows, newest)
-    elif there and run.mode == "replace":
-        connection.execute(table_for(target, None).delete())
+        last_change = ledger.last_change(connection, goal, run)
+        publish.replace(connection, goal, names, key, rows, last_change)
+    elif target_exists and run.mode == "replace":
+        connection.execute(table_for(to, None).delete())
         note = "nothing to move: the table is now empty and keeps its columns"
-    heads = ledger.heads_table(goal)
-    if run.mode == "replace":  # their rows are gone, so they start anew
-        others = (heads.c.flow != run.flow) & (heads.c.target == target.name)
+    heads = sql_ledger.heads_table(goal)
+    if run.mode == "replace":  # the rows of other flows are gone, so they start anew
+        others = (heads.c.flow != run.flow) & (heads.c.target == to.name)
         connection.execute(heads.delete().where(others))
     if not kept and not note:
         note = "nothing to move"
-        if schema is None and not there:
+        if schema is None and not target_exists:
             note += ", and no schema: no table was made"
-    name = identity(connection, target) if made else None
-    row = head_values(run, target.name, base, kept, watermark, _told(schema), name)
-    if schema is not None and raw_format(schema):
-        columns = [[each["name"], each["type"]] for each in about_of(schema)["columns"]]
+    made = identity(connection, to) if is_made else None
+    is_raw = raw_format(schema) is not None
+    row = head_values(run, to.name, base, kept, watermark, None if is_raw else schema, made)
+    if schema is not None and is_raw:
+        columns = [[column["name"], column["type"]] for column in passthrough_of(schema)["columns"]]
         row["columns"] = json.dumps(columns)
     move_head(connection, goal, base, row)
     return Commit(head_of(row, goal.who), kept, rows - kept, note=note)
 
 
-def _told(schema: pa.Schema | None) -> pa.Schema | None:
-    return None if raw_format(schema) else schema
+def _lock_staged(connection: sa.Connection, goal: Goal, run: Run, names: Names) -> pa.Schema | None:
+    """Lock the run table, so that nobody loads or changes it any more; return its schema.
 
-
-def _held_rows(connection: Any, goal: Goal, run: Run, names: Names) -> pa.Schema | None:
-    """The schema that was staged; from here on nobody loads or changes what is."""
-    if not runs.is_there(connection, names.schema, names.rows_name):
+    None where there is no run table: the run has no rows and no schema.
+    """
+    if not has_relation(connection, names.schema, names.rows_name):
         return None
-    runs.ask(connection, f"LOCK TABLE {names.rows} IN ACCESS EXCLUSIVE MODE")
-    schema = runs.staged_schema(connection, goal, run.id)
+    session.execute(connection, f"LOCK TABLE {names.rows} IN ACCESS EXCLUSIVE MODE")
+    schema = ledger.staged_schema(connection, goal, run.id)
     if schema is None:
         raise Rejected(f"{goal.who}: nobody knows what {names.rows_name} holds", "run again")
     return schema

@@ -1,34 +1,32 @@
-"""The table of PostgreSQL that rows go to: how a run table is made like it, and what hangs on it.
+"""The table of PostgreSQL that rows go to, its run table, and what hangs on it.
 
-A table can be exchanged for another one only while nothing else means it. Whatever the catalog says
-depends on it hangs on it, of whatever kind; so does everything about it that a new table would not
-have. Not counted are its primary key, where the new one has the same; and owner, grants, comments
-and storage parameters, which the new one is given.
+A table can be exchanged for another one only while nothing else depends on it. What hangs on it is
+all that the catalog says depends on it, of every kind, and every property of it that a new table
+would not have. Not counted are its primary key, where the new table has the same; and owner,
+grants, comments and storage parameters, which the new table is given.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from hygge.batches import RAW_ABOUT, key_of, raw_format
 from hygge.connectors.postgres import session
-from hygge.connectors.postgres.ledger import ask, rows_table, schema_of
+from hygge.connectors.postgres.types import new_columns
+from hygge.connectors.sql import ledger as sql_ledger
 from hygge.connectors.sql.goal import Goal
-from hygge.connectors.sql.ledger import target_of
-from hygge.connectors.sql.types import column_for
 from hygge.errors import StoreError
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 SPLIT, ROW = "_hygge_split", "_hygge_row"
 """Columns of a run table that is to be merged: which split a row is of, and the order in it."""
-RAW_TEXT_ONLY = (
-    "regclass", "regproc", "regprocedure", "regoper", "regoperator", "regtype", "regrole",
-    "regnamespace", "regconfig", "regdictionary", "regcollation", "aclitem", "tsquery",
-)  # fmt: skip
-"""Types whose binary form is a number of one database only, or is not always read back."""
+
+ColumnTypes = tuple[tuple[str, str], ...]
+"""Names and types of a table's columns, as PostgreSQL prints them, in the table's order."""
 
 
 @dataclass(frozen=True)
@@ -49,101 +47,87 @@ class Names:
 
 
 @dataclass(frozen=True)
-class There:
+class Existing:
     """The target as it is now."""
 
     oid: int
     owner: str
-    columns: tuple[tuple[str, str], ...]
-    """Names and types, as PostgreSQL prints them."""
+    columns: ColumnTypes
     key_name: str | None
+    """The name of its primary key, where a new table would have the same key."""
     hangs: tuple[str, ...]
-    """What would be lost or broken if another table took its place, in words."""
+    """All that would be lost or broken if another table took its place, for people."""
 
 
-def names_of(connection: Any, goal: Goal, run: str) -> Names:
-    """What the tables of a run are called."""
-    return Names(schema_of(connection, goal), target_of(goal).name, rows_table(run))
+def names_of(connection: sa.Connection, goal: Goal, run: str) -> Names:
+    """Return the names of a run's tables."""
+    return Names(schema_of(connection, goal), sql_ledger.target_of(goal).name, rows_table(run))
 
 
-def about_of(schema: pa.Schema) -> dict[str, Any]:
-    """What a passthrough says of its columns."""
-    told: dict[str, Any] = json.loads((schema.metadata or {})[RAW_ABOUT])
-    return told
+def schema_of(connection: sa.Connection, goal: Goal) -> str:
+    """Return the schema of the target: that of its name, else the first of the search_path."""
+    schema = sql_ledger.target_of(goal).schema
+    if schema is None:
+        (schema,) = session.fetch_one(connection, "SELECT current_schema()")
+    if schema is None:
+        raise StoreError(
+            f"{goal.who}: this user's search_path names no schema that exists",
+            "name one: `table: schema.table`",
+        )
+    return str(schema)
 
 
-def column_names(schema: pa.Schema) -> list[str]:
-    """The columns of a schema, passthrough or not."""
-    if raw_format(schema) is None:
-        return list(schema.names)
-    return [each["name"] for each in about_of(schema)["columns"]]
+def rows_table(run: str) -> str:
+    """Return the name of the table that all splits of a run load."""
+    return f"{sql_ledger.run_name(run)}_rows"
 
 
-def key_in(schema: pa.Schema) -> tuple[str, ...]:
-    """The source's primary key, if all its columns come."""
-    raw = raw_format(schema) is not None
-    key = tuple(about_of(schema).get("key") or ()) if raw else key_of(schema)
-    return key if set(key) <= set(column_names(schema)) else ()
-
-
-def rows_ddl(
-    connection: Any, names: Names, schema: pa.Schema, mode: str, called: str | None = None
+def create_sql(
+    connection: sa.Connection, names: Names, schema: pa.Schema, mode: str, table: str | None = None
 ) -> str:
-    """CREATE TABLE of the run table (or of `called`); for a merge its rows are numbered besides."""
+    """Return CREATE TABLE for the run table, or for `table`; with `merge` it numbers its rows."""
     columns = []
-    for name, kind, nullable, collation in _columns(connection, schema):
-        words = [session.quoted(name), kind]
-        words += [f"COLLATE {session.quoted(collation)}"] if collation else []
-        if not nullable:
+    for column in new_columns(connection, schema):
+        words = [session.quoted(column.name), column.type]
+        if column.collation:
+            words.append(f"COLLATE {session.quoted(column.collation)}")
+        if not column.nullable:
             # Named like those of the target, which it may become.
-            rule = f"{names.name.encode()[:20].decode(errors='ignore')}_{name}_not_null"
+            rule = f"{names.name.encode()[:20].decode(errors='ignore')}_{column.name}_not_null"
             rule = rule.encode()[:63].decode(errors="ignore")
             words.append(f"CONSTRAINT {session.quoted(rule)} NOT NULL")
         columns.append(" ".join(words))
     if mode == "merge":
         columns.append(f"{SPLIT} integer NOT NULL DEFAULT current_setting('hygge.split')::integer")
         columns.append(f"{ROW} bigint GENERATED ALWAYS AS IDENTITY")
-    # What is published for all subscribers to a schema must not show them this table's rows.
-    hidden = called is None and _is_published(connection, names.schema)
-    kind = "UNLOGGED TABLE" if hidden else "TABLE"
-    return f"CREATE {kind} {called or names.rows} ({', '.join(columns)})"
+    # A publication of all tables of the schema must not show subscribers the rows of a run table.
+    is_hidden = table is None and _is_published(connection, names.schema)
+    kind = "UNLOGGED TABLE" if is_hidden else "TABLE"
+    return f"CREATE {kind} {table or names.rows} ({', '.join(columns)})"
 
 
-def _is_published(connection: Any, schema: str) -> bool:
-    """Whether there is a publication of every table of this schema, also of new ones."""
-    if ask(connection, "SELECT 1 FROM pg_publication WHERE puballtables LIMIT 1"):
+def _is_published(connection: sa.Connection, schema: str) -> bool:
+    """True if there is a publication of every table of this schema, also of new ones."""
+    if session.fetch_all(connection, "SELECT 1 FROM pg_publication WHERE puballtables LIMIT 1"):
         return True
-    if ask(connection, "SELECT to_regclass('pg_catalog.pg_publication_namespace')")[0][0] is None:
+    # PostgreSQL before 15 has no publications of a schema, and no such catalog.
+    (catalog,) = session.fetch_one(
+        connection, "SELECT to_regclass('pg_catalog.pg_publication_namespace')"
+    )
+    if catalog is None:
         return False
-    found = ask(
+    publications = session.fetch_all(
         connection,
         "SELECT 1 FROM pg_publication_namespace p JOIN pg_namespace n ON n.oid = p.pnnspid "
         "WHERE n.nspname = %s LIMIT 1",
         schema,
     )
-    return bool(found)
+    return bool(publications)
 
 
-def _columns(connection: Any, schema: pa.Schema) -> list[tuple[str, str, bool, str | None]]:
-    if raw_format(schema) is not None:
-        return [
-            (each["name"], each["type"], each.get("nullable", True), each.get("collation"))
-            for each in about_of(schema)["columns"]
-        ]
-    return [
-        (
-            each.name,
-            column_for(each.type, "postgresql", each.name).compile(dialect=connection.dialect),
-            each.nullable,
-            None,
-        )
-        for each in schema
-    ]
-
-
-def columns_of(connection: Any, schema: str, name: str) -> tuple[tuple[str, str], ...]:
-    """Names and types of a table's columns, in its order; nothing where no table is."""
-    found = ask(
+def columns_of(connection: sa.Connection, schema: str, name: str) -> ColumnTypes:
+    """Return names and types of a table's columns; none where there is no such table."""
+    rows = session.fetch_all(
         connection,
         "SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a "
         "JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace "
@@ -151,54 +135,12 @@ def columns_of(connection: Any, schema: str, name: str) -> tuple[tuple[str, str]
         "ORDER BY a.attnum",
         schema, name,
     )  # fmt: skip
-    return tuple((name, kind) for name, kind in found)
+    return tuple((name, kind) for name, kind in rows)
 
 
-def are_known(connection: Any, columns: list[dict[str, Any]]) -> bool:
-    """Whether the types and collations of a passthrough's columns are here too."""
-    import psycopg
-
-    for each in columns:
-        try:
-            # A type's whole name or nothing: what else the text says is an error.
-            if ask(connection, "SELECT to_regtype(%s)", each["type"])[0][0] is None:
-                return False
-        except psycopg.Error as error:
-            if (error.sqlstate or "")[:2] in ("42", "22"):
-                connection.rollback()
-                return False
-            raise
-        sorts = "SELECT 1 FROM pg_collation WHERE collname = %s AND pg_collation_is_visible(oid)"
-        if each.get("collation") and not ask(connection, sorts, each["collation"]):
-            return False
-    return True
-
-
-def turned(connection: Any, names: Names) -> None:
-    """Columns of the run table that are text, and of another type in the target, become that type.
-
-    Of the type as such: whether a value keeps to its length is seen when it is inserted.
-    """
-    rows = ask(
-        connection,
-        "SELECT a.attname, format_type(t.atttypid, -1) FROM pg_attribute a "
-        "JOIN pg_attribute t ON t.attname = a.attname AND t.attrelid = %s::regclass "
-        "JOIN pg_type y ON y.oid = t.atttypid WHERE a.attrelid = %s::regclass AND a.attnum > 0 "
-        "AND NOT a.attisdropped AND NOT t.attisdropped AND a.atttypid = 'text'::regtype "
-        "AND y.typcategory <> 'S'",
-        names.target, names.rows,
-    )  # fmt: skip
-    changes = [
-        f"ALTER COLUMN {session.quoted(name)} TYPE {kind} USING {session.quoted(name)}::{kind}"
-        for name, kind in rows
-    ]
-    if changes:
-        ask(connection, f"ALTER TABLE {names.rows} {', '.join(changes)}")
-
-
-def found(connection: Any, names: Names, key: tuple[str, ...]) -> There | None:
-    """The target, if it is there; `key` is the primary key that a new one would have."""
-    rows = ask(
+def existing(connection: sa.Connection, names: Names, key: tuple[str, ...]) -> Existing | None:
+    """Return the target, or None; `key` is the primary key that a new table would have."""
+    rows = session.fetch_all(
         connection,
         "SELECT c.oid, pg_get_userbyid(c.relowner), c.reltype FROM pg_class c "
         "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
@@ -207,16 +149,16 @@ def found(connection: Any, names: Names, key: tuple[str, ...]) -> There | None:
     if not rows:
         return None
     oid, owner, row_type = rows[0]
-    hangs = [*_itself(connection, oid), *_decor(connection, oid)]
-    key_oid, key_name = _key(connection, oid, key)
+    hangs = [*_properties(connection, oid), *_column_settings(connection, oid)]
+    key_oid, key_name = _same_key(connection, oid, key)
     hangs += _dependents(connection, oid, row_type, key_oid)
     columns = columns_of(connection, names.schema, names.name)
-    return There(oid, owner, columns, key_name, tuple(hangs))
+    return Existing(oid, owner, columns, key_name, tuple(hangs))
 
 
-def _itself(connection: Any, oid: int) -> list[str]:
-    """What is special about the table itself."""
-    (row,) = ask(
+def _properties(connection: sa.Connection, oid: int) -> list[str]:
+    """Return the properties of the table itself that a new table would not have."""
+    flags = session.fetch_one(
         connection,
         """
         SELECT c.relkind <> 'r', c.relpersistence <> 'p', c.relrowsecurity OR c.relforcerowsecurity,
@@ -240,18 +182,18 @@ def _itself(connection: Any, oid: int) -> list[str]:
         """,
         oid,
     )
-    words = (
+    properties = (
         "it is no plain table", "it is unlogged or temporary", "row security", "a replica identity",
         "a tablespace", "a table access method", "partitions or inheritance",
         "storage parameters of its TOAST table", "a publication", "a security label",
         "an extension", "it belongs to another role", "grants by others than its owner",
     )  # fmt: skip
-    return [word for word, is_so in zip(words, row, strict=True) if is_so]
+    return [name for name, is_so in zip(properties, flags, strict=True) if is_so]
 
 
-def _decor(connection: Any, oid: int) -> list[str]:
-    """Columns that somebody has set something about."""
-    rows = ask(
+def _column_settings(connection: sa.Connection, oid: int) -> list[str]:
+    """Return the columns with statistics, storage, compression or a collation of their own."""
+    rows = session.fetch_all(
         connection,
         """
         SELECT a.attname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
@@ -265,9 +207,11 @@ def _decor(connection: Any, oid: int) -> list[str]:
     return [f"settings of column {name}" for (name,) in rows]
 
 
-def _key(connection: Any, oid: int, key: tuple[str, ...]) -> tuple[int | None, str | None]:
-    """The primary key, if a new table would have the same."""
-    rows = ask(
+def _same_key(
+    connection: sa.Connection, oid: int, key: tuple[str, ...]
+) -> tuple[int | None, str | None]:
+    """Return number and name of the primary key, if a new table would have the same one."""
+    rows = session.fetch_all(
         connection,
         """
         SELECT c.oid, c.conname, NOT c.condeferrable AND NOT i.indisclustered
@@ -281,13 +225,21 @@ def _key(connection: Any, oid: int, key: tuple[str, ...]) -> tuple[int | None, s
         """,
         oid,
     )
-    if rows and rows[0][2] and tuple(rows[0][3]) == key:
-        return rows[0][0], rows[0][1]
-    return None, None
+    if not rows:
+        return None, None
+    key_oid, name, is_plain, columns = rows[0]
+    return (key_oid, name) if is_plain and tuple(columns) == key else (None, None)
 
 
-def _dependents(connection: Any, oid: int, row_type: int, key_oid: int | None) -> list[str]:
-    rows = ask(
+def _dependents(
+    connection: sa.Connection, oid: int, row_type: int, key_oid: int | None
+) -> list[str]:
+    """Return what depends on the table, on its row type, or on the key that is not counted.
+
+    Left out are its own parts, which come and go with it: its row type, its TOAST table, that key,
+    and its NOT NULL constraints.
+    """
+    rows = session.fetch_all(
         connection,
         f"""
         SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) FROM pg_depend d
@@ -311,49 +263,52 @@ _RIGHTS = {"replace": ("INSERT", "DELETE", "SELECT"), "merge": ("INSERT", "UPDAT
 
 
 def check_rights(
-    connection: Any, goal: Goal, mode: str, there: There, columns: list[str] | None
+    connection: sa.Connection, goal: Goal, mode: str, target: Existing, columns: list[str] | None
 ) -> None:
-    """StoreError where this user may not write the table, or these columns, as the mode needs."""
-    known = {name for name, _ in there.columns}
+    """Raise StoreError where this user may not write the table, or these columns, as `mode` needs.
+
+    `columns` is None where they are not known yet.
+    """
+    known = {name for name, _ in target.columns}
+    # Each is the right, the call that asks for it, and the call's values behind the table's number.
     if mode != "append":
-        has = "has_table_privilege(%s::oid, %s)"
-        asked = [(right, has, [right]) for right in _RIGHTS[mode]]
+        has_right = "has_table_privilege(%s::oid, %s)"
+        needed = [(right, has_right, [right]) for right in _RIGHTS[mode]]
     elif columns is None:
-        asked = [("INSERT", "has_any_column_privilege(%s::oid, 'INSERT')", [])]
+        needed = [("INSERT", "has_any_column_privilege(%s::oid, 'INSERT')", [])]
     else:
-        asked = [
-            (
-                f"INSERT ({session.quoted(name)})",
-                "has_column_privilege(%s::oid, %s, 'INSERT')",
-                [name],
-            )
+        has_right = "has_column_privilege(%s::oid, %s, 'INSERT')"
+        needed = [
+            (f"INSERT ({session.quoted(name)})", has_right, [name])
             for name in columns
             if name in known
         ]
-    given = ask(
-        connection, f"SELECT {', '.join(['true', *[call for _, call, _ in asked]])}",
-        *[each for _, _, values in asked for each in (there.oid, *values)],
-    )[0][1:]  # fmt: skip
-    lacks = [right for (right, _, _), is_so in zip(asked, given, strict=True) if not is_so]
-    if mode == "append" and len(lacks) == len(asked):
-        lacks = ["INSERT"] if asked else []
-    if lacks:
+    calls = ", ".join(["true", *[call for _, call, _ in needed]])  # no column is known: `true`
+    values = [value for _, _, more in needed for value in (target.oid, *more)]
+    _, *answers = session.fetch_one(connection, f"SELECT {calls}", *values)
+    missing = [right for (right, _, _), has in zip(needed, answers, strict=True) if not has]
+    if mode == "append" and len(missing) == len(needed):
+        missing = ["INSERT"] if needed else []
+    if missing:
         raise StoreError(
-            f"{goal.who}: permission denied: this user may not {', '.join(lacks)}",
-            f"GRANT {', '.join(lacks)} ON the table to this user; `mode: {mode}` needs it",
+            f"{goal.who}: permission denied: this user may not {', '.join(missing)}",
+            f"GRANT {', '.join(missing)} ON the table to this user; `mode: {mode}` needs it",
         )
 
 
-def check_deletes(connection: Any, goal: Goal, there: There) -> None:
-    """StoreError where PostgreSQL lets nobody delete: it could not tell subscribers which rows."""
-    rows = ask(
+def check_deletes(connection: sa.Connection, goal: Goal, target: Existing) -> None:
+    """Raise StoreError where PostgreSQL allows no DELETE, since it is published without a key.
+
+    Without a replica identity it could not tell subscribers which rows are deleted.
+    """
+    rows = session.fetch_all(
         connection,
         "SELECT p.pubname FROM pg_publication p JOIN pg_publication_tables t USING (pubname) "
         "JOIN pg_namespace n ON n.nspname = t.schemaname JOIN pg_class c ON c.relname = "
         "t.tablename AND c.relnamespace = n.oid WHERE c.oid = %s AND p.pubdelete AND ("
         "c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS "
         "(SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))",
-        there.oid,
+        target.oid,
     )
     if rows:
         raise StoreError(
@@ -363,32 +318,32 @@ def check_deletes(connection: Any, goal: Goal, there: There) -> None:
         )
 
 
-def check_children(connection: Any, goal: Goal, there: There) -> None:
-    """StoreError where removing the old rows would remove, change or break rows of other tables."""
-    rows = ask(
+def check_foreign_keys(connection: sa.Connection, goal: Goal, target: Existing) -> None:
+    """Raise StoreError where deleting the old rows would change or break rows of other tables."""
+    rows = session.fetch_all(
         connection,
         "SELECT conname, conrelid::regclass::text, confdeltype, condeferrable, "
         "has_table_privilege(conrelid, 'SELECT') FROM pg_constraint "
         "WHERE confrelid = %s AND contype = 'f' AND conrelid <> confrelid AND conparentid = 0",
-        there.oid,
+        target.oid,
     )
-    for name, child, action, deferrable, may_look in rows:
+    for name, child, action, is_deferrable, is_readable in rows:
         if action in "cnd":
             does = {"c": "removed", "n": "set to NULL", "d": "set to their default"}[action]
-            said = f"the rows of {child} that refer to it would be {does}"
-        elif action == "a" and deferrable:
+            why = f"the rows of {child} that refer to it would be {does}"
+        elif action == "a" and is_deferrable:
             continue  # checked at the end, when the new rows are there
-        elif may_look and not ask(connection, f"SELECT 1 FROM {child} LIMIT 1"):
+        elif is_readable and not session.fetch_all(connection, f"SELECT 1 FROM {child} LIMIT 1"):
             continue
         else:
-            said = f"rows of {child} may refer to it"
+            why = f"rows of {child} may refer to it"
         raise StoreError(
-            f"{goal.who} cannot be replaced: {said} (foreign key {name})",
+            f"{goal.who} cannot be replaced: {why} (foreign key {name})",
             f"use `mode: merge`, or make that key DEFERRABLE with ON DELETE NO ACTION: "
             f"ALTER TABLE {child} ALTER CONSTRAINT {session.quoted(name)} DEFERRABLE",
         )
 
 
-def alike(columns: tuple[tuple[str, str], ...], other: tuple[tuple[str, str], ...]) -> bool:
-    """Whether rows of one table go into another by the names of their columns, types equal."""
+def are_same(columns: ColumnTypes, other: ColumnTypes) -> bool:
+    """True if two tables have columns of the same names and types, in any order."""
     return sorted(columns) == sorted(other)

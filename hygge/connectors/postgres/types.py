@@ -1,4 +1,4 @@
-"""Columns of PostgreSQL as Arrow: a stated type for each, and CSV of COPY parsed into it.
+"""Types of PostgreSQL: the Arrow type of a column that is read, and the type of one that is made.
 
   int2 int4 int8 float4 float8 bool        the same in Arrow
   numeric(p, s), p up to 76                decimal128 or decimal256; without precision: text
@@ -7,22 +7,27 @@
   date, time, timestamp, timestamptz       date32, time64[us], timestamp[us], timestamp[us, UTC]
   all others                               string: the text that the database itself gives
 
-What a type of Arrow does not hold (`infinity`, NaN in a numeric(p, s), 24:00:00, a moment after
-294247) is an error that names it, or NULL, or text: `on_value`.
+A value that the Arrow type does not hold (`infinity`, NaN in a numeric(p, s), 24:00:00, a moment
+after 294247) is an error that names it, or NULL, or text: `on_value`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict
 
 import pyarrow as pa
 
-from hygge.connectors.postgres.catalog import Field
+from hygge.batches import RAW_ABOUT, key_of, raw_format
+from hygge.connectors.postgres import session
+from hygge.connectors.postgres.catalog import Column
 from hygge.connectors.postgres.session import quoted
 from hygge.connectors.sql.ask import Ask
-from hygge.errors import HomeError, UnfitValue
+from hygge.connectors.sql.types import column_for
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 _PLAIN: dict[int, pa.DataType] = {
     16: pa.bool_(), 17: pa.binary(), 20: pa.int64(), 21: pa.int16(), 23: pa.int32(),
@@ -30,23 +35,31 @@ _PLAIN: dict[int, pa.DataType] = {
     1114: pa.timestamp("us"), 1184: pa.timestamp("us", "UTC"),
 }  # fmt: skip
 _NUMERIC, _BYTEA, _TEXTS = 1700, 17, (18, 19, 25, 1042, 1043)
+_WIDER_THAN_ARROW = (1082, 1083, 1114, 1184, _NUMERIC)
 _LAST_MOMENT = "294247-01-01"
-_LEAD = "\0lead"
-_MORE_RANGE = (1082, 1083, 1114, 1184, _NUMERIC)
-_DATE = re.compile(r"(\d{4,})-(\d\d)-(\d\d)( BC)?")
-_MOMENT = re.compile(
-    r"(\d{4,})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?(?:\+00)?( BC)?",
-)
-_PER_S = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+RAW_TEXT_ONLY = (
+    "regclass", "regproc", "regprocedure", "regoper", "regoperator", "regtype", "regrole",
+    "regnamespace", "regconfig", "regdictionary", "regcollation", "aclitem", "tsquery",
+)  # fmt: skip
+"""Types whose binary form is a number of one database only, or is not always read back."""
 
 
-def arrow_of(field: Field) -> pa.DataType:
-    """The Arrow type of a column, as the table above says."""
-    if field.oid != _NUMERIC:
-        return _PLAIN.get(field.oid, pa.string())
-    if field.typmod < 4:
+class Selection(NamedTuple):
+    """A column that is read: its SQL in the SELECT, and the Arrow column that it becomes."""
+
+    sql: str
+    type: pa.DataType
+    nullable: bool
+
+
+def arrow_of(column: Column) -> pa.DataType:
+    """Return the Arrow type of a column, as the table above says."""
+    if column.oid != _NUMERIC:
+        return _PLAIN.get(column.oid, pa.string())
+    if column.typmod < 4:
         return pa.string()
-    bits = field.typmod - 4
+    # numeric keeps its precision in the upper 16 bits, and a signed scale of 11 bits below.
+    bits = column.typmod - 4
     precision, scale = bits >> 16 & 0xFFFF, (bits & 0x7FF ^ 1024) - 1024
     if scale < 0:  # rounded to tens, hundreds …
         precision, scale = precision - scale, 0
@@ -56,44 +69,44 @@ def arrow_of(field: Field) -> pa.DataType:
     return pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)
 
 
-def chosen(ask: Ask, field: Field) -> tuple[str, pa.DataType, bool]:
-    """How a column is selected, the Arrow type that it becomes, and whether it may be NULL."""
-    name, natural = quoted(field.name), arrow_of(field)
-    kind = ask.stated.get(field.name, natural)
-    if kind == natural and not may_misfit(field):
-        return name, kind, field.nullable
-    decided = ask.on_value(field.name)
-    if field.name not in ask.stated and decided == "as_text":
-        return name, pa.string(), field.nullable
+def selection(ask: Ask, column: Column) -> Selection:
+    """Return the selection of a column, by the types and `on_value` that the user stated."""
+    name, natural = quoted(column.name), arrow_of(column)
+    kind = ask.stated.get(column.name, natural)
+    if kind == natural and not may_misfit(column):
+        return Selection(name, kind, column.nullable)
+    on_value = ask.on_value(column.name)
+    if column.name not in ask.stated and on_value == "as_text":
+        return Selection(name, pa.string(), column.nullable)
     if kind in (pa.string(), pa.large_string()):
-        cast = name if field.oid in _TEXTS or natural == pa.string() else f"{name}::text AS {name}"
-        return cast, kind, field.nullable
-    fits = _fits(name, field, kind) if decided == "set_null" else None
+        is_text = column.oid in _TEXTS or natural == pa.string()
+        return Selection(name if is_text else f"{name}::text AS {name}", kind, column.nullable)
+    fits = _fits(name, column, kind) if on_value == "set_null" else None
     if fits is None:
-        return name, kind, field.nullable
-    return f"CASE WHEN {fits} THEN {name} END AS {name}", kind, True
+        return Selection(name, kind, column.nullable)
+    return Selection(f"CASE WHEN {fits} THEN {name} END AS {name}", kind, nullable=True)
 
 
-def may_misfit(field: Field) -> bool:
-    """Whether a column of this type can hold what Arrow does not."""
-    return field.oid in _MORE_RANGE and arrow_of(field) != pa.string()
+def may_misfit(column: Column) -> bool:
+    """True if a column of this type can hold values that its Arrow type cannot."""
+    return column.oid in _WIDER_THAN_ARROW and arrow_of(column) != pa.string()
 
 
-def is_hexed(field: Field, kind: Any) -> bool:
-    """Whether a column comes as bytea does (`\\x0aff`) and becomes bytes."""
-    return field.oid == _BYTEA and kind not in (pa.string(), pa.large_string())
+def is_hex(column: Column, kind: pa.DataType) -> bool:
+    """True if a column comes as the hexadecimal text of bytea (`\\x0aff`), and becomes bytes."""
+    return column.oid == _BYTEA and kind not in (pa.string(), pa.large_string())
 
 
-def _fits(name: str, field: Field, kind: Any) -> str | None:
-    """SQL that is true for the values that `kind` holds."""
-    if field.oid == 1083:
+def _fits(name: str, column: Column, kind: pa.DataType) -> str | None:
+    """SQL that is true for the values that the Arrow type holds; None where none is needed."""
+    if column.oid == 1083:
         return f"{name} < '24:00:00'"
-    if field.oid == 1082:
+    if column.oid == 1082:
         return f"isfinite({name})"
-    if field.oid in (1114, 1184):
+    if column.oid in (1114, 1184):
         return f"isfinite({name}) AND {name} < '{_LAST_MOMENT}'"
-    if field.oid == _NUMERIC and pa.types.is_decimal(kind):
-        # Nothing is rounded: what has more places is not held.
+    if column.oid == _NUMERIC and pa.types.is_decimal(kind):
+        # Nothing is rounded: a value with more digits behind the point does not fit.
         return (
             f"{name} <> 'NaN' AND abs({name}) < 1e{kind.precision - kind.scale} "
             f"AND {name} = round({name}, {kind.scale})"
@@ -101,205 +114,95 @@ def _fits(name: str, field: Field, kind: Any) -> str | None:
     return None
 
 
-class Cells:
-    """Turns CSV of COPY into tables of `schema`; `hexed` are the columns that came as bytea."""
+class PassthroughColumn(TypedDict):
+    """A column of a passthrough, as its Home describes it."""
 
-    def __init__(
-        self,
-        schema: pa.Schema,
-        hexed: Sequence[str],
-        who: str,
-        stated: Iterable[str] = (),
-        lead: bool = False,
-    ) -> None:
-        self.schema, self.hexed, self.who = schema, frozenset(hexed), who
-        self.stated, self.lead = frozenset(stated), [_LEAD] if lead else []
-        self.slow: set[str] = set()
-        """Columns in which a value was met that the CSV reader does not know (44 BC)."""
-        binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_string)
-        self.newlines = bool(self.stated) or any(
-            each.name not in self.hexed
-            and any(ask(each.type) for ask in (*binary, pa.types.is_large_string))
-            for each in schema
-        )
+    name: str
+    type: str
+    builtin: bool
+    nullable: NotRequired[bool]
+    collation: NotRequired[str | None]
 
-    def table(self, data: bytes) -> pa.Table:
-        """One batch; UnfitValue for the first value that its column does not hold."""
-        kinds = {each.name: self._read_as(each) for each in self.schema}
-        try:
-            came = self._parsed(data, kinds)
-        except pa.ArrowInvalid as error:
-            self._look(data, kinds, error)
-            return self.table(data)
-        arrays = [
-            self._finished(_one_array(came.column(at)), field)
-            for at, field in enumerate(self.schema)
+
+class Passthrough(TypedDict):
+    """The rows of a passthrough, as its Home describes them in JSON in the schema's metadata."""
+
+    columns: list[PassthroughColumn]
+    key: NotRequired[list[str]]
+    server: NotRequired[int]
+
+
+class NewColumn(NamedTuple):
+    """A column of a table that is to be made; `type` as PostgreSQL writes it."""
+
+    name: str
+    type: str
+    nullable: bool
+    collation: str | None
+
+
+def passthrough_of(schema: pa.Schema) -> Passthrough:
+    """Return what a passthrough says of its rows."""
+    passthrough: Passthrough = json.loads((schema.metadata or {})[RAW_ABOUT])
+    return passthrough
+
+
+def column_names(schema: pa.Schema) -> list[str]:
+    """Return the names of a schema's columns, passthrough or not."""
+    if raw_format(schema) is None:
+        return list(schema.names)
+    return [column["name"] for column in passthrough_of(schema)["columns"]]
+
+
+def key_in(schema: pa.Schema) -> tuple[str, ...]:
+    """Return the primary key of the source, if all its columns are among the rows' columns."""
+    if raw_format(schema) is None:
+        key = key_of(schema)
+    else:
+        key = tuple(passthrough_of(schema).get("key") or ())
+    return key if set(key) <= set(column_names(schema)) else ()
+
+
+def new_columns(connection: sa.Connection, schema: pa.Schema) -> list[NewColumn]:
+    """Return the columns of a table that is made for the rows of a schema."""
+    if raw_format(schema) is None:
+        return [
+            NewColumn(
+                field.name,
+                column_for(field.type, "postgresql", field.name).compile(
+                    dialect=connection.dialect
+                ),
+                field.nullable,
+                None,
+            )
+            for field in schema
         ]
-        return pa.Table.from_arrays(arrays, schema=self.schema)
-
-    def _read_as(self, field: pa.Field) -> pa.DataType:
-        if field.name in self.slow or field.name in self.hexed:
-            return pa.binary()
-        if pa.types.is_decimal256(field.type) or field.type == pa.float16():
-            return pa.string()  # the CSV reader does not know these
-        if getattr(field.type, "tz", None):
-            return pa.timestamp(field.type.unit, "UTC")
-        return field.type
-
-    def _parsed(self, data: bytes, kinds: dict[str, Any], only: list[str] | None = None) -> Any:
-        from pyarrow import csv
-
-        return csv.read_csv(
-            pa.BufferReader(data),
-            read_options=csv.ReadOptions(
-                column_names=[*self.lead, *self.schema.names],
-                use_threads=False,
-                block_size=len(data) + 1,
-            ),
-            # One column of NULL is an empty line.
-            parse_options=csv.ParseOptions(
-                newlines_in_values=self.newlines, ignore_empty_lines=False
-            ),
-            convert_options=csv.ConvertOptions(
-                column_types=kinds, include_columns=only or self.schema.names, null_values=[""],
-                strings_can_be_null=True, quoted_strings_can_be_null=False,
-                true_values=["t", "true"], false_values=["f", "false"],
-            ),
-        )  # fmt: skip
-
-    def _look(self, data: bytes, kinds: dict[str, Any], error: Exception) -> None:
-        """Find the columns that the CSV reader did not understand; they are read another way."""
-        fresh = set()
-        for name in self.schema.names:
-            try:
-                self._parsed(data, kinds, [name])
-            except pa.ArrowInvalid:
-                fresh.add(name)
-        if not fresh - self.slow:
-            raise HomeError(
-                f"{self.who}: the rows that came are not the CSV that was asked for: {error}",
-                "this is a defect of hygge: please report it with this message",
-            ) from error
-        self.slow |= fresh
-
-    def _finished(self, array: Any, field: pa.Field) -> Any:
-        if field.name in self.hexed:
-            return unhexed(array).cast(field.type)
-        if field.name in self.slow:
-            return self._slowly(array, field)
-        if array.type == field.type:
-            return array
-        try:
-            return array.cast(field.type)
-        except pa.ArrowInvalid:
-            return self._slowly(array.cast(pa.binary()), field)
-
-    def _slowly(self, array: Any, field: pa.Field) -> Any:
-        """Value by value, for what the CSV reader does not know."""
-        read = _reader(field.type) or self._one(field)
-        values = []
-        for value in array.to_pylist():
-            try:
-                values.append(None if value is None else read(value.decode()))
-            except (ValueError, pa.ArrowException) as error:
-                raise self._unfit(value, field) from error
-        if any(ask(field.type) for ask in (pa.types.is_date, pa.types.is_timestamp)):
-            counts = pa.int32() if field.type == pa.date32() else pa.int64()
-            return pa.array(values, counts).cast(field.type)
-        return pa.array(values, field.type)
-
-    def _one(self, field: pa.Field) -> Callable[[str], Any]:
-        """Reads one value as the CSV reader reads many."""
-        one = Cells(pa.schema([field]), (), self.who)
-        kinds = {field.name: one._read_as(field)}
-
-        def read(text: str) -> Any:
-            line = '"' + text.replace('"', '""') + '"\n'
-            return one._parsed(line.encode(), kinds).column(0).cast(field.type)[0]
-
-        return read
-
-    def _unfit(self, value: bytes, field: pa.Field) -> UnfitValue:
-        try:
-            shown = value.decode()
-        except UnicodeDecodeError:
-            return UnfitValue(
-                f"{self.who}: column '{field.name}' holds bytes that are not UTF-8: {value!r:.80}",
-                "the database does not check its text (SQL_ASCII): mend it there, or read the "
-                f"bytes with a query: SELECT {quoted(field.name)}::bytea",
-            )
-        shown = shown if len(shown) < 80 else shown[:77] + "..."
-        said = f"{self.who}: column '{field.name}' is {field.type}, but holds {shown}"
-        if field.name in self.stated:
-            return UnfitValue(
-                said, f"state another type: options: {{types: {{{field.name}: string}}}}"
-            )
-        return UnfitValue(
-            said,
-            f"decide what becomes of such values: options: {{on_value: {{{field.name}: set_null}}}}"
-            f" puts NULL there, {{{field.name}: as_text}} reads the column as text",
+    return [
+        NewColumn(
+            column["name"], column["type"], column.get("nullable", True), column.get("collation")
         )
+        for column in passthrough_of(schema)["columns"]
+    ]
 
 
-def _one_array(column: Any) -> Any:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+def are_known(connection: sa.Connection, columns: Sequence[PassthroughColumn]) -> bool:
+    """True if this database has the types and collations of a passthrough's columns."""
+    import psycopg
 
-
-def unhexed(array: Any) -> Any:
-    """bytea as COPY writes it (`\\x0aff`) as its bytes; all values in one go."""
-    import binascii
-
-    import numpy as np
-
-    _, ends, data = array.buffers()
-    ends = np.frombuffer(ends, np.int32)[array.offset : array.offset + len(array) + 1]
-    text = data.to_pybytes()[ends[0] : ends[-1]] if data is not None else b""
-    sizes = np.diff(ends).astype(np.int64)
-    sizes = np.where(sizes > 0, (sizes - 2) // 2, 0)
-    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]).astype(np.int32)
-    whole = binascii.unhexlify(text.replace(b"\\x", b""))
-    nulls = None
-    if array.null_count:
-        valid = array.is_valid()
-        nulls = pa.concat_arrays([valid]).buffers()[1]
-    return pa.Array.from_buffers(
-        pa.binary(), len(array), [nulls, pa.py_buffer(starts), pa.py_buffer(whole)]
+    collation_sql = (
+        "SELECT 1 FROM pg_collation WHERE collname = %s AND pg_collation_is_visible(oid)"
     )
-
-
-def _reader(kind: Any) -> Callable[[str], Any] | None:
-    """Reads one value that the CSV reader may not know; None where it knows all that there are."""
-    t: Any = pa.types
-    if t.is_date(kind):
-        scale = 1 if kind == pa.date32() else 86_400_000
-        return lambda text: _days(_DATE.fullmatch(text)) * scale
-    if t.is_timestamp(kind):
-        return lambda text: _count(text, kind.unit)
-    if kind in (pa.string(), pa.large_string()):
-        return str
-    return None
-
-
-def _days(found: re.Match[str] | None) -> int:
-    """Days since 1970 in the calendar that PostgreSQL (and Arrow) counts by."""
-    if found is None:
-        raise ValueError("not a date")
-    year, month, day = int(found[1]), int(found[2]), int(found[3])
-    if found[found.re.groups]:
-        year = 1 - year
-    year -= month <= 2
-    era, of_era = divmod(year, 400)
-    of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
-    return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
-
-
-def _count(text: str, unit: str) -> int:
-    found = _MOMENT.fullmatch(text)
-    days = _days(found)
-    assert found is not None  # _days refuses it
-    seconds = (days * 24 + int(found[4])) * 3600 + int(found[5]) * 60 + int(found[6])
-    count = seconds * 1_000_000 + int((found[7] or "0").ljust(6, "0"))
-    count, rest = divmod(count * _PER_S[unit], 1_000_000)
-    if rest or not -(2**63) <= count < 2**63:
-        raise ValueError("not exact")
-    return count
+    for column in columns:
+        try:
+            # to_regtype takes the whole name of one type; anything behind it is an error.
+            if session.fetch_one(connection, "SELECT to_regtype(%s)", column["type"])[0] is None:
+                return False
+        except psycopg.Error as error:
+            if (error.sqlstate or "")[:2] in ("42", "22"):
+                connection.rollback()
+                return False
+            raise
+        collation = column.get("collation")
+        if collation and not session.fetch_all(connection, collation_sql, collation):
+            return False
+    return True

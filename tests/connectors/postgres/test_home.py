@@ -20,7 +20,7 @@ def home_of(pg, table=None, splits="auto", **settings):
 
 
 def rows_of(home, since=None):
-    """Every row, split by split, and the plan."""
+    """Return the plan, and the rows of each split."""
     with home.open(since) as plan:
         tables = [list(home.read(split)) for split in plan.splits]
     return plan, [[row for table in each for row in table.to_pylist()] for each in tables]

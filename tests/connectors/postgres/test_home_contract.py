@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy.dialects import postgresql
 
 from hygge import SQLHome
-from hygge.connectors.sql import types
+from hygge.connectors.anysql.values import encode
+from hygge.connectors.sql.types import column_for
 from hygge.testing import HomeContract
 
 pytest_plugins = ["tests.servers.postgres"]
@@ -21,7 +22,7 @@ class TestPostgreSQLHome(HomeContract):
 
     def make(self, table, tmp_path, **settings):
         named = f"{self.server.schema()}.t"
-        written(self.server, table, named)
+        make_table(self.server, table, named)
         options = {"batch_size": self.batch_rows, "splits": 3}
         return SQLHome(table=named, connection=self.server.url, options=options, **settings)
 
@@ -39,14 +40,14 @@ class TestPostgreSQLHome(HomeContract):
         self.server.ask(f"INSERT INTO {home.table} SELECT * FROM {home.table}")
 
 
-def written(server, table, named):
-    """These rows in a new table, by a way that knows nothing of how they are read."""
+def make_table(server, table, named):
+    """Write these rows into a new table, with no code that reads them."""
     kinds = [
-        types.column_for(field.type, "postgresql", field.name).compile(postgresql.dialect())
+        column_for(field.type, "postgresql", field.name).compile(postgresql.dialect())
         for field in table.schema
     ]
     columns = [f'"{name}" {kind}' for name, kind in zip(table.column_names, kinds, strict=True)]
-    values = [types.encode(table.column(n), "test", n) for n in table.column_names]
+    values = [encode(table.column(n), "test", n) for n in table.column_names]
     with server.connect() as connection:
         connection.execute(f"CREATE TABLE {named} ({', '.join(columns)})")
         with connection.cursor().copy(f"COPY {named} FROM STDIN") as copy:

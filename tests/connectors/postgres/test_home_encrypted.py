@@ -1,4 +1,4 @@
-"""Where the connection is encrypted, libpq gives the rows: the same ones, by the same promises."""
+"""An encrypted connection is read through libpq, and keeps the same promises as a plain socket."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ PROMISES = {
 
 
 @pytest.mark.parametrize("promise", PROMISES)
-def test_it_is_kept_through_libpq(pg, schema, promise, monkeypatch):
+def test_a_promise_of_the_home_is_kept_through_libpq(pg, schema, promise, monkeypatch):
     asked = []
-    monkeypatch.setattr(pg_home, "open_socket", lambda connection: asked.append(1) and False)
+    monkeypatch.setattr(pg_home, "has_plain_socket", lambda connection: asked.append(1) and False)
     PROMISES[promise](pg, schema)
     assert asked

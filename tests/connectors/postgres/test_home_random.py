@@ -42,7 +42,7 @@ def clock(dice):
     return f"{dice.randint(0, 23):02}:{dice.randint(0, 59):02}:07.{dice.randint(0, 999_999):06}"
 
 
-MADE = {
+GENERATORS = {
     "text": lambda dice: "".join(dice.choices(PIECES, k=dice.randint(0, 12))),
     "bytea": lambda dice: dice.randbytes(dice.randint(0, 40)),
     "bigint": lambda dice: dice.randint(-(2**63), 2**63 - 1),
@@ -57,7 +57,7 @@ MADE = {
     "int[]": lambda dice: [dice.randint(0, 9) for _ in range(dice.randint(0, 3))],
     "jsonb": lambda dice: f'{{"a": "{dice.randint(0, 9)}"}}',
 }
-COUNTED = {
+EXPECTED_SQL = {
     "date": "c{} - date '1970-01-01'",
     "timestamptz": "(extract(epoch FROM c{}) * 1000000)::bigint",
     "time": "(extract(epoch FROM c{}) * 1000000)::bigint",
@@ -68,8 +68,8 @@ COUNTED = {
 }
 
 
-def plain(kind, column):
-    """An Arrow column as what `COUNTED` asks PostgreSQL for."""
+def comparable(kind, column):
+    """Return an Arrow column in the form that `EXPECTED_SQL` gives of PostgreSQL's."""
     if kind in ("date", "timestamptz", "time"):
         return column.cast(pa.int32() if kind == "date" else pa.int64()).to_pylist()
     if kind in ("float8", "float4"):
@@ -87,18 +87,18 @@ def plain(kind, column):
 @pytest.mark.parametrize("seed", range(6))
 def test_a_random_table_is_read_as_it_is(pg, schema, seed, through, monkeypatch):
     if through == "libpq":
-        monkeypatch.setattr(pg_home, "open_socket", lambda connection: False)
+        monkeypatch.setattr(pg_home, "has_plain_socket", lambda connection: False)
     dice = random.Random(seed)
-    kinds = dice.sample(list(MADE), dice.randint(1, 7))
+    kinds = dice.sample(list(GENERATORS), dice.randint(1, 7))
     count, absent = dice.randint(0, 2_000), dice.choice([0, 0.1, 0.9])
     with pg.connect() as connection:
         columns = ", ".join(f"c{at} {kind}" for at, kind in enumerate(kinds))
         connection.execute(f"CREATE TABLE {schema}.t ({columns})")
         with connection.cursor().copy(f"COPY {schema}.t FROM STDIN") as copy:
             for _ in range(count):
-                row = [None if dice.random() < absent else MADE[kind](dice) for kind in kinds]
+                row = [None if dice.random() < absent else GENERATORS[kind](dice) for kind in kinds]
                 copy.write_row(row)
-        asked = ", ".join(COUNTED.get(kind, "c{}").format(at) for at, kind in enumerate(kinds))
+        asked = ", ".join(EXPECTED_SQL.get(kind, "c{}").format(at) for at, kind in enumerate(kinds))
         wanted = connection.execute(f"SELECT {asked} FROM {schema}.t ORDER BY ctid").fetchall()
     options = {"batch_size": dice.choice([37, 500, 50_000]), "batch_bytes": 50_000}
     home = home_of(pg, f"{schema}.t", dice.randint(1, 4), options=options)
@@ -106,5 +106,8 @@ def test_a_random_table_is_read_as_it_is(pg, schema, seed, through, monkeypatch)
         empty = pa.schema([(each.name, each.type) for each in plan.columns]).empty_table()
         table = pa.concat_tables([empty, *(t for split in plan.splits for t in home.read(split))])
     for at, kind in enumerate(kinds):
-        assert plain(kind, table.column(at)) == [row[at] for row in wanted], (kind, plan.reason)
+        assert comparable(kind, table.column(at)) == [row[at] for row in wanted], (
+            kind,
+            plan.reason,
+        )
     assert table.num_rows == count

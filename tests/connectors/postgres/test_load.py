@@ -14,9 +14,9 @@ import pytest
 
 from hygge.connectors.databases.store import SQLStore
 from hygge.connectors.postgres import ledger
-from hygge.connectors.postgres import staged as pg_staged
 from hygge.connectors.postgres import store as pg_store
 from hygge.connectors.postgres.copy_in import CopyIn
+from hygge.connectors.postgres.target import rows_table
 from hygge.errors import HyggeError, Rejected, StoreError, Transient, UnfitValue
 from hygge.model import Run, Ticket
 from hygge.testing.probes import in_worker
@@ -27,7 +27,7 @@ pytest_plugins = ["tests.servers.postgres"]
 
 
 def moved(store, run, rows):
-    """One split, planned with its own columns."""
+    """Move one split, planned with its own columns; return the commit."""
     base = store.head(run.flow)
     store.prepare(run, rows.schema)
     receipt = store.stage(Ticket(run.id, 0), rows.schema, iter([rows]))
@@ -229,7 +229,7 @@ def test_a_try_ends_its_predecessor_that_hangs(pg, schema, store, tmp_path):
 
 
 def test_two_tries_that_load_at_once_cannot_both_seal(pg, schema, store, monkeypatch):
-    monkeypatch.setattr(pg_store.pg, "end_predecessors", lambda *_: 0)  # it was not found
+    monkeypatch.setattr(pg_store.session, "end_predecessors", lambda *_: 0)  # it was not found
     run = Run("r1", "f")
     store.prepare(run, ROWS.schema)
     later = []
@@ -241,7 +241,7 @@ def test_two_tries_that_load_at_once_cannot_both_seal(pg, schema, store, monkeyp
 
     first = store.stage(Ticket("r1", 0), ROWS.schema, slow())
     assert first == later[0], "the slower one answers with what is sealed"
-    assert pg.ask(f"SELECT count(*) FROM {schema}.{ledger.rows_table('r1')}") == [(2,)]
+    assert pg.ask(f"SELECT count(*) FROM {schema}.{rows_table('r1')}") == [(2,)]
     assert store.commit(run, None, [first], None).applied == 2
     assert len(seen(pg, schema)) == 2
 
@@ -276,14 +276,14 @@ def test_a_zombie_that_seals_while_it_is_committed_makes_the_commit_try_again(
     run = Run("r1", "f")
     (first,) = staged(store, run, ROWS)
     monkeypatch.setattr(ledger, "end_sessions", lambda *_: None)
-    real, zombies = pg_staged.tidy, []
+    real, zombies = ledger.tidy, []
 
     def and_then_a_zombie(*given):
         real(*given)
         if not zombies:
             zombies.append(store.stage(Ticket("r1", 5), MORE.schema, iter([MORE])))
 
-    monkeypatch.setattr(pg_staged, "tidy", and_then_a_zombie)
+    monkeypatch.setattr(ledger, "tidy", and_then_a_zombie)
     with pytest.raises(Transient, match="sealed its rows in this moment"):
         store.commit(run, None, [first], None)
     assert store.commit(run, None, [first], None).applied == 3
@@ -315,10 +315,10 @@ def test_a_worker_that_is_killed_in_mid_copy_leaves_nothing(pg, schema, store):
 def test_a_run_whose_transactions_are_too_long_ago_keeps_nothing(pg, schema, store):
     run = Run("r1", "f")
     receipts = staged(store, run, ROWS, MORE)
-    ago = f"xid = xid - {pg_staged.FAR + 1}"
+    ago = f"xid = xid - {ledger.MAX_XID_AGE + 1}"
     pg.ask(f"UPDATE {schema}._hygge_ledger SET {ago} WHERE name LIKE '%_1_0' AND sealed = 1")
     assert store.resume(run, receipts) == []
-    assert pg.ask(f"SELECT count(*) FROM {schema}.{ledger.rows_table('r1')}") == [(0,)]
+    assert pg.ask(f"SELECT count(*) FROM {schema}.{rows_table('r1')}") == [(0,)]
     again = staged(store, run, ROWS, epoch=1)
     assert store.commit(run, None, again, None).applied == 3
 
@@ -326,10 +326,10 @@ def test_a_run_whose_transactions_are_too_long_ago_keeps_nothing(pg, schema, sto
 def test_rows_that_somebody_takes_out_of_the_staging_are_missed(pg, schema, store):
     run = Run("r1", "f")
     receipts = staged(store, run, ROWS)
-    pg.ask(f"DELETE FROM {schema}.{ledger.rows_table('r1')} WHERE id = 1")
+    pg.ask(f"DELETE FROM {schema}.{rows_table('r1')} WHERE id = 1")
     with pytest.raises(Rejected, match="3 rows were staged, but 2 rows can be found"):
         store.commit(run, None, receipts, None)
-    pg.ask(f"DROP TABLE {schema}.{ledger.rows_table('r1')}")
+    pg.ask(f"DROP TABLE {schema}.{rows_table('r1')}")
     with pytest.raises(Rejected, match="nothing can be found"):
         store.commit(run, None, receipts, None)
 

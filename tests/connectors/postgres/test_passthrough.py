@@ -48,8 +48,8 @@ ROWS = [
 ]
 
 
-def same_text(pg, one, two):
-    """Row by row as text, which shows every value of every type; and the columns' types."""
+def equal_rows(pg, one, two):
+    """Compare two tables, row by row as text, and their columns' types; return the row count."""
     asked = "SELECT t::text FROM {} t ORDER BY 1"
     kinds = (
         "SELECT attname, format_type(atttypid, atttypmod), attnotnull, attcollation "
@@ -61,8 +61,8 @@ def same_text(pg, one, two):
     return len(rows)
 
 
-def passes(pg, schema, mode="replace", cursor=None):
-    """Move `s` to `t`; the format that it went in, and the report."""
+def pass_through(pg, schema, mode="replace", cursor=None):
+    """Move `s` to `t`; return the format of the passthrough, or None, and the report."""
     heard, formats = Heard(), []
     home = SQLHome("s", table=f"{schema}.s", connection=pg.url, cursor=cursor)
     store = store_at(pg.url, schema)
@@ -83,19 +83,19 @@ def test_every_built_in_type_arrives_as_it_was(pg, schema):
     pg.ask(f"CREATE TABLE {schema}.s ({BUILTIN})")
     for row in ROWS:
         pg.ask(f"INSERT INTO {schema}.s VALUES {row}")
-    form, report = passes(pg, schema)
+    form, report = pass_through(pg, schema)
     assert (form, report.rows) == ("pgcopy-binary", 2)
-    assert same_text(pg, f"{schema}.s", f"{schema}.t") == 2
-    form, _ = passes(pg, schema)  # onto a table that is there
+    assert equal_rows(pg, f"{schema}.s", f"{schema}.t") == 2
+    form, _ = pass_through(pg, schema)  # onto a table that is there
     assert form == "pgcopy-binary"
-    assert same_text(pg, f"{schema}.s", f"{schema}.t") == 2
+    assert equal_rows(pg, f"{schema}.s", f"{schema}.t") == 2
     # PostgreSQL does not read back the binary form of an empty tsquery.
     for table in ("s", "t"):
         pg.ask(f"ALTER TABLE {schema}.{table} ADD q tsquery, ADD r tsquery[]")
     pg.ask(f"UPDATE {schema}.s SET q = '', r = ARRAY['a & !b', '']::tsquery[]")
-    form, _ = passes(pg, schema)
+    form, _ = pass_through(pg, schema)
     assert form == "pgcopy-text"
-    assert same_text(pg, f"{schema}.s", f"{schema}.t") == 2
+    assert equal_rows(pg, f"{schema}.s", f"{schema}.t") == 2
 
 
 def test_types_of_a_database_arrive_as_they_were_by_text(pg, schema):
@@ -115,9 +115,9 @@ def test_types_of_a_database_arrive_as_they_were_by_text(pg, schema):
             f"ARRAY[(1, NULL)::{schema}.pair]), "
             "(2, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
         )
-    form, _ = passes(pg, schema)
+    form, _ = pass_through(pg, schema)
     assert form == "pgcopy-text"
-    assert same_text(pg, f"{schema}.s", f"{schema}.t") == 2
+    assert equal_rows(pg, f"{schema}.s", f"{schema}.t") == 2
     keys = f"SELECT conname FROM pg_constraint WHERE conrelid = '{schema}.t'::regclass"
     assert ("t_pkey",) in pg.ask(keys + " AND contype = 'p'")
 
@@ -126,11 +126,11 @@ def test_appending_passes_too_where_the_columns_are_the_same(pg, schema):
     pg.ask(f"CREATE TABLE {schema}.s (id int, r int4range)")
     pg.ask(f"INSERT INTO {schema}.s SELECT g, int4range(g, g + 1) FROM generate_series(1, 5000) g")
     pg.ask(f"CREATE TABLE {schema}.t (r int4range, id int, more text DEFAULT 'x')")
-    form, _ = passes(pg, schema, mode="append")
+    form, _ = pass_through(pg, schema, mode="append")
     assert form is None, "a column more is not the same columns"
     assert len(pg.ask(f"SELECT DISTINCT r FROM {schema}.t")) == 5000, "as text, and back"
     pg.ask(f"ALTER TABLE {schema}.t DROP COLUMN more")
-    form, report = passes(pg, schema, mode="append")
+    form, report = pass_through(pg, schema, mode="append")
     assert (form, report.rows) == ("pgcopy-binary", 5000)
     found = pg.ask(f"SELECT id, r, count(*) FROM {schema}.t GROUP BY 1, 2")
     assert len(found) == 5000
@@ -145,7 +145,7 @@ def test_merging_passes_too_and_compares_keys_as_the_target_does(pg, schema):
         f"INSERT INTO {schema}.s SELECT {key}, g, int4range(g, g + 1), "
         f"CASE WHEN g % 2 = 0 THEN 'a' ELSE 'b' END::{schema}.mood FROM generate_series(1, 1000) g"
     )
-    form, report = passes(pg, schema, mode="merge", cursor="at")
+    form, report = pass_through(pg, schema, mode="merge", cursor="at")
     assert (form, report.applied, report.superseded) == ("pgcopy-text", 700, 300)
     last = f"(SELECT DISTINCT ON (id) * FROM {schema}.s ORDER BY id, at DESC)"
     same = f"SELECT count(*) FROM {schema}.t t JOIN {last} s USING (id) WHERE t::text = s::text"
@@ -153,13 +153,13 @@ def test_merging_passes_too_and_compares_keys_as_the_target_does(pg, schema):
     kind = f"SELECT pg_typeof(r)::text FROM {schema}.t LIMIT 1"
     assert pg.ask(kind) == [("int4range",)]
     pg.ask(f"UPDATE {schema}.s SET at = at + 1000, m = 'b' WHERE at <= 10")
-    form, report = passes(pg, schema, mode="merge", cursor="at")
+    form, report = pass_through(pg, schema, mode="merge", cursor="at")
     assert (form, report.applied) == ("pgcopy-text", 10)
     assert pg.ask(same) == [(700,)]
 
 
 def run_of(pg, schema, columns, chunks, mode="replace", form="binary", rows=None):
-    """A run by hand: `chunks` are the splits' bytes, each in messages of 1000."""
+    """Take a run of a passthrough to its end; `chunks` are the splits' bytes and rows."""
     store, run = store_at(pg.url, schema), Run("r1", "f", mode)
     about = {"columns": columns, "key": ["id"], "server": 180000}
     raw = raw_schema("pgcopy", json.dumps(about))

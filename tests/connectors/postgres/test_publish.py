@@ -7,7 +7,8 @@ import pytest
 
 from hygge.batches import with_key
 from hygge.connectors.databases.store import SQLStore
-from hygge.connectors.postgres import ledger, publish
+from hygge.connectors.postgres import publish
+from hygge.connectors.postgres.target import rows_table
 from hygge.errors import Rejected, StoreError
 from hygge.model import Run, Ticket
 from tests.servers.postgres import MORE, ROWS, moved, seen, staged, store_at
@@ -314,7 +315,7 @@ def test_subscribers_to_everything_do_not_see_what_is_staged(pg, schema, store):
         pg.ask(f"ALTER TABLE {schema}.t REPLICA IDENTITY FULL")
         staged(store, Run("r1", "f"), MORE)
         pg.ask(f"ALTER TABLE {schema}.t REPLICA IDENTITY DEFAULT")
-        name = ledger.rows_table("r1")
+        name = rows_table("r1")
         table = f"'{schema}.{name}'::regclass"
         assert pg.ask(f"SELECT relpersistence FROM pg_class WHERE oid = {table}") == [("u",)]
         with pytest.raises(StoreError, match="no replica identity") as caught:

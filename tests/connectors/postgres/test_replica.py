@@ -1,4 +1,4 @@
-"""A read replica: it is read like any other server, and says when it took away what was read."""
+"""A replica is read like any server; when it removes rows that are read, the error has a hint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from hygge import SQLHome
 from hygge.errors import SourceChanged, Transient
 from tests.connectors.postgres.test_home import each_once, numbers
-from tests.servers.postgres import SETTINGS, _die_with_us, programs
+from tests.servers.postgres import SETTINGS, die_with_parent, programs
 from tests.waiting import LIMIT_S, free_port, until
 
 pytest_plugins = ["tests.servers.postgres"]
@@ -37,7 +37,7 @@ def replica(pg):
     settings = {**SETTINGS, "hot_standby": "on", "max_standby_streaming_delay": "0"}
     command = [programs() / "postgres", "-D", folder / "data", "-p", str(port)]
     command += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    process = subprocess.Popen(command, cwd=folder, preexec_fn=_die_with_us, **pg.user)
+    process = subprocess.Popen(command, cwd=folder, preexec_fn=die_with_parent, **pg.user)
     url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
     try:
         until(lambda: answers(process, url), "the replica does not start")

@@ -1,4 +1,4 @@
-"""SQLStore on PostgreSQL: one transaction a split, a run gone on with, one head for all readers."""
+"""SQLStore on PostgreSQL: one transaction a split, a resumed run, one head for all readers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 import pyarrow as pa
 import pytest
 
-from hygge.connectors.postgres import ledger as pg_ledger
 from hygge.connectors.postgres import store as pg_store
-from hygge.connectors.sql import ledger
+from hygge.connectors.postgres.target import rows_table
 from hygge.connectors.sql import ledger as sql_ledger
 from hygge.errors import Rejected, StoreError, Superseded, Transient
 from hygge.model import Run, Ticket
@@ -24,7 +23,7 @@ pytest_plugins = ["tests.servers.postgres"]
 
 
 def tables(pg, schema):
-    """What a catalog shows, without hygge's two tables and the target: the tables of runs."""
+    """Return the names of the run tables: all but the target and hygge's two tables."""
     found = pg.ask("SELECT tablename FROM pg_tables WHERE schemaname = %s", schema)
     return {name for (name,) in found} - {"t", "_hygge_heads", "_hygge_ledger"}
 
@@ -33,8 +32,8 @@ def tables(pg, schema):
 
 
 def staged_rows(pg, schema, run="r1"):
-    """How many rows anybody can see in the table of a run."""
-    return pg.ask(f"SELECT count(*) FROM {schema}.{pg_ledger.rows_table(run)}")[0][0]
+    """Return the number of rows in a run table that other sessions see."""
+    return pg.ask(f"SELECT count(*) FROM {schema}.{rows_table(run)}")[0][0]
 
 
 @pytest.mark.parametrize("known", [ROWS.schema, None])
@@ -48,7 +47,7 @@ def test_a_load_that_breaks_leaves_no_row(pg, schema, store, known):
         store.stage(Ticket("r1", 0), known, broken())
     assert staged_rows(pg, schema) == 0
     names = {name for (name,) in pg.ask(f"SELECT name FROM {schema}._hygge_ledger")}
-    assert names == {ledger.run_name("r1"), pg_ledger.rows_table("r1")}
+    assert names == {sql_ledger.run_name("r1"), rows_table("r1")}
 
 
 def stage_and_die(store, when):
@@ -114,7 +113,7 @@ def test_a_run_that_is_gone_on_with_keeps_what_holds_and_drops_the_rest(pg, sche
     run = Run("r1", "f", "append")
     moved(store, Run("r0", "f", "append"), ROWS)
     receipts = staged(store, run, ROWS, MORE, ROWS, ROWS)
-    table = f"{schema}.{pg_ledger.rows_table('r1')}"
+    table = f"{schema}.{rows_table('r1')}"
     sealed = f"SELECT xid FROM {schema}._hygge_ledger WHERE name LIKE '%_1_0'"
     pg.ask(f"DELETE FROM {table} WHERE xmin::text::bigint = ({sealed}) AND id = 3")
     pg.ask(f"DELETE FROM {schema}._hygge_ledger WHERE name LIKE '%_2_0'")
@@ -245,7 +244,7 @@ def test_a_driver_that_stands_still_in_its_commit_holds_up_nobody_for_ever(
     moved(store, Run("r0", "f", "append"), ROWS)
     runs, base = [Run(name, "f", "append") for name in ("still", "quick")], store.head("f")
     receipts = [staged(store, run, MORE) for run in runs]
-    monkeypatch.setattr(ledger, "PAUSE", "700ms")
+    monkeypatch.setattr(sql_ledger, "PAUSE", "700ms")
     real, ended = pg_store.move_head, []
 
     def stands_still(connection, goal, base, row):
@@ -264,7 +263,7 @@ def test_a_driver_that_stands_still_in_its_commit_holds_up_nobody_for_ever(
 
 def test_a_table_that_others_hold_is_waited_for_no_longer_than_told(pg, schema, store, monkeypatch):
     moved(store, Run("r0", "f", "append"), ROWS)
-    monkeypatch.setattr(ledger, "LOCK_WAIT", "100ms")
+    monkeypatch.setattr(sql_ledger, "LOCK_WAIT", "100ms")
     run, base = Run("r1", "f", "append"), store.head("f")
     receipts = staged(store, run, MORE)
     with pg.connect() as holder:
@@ -301,7 +300,7 @@ def test_a_table_of_other_columns_waits_for_its_readers_and_shows_them_all_or_no
     pg, schema, store, monkeypatch, when
 ):
     moved(store, Run("r0", "f"), ROWS)
-    monkeypatch.setattr(ledger, "LOCK_WAIT", "100ms")
+    monkeypatch.setattr(sql_ledger, "LOCK_WAIT", "100ms")
     other, base = pa.table({"id": ["x", "y"]}), store.head("f")
     count = f"SELECT count(*) FROM {schema}.t"
     with pg.connect() as reader:

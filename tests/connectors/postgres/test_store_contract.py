@@ -1,3 +1,7 @@
+"""PostgreSQL keeps the promises of every Store."""
+
+from __future__ import annotations
+
 import pytest
 
 from hygge import SQLStore

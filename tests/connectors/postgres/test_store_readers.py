@@ -1,4 +1,4 @@
-"""SQLStore on PostgreSQL: people who look at the table all the time, while it is written anew."""
+"""SQLStore on PostgreSQL: readers who look at the table again and again while it is replaced."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
 
 def version(number, count=40):
-    """Rows that say which version of the table they are of, and how many there are."""
+    """Return the rows of one version of the table; their number tells the version, too."""
     return pa.table({"n": range(count + number), "version": [number] * (count + number)})
 
 

@@ -1,4 +1,4 @@
-"""SQLStore on PostgreSQL: a table or a head that is not as hygge left it stops a run, and stays."""
+"""SQLStore on PostgreSQL: a table or a head that others have changed stops a run, and is kept."""
 
 from __future__ import annotations
 

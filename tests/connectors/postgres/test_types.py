@@ -1,4 +1,4 @@
-"""Every type of PostgreSQL as the Arrow that is stated for it, value by value, and what misfits."""
+"""Every type of PostgreSQL is read as its Arrow type; misfits are errors, NULL or text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""COPY over the bare socket: byte for byte what psycopg gives, whatever lies between the rows."""
+"""COPY past psycopg gives the bytes that psycopg gives, whatever messages lie between the rows."""
+
+from __future__ import annotations
 
 from contextlib import closing
 
@@ -9,7 +11,7 @@ from hygge.connectors.postgres import wire
 from hygge.connectors.postgres.copy_in import copy_in
 from hygge.connectors.postgres.copy_out import CopyOut
 from hygge.connectors.postgres.session import is_lost
-from hygge.connectors.postgres.wire import SocketCopy, copy_out, open_socket
+from hygge.connectors.postgres.wire import SocketCopy, copy_out, has_plain_socket
 from tests.servers.postgres import Proxy, unframed
 from tests.waiting import until
 
@@ -39,15 +41,15 @@ def by_psycopg(connection, sql, form):
 
 
 def by_socket(connection, sql, form, rows=1 << 60, size=1 << 20):
-    """What came, without what stands before each row; each chunk within its bounds."""
-    return came_by(SocketCopy(connection, copy_of(sql, form), form), form, rows, size)
+    """Read a COPY from the socket; return the bytes of its rows, their number, and the copy."""
+    return read_all(SocketCopy(connection, copy_of(sql, form), form), form, rows, size)
 
 
 def copy_of(sql, form):
     return f"COPY ({sql}) TO STDOUT (FORMAT {form})"
 
 
-def came_by(copying, form, rows=1 << 60, size=1 << 20):
+def read_all(copying, form, rows=1 << 60, size=1 << 20):
     parts, total = [], 0
     with closing(copying) as copy:
         while True:
@@ -84,9 +86,9 @@ def test_every_byte_is_the_same_and_the_session_goes_on(pg, source, form, limits
             assert connection.execute("SELECT 42").fetchone() == (42,)
 
 
-def test_messages_that_begin_alike_are_walked_one_by_one(pg, monkeypatch):
-    """The quick way finds nothing: all that is left is the plain walk."""
-    monkeypatch.setattr(wire, "_chain", lambda buffer, at, filled: ([], at))
+def test_messages_that_begin_alike_are_parsed_one_by_one(pg, monkeypatch):
+    """The search for many rows at once finds none here, so each message is parsed alone."""
+    monkeypatch.setattr(wire, "_row_run", lambda buffer, at, filled: ([], at))
     with pg.connect() as connection:
         for form in ("csv", "binary"):
             wanted = by_psycopg(connection, SOURCES["disguised"], form)
@@ -99,7 +101,7 @@ def test_libpq_gives_the_same_messages(pg, form):
         for source in ("none", "wide", "empty cells"):
             wanted = by_psycopg(connection, SOURCES[source], form)
             copy = CopyOut(connection, copy_of(SOURCES[source], form), framed=True)
-            came, count, _ = came_by(copy, form, 1000)
+            came, count, _ = read_all(copy, form, 1000)
             assert (came, count) == (b"".join(wanted), len(wanted))
 
 
@@ -232,5 +234,5 @@ def test_a_plain_socket_is_open_and_an_encrypted_one_is_not(pg):
             ssl_in_use = True
 
     with pg.connect() as connection:
-        assert open_socket(connection)
-    assert not open_socket(Encrypted)
+        assert has_plain_socket(connection)
+    assert not has_plain_socket(Encrypted)
