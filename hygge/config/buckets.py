@@ -1,13 +1,14 @@
-"""Object stores among the `connections:` of a file, and the paths that are reached by them.
+"""Object stores among the `connections:` of a file, and the paths that are reached through them.
 
     connections:
       lake: {url: "s3://lake/raw", endpoint: "https://…", access_key_id: …, secret_access_key: …}
-      open: {url: "s3://", anonymous: true}      # every bucket that no other connection is of
+      open: {url: "s3://", anonymous: true}      # every bucket that has no other connection
     flows:
       a: {home: {connection: lake, path: users}, store: "s3://lake/raw/out"}
 
-A path below the URL of one is reached by it, whether the end names it or not; of several the one
-with the longest URL. Where none is, the environment says how.
+A path is reached through the connection whose URL it is below, whether the end names that or not.
+Where several fit, the one with the longest URL is taken. Where none fits, the access comes from the
+environment.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hygge.config.document import Node
-from hygge.config.paths import OBJECT_STORES, absolute, on_objects, text_of
-from hygge.config.problems import Problems, Wrong, meant
+from hygge.config.paths import BUCKET_URLS, absolute, is_bucket_url, text_of
+from hygge.config.problems import Problem, Problems, suggest
 from hygge.config.specs import Side
 from hygge.errors import ConfigError
 from hygge.places import access as object_access
@@ -25,113 +26,113 @@ from hygge.places.access import Access, ObjectUrl
 
 
 @dataclass(frozen=True)
-class Reach:
-    """One of them: what it is of, and how that is reached; its repr holds no secret."""
+class BucketConnection:
+    """A connection of a bucket, of a prefix in it, or of every bucket (`s3://`)."""
 
     name: str
     url: str
     access: Access = field(repr=False)
 
 
-def read(name: str, node: Node, root: str, problems: Problems) -> Reach:
-    """The connection of a bucket, or of a prefix in it."""
-    given: Mapping[str, Node] = node.value if node.is_mapping else {"url": node}
-    url = text_of(given["url"])
-    scheme, _, rest = url.partition("://")
+def read(name: str, node: Node, root: str, problems: Problems) -> BucketConnection:
+    """Return the connection that a node under `connections:` describes."""
+    keys = node.mapping or {"url": node}
+    scheme, _, rest = text_of(keys["url"]).partition("://")
     url = f"{scheme.lower()}://{rest.rstrip('/')}"
     known = object_access.keys_of(url)
-    said: dict[str, str | bool] = {}
-    for key, each in given.items():
+    settings: dict[str, str | bool] = {}
+    for key, value in keys.items():
         with problems.collect():
-            if key == "url" or each.is_broken():
+            if key == "url" or value.is_broken():
                 continue
             if key not in known:
-                text = f"connection '{name}' does not know '{key}'"
-                raise Wrong(each.line, text, meant(f"of {scheme}:// it knows", key, known))
+                message = f"connection '{name}' does not know '{key}'"
+                hint = suggest(f"of {scheme}:// it knows", key, known)
+                raise Problem(value.line, message, hint)
             if key == "anonymous":
-                if not isinstance(each.value, bool):
-                    raise Wrong(each.line, f"'{key}' is {each.shown()}", f"{key}: true, or false")
-                said[key] = each.value
+                if not isinstance(value.value, bool):
+                    message = f"'{key}' is {value.describe()}"
+                    raise Problem(value.line, message, f"{key}: true, or false")
+                settings[key] = value.value
             elif key == "service_account":
-                said[key] = absolute(text_of(each), root, each.line)
+                settings[key] = absolute(text_of(value), root, value.line)
             else:
-                said[key] = text_of(each)
-    access = Access(**said)
+                settings[key] = text_of(value)
+    access = Access.model_validate(settings)
     try:
         object_access.check(url, access)
     except ConfigError as error:
-        text = f"connection '{name}': {error.message}"
-        raise Wrong(given["url"].line, text, error.hint) from error
-    return Reach(name, url, access)
+        message = f"connection '{name}': {error.message}"
+        raise Problem(keys["url"].line, message, error.hint) from error
+    return BucketConnection(name, url, access)
 
 
-def reached(url: str, reaches: Mapping[str, Reach | None], line: int) -> str:
-    """A URL of an object store with how it is reached; what is on a disk as it is."""
-    if not on_objects(url):
+def with_access(url: str, buckets: Mapping[str, BucketConnection | None], line: int) -> str:
+    """Return the URL of an object store together with its access; any other path unchanged."""
+    if not is_bucket_url(url):
         return url
-    fitting = [each for each in reaches.values() if each is not None and _holds(each.url, url)]
-    longest = max((len(each.url) for each in fitting), default=0)
-    found = [each for each in fitting if len(each.url) == longest]
-    if len(found) > 1:
-        names = " and ".join(f"'{each.name}'" for each in found)
-        raise Wrong(
+    fitting = [bucket for bucket in buckets.values() if bucket and _contains(bucket.url, url)]
+    longest = max((len(bucket.url) for bucket in fitting), default=0)
+    nearest = [bucket for bucket in fitting if len(bucket.url) == longest]
+    if len(nearest) > 1:
+        names = " and ".join(f"'{bucket.name}'" for bucket in nearest)
+        raise Problem(
             line,
             f"{url} is reached by {names} alike",
-            f"say which: {{connection: {found[0].name}, path: …}}, or give one a longer URL",
+            f"say which: {{connection: {nearest[0].name}, path: …}}, or give one a longer URL",
         )
-    return ObjectUrl(url, found[0].access if found else None)
+    return ObjectUrl(url, nearest[0].access if nearest else None)
 
 
-def below(side: Side, own: Node, reaches: Mapping[str, Reach | None]) -> Node:
-    """An end that names the connection of an object store, with its path as a whole URL."""
-    node = own.value.get("connection")
-    reach = reaches.get(node.value) if node and isinstance(node.value, str) else None
-    kind = own.value.get("type")
-    if node is None or reach is None or (kind is not None and ":" in kind.text):
+def with_whole_path(side: Side, own: Node, buckets: Mapping[str, BucketConnection | None]) -> Node:
+    """Return an end whose `path` is a whole URL, where its `connection` is an object store."""
+    keys = own.mapping
+    node, kind = keys.get("connection"), keys.get("type")
+    bucket = buckets.get(node.value) if node and isinstance(node.value, str) else None
+    if node is None or bucket is None or (kind is not None and ":" in kind.text):
         return own
-    example = f"{side}: {{connection: {reach.name}, path: users}}"
+    example = f"{side}: {{connection: {bucket.name}, path: users}}"
     for key in ("table", "query", "tables"):
-        if key in own.value:
-            text = f"'{reach.name}' is an object store, and has no '{key}'"
-            raise Wrong(own.value[key].line, text, example)
-    if "path" not in own.value:
-        text = f"'{reach.name}' is an object store, and '{side}' needs a path in it"
-        raise Wrong(node.line, text, example)
-    path = own.value["path"]
-    url = text = text_of(path)
-    if not on_objects(text):
-        if reach.url.endswith("://"):
-            hint = f"path: {reach.url}bucket/{text.lstrip('/')}"
-            raise Wrong(
-                path.line, f"'{reach.name}' is of every bucket, and 'path' names none", hint
-            )
-        url = f"{reach.url}/{text.lstrip('/')}"
-    elif not _holds(reach.url, text):
-        text = f"{path.shown()} is not below {reach.url}, which '{reach.name}' is of"
-        raise Wrong(path.line, text, "leave `connection` out, or name the one that reaches it")
-    return replace(own, value={**own.value, "path": replace(path, value=url)})
+        if key in keys:
+            message = f"'{bucket.name}' is an object store, and has no '{key}'"
+            raise Problem(keys[key].line, message, example)
+    if "path" not in keys:
+        message = f"'{bucket.name}' is an object store, and '{side}' needs a path in it"
+        raise Problem(node.line, message, example)
+    path = keys["path"]
+    url = text_of(path)
+    if not is_bucket_url(url):
+        if bucket.url.endswith("://"):
+            hint = f"path: {bucket.url}bucket/{url.lstrip('/')}"
+            message = f"'{bucket.name}' is of every bucket, and 'path' names none"
+            raise Problem(path.line, message, hint)
+        url = f"{bucket.url}/{url.lstrip('/')}"
+    elif not _contains(bucket.url, url):
+        message = f"{path.describe()} is not below {bucket.url}, which '{bucket.name}' is of"
+        raise Problem(path.line, message, "leave `connection` out, or name the one that reaches it")
+    return replace(own, value={**keys, "path": replace(path, value=url)})
 
 
-def access(
-    named: object, path: str, reaches: Mapping[str, Reach | None], line: int
+def access_of(
+    connection: object, path: str, buckets: Mapping[str, BucketConnection | None], line: int
 ) -> Access | None:
-    """How an end's path is reached: as the connection that it names says, else as one above it."""
-    if isinstance(named, str):
-        reach = reaches.get(named)
-        if reach is None or not on_objects(path):
-            known = ", ".join(f"{each}://" for each in OBJECT_STORES)
-            raise Wrong(
-                line,
-                f"'connection' of files names '{named}', which is no object store",
-                meant("object stores among the connections", named, reaches)
-                if reaches
-                else f"its `url` begins with one of {known}",
-            )
-        return reach.access
-    return object_access.access_of(reached(path, reaches, line))
+    """Return the access of an end's path: that of the connection it names, else of one above it.
+
+    None leaves it to the environment.
+    """
+    if not isinstance(connection, str):
+        return object_access.access_of(with_access(path, buckets, line))
+    bucket = buckets.get(connection)
+    if bucket is None or not is_bucket_url(path):
+        hint = f"its `url` begins with one of {BUCKET_URLS}"
+        if buckets:
+            hint = suggest("object stores among the connections", connection, buckets)
+        message = f"'connection' of files names '{connection}', which is no object store"
+        raise Problem(line, message, hint)
+    return bucket.access
 
 
-def _holds(url: str, path: str) -> bool:
+def _contains(url: str, path: str) -> bool:
     scheme, _, rest = path.partition("://")
     path = f"{scheme.lower()}://{rest}"
     return path == url or path.startswith(url if url.endswith("://") else f"{url}/")

@@ -1,12 +1,12 @@
-"""`connections:` of a file: a URL by name, how many connections there may be, how long to wait.
+"""`connections:` of a file: named URLs, limits on how many may be open, timeouts.
 
     connections:
       shop: "postgresql://app@db/shop?sslmode=verify-full"
       lake: {url: "mariadb://…", max_connections: 10, connect_timeout: 5s, statement_timeout: 10m}
 
-The timeouts travel in the URL's query, as TLS parameters do: `connect_timeout` in seconds,
-`statement_timeout` as a duration, which hygge takes out of the query before a driver sees it.
-Those of object stores are told in `hygge/config/buckets.py`.
+The timeouts travel in the query of the URL, as TLS parameters do: `connect_timeout` in seconds,
+`statement_timeout` as a duration, which hygge removes before a driver sees the URL. Connections of
+object stores are read by `hygge/config/buckets.py`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hygge.config import amounts, buckets, ends
+from hygge.config import buckets, ends, values
 from hygge.config.document import Node
-from hygge.config.paths import on_objects
-from hygge.config.problems import Problems, Wrong, meant
+from hygge.config.paths import is_bucket_url
+from hygge.config.problems import Problem, Problems, suggest
 from hygge.connectors.databases.known import DATABASES, SERVER, database_of
 
 _URL = SERVER.example.replace("user@", "user:${SHOP_PASSWORD}@")
@@ -28,101 +28,116 @@ _KEYS = ("url", "max_connections", *_TIMEOUTS)
 
 
 @dataclass(frozen=True)
-class Named:
-    """One of them; `url` is None where it is wrong, which was said."""
+class NamedConnection:
+    """A connection of a database, or of an object store."""
 
     url: str | None = None
+    """The URL of the database; None where it is wrong, which is reported already."""
     max_connections: int | None = None
-    reach: buckets.Reach | None = None
-    """What it is instead, where it is of an object store."""
-    on_objects: bool = False
+    is_bucket: bool = False
+    bucket: buckets.BucketConnection | None = None
+    """Of an object store; None where it is wrong, which is reported already."""
 
 
-def read(node: Node | None, root: str, problems: Problems) -> dict[str, Named]:
-    """Every named connection."""
-    found: dict[str, Named] = {}
+def read(node: Node | None, root: str, problems: Problems) -> dict[str, NamedConnection]:
+    """Return every named connection; one with a problem is returned empty."""
+    connections: dict[str, NamedConnection] = {}
     if node is None or node.value is None:
-        return found
+        return connections
     if not node.is_mapping:
-        problems.add(node.line, f"'connections' is {node.shown()}", _EXAMPLE)
-        return found
-    for name, each in node.value.items():
-        found[name] = Named()
+        problems.add(node.line, f"'connections' is {node.describe()}", _EXAMPLE)
+        return connections
+    for name, value in node.mapping.items():
+        connections[name] = NamedConnection()
         with problems.collect():
-            found[name] = _one(name, each, root, problems)
-    return found
+            connections[name] = _read_one(name, value, root, problems)
+    return connections
 
 
-def _one(name: str, node: Node, root: str, problems: Problems) -> Named:
-    where = node.value.get("url") if node.is_mapping else node
-    if where is not None and isinstance(where.value, str) and on_objects(where.value):
-        if where.is_broken():
-            return Named(on_objects=True)
-        return Named(reach=buckets.read(name, node, root, problems), on_objects=True)
+def _read_one(name: str, node: Node, root: str, problems: Problems) -> NamedConnection:
+    url_node = node.mapping.get("url") if node.is_mapping else node
+    if url_node is not None and isinstance(url_node.value, str) and is_bucket_url(url_node.value):
+        if url_node.is_broken():
+            return NamedConnection(is_bucket=True)
+        bucket = buckets.read(name, node, root, problems)
+        return NamedConnection(is_bucket=True, bucket=bucket)
     if not node.is_mapping:
-        return Named(None if node.is_broken() else ends.database_url(node, root))
-    given: Mapping[str, Node] = node.value
-    for key, inner in given.items():
+        return NamedConnection(None if node.is_broken() else ends.database_url(node, root))
+    keys = node.mapping
+    for key, value in keys.items():
         if key not in _KEYS:
-            text = f"connection '{name}' does not know '{key}'"
-            problems.add(inner.line, text, meant("it knows", key, _KEYS))
-    if "url" not in given:
-        raise Wrong(node.line, f"connection '{name}' needs 'url'", _EXAMPLE)
-    most: int | None = None
-    seconds: dict[str, float] = {}
+            message = f"connection '{name}' does not know '{key}'"
+            problems.add(value.line, message, suggest("it knows", key, _KEYS))
+    if url_node is None:
+        raise Problem(node.line, f"connection '{name}' needs 'url'", _EXAMPLE)
+    max_connections: int | None = None
+    timeouts_s: dict[str, float] = {}
     with problems.collect():
-        if (each := given.get("max_connections")) and not each.is_broken():
-            most = amounts.count(each, "max_connections", 1)
+        if limit := values.get(keys, "max_connections"):
+            max_connections = values.read_count(limit, "max_connections", 1)
     for key in _TIMEOUTS:
         with problems.collect():
-            if (each := given.get(key)) and not each.is_broken():
-                seconds[key] = amounts.seconds(each, key)
-    if given["url"].is_broken():
-        return Named(None, most)
-    url = ends.database_url(given["url"], root)
-    kind, _, driver = url.partition(":")[0].lower().partition("+")
+            if timeout := values.get(keys, key):
+                timeouts_s[key] = values.read_seconds(timeout, key)
+    if url_node.is_broken():
+        return NamedConnection(None, max_connections)
+    url = ends.database_url(url_node, root)
+    _check_keys(name, url, keys, timeouts_s)
+    return NamedConnection(_with_timeouts(url, timeouts_s, keys), max_connections)
+
+
+def _check_keys(
+    name: str, url: str, keys: Mapping[str, Node], timeouts_s: Mapping[str, float]
+) -> None:
+    """Raise Problem for a limit or a timeout that the database or its driver does not have."""
+    backend, _, driver = url.partition(":")[0].lower().partition("+")
     database = database_of(url)
     for key in ("max_connections", *_TIMEOUTS):
-        if key in given and database.is_file:
-            raise Wrong(
-                given[key].line,
-                f"'{key}' of connection '{name}': {kind} is a file, and takes no connections",
+        if key in keys and database.is_file:
+            raise Problem(
+                keys[key].line,
+                f"'{key}' of connection '{name}': {backend} is a file, and takes no connections",
                 f"take '{key}' out",
             )
-        is_known = driver in database.timeout_drivers or (database.timeout_drivers and not driver)
-        if key in seconds and not is_known:
-            raise Wrong(
-                given[key].line,
-                f"'{key}' is not built for {kind}{driver and '+'}{driver}",
-                f"it is built for {', '.join(_with_timeout_drivers())}; write what the driver "
+        if not driver:
+            is_built = bool(database.timeout_drivers)
+        else:
+            is_built = driver in database.timeout_drivers
+        if key in timeouts_s and not is_built:
+            raise Problem(
+                keys[key].line,
+                f"'{key}' is not built for {backend}{driver and '+'}{driver}",
+                f"it is built for {', '.join(_backends_with_timeouts())}; write what the driver "
                 "knows into the URL",
             )
-    return Named(_with_timeouts(url, seconds, given), most)
 
 
-def _with_timeout_drivers() -> list[str]:
-    return [name for each in DATABASES if each.timeout_drivers for name in each.backends]
+def _backends_with_timeouts() -> list[str]:
+    return [
+        name for database in DATABASES if database.timeout_drivers for name in database.backends
+    ]
 
 
-def _with_timeouts(url: str, seconds: Mapping[str, float], given: Mapping[str, Node]) -> str:
-    if not seconds:
+def _with_timeouts(url: str, timeouts_s: Mapping[str, float], keys: Mapping[str, Node]) -> str:
+    if not timeouts_s:
         return url
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
-        found = make_url(url)
+        parsed = make_url(url)
     except (ArgumentError, ValueError):
-        return url  # said where it is used
-    query = dict(found.query)
-    for key, wait in seconds.items():
+        return url  # it is reported where the connection is used
+    query = dict(parsed.query)
+    for key, timeout_s in timeouts_s.items():
         if key in query:
-            raise Wrong(
-                given[key].line, f"'{key}' stands here and in the URL as well", "keep one of them"
-            )
-        whole = max(1, math.ceil(wait))
+            message = f"'{key}' stands here and in the URL as well"
+            raise Problem(keys[key].line, message, "keep one of them")
+        whole_s = max(1, math.ceil(timeout_s))
         if key == "connect_timeout":
-            query[key] = str(whole)
+            query[key] = str(whole_s)
+        elif whole_s == timeout_s:
+            query[key] = f"{whole_s}s"
         else:
-            query[key] = f"{whole}s" if whole == wait else f"{max(1, round(wait * 1000))}ms"
-    return found.set(query=query).render_as_string(hide_password=False)
+            query[key] = f"{max(1, round(timeout_s * 1000))}ms"
+    return parsed.set(query=query).render_as_string(hide_password=False)

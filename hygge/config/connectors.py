@@ -1,8 +1,8 @@
-"""From an EndSpec to the Home or Store itself, and what goes wrong on the way, line by line.
+"""From an EndSpec to its Home or Store, with every problem at its line.
 
-A class says what it takes by its `Settings` model, or by the parameters of its own `__init__`.
-What it does not know is found here, all of it, before it is built with the rest; so one reading
-shows every mistake.
+The keys that a class takes are those of its `Settings` model, or the parameters of its own
+`__init__`. Unknown keys are reported here and left out; then the connector is created with the
+rest, so that one reading shows every mistake.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel
 
 from hygge import registry
-from hygge.config.environment import masked
-from hygge.config.paths import folder_of, on_objects
-from hygge.config.problems import Wrong, as_error, meant, paragraph
+from hygge.config.environment import mask
+from hygge.config.paths import folder_of, is_bucket_url
+from hygge.config.problems import Problem, as_config_error, paragraph, suggest
 from hygge.config.specs import FLOW_KEYS, EndSpec, FlowSpec, Side
 from hygge.errors import ConfigError, raised_at
 from hygge.home import Home
@@ -28,54 +28,61 @@ from hygge.store import Store
 
 
 def build(flow: FlowSpec) -> tuple[Home, Store]:
-    """The two connectors of a flow; what is wrong with them is a ConfigError with file and line."""
-    built: list[Any] = []
+    """Return the two connectors of a flow; raise ConfigError with file and line."""
+    built: dict[Side, Connector] = {}
     errors: list[tuple[str, str | None]] = []
     folder = folder_of(flow.file)
     for end in (flow.home, flow.store):
-        wrongs: list[Wrong] = []
+        problems: list[Problem] = []
         try:
-            made, wrongs = connect(end, find(end.side, end.kind, end.line, folder))
-            built.append(made)
-        except Wrong as wrong:
-            wrongs = [wrong]
-        errors += [(paragraph(flow.file, wrong, flow.name), wrong.hint) for wrong in wrongs]
+            cls = find_class(end.side, end.kind, end.line, folder)
+            connector, problems = create(end, cls)
+        except Problem as problem:
+            problems = [problem]
+        else:
+            if connector is not None:
+                built[end.side] = connector
+        errors += [(paragraph(flow.file, each, flow.name), each.hint) for each in problems]
     if errors:
-        raise as_error(errors)
-    home, store = built
-    return home, store
+        raise as_config_error(errors)
+    return cast(Home, built["home"]), cast(Store, built["store"])
 
 
-def find(side: Side, kind: str, line: int, folder: str) -> type[Connector]:
-    """The class of a `type:`; the file's folder is where `my_module:MyHome` is looked for first."""
+def find_class(side: Side, kind: str, line: int, folder: str) -> type[Connector]:
+    """Return the class of a `type:`; raise Problem where it cannot be found or imported.
+
+    The module of `my_module:MyHome` is looked for in `folder` first.
+    """
     module, colon, _ = kind.partition(":")
-    if colon and not on_objects(folder) and (here := os.path.realpath(folder)) not in sys.path:
-        sys.path.insert(0, here)
+    if colon and not is_bucket_url(folder):
+        real_folder = os.path.realpath(folder)
+        if real_folder not in sys.path:
+            sys.path.insert(0, real_folder)
     try:
-        found: type[Connector] = registry.find(side, kind)
+        cls: type[Connector] = registry.find(side, kind)
     except ConfigError as error:
-        raise Wrong(line, error.message, error.hint) from error
-    except Exception as error:  # somebody else's module: anything may happen in it
-        where = (
-            f" ({Path(error.filename).name}, line {error.lineno})"
-            if (isinstance(error, SyntaxError) and error.filename)
-            else ""
-        )
-        said = error.msg if isinstance(error, SyntaxError) else error
-        raise Wrong(
+        raise Problem(line, error.message, error.hint) from error
+    except Exception as error:  # the user's own module may raise anything
+        where, text = "", str(error)
+        if isinstance(error, SyntaxError):
+            text = error.msg
+            if error.filename:
+                where = f" ({Path(error.filename).name}, line {error.lineno})"
+        raise Problem(
             line,
-            f"type '{kind}': importing {module} failed: {type(error).__name__}: {said}{where}",
+            f"type '{kind}': importing {module} failed: {type(error).__name__}: {text}{where}",
             f"python -c 'import {module}' shows the whole of it" if colon else None,
         ) from error
-    return found
+    return cls
 
 
 def is_of_files(cls: type[Connector]) -> bool:
+    """Whether a class reads or writes files: it knows endings."""
     return bool(getattr(cls, "suffixes", None))
 
 
 def keys_of(cls: type[Connector]) -> frozenset[str] | None:
-    """The YAML keys beside `type` that a class takes, or None if it takes any."""
+    """Return the YAML keys beside `type` that a class takes, or None if it takes any."""
     named, takes_more = _parameters(cls)
     if not takes_more:
         return frozenset(named)
@@ -87,7 +94,7 @@ def keys_of(cls: type[Connector]) -> frozenset[str] | None:
 
 
 def options_of(cls: type[Connector]) -> frozenset[str] | None:
-    """The keys under `options` that a class's settings model knows; None without such a model."""
+    """Return the keys under `options` of a class's settings model; None without such a model."""
     field = cls.Settings.model_fields.get("options")
     if field is None:
         return None
@@ -97,48 +104,51 @@ def options_of(cls: type[Connector]) -> frozenset[str] | None:
     return None
 
 
-def connect(spec: EndSpec, cls: type[Connector]) -> tuple[Connector | None, list[Wrong]]:
-    """The connector, or all that is wrong with its settings."""
-    given = {**({} if spec.name is None else {"name": spec.name}), **spec.settings}
-    wrongs = _unknown(spec, cls, given)
-    missing = _missing(spec, cls, given)
-    made: Connector | None = None
+def create(spec: EndSpec, cls: type[Connector]) -> tuple[Connector | None, list[Problem]]:
+    """Return the connector, or None and every problem of its settings."""
+    settings = dict(spec.settings)
+    if spec.name is not None:
+        settings["name"] = spec.name
+    problems = _take_unknown(spec, cls, settings)
+    missing = _find_missing(spec, cls, settings)
+    connector: Connector | None = None
     if not missing:
         try:
-            made = cls(**given)
+            connector = cls(**settings)
         except ConfigError as error:
-            wrongs += _in_lines(error, spec, cls)
-        except Exception as error:  # a class's own __init__: anything may happen in it
-            text = f"{cls.__name__} cannot be made: {type(error).__name__}: {error}"
-            text += f" ({raised_at(error)})"
+            problems += _at_lines(error, spec, cls)
+        except Exception as error:  # the user's own __init__ may raise anything
+            message = f"{cls.__name__} cannot be made: {type(error).__name__}: {error}"
+            message += f" ({raised_at(error)})"
             hint = f"mend {cls.__name__}.__init__, or what it is given here"
-            wrongs.append(Wrong(spec.line, masked(text, spec.hidden), hint))
-    wrongs += missing
-    return (None if wrongs else made), wrongs
+            problems.append(Problem(spec.line, mask(message, spec.hidden), hint))
+    problems += missing
+    return (None if problems else connector), problems
 
 
-def _unknown(spec: EndSpec, cls: type[Connector], given: dict[str, Any]) -> list[Wrong]:
-    """What the class does not know, taken out of `given`, so that the rest can be tried."""
+def _take_unknown(spec: EndSpec, cls: type[Connector], settings: dict[str, Any]) -> list[Problem]:
+    """Remove from `settings` the keys that a class does not know, and return them as problems."""
     keys, options = keys_of(cls), options_of(cls)
-    wrongs: list[Wrong] = []
-    for key in [key for key in given if keys is not None and key not in keys]:
-        assert keys is not None
-        del given[key]
-        wrongs.append(Wrong(spec.lines.get(key, spec.line), *_stranger(key, spec, cls)))
-    inner = given.get("options")
-    if options is not None and isinstance(inner, dict):
-        given["options"] = {key: value for key, value in inner.items() if key in options}
-        for key in [key for key in inner if key not in options]:
-            text = f"{cls.__name__} does not know 'options.{key}'"
-            hint = meant("its options", key, options)
+    problems: list[Problem] = []
+    if keys is not None:
+        for key in [key for key in settings if key not in keys]:
+            del settings[key]
+            message, hint = _explain_unknown(key, spec, cls)
+            problems.append(Problem(spec.lines.get(key, spec.line), message, hint))
+    given = settings.get("options")
+    if options is not None and isinstance(given, dict):
+        settings["options"] = {key: value for key, value in given.items() if key in options}
+        for key in [key for key in given if key not in options]:
+            message = f"{cls.__name__} does not know 'options.{key}'"
+            hint = suggest("its options", key, options)
             if keys and key in keys:
                 hint = f"'{key}' stands beside `options`, not under it"
-            wrongs.append(Wrong(spec.lines.get(f"options.{key}", spec.line), text, hint))
-    return wrongs
+            problems.append(Problem(spec.lines.get(f"options.{key}", spec.line), message, hint))
+    return problems
 
 
-def _stranger(key: str, spec: EndSpec, cls: type[Connector]) -> tuple[str, str]:
-    """(what is wrong, hint) for a key that a class does not take."""
+def _explain_unknown(key: str, spec: EndSpec, cls: type[Connector]) -> tuple[str, str]:
+    """Return message and hint for a key that a class does not take."""
     if key == "max_bytes_per_second":
         return f"'{key}' is for homes: it spares the source", "write it under `home:`"
     if key in (options_of(cls) or ()):
@@ -146,37 +156,42 @@ def _stranger(key: str, spec: EndSpec, cls: type[Connector]) -> tuple[str, str]:
     if key in FLOW_KEYS and key not in ("home", "store"):
         return f"'{key}' belongs to the flow", f"write it beside `{spec.side}:`, not under it"
     known = ["type", *(keys_of(cls) or ())]
-    known += ["max_bytes_per_second"] if spec.side == "home" else []
-    return f"{cls.__name__} does not know '{key}'", meant("it knows", key, known)
+    if spec.side == "home":
+        known.append("max_bytes_per_second")
+    return f"{cls.__name__} does not know '{key}'", suggest("it knows", key, known)
 
 
-def _missing(spec: EndSpec, cls: type[Connector], given: Mapping[str, Any]) -> list[Wrong]:
-    """Parameters of a class's own `__init__` that have no default and were not given."""
+def _find_missing(
+    spec: EndSpec, cls: type[Connector], settings: Mapping[str, object]
+) -> list[Problem]:
+    """Return a problem for each parameter of a class that has no default and is not given."""
     return [
-        Wrong(spec.line, f"{cls.__name__} needs '{key}'", f"write `{key}: …` beside `type`")
+        Problem(spec.line, f"{cls.__name__} needs '{key}'", f"write `{key}: …` beside `type`")
         for key, parameter in _parameters(cls)[0].items()
-        if key not in given and parameter.default is parameter.empty
+        if key not in settings and parameter.default is parameter.empty
     ]
 
 
-def _in_lines(error: ConfigError, spec: EndSpec, cls: type[Connector]) -> list[Wrong]:
-    """A connector's ConfigError as problems at the lines of the keys that it names."""
-    message, hint = masked(error.message, spec.hidden), error.hint
-    hint = masked(hint, spec.hidden) if hint else None
-    texts = message.split("\n")
-    if not all(text.startswith(cls.__name__) for text in texts):
-        texts = [message]
+def _at_lines(error: ConfigError, spec: EndSpec, cls: type[Connector]) -> list[Problem]:
+    """Return a connector's ConfigError as problems at the lines of the keys that it names."""
+    message = mask(error.message, spec.hidden)
+    hint = mask(error.hint, spec.hidden) if error.hint else None
+    messages = message.split("\n")
+    if not all(text.startswith(cls.__name__) for text in messages):
+        messages = [message]
     # Settings.read joins the hints of several problems; they can be told apart if none lacks one.
     hints: list[str | None] = [*(hint or "").split("; ")]
-    if len(texts) == 1 or len(hints) != len(texts):
-        hints = [*([None] * (len(texts) - 1)), hint]
+    if len(messages) == 1 or len(hints) != len(messages):
+        hints = [*([None] * (len(messages) - 1)), hint]
     return [
-        Wrong(_line_of(text, spec), text, each) for text, each in zip(texts, hints, strict=True)
+        Problem(_line_of(text, spec), text, hint)
+        for text, hint in zip(messages, hints, strict=True)
     ]
 
 
-def _line_of(text: str, spec: EndSpec) -> int:
-    for part in text.split("'")[1::2]:
+def _line_of(message: str, spec: EndSpec) -> int:
+    """Return the line of the first key that a message quotes; else the line of the end."""
+    for part in message.split("'")[1::2]:
         while part:
             if part in spec.lines:
                 return spec.lines[part]
@@ -185,7 +200,7 @@ def _line_of(text: str, spec: EndSpec) -> int:
 
 
 def _parameters(cls: type[Connector]) -> tuple[dict[str, inspect.Parameter], bool]:
-    """The named parameters of `cls(…)`, and whether it takes any others."""
+    """Return the named parameters of `cls(…)`, and whether it takes any others."""
     named: dict[str, inspect.Parameter] = {}
     takes_more = False
     for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]:

@@ -1,8 +1,8 @@
 """YAML text becomes a tree of `Node`s: plain values that still know their line.
 
-YAML as people expect it: only `true` and `false` are booleans (`on`, `no`, `yes` stay words),
-dates, `12:30` and `007` stay text, a key stands once. Anchors, aliases and `<<` work; tags that
-make objects do not exist. What the parser says is put into words, with the line and what to do.
+Only `true` and `false` are booleans; `on`, `no`, `yes`, dates, `12:30` and `007` are text.
+A key may stand once in a mapping. Anchors, aliases and `<<` work; tags that create objects do not.
+The parser's errors become problems with a line and a hint.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeAlias
 
 import yaml
 
@@ -18,18 +18,19 @@ from hygge.config.problems import Problems
 from hygge.errors import without_password
 
 EXAMPLE = "a whole file is:  flows: {users: {home: data/users.parquet, store: data/lake/users}}"
+Scalar: TypeAlias = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
 class Node:
     """A scalar, a list or a mapping of Nodes. In a mapping, `line` is that of the key."""
 
-    value: Any
+    value: Scalar | list[Node] | dict[str, Node]
     line: int
     text: str = ""
-    """A scalar as it is written, before any variable was put in: what messages may show."""
+    """A scalar as it is written in the file, before variables were filled in; safe to show."""
     broken: bool = False
-    """A variable of it is missing; that was said, so nothing more is said about it."""
+    """Whether its value is unusable for a reason that is reported already: a missing variable."""
 
     @property
     def is_mapping(self) -> bool:
@@ -39,51 +40,66 @@ class Node:
     def is_list(self) -> bool:
         return isinstance(self.value, list)
 
-    def plain(self) -> Any:
-        """The value as plain Python."""
-        if self.is_mapping:
+    @property
+    def mapping(self) -> dict[str, Node]:
+        """The nodes of a mapping by key; empty for a scalar or a list."""
+        return self.value if isinstance(self.value, dict) else {}
+
+    @property
+    def elements(self) -> list[Node]:
+        """The nodes of a list; a scalar or a mapping is the one item of its own list."""
+        return self.value if isinstance(self.value, list) else [self]
+
+    def plain(self) -> object:
+        """Return the value as plain Python objects."""
+        if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
-        return [node.plain() for node in self.value] if self.is_list else self.value
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
 
     def is_broken(self) -> bool:
+        """Whether this node, or any node below it, is broken."""
         return self.broken or any(node.is_broken() for node in self.children())
 
     def children(self) -> Iterator[Node]:
-        if self.is_mapping:
+        if isinstance(self.value, dict):
             yield from self.value.values()
-        elif self.is_list:
+        elif isinstance(self.value, list):
             yield from self.value
 
-    def shown(self) -> str:
-        """For messages: what it is, in a few words."""
+    def describe(self) -> str:
+        """Return the value in a few words, for messages."""
         if self.is_mapping:
             return "a mapping"
         if self.is_list:
             return "a list"
         if self.value is None:
             return "empty"
-        return f"'{without_password(self.text)}'" if isinstance(self.value, str) else self.text
+        if isinstance(self.value, str):
+            return f"'{without_password(self.text)}'"
+        return self.text
 
 
 def merge(under: Node, over: Node) -> Node:
-    """`over` with the keys that only `under` has; deep in mappings."""
+    """Return `over` with the keys that only `under` has; mappings in mappings are merged too."""
     if not (under.is_mapping and over.is_mapping):
         return over
-    joined = dict(over.value)
-    for key, node in under.value.items():
-        joined[key] = merge(node, joined[key]) if key in joined else node
-    return replace(over, value=joined)
+    merged = dict(over.mapping)
+    for key, node in under.mapping.items():
+        merged[key] = merge(node, merged[key]) if key in merged else node
+    return replace(over, value=merged)
 
 
 def parse(text: str, problems: Problems) -> Node:
-    """The top mapping of the file. Raises at once where there is no tree to go on with."""
+    """Return the top mapping of the file; raise ConfigError at once where there is none."""
     try:
         root = yaml.compose(text, _Loader)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         problems.add(line, "a control character, which YAML does not allow", "delete it")
     except yaml.MarkedYAMLError as error:
-        problems.add(*_in_words(error, text.splitlines() or [""]))
+        problems.add(*_explain(error, text.splitlines() or [""]))
     else:
         if root is None:
             problems.add(1, "the file is empty", EXAMPLE)
@@ -91,15 +107,15 @@ def parse(text: str, problems: Problems) -> Node:
             line = root.start_mark.line + 1
             problems.add(line, "the file does not begin with keys such as `flows:`", EXAMPLE)
         else:
-            return _Tree(problems).node(root)
+            return _TreeBuilder(problems).build(root)
     problems.raise_any()
-    raise AssertionError("a problem was noted above")
+    raise AssertionError("a problem was added above")
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes only, and never constructs an object."""
+    """A loader that only composes nodes; it never constructs an object."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012  # where PyYAML looks for it
+    yaml_implicit_resolvers = {}  # noqa: RUF012  # PyYAML reads it from the class
 
 
 for _tag, _pattern, _first in (
@@ -119,37 +135,39 @@ for _tag, _pattern, _first in (
 _BRACES = 'braces begin a mapping in YAML: put the whole value in quotes, "{…}/x"'
 
 
-class _Tree:
-    """Composed YAML nodes → Nodes; remembers where it stands, so that a circle is found."""
+class _TreeBuilder:
+    """Turns YAML nodes into Nodes, and finds an anchor that contains its own alias."""
 
     def __init__(self, problems: Problems) -> None:
         self.problems = problems
-        self.above: list[int] = []
-        self.made: dict[int, Node] = {}
+        self.ancestors: list[int] = []
+        """The ids of the YAML nodes that contain the current one."""
+        self.nodes: dict[int, Node] = {}
+        """Finished nodes by the id of their YAML node: an alias is built once."""
 
-    def node(self, raw: yaml.Node) -> Node:
-        known = self.made.get(id(raw))
+    def build(self, raw: yaml.Node) -> Node:
+        known = self.nodes.get(id(raw))
         if known is not None:
             return known
         line = raw.start_mark.line + 1
-        if id(raw) in self.above:
+        if id(raw) in self.ancestors:
             self.problems.add(line, "an anchor (&) that holds its own alias (*)", "spell it out")
             return Node(None, line, broken=True)
-        self.above.append(id(raw))
+        self.ancestors.append(id(raw))
         if isinstance(raw, yaml.ScalarNode):
-            made = self._scalar(raw, line)
+            node = self._scalar(raw, line)
         elif isinstance(raw, yaml.SequenceNode):
-            made = Node([self.node(each) for each in raw.value], line)
+            node = Node([self.build(item) for item in raw.value], line)
         else:
             assert isinstance(raw, yaml.MappingNode)
-            made = Node(self._mapping(raw), line)
-        self.above.pop()
-        self.made[id(raw)] = made
-        return made
+            node = Node(self._mapping(raw), line)
+        self.ancestors.pop()
+        self.nodes[id(raw)] = node
+        return node
 
     def _scalar(self, raw: yaml.ScalarNode, line: int) -> Node:
         text, tag = raw.value, raw.tag.removeprefix("tag:yaml.org,2002:")
-        value: Any = text
+        value: Scalar = text
         try:
             if tag == "null":
                 value = None
@@ -162,43 +180,42 @@ class _Tree:
             elif tag not in ("str", "merge", "value"):
                 raise ValueError
         except (ValueError, KeyError):
-            said = f"the tag !{tag.lstrip('!')} means nothing here"
-            self.problems.add(line, said, "leave it out, or quote the value")
+            message = f"the tag !{tag.lstrip('!')} means nothing here"
+            self.problems.add(line, message, "leave it out, or quote the value")
             return Node(None, line, text, broken=True)
         return Node(value, line, text)
 
     def _mapping(self, raw: yaml.MappingNode) -> dict[str, Node]:
-        made: dict[str, Node] = {}
+        nodes: dict[str, Node] = {}
         merged: list[Node] = []
         for key, value in raw.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
                 self.problems.add(line, "a key that is itself a mapping or a list", _BRACES)
-                made["{…}"] = Node(None, line, broken=True)
+                nodes["{…}"] = Node(None, line, broken=True)
             elif key.tag == "tag:yaml.org,2002:merge":
-                node = self.node(value)
-                merged += node.value if node.is_list else [node]
-            elif key.value in made:
-                first = made[key.value].line
+                merged += self.build(value).elements
+            elif key.value in nodes:
+                first = nodes[key.value].line
                 self.problems.add(
                     line, f"'{key.value}' stands twice, on lines {first} and {line}", "keep one"
                 )
-            elif raw.flow_style and _is_bare(value):
+            elif raw.flow_style and _is_unwritten(value):
                 self.problems.add(line, f"{{{key.value}}} without a value", _BRACES)
-                made[key.value] = Node(None, line, broken=True)
+                nodes[key.value] = Node(None, line, broken=True)
             else:
-                made[key.value] = replace(self.node(value), line=line)
+                nodes[key.value] = replace(self.build(value), line=line)
         for node in merged:
             if node.is_mapping:
-                made = {**node.value, **made}
+                nodes = {**node.mapping, **nodes}
             else:
                 line = raw.start_mark.line + 1
                 self.problems.add(line, "'<<' takes a mapping, or a list of mappings", "<<: *name")
-        return made
+        return nodes
 
 
-def _is_bare(raw: yaml.Node) -> bool:
-    """Whether a flow mapping's value is not even written: `{name}`."""
+def _is_unwritten(raw: yaml.Node) -> bool:
+    """Whether a value has no character in the file, as in `{name}`."""
     return (
         isinstance(raw, yaml.ScalarNode)
         and raw.value == ""
@@ -210,48 +227,48 @@ _TABS = "use spaces: YAML is not indented with tabs"
 _UNQUOTED_BRACE = re.compile(r"""\{[^{}"']*\}[^\s,}\]]|[\[{,][^"']*\$\{|:\s+\{\{""")
 
 
-def _in_words(error: yaml.MarkedYAMLError, lines: list[str]) -> tuple[int, str, str]:
-    """(line, what is wrong, what to do) for what PyYAML found."""
+def _explain(error: yaml.MarkedYAMLError, lines: list[str]) -> tuple[int, str, str]:
+    """Return line, message and hint for an error of PyYAML."""
     mark = error.problem_mark or error.context_mark
-    at = mark.line if mark else 0
-    begun = error.context_mark.line if error.context_mark else at
+    index = mark.line if mark else 0
+    start = error.context_mark.line if error.context_mark else index
     problem = error.problem or "it cannot be read"
-    line = lines[at] if at < len(lines) else ""
+    line = lines[index] if index < len(lines) else ""
     rest = line[mark.column :] if mark else ""
 
-    for number in {at, max(at - 1, 0), begun}:
+    for number in {index, max(index - 1, 0), start}:
         if number < len(lines) and re.match(r" *\t", lines[number]):
             return number + 1, "a tab at the beginning of the line", _TABS
     if rest.startswith("\t"):
-        return at + 1, "a tab between key and value", _TABS
+        return index + 1, "a tab between key and value", _TABS
     if "single document" in (error.context or ""):
-        return at + 1, "a second document begins (---)", "one file holds one: delete the ---"
-    for number in (at, begun):
+        return index + 1, "a second document begins (---)", "one file holds one: delete the ---"
+    for number in (index, start):
         if number < len(lines) and _UNQUOTED_BRACE.search(lines[number]):
             return number + 1, f"unquoted braces: {_excerpt(lines[number])}", _BRACES
     if "alias" in problem or "alias" in (error.context or ""):
         return (
-            at + 1,
+            index + 1,
             f"{_excerpt(line)}: an unquoted * begins an alias, and there is none of that name",
             'put a pattern in quotes: "*.csv"',
         )
     if problem.startswith("found character"):
         return (
-            at + 1,
+            index + 1,
             f"a value cannot begin with {rest[:1] or 'that'}: {_excerpt(line)}",
             "put the whole value in quotes",
         )
     if "unexpected end of stream" in problem:
-        return begun + 1, "a quote is opened and never closed", "close it"
+        return start + 1, "a quote is opened and never closed", "close it"
     if "escape" in problem or "unknown escape" in problem:
         return (
-            at + 1,
+            index + 1,
             "a backslash inside double quotes begins an escape",
             "use single quotes, or write \\\\",
         )
     if "flow" in (error.context or ""):
-        return begun + 1, "a { or [ is opened and not closed", "close it, or quote the whole value"
-    for number in (at, at - 1):
+        return start + 1, "a { or [ is opened and not closed", "close it, or quote the whole value"
+    for number in (index, index - 1):
         if number not in range(len(lines)):
             continue
         if glued := re.match(r"\s*(?:- )?([\w-]+):[^\s/:]", lines[number]):
@@ -262,17 +279,17 @@ def _in_words(error: yaml.MarkedYAMLError, lines: list[str]) -> tuple[int, str, 
             )
     if "mapping values" in problem:
         return (
-            at + 1,
+            index + 1,
             f"a colon too many, or another indentation than the line above: {_excerpt(line)}",
             "put a value that holds ': ' in quotes; begin the keys of one mapping in one column",
         )
     if "<block end>" in problem:
         return (
-            at + 1,
-            f"this does not fit what begins on line {begun + 1}: {_excerpt(line)}",
+            index + 1,
+            f"this does not fit what begins on line {start + 1}: {_excerpt(line)}",
             "begin the keys of one mapping in one column; quotes go around the whole of a value",
         )
-    return at + 1, f"this is not YAML ({problem}): {_excerpt(line)}", "put the value in quotes"
+    return index + 1, f"this is not YAML ({problem}): {_excerpt(line)}", "put the value in quotes"
 
 
 def _excerpt(line: str) -> str:

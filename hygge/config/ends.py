@@ -1,8 +1,8 @@
-"""A `home:` or `store:` as people write it → its type and its settings, spelled out.
+"""A `home:` or `store:` as it is written → its class and its settings.
 
-First the text form becomes a mapping (`shop#orders` → connection and table), then the type is
-inferred from the flow's own words, so that defaults never change what a flow says; then defaults
-lie under it, as far as the class knows them; last, relative paths get the root in front.
+The text form becomes a mapping first (`shop#orders` → connection and table). Then the type is
+inferred, from the flow's own keys before the defaults, so that a default never changes the meaning
+of a flow. Last, the defaults that the class knows are merged in, and paths are made absolute.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from hygge.config import buckets, connectors
-from hygge.config.buckets import Reach
+from hygge.config.buckets import BucketConnection
 from hygge.config.document import Node, merge
-from hygge.config.environment import node_text
-from hygge.config.infer import kind_of_contents
+from hygge.config.environment import shorten
+from hygge.config.infer import infer_kind
 from hygge.config.paths import (
     URL,
     absolute,
     absolute_url,
     folder_of,
-    kept,
-    on_objects,
+    is_bucket_url,
     refuse_scheme,
+    refuse_shipped_store,
     text_of,
 )
-from hygge.config.problems import AlreadySaid, Wrong, meant
+from hygge.config.problems import AlreadyReported, Problem, suggest
 from hygge.config.specs import EndSpec, Side
 from hygge.connectors.databases.known import DATABASES, FILE, SERVER, backends
 from hygge.errors import nearest
@@ -37,26 +37,27 @@ from hygge.registry import by_suffix, suffixes
 from hygge.settings import Connector
 
 _NAMED_TABLE = re.compile(r"""([A-Za-z_][\w\-]*)#([\w.$"`\[\]{}* ]+)""")
-_TEXTS = ("type", "name", "path", "connection", "table", "query")
+_TEXT_KEYS = ("type", "name", "path", "connection", "table", "query")
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What an end's words are read against."""
+class Context:
+    """The parts of the file, and of its environment, that the ends of all flows refer to."""
 
     file: str
     root: str
     connections: Mapping[str, str | None]
-    """Name → URL of a database, or None where it is wrong, which was said."""
-    reaches: Mapping[str, Reach | None]
-    """Name → how an object store is reached, or None as above."""
+    """Names of databases → their URLs; None where one is wrong, which is reported already."""
+    buckets: Mapping[str, BucketConnection | None]
+    """Names of object stores → their connections, or None as above."""
     environ: Mapping[str, str]
     hidden: Mapping[str, str]
+    """Values that came from variables → the variables, for messages."""
 
 
 @dataclass(frozen=True)
 class End:
-    """An end whose class is known, before the defaults."""
+    """An end whose class is known, without the defaults."""
 
     side: Side
     kind: str
@@ -64,242 +65,291 @@ class End:
     own: Node
 
 
-def begin(
-    side: Side, node: Node, defaults: Node, around: Surroundings, made: Mapping[str, str]
+def find_end(
+    side: Side, node: Node, defaults: Node, context: Context, written: Mapping[str, str]
 ) -> End:
-    """`node` spelled out, and its class. `made`: what this file's stores write, path → kind."""
+    """Return the end as a mapping, and its class; raise Problem where that is not known.
+
+    `written`: the paths that this file's stores write → their kinds.
+    """
     if node.is_broken():
-        raise AlreadySaid(node.line, "a variable of it is missing")
-    own = buckets.below(side, _spelled_out(side, node, around), around.reaches)
-    kind = _kind(side, own, defaults, around, made)
-    line = own.value["type"].line if "type" in own.value else own.line
-    return End(side, kind, connectors.find(side, kind, line, folder_of(around.file)), own)
+        raise AlreadyReported(node.line, "a variable of it is missing")
+    own = buckets.with_whole_path(side, _as_mapping(side, node, context), context.buckets)
+    kind = _find_kind(side, own, defaults, context, written)
+    line = own.mapping["type"].line if "type" in own.mapping else own.line
+    return End(side, kind, connectors.find_class(side, kind, line, folder_of(context.file)), own)
 
 
-def takes(end: End, key: str, option: str | None = None) -> bool:
-    """Whether a default of this name can lie under this end."""
+def accepts(end: End, key: str, option: str | None = None) -> bool:
+    """Whether the class of an end takes a default of this key, or of this key of `options`."""
     if option is not None:
         return option in (connectors.options_of(end.cls) or ())
     return key == "type" or key in (connectors.keys_of(end.cls) or ())
 
 
-def finish(end: End, defaults: Node, around: Surroundings) -> EndSpec:
-    """The end with the defaults that it takes under it, and every path absolute."""
-    full = merge(_fitting(end, defaults, around), end.own)
+def make_spec(end: End, defaults: Node, context: Context) -> EndSpec:
+    """Return the end with the defaults that it accepts, and with absolute paths and URLs."""
+    full = merge(_accepted(end, defaults, context), end.own)
     if full.is_broken():
-        raise AlreadySaid(end.own.line, "a variable of it is missing")
-    texts = ("name",) if ":" in end.kind else _TEXTS  # a class of one's own has its own meanings
+        raise AlreadyReported(end.own.line, "a variable of it is missing")
+    nodes = full.mapping
+    is_own_class = ":" in end.kind  # which gives keys a meaning of its own
+    text_keys = ("name",) if is_own_class else _TEXT_KEYS
     settings: dict[str, Any] = {
-        key: _text(full, key) if key in texts else node.plain()
-        for key, node in full.value.items()
+        key: _text(full, key) if key in text_keys else node.plain()
+        for key, node in nodes.items()
         if key != "type"
     }
     name = settings.pop("name", None)
-    named = settings.get("connection")
-    if not isinstance(named, str) or named not in around.connections or ":" in end.kind:
-        named = None
+    connection = settings.get("connection")
+    if is_own_class or not isinstance(connection, str) or connection not in context.connections:
+        connection = None
     if connectors.is_of_files(end.cls):
-        path = settings.get("path") or (name and (f"data/{name}" if end.side == "store" else name))
+        path = settings.get("path")
+        if not path and name:
+            path = f"data/{name}" if end.side == "store" else name
         if isinstance(path, str):
-            at = full.value.get("path", full)
-            settings["path"] = kept(end.side, at, absolute(path, around.root, at.line))
-            asked, line = settings.pop("connection", None), full.value.get("connection", at).line
-            access = buckets.access(asked, settings["path"], around.reaches, line)
-            if access is not None:
-                settings["connection"] = access
+            _set_path(settings, path, end, full, context)
     elif "connection" in settings:
-        settings["connection"] = _url(end, full.value["connection"], settings, around)
-    elif end.kind == "sql" and around.environ.get("HYGGE_DATABASE_URL"):
-        url = around.environ["HYGGE_DATABASE_URL"]
-        settings["connection"] = absolute_url(url, around.root, end.own.line)
+        settings["connection"] = _url(end, nodes["connection"], settings["connection"], context)
+    elif end.kind == "sql" and context.environ.get("HYGGE_DATABASE_URL"):
+        url = context.environ["HYGGE_DATABASE_URL"]
+        settings["connection"] = absolute_url(url, context.root, end.own.line)
     lines = dict(_lines(full))
-    return EndSpec(end.side, end.kind, name, settings, end.own.line, lines, around.hidden, named)
+    return EndSpec(
+        end.side, end.kind, name, settings, end.own.line, lines, context.hidden, connection
+    )
+
+
+def _set_path(settings: dict[str, Any], path: str, end: End, full: Node, context: Context) -> None:
+    """Set the absolute path of an end of files, and the access of an object store."""
+    node = full.mapping.get("path", full)
+    place = absolute(path, context.root, node.line)
+    refuse_shipped_store(end.side, node, place)
+    settings["path"] = place
+    line = full.mapping.get("connection", node).line
+    access = buckets.access_of(settings.pop("connection", None), place, context.buckets, line)
+    if access is not None:
+        settings["connection"] = access
 
 
 def database_url(node: Node, root: str) -> str:
-    """The URL of a connection; its own text, but for a relative file in it."""
+    """Return the URL of a database as it is written, but with an absolute path of a file."""
     url = text_of(node)
     scheme = URL.match(url)
     if scheme is None:
-        file = f"{FILE.backends[0]}:///{node_text(node.text)}"
-        hint = file if _is_file(url) else SERVER.example
-        raise Wrong(node.line, f"{node.shown()} is not a database URL", f"for example {hint}")
+        example = f"{FILE.backends[0]}:///{shorten(node.text)}" if _is_file(url) else SERVER.example
+        message = f"{node.describe()} is not a database URL"
+        raise Problem(node.line, message, f"for example {example}")
     refuse_scheme(node, scheme[1])
-    database = scheme[1].lower().partition("+")[0]
-    known = backends()
-    close = nearest(database, known) if database not in known else None
-    alias = next((each.backends[0] for each in DATABASES if database in each.aliases), None)
-    if alias or (close and _near(database, close)):
-        raise Wrong(
-            node.line, f"no database is called '{database}'", f"did you mean {alias or close}://…?"
-        )
+    backend = scheme[1].lower().partition("+")[0]
+    if meant := _similar_backend(backend):
+        message = f"no database is called '{backend}'"
+        raise Problem(node.line, message, f"did you mean {meant}://…?")
     return absolute_url(url, root, node.line)
 
 
-def _spelled_out(side: Side, node: Node, around: Surroundings) -> Node:
+def _similar_backend(backend: str) -> str | None:
+    """Return the backend that a wrong one was meant to be; None for a right or a foreign one."""
+    for database in DATABASES:
+        if backend in database.aliases:
+            return database.backends[0]
+    known = backends()
+    if backend in known:
+        return None
+    close = nearest(backend, known)
+    if close is None:
+        return None
+    is_near = abs(len(backend) - len(close)) <= 2 and backend[:3] == close[:3]
+    return close if is_near else None
+
+
+def _as_mapping(side: Side, node: Node, context: Context) -> Node:
     if node.is_mapping:
-        if not node.value:
-            raise Wrong(node.line, f"'{side}' is empty", f"{side}: data/users.parquet")
+        if not node.mapping:
+            raise Problem(node.line, f"'{side}' is empty", f"{side}: data/users.parquet")
         return node
-    if node.is_list or node.value is None or isinstance(node.value, bool | int | float):
-        raise Wrong(
+    if not isinstance(node.value, str):
+        raise Problem(
             node.line,
-            f"'{side}' is {node.shown()}, not a path, a URL or a mapping",
+            f"'{side}' is {node.describe()}, not a path, a URL or a mapping",
             f"{side}: data/users.parquet",
         )
     text = node.value
 
-    def parts(**words: str) -> Node:
-        return Node({k: Node(v, node.line, node.text) for k, v in words.items()}, node.line)
+    def mapping(**values: str) -> Node:
+        nodes = {key: Node(value, node.line, node.text) for key, value in values.items()}
+        return Node(nodes, node.line)
 
     scheme = URL.match(text)
-    if on_objects(text):
-        return parts(path=text)
+    if is_bucket_url(text):
+        return mapping(path=text)
     if scheme and scheme[1].lower() != "file":
         refuse_scheme(node, scheme[1])
         url, hash_, table = text.rpartition("#")
         if not hash_ or not table or "@" in table or "/" in table:  # a # of the password
-            raise Wrong(
+            raise Problem(
                 node.line,
-                f"'{side}' is a database URL without a table: {node_text(node.text)}",
+                f"'{side}' is a database URL without a table: {shorten(node.text)}",
                 f"{side}: url#table, or a mapping with `connection` and `table`",
             )
-        return parts(connection=url, table=table)
+        return mapping(connection=url, table=table)
     name, hash_, table = text.partition("#")
-    written = node.text.partition("#")[0]
-    there = os.path.exists(absolute(text, around.root, node.line))
-    if hash_ and name in around.connections and not there:
-        return parts(connection=name, table=table)
-    reach = around.reaches.get(name)
-    if not there and reach is not None and text in (name, f"{name}#{table}"):
-        raise Wrong(
+    if os.path.exists(absolute(text, context.root, node.line)):
+        return mapping(path=text)
+    if hash_ and name in context.connections:
+        return mapping(connection=name, table=table)
+    _refuse_connection(side, node, text, context)
+    return mapping(path=text)
+
+
+def _refuse_connection(side: Side, node: Node, text: str, context: Context) -> None:
+    """Raise Problem for a text that is no path, but a connection with a part missing."""
+    name, _, table = text.partition("#")
+    bucket = context.buckets.get(name)
+    if bucket is not None and text in (name, f"{name}#{table}"):
+        raise Problem(
             node.line,
             f"'{name}' is an object store, and '{side}' needs a path in it",
-            f"{side}: {{connection: {name}, path: users}}, or {side}: {reach.url}/users",
+            f"{side}: {{connection: {name}, path: users}}, or {side}: {bucket.url}/users",
         )
-    if not there and text in around.connections:
-        raise Wrong(
+    if text in context.connections:
+        raise Problem(
             node.line,
             f"'{text}' is a connection, and '{side}' needs a table of it",
             f"{side}: {text}#table, or ./{text} for a path",
         )
-    if not there and _NAMED_TABLE.fullmatch(text) and by_suffix(side, text) is None:
-        raise Wrong(
+    if _NAMED_TABLE.fullmatch(text) and by_suffix(side, text) is None:
+        written = node.text.partition("#")[0]
+        raise Problem(
             node.line,
-            f"there is no connection '{written}' for {node.shown()}",
-            _connections_hint(name, around) + "; or ./ in front if it is a path",
+            f"there is no connection '{written}' for {node.describe()}",
+            _connections_hint(name, context) + "; or ./ in front if it is a path",
         )
-    return parts(path=text)
 
 
-def _kind(
-    side: Side, own: Node, defaults: Node, around: Surroundings, made: Mapping[str, str]
+def _find_kind(
+    side: Side, own: Node, defaults: Node, context: Context, written: Mapping[str, str]
 ) -> str:
-    """The type by the flow's own words first, then by the defaults, then by what is there."""
-    if "type" in own.value:
+    """Return the type: by the flow's own keys, then by the defaults, then by the files there."""
+    keys = own.mapping
+    if "type" in keys:
         return _text(own, "type")
-    if any(key in own.value for key in ("table", "query")):
+    if "table" in keys or "query" in keys:
         return "sql"
-    if any(key in own.value for key in ("connection", "tables")) and "path" not in own.value:
+    if ("connection" in keys or "tables" in keys) and "path" not in keys:
         return "sql"
-    if "path" in own.value:
-        node = own.value["path"]
-        path = text_of(node)
-        scheme = URL.match(path)
-        if scheme and scheme[1].lower() != "file" and not on_objects(path):
-            refuse_scheme(node, scheme[1])
-            raise Wrong(
-                node.line,
-                f"'path' is a database URL: {node_text(node.text)}",
-                "write it as `connection`, with `table` or `query` beside it",
-            )
-        if kind := by_suffix(side, path):
-            return kind
-    if "type" in defaults.value:
+    if "path" in keys and (kind := _kind_by_suffix(side, keys["path"])):
+        return kind
+    if "type" in defaults.mapping:
         return _text(defaults, "type")
-    if "path" in own.value:
-        full = absolute(path, around.root, node.line)
+    if "path" in keys:
+        node = keys["path"]
+        path = absolute(text_of(node), context.root, node.line)
         if side == "store":
-            return _kind_of_new(node, full)
-        if on_objects(full):
-            named = own.value["connection"].value if "connection" in own.value else None
-            full = ObjectUrl(full, buckets.access(named, full, around.reaches, node.line))
-        name = os.path.basename(around.file)
-        return kind_of_contents(node, full, name, around.environ, made, around.hidden)
-    if any(key in defaults.value for key in ("connection", "table", "query")):
+            return _kind_of_new(node, path)
+        if is_bucket_url(path):
+            connection = keys["connection"].value if "connection" in keys else None
+            access = buckets.access_of(connection, path, context.buckets, node.line)
+            path = ObjectUrl(path, access)
+        name = os.path.basename(context.file)
+        return infer_kind(node, path, name, context.environ, written, context.hidden)
+    if any(key in defaults.mapping for key in ("connection", "table", "query")):
         return "sql"
-    if side == "store" and "name" in own.value and len(own.value) == 1:
+    if side == "store" and "name" in keys and len(keys) == 1:
         return "parquet"
     known = ("type", "path", "connection", "table", "query", "name", "options")
-    strange = [key for key in own.value if key not in known]
-    hint = meant("it knows", strange[0], known) if strange else f"{side}: {{path: data/users}}"
-    raise Wrong(own.line, f"'{side}' needs `path`, `connection` or `type`", hint)
+    unknown = [key for key in keys if key not in known]
+    hint = suggest("it knows", unknown[0], known) if unknown else f"{side}: {{path: data/users}}"
+    raise Problem(own.line, f"'{side}' needs `path`, `connection` or `type`", hint)
+
+
+def _kind_by_suffix(side: Side, node: Node) -> str | None:
+    path = text_of(node)
+    scheme = URL.match(path)
+    if scheme and scheme[1].lower() != "file" and not is_bucket_url(path):
+        refuse_scheme(node, scheme[1])
+        raise Problem(
+            node.line,
+            f"'path' is a database URL: {shorten(node.text)}",
+            "write it as `connection`, with `table` or `query` beside it",
+        )
+    return by_suffix(side, path)
 
 
 def _kind_of_new(node: Node, path: str) -> str:
+    """Return parquet for a store that is a folder; raise Problem for a file of another ending."""
     ending = re.search(r"\.[A-Za-z]\w{0,7}$", os.path.basename(path))
     if ending is None or os.path.isdir(path):
         return "parquet"
-    raise Wrong(
+    written = os.path.splitext(node.text)[1]
+    raise Problem(
         node.line,
-        f"what type is {node.shown()}? No store ends in '{os.path.splitext(node.text)[1]}'",
-        f"{meant('endings', ending[0], suffixes('store'))}; "
-        f"or write store: {{type: parquet, path: {node_text(node.text)}}}",
+        f"what type is {node.describe()}? No store ends in '{written}'",
+        f"{suggest('endings', ending[0], suffixes('store'))}; "
+        f"or write store: {{type: parquet, path: {shorten(node.text)}}}",
     )
 
 
-def _fitting(end: End, defaults: Node, around: Surroundings) -> Node:
-    """The defaults that this end's class knows."""
-    fitting: dict[str, Node] = {}
-    files = connectors.is_of_files(end.cls)
-    for key, node in defaults.value.items():
-        if key == "connection" and files != (node.value in around.reaches):
-            continue  # a default for ends of databases, or for those of files
+def _accepted(end: End, defaults: Node, context: Context) -> Node:
+    """Return the defaults that the class of an end knows."""
+    accepted: dict[str, Node] = {}
+    is_of_files = connectors.is_of_files(end.cls)
+    for key, node in defaults.mapping.items():
+        if key == "connection":
+            is_bucket = isinstance(node.value, str) and node.value in context.buckets
+            if is_bucket != is_of_files:
+                continue  # a database takes no object store, and files take no database
         if key == "options" and node.is_mapping:
-            known = {k: v for k, v in node.value.items() if takes(end, key, k)}
+            known = {name: n for name, n in node.mapping.items() if accepts(end, key, name)}
             if known:
-                fitting[key] = Node(known, node.line)
-        elif key != "type" and takes(end, key):
-            fitting[key] = node
-    if "table" in end.own.value or "query" in end.own.value:  # one of the two says what to move
-        fitting.pop("table", None)
-        fitting.pop("query", None)
-    return Node(fitting, defaults.line)
+                accepted[key] = Node(known, node.line)
+        elif key != "type" and accepts(end, key):
+            accepted[key] = node
+    if "table" in end.own.mapping or "query" in end.own.mapping:  # only one of the two may be given
+        accepted.pop("table", None)
+        accepted.pop("query", None)
+    return Node(accepted, defaults.line)
 
 
-def _url(end: End, node: Node, settings: Mapping[str, Any], around: Surroundings) -> Any:
-    given = settings["connection"]
-    if isinstance(given, str) and given in around.connections:
-        named = around.connections[given]
-        if named is None:
-            raise AlreadySaid(node.line, "its connection is wrong")
-        return kept(end.side, node, named)
-    if ":" in end.kind:  # the user's own class: its own meaning
-        return given
-    if isinstance(given, str) and not URL.match(given) and not _is_file(given):
-        name = given.partition("#")[0]
-        if name in around.connections:
-            raise Wrong(
-                node.line,
-                f"'connection' is {node.shown()}, which names a table as well",
-                f"connection: {name}, and the table beside it as `table`",
-            )
-        raise Wrong(
-            node.line, f"there is no connection {node.shown()}", _connections_hint(given, around)
+def _url(end: End, node: Node, connection: object, context: Context) -> object:
+    """Return the URL that `connection` names or is; of the user's own class any value may be."""
+    if isinstance(connection, str) and connection in context.connections:
+        url = context.connections[connection]
+        if url is None:
+            raise AlreadyReported(node.line, "its connection is wrong")
+    elif ":" in end.kind:
+        return connection
+    else:
+        if isinstance(connection, str) and not URL.match(connection) and not _is_file(connection):
+            _refuse_unknown_connection(node, connection, context)
+        url = database_url(node, context.root)
+    refuse_shipped_store(end.side, node, url)
+    return url
+
+
+def _refuse_unknown_connection(node: Node, connection: str, context: Context) -> None:
+    name = connection.partition("#")[0]
+    if name in context.connections:
+        raise Problem(
+            node.line,
+            f"'connection' is {node.describe()}, which names a table as well",
+            f"connection: {name}, and the table beside it as `table`",
         )
-    return kept(end.side, node, database_url(node, around.root))
+    message = f"there is no connection {node.describe()}"
+    raise Problem(node.line, message, _connections_hint(connection, context))
 
 
-def _connections_hint(name: str, around: Surroundings) -> str:
-    if around.connections or around.reaches:
-        return meant("connections", name, (*around.connections, *around.reaches))
+def _connections_hint(name: str, context: Context) -> str:
+    if context.connections or context.buckets:
+        return suggest("connections", name, (*context.connections, *context.buckets))
     return f'name it:  connections: {{{name}: "{SERVER.backends[0]}://…"}}'
 
 
-def _text(mapping: Node, key: str) -> str:
-    node = mapping.value[key]
+def _text(parent: Node, key: str) -> str:
+    node = parent.mapping[key]
     if node.is_mapping or node.is_list or isinstance(node.value, bool) or node.value in (None, ""):
-        raise Wrong(node.line, f"'{key}' is {node.shown()}, not text", f"{key}: text")
+        raise Problem(node.line, f"'{key}' is {node.describe()}, not text", f"{key}: text")
     return text_of(node)
 
 
@@ -307,16 +357,8 @@ def _is_file(text: str) -> bool:
     return "/" in text or "." in text
 
 
-def _near(word: str, close: str) -> bool:
-    return (
-        nearest(word, [close]) is not None
-        and abs(len(word) - len(close)) <= 2
-        and (word[:3] == close[:3])
-    )
-
-
 def _lines(node: Node, prefix: str = "") -> Iterable[tuple[str, int]]:
-    if node.is_mapping:
-        for key, each in node.value.items():
-            yield prefix + key, each.line
-            yield from _lines(each, f"{prefix}{key}.")
+    """Yield every key of a mapping, as `options.compression`, and its line."""
+    for key, child in node.mapping.items():
+        yield prefix + key, child.line
+        yield from _lines(child, f"{prefix}{key}.")

@@ -1,8 +1,8 @@
 """Variables in flows.yml: `${VAR}`, `${VAR:-default}`, `${file:/run/secrets/x}`, and `.env`.
 
-The process's environment wins over the `.env` beside the file; an empty variable takes the default,
-as in a shell; `$${` writes `${`. Whatever is put in is remembered, so that a message that would
-show it shows `${VAR}` instead.
+The process's environment wins over the `.env` beside the file. An empty variable takes the default,
+as in a shell. `$${` writes `${`. Every value that is filled in is remembered, so that messages show
+`${VAR}` in its place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hygge.config.document import Node
-from hygge.config.problems import Problems, Wrong
+from hygge.config.problems import Problem, Problems
 from hygge.errors import nearest, without_password
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -22,61 +22,66 @@ _FORMS = "the forms are ${VAR}, ${VAR:-default} and ${file:/path}"
 
 
 class Environment:
-    """Where the variables of one flows.yml come from."""
+    """The variables of one flows.yml, and those that were filled in."""
 
-    def __init__(self, folder: str, given: Mapping[str, str], problems: Problems) -> None:
+    def __init__(self, folder: str, environ: Mapping[str, str], problems: Problems) -> None:
         self.folder = folder
-        # Beside a file in an object store there is none: what is secret is not kept there.
-        beside = {} if "://" in folder else _dotenv(Path(folder, ".env"), problems)
-        self.values = {**beside, **given}
+        # No .env is read from an object store, since secrets do not belong there.
+        dotenv = {} if "://" in folder else _read_dotenv(Path(folder, ".env"), problems)
+        self.values = {**dotenv, **environ}
         self.hidden: dict[str, str] = {}
-        """Each value that was put in → what the file says there."""
+        """Each value that was filled in → the variable, as the file writes it."""
         self.used: dict[str, str] = {}
-        """Variables that the file names → their values; empty is the same as not set."""
+        """Variables that the file names → their values; empty where one is not set."""
 
     def fill(self, node: Node, problems: Problems, flow: str | None = None) -> Node:
-        """`node` with every variable in it put in; what is missing is noted, and marked broken."""
+        """Return `node` with every variable replaced by its value.
+
+        A variable that is missing is a problem, and its node is marked as broken.
+        """
         if node.is_mapping:
-            filled = {k: self.fill(each, problems, flow) for k, each in node.value.items()}
+            filled = {key: self.fill(child, problems, flow) for key, child in node.mapping.items()}
             return replace(node, value=filled)
         if node.is_list:
-            return replace(node, value=[self.fill(each, problems, flow) for each in node.value])
+            items = [self.fill(child, problems, flow) for child in node.elements]
+            return replace(node, value=items)
         if not isinstance(node.value, str) or "${" not in node.value:
             return node
         try:
-            return replace(node, value=self._text(node.value, node.line))
-        except Wrong as wrong:
-            problems.add(wrong.line, wrong.text, wrong.hint, flow)
+            return replace(node, value=self._fill_text(node.value, node.line))
+        except Problem as problem:
+            problems.add(problem.line, problem.message, problem.hint, flow)
             return replace(node, broken=True)
 
-    def _text(self, text: str, line: int) -> str:
-        done: list[str] = []
+    def _fill_text(self, text: str, line: int) -> str:
+        parts: list[str] = []
         at = 0
         while (start := text.find("${", at)) >= 0:
-            if start > at and text[start - 1] == "$":  # $${ is a written ${
-                done += [text[at : start - 1], "${"]
+            if start > at and text[start - 1] == "$":  # $${ writes ${
+                parts += [text[at : start - 1], "${"]
                 at = start + 2
                 continue
-            end = _closing(text, start + 2)
+            end = _find_closing_brace(text, start + 2)
             if end < 0:
-                raise Wrong(line, f"a ${{ without its }}: {node_text(text)}", _FORMS)
-            done += [text[at:start], self._value(text[start + 2 : end], line)]
+                raise Problem(line, f"a ${{ without its }}: {shorten(text)}", _FORMS)
+            parts += [text[at:start], self._value(text[start + 2 : end], line)]
             at = end + 1
-        return "".join([*done, text[at:]])
+        return "".join([*parts, text[at:]])
 
     def _value(self, inside: str, line: int) -> str:
+        """Return the value of what stands between `${` and `}`."""
         if inside.startswith("file:"):
-            return self._remember(inside, self._file(inside.removeprefix("file:"), line))
+            return self._remember(inside, self._read_file(inside.removeprefix("file:"), line))
         name, dash, default = inside.partition(":-")
         if not _NAME.fullmatch(name):
-            raise Wrong(line, f"${{{node_text(inside)}}} is not a variable", _FORMS)
+            raise Problem(line, f"${{{shorten(inside)}}} is not a variable", _FORMS)
         value = self.values.get(name)
         self.used[name] = value or ""
         if dash and not value:
-            return self._text(default, line)
+            return self._fill_text(default, line)
         if value is None:
             close = nearest(name, self.values)
-            raise Wrong(
+            raise Problem(
                 line,
                 f"the variable {name} is not set",
                 (f"did you mean {close}? " if close else "")
@@ -85,34 +90,34 @@ class Environment:
             )
         return self._remember(name, value)
 
-    def _file(self, path: str, line: int) -> str:
+    def _read_file(self, path: str, line: int) -> str:
         if "://" in self.folder and not path.startswith("/"):
-            said = f"${{file:{path}}} would lie beside this file in an object store"
-            raise Wrong(line, said, "give an absolute path: ${file:/run/secrets/x}")
+            message = f"${{file:{path}}} would lie beside this file in an object store"
+            raise Problem(line, message, "give an absolute path: ${file:/run/secrets/x}")
         try:
             return Path(self.folder, path).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise Wrong(
+            raise Problem(
                 line, f"${{file:{path}}} cannot be read: {why}", "name a text file with the value"
             ) from None
 
     def _remember(self, inside: str, value: str) -> str:
-        if len(value) >= 3:  # masking shorter ones would only garble the message
+        if len(value) >= 3:  # to hide shorter ones would only make the message unreadable
             self.hidden[value] = f"${{{inside.partition(':-')[0]}}}"
         return value
 
 
-def node_text(text: str) -> str:
-    """A text from the file for a message: short, without a password."""
+def shorten(text: str) -> str:
+    """Return a text of the file for a message: at most 60 characters, without a password."""
     text = without_password(text)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def masked(text: str, hidden: Mapping[str, str]) -> str:
-    """`text` without passwords, and with every hidden value as the variable it came from.
+def mask(text: str, hidden: Mapping[str, str]) -> str:
+    """Return `text` without passwords, and with a variable in the place of each hidden value.
 
-    Also where the value was cut short, or is escaped as `repr` does it.
+    A value is found too where the message cut it short, or where `repr` escaped it.
     """
     for value in sorted(hidden, key=len, reverse=True):
         for form in dict.fromkeys((value, repr(value)[1:-1])):
@@ -120,24 +125,26 @@ def masked(text: str, hidden: Mapping[str, str]) -> str:
                 words = re.split(rf"(?<!\w){re.escape(form)}(?!\w)", text)
                 text = hidden[value].join(words)
             else:
-                text = _cut_masked(text, form, hidden[value])
+                text = _mask_beginnings(text, form, hidden[value])
     return without_password(text)
 
 
-def _cut_masked(text: str, value: str, shown: str) -> str:
+def _mask_beginnings(text: str, value: str, variable: str) -> str:
+    """Replace each occurrence of the value, or of its first 8 characters and more."""
     at = 0
     while (at := text.find(value[:8], at)) >= 0:
         end = at + 8
         while end < len(text) and end - at < len(value) and text[end] == value[end - at]:
             end += 1
-        text = text[:at] + shown + text[end:]
-        at += len(shown)
+        text = text[:at] + variable + text[end:]
+        at += len(variable)
     return text
 
 
-def _closing(text: str, at: int) -> int:
+def _find_closing_brace(text: str, start: int) -> int:
+    """Return the index of the } that ends a variable, or -1; variables may stand in defaults."""
     depth = 1
-    for index in range(at, len(text)):
+    for index in range(start, len(text)):
         if text[index] == "}":
             depth -= 1
         elif text.startswith("${", index):
@@ -147,8 +154,11 @@ def _closing(text: str, at: int) -> int:
     return -1
 
 
-def _dotenv(path: Path, problems: Problems) -> dict[str, str]:
-    """KEY=value a line; `export`, quotes and comments as in a shell; nothing is expanded."""
+def _read_dotenv(path: Path, problems: Problems) -> dict[str, str]:
+    """Read lines of KEY=value, with `export`, quotes and comments as in a shell, but no expansion.
+
+    Return no variables where there is no such file.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -157,21 +167,22 @@ def _dotenv(path: Path, problems: Problems) -> dict[str, str]:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         problems.add_elsewhere(".env", 1, f"cannot be read: {why}")
         return {}
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         match = _ASSIGNMENT.fullmatch(line)
-        value = _unquoted(match[2].strip()) if match else None
+        value = _unquote(match[2].strip()) if match else None
         if match is None or value is None:
             why = "a quote is not closed" if match else "not KEY=value"
             problems.add_elsewhere(".env", number, why, 'write KEY=value or KEY="a value"')
         else:
-            found[match[1]] = value
-    return found
+            values[match[1]] = value
+    return values
 
 
-def _unquoted(value: str) -> str | None:
+def _unquote(value: str) -> str | None:
+    """Return the value without quotes and without a comment; None where a quote is not closed."""
     quote = value[:1]
     if quote not in ("'", '"') or not value:
         return re.split(r"(?:^|\s+)#", value, maxsplit=1)[0].rstrip()
@@ -182,4 +193,4 @@ def _unquoted(value: str) -> str | None:
     if quote == "'":
         return match[1]
     escapes = {"n": "\n", "r": "\r", "t": "\t"}
-    return re.sub(r"\\(.)", lambda m: escapes.get(m[1], m[1]), match[1])
+    return re.sub(r"\\(.)", lambda match: escapes.get(match[1], match[1]), match[1])

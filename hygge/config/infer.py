@@ -1,4 +1,4 @@
-"""The type of a home by what lies at its path: the files in a directory or behind a pattern."""
+"""The type of a home that names only a path: found from the files at that path."""
 
 from __future__ import annotations
 
@@ -7,86 +7,91 @@ import os
 from collections.abc import Iterator, Mapping
 
 from hygge.config.document import Node
-from hygge.config.environment import masked
-from hygge.config.problems import Wrong, meant
+from hygge.config.environment import mask
+from hygge.config.problems import Problem, suggest
 from hygge.connectors.files.listing import find_files
 from hygge.errors import HyggeError, nearest
 from hygge.places.names import hint_for_missing
 from hygge.places.objects import is_object_url
 from hygge.registry import by_suffix, suffixes
 
-_LOOKED_AT = 20_000
-"""Files of a directory that are looked at; `check` has to stay quick."""
+_MAX_FILES = 20_000
+"""At most so many files of a directory are looked at; `check` has to stay quick."""
 
 
-def kind_of_contents(
+def infer_kind(
     node: Node,
     path: str,
     file: str,
     environ: Mapping[str, str],
-    made: Mapping[str, str],
+    written: Mapping[str, str],
     hidden: Mapping[str, str],
 ) -> str:
-    """The one kind of file that is at `path`, else Wrong. `made`: what this file's stores write."""
+    """Return the one kind of the files at `path`; raise Problem where there is none, or several.
+
+    `written`: the paths that this file's stores write → their kinds. `file` is the name of the
+    flows.yml, for a hint.
+    """
     if is_object_url(path):
-        return _kind_of_objects(node, path, made)
-    found: dict[str, str] = {}
-    for count, each in enumerate(_files(path)):
-        if count >= _LOOKED_AT:
+        return _kind_of_objects(node, path, written)
+    examples: dict[str, str] = {}
+    for number, name in enumerate(_files(path)):
+        if number >= _MAX_FILES:
             break
-        if kind := by_suffix("home", each):
-            inside = os.path.isdir(path)
-            found.setdefault(kind, os.path.relpath(each, path if inside else _fixed(path)))
-    if len(found) == 1:
-        return next(iter(found))
-    if not found and path in made:
-        return made[path]
-    shown, text = node.shown(), node.text
-    if len(found) > 1:
-        seen = " and ".join(f"{kind} ({masked(each, hidden)})" for kind, each in found.items())
-        raise Wrong(
+        if kind := by_suffix("home", name):
+            folder = path if os.path.isdir(path) else _folder_above(path)
+            examples.setdefault(kind, os.path.relpath(name, folder))
+    if len(examples) == 1:
+        return next(iter(examples))
+    if not examples and path in written:
+        return written[path]
+    shown, text = node.describe(), node.text
+    if len(examples) > 1:
+        seen = " and ".join(f"{kind} ({mask(name, hidden)})" for kind, name in examples.items())
+        raise Problem(
             node.line,
             f"{shown} holds files of more than one type: {seen}",
-            f"home: {{type: {next(iter(found))}, path: {text}}} reads those alone",
+            f"home: {{type: {next(iter(examples))}, path: {text}}} reads those alone",
         )
-    known = f"endings: {', '.join(suffixes('home'))}"
     if os.path.isdir(path):
-        raise Wrong(
+        raise Problem(
             node.line,
             f"{shown} holds no file of a known type",
-            f"{known}; or say the type: home: {{type: csv, path: {text}}}",
+            f"endings: {', '.join(suffixes('home'))}; "
+            f"or say the type: home: {{type: csv, path: {text}}}",
         )
     if os.path.exists(path):
         ending = os.path.splitext(text)[1]
-        said = f"no home ends in '{ending}'" if ending else "it has no ending"
-        raise Wrong(
+        reason = f"No home ends in '{ending}'" if ending else "It has no ending"
+        raise Problem(
             node.line,
-            f"what type is {shown}? {said[:1].upper()}{said[1:]}",
-            f"{meant('endings', ending, suffixes('home'))}; "
+            f"what type is {shown}? {reason}",
+            f"{suggest('endings', ending, suffixes('home'))}; "
             f"or write home: {{type: csv, path: {text}}}",
         )
     if glob.has_magic(path):
-        raise Wrong(node.line, f"no file matches {shown}", "** matches folders at any depth")
-    hint = ray_hint(masked(_near(path), hidden), file, environ)
-    raise Wrong(node.line, f"there is no {shown}", hint)
+        raise Problem(node.line, f"no file matches {shown}", "** matches folders at any depth")
+    hint = with_ray_hint(mask(_suggest_path(path), hidden), file, environ)
+    raise Problem(node.line, f"there is no {shown}", hint)
 
 
-def _kind_of_objects(node: Node, url: str, made: Mapping[str, str]) -> str:
-    if url in made:
-        return made[url]
+def _kind_of_objects(node: Node, url: str, written: Mapping[str, str]) -> str:
+    if url in written:
+        return written[url]
     try:
-        names = [each.path for each in find_files(url, tuple(suffixes("home")))]
+        names = [found.path for found in find_files(url, tuple(suffixes("home")))]
     except HyggeError as error:
-        raise Wrong(node.line, error.message, error.hint) from error
-    found = {kind: name for name in names if (kind := by_suffix("home", name))}
-    if len(found) == 1:
-        return next(iter(found))
-    what = f"objects of more than one type: {', '.join(found)}" if found else "no known ending"
-    raise Wrong(node.line, f"{node.shown()} has {what}", "say the type: home: {type: csv, path: …}")
+        raise Problem(node.line, error.message, error.hint) from error
+    kinds = dict.fromkeys(kind for name in names if (kind := by_suffix("home", name)))
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    what = f"objects of more than one type: {', '.join(kinds)}" if kinds else "no known ending"
+    hint = "say the type: home: {type: csv, path: …}"
+    raise Problem(node.line, f"{node.describe()} has {what}", hint)
 
 
-def ray_hint(hint: str, file: str, environ: Mapping[str, str]) -> str:
-    """`hint`, and inside a Ray job also how the files that are missing get there."""
+def with_ray_hint(hint: str, file: str, environ: Mapping[str, str]) -> str:
+    """Return `hint`; inside a Ray job it also says how missing files get there."""
     if "RAY_JOB_ID" in environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in environ:
         return (
             f"{hint}; a Ray job sees only what is shipped with it: "
@@ -95,20 +100,20 @@ def ray_hint(hint: str, file: str, environ: Mapping[str, str]) -> str:
     return hint
 
 
-def _near(path: str) -> str:
-    """A hint for a path that is not there; `users` may also have been meant as `users.parquet`."""
+def _suggest_path(path: str) -> str:
+    """Return a hint for a path that does not exist: `users` may mean `users.parquet`."""
     folder, name = os.path.split(path)
-    stems = {}
+    by_stem = {}
     if os.path.isdir(folder):
-        stems = {each.partition(".")[0]: each for each in sorted(os.listdir(folder))}
-    close = nearest(name, [stem for stem in stems if stem])
-    return (
-        f"did you mean {os.path.join(folder, stems[close])}?" if close else hint_for_missing(path)
-    )
+        by_stem = {entry.partition(".")[0]: entry for entry in sorted(os.listdir(folder))}
+    close = nearest(name, [stem for stem in by_stem if stem])
+    if close:
+        return f"did you mean {os.path.join(folder, by_stem[close])}?"
+    return hint_for_missing(path)
 
 
-def _fixed(pattern: str) -> str:
-    """The folder above the first part of a pattern that has a wildcard."""
+def _folder_above(pattern: str) -> str:
+    """Return the folder above the first part of a pattern that has a wildcard."""
     while glob.has_magic(pattern):
         pattern = os.path.dirname(pattern)
     return pattern
@@ -117,7 +122,7 @@ def _fixed(pattern: str) -> str:
 def _files(path: str) -> Iterator[str]:
     if os.path.isdir(path):
         for folder, folders, names in os.walk(path):
-            folders[:] = sorted(each for each in folders if each[:1] not in "._")
+            folders[:] = sorted(name for name in folders if name[:1] not in "._")
             yield from (os.path.join(folder, n) for n in sorted(names) if n[:1] not in "._")
     elif os.path.isfile(path):
         yield path

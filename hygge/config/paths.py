@@ -1,8 +1,8 @@
-"""Where things lie: paths and URLs of flows.yml as absolute ones.
+"""Paths and URLs of flows.yml, made absolute.
 
-A relative path lies below `root`, which is the file's own folder where nothing else is said. Either
-may be in an object store; then so is what is below it. A database that is a file, and a path that
-begins with / or ~, are on this machine wherever the root is.
+A relative path is below `root`, which by default is the folder of the file. Either may be in an
+object store; then relative paths are in it too. A path that begins with / or ~ is on this machine,
+wherever the root is. A database that is a file must be on this machine.
 """
 
 from __future__ import annotations
@@ -12,125 +12,127 @@ import posixpath
 import re
 
 from hygge.config.document import Node
-from hygge.config.environment import node_text
-from hygge.config.problems import Wrong
+from hygge.config.environment import shorten
+from hygge.config.problems import Problem
 from hygge.config.specs import GOES_WITH_THE_JOB, SHIPPED, Side
 from hygge.connectors.databases.known import database_of
 
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
 OBJECT_STORES = ("s3", "gs", "az", "abfss")
-"""Where homes, stores, the state and flows.yml itself may lie."""
+"""The schemes of URLs at which homes, stores, the state and flows.yml itself may be."""
+BUCKET_URLS = ", ".join(f"{scheme}://" for scheme in OBJECT_STORES)
+"""The same, for messages."""
 _WRITTEN_AS = {
     "s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss", "wasb": "abfss", "wasbs": "abfss",
 }  # fmt: skip
 _NOT_BUILT = ("adl", "http", "https", "hdfs", "ftp", "sftp", "hf")
 
 
-def on_objects(path: str) -> bool:
-    """Whether it is a URL of an object store."""
+def is_bucket_url(path: str) -> bool:
+    """Whether `path` is the URL of an object, of a prefix or of a whole bucket."""
     scheme = URL.match(path)
     return scheme is not None and scheme[1].lower() in OBJECT_STORES
 
 
 def folder_of(file: str) -> str:
-    """The folder of flows.yml, absolute."""
-    return os.path.dirname(file if on_objects(file) else os.path.abspath(file))
+    """Return the folder of flows.yml: an absolute path, or the URL of a prefix."""
+    return os.path.dirname(file if is_bucket_url(file) else os.path.abspath(file))
 
 
 def absolute(path: str, root: str, line: int) -> str:
-    """A path, or the URL of an object store, as an absolute one."""
-    if on_objects(path):
+    """Return `path` as an absolute path, or as a URL where it or its root is one."""
+    if is_bucket_url(path):
         return path
     text = os.path.expanduser(path.removeprefix("file://"))
-    if not on_objects(root) or os.path.isabs(text):
+    if not is_bucket_url(root) or os.path.isabs(text):
         return os.path.normpath(os.path.join(root, text))
     scheme, _, rest = root.partition("://")
     bucket, _, prefix = rest.partition("/")
     key = posixpath.normpath(posixpath.join(prefix, text))
     if key.split("/")[0] == "..":
-        raise Wrong(
+        raise Problem(
             line,
-            f"'{node_text(path)}' leads out of the bucket {scheme}://{bucket}",
+            f"'{shorten(path)}' leads out of the bucket {scheme}://{bucket}",
             "write the URL",
         )
     return f"{scheme}://{bucket}/{key}".removesuffix("/.")
 
 
 def absolute_url(url: str, root: str, line: int) -> str:
-    """A URL of a database that is a file, with its path absolute; any other one unchanged."""
+    """Return the URL of a database with an absolute path, where the database is a file."""
     match = re.match(r"(\w+(?:\+\w+)?:///)([^/?#:][^?]*)(.*)", url, re.DOTALL)
     if match is None or match[2].startswith("file:") or not database_of(url).is_file:
         return url
-    if on_objects(root):
-        raise Wrong(
+    if is_bucket_url(root):
+        raise Problem(
             line,
-            f"the database {node_text(match[2])} would lie in {root}, and it has to be on a disk",
-            f"give an absolute path: {match[1]}/path/to/{node_text(match[2])}",
+            f"the database {shorten(match[2])} would lie in {root}, and it has to be on a disk",
+            f"give an absolute path: {match[1]}/path/to/{shorten(match[2])}",
         )
     return match[1] + os.path.normpath(os.path.join(root, match[2])) + match[3]
 
 
 def refuse_scheme(node: Node, scheme: str) -> None:
-    """Raise Wrong for a URL of a place that is none of ours."""
+    """Raise Problem for a URL of a place that hygge does not know, or that is written otherwise."""
     scheme = scheme.lower()
     if scheme in _WRITTEN_AS:
-        text = f"{scheme}:// is written {_WRITTEN_AS[scheme]}:// here: {node_text(node.text)}"
-        known = ", ".join(f"{each}://" for each in OBJECT_STORES)
-        raise Wrong(node.line, text, f"object stores: {known}")
+        message = f"{scheme}:// is written {_WRITTEN_AS[scheme]}:// here: {shorten(node.text)}"
+        raise Problem(node.line, message, f"object stores: {BUCKET_URLS}")
     if scheme in _NOT_BUILT:
-        raise Wrong(
+        raise Problem(
             node.line,
-            f"{scheme}:// is not built yet: {node_text(node.text)}",
+            f"{scheme}:// is not built yet: {shorten(node.text)}",
             "use a local path, or a folder where it is mounted",
         )
 
 
-def kept(side: Side, node: Node, place: str) -> str:
-    """`place`, unless a store would lie in what Ray unpacks for a job and deletes after it."""
+def refuse_shipped_store(side: Side, node: Node, place: str) -> None:
+    """Raise Problem for a store in the folder that Ray unpacks for a job and deletes after it."""
     if side == "store" and SHIPPED in place:
-        raise Wrong(
+        raise Problem(
             node.line,
             f"the store {GOES_WITH_THE_JOB}",
             "give an absolute path on a disk that stays, or set `root` to one",
         )
-    return place
 
 
-def root(node: Node, folder: str) -> str:
-    """What relative paths lie below: a folder, or a prefix of an object store."""
+def read_root(node: Node, folder: str) -> str:
+    """Return the value of `root:`: an absolute folder, or the URL of a prefix."""
     if not isinstance(node.value, str) or not node.value:
-        raise Wrong(node.line, f"'root' is {node.shown()}, not a path", "root: .")
-    scheme = URL.match(node.value)
-    if scheme and scheme[1].lower() != "file" and not on_objects(node.value):
-        known = ", ".join(f"{each}://" for each in OBJECT_STORES)
-        raise Wrong(node.line, f"'root' is {node.shown()}", f"a folder, or one of {known}")
-    found = absolute(node.value, folder, node.line)
-    if not on_objects(found) and os.path.exists(found) and not os.path.isdir(found):
-        raise Wrong(node.line, f"'root' is {node.shown()}, which is not a folder")
-    return found.rstrip("/") or "/"
+        raise Problem(node.line, f"'root' is {node.describe()}, not a path", "root: .")
+    _refuse_other_urls(node, "root", node.value)
+    root = absolute(node.value, folder, node.line)
+    if not is_bucket_url(root) and os.path.exists(root) and not os.path.isdir(root):
+        raise Problem(node.line, f"'root' is {node.describe()}, which is not a folder")
+    return root.rstrip("/") or "/"
 
 
-def state(node: Node, root: str) -> str:
-    """Where the journal lies: a folder below `root`, or a URL of an object store."""
+def read_state(node: Node, root: str) -> str:
+    """Return the value of `state:`, where the journal is: an absolute folder, or a URL."""
     text = text_of(node)
-    scheme = URL.match(text)
-    if scheme and scheme[1].lower() != "file" and not on_objects(text):
-        known = ", ".join(f"{each}://" for each in OBJECT_STORES)
-        raise Wrong(node.line, f"'state' is {node.shown()}", f"a folder, or one of {known}")
+    _refuse_other_urls(node, "state", text)
     place = absolute(text, root, node.line)
     if SHIPPED in place:
-        raise Wrong(
+        raise Problem(
             node.line,
-            f"the state, {node_text(text)}, {GOES_WITH_THE_JOB}",
+            f"the state, {shorten(text)}, {GOES_WITH_THE_JOB}",
             "give an absolute path on a disk that stays, or a URL: `state: s3://bucket/hygge`",
         )
     return place
 
 
+def _refuse_other_urls(node: Node, key: str, text: str) -> None:
+    scheme = URL.match(text)
+    if scheme and scheme[1].lower() != "file" and not is_bucket_url(text):
+        message = f"'{key}' is {node.describe()}"
+        raise Problem(node.line, message, f"a folder, or one of {BUCKET_URLS}")
+
+
 def text_of(node: Node) -> str:
-    """A scalar as text; Wrong where it is none."""
-    if not isinstance(node.value, str) or not node.value.strip():
-        if isinstance(node.value, int | float) and not isinstance(node.value, bool):
-            return node.text
-        raise Wrong(node.line, f"{node.shown()} where text is needed")
-    return node.value
+    """Return a text, or a number as it is written; raise Problem for anything else."""
+    value = node.value
+    if isinstance(value, str) and value.strip():
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return node.text
+    raise Problem(node.line, f"{node.describe()} where text is needed")

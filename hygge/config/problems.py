@@ -1,40 +1,43 @@
-"""Everything that is wrong with a flows.yml, gathered first and said at once.
+"""All problems of a flows.yml, collected first and reported together.
 
-Whoever finds something wrong either adds it here, or raises `Wrong` inside `collect()` where it
-makes no sense to go on with that part of the file. `raise_any` then ends the reading with one
-ConfigError: a problem a paragraph, in the order of the file, each with file, line, flow and hint.
+A check adds a problem to `Problems`, or raises `Problem` inside `collect()` where the rest of that
+part of the file cannot be read. At the end `raise_any` raises one ConfigError: a paragraph for each
+problem, in the order of the file, with file, line, flow and hint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 
 from hygge.errors import ConfigError, one_of
 
 
-class Wrong(Exception):
-    """One thing that is wrong at one line; caught by `Problems.collect`."""
+class Problem(Exception):
+    """One problem at one line; caught by `Problems.collect`."""
 
-    def __init__(self, line: int, text: str, hint: str | None = None) -> None:
-        super().__init__(text)
+    def __init__(self, line: int, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
         self.line = line
-        self.text = text
+        self.message = message
         self.hint = hint
 
 
-class AlreadySaid(Wrong):
-    """The reason was noted elsewhere; this part of the file is left, and nothing more is said."""
+class AlreadyReported(Problem):
+    """The cause is reported elsewhere: skip this part of the file, and report nothing more."""
 
 
-def paragraph(file: str, wrong: Wrong, flow: str | None = None) -> str:
-    """`flows.yml:12: flow 'orders': …`, without the hint."""
-    where = f"{file}:{wrong.line}: " + (f"flow '{flow}': " if flow else "")
-    return where + wrong.text
+def paragraph(file: str, problem: Problem, flow: str | None = None) -> str:
+    """Return `flows.yml:12: flow 'orders': …`, without the hint."""
+    where = f"{file}:{problem.line}: "
+    if flow:
+        where += f"flow '{flow}': "
+    return where + problem.message
 
 
-def as_error(found: Iterable[tuple[str, str | None]]) -> ConfigError:
-    """One ConfigError of (message, hint) pairs; a single one keeps its hint as the error's own."""
+def as_config_error(found: Iterable[tuple[str, str | None]]) -> ConfigError:
+    """Return one ConfigError for pairs of message and hint; a single hint becomes its own hint."""
     pairs = list(dict.fromkeys(found))
     if len(pairs) == 1:
         return ConfigError(*pairs[0])
@@ -43,43 +46,43 @@ def as_error(found: Iterable[tuple[str, str | None]]) -> ConfigError:
 
 
 class Problems:
-    """What was found so far in one file."""
+    """The problems found so far in one file."""
 
     def __init__(self, file: str) -> None:
         self.file = file
         self._found: list[tuple[int, str, str | None]] = []
 
-    def add(self, line: int, text: str, hint: str | None = None, flow: str | None = None) -> None:
-        self._found.append((line, paragraph(self.file, Wrong(line, text), flow), hint))
+    def add(
+        self, line: int, message: str, hint: str | None = None, flow: str | None = None
+    ) -> None:
+        self._found.append((line, paragraph(self.file, Problem(line, message), flow), hint))
 
-    def add_elsewhere(self, file: str, line: int, text: str, hint: str | None = None) -> None:
-        """A problem of another file that this one reads (`.env`); said first."""
-        self._found.append((0, paragraph(file, Wrong(line, text)), hint))
+    def add_elsewhere(self, file: str, line: int, message: str, hint: str | None = None) -> None:
+        """Add a problem of another file that this one reads (`.env`); it is reported first."""
+        self._found.append((0, paragraph(file, Problem(line, message)), hint))
 
     @contextmanager
     def collect(self, flow: str | None = None) -> Iterator[None]:
-        """What is raised as `Wrong` inside is noted, and the file is read on."""
+        """Add a `Problem` that is raised inside, and let the file be read on."""
         try:
             yield
-        except AlreadySaid:
+        except AlreadyReported:
             pass
-        except Wrong as wrong:
-            self.add(wrong.line, wrong.text, wrong.hint, flow)
+        except Problem as problem:
+            self.add(problem.line, problem.message, problem.hint, flow)
 
     @property
     def count(self) -> int:
         return len(self._found)
 
     def raise_any(self) -> None:
+        """Raise one ConfigError if any problem was found."""
         if self._found:
-            raise as_error((text, hint) for _, text, hint in sorted(self._found, key=_by_line))
+            by_line = sorted(self._found, key=itemgetter(0))
+            raise as_config_error((text, hint) for _, text, hint in by_line)
 
 
-def _by_line(found: tuple[int, str, str | None]) -> int:
-    return found[0]
-
-
-_SAID_ELSEWHERE = {
+_SYNONYMS = {
     "source": "home", "src": "home", "from": "home", "input": "home", "extract": "home",
     "sink": "store", "destination": "store", "dest": "store", "target": "store", "to": "store",
     "output": "store", "load": "store",
@@ -91,13 +94,13 @@ _SAID_ELSEWHERE = {
     "incremental": "append", "upsert": "merge", "update": "merge",
     "datasets": "flows", "pipelines": "flows", "databases": "connections",
 }  # fmt: skip
-"""What other tools call it."""
+"""Words of other tools → hygge's own."""
 
 
-def meant(what: str, word: str, known: Iterable[str]) -> str:
-    """A hint for an unknown `word`: what it was probably meant to be, then all there is."""
+def suggest(what: str, word: str, known: Iterable[str]) -> str:
+    """Return the hint for an unknown `word`: the nearest known one first, then all of them."""
     words = sorted(known)
-    elsewhere = _SAID_ELSEWHERE.get(word.lower())
-    if elsewhere in words:
-        return f"did you mean '{elsewhere}'? {what}: {', '.join(words)}"
+    synonym = _SYNONYMS.get(word.lower())
+    if synonym in words:
+        return f"did you mean '{synonym}'? {what}: {', '.join(words)}"
     return one_of(what, word, words)

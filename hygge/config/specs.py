@@ -1,4 +1,4 @@
-"""What a flows.yml comes to, once it is read and found right: small, frozen, picklable."""
+"""The result of reading a flows.yml without problems: small, frozen, picklable records."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from hygge.config.problems import meant
+from hygge.config.problems import suggest
 from hygge.errors import UsageError
 from hygge.model import Limits, Mode
 
 Side = Literal["home", "store"]
 Jobs = Literal["auto", "each", "one"]
 SHIPPED = "/runtime_resources/working_dir_files/"
-"""In the paths of what Ray unpacks for a job, and deletes after it."""
+"""A part of each path in the folder that Ray unpacks for a job and deletes after it."""
 GOES_WITH_THE_JOB = (
     "lies in the working directory that was shipped with the Ray job, and would be deleted with it"
 )
@@ -21,7 +21,7 @@ GOES_WITH_THE_JOB = (
 
 @dataclass(frozen=True)
 class EndSpec:
-    """A home or a store of a flow: which class, and what to give it. Its repr holds no settings."""
+    """A home or a store of a flow: its class and its settings. Its repr holds no settings."""
 
     side: Side
     kind: str
@@ -29,24 +29,24 @@ class EndSpec:
     settings: dict[str, Any] = field(repr=False)
     line: int
     lines: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
-    """`options.compression` → the line where it stands."""
+    """The keys of the settings (`options.compression`) → their lines."""
     hidden: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """Values that came from variables → what messages show instead."""
+    """Values that came from variables → the variables, which messages show in their place."""
     connection: str | None = None
-    """The name under `connections:` that it uses."""
+    """The name under `connections:` that it names."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Which tables of a connection a flow takes; each becomes a flow of its own."""
+    """The tables of a connection that a flow moves; each becomes a flow of its own."""
 
     include: tuple[str, ...]
     exclude: tuple[str, ...] = ()
     views: bool = False
-    alone: Mapping[str, FlowSpec] = field(default_factory=dict)
-    """Tables that say something for themselves → their flow, but for the table's name."""
-    only: tuple[str, ...] = ()
-    """The selected ones, as the flows of tables are named behind the name of theirs; () is all."""
+    overrides: Mapping[str, FlowSpec] = field(default_factory=dict)
+    """Tables with settings of their own → their flow, in which only the table's name is missing."""
+    selected: tuple[str, ...] = ()
+    """The tables to move, as `<schema>.<table>`; () is all that the patterns match."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,15 @@ class FlowSpec:
     of: str = ""
     """The flow with `tables` that this one was made from."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """What goes into the metadata of its Ray job."""
+    """Texts for the metadata of its Ray job."""
     snapshot: str | None = field(default=None, repr=False)
-    """What is held for it, and for its sisters, by whoever runs them."""
-    apart: str = ""
-    """Why nothing is held, where its sisters could not be read as of one moment."""
+    """The snapshot that all flows of one `tables` read; the Coordinator holds it."""
+    no_snapshot_reason: str = ""
+    """Why the flows of one `tables` cannot read one snapshot."""
 
     @property
-    def root(self) -> str:
-        """The name of the flow in the file."""
+    def name_in_file(self) -> str:
+        """The name of the flow in the file; the flows of one `tables` have it in common."""
         return self.of or self.name
 
 
@@ -83,53 +83,51 @@ class FlowsFile:
     """The whole file; `flows` stand in an order that respects `depends_on`."""
 
     path: str
-    """As it was given; or the URL of an object."""
+    """The path as it was given, or the URL of an object."""
     root: str
-    """Absolute: a folder, or a prefix of an object store."""
+    """An absolute folder, or the URL of a prefix of an object store."""
     project: str | None
     max_parallel_flows: int
     jobs: Jobs
     state: str
-    """A folder, or the URL of an object store: where the journal lies."""
+    """Where the journal is: a folder, or the URL of a prefix of an object store."""
     flows: tuple[FlowSpec, ...]
     max_connections: Mapping[str, int] = field(default_factory=dict)
-    """Named connections that are bounded → how many there may be at once."""
+    """Named connections with a limit → how many connections may be open at once."""
     shared_paths: tuple[str, ...] = ()
-    """Folders that are one disk on every node, as the user says."""
+    """Folders that the user declares to be the same disk on every node."""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """What the file names as ${VAR} → its value."""
+    """Variables that the file names as ${VAR} → their values."""
 
 
 def select(file: FlowsFile, names: Sequence[str]) -> FlowsFile:
-    """Only the flows of these names (`["a", "b"]` or `["a,b"]`); others count as done already.
+    """Return the file with only the flows of these names (`["a", "b"]` or `["a,b"]`).
 
-    `shop.public.orders` is one table of the flow `shop`; whether there is one is known later.
+    Dependencies on other flows count as done. `shop.public.orders` is one table of the flow `shop`;
+    whether it exists is checked when the flow begins. Raises UsageError for an unknown name.
     """
-    wanted = [word for name in names for part in name.split(",") if (word := part.strip())]
+    wanted = [name for text in names for part in text.split(",") if (name := part.strip())]
     known = [flow.name for flow in file.flows]
     if not wanted:
         raise UsageError("no flow is selected", f"flows: {', '.join(sorted(known))}")
-    taken: dict[str, list[str]] = {}
-    for name in wanted:
-        if name in known:
-            taken[name] = []
+    tables_of: dict[str, list[str]] = {name: [] for name in wanted if name in known}
     for name in wanted:
         if name in known:
             continue
-        family = [f.name for f in file.flows if f.tables and name.startswith(f"{f.name}.")]
-        if not family:
-            raise UsageError(f"{file.path} has no flow '{name}'", meant("flows", name, known))
-        longest = max(family, key=len)
-        if longest not in wanted:
-            taken.setdefault(longest, []).append(name[len(longest) + 1 :])
-    kept = []
+        owners = [f.name for f in file.flows if f.tables and name.startswith(f"{f.name}.")]
+        if not owners:
+            raise UsageError(f"{file.path} has no flow '{name}'", suggest("flows", name, known))
+        owner = max(owners, key=len)
+        if owner not in wanted:
+            tables_of.setdefault(owner, []).append(name[len(owner) + 1 :])
+    selected = []
     for flow in file.flows:
-        if flow.name in taken:
-            after = tuple(each for each in flow.depends_on if each in taken)
-            only = tuple(taken[flow.name])
-            tables = replace(flow.tables, only=only) if flow.tables else None
-            kept.append(replace(flow, depends_on=after, tables=tables))
-    return replace(file, flows=tuple(kept))
+        if flow.name in tables_of:
+            depends_on = tuple(name for name in flow.depends_on if name in tables_of)
+            chosen = tuple(tables_of[flow.name])
+            tables = replace(flow.tables, selected=chosen) if flow.tables else None
+            selected.append(replace(flow, depends_on=depends_on, tables=tables))
+    return replace(file, flows=tuple(selected))
 
 
 TOP_KEYS = (
@@ -147,10 +145,20 @@ LIMIT_KEYS = (
     "stall_timeout",
     "resume_within",
 )
-CHOICES = {
+END_OPTIONS = {
     "consistency": ("snapshot", "split"),
     "on_value": ("error", "set_null", "as_text"),
 }
-"""What a flow says for those of its ends that have an option of that name, and its words."""
-FLOW_KEYS = ("home", "store", "mode", "key", "depends_on", "tables", "tags", *CHOICES, *LIMIT_KEYS)
-DEFAULT_KEYS = ("home", "store", "mode", "key", *CHOICES, *LIMIT_KEYS)
+"""Keys of a flow that set the option of that name of its ends → their possible values."""
+FLOW_KEYS = (
+    "home",
+    "store",
+    "mode",
+    "key",
+    "depends_on",
+    "tables",
+    "tags",
+    *END_OPTIONS,
+    *LIMIT_KEYS,
+)
+DEFAULT_KEYS = ("home", "store", "mode", "key", *END_OPTIONS, *LIMIT_KEYS)

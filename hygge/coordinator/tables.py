@@ -21,7 +21,7 @@ from dataclasses import replace
 from functools import partial
 
 from hygge.config import connectors
-from hygge.config.problems import Wrong, paragraph
+from hygge.config.problems import Problem, paragraph
 from hygge.config.specs import EndSpec, FlowSpec, Tables
 from hygge.config.tables import WORD
 from hygge.connectors.databases.connection import connection_url
@@ -59,7 +59,7 @@ def open_tables(
             _check_places(spec, flows, places)
             try:
                 names = [catalog.setting(table) for table in tables if table.readable]
-                snapshot, apart = _hold_snapshot(
+                snapshot, reason = _hold_snapshot(
                     stack, spec, identity, names, partial(readers, flows)
                 )
                 break
@@ -67,7 +67,7 @@ def open_tables(
                 if not tries_left:
                     raise
                 time.sleep(backoff_s(_TRIES - tries_left))
-        yield tuple(replace(flow, snapshot=snapshot, apart=apart) for flow in flows)
+        yield tuple(replace(flow, snapshot=snapshot, no_snapshot_reason=reason) for flow in flows)
 
 
 def places_of(spec: FlowSpec) -> dict[str, str]:
@@ -93,7 +93,7 @@ def _find_tables(spec: FlowSpec) -> tuple[Catalog, list[Table]]:
     catalog = catalog_of(database_of(url), url, wanted.include)
     tables = chosen(catalog, wanted.include, wanted.exclude, wanted.views)
     names = [table.text for table in tables]
-    for pattern, own in wanted.alone.items():
+    for pattern, own in wanted.overrides.items():
         if catalog.named(pattern) not in tables:
             hint = one_of("tables", ".".join(catalog.full(pattern)), names)
             raise _problem(own, f"no pattern takes the table '{pattern}'", hint)
@@ -102,14 +102,14 @@ def _find_tables(spec: FlowSpec) -> tuple[Catalog, list[Table]]:
 
 def _select(spec: FlowSpec, wanted: Tables, tables: list[Table]) -> list[Table]:
     """Return those of `tables` that `--select` names; all of them where it names none."""
-    if not wanted.only:
+    if not wanted.selected:
         return tables
     by_name = {f"{_name_part(t.schema)}.{_name_part(t.name)}": t for t in tables}
     by_text = {table.text: table for table in tables}
     # Reports show a long name cut, and one with strange letters hashed.
     by_flow = {flow_name(spec.name, table): table for table in tables}
     selected = []
-    for name in wanted.only:
+    for name in wanted.selected:
         table = by_text.get(name) or by_name.get(name) or by_flow.get(f"{spec.name}.{name}")
         if table is None:
             raise _problem(spec, f"it has no table '{name}'", one_of("tables", name, [*by_name]))
@@ -132,7 +132,7 @@ def _flow_of(spec: FlowSpec, catalog: Catalog, table: Table) -> FlowSpec:
     """Return the flow of one table."""
     assert spec.tables is not None
     own = spec
-    for pattern, flow in spec.tables.alone.items():
+    for pattern, flow in spec.tables.overrides.items():
         if catalog.named(pattern) == table:
             own = flow
             break
@@ -256,4 +256,4 @@ def _hold_snapshot(
 
 
 def _problem(spec: FlowSpec, text: str, hint: str | None) -> ConfigError:
-    return ConfigError(paragraph(spec.file, Wrong(spec.line, text), spec.root), hint)
+    return ConfigError(paragraph(spec.file, Problem(spec.line, text), spec.name_in_file), hint)

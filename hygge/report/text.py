@@ -235,7 +235,8 @@ def tables_text(name: str, tables: Sequence[FlowSpec], brief: bool) -> str:
     """Return the heading above the plans of the tables of a flow; `brief`: each is one line."""
     first = tables[0]
     reading = "one snapshot for all of them" if first.snapshot else "each read by itself"
-    reading += f", since {first.apart}" if first.apart else ""
+    if first.no_snapshot_reason:
+        reading += f", since {first.no_snapshot_reason}"
     more = f" (--select {first.name} shows one in full)" if brief else ""
     return f"{name}: {len(tables)} tables, {reading}{more}"
 

@@ -124,6 +124,34 @@ def test_a_wrong_word_is_named_with_its_line_and_the_nearest_right_one(
 
 
 @pytest.mark.parametrize(
+    ("text", "line", "what", "example"),
+    [
+        ("flows:\n  home: a.csv\n  store: out\n", 2,
+         "'home', 'store' are keys of a flow", "users:"),
+        ("flows:\n  a:\n  home: a.csv\n  store: out\n  mode: append\n", 3,
+         "'home', 'store', 'mode' are keys of a flow", "a:"),
+        ("flows:\n  a:\n    home: a.csv\n  store: {path: out}\n", 4,
+         "'store' is a key of a flow", "users:"),
+    ],
+)  # fmt: skip
+def test_keys_of_a_flow_that_are_not_indented_are_one_mistake(
+    tmp_path: Path, text: str, line: int, what: str, example: str
+) -> None:
+    (tmp_path / "a.csv").touch()
+    message = said(tmp_path, text)
+    assert f"flows.yml:{line}: {what}" in message
+    assert f"the keys of a flow stand indented under its name:  {example} {{home: …" in message
+    assert "not a mapping" not in message
+
+
+def test_a_flow_may_have_the_name_of_a_key(tmp_path: Path) -> None:
+    (tmp_path / "users.parquet").touch()
+    text = "flows:\n  home: {home: users.parquet, store: out}\n  tags: {home: out, store: out2}\n"
+    (tmp_path / "flows.yml").write_text(text)
+    assert [flow.name for flow in read_flows(tmp_path / "flows.yml", {}).flows] == ["home", "tags"]
+
+
+@pytest.mark.parametrize(
     ("text", "word"),
     [
         *(

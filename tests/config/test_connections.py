@@ -79,12 +79,12 @@ def test_defaults_lie_under_the_flow_and_leave_files_alone(read: Reader) -> None
     ("text", "line", "what", "hint"),
     [
         ("    home: users.parquet\n    store: out\n    consistency: split\n", 6,
-         "'consistency' is for tables of PostgreSQL and MariaDB, and no end of this flow heeds it",
-         "take 'consistency' out"),
+         "'consistency' is for tables of PostgreSQL and MariaDB, and no end of this flow supports",
+         "take `consistency` out"),
         ("    home: users.parquet\n    store: shop#t\n    consistency: split\n", 6,
-         "no end of this flow heeds it", "take"),
+         "no end of this flow supports it", "take"),
         ("    home: 'sqlite:///x.db#t'\n    store: out\n    on_value: set_null\n", 6,
-         "no end of this flow heeds it", "take"),
+         "SQLite does not support `on_value`; PostgreSQL and MariaDB do", "take `on_value` out"),
         ("    home: shop#t\n    store: out\n    consistency: splitt\n", 6,
          "'consistency' is 'splitt'", "did you mean 'split'"),
         ("    home: shop#t\n    store: out\n    on_value: {x: null_it, y: as_text}\n", 6,
@@ -106,14 +106,16 @@ def test_what_cannot_be_decided_so_is_said_with_its_line(
     assert hint in message.partition("hint:")[2]
 
 
-def test_a_database_that_does_not_heed_an_option_refuses_it(read: Reader) -> None:
+def test_a_database_that_does_not_support_an_option_refuses_it(read: Reader) -> None:
     text = HEAD + "    home: 'sqlite:///x.db#t'\n    store: shop#t\n    on_value: set_null\n"
     home, store = options(read(text))
     assert (home.on_value, store.on_value) == ("error", "set_null")
     text = HEAD + "    home: 'sqlite:///x.db#t'\n    store: out\ndefaults: {consistency: split}\n"
     assert options(read(text))[0].consistency == "snapshot"
     for asked in ({"on_value": "as_text"}, {"consistency": "split"}):
-        with pytest.raises(ConfigError, match="SQLite does not heed .*; PostgreSQL and MariaDB do"):
+        with pytest.raises(
+            ConfigError, match="SQLite does not support .*; PostgreSQL and MariaDB do"
+        ):
             SQLHome("t", connection="sqlite:///x.db", options=asked)
 
 
@@ -122,10 +124,32 @@ def test_a_driver_without_a_fast_path_refuses_an_option_in_true_words(read: Read
     for connector in (SQLHome, SQLStore):
         with pytest.raises(ConfigError) as caught:
             connector("t", connection=url, options={"on_value": "set_null"})
-        assert "PostgreSQL through psycopg2 does not heed `on_value`" in caught.value.message
+        assert REASON in caught.value.message
         assert "connect through the driver psycopg" in (caught.value.hint or "")
-    text = f"flows:\n  a:\n    home: '{url}#t'\n    store: out\n    on_value: set_null\n"
-    assert "no end of this flow heeds it" in refused(read, text)
+
+
+REASON = "PostgreSQL through psycopg2 does not support `on_value`; PostgreSQL and MariaDB do"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "flows:\n  a: {home: '{url}#t', store: out, on_value: set_null}\n",
+        "flows:\n  a: {home: users.parquet, store: '{url}#t', on_value: set_null}\n",
+        "flows:\n  a: {home: shop#t, store: out, on_value: set_null}\n"
+        "connections: {shop: '{url}'}\n",
+        "flows:\n  a: {home: {table: t}, store: out, on_value: set_null}\n"
+        "defaults: {home: {connection: '{url}'}}\n",
+    ],
+)
+def test_check_refuses_an_option_of_such_a_driver_for_the_same_reason(
+    read: Reader, text: str
+) -> None:
+    message = refused(read, text.replace("{url}", "postgresql+psycopg2://u@h/d"))
+    line = 1 + text[: text.index("on_value")].count("\n")
+    assert f"flows.yml:{line}: flow 'a': {REASON}" in message
+    hint = message.partition("hint: ")[2]
+    assert hint == "take `on_value` out, or connect through the driver psycopg"
 
 
 # Connections.
@@ -198,7 +222,7 @@ def test_what_one_table_says_lies_over_what_all_say(read: Reader) -> None:
         "    tables:\n      public.orders: {mode: merge, key: [id], lanes: 8, columns: [id, at]}\n"
         "      public.one: {on_value: set_null}\n"
     ).flows[0]
-    orders, one = (flow.tables.alone[f"public.{name}"] for name in ("orders", "one"))
+    orders, one = (flow.tables.overrides[f"public.{name}"] for name in ("orders", "one"))
     assert (orders.mode, orders.key, orders.limits.lanes) == ("merge", ("id",), 8)
     assert orders.home.settings["columns"] == ["id", "at"]
     assert orders.home.settings["cursor"] == "at"
@@ -265,8 +289,8 @@ def test_one_table_of_many_can_be_selected(read: Reader) -> None:
     file = read(MANY + "    store: 'lake/{table}'\n  b: {home: users.parquet, store: out}\n")
     one = select(file, ["a.public.orders", "a.sales.order_1"]).flows
     assert [flow.name for flow in one] == ["a"]
-    assert one[0].tables.only == ("public.orders", "sales.order_1")
-    assert select(file, ["a.public.orders", "a"]).flows[0].tables.only == ()
+    assert one[0].tables.selected == ("public.orders", "sales.order_1")
+    assert select(file, ["a.public.orders", "a"]).flows[0].tables.selected == ()
     with pytest.raises(UsageError, match=r"no flow 'b\.x'"):
         select(file, ["b.x"])
 

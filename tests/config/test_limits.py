@@ -78,7 +78,7 @@ def test_one_table_of_many_may_take_another_place_and_be_read_at_another_rate(fo
         """,
     )
     assert flow.tables is not None
-    orders, users = flow.tables.alone["orders"].limits, flow.tables.alone["users"].limits
+    orders, users = flow.tables.overrides["orders"].limits, flow.tables.overrides["users"].limits
     assert (orders.cpus_per_lane, orders.resources) == (2.0, {"disk": 1.0})
     assert orders.max_bytes_per_second == 1_000_000
     assert (users.lanes, users.max_bytes_per_second) == (2, 5_000_000)

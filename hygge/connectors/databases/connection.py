@@ -1,7 +1,7 @@
 """The `connection` of SQLHome and SQLStore as a URL that every process understands.
 
-The URL travels to actors with its password; it is never printed. An Engine or a Connection of
-SQLAlchemy becomes its URL here, or is refused where it holds something that a URL cannot say.
+The URL travels to actors with its password; it is never printed. A SQLAlchemy Engine or Connection
+is replaced by its URL, or refused where it holds something that a URL cannot express.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ ENV = "HYGGE_DATABASE_URL"
 
 
 def connection_url(given: object, who: str) -> str:
-    """The URL that a `connection` setting means; None means the environment's.
+    """Return the URL of a `connection` setting; None means that of the environment.
 
-    Raises ConfigError; `who` is named in it.
+    Raises ConfigError, which begins with `who`.
     """
     from sqlalchemy.engine import URL, make_url
     from sqlalchemy.exc import ArgumentError
@@ -56,7 +56,7 @@ def connection_url(given: object, who: str) -> str:
 
 
 def place(url: str, table: str) -> str:
-    """A text that is equal for two connectors that mean the same table, whoever they log in as."""
+    """Return a text that is equal for two connectors of the same table, whatever their user."""
     from sqlalchemy.engine import make_url
 
     database, parsed = database_of(url), make_url(url)
@@ -72,7 +72,7 @@ def place(url: str, table: str) -> str:
 
 
 def file_of(url: str) -> str | None:
-    """The absolute path of a database that is a file, or None for a server."""
+    """Return the absolute path of a database that is a file, or None for a server."""
     from sqlalchemy.engine import make_url
 
     path = make_url(url).database if database_of(url).is_file else None

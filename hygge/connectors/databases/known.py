@@ -1,4 +1,4 @@
-"""The databases that hygge knows, and which of them a URL means.
+"""The databases that hygge knows, and the one that a URL means.
 
 A new database is one folder beside this one, and one line in `DATABASES`.
 """
@@ -19,11 +19,11 @@ DATABASES = (POSTGRES, MARIADB, SQLITE, *KNOWN)
 
 FILE = next(database for database in DATABASES if database.is_file)
 SERVER = next(database for database in DATABASES if not database.is_file)
-"""The databases that hints take as examples."""
+"""The databases whose URLs are the examples in hints."""
 
 
 def database_of(url: str) -> Database:
-    """The database that a URL means, by its words before `://`."""
+    """Return the database that a URL means, by the backend and the driver before `://`."""
     backend, _, driver = url.partition(":")[0].lower().partition("+")
     for database in DATABASES:
         if backend not in (*database.backends, *database.aliases):
@@ -36,10 +36,10 @@ def database_of(url: str) -> Database:
 
 
 def reached(url: str, who: str, side: type[HyggeError]) -> Database:
-    """The database that answers at a URL; `side` is HomeError or StoreError.
+    """Return the database that answers at a URL; errors of the connection are raised as `side`.
 
-    The server is asked where the URL alone does not tell, once in each process: a `mysql://` URL
-    may mean MariaDB or MySQL.
+    The server is asked, once in each process, where the URL alone is not enough: at `mysql://` may
+    be MariaDB or MySQL. `side` is HomeError or StoreError.
     """
     database = database_of(url)
     if database.is_served_by is None or database.is_served_by(url, who, side):
@@ -48,17 +48,25 @@ def reached(url: str, who: str, side: type[HyggeError]) -> Database:
 
 
 def backends() -> tuple[str, ...]:
-    """Every backend of a URL that has a name here."""
+    """Return every backend of a URL that hygge knows by name."""
     return (*(backend for database in DATABASES for backend in database.backends), *NAMES)
 
 
-def that_heed(option: str) -> str:
-    """The names of the databases that heed an option, for people."""
+def databases_with(option: str) -> str:
+    """Return the names of the databases that support an option, joined for a message."""
     return " and ".join(database.name for database in DATABASES if option in database.heeds)
 
 
-def driver_that_heeds(database: Database, option: str) -> str | None:
-    """The driver through which the same server heeds an option, where there is one."""
+def unsupported(database: Database, option: str) -> tuple[str, list[str]]:
+    """Return the message that a database does not support an option, and the hints."""
+    hints = [f"take `{option}` out"]
+    if driver := _driver_with(database, option):
+        hints.append(f"connect through the driver {driver}")
+    return f"{database.name} does not support `{option}`; {databases_with(option)} do", hints
+
+
+def _driver_with(database: Database, option: str) -> str | None:
+    """Return the driver with which the same server supports an option, if there is one."""
     for known in DATABASES:
         if known.drivers and known.backends == database.backends and option in known.heeds:
             return known.drivers[0]
@@ -66,7 +74,7 @@ def driver_that_heeds(database: Database, option: str) -> str | None:
 
 
 def with_driver(url: str) -> str:
-    """The URL with the backend and the driver that hygge uses where it names another or none."""
+    """Return the URL with the backend and the driver that hygge uses in the place of others."""
     match = re.match(r"([^:+]*)(?:\+([^:]*))?(?=:)", url)
     if match is None:
         return url

@@ -201,8 +201,8 @@ class _FlowJobs:
             # Inside a job the file came with the working directory; else it is on this machine.
             path = os.path.relpath(path) if self.in_job else os.path.abspath(path)
         selected = [spec.name]
-        if spec.tables and spec.tables.only:
-            selected = [f"{spec.name}.{table}" for table in spec.tables.only]
+        if spec.tables and spec.tables.selected:
+            selected = [f"{spec.name}.{table}" for table in spec.tables.selected]
         words = [sys.executable, "-m", "hygge", "run", path, "--select", ",".join(selected)]
         words += ["--jobs", "one", "--json", "--log-format", "json"]
         if self.fresh:

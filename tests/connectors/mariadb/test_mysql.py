@@ -35,20 +35,22 @@ def test_rows_are_read_and_written_through_sqlalchemy(mysql, tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"on_value": "set_null"}, {"consistency": "split"}])
-def test_a_home_refuses_an_option_that_mysql_does_not_heed(mysql, tmp_path, options):
+def test_a_home_refuses_an_option_that_mysql_does_not_support(mysql, tmp_path, options):
     flow = Flow(
         SQLHome("t", connection=mysql, options=options),
         ParquetStore("t", path=tmp_path / "out"),
         engine="inline",
         state=tmp_path / "state",
     )
-    with pytest.raises(FlowFailed, match=f"MySQL does not heed `{next(iter(options))}`") as caught:
+    with pytest.raises(
+        FlowFailed, match=f"MySQL does not support `{next(iter(options))}`"
+    ) as caught:
         flow.run()
     assert "take" in (caught.value.hint or "")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_store_refuses_an_option_that_mysql_does_not_heed(mysql):
+def test_a_store_refuses_an_option_that_mysql_does_not_support(mysql):
     store = SQLStore("t", connection=mysql, options={"on_value": {"v": "as_text"}})
-    with pytest.raises(ConfigError, match="MySQL does not heed `on_value`"):
+    with pytest.raises(ConfigError, match="MySQL does not support `on_value`"):
         store.prepare(Run("20260101T000000-aaaaaaaa", "f", "append"), None)
