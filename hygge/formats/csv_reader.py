@@ -13,10 +13,10 @@ from __future__ import annotations
 import csv
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import IO, Any, NoReturn, cast
+from typing import IO, TYPE_CHECKING, NoReturn, cast
 
 import pyarrow as pa
 
@@ -24,6 +24,9 @@ from hygge.errors import HomeError, UnfitValue
 from hygge.formats import text_values
 from hygge.formats.text import BLOCK_BYTES, TextReader, lines_before, misencoded, owned_lines
 from hygge.model import MIB
+
+if TYPE_CHECKING:
+    import _csv
 
 _LARGEST_ROW = 1024 * MIB
 _BLOCKS_AHEAD = 2
@@ -57,7 +60,7 @@ class CsvFile:
             return text.tell()
 
     @contextmanager
-    def opened(self, where: dict[str, Any]) -> Iterator[tuple[TextReader, list[str], int]]:
+    def opened(self, where: Mapping[str, int]) -> Iterator[tuple[TextReader, list[str], int]]:
         """Open the text after the header, or of a range; with the names, and the lines before it.
 
         Of a range, minus its start stands for the lines: they are counted when an error needs them.
@@ -72,7 +75,7 @@ class CsvFile:
         with TextReader(self.path, self.encoding, start, end) as text:
             yield text, names, -start
 
-    def records(self, where: dict[str, Any]) -> Iterator[tuple[int, list[str], int]]:
+    def records(self, where: Mapping[str, int]) -> Iterator[tuple[int, list[str], int]]:
         """Yield line, values, and expected count of values of each record; slow, for errors."""
         with self.opened(where) as (text, names, before):
             if before < 0:
@@ -85,7 +88,7 @@ class CsvFile:
                     yield line, record or [""], len(names)
                 line = before + reader.line_num + 1
 
-    def _reader(self, lines: Iterable[str], strict: bool = False) -> Any:
+    def _reader(self, lines: Iterable[str], strict: bool = False) -> _csv.Reader:
         csv.field_size_limit(sys.maxsize)
         if not self.quote:
             return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
@@ -131,7 +134,7 @@ class CsvReader:
     def __init__(
         self,
         file: CsvFile,
-        where: dict[str, Any],
+        where: Mapping[str, int],
         schema: pa.Schema,
         block: int = BLOCK_BYTES,
     ) -> None:

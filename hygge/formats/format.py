@@ -1,4 +1,4 @@
-"""What every file format gives to whoever writes files: a writer, a joiner, what it cannot hold.
+"""The interface of a file format: its writer, its joiner, the types that it cannot hold.
 
 Life of a file: `Format.open_writer` makes it, `Writer.write` takes tables, and `Writer.close` ends
 it and returns statistics of what is in it.
@@ -17,7 +17,7 @@ from hygge.errors import Rejected, StoreError
 
 @dataclass(frozen=True)
 class ColumnStatistics:
-    """What a file holds in one of its top-level columns.
+    """The values of one top-level column of a file.
 
     `min` and `max` are scalars of the column's Arrow type, or None where they are not known: in
     formats that keep none (only Parquet does), for nested columns, for values that are too long for
@@ -31,7 +31,7 @@ class ColumnStatistics:
 
 @dataclass(frozen=True)
 class FileStatistics:
-    """What a closed file holds: its rows, and its columns by their names, in order."""
+    """The rows of a closed file, and the statistics of its columns by name, in order."""
 
     rows: int
     columns: dict[str, ColumnStatistics]

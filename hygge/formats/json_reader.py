@@ -10,15 +10,15 @@ The slow way gives the exact values, or an error that names file, line and colum
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any, NoReturn, cast
+from typing import IO, NoReturn, cast
 
 import pyarrow as pa
 
 from hygge.errors import UnfitValue, one_of
 from hygge.formats import text_values
-from hygge.formats.json_values import Misfit, parse, value_of
+from hygge.formats.json_values import Json, Misfit, parse, value_of
 from hygge.formats.text import BLOCK_BYTES, TextReader, lines_before, misencoded
 
 _EXPONENT = re.compile(rb"[eE][-+]?[0-9]+")
@@ -35,7 +35,7 @@ class JsonlFile:
     strict: bool
     """Whether a field that the schema does not have is an error (no `columns` were chosen)."""
 
-    def tables(self, where: dict[str, Any], schema: pa.Schema) -> Iterator[pa.Table]:
+    def tables(self, where: Mapping[str, int], schema: pa.Schema) -> Iterator[pa.Table]:
         """Yield the rows of the file, or of the byte range `where`, as tables of `schema`."""
         start, end = where.get("start", 0), where.get("end")
         with TextReader(self.path, self.encoding, start, end) as text:
@@ -101,7 +101,7 @@ class JsonlFile:
         `begin` is where it begins: the start of the byte range, and the lines read since.
         """
         known = set(schema.names)
-        rows: list[dict[str, Any]] = []
+        rows: list[dict[str, Json]] = []
         numbers: list[int] = []
         for number, raw in enumerate(block.split(b"\n")):
             row = self._parsed(raw, begin, number)
@@ -133,7 +133,7 @@ class JsonlFile:
             return pa.table({"row": pa.nulls(len(rows))}).select([])
         return pa.Table.from_arrays(arrays, schema=schema)
 
-    def _parsed(self, raw: bytes, begin: tuple[int, int], number: int) -> dict[str, Any] | None:
+    def _parsed(self, raw: bytes, begin: tuple[int, int], number: int) -> dict[str, Json] | None:
         """Return the object on a line; None for a blank line."""
         if not raw.strip():
             return None
@@ -168,7 +168,7 @@ class JsonlFile:
     def _fail(self, begin: tuple[int, int], number: int, message: str, hint: str) -> NoReturn:
         raise UnfitValue(f"{self.path}, line {self._line(begin, number)}{message}", hint)
 
-    def sample(self) -> list[tuple[int, dict[str, Any]]]:
+    def sample(self) -> list[tuple[int, dict[str, Json]]]:
         """Return (line, object) of the lines in the first `sample_bytes`; at least of one line."""
         with TextReader(self.path, self.encoding) as text:
             block = next(line_blocks(text, self.sample_bytes), b"")

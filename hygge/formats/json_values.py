@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 
@@ -36,22 +35,27 @@ class Number(str):
     __slots__ = ()
 
 
+Json = None | bool | str | list["Json"] | dict[str, "Json"]
+"""A parsed value; its numbers are `Number`s, which are str."""
+
+
 class Misfit(Exception):
     """A value that its column's type does not hold; the message shows it."""
 
 
-def parse(line: str) -> Any:
+def parse(line: str) -> Json:
     """Parse a line, with numbers as `Number`. Raises ValueError where an object repeats a name."""
-    return json.loads(
+    value: Json = json.loads(
         line,
         parse_int=Number,
         parse_float=Number,
         parse_constant=Number,
         object_pairs_hook=_object,
     )
+    return value
 
 
-def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: Sequence[tuple[str, Json]]) -> dict[str, Json]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
         names = [name for name, _ in pairs]
@@ -60,7 +64,7 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def value_of(value: Any, kind: pa.DataType, stated: bool) -> Any:
+def value_of(value: Json, kind: pa.DataType, stated: bool) -> object:
     """Return a parsed value as `pa.array` takes it for a type, exactly. Raises Misfit."""
     t = pa.types
     if value is None:
@@ -82,14 +86,14 @@ def value_of(value: Any, kind: pa.DataType, stated: bool) -> Any:
     raise Misfit(_shown(value))
 
 
-def _struct_of(value: dict[str, Any], kind: pa.StructType, stated: bool) -> dict[str, Any]:
+def _struct_of(value: dict[str, Json], kind: pa.StructType, stated: bool) -> dict[str, object]:
     fields = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
     if unknown := [name for name in value if name not in fields]:
         raise Misfit(f"{_shown(value)}, with a field '{unknown[0]}' besides,")
     return {name: value_of(value.get(name), inner, stated) for name, inner in fields.items()}
 
 
-def _text_of(value: Any, stated: bool) -> str:
+def _text_of(value: Json, stated: bool) -> str:
     if isinstance(value, str) and not isinstance(value, Number):
         try:
             value.encode()
@@ -101,7 +105,7 @@ def _text_of(value: Any, stated: bool) -> str:
     raise Misfit(_shown(value))
 
 
-def _number_of(value: str, kind: pa.DataType, stated: bool) -> Any:
+def _number_of(value: str, kind: pa.DataType, stated: bool) -> object:
     """Return a number, or what JSON writes as text: dates, times, timestamps, binary, NaN.
 
     None where the value is none of the type.
@@ -132,7 +136,7 @@ def _number_of(value: str, kind: pa.DataType, stated: bool) -> Any:
     return scalar if t.is_temporal(kind) else scalar.as_py()
 
 
-def as_json(value: Any) -> str:
+def as_json(value: Json) -> str:
     """Return a parsed value as JSON text, with its numbers as they were written."""
     if isinstance(value, Number):
         return str(value)
@@ -144,12 +148,12 @@ def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _shown(value: object) -> str:
+def _shown(value: Json) -> str:
     return text_values.shortened(as_json(value))
 
 
 def infer(
-    name: str, values: list[tuple[int, Any]], path: str, column: str | None = None
+    name: str, values: list[tuple[int, Json]], path: str, column: str | None = None
 ) -> pa.DataType:
     """Return the one type of (line, value) pairs.
 
@@ -168,30 +172,40 @@ def infer(
             f"{path}: '{name}' is {one} on line {one_line}, {other} on line {other_line}",
             f"`{hint}string}}}}` keeps them as JSON text",
         )
-    described = next(iter(first_lines))
-    if described == "a text":
+    kind = next(iter(first_lines))
+    if kind == "a text":
         texts = pa.array([value for _, value in values], pa.string())
         return pa.string() if column else text_values.infer(texts, only_times=True)
-    if described == "true or false":
+    if kind == "true or false":
         return pa.bool_()
-    if described == "a list":
-        inner = [(line, item) for line, value in values for item in value]
-        return pa.list_(infer(name, inner, path, column or name))
-    if described == "an object":
-        names = dict.fromkeys(key for _, value in values for key in value)
-        if not names:
-            raise UnfitValue(
-                f"{path}, line {values[0][0]}: '{name}' is an object without fields",
-                f"`{hint}string}}}}` keeps it as JSON text",
-            )
-        fields = [(key, [(line, value.get(key)) for line, value in values]) for key in names]
-        return pa.struct(
-            [(k, infer(f"{name}.{k}", inner, path, column or name)) for k, inner in fields]
+    if kind == "a list":
+        lists = [(line, value) for line, value in values if isinstance(value, list)]
+        items = [(line, item) for line, value in lists for item in value]
+        return pa.list_(infer(name, items, path, column or name))
+    if kind == "an object":
+        objects = [(line, value) for line, value in values if isinstance(value, dict)]
+        return _infer_struct(name, objects, path, column or name)
+    numbers = [(line, value) for line, value in values if isinstance(value, Number)]
+    return _infer_number(name, numbers, path, hint)
+
+
+def _infer_struct(
+    name: str, values: list[tuple[int, dict[str, Json]]], path: str, column: str
+) -> pa.DataType:
+    keys = dict.fromkeys(key for _, value in values for key in value)
+    if not keys:
+        raise UnfitValue(
+            f"{path}, line {values[0][0]}: '{name}' is an object without fields",
+            f"`options: {{types: {{{column}: string}}}}` keeps it as JSON text",
         )
-    return _infer_number(name, values, path, hint)
+    fields = []
+    for key in keys:
+        inner = [(line, value.get(key)) for line, value in values]
+        fields.append((key, infer(f"{name}.{key}", inner, path, column)))
+    return pa.struct(fields)
 
 
-def _described(value: object) -> str:
+def _described(value: Json) -> str:
     """Return the kind of a JSON value, in words."""
     if isinstance(value, Number):
         return "a number"
@@ -202,7 +216,7 @@ def _described(value: object) -> str:
     return "a list" if isinstance(value, list) else "an object"
 
 
-def _infer_number(name: str, values: list[tuple[int, Any]], path: str, hint: str) -> pa.DataType:
+def _infer_number(name: str, values: list[tuple[int, Number]], path: str, hint: str) -> pa.DataType:
     if all(_WHOLE.fullmatch(value) and value != "-0" for _, value in values):
         numbers = [int(value) for _, value in values]
         if kind := text_values.integer_type(min(numbers), max(numbers)):

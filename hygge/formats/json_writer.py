@@ -22,7 +22,7 @@ from hygge.formats.text_values import base64_text, decimals_as_text, timestamps_
 from hygge.model import MIB
 
 _ROWS, _BYTES = 65_536, 32 * MIB
-"""What is turned into text at a time."""
+"""The most that is turned into text at a time."""
 
 
 def check_json_schema(schema: pa.Schema) -> None:

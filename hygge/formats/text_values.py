@@ -17,7 +17,6 @@ from __future__ import annotations
 import base64
 import binascii
 from decimal import Decimal, InvalidOperation
-from typing import TypeVar
 
 import pyarrow as pa
 
@@ -40,7 +39,7 @@ _TIME_OF = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{
 _ZONE = "(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
 
 
-Texts = TypeVar("Texts", pa.Array, pa.ChunkedArray)
+ArrowColumn = pa.Array | pa.ChunkedArray
 
 
 class Unfit(Exception):
@@ -51,7 +50,7 @@ class Unfit(Exception):
         self.index = index
 
 
-def infer(texts: pa.ChunkedArray, *, only_times: bool = False) -> pa.DataType:
+def infer(texts: ArrowColumn, *, only_times: bool = False) -> pa.DataType:
     """Return the type of a sample. With `only_times`, all but dates and timestamps is text."""
     import pyarrow.compute as pc
 
@@ -69,7 +68,7 @@ def infer(texts: pa.ChunkedArray, *, only_times: bool = False) -> pa.DataType:
     return pa.string()
 
 
-def fit(texts: Texts, kind: pa.DataType, inferred: bool) -> Texts:
+def fit(texts: ArrowColumn, kind: pa.DataType, inferred: bool) -> ArrowColumn:
     """Convert texts to a type, exactly. Where it is `inferred`, each must have its plain form.
 
     Raises Unfit with the index of the first text that does not fit.
@@ -103,7 +102,7 @@ def is_bytes(kind: pa.DataType) -> bool:
     return bool(t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind))
 
 
-def timestamps_as_text(column: Texts) -> Texts:
+def timestamps_as_text(column: ArrowColumn) -> ArrowColumn:
     """Return timestamps as ISO 8601 text; those with a zone in UTC, with a Z."""
     import pyarrow.compute as pc
 
@@ -118,7 +117,7 @@ def is_inexact(texts: pa.Array) -> bool:
     """Whether float64 does not give back one of these numbers."""
     import pyarrow.compute as pc
 
-    # Up to 15 digits always are, unless an exponent leads out of the range.
+    # Numbers of up to 15 digits are exact, unless an exponent leads out of the range.
     exponent = pc.match_substring(texts, "e", ignore_case=True)
     doubtful = pc.or_(pc.greater(pc.binary_length(texts), pa.scalar(15)), exponent)
     texts = texts.filter(doubtful)
@@ -136,7 +135,7 @@ def float_gives_back(text: str) -> bool:
         return False
 
 
-def base64_text(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+def base64_text(column: ArrowColumn) -> pa.Array:
     """Return binary values as base64 text, for formats without binary."""
     values = column.to_pylist()
     return pa.array(
@@ -145,7 +144,7 @@ def base64_text(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     )
 
 
-def decimals_as_text(column: Texts) -> Texts:
+def decimals_as_text(column: ArrowColumn) -> ArrowColumn:
     """Return decimals as 0.00000001, also where a cast would give 1E-8."""
     if 0 <= column.type.scale <= 6:
         return column.cast(pa.string())
@@ -194,7 +193,7 @@ def _first_castable(texts: pa.Array, *kinds: pa.DataType) -> pa.DataType:
     return pa.string()
 
 
-def _converted(texts: Texts, kind: pa.DataType, inferred: bool) -> Texts:
+def _converted(texts: ArrowColumn, kind: pa.DataType, inferred: bool) -> ArrowColumn:
     if texts.type == kind:
         return texts
     if is_bytes(kind):
@@ -215,7 +214,7 @@ def _from_base64(text: str) -> bytes:
     return binascii.a2b_base64(text, strict_mode=True)
 
 
-def _checked_cast(texts: Texts, kind: pa.DataType) -> Texts:
+def _checked_cast(texts: ArrowColumn, kind: pa.DataType) -> ArrowColumn:
     """Cast texts; ValueError where a cast would make an infinity of a large number."""
     import pyarrow.compute as pc
 
@@ -230,7 +229,7 @@ def _checked_cast(texts: Texts, kind: pa.DataType) -> Texts:
     return values
 
 
-def _refuse_other_forms(texts: Texts, kind: pa.DataType) -> None:
+def _refuse_other_forms(texts: ArrowColumn, kind: pa.DataType) -> None:
     """Raise ValueError for a form that a cast would accept although the sample had none of it."""
     import pyarrow.compute as pc
 

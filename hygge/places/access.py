@@ -17,12 +17,15 @@ import configparser
 import os
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from hygge.errors import ConfigError, one_of, without_password
 from hygge.settings import Settings
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
 
 SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss")
 ENVIRONMENT_PREFIXES = ("AWS_", "AZURE_", "GOOGLE_")
@@ -57,7 +60,7 @@ _CREDENTIALS = {
 
 
 class Access(Settings):
-    """What a connection says of an object store; the rest comes from the environment."""
+    """The keys of a connection of an object store; the rest comes from the environment."""
 
     endpoint: str | None = None
     """http:// or https://host:port; by default the service's own."""
@@ -149,7 +152,7 @@ def endpoint(url: str, access: Access | None) -> str:
     return _profile()[1].get("endpoint_url", "")
 
 
-def client(root: str, access: Access | None, once: bool) -> Any:
+def client(root: str, access: Access | None, once: bool) -> ObjectStore:
     """Return obstore's client of one bucket, `s3://bucket`. With `once` it does not retry."""
     from obstore.store import AzureStore, GCSStore, S3Store
 

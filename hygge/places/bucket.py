@@ -30,7 +30,8 @@ from hygge.places import refusals
 from hygge.places.access import SCHEMES, Access, check, client, credentials, service
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    from obstore import GetOptions, ObjectMeta
+    from obstore.store import ObjectStore
 
 _TRIES = 6
 _CHUNK = 8 * MIB
@@ -75,7 +76,7 @@ class Bucket:
         self.root = f"{scheme}://{host}"
         self.prefix = f"{prefix}/" if prefix else ""
         self.access = access
-        self._clients: dict[bool, Any] = {}
+        self._clients: dict[bool, ObjectStore] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Threads, and credentials of the environment, stay in their process.
@@ -182,7 +183,9 @@ class Bucket:
 
     def part(self, key: str, start: int, end: int, tag: str) -> bytes | None:
         """Read bytes [start, end) of an object; None where it is gone, or has another `tag` now."""
-        options: Any = {"range": (start, end), **({"if_match": tag} if tag else {})}
+        options: GetOptions = {"range": (start, end)}
+        if tag:
+            options["if_match"] = tag
         with self._explained(key):
             try:
                 return bytes(self._client().get(self._path(key), options=options).bytes())
@@ -241,7 +244,7 @@ class Bucket:
     def _path(self, key: str) -> str:
         return f"{self.prefix}{key}"
 
-    def _client(self, once: bool = False) -> Any:
+    def _client(self, once: bool = False) -> ObjectStore:
         """Return the client; with `once`, one that does not retry by itself."""
         if once not in self._clients:
             try:

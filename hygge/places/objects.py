@@ -18,7 +18,7 @@ from hygge.places.bucket import Bucket, Entry
 from hygge.places.names import contents
 
 _BLOCK_BYTES = 4 * MIB
-"""What one request asks for at least, unless the caller says otherwise."""
+"""The least that one request asks for, unless the caller says otherwise."""
 _SCHEME = re.compile(r"(\w+)://")
 
 

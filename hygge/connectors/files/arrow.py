@@ -11,7 +11,7 @@ exactly. On an object store (`s3://bucket/prefix`) files come one by one: see
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import pyarrow as pa
 
@@ -56,7 +56,7 @@ class ArrowHome(FileHome):
             yield Piece({"from": start, "to": stop}, None, size)
 
     def open_reader(
-        self, file: SourceFile, where: dict[str, Any], schema: pa.Schema
+        self, file: SourceFile, where: dict[str, int], schema: pa.Schema
     ) -> Iterator[pa.Table]:
         try:
             with arrow.open_arrow(file.path) as opened:

@@ -149,7 +149,7 @@ class CsvHome(FileHome):
             yield Piece({"start": start, "end": end}, bytes=end - start)
 
     def open_reader(
-        self, file: SourceFile, where: dict[str, Any], schema: pa.Schema
+        self, file: SourceFile, where: dict[str, int], schema: pa.Schema
     ) -> Iterator[pa.Table]:
         return CsvReader(self._csv_file(file), where, schema).tables()
 

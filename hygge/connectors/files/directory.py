@@ -24,13 +24,13 @@ from hygge.connectors.files import publish
 from hygge.connectors.files.heads import (
     HEAD,
     Published,
+    check_appendable,
     described,
-    foreign,
+    first_foreign,
     generation_name,
     head_of_directory,
     head_of_file,
     newest_in_directory,
-    refuse_difference,
     schema_text,
     text_schema,
 )
@@ -61,11 +61,11 @@ _WHOLE = "whole"
 class Directory:
     """The verbs of a file Store whose path is a directory, or a single file, of a disk."""
 
-    def __init__(self, path: str, form: Format, file_bytes: int) -> None:
+    def __init__(self, path: str, file_format: Format, file_bytes: int) -> None:
         # A link is followed here, so that what is renamed later is the directory itself.
         self.path = os.path.realpath(os.path.expanduser(path))
-        self.form, self.file_bytes = form, file_bytes
-        self.single = self.path.lower().endswith(form.suffixes)
+        self.format, self.file_bytes = file_format, file_bytes
+        self.single = self.path.lower().endswith(file_format.suffixes)
         self._alive: dict[str, publish.Alive] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -104,9 +104,9 @@ class Directory:
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
     ) -> Receipt:
-        folder = os.path.join(publish.prepared(self.path, ticket.run), ticket_name(ticket))
+        folder = os.path.join(publish.prepared_staging(self.path, ticket.run), ticket_name(ticket))
         with publish.disk_errors(self.path):
-            staged, size = stage_parts(folder, schema, batches, self.form, self.file_bytes)
+            staged, size = stage_parts(folder, schema, batches, self.format, self.file_bytes)
         return Receipt(ticket, "", staged.rows, size, parts=len(staged.files))
 
     def resume(self, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
@@ -183,10 +183,10 @@ class Directory:
         elif os.path.exists(self.path) and not os.path.isdir(self.path):
             raise NotOurs(f"{self.path} is a file that hygge did not write", "choose another path")
         elif newest := newest_in_directory(self.path):
-            refuse_difference(self.path, text_schema(newest.schema), schema)
+            check_appendable(self.path, text_schema(newest.schema), schema)
 
     def _refuse_foreign(self) -> None:
-        name = foreign(self.path, self.single)
+        name = first_foreign(self.path, self.single)
         if not name:
             return
         if not os.path.isdir(self.path):
@@ -250,8 +250,8 @@ class Directory:
         whole = paths[0]
         if len(paths) > 1:
             whole = os.path.join(self._staging(run), _WHOLE)
-            self.form.join(paths, whole, schema)
-        self.form.check_count(whole, head.rows)
+            self.format.join(paths, whole, schema)
+        self.format.check_count(whole, head.rows)
         durable.sync(whole)
         return whole, Published(head, [], schema_text(schema))
 
@@ -308,7 +308,7 @@ class Directory:
                     raise Rejected(f"{path} is gone, or not as it was sealed", "run it again")
                 if name in parts:
                     raise Rejected(f"split {split} has two receipts")
-                self.form.check_count(path, rows)
+                self.format.check_count(path, rows)
                 parts[name] = path
             schema = schema or text_schema(staged.schema)
         return parts, schema
@@ -339,13 +339,13 @@ class Directory:
     def _part_name(self, run: Run, split: int, index: int) -> str:
         # A name never comes back in a later run: a reader that listed the old files and opens them
         # after the exchange finds none of them, instead of some rows of each run.
-        suffix = self.form.suffix()
+        suffix = self.format.suffix()
         return f"part-{split:05d}-{index:04d}-{run.id.rpartition('-')[2]}{suffix}"
 
     def _empty_part(self, run: Run, folder: str, schema: pa.Schema) -> str:
         name = self._part_name(run, 0, 0)
         path = os.path.join(folder, name)
-        close_part(self.form.open_writer(path, schema), path, 0)
+        close_part(self.format.open_writer(path, schema), path, 0)
         return name
 
 

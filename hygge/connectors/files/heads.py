@@ -84,7 +84,7 @@ def head_of_file(target: str) -> Published | None:
     return _read(path) if os.path.exists(path) else None
 
 
-def foreign(target: str, single: bool) -> str | None:
+def first_foreign(target: str, single: bool) -> str | None:
     """Return the first entry at `target` that hygge did not write, or None."""
     if not os.path.lexists(target):
         return None
@@ -119,7 +119,7 @@ def described(folder: str, name: str) -> FileState | None:
     return name, stat.st_size, stat.st_mtime_ns
 
 
-def refuse_difference(path: str, held: pa.Schema | None, new: pa.Schema | None) -> None:
+def check_appendable(path: str, held: pa.Schema | None, new: pa.Schema | None) -> None:
     """Raise StoreError where rows of `new` cannot be appended to those that `path` holds."""
     if held is None or new is None:
         return

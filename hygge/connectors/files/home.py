@@ -35,18 +35,18 @@ class FileOptions(Settings):
     """How a file Home reads."""
 
     batch_size: int = Field(1_000_000, gt=0)
-    """Rows of a batch at most."""
+    """The most rows of a batch."""
     batch_bytes: int = Field(32 * MIB, gt=0)
-    """Arrow bytes of a batch, about; whichever comes first."""
+    """About the most Arrow bytes of a batch; whichever limit is met first."""
     split_bytes: int = Field(128 * MIB, gt=0)
-    """File bytes of a split, about: the unit of parallel work and of retry."""
+    """About how many file bytes a split has: the unit of parallel work and of retry."""
 
 
 @dataclass(frozen=True)
 class Piece:
     """A part of one file that can be read alone. `where` is JSON for its format alone."""
 
-    where: dict[str, Any] = field(default_factory=dict)
+    where: dict[str, int] = field(default_factory=dict)
     rows: int | None = None
     bytes: int = 0
 
@@ -63,7 +63,7 @@ class FileHome(Home):
         connection: Access | None = Field(None, repr=False)
         """How that object store is reached, where the environment does not say it."""
         columns: list[str] | None = None
-        """Which columns, in this order. Default: all."""
+        """The columns to read, in this order. Default: all."""
         options: FileOptions = FileOptions()
 
     def __init__(self, name: str | None = None, **settings: Any) -> None:
@@ -107,7 +107,7 @@ class FileHome(Home):
         yield Piece(bytes=file.size)
 
     def open_reader(
-        self, file: SourceFile, where: dict[str, Any], schema: pa.Schema
+        self, file: SourceFile, where: dict[str, int], schema: pa.Schema
     ) -> Iterator[pa.Table]:
         """Yield tables with the columns of `schema`, lazily, in file order."""
         raise HomeError(f"{type(self).__name__} does not read")

@@ -104,7 +104,7 @@ class JsonlHome(FileHome):
             yield Piece({"start": start, "end": end}, bytes=end - start)
 
     def open_reader(
-        self, file: SourceFile, where: dict[str, Any], schema: pa.Schema
+        self, file: SourceFile, where: dict[str, int], schema: pa.Schema
     ) -> Iterator[pa.Table]:
         if where:
             start, end = owned_lines(file.path, where["start"], where["end"], 0)
@@ -114,7 +114,7 @@ class JsonlHome(FileHome):
     def _column(
         self,
         name: str,
-        rows: list[tuple[int, dict[str, Any]]],
+        rows: list[tuple[int, dict[str, json_values.Json]]],
         path: str,
         stated: dict[str, pa.DataType],
     ) -> Column:

@@ -86,7 +86,7 @@ class Shown:
             return []
         return [file for file in self.manifest.files if self._size(file.name) != file.size]
 
-    def foreign(self, being_copied: Collection[str] = ()) -> str | None:
+    def first_foreign(self, being_copied: Collection[str] = ()) -> str | None:
         """Return the first object that hygge did not write, or None.
 
         Hidden names (`_SUCCESS` and the like) do not count.
@@ -111,14 +111,14 @@ def manifest_name(generation: int) -> str:
     return f"_hygge/{generation:010d}.json"
 
 
-def older(shown: Shown, kept: int) -> list[str]:
+def old_manifests(shown: Shown, kept: int) -> list[str]:
     """Return the names of the manifests that are older than the newest `kept`."""
     assert shown.manifest is not None
     last = shown.manifest.generation - kept
     return [name for name in shown.entries if _number(name) and _number(name) <= last]
 
 
-def look(bucket: Bucket, target: str, heads_only: bool = False) -> Shown:
+def read_target(bucket: Bucket, target: str, heads_only: bool = False) -> Shown:
     """List what is at `target` now, once, and read the newest manifest in it."""
     below = f"{target}/_hygge" if heads_only else target
     while True:
@@ -140,7 +140,7 @@ def being_copied(bucket: Bucket, staging: str, shown: Shown) -> dict[str, Entry]
     return {name: entry for name, entry in parts.items() if entry is not None}
 
 
-def following(
+def next_manifest(
     shown: Shown, run: Run, head: Head, files: Sequence[File], schema: str | None
 ) -> Manifest:
     """Return the manifest by which `run` follows on what is shown."""

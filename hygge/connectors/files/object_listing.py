@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from hygge.connectors.files.manifests import being_copied, look
+from hygge.connectors.files.manifests import being_copied, read_target
 from hygge.connectors.files.source_file import SourceFile, partitions
 from hygge.errors import HomeError, SourceChanged, SourceMissing
 from hygge.places.access import ObjectUrl
@@ -79,13 +79,14 @@ def _named_by_manifest(bucket: Bucket, path: str, url: str) -> dict[str, Entry] 
     None where hygge did not write there. An object that is not shown yet is read where it is
     staged.
     """
-    shown = look(bucket, path)
+    shown = read_target(bucket, path)
     if shown.manifest is None:
         return None
     above, _, name = path.rpartition("/")
     staging = "/".join(filter(None, (above, f".{name}.hygge")))
     copied = being_copied(bucket, staging, shown)
-    if (foreign := shown.foreign(copied)) is not None:  # its rows would be left out in silence
+    foreign = shown.first_foreign(copied)
+    if foreign is not None:  # its rows would be left out in silence
         raise HomeError(
             f"{url} is no longer as hygge wrote it: {foreign}",
             "move what others put there elsewhere, or name the objects to read by a pattern",

@@ -14,7 +14,7 @@ see `hygge/connectors/files/prefix.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import Field, field_validator
@@ -59,7 +59,7 @@ class ParquetHome(FileHome):
             yield Piece({}, 0, 0)
 
     def open_reader(
-        self, file: SourceFile, where: dict[str, Any], schema: pa.Schema
+        self, file: SourceFile, where: dict[str, int], schema: pa.Schema
     ) -> Iterator[pa.Table]:
         if "group" not in where:
             return

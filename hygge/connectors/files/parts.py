@@ -32,7 +32,7 @@ ClosePart = Callable[[Writer, str, int], Part]
 
 @dataclass(frozen=True)
 class StagedParts:
-    """What a receipt holds: the parts of an attempt, and the schema of their rows as text."""
+    """The content of a receipt: the parts of an attempt, and the schema of their rows as text."""
 
     rows: int
     files: tuple[Part, ...]
@@ -56,7 +56,7 @@ def stage_parts(
     folder: str,
     schema: pa.Schema | None,
     batches: Iterator[pa.Table],
-    form: Format,
+    file_format: Format,
     file_bytes: int,
 ) -> tuple[StagedParts, int]:
     """Write the batches as durable parts of about `file_bytes` in a new folder, then the receipt.
@@ -64,7 +64,7 @@ def stage_parts(
     Returns what was staged, and its Arrow bytes.
     """
     os.mkdir(folder)
-    staged, arrow_bytes = write_parts(folder, schema, batches, form, file_bytes, close_part)
+    staged, arrow_bytes = write_parts(folder, schema, batches, file_format, file_bytes, close_part)
     durable.write_synced(os.path.join(folder, RECEIPT), staged.to_json())
     # The process that made the folders above may have died before it synced them.
     for _ in range(3):
@@ -77,7 +77,7 @@ def write_parts(
     folder: str,
     schema: pa.Schema | None,
     batches: Iterator[pa.Table],
-    form: Format,
+    file_format: Format,
     file_bytes: int,
     close: ClosePart,
 ) -> tuple[StagedParts, int]:
@@ -89,9 +89,9 @@ def write_parts(
     try:
         for batch in batches:
             if writer is None:
-                path = os.path.join(folder, f"{len(parts):05d}{form.suffix()}")
+                path = os.path.join(folder, f"{len(parts):05d}{file_format.suffix()}")
                 schema = batch.schema if schema is None else schema
-                writer = form.open_writer(path, schema)
+                writer = file_format.open_writer(path, schema)
                 rows_in_part = 0
             writer.write(batch)
             rows += batch.num_rows

@@ -35,17 +35,17 @@ import pyarrow as pa
 
 from hygge.batches import serialized
 from hygge.connectors.files import publish
-from hygge.connectors.files.heads import refuse_difference, schema_text, text_schema
+from hygge.connectors.files.heads import check_appendable, schema_text, text_schema
 from hygge.connectors.files.manifests import (
     RUNS_KEPT,
     File,
     Manifest,
     Shown,
     being_copied,
-    following,
-    look,
     manifest_name,
-    older,
+    next_manifest,
+    old_manifests,
+    read_target,
 )
 from hygge.connectors.files.parts import (
     RECEIPT,
@@ -70,7 +70,7 @@ _FATE = "fate"
 _CHECK = ".check"
 _COMMITS, _SWEPT = b"it commits", b"it was swept"
 _MOST_BYTES = 5 * 1024**3
-"""What an S3 endpoint copies in one request."""
+"""The most that an S3 endpoint copies in one request."""
 _MANIFESTS_KEPT = 2
 _TRIES = 20
 _REQUESTS_AT_ONCE = 8
@@ -83,7 +83,9 @@ Result = TypeVar("Result")
 class Prefix:
     """The verbs of a file Store whose path is `s3://bucket/prefix`, or the like."""
 
-    def __init__(self, url: str, access: Access | None, form: Format, file_bytes: int) -> None:
+    def __init__(
+        self, url: str, access: Access | None, file_format: Format, file_bytes: int
+    ) -> None:
         parts = _URL.fullmatch(url.rstrip("/"))
         self.bucket = Bucket(parts["above"] if parts else url, access)
         if parts is None:
@@ -91,14 +93,14 @@ class Prefix:
                 f"{url} is a whole bucket, and a store needs a prefix of its own in it",
                 f"{url.rstrip('/')}/users",
             )
-        if url.rstrip("/").lower().endswith(form.suffixes):
+        if url.rstrip("/").lower().endswith(file_format.suffixes):
             raise ConfigError(
                 f"{url} is one file, and an object store is written as a directory of files",
                 "give a prefix, without the ending",
             )
         self.name = parts["name"]
         self.staging = f".{self.name}.hygge"
-        self.form, self.file_bytes = form, file_bytes
+        self.format, self.file_bytes = file_format, file_bytes
 
     def describe(self) -> str:
         return f"{self.bucket.describe()}/{self.name}"
@@ -112,7 +114,7 @@ class Prefix:
     # The verbs.
 
     def head(self, flow: str) -> Head | None:
-        return look(self.bucket, self.name, heads_only=True).head_of.get(flow)
+        return read_target(self.bucket, self.name, heads_only=True).head_of.get(flow)
 
     def prepare(self, run: Run, schema: pa.Schema | None) -> None:
         shown, _ = self.settle()
@@ -135,7 +137,7 @@ class Prefix:
                     f"a file of {size:,} bytes is more than an object store copies at once",
                     "let it write smaller files: `options: {file_bytes: …}`",
                 )
-            self.form.check_count(path, rows)
+            self.format.check_count(path, rows)
             self.bucket.upload(f"{folder}/{name}", path)
             os.unlink(path)
             return name, rows, size
@@ -144,7 +146,7 @@ class Prefix:
             publish.disk_errors(tempfile.gettempdir()),
             tempfile.TemporaryDirectory(prefix="hygge-") as local,
         ):
-            staged, size = write_parts(local, schema, batches, self.form, self.file_bytes, close)
+            staged, size = write_parts(local, schema, batches, self.format, self.file_bytes, close)
         self.bucket.put(f"{folder}/{RECEIPT}", staged.to_json())
         return Receipt(ticket, "", staged.rows, size, parts=len(staged.files))
 
@@ -182,7 +184,7 @@ class Prefix:
                 key = f"{self.name}/{manifest_name(manifest.generation)}"
                 if not self.bucket.create(key, manifest.to_json()):
                     continue  # another flow, or another driver of this run, was quicker
-                if not self._stands(manifest, run):
+                if not self._is_in_newest(manifest, run):
                     continue
             _, lost = self.settle()
             if any(file.staged.startswith(f"{run.id}/") for file in lost):
@@ -237,11 +239,11 @@ class Prefix:
             self.bucket.drop(staged)
             entries = self._look().entries
         replaced = [n for n, size, _ in manifest.gone if n in entries and entries[n].size == size]
-        old = older(shown, _MANIFESTS_KEPT)
+        old = old_manifests(shown, _MANIFESTS_KEPT)
         self.bucket.drop([f"{self.name}/{name}" for name in (*replaced, *old)])
 
     def _look(self) -> Shown:
-        return look(self.bucket, self.name)
+        return read_target(self.bucket, self.name)
 
     def _key(self, run: str, name: str) -> str:
         return f"{self.staging}/{run}/{name}"
@@ -277,11 +279,11 @@ class Prefix:
             raise Rejected(error.message, error.hint) from error
         if not files and not (base and run.mode == "append"):
             files = [self._empty_file(run, schema)]
-        return commit, following(shown, run, commit.head, files, schema_text(schema))
+        return commit, next_manifest(shown, run, commit.head, files, schema_text(schema))
 
-    def _stands(self, manifest: Manifest, run: Run) -> bool:
+    def _is_in_newest(self, manifest: Manifest, run: Run) -> bool:
         """Whether the manifest was the newest: the number of a removed one may be free again."""
-        newest = look(self.bucket, self.name, heads_only=True).manifest
+        newest = read_target(self.bucket, self.name, heads_only=True).manifest
         if newest is None or newest.generation - manifest.generation >= RUNS_KEPT:
             raise Unknown(f"{self.describe()} has gone on for long since this run looked at it")
         return run.id in newest.runs
@@ -290,8 +292,8 @@ class Prefix:
         """Raise unless what is at the target now may be replaced, or appended to."""
         if run.mode == "append":
             before = text_schema(shown.manifest.schema) if shown.manifest else None
-            refuse_difference(self.describe(), before, schema)
-        elif name := shown.foreign(being_copied(self.bucket, self.staging, shown)):
+            check_appendable(self.describe(), before, schema)
+        elif name := shown.first_foreign(being_copied(self.bucket, self.staging, shown)):
             raise NotOurs(
                 f"{self.describe()} holds something that hygge did not write: {name}",
                 "move it away, or choose another path: hygge reads there only what it wrote",
@@ -358,13 +360,13 @@ class Prefix:
             yield self._name(run, split, index), key, rows, size
 
     def _name(self, run: Run, split: int, index: int) -> str:
-        return f"part-{split:05d}-{index:04d}-{run.id}{self.form.suffix()}"
+        return f"part-{split:05d}-{index:04d}-{run.id}{self.format.suffix()}"
 
     def _empty_file(self, run: Run, schema: pa.Schema) -> File:
-        name = f"empty{self.form.suffix()}"
+        name = f"empty{self.format.suffix()}"
         with tempfile.TemporaryDirectory(prefix="hygge-") as folder:
             path = os.path.join(folder, name)
-            self.form.open_writer(path, schema).close()
+            self.format.open_writer(path, schema).close()
             self.bucket.upload(self._key(run.id, name), path)
             return File(self._name(run, 0, 0), 0, os.path.getsize(path), f"{run.id}/{name}")
 

@@ -37,7 +37,7 @@ from hygge.places import durable
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 LEFTOVERS = timedelta(hours=25)
-"""How old the staging of a run is that may be swept: a run can be resumed for 24 hours."""
+"""The age from which the staging of a run may be swept: a run can be resumed for 24 hours."""
 _OLD = ".old"
 """The ending of a directory that was moved away, for the moment between two renames."""
 _REMOVED = ".gone-"
@@ -52,7 +52,7 @@ def staging(target: str) -> str:
     return os.path.join(folder, f".{name}.hygge")
 
 
-def prepared(target: str, run: str) -> str:
+def prepared_staging(target: str, run: str) -> str:
     """Return the staging folder of `run`, which its driver has made.
 
     Raises StoreError where it is not on this disk: a node that joined later may not mount the

@@ -44,7 +44,7 @@ class FileStore(Format, Store):
         path: str | None = None
         """A directory, or a file by its suffix; or s3://bucket/prefix. Default: data/<name>."""
         connection: Access | None = Field(None, repr=False)
-        """How an object store is reached: what of it the environment does not say."""
+        """How an object store is reached, where the environment does not say it."""
         options: FileStoreOptions = FileStoreOptions()
 
     def __init__(self, name: str | None = None, **settings: Any) -> None:

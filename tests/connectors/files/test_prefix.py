@@ -128,7 +128,7 @@ def test_a_number_that_is_free_again_commits_nothing():
 
 
 def test_a_store_that_believes_an_old_number_is_caught(monkeypatch):
-    monkeypatch.setattr(Prefix, "_stands", lambda *_: True)
+    monkeypatch.setattr(Prefix, "_is_in_newest", lambda *_: True)
     assert _late_for_its_number() != [[50], "Superseded"]
 
 
