@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hygge.errors import ConfigError, nearest, one_of, without_password
+from hygge.errors import ConfigError, is_secret_name, nearest, one_of, without_password
 from hygge.model import HomeTraits, StoreTraits
 
 if TYPE_CHECKING:
+    from inspect import Signature
+
     from pydantic_core import ErrorDetails
 
 _LONGEST_VALUE = 80
@@ -43,6 +46,24 @@ class Settings(BaseModel):
         message = "\n".join(text for text, _ in problems)
         hints = [hint for _, hint in problems if hint]
         raise ConfigError(message, "; ".join(dict.fromkeys(hints)) or None)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What was given, without secrets: for `repr`, `str`, and failed assertions."""
+        for name, value in super().__repr_args__():
+            if name in self.model_fields_set or name not in type(self).model_fields:
+                yield name, _Shown(name or "", value)
+
+
+class _Shown:
+    """A value whose `repr` holds no secret."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        self.name, self.value = name, value
+
+    def __repr__(self) -> str:
+        if is_secret_name(self.name) and self.value is not None:
+            return "'***'"
+        return without_password(repr(self.value))
 
 
 def _explain(model: type[BaseModel], who: str, problem: ErrorDetails) -> tuple[str, str | None]:
@@ -114,6 +135,35 @@ def import_all(modules: tuple[str, ...]) -> None:
             importlib.import_module(module)
 
 
+class _Doc:
+    """The docstring of a connector class, with its settings; made when somebody reads it."""
+
+    def __init__(self, own: str | None) -> None:
+        self.own = own
+
+    def __get__(self, instance: object, cls: type[Connector]) -> str | None:
+        if not cls.Settings.model_fields:
+            return self.own
+        from hygge.help_text import describe
+
+        return describe(self.own, cls.Settings)
+
+
+class _Signature:
+    """The signature of a connector class, with its settings; made when somebody reads it."""
+
+    def __get__(self, instance: object, cls: type[Connector]) -> Signature:
+        import inspect
+
+        from hygge.help_text import parameters
+
+        written = inspect.signature(cls.__init__)
+        own = list(written.parameters.values())[1:]
+        if cls.Settings.model_fields and own and own[-1].kind is own[-1].VAR_KEYWORD:
+            own[-1:] = parameters(cls.Settings, cls.__init__ is not Connector.__init__)
+        return written.replace(parameters=own, return_annotation=written.empty)
+
+
 class Connector:
     """Base of Home and Store: a name, and settings that are read from keyword arguments.
 
@@ -123,8 +173,8 @@ class Connector:
 
     Settings: ClassVar[type[Settings]] = Settings
     """The model of the settings of this class."""
-    traits: ClassVar[HomeTraits | StoreTraits]
-    """The properties that the class declares."""
+    traits: HomeTraits | StoreTraits
+    """The properties that the class declares; an instance may declare less."""
     imports: ClassVar[tuple[str, ...]] = ()
     """Modules that a built-in class imports only where it first uses them."""
 
@@ -137,12 +187,22 @@ class Connector:
     flow: str | None = None
     """Identity of the flow that it is part of, for names that people see: database sessions."""
 
+    __signature__ = _Signature()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = cls.__dict__.get("__doc__")
+        cls.__doc__ = own if isinstance(own, _Doc) else _Doc(own)  # type: ignore[assignment]  # gives text
+
     def __init__(self, name: str | None = None, **settings: Any) -> None:
         self.name = name
         self.settings = self.Settings.read(type(self).__name__, settings)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name or ''})"
+        given = [] if self.name is None else [repr(self.name)]
+        if isinstance(self.settings, Settings):
+            given += [f"{name}={value!r}" for name, value in self.settings.__repr_args__()]
+        return f"{type(self).__name__}({', '.join(given)})"
 
     def describe(self) -> str:
         """Return where this is, in a few words, without secrets: for plans, reports and errors."""

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import pyarrow as pa
 from pydantic import Field
@@ -25,7 +25,7 @@ from hygge.connectors.files.source_file import SourceFile, partition_columns
 from hygge.errors import ConfigError, HomeError, HyggeError, SourceChanged, SourceMissing, one_of
 from hygge.home import Home
 from hygge.model import MIB, Column, HomeTraits, Plan, Split, Watermark
-from hygge.places.access import Access, ObjectUrl
+from hygge.places.access import Access, AccessDict, ObjectUrl
 from hygge.places.names import fixed_prefix
 from hygge.places.objects import is_object_url
 from hygge.settings import Connector, Settings
@@ -42,6 +42,22 @@ class FileOptions(Settings):
     """About how many file bytes a split has: the unit of parallel work and of retry."""
 
 
+class FileOptionsDict(TypedDict, total=False):
+    """`FileOptions` as a dict."""
+
+    batch_size: int
+    batch_bytes: int
+    split_bytes: int
+
+
+class FileHomeArguments(TypedDict, total=False):
+    """The keyword arguments of every file Home; a format adds its `options`."""
+
+    path: str | os.PathLike[str] | None
+    connection: Access | AccessDict | None
+    columns: list[str] | tuple[str, ...] | None
+
+
 @dataclass(frozen=True)
 class Piece:
     """A part of one file that can be read alone. `where` is JSON for its format alone."""
@@ -54,7 +70,7 @@ class Piece:
 class FileHome(Home):
     """A file, a directory, a glob, or hive partitions of one format."""
 
-    traits: ClassVar[HomeTraits] = HomeTraits()
+    traits: HomeTraits = HomeTraits()
     suffixes: ClassVar[tuple[str, ...]] = ()
 
     class Settings(Settings):

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import pyarrow as pa
 from pydantic import Field, field_validator
@@ -68,6 +68,19 @@ class SQLHomeOptions(Settings):
         for word in value.values():
             type_of(word)
         return value
+
+
+class SQLHomeOptionsDict(TypedDict, total=False):
+    """`SQLHomeOptions` as a dict."""
+
+    batch_size: int
+    batch_bytes: int
+    splits: Literal["auto"] | int
+    types: Mapping[str, str]
+    null_cursor: Literal["error", "skip", "read"]
+    cursor_ties: Literal["skip", "read"]
+    consistency: Literal["snapshot", "split"]
+    on_value: OnValue | Mapping[str, OnValue]
 
 
 @dataclass(frozen=True)

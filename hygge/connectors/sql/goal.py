@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypedDict
 
 import pyarrow as pa
 from pydantic import Field
@@ -24,6 +25,14 @@ class SQLStoreOptions(Settings):
     on_value: OnValue | dict[str, OnValue] = "error"
     """A value that the table cannot hold exactly (NUL in a text, a decimal beyond its precision):
     an error, NULL instead of it, or the column as text. For all columns, or by column."""
+
+
+class SQLStoreOptionsDict(TypedDict, total=False):
+    """`SQLStoreOptions` as a dict."""
+
+    batch_size: int
+    zones: Literal["error", "utc"]
+    on_value: OnValue | Mapping[str, OnValue]
 
 
 @dataclass(frozen=True)
