@@ -18,10 +18,12 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+_NAME = ("name: str | None = None", "    What reports and flows call it.")
+
 
 def describe(doc: str | None, model: type[BaseModel]) -> str:
     """Return the docstring of a class, `doc`, followed by the settings of its `model`."""
-    settings = textwrap.indent("\n".join(_lines(model)), "    ")
+    settings = textwrap.indent("\n".join((*_NAME, *_lines(model))), "    ")
     return "\n\n".join(filter(None, (inspect.cleandoc(doc or ""), f"Settings:\n\n{settings}")))
 
 
@@ -31,12 +33,15 @@ def parameters(model: type[BaseModel], fills_in: bool) -> list[inspect.Parameter
     `fills_in` says that the constructor has a default for what the model requires; the signature
     shows such a default as `...`.
     """
+    of_required = _Text("...") if fills_in else inspect.Parameter.empty
     return [
         inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.annotation
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=_default(field, of_required),
+            annotation=field.annotation,
         )
         for name, field in model.model_fields.items()
-        for default in [_default(field, inspect.Parameter.empty if not fills_in else _Text("..."))]
     ]
 
 
@@ -76,9 +81,8 @@ def _lines(model: type[BaseModel]) -> Iterator[str]:
     meaning = meanings(model)
     for name, field in model.model_fields.items():
         inner = _inner_model(field)
-        default = _default(field, None)
-        shown = "" if default is None and field.is_required() else f" = {_value_text(default)}"
-        yield f"{name}: {type_text(field.annotation)}{shown}"
+        default = "" if field.is_required() else f" = {_value_text(_default(field, None))}"
+        yield f"{name}: {type_text(field.annotation)}{default}"
         text = meaning.get(name) or (inner.__doc__ if inner else None) or ""
         yield from (f"    {line}" for line in inspect.cleandoc(text).splitlines())
         if inner:

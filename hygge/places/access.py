@@ -68,25 +68,25 @@ class Access(Settings):
     """Whether requests are not signed: for what is public."""
     region: str | None = None
     """s3: the region of the bucket."""
-    access_key_id: str | None = Field(None, repr=False)
+    access_key_id: str | None = Field(default=None, repr=False)
     """s3: the name of a key; `secret_access_key` goes with it."""
-    secret_access_key: str | None = Field(None, repr=False)
+    secret_access_key: str | None = Field(default=None, repr=False)
     """s3: the secret of that key."""
-    session_token: str | None = Field(None, repr=False)
+    session_token: str | None = Field(default=None, repr=False)
     """s3: the token of a key that is temporary."""
     service_account: str | None = None
     """gs: the path of a key file."""
     account_name: str | None = None
     """az: the storage account."""
-    account_key: str | None = Field(None, repr=False)
+    account_key: str | None = Field(default=None, repr=False)
     """az: a key of that account."""
-    sas_key: str | None = Field(None, repr=False)
+    sas_key: str | None = Field(default=None, repr=False)
     """az: a shared access signature, instead of the account's key."""
     tenant_id: str | None = None
     """az: the directory of a service principal."""
     client_id: str | None = None
     """az: the id of a service principal; `client_secret` goes with it."""
-    client_secret: str | None = Field(None, repr=False)
+    client_secret: str | None = Field(default=None, repr=False)
     """az: the secret of that principal."""
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-Connectable: TypeAlias = "str | URL | Engine | Connection | AsyncEngine | AsyncConnection"
-"""What people give as a `connection`."""
+    Connectable: TypeAlias = str | URL | Engine | Connection | AsyncEngine | AsyncConnection
+
 ENV = "HYGGE_DATABASE_URL"
 
 

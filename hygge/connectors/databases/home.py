@@ -24,12 +24,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import pyarrow as pa
 
 from hygge.connectors.databases.connection import (
-    Connectable,
     DatabaseSettings,
     connection_url,
     file_of,
@@ -43,6 +42,9 @@ from hygge.connectors.sql.database import NESTED, Database
 from hygge.errors import ConfigError, HomeError
 from hygge.home import Home
 from hygge.model import HomeTraits, Plan, Split, Watermark
+
+if TYPE_CHECKING:
+    from hygge.connectors.databases.connection import Connectable
 
 
 class SQLHomeArguments(TypedDict, total=False):
@@ -82,6 +84,8 @@ class SQLHome(Home):
         cursor: str | None = None
         """A column that only grows: `append` and `merge` read what is beyond the last run."""
         options: SQLHomeOptions = SQLHomeOptions()
+
+    settings: Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[SQLHomeArguments]) -> None:
         settings["connection"] = connection_url(settings.get("connection"), type(self).__name__)

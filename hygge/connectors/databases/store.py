@@ -34,7 +34,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from hygge.connectors.databases.connection import (
-    Connectable,
     DatabaseSettings,
     connection_url,
     file_of,
@@ -51,6 +50,8 @@ from hygge.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from hygge.connectors.databases.connection import Connectable
 
 
 _OURS = "_hygge_"
@@ -79,6 +80,8 @@ class SQLStore(Store):
         table: str | None = None
         """`table` or `schema.table`; a part in double quotes may hold dots. Default: the name."""
         options: SQLStoreOptions = SQLStoreOptions()
+
+    settings: Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[SQLStoreArguments]) -> None:
         settings["connection"] = connection_url(settings.get("connection"), type(self).__name__)

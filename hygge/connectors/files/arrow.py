@@ -113,6 +113,8 @@ class ArrowStore(FileStore):
     class Settings(FileStore.Settings):
         options: ArrowOptions = ArrowOptions()
 
+    settings: Settings
+
     def __init__(self, name: str | None = None, **settings: Unpack[ArrowStoreArguments]) -> None:
         super().__init__(name, **settings)
 

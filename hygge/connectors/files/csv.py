@@ -75,7 +75,7 @@ class CsvOptions(FileOptions):
     """The encoding of the files; a byte order mark is understood."""
     types: dict[str, str] = Field(default_factory=dict)
     """Column → type word; the other columns are inferred from the sample."""
-    sample_bytes: int = Field(MIB, gt=0)
+    sample_bytes: int = Field(default=MIB, gt=0)
     """How many bytes of the first file types are inferred from."""
     null_values: list[str] = Field(default_factory=list)
     """Texts that mean NULL beside the empty value, where they are unquoted."""
@@ -144,6 +144,8 @@ class CsvHome(FileHome):
     class Settings(FileHome.Settings):
         options: CsvOptions = CsvOptions()
 
+    settings: Settings
+
     def __init__(self, name: str | None = None, **settings: Unpack[CsvHomeArguments]) -> None:
         super().__init__(name, **settings)
 
@@ -202,7 +204,7 @@ class CsvHome(FileHome):
             path=file.path,
             delimiter=_delimiter(options.delimiter, file.path),
             quote=options.quote,
-            column_names=None if options.header else tuple(options.column_names),
+            column_names=None if options.header else tuple(options.column_names or ()),
             encoding=options.encoding,
             stated=frozenset(options.types),
             sample_bytes=options.sample_bytes,
@@ -254,6 +256,8 @@ class CsvStore(FileStore):
 
     class Settings(FileStore.Settings):
         options: CsvStoreOptions = CsvStoreOptions()
+
+    settings: Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[CsvStoreArguments]) -> None:
         super().__init__(name, **settings)

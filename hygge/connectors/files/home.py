@@ -34,11 +34,11 @@ from hygge.settings import Connector, Settings
 class FileOptions(Settings):
     """How a file Home reads."""
 
-    batch_size: int = Field(1_000_000, gt=0)
+    batch_size: int = Field(default=1_000_000, gt=0)
     """The most rows of a batch."""
-    batch_bytes: int = Field(32 * MIB, gt=0)
+    batch_bytes: int = Field(default=32 * MIB, gt=0)
     """About the most Arrow bytes of a batch; whichever limit is met first."""
-    split_bytes: int = Field(128 * MIB, gt=0)
+    split_bytes: int = Field(default=128 * MIB, gt=0)
     """About how many file bytes a split has: the unit of parallel work and of retry."""
 
 
@@ -76,11 +76,13 @@ class FileHome(Home):
     class Settings(Settings):
         path: str | None = None
         """A file, a directory or a glob; also in s3://, gs://, az://. Default: the name."""
-        connection: Access | None = Field(None, repr=False)
+        connection: Access | None = Field(default=None, repr=False)
         """How that object store is reached, where the environment does not say it."""
         columns: list[str] | None = None
         """The columns to read, in this order. Default: all."""
         options: FileOptions = FileOptions()
+
+    settings: Settings
 
     def __init__(self, name: str | None = None, **settings: Any) -> None:
         if isinstance(settings.get("path"), os.PathLike):

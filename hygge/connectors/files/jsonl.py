@@ -67,7 +67,7 @@ class JsonlOptions(FileOptions):
     """The encoding of the files; a byte order mark is understood."""
     types: dict[str, str] = Field(default_factory=dict)
     """Column → type word; the other columns are inferred from the sample."""
-    sample_bytes: int = Field(MIB, gt=0)
+    sample_bytes: int = Field(default=MIB, gt=0)
     """How many bytes of the first file types are inferred from."""
 
     @field_validator("types")
@@ -104,6 +104,8 @@ class JsonlHome(FileHome):
 
     class Settings(FileHome.Settings):
         options: JsonlOptions = JsonlOptions()
+
+    settings: Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[JsonlHomeArguments]) -> None:
         super().__init__(name, **settings)
@@ -192,6 +194,8 @@ class JsonlStore(FileStore):
 
     class Settings(FileStore.Settings):
         options: JsonlStoreOptions = JsonlStoreOptions()
+
+    settings: Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[JsonlStoreArguments]) -> None:
         super().__init__(name, **settings)

@@ -101,7 +101,7 @@ class ParquetOptions(FileStoreOptions):
     """How the pages of a file are compressed."""
     compression_level: int | None = None
     """The level of gzip, zstd or brotli. Default: the codec's own."""
-    row_group_bytes: int = Field(32 * MIB, gt=0)
+    row_group_bytes: int = Field(default=32 * MIB, gt=0)
     """Arrow bytes of a row group, about, at most 256 MiB: smaller batches are gathered."""
 
     @field_validator("row_group_bytes")
@@ -137,6 +137,8 @@ class ParquetStore(FileStore):
 
     class Settings(FileStore.Settings):
         options: ParquetOptions = ParquetOptions()
+
+    settings: Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[ParquetStoreArguments]) -> None:
         super().__init__(name, **settings)

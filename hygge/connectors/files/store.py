@@ -29,7 +29,7 @@ from hygge.store import Store
 class FileStoreOptions(Settings):
     """How a file Store writes."""
 
-    file_bytes: int = Field(512 * MIB, gt=0)
+    file_bytes: int = Field(default=512 * MIB, gt=0)
     """A new file is begun when one has grown to about this."""
 
 
@@ -56,9 +56,11 @@ class FileStore(Format, Store):
     class Settings(Settings):
         path: str | None = None
         """A directory, or a file by its suffix; or s3://bucket/prefix. Default: data/<name>."""
-        connection: Access | None = Field(None, repr=False)
+        connection: Access | None = Field(default=None, repr=False)
         """How an object store is reached, where the environment does not say it."""
         options: FileStoreOptions = FileStoreOptions()
+
+    settings: Settings
 
     def __init__(self, name: str | None = None, **settings: Any) -> None:
         if isinstance(settings.get("path"), os.PathLike):

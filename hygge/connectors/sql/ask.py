@@ -31,9 +31,9 @@ OnValue = Literal["error", "set_null", "as_text"]
 class SQLHomeOptions(Settings):
     """How a database is read."""
 
-    batch_size: int = Field(50_000, gt=0)
+    batch_size: int = Field(default=50_000, gt=0)
     """Rows of a batch, at most."""
-    batch_bytes: int = Field(32 * MIB, gt=0)
+    batch_bytes: int = Field(default=32 * MIB, gt=0)
     """About the bytes of a batch. The lower of the two bounds counts; a larger row passes alone."""
     splits: Literal["auto"] | int = "auto"
     """How many parts are read independently. `auto`: parts of about 200,000 rows or 64 MiB, or five

@@ -17,7 +17,7 @@ from hygge.settings import Settings
 class SQLStoreOptions(Settings):
     """How a database is written."""
 
-    batch_size: int = Field(5_000, gt=0)
+    batch_size: int = Field(default=5_000, gt=0)
     """Rows handed to the driver at once, where there is no faster way (PostgreSQL has COPY)."""
     zones: Literal["error", "utc"] = "error"
     """A column in another time zone than UTC, in a database that does not keep the zone: an error,
