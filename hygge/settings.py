@@ -91,7 +91,7 @@ def _explain(model: type[BaseModel], who: str, problem: ErrorDetails) -> tuple[s
 def _shown_value(model: type[BaseModel], path: list[str], problem: ErrorDetails) -> str:
     """Return the wrong value as text, without secrets and not too long."""
     field = model.model_fields.get(path[0]) if path else None
-    if field is not None and field.repr is False:
+    if (field is not None and field.repr is False) or any(map(is_secret_name, path)):
         return "not shown"
     value = without_password(repr(problem.get("input")))
     return value if len(value) < _LONGEST_VALUE else value[: _LONGEST_VALUE - 3] + "..."
@@ -135,6 +135,10 @@ def import_all(modules: tuple[str, ...]) -> None:
             importlib.import_module(module)
 
 
+def _has_settings(cls: type[Connector]) -> bool:
+    return bool(getattr(cls.Settings, "model_fields", None))
+
+
 class _Doc:
     """The docstring of a connector class, with its settings; made when somebody reads it."""
 
@@ -142,7 +146,7 @@ class _Doc:
         self.own = own
 
     def __get__(self, instance: object, cls: type[Connector]) -> str | None:
-        if not cls.Settings.model_fields:
+        if not _has_settings(cls):
             return self.own
         from hygge.help_text import describe
 
@@ -159,8 +163,11 @@ class _Signature:
 
         written = inspect.signature(cls.__init__)
         own = list(written.parameters.values())[1:]
-        if cls.Settings.model_fields and own and own[-1].kind is own[-1].VAR_KEYWORD:
-            own[-1:] = parameters(cls.Settings, cls.__init__ is not Connector.__init__)
+        if _has_settings(cls) and own and own[-1].kind is own[-1].VAR_KEYWORD:
+            named = {parameter.name for parameter in own}
+            settings = parameters(cls.Settings, cls.__init__ is not Connector.__init__)
+            any_other = own[-1:] if cls.Settings.model_config.get("extra") == "allow" else []
+            own[-1:] = [each for each in settings if each.name not in named] + any_other
         return written.replace(parameters=own, return_annotation=written.empty)
 
 

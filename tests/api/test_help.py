@@ -9,7 +9,7 @@ import sys
 from typing import get_args
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 import hygge
 from hygge import registry
@@ -95,6 +95,15 @@ def test_own_classes_have_such_a_help_too():
         "    pages: int = 1_000"
     )
     assert list(inspect.signature(Mine).parameters) == ["name", "url", "pages"]
+
+    class Loose(Mine):
+        class Settings(Mine.Settings):
+            model_config = ConfigDict(extra="allow")
+
+        def __init__(self, name=None, pages=3, **rest):
+            super().__init__(name, pages=pages, **rest)
+
+    assert str(inspect.signature(Loose)) == "(name=None, pages=3, *, url: str = ..., **rest)"
 
     class Plain(hygge.Store):
         """Somewhere."""

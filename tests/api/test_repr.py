@@ -8,6 +8,7 @@ import pytest
 from pydantic import Field, SecretStr
 
 from hygge import (
+    ConfigError,
     Coordinator,
     CsvHome,
     Flow,
@@ -143,6 +144,12 @@ def test_a_secret_in_a_file_of_flows_is_not_in_the_repr_of_its_coordinator(tmp_p
         "flows: {users: {home: 'shop#users', store: out}}\n"
     )
     assert SECRET not in repr(Coordinator(file))
+
+
+def test_a_secret_that_is_no_text_is_not_shown_by_the_error():
+    with pytest.raises(ConfigError, match="'api_key' is not shown") as caught:
+        Service("rows", url="https://rows", api_key=[SECRET], login=SECRET, hidden=SECRET)
+    assert SECRET not in str(caught.value)
 
 
 def test_repr_keeps_what_is_no_secret():

@@ -31,7 +31,6 @@ from hygge import (
     ParquetHome,
     ParquetStore,
     Report,
-    Settings,
     SQLHome,
     SQLStore,
     Store,
@@ -91,6 +90,8 @@ ArrowHome("users", paht="data/users.arrow")  # error: Unexpected keyword argumen
 ArrowStore("users", options={"compression": "lz4"})
 ArrowStore("users", options={"compression": "gzip"})  # error: "options"
 assert_type(ParquetStore("users").settings.options.compression_level, int | None)
+assert_type(ParquetHome("users").settings.path, str | None)
+assert_type(ParquetHome("users").settings.options.batch_size, int)
 assert_type(SQLHome("users").settings.options.batch_size, int)
 SQLHome("users").settings.options.batchsize()  # error: has no attribute "batchsize"
 
@@ -155,11 +156,11 @@ class Lines(Store):
 
 
 class Rows(Home):
-    class Settings(Settings):
+    class Settings(hygge.Settings):
         url: str
         """Where they are."""
 
-    settings: Settings
+    settings: Rows.Settings
 
     async def read_batches(self) -> AsyncIterator[Any]:
         yield self.settings.url

@@ -85,7 +85,7 @@ class SQLHome(Home):
         """A column that only grows: `append` and `merge` read what is beyond the last run."""
         options: SQLHomeOptions = SQLHomeOptions()
 
-    settings: Settings
+    settings: SQLHome.Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[SQLHomeArguments]) -> None:
         settings["connection"] = connection_url(settings.get("connection"), type(self).__name__)

@@ -81,7 +81,7 @@ class SQLStore(Store):
         """`table` or `schema.table`; a part in double quotes may hold dots. Default: the name."""
         options: SQLStoreOptions = SQLStoreOptions()
 
-    settings: Settings
+    settings: SQLStore.Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[SQLStoreArguments]) -> None:
         settings["connection"] = connection_url(settings.get("connection"), type(self).__name__)

@@ -113,7 +113,7 @@ class ArrowStore(FileStore):
     class Settings(FileStore.Settings):
         options: ArrowOptions = ArrowOptions()
 
-    settings: Settings
+    settings: ArrowStore.Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[ArrowStoreArguments]) -> None:
         super().__init__(name, **settings)

@@ -144,7 +144,7 @@ class CsvHome(FileHome):
     class Settings(FileHome.Settings):
         options: CsvOptions = CsvOptions()
 
-    settings: Settings
+    settings: CsvHome.Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[CsvHomeArguments]) -> None:
         super().__init__(name, **settings)
@@ -257,7 +257,7 @@ class CsvStore(FileStore):
     class Settings(FileStore.Settings):
         options: CsvStoreOptions = CsvStoreOptions()
 
-    settings: Settings
+    settings: CsvStore.Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[CsvStoreArguments]) -> None:
         super().__init__(name, **settings)

@@ -82,7 +82,7 @@ class FileHome(Home):
         """The columns to read, in this order. Default: all."""
         options: FileOptions = FileOptions()
 
-    settings: Settings
+    settings: FileHome.Settings
 
     def __init__(self, name: str | None = None, **settings: Any) -> None:
         if isinstance(settings.get("path"), os.PathLike):

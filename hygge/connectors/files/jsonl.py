@@ -105,7 +105,7 @@ class JsonlHome(FileHome):
     class Settings(FileHome.Settings):
         options: JsonlOptions = JsonlOptions()
 
-    settings: Settings
+    settings: JsonlHome.Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[JsonlHomeArguments]) -> None:
         super().__init__(name, **settings)
@@ -195,7 +195,7 @@ class JsonlStore(FileStore):
     class Settings(FileStore.Settings):
         options: JsonlStoreOptions = JsonlStoreOptions()
 
-    settings: Settings
+    settings: JsonlStore.Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[JsonlStoreArguments]) -> None:
         super().__init__(name, **settings)

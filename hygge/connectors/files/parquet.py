@@ -138,7 +138,7 @@ class ParquetStore(FileStore):
     class Settings(FileStore.Settings):
         options: ParquetOptions = ParquetOptions()
 
-    settings: Settings
+    settings: ParquetStore.Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[ParquetStoreArguments]) -> None:
         super().__init__(name, **settings)

@@ -60,7 +60,7 @@ class FileStore(Format, Store):
         """How an object store is reached, where the environment does not say it."""
         options: FileStoreOptions = FileStoreOptions()
 
-    settings: Settings
+    settings: FileStore.Settings
 
     def __init__(self, name: str | None = None, **settings: Any) -> None:
         if isinstance(settings.get("path"), os.PathLike):
