@@ -1,8 +1,8 @@
 """The text of `help(SQLHome)`: the settings and options of a connector, with meaning and default.
 
-The models say it all: fields, types and defaults, and under each field a docstring with its
-meaning. The docstrings are read from the source of the model, when somebody asks for help; so this
-module is loaded only then.
+All of it comes from the pydantic models: names, types and defaults from their fields, meanings from
+the docstrings under the fields. Docstrings are read from the source file, which takes time; so this
+module is imported only when somebody asks for help.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from hygge.errors import is_secret_name
 
 _NAME = ("name: str | None = None", "    What reports and flows call it.")
 
@@ -27,38 +29,50 @@ def describe(doc: str | None, model: type[BaseModel]) -> str:
     return "\n\n".join(filter(None, (inspect.cleandoc(doc or ""), f"Settings:\n\n{settings}")))
 
 
-def parameters(model: type[BaseModel], fills_in: bool) -> list[inspect.Parameter]:
-    """Return the settings of `model` as parameters of a signature.
+def signature(
+    constructor: Callable[..., None], model: type[BaseModel], fills_in: bool
+) -> inspect.Signature:
+    """Return the signature of a class, with the fields of `model` in the place of `**settings`.
 
-    `fills_in` says that the constructor has a default for what the model requires; the signature
-    shows such a default as `...`.
+    `fills_in` says that the constructor may have a default for a field that the model requires; it
+    is shown as `...`. A constructor without `**settings` names all its parameters itself.
     """
-    of_required = _Text("...") if fills_in else inspect.Parameter.empty
-    return [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=_default(field, of_required),
-            annotation=field.annotation,
-        )
-        for name, field in model.model_fields.items()
-    ]
+    written = inspect.signature(constructor)
+    parameters = list(written.parameters.values())[1:]
+    if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD:
+        fields: Mapping[str, FieldInfo] = getattr(model, "model_fields", {})
+        takes_any = not fields or model.model_config.get("extra") == "allow"
+        settings = parameters.pop()
+        named = {parameter.name for parameter in parameters}
+        of_required = _Text("...") if fills_in else inspect.Parameter.empty
+        parameters += [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=_default(name, field, of_required),
+                annotation=field.annotation,
+            )
+            for name, field in fields.items()
+            if name not in named
+        ]
+        parameters += [settings] if takes_any else []
+    return written.replace(parameters=parameters, return_annotation=inspect.Signature.empty)
 
 
 def meanings(model: type[BaseModel]) -> dict[str, str]:
-    """Return the fields of `model` with their meanings: their descriptions, else their docstrings.
+    """Return the meaning of each field of `model`: its description, else its docstring.
 
-    A field without either is left out, and so is every docstring of a class whose source cannot be
-    read (one that was typed into a prompt).
+    A field without either is left out. Docstrings are not known where the source of a class cannot
+    be read, as of a class that was typed into a prompt.
     """
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for cls in reversed(model.__mro__):
         if issubclass(cls, BaseModel) and cls is not BaseModel:
-            found.update(_docstrings(cls))
+            texts.update(_docstrings(cls))
     for name, field in model.model_fields.items():
         if field.description:
-            found[name] = field.description
-    return {name: found[name] for name in model.model_fields if name in found}
+            texts[name] = field.description
+    return {name: texts[name] for name in model.model_fields if name in texts}
 
 
 def type_text(kind: Any) -> str:
@@ -77,11 +91,11 @@ def type_text(kind: Any) -> str:
 
 
 def _lines(model: type[BaseModel]) -> Iterator[str]:
-    """The fields of a model, each with its meaning below it, and with the fields of its own."""
+    """Yield the lines for each field of a model: its meaning, and the fields of a model in it."""
     meaning = meanings(model)
     for name, field in model.model_fields.items():
         inner = _inner_model(field)
-        default = "" if field.is_required() else f" = {_value_text(_default(field, None))}"
+        default = "" if field.is_required() else f" = {_value_text(_default(name, field, None))}"
         yield f"{name}: {type_text(field.annotation)}{default}"
         text = meaning.get(name) or (inner.__doc__ if inner else None) or ""
         yield from (f"    {line}" for line in inspect.cleandoc(text).splitlines())
@@ -90,18 +104,25 @@ def _lines(model: type[BaseModel]) -> Iterator[str]:
 
 
 def _inner_model(field: FieldInfo) -> type[BaseModel] | None:
-    """The model that a field holds (`options`), or None."""
+    """Return the model that a field holds (`options`), or None."""
     for kind in (field.annotation, *get_args(field.annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
     return None
 
 
-def _default(field: FieldInfo, of_required: Any) -> Any:
+def _default(name: str, field: FieldInfo, of_required: Any) -> Any:
+    """Return the default of a field; `...` for a secret, and for what only a function knows."""
     if field.is_required():
         return of_required
-    default = field.get_default(call_default_factory=True)
-    return _Text(_value_text(default)) if isinstance(default, BaseModel) else default
+    if field.default_factory in (dict, list):
+        return field.get_default(call_default_factory=True)
+    is_secret = field.repr is False or is_secret_name(name)
+    if field.default_factory is not None or (is_secret and field.default is not None):
+        return _Text("...")
+    if isinstance(field.default, BaseModel):
+        return _Text(_value_text(field.default))
+    return field.default
 
 
 def _value_text(value: Any) -> str:
@@ -113,7 +134,7 @@ def _value_text(value: Any) -> str:
 
 
 class _Text:
-    """A default that is shown by a text."""
+    """A default whose `repr` is a text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -123,7 +144,7 @@ class _Text:
 
 
 def _docstrings(cls: type[BaseModel]) -> Iterator[tuple[str, str]]:
-    """The docstrings right below the fields in the source of one class."""
+    """Yield the fields of one class that have a docstring below them, with the docstring."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
     except (OSError, TypeError, SyntaxError):

@@ -48,14 +48,14 @@ class Settings(BaseModel):
         raise ConfigError(message, "; ".join(dict.fromkeys(hints)) or None)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """What was given, without secrets: for `repr`, `str`, and failed assertions."""
+        """Yield the settings that were given, without secrets, for `repr` and `str`."""
         for name, value in super().__repr_args__():
             if name in self.model_fields_set or name not in type(self).model_fields:
                 yield name, _Shown(name or "", value)
 
 
 class _Shown:
-    """A value whose `repr` holds no secret."""
+    """The value of a setting; its `repr` has no secret in it."""
 
     def __init__(self, name: str, value: Any) -> None:
         self.name, self.value = name, value
@@ -135,40 +135,27 @@ def import_all(modules: tuple[str, ...]) -> None:
             importlib.import_module(module)
 
 
-def _has_settings(cls: type[Connector]) -> bool:
-    return bool(getattr(cls.Settings, "model_fields", None))
-
-
 class _Doc:
-    """The docstring of a connector class, with its settings; made when somebody reads it."""
+    """The docstring of a connector class, followed by its settings when somebody reads it."""
 
-    def __init__(self, own: str | None) -> None:
-        self.own = own
+    def __init__(self, written: str | None) -> None:
+        self.written = written
 
     def __get__(self, instance: object, cls: type[Connector]) -> str | None:
-        if not _has_settings(cls):
-            return self.own
+        if not getattr(cls.Settings, "model_fields", None):
+            return self.written
         from hygge.help_text import describe
 
-        return describe(self.own, cls.Settings)
+        return describe(self.written, cls.Settings)
 
 
 class _Signature:
-    """The signature of a connector class, with its settings; made when somebody reads it."""
+    """The signature of a connector class, with its settings in the place of `**settings`."""
 
     def __get__(self, instance: object, cls: type[Connector]) -> Signature:
-        import inspect
+        from hygge.help_text import signature
 
-        from hygge.help_text import parameters
-
-        written = inspect.signature(cls.__init__)
-        own = list(written.parameters.values())[1:]
-        if _has_settings(cls) and own and own[-1].kind is own[-1].VAR_KEYWORD:
-            named = {parameter.name for parameter in own}
-            settings = parameters(cls.Settings, cls.__init__ is not Connector.__init__)
-            any_other = own[-1:] if cls.Settings.model_config.get("extra") == "allow" else []
-            own[-1:] = [each for each in settings if each.name not in named] + any_other
-        return written.replace(parameters=own, return_annotation=written.empty)
+        return signature(cls.__init__, cls.Settings, cls.__init__ is not Connector.__init__)
 
 
 class Connector:
@@ -198,8 +185,8 @@ class Connector:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        own = cls.__dict__.get("__doc__")
-        cls.__doc__ = own if isinstance(own, _Doc) else _Doc(own)  # type: ignore[assignment]  # gives text
+        doc = cls.__dict__.get("__doc__")
+        cls.__doc__ = doc if isinstance(doc, _Doc) else _Doc(doc)  # type: ignore[assignment]  # reads as text
 
     def __init__(self, name: str | None = None, **settings: Any) -> None:
         self.name = name

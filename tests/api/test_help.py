@@ -9,7 +9,7 @@ import sys
 from typing import get_args
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 import hygge
 from hygge import registry
@@ -102,6 +102,19 @@ def test_own_classes_have_such_a_help_too():
 
         def __init__(self, name=None, pages=3, **rest):
             super().__init__(name, pages=pages, **rest)
+
+    class Secret(Mine):
+        class Settings(Mine.Settings):
+            token: str = "s3cret"
+            hidden: str = Field("s3cret", repr=False)
+            made: str = Field(default_factory=lambda: "s3cret")
+            password: str | None = None
+
+    for text in (inspect.getdoc(Secret), str(inspect.signature(Secret))):
+        assert text is not None
+        assert "s3cret" not in text
+        assert "token: str = ..." in text
+        assert "password: str | None = None" in text
 
     assert str(inspect.signature(Loose)) == "(name=None, pages=3, *, url: str = ..., **rest)"
 
