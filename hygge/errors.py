@@ -134,7 +134,7 @@ _URL_SECRET = re.compile(r"(?P<open>\b[A-Za-z][\w+.-]{0,30}:/{1,3}[^:/?#\s]{0,25
 _BARE_SECRET = re.compile(r"(?P<open>(?<![\w.%+-])[\w.%+-]{1,64}:)(?!/)[^\s@]{1,256}@")
 _VALUE = r"(?:\\*\"[^\"]*\"?|\\*'[^']*'?|\{[^}]*\}?|[^&;\s'\"]+)"
 _PAIR_SECRET = re.compile(
-    r"(?i)(?P<open>(?:(?:password|passwd|pwd|secret|token|access_key|api_?key)"
+    r"(?i)(?P<open>(?:(?:password|passwd|pwd|secret|token|(?:access|api|account|sas)[_-]?key)"
     r"(?:\\*[\"']\s*[:=]|\s*=|%3D)|(?:password|passwd|pwd):)\s*)" + _VALUE
 )
 _HEADER_SECRET = re.compile(
@@ -150,6 +150,17 @@ def without_password(text: object) -> str:
         hidden = _BARE_SECRET.sub(r"\g<open>***@", hidden)
     hidden = _PAIR_SECRET.sub(r"\g<open>***", hidden)
     return _HEADER_SECRET.sub(r"\g<open>***", hidden)
+
+
+_SECRET_NAME = re.compile(
+    r"(?i)passw|passphrase|pwd|secret|token|credential|authorization"
+    r"|(?:access|api|account|sas|private|encryption|signing)_?key"
+)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a setting of this name holds a secret, as far as its name says: `api_key`."""
+    return bool(_SECRET_NAME.search(name))
 
 
 _COMPILED = (".pyx", ".pxi")

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 class Home(Connector):
     """One data set that can be read. The module's docstring describes the two forms."""
 
-    traits: ClassVar[HomeTraits] = HomeTraits()
+    traits: HomeTraits = HomeTraits()
     lanes: int | None = None
     """Highest number of lanes that will read it, where that is known when `open` is called."""
     schema: ClassVar[pa.Schema | None] = None

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hygge.errors import ConfigError, nearest, one_of, without_password
+from hygge.errors import ConfigError, is_secret_name, nearest, one_of, without_password
 from hygge.model import HomeTraits, StoreTraits
 
 if TYPE_CHECKING:
+    from inspect import Signature
+
     from pydantic_core import ErrorDetails
 
 _LONGEST_VALUE = 80
@@ -43,6 +46,24 @@ class Settings(BaseModel):
         message = "\n".join(text for text, _ in problems)
         hints = [hint for _, hint in problems if hint]
         raise ConfigError(message, "; ".join(dict.fromkeys(hints)) or None)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield the settings that were given, without secrets, for `repr` and `str`."""
+        for name, value in super().__repr_args__():
+            if name in self.model_fields_set or name not in type(self).model_fields:
+                yield name, _Shown(name or "", value)
+
+
+class _Shown:
+    """The value of a setting; its `repr` has no secret in it."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        self.name, self.value = name, value
+
+    def __repr__(self) -> str:
+        if is_secret_name(self.name) and self.value is not None:
+            return "'***'"
+        return without_password(repr(self.value))
 
 
 def _explain(model: type[BaseModel], who: str, problem: ErrorDetails) -> tuple[str, str | None]:
@@ -70,7 +91,7 @@ def _explain(model: type[BaseModel], who: str, problem: ErrorDetails) -> tuple[s
 def _shown_value(model: type[BaseModel], path: list[str], problem: ErrorDetails) -> str:
     """Return the wrong value as text, without secrets and not too long."""
     field = model.model_fields.get(path[0]) if path else None
-    if field is not None and field.repr is False:
+    if (field is not None and field.repr is False) or any(map(is_secret_name, path)):
         return "not shown"
     value = without_password(repr(problem.get("input")))
     return value if len(value) < _LONGEST_VALUE else value[: _LONGEST_VALUE - 3] + "..."
@@ -114,6 +135,29 @@ def import_all(modules: tuple[str, ...]) -> None:
             importlib.import_module(module)
 
 
+class _Doc:
+    """The docstring of a connector class, followed by its settings when somebody reads it."""
+
+    def __init__(self, written: str | None) -> None:
+        self.written = written
+
+    def __get__(self, instance: object, cls: type[Connector]) -> str | None:
+        if not getattr(cls.Settings, "model_fields", None):
+            return self.written
+        from hygge.help_text import describe
+
+        return describe(self.written, cls.Settings)
+
+
+class _Signature:
+    """The signature of a connector class, with its settings in the place of `**settings`."""
+
+    def __get__(self, instance: object, cls: type[Connector]) -> Signature:
+        from hygge.help_text import signature
+
+        return signature(cls.__init__, cls.Settings, cls.__init__ is not Connector.__init__)
+
+
 class Connector:
     """Base of Home and Store: a name, and settings that are read from keyword arguments.
 
@@ -123,8 +167,8 @@ class Connector:
 
     Settings: ClassVar[type[Settings]] = Settings
     """The model of the settings of this class."""
-    traits: ClassVar[HomeTraits | StoreTraits]
-    """The properties that the class declares."""
+    traits: HomeTraits | StoreTraits
+    """The properties that the class declares; an instance may declare less."""
     imports: ClassVar[tuple[str, ...]] = ()
     """Modules that a built-in class imports only where it first uses them."""
 
@@ -137,12 +181,22 @@ class Connector:
     flow: str | None = None
     """Identity of the flow that it is part of, for names that people see: database sessions."""
 
+    __signature__ = _Signature()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        doc = cls.__dict__.get("__doc__")
+        cls.__doc__ = doc if isinstance(doc, _Doc) else _Doc(doc)  # type: ignore[assignment]  # reads as text
+
     def __init__(self, name: str | None = None, **settings: Any) -> None:
         self.name = name
         self.settings = self.Settings.read(type(self).__name__, settings)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name or ''})"
+        given = [] if self.name is None else [repr(self.name)]
+        if isinstance(self.settings, Settings):
+            given += [f"{name}={value!r}" for name, value in self.settings.__repr_args__()]
+        return f"{type(self).__name__}({', '.join(given)})"
 
     def describe(self) -> str:
         """Return where this is, in a few words, without secrets: for plans, reports and errors."""

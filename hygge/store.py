@@ -83,7 +83,7 @@ BY_HAND = "by_hand"
 class Store(Connector):
     """One data set that can be written. The module's docstring describes the two forms."""
 
-    traits: ClassVar[StoreTraits] = StoreTraits()
+    traits: StoreTraits = StoreTraits()
     receives: ClassVar[Literal["pandas", "arrow"]] = "pandas"
     """Simple form: the kind of batch that `write` gets."""
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 from hygge.config.connectors import build
 from hygge.config.flows import read_flows
 from hygge.config.flows import select as select_flows
-from hygge.config.specs import SHIPPED, EndSpec, FlowsFile, FlowSpec
+from hygge.config.specs import SHIPPED, EndSpec, FlowsFile, FlowSpec, Jobs
 from hygge.coordinator.connections import (
     ConnectionShares,
     count_at_once,
@@ -29,9 +29,9 @@ from hygge.coordinator.connections import (
 )
 from hygge.coordinator.schedule import OpenTables, RunFlow, Schedule
 from hygge.engine.jobs.instructions import Instructions, digest, instructions, is_flow_job
-from hygge.errors import ConfigError, FlowFailed, HyggeError, as_hygge_error
+from hygge.errors import ConfigError, FlowFailed, HyggeError, as_hygge_error, without_password
 from hygge.model import Report, Summary
-from hygge.run.engines import find_engine
+from hygge.run.engines import EngineName, find_engine
 from hygge.run.flow import Flow
 from hygge.run.watch import Silent, Watch
 
@@ -52,8 +52,8 @@ class Coordinator:
         path: str | os.PathLike[str],
         *,
         select: Sequence[str] = (),
-        engine: str = "ray",
-        jobs: str | None = None,
+        engine: EngineName = "ray",
+        jobs: Jobs | None = None,
         max_parallel_flows: int | None = None,
         dashboard: bool = False,
         fresh: bool = False,
@@ -73,6 +73,11 @@ class Coordinator:
         self.shares = divide(self.file.flows, _max_connections(self.file), self.parallel)
         self._places: dict[str, str] = {}
         """Place of a store → name of the flow that writes there, as far as it is known."""
+
+    def __repr__(self) -> str:
+        names = [repr(spec.name) for spec in self.file.flows[:_NAMED]]
+        names += ["…"] if len(self.file.flows) > _NAMED else []
+        return f"Coordinator({without_password(self.file.path)!r}, flows=[{', '.join(names)}])"
 
     def flow(self, spec: FlowSpec) -> Flow:
         """Build the Flow that a part of the file describes."""

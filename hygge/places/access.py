@@ -17,7 +17,7 @@ import configparser
 import os
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import Field
 
@@ -67,17 +67,45 @@ class Access(Settings):
     anonymous: bool = False
     """Whether requests are not signed: for what is public."""
     region: str | None = None
-    access_key_id: str | None = Field(None, repr=False)
-    secret_access_key: str | None = Field(None, repr=False)
-    session_token: str | None = Field(None, repr=False)
+    """s3: the region of the bucket."""
+    access_key_id: str | None = Field(default=None, repr=False)
+    """s3: the name of a key; `secret_access_key` goes with it."""
+    secret_access_key: str | None = Field(default=None, repr=False)
+    """s3: the secret of that key."""
+    session_token: str | None = Field(default=None, repr=False)
+    """s3: the token of a key that is temporary."""
     service_account: str | None = None
-    """The path of a key file."""
+    """gs: the path of a key file."""
     account_name: str | None = None
-    account_key: str | None = Field(None, repr=False)
-    sas_key: str | None = Field(None, repr=False)
+    """az: the storage account."""
+    account_key: str | None = Field(default=None, repr=False)
+    """az: a key of that account."""
+    sas_key: str | None = Field(default=None, repr=False)
+    """az: a shared access signature, instead of the account's key."""
     tenant_id: str | None = None
+    """az: the directory of a service principal."""
     client_id: str | None = None
-    client_secret: str | None = Field(None, repr=False)
+    """az: the id of a service principal; `client_secret` goes with it."""
+    client_secret: str | None = Field(default=None, repr=False)
+    """az: the secret of that principal."""
+
+
+class AccessDict(TypedDict, total=False):
+    """`Access` as a dict."""
+
+    endpoint: str | None
+    anonymous: bool
+    region: str | None
+    access_key_id: str | None
+    secret_access_key: str | None
+    session_token: str | None
+    service_account: str | None
+    account_name: str | None
+    account_key: str | None
+    sas_key: str | None
+    tenant_id: str | None
+    client_id: str | None
+    client_secret: str | None
 
 
 class ObjectUrl(str):

@@ -10,7 +10,7 @@ import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from hygge.errors import ConfigError, one_of
 from hygge.home import Home
@@ -21,6 +21,7 @@ from hygge.store import Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
+EngineName = Literal["ray", "inline"]
 OnWait = Callable[[str], None]
 """Called with what is waited for, in words for people."""
 _ENGINES = {"ray": "hygge.engine.ray.engine", "inline": "hygge.engine.inline"}

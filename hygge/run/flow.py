@@ -31,7 +31,7 @@ from hygge.model import Head, Limits, Mode, Report, Watermark
 from hygge.places.folder import Folder
 from hygge.places.place import place_at
 from hygge.run.driver import Attempt, Driver
-from hygge.run.engines import Engine, find_engine
+from hygge.run.engines import Engine, EngineName, find_engine
 from hygge.run.once import Outcome, run_flow
 from hygge.run.watch import Progress, Silent, Watch
 from hygge.store import Store
@@ -64,9 +64,9 @@ class Flow:
         *,
         name: str | None = None,
         mode: Mode | None = None,
-        key: Sequence[str] = (),
+        key: str | Sequence[str] = (),
         limits: Limits | None = None,
-        engine: str | Engine = "ray",
+        engine: EngineName | Engine = "ray",
         project: str | None = None,
         state: str | os.PathLike[str] | None = None,
         fresh: bool = False,
@@ -90,6 +90,10 @@ class Flow:
         self.shared_paths = tuple(os.path.abspath(path) for path in shared_paths)
         self.cursor = getattr(home.settings, "cursor", None)
         self._check(name)
+
+    def __repr__(self) -> str:
+        key = f", key={list(self.key)!r}" if self.key else ""
+        return f"Flow({self.home!r}, {self.store!r}, name={self.name!r}, mode={self.mode!r}{key})"
 
     async def start(self, watch: Watch | None = None) -> Report:
         """Run to the end in a thread. Returns the Report, or raises FlowFailed with one.

@@ -15,6 +15,7 @@ from types import FrameType
 import pytest
 
 import hygge
+from hygge import registry
 from hygge.coordinator.coordinator import Coordinator
 from tests import ROOT
 
@@ -123,6 +124,7 @@ def test_the_steps_of_the_architecture_happen_in_this_order(tmp_path: Path) -> N
             name = f"{file.relative_to(ROOT)}::{frame.f_code.co_qualname}"
             first_calls.setdefault(name, len(first_calls))
 
+    registry.find.cache_clear()  # an earlier test of this process may have asked
     before = sys.getprofile()
     threading.setprofile(note)
     sys.setprofile(note)

@@ -7,16 +7,34 @@ is replaced by its URL, or refused where it holds something that a URL cannot ex
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from pydantic import Field
 
 from hygge.connectors.databases.known import FILE, SERVER, database_of, with_driver
-from hygge.connectors.sql.connection import split_name
+from hygge.connectors.sql.connection import shown, split_name
 from hygge.errors import ConfigError
+from hygge.settings import Settings
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import URL
+    from sqlalchemy.engine import URL, Connection, Engine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    Connectable: TypeAlias = str | URL | Engine | Connection | AsyncEngine | AsyncConnection
 
 ENV = "HYGGE_DATABASE_URL"
+
+
+class DatabaseSettings(Settings):
+    """The setting that SQLHome and SQLStore share."""
+
+    connection: str = Field(repr=False)
+    """A SQLAlchemy URL, Engine or Connection. Default: the environment's HYGGE_DATABASE_URL."""
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        yield "connection", shown(self.connection)
+        yield from super().__repr_args__()
 
 
 def connection_url(given: object, who: str) -> str:

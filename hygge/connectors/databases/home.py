@@ -24,35 +24,52 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import pyarrow as pa
-from pydantic import Field
 
-from hygge.connectors.databases.connection import connection_url, file_of, place
+from hygge.connectors.databases.connection import (
+    DatabaseSettings,
+    connection_url,
+    file_of,
+    place,
+)
 from hygge.connectors.databases.known import database_of, reached
 from hygge.connectors.databases.options import refuse_unheeded
-from hygge.connectors.sql.ask import Ask, SQLHomeOptions
+from hygge.connectors.sql.ask import Ask, SQLHomeOptions, SQLHomeOptionsDict
 from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.database import NESTED, Database
 from hygge.errors import ConfigError, HomeError
 from hygge.home import Home
 from hygge.model import HomeTraits, Plan, Split, Watermark
-from hygge.settings import Settings
+
+if TYPE_CHECKING:
+    from hygge.connectors.databases.connection import Connectable
+
+
+class SQLHomeArguments(TypedDict, total=False):
+    """The keyword arguments of `SQLHome`."""
+
+    connection: Connectable | None
+    table: str | None
+    query: str | None
+    columns: list[str] | tuple[str, ...] | None
+    where: str | None
+    split_by: str | list[str] | tuple[str, ...] | None
+    cursor: str | None
+    options: SQLHomeOptions | SQLHomeOptionsDict
 
 
 class SQLHome(Home):
     """`SQLHome("users", connection="postgresql://…", options={"batch_size": 10_000})`."""
 
-    traits: ClassVar[HomeTraits] = HomeTraits(cursor=True, lossy=NESTED)
+    traits: HomeTraits = HomeTraits(cursor=True, lossy=NESTED)
 
     raw: pa.Schema | None = None
     snapshot: str | None = None
     """A snapshot that the driver holds for several flows."""
 
-    class Settings(Settings):
-        connection: str = Field(repr=False)
-        """A SQLAlchemy URL, Engine or Connection. Default: the environment's HYGGE_DATABASE_URL."""
+    class Settings(DatabaseSettings):
         table: str | None = None
         """`table` or `schema.table`; a part in double quotes may hold dots. Default: the name."""
         query: str | None = None
@@ -68,7 +85,9 @@ class SQLHome(Home):
         """A column that only grows: `append` and `merge` read what is beyond the last run."""
         options: SQLHomeOptions = SQLHomeOptions()
 
-    def __init__(self, name: str | None = None, **settings: Any) -> None:
+    settings: SQLHome.Settings
+
+    def __init__(self, name: str | None = None, **settings: Unpack[SQLHomeArguments]) -> None:
         settings["connection"] = connection_url(settings.get("connection"), type(self).__name__)
         super().__init__(name, **settings)
         given = self.settings
@@ -97,7 +116,7 @@ class SQLHome(Home):
                 f"split by one: split_by: {self.split_keys[0]}",
             )
         refuse_unheeded(database, given.options, self.describe())
-        self.traits = replace(type(self).traits, lossy=database.home_lossy)  # type: ignore[misc]  # of this one
+        self.traits = replace(type(self).traits, lossy=database.home_lossy)
 
     @property
     def database(self) -> Database:

@@ -31,47 +31,59 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from pydantic import Field
-
-from hygge.connectors.databases.connection import connection_url, file_of, place
+from hygge.connectors.databases.connection import (
+    DatabaseSettings,
+    connection_url,
+    file_of,
+    place,
+)
 from hygge.connectors.databases.known import database_of, reached
 from hygge.connectors.databases.options import refuse_unheeded
 from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.database import NESTED, Database, StoreVerbs
-from hygge.connectors.sql.goal import Goal, SQLStoreOptions
+from hygge.connectors.sql.goal import Goal, SQLStoreOptions, SQLStoreOptionsDict
 from hygge.errors import ConfigError, StoreError
 from hygge.model import Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
-from hygge.settings import Settings
 from hygge.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from hygge.connectors.databases.connection import Connectable
 
 
 _OURS = "_hygge_"
 """How the names of tables and columns begin that a run makes beside people's own."""
 
 
+class SQLStoreArguments(TypedDict, total=False):
+    """The keyword arguments of `SQLStore`."""
+
+    connection: Connectable | None
+    table: str | None
+    options: SQLStoreOptions | SQLStoreOptionsDict
+
+
 class SQLStore(Store):
     """`SQLStore("users", connection="sqlite:///lake.db")`."""
 
-    traits: ClassVar[StoreTraits] = StoreTraits(
+    traits: StoreTraits = StoreTraits(
         modes=("replace", "append", "merge"),
         visibility="atomic",
         sees="the old rows or the new ones: one transaction shows a run",
         lossy=NESTED,
     )
 
-    class Settings(Settings):
-        connection: str = Field(repr=False)
-        """A SQLAlchemy URL, Engine or Connection. Default: the environment's HYGGE_DATABASE_URL."""
+    class Settings(DatabaseSettings):
         table: str | None = None
         """`table` or `schema.table`; a part in double quotes may hold dots. Default: the name."""
         options: SQLStoreOptions = SQLStoreOptions()
 
-    def __init__(self, name: str | None = None, **settings: Any) -> None:
+    settings: SQLStore.Settings
+
+    def __init__(self, name: str | None = None, **settings: Unpack[SQLStoreArguments]) -> None:
         settings["connection"] = connection_url(settings.get("connection"), type(self).__name__)
         super().__init__(name, **settings)
         table = self.settings.table or name
@@ -84,7 +96,7 @@ class SQLStore(Store):
         refuse_unheeded(database, self.settings.options, self.describe())
         traits = type(self).traits
         lanes = database.max_lanes or traits.max_lanes
-        self.traits = replace(traits, lossy=database.store_lossy, max_lanes=lanes)  # type: ignore[misc]  # of this one
+        self.traits = replace(traits, lossy=database.store_lossy, max_lanes=lanes)
 
     @property
     def database(self) -> Database:

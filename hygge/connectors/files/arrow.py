@@ -11,14 +11,25 @@ exactly. On an object store (`s3://bucket/prefix`) files come one by one: see
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Unpack
 
 import pyarrow as pa
 
 from hygge.batches import plain, plain_schema
-from hygge.connectors.files.home import FileHome, Piece
+from hygge.connectors.files.home import (
+    FileHome,
+    FileHomeArguments,
+    FileOptions,
+    FileOptionsDict,
+    Piece,
+)
 from hygge.connectors.files.source_file import SourceFile
-from hygge.connectors.files.store import FileStore, FileStoreOptions
+from hygge.connectors.files.store import (
+    FileStore,
+    FileStoreArguments,
+    FileStoreOptions,
+    FileStoreOptionsDict,
+)
 from hygge.formats import arrow
 from hygge.formats.format import Writer
 from hygge.model import MIB, Column
@@ -26,10 +37,19 @@ from hygge.model import MIB, Column
 _PIECE_BYTES = 16 * MIB
 
 
+class ArrowHomeArguments(FileHomeArguments, total=False):
+    """The keyword arguments of `ArrowHome`."""
+
+    options: FileOptions | FileOptionsDict
+
+
 class ArrowHome(FileHome):
     """`ArrowHome("users", path="data/users.arrow")`."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc", ".arrows")
+
+    def __init__(self, name: str | None = None, **settings: Unpack[ArrowHomeArguments]) -> None:
+        super().__init__(name, **settings)
 
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
         first: pa.Schema | None = None
@@ -73,6 +93,18 @@ class ArrowOptions(FileStoreOptions):
     """How the buffers of a file are compressed."""
 
 
+class ArrowOptionsDict(FileStoreOptionsDict, total=False):
+    """`ArrowOptions` as a dict."""
+
+    compression: Literal["none", "lz4", "zstd"]
+
+
+class ArrowStoreArguments(FileStoreArguments, total=False):
+    """The keyword arguments of `ArrowStore`."""
+
+    options: ArrowOptions | ArrowOptionsDict
+
+
 class ArrowStore(FileStore):
     """`ArrowStore("users", path="data/users")`."""
 
@@ -80,6 +112,11 @@ class ArrowStore(FileStore):
 
     class Settings(FileStore.Settings):
         options: ArrowOptions = ArrowOptions()
+
+    settings: ArrowStore.Settings
+
+    def __init__(self, name: str | None = None, **settings: Unpack[ArrowStoreArguments]) -> None:
+        super().__init__(name, **settings)
 
     def open_writer(self, path: str, schema: pa.Schema) -> Writer:
         return arrow.ArrowWriter(path, schema, self.settings.options.compression)

@@ -20,16 +20,27 @@ with any CSV.) Types are not in the file: state them (`types:`) where it is read
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self, Unpack
 
 import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
-from hygge.connectors.files.home import FileHome, FileOptions, Piece
+from hygge.connectors.files.home import (
+    FileHome,
+    FileHomeArguments,
+    FileOptions,
+    FileOptionsDict,
+    Piece,
+)
 from hygge.connectors.files.source_file import SourceFile
-from hygge.connectors.files.store import FileStore, FileStoreOptions
+from hygge.connectors.files.store import (
+    FileStore,
+    FileStoreArguments,
+    FileStoreOptions,
+    FileStoreOptionsDict,
+)
 from hygge.errors import ConfigError, HomeError, one_of
 from hygge.formats.csv_reader import CsvFile, CsvReader
 from hygge.formats.csv_writer import CsvWriter, check_csv_schema, header_line
@@ -64,7 +75,7 @@ class CsvOptions(FileOptions):
     """The encoding of the files; a byte order mark is understood."""
     types: dict[str, str] = Field(default_factory=dict)
     """Column → type word; the other columns are inferred from the sample."""
-    sample_bytes: int = Field(MIB, gt=0)
+    sample_bytes: int = Field(default=MIB, gt=0)
     """How many bytes of the first file types are inferred from."""
     null_values: list[str] = Field(default_factory=list)
     """Texts that mean NULL beside the empty value, where they are unquoted."""
@@ -103,14 +114,40 @@ class CsvOptions(FileOptions):
         return self
 
 
+class CsvOptionsDict(FileOptionsDict, total=False):
+    """`CsvOptions` as a dict."""
+
+    delimiter: str | None
+    quote: str
+    header: bool
+    column_names: list[str] | tuple[str, ...] | None
+    encoding: str
+    types: Mapping[str, str]
+    sample_bytes: int
+    null_values: list[str] | tuple[str, ...]
+    quoted_nulls: bool
+    newlines_in_values: bool
+
+
+class CsvHomeArguments(FileHomeArguments, total=False):
+    """The keyword arguments of `CsvHome`."""
+
+    options: CsvOptions | CsvOptionsDict
+
+
 class CsvHome(FileHome):
     """`CsvHome("users", path="data/users.csv", options={"types": {"zip": "string"}})`."""
 
-    traits: ClassVar[HomeTraits] = HomeTraits(lossy=NO_TEXT)
+    traits: HomeTraits = HomeTraits(lossy=NO_TEXT)
     suffixes: ClassVar[tuple[str, ...]] = with_compressed(".csv", ".tsv")
 
     class Settings(FileHome.Settings):
         options: CsvOptions = CsvOptions()
+
+    settings: CsvHome.Settings
+
+    def __init__(self, name: str | None = None, **settings: Unpack[CsvHomeArguments]) -> None:
+        super().__init__(name, **settings)
 
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
         first = self._csv_file(files[0]).names()
@@ -167,7 +204,7 @@ class CsvHome(FileHome):
             path=file.path,
             delimiter=_delimiter(options.delimiter, file.path),
             quote=options.quote,
-            column_names=None if options.header else tuple(options.column_names),
+            column_names=None if options.header else tuple(options.column_names or ()),
             encoding=options.encoding,
             stated=frozenset(options.types),
             sample_bytes=options.sample_bytes,
@@ -197,16 +234,32 @@ class CsvStoreOptions(FileStoreOptions):
         return self
 
 
+class CsvStoreOptionsDict(FileStoreOptionsDict, total=False):
+    """`CsvStoreOptions` as a dict."""
+
+    compression: Compression | None
+    delimiter: str | None
+    header: bool
+
+
+class CsvStoreArguments(FileStoreArguments, total=False):
+    """The keyword arguments of `CsvStore`."""
+
+    options: CsvStoreOptions | CsvStoreOptionsDict
+
+
 class CsvStore(FileStore):
     """`CsvStore("users", path="data/users.csv.gz")`."""
 
-    traits: ClassVar[StoreTraits] = replace(FileStore.traits, lossy=NO_TEXT)
+    traits: StoreTraits = replace(FileStore.traits, lossy=NO_TEXT)
     suffixes: ClassVar[tuple[str, ...]] = with_compressed(".csv", ".tsv")
 
     class Settings(FileStore.Settings):
         options: CsvStoreOptions = CsvStoreOptions()
 
-    def __init__(self, name: str | None = None, **settings: Any) -> None:
+    settings: CsvStore.Settings
+
+    def __init__(self, name: str | None = None, **settings: Unpack[CsvStoreArguments]) -> None:
         super().__init__(name, **settings)
         stated = self.settings.options.compression
         self.compression = compression_for(self.path, self.single, stated)

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import pyarrow as pa
 from pydantic import Field
@@ -25,7 +25,7 @@ from hygge.connectors.files.source_file import SourceFile, partition_columns
 from hygge.errors import ConfigError, HomeError, HyggeError, SourceChanged, SourceMissing, one_of
 from hygge.home import Home
 from hygge.model import MIB, Column, HomeTraits, Plan, Split, Watermark
-from hygge.places.access import Access, ObjectUrl
+from hygge.places.access import Access, AccessDict, ObjectUrl
 from hygge.places.names import fixed_prefix
 from hygge.places.objects import is_object_url
 from hygge.settings import Connector, Settings
@@ -34,12 +34,28 @@ from hygge.settings import Connector, Settings
 class FileOptions(Settings):
     """How a file Home reads."""
 
-    batch_size: int = Field(1_000_000, gt=0)
+    batch_size: int = Field(default=1_000_000, gt=0)
     """The most rows of a batch."""
-    batch_bytes: int = Field(32 * MIB, gt=0)
+    batch_bytes: int = Field(default=32 * MIB, gt=0)
     """About the most Arrow bytes of a batch; whichever limit is met first."""
-    split_bytes: int = Field(128 * MIB, gt=0)
+    split_bytes: int = Field(default=128 * MIB, gt=0)
     """About how many file bytes a split has: the unit of parallel work and of retry."""
+
+
+class FileOptionsDict(TypedDict, total=False):
+    """`FileOptions` as a dict."""
+
+    batch_size: int
+    batch_bytes: int
+    split_bytes: int
+
+
+class FileHomeArguments(TypedDict, total=False):
+    """The keyword arguments of every file Home; a format adds its `options`."""
+
+    path: str | os.PathLike[str] | None
+    connection: Access | AccessDict | None
+    columns: list[str] | tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -54,17 +70,19 @@ class Piece:
 class FileHome(Home):
     """A file, a directory, a glob, or hive partitions of one format."""
 
-    traits: ClassVar[HomeTraits] = HomeTraits()
+    traits: HomeTraits = HomeTraits()
     suffixes: ClassVar[tuple[str, ...]] = ()
 
     class Settings(Settings):
         path: str | None = None
         """A file, a directory or a glob; also in s3://, gs://, az://. Default: the name."""
-        connection: Access | None = Field(None, repr=False)
+        connection: Access | None = Field(default=None, repr=False)
         """How that object store is reached, where the environment does not say it."""
         columns: list[str] | None = None
         """The columns to read, in this order. Default: all."""
         options: FileOptions = FileOptions()
+
+    settings: FileHome.Settings
 
     def __init__(self, name: str | None = None, **settings: Any) -> None:
         if isinstance(settings.get("path"), os.PathLike):

@@ -19,16 +19,27 @@ one: see `hygge/connectors/files/prefix.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from hygge.connectors.files.home import FileHome, FileOptions, Piece
+from hygge.connectors.files.home import (
+    FileHome,
+    FileHomeArguments,
+    FileOptions,
+    FileOptionsDict,
+    Piece,
+)
 from hygge.connectors.files.source_file import SourceFile
-from hygge.connectors.files.store import FileStore, FileStoreOptions
+from hygge.connectors.files.store import (
+    FileStore,
+    FileStoreArguments,
+    FileStoreOptions,
+    FileStoreOptionsDict,
+)
 from hygge.errors import HomeError
 from hygge.formats import json_values
 from hygge.formats.format import Writer
@@ -56,7 +67,7 @@ class JsonlOptions(FileOptions):
     """The encoding of the files; a byte order mark is understood."""
     types: dict[str, str] = Field(default_factory=dict)
     """Column → type word; the other columns are inferred from the sample."""
-    sample_bytes: int = Field(MIB, gt=0)
+    sample_bytes: int = Field(default=MIB, gt=0)
     """How many bytes of the first file types are inferred from."""
 
     @field_validator("types")
@@ -71,14 +82,33 @@ class JsonlOptions(FileOptions):
         return known_encoding(encoding)
 
 
+class JsonlOptionsDict(FileOptionsDict, total=False):
+    """`JsonlOptions` as a dict."""
+
+    encoding: str
+    types: Mapping[str, str]
+    sample_bytes: int
+
+
+class JsonlHomeArguments(FileHomeArguments, total=False):
+    """The keyword arguments of `JsonlHome`."""
+
+    options: JsonlOptions | JsonlOptionsDict
+
+
 class JsonlHome(FileHome):
     """`JsonlHome("events", path="data/events.jsonl", options={"types": {"id": "uint64"}})`."""
 
-    traits: ClassVar[HomeTraits] = HomeTraits(lossy=json_values.NO_JSON)
+    traits: HomeTraits = HomeTraits(lossy=json_values.NO_JSON)
     suffixes: ClassVar[tuple[str, ...]] = with_compressed(".jsonl", ".ndjson")
 
     class Settings(FileHome.Settings):
         options: JsonlOptions = JsonlOptions()
+
+    settings: JsonlHome.Settings
+
+    def __init__(self, name: str | None = None, **settings: Unpack[JsonlHomeArguments]) -> None:
+        super().__init__(name, **settings)
 
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
         stated = types_of(self.settings.options.types, nested=True)
@@ -144,16 +174,30 @@ class JsonlStoreOptions(FileStoreOptions):
     """none, gzip or zstd. Default: what the path's suffix says, else none."""
 
 
+class JsonlStoreOptionsDict(FileStoreOptionsDict, total=False):
+    """`JsonlStoreOptions` as a dict."""
+
+    compression: Compression | None
+
+
+class JsonlStoreArguments(FileStoreArguments, total=False):
+    """The keyword arguments of `JsonlStore`."""
+
+    options: JsonlStoreOptions | JsonlStoreOptionsDict
+
+
 class JsonlStore(FileStore):
     """`JsonlStore("events", path="data/events.jsonl.gz")`."""
 
-    traits: ClassVar[StoreTraits] = replace(FileStore.traits, lossy=json_values.NO_JSON)
+    traits: StoreTraits = replace(FileStore.traits, lossy=json_values.NO_JSON)
     suffixes: ClassVar[tuple[str, ...]] = with_compressed(".jsonl", ".ndjson")
 
     class Settings(FileStore.Settings):
         options: JsonlStoreOptions = JsonlStoreOptions()
 
-    def __init__(self, name: str | None = None, **settings: Any) -> None:
+    settings: JsonlStore.Settings
+
+    def __init__(self, name: str | None = None, **settings: Unpack[JsonlStoreArguments]) -> None:
         super().__init__(name, **settings)
         stated = self.settings.options.compression
         self.compression = compression_for(self.path, self.single, stated)

@@ -14,15 +14,26 @@ see `hygge/connectors/files/prefix.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Unpack
 
 import pyarrow as pa
 from pydantic import Field, field_validator
 
 from hygge.batches import plain, plain_schema
-from hygge.connectors.files.home import FileHome, Piece
+from hygge.connectors.files.home import (
+    FileHome,
+    FileHomeArguments,
+    FileOptions,
+    FileOptionsDict,
+    Piece,
+)
 from hygge.connectors.files.source_file import SourceFile
-from hygge.connectors.files.store import FileStore, FileStoreOptions
+from hygge.connectors.files.store import (
+    FileStore,
+    FileStoreArguments,
+    FileStoreOptions,
+    FileStoreOptionsDict,
+)
 from hygge.errors import UnfitValue
 from hygge.formats import parquet
 from hygge.formats.format import Writer
@@ -31,11 +42,20 @@ from hygge.model import MIB, Column
 _MOST_GROUP_BYTES = 256 * MIB
 
 
+class ParquetHomeArguments(FileHomeArguments, total=False):
+    """The keyword arguments of `ParquetHome`."""
+
+    options: FileOptions | FileOptionsDict
+
+
 class ParquetHome(FileHome):
     """`ParquetHome("users", path="data/users")`."""
 
     imports = ("pyarrow.parquet",)
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq", ".parq")
+
+    def __init__(self, name: str | None = None, **settings: Unpack[ParquetHomeArguments]) -> None:
+        super().__init__(name, **settings)
 
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
         first: pa.Schema | None = None
@@ -81,7 +101,7 @@ class ParquetOptions(FileStoreOptions):
     """How the pages of a file are compressed."""
     compression_level: int | None = None
     """The level of gzip, zstd or brotli. Default: the codec's own."""
-    row_group_bytes: int = Field(32 * MIB, gt=0)
+    row_group_bytes: int = Field(default=32 * MIB, gt=0)
     """Arrow bytes of a row group, about, at most 256 MiB: smaller batches are gathered."""
 
     @field_validator("row_group_bytes")
@@ -95,6 +115,20 @@ class ParquetOptions(FileStoreOptions):
         return size
 
 
+class ParquetOptionsDict(FileStoreOptionsDict, total=False):
+    """`ParquetOptions` as a dict."""
+
+    compression: Literal["none", "snappy", "gzip", "zstd", "lz4", "brotli"]
+    compression_level: int | None
+    row_group_bytes: int
+
+
+class ParquetStoreArguments(FileStoreArguments, total=False):
+    """The keyword arguments of `ParquetStore`."""
+
+    options: ParquetOptions | ParquetOptionsDict
+
+
 class ParquetStore(FileStore):
     """`ParquetStore("users", path="data/users", options={"compression": "zstd"})`."""
 
@@ -103,6 +137,11 @@ class ParquetStore(FileStore):
 
     class Settings(FileStore.Settings):
         options: ParquetOptions = ParquetOptions()
+
+    settings: ParquetStore.Settings
+
+    def __init__(self, name: str | None = None, **settings: Unpack[ParquetStoreArguments]) -> None:
+        super().__init__(name, **settings)
 
     def open_writer(self, path: str, schema: pa.Schema) -> Writer:
         return parquet.ParquetWriter(path, schema, self._written_as())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, TypedDict
 
 import pyarrow as pa
 from pydantic import Field
@@ -21,7 +21,7 @@ from hygge.connectors.files.prefix import Prefix
 from hygge.connectors.files.target import Target
 from hygge.formats.format import Format
 from hygge.model import MIB, Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
-from hygge.places.access import Access
+from hygge.places.access import Access, AccessDict
 from hygge.settings import Settings
 from hygge.store import Store
 
@@ -29,23 +29,38 @@ from hygge.store import Store
 class FileStoreOptions(Settings):
     """How a file Store writes."""
 
-    file_bytes: int = Field(512 * MIB, gt=0)
+    file_bytes: int = Field(default=512 * MIB, gt=0)
     """A new file is begun when one has grown to about this."""
+
+
+class FileStoreOptionsDict(TypedDict, total=False):
+    """`FileStoreOptions` as a dict."""
+
+    file_bytes: int
+
+
+class FileStoreArguments(TypedDict, total=False):
+    """The keyword arguments of every file Store; a format adds its `options`."""
+
+    path: str | os.PathLike[str] | None
+    connection: Access | AccessDict | None
 
 
 class FileStore(Format, Store):
     """A directory of files, or (with the format's suffix) one file, of one format."""
 
-    traits: ClassVar[StoreTraits] = StoreTraits(
+    traits: StoreTraits = StoreTraits(
         modes=("replace", "append"), visibility="atomic", sees=directory.SEES
     )
 
     class Settings(Settings):
         path: str | None = None
         """A directory, or a file by its suffix; or s3://bucket/prefix. Default: data/<name>."""
-        connection: Access | None = Field(None, repr=False)
+        connection: Access | None = Field(default=None, repr=False)
         """How an object store is reached, where the environment does not say it."""
         options: FileStoreOptions = FileStoreOptions()
+
+    settings: FileStore.Settings
 
     def __init__(self, name: str | None = None, **settings: Any) -> None:
         if isinstance(settings.get("path"), os.PathLike):
@@ -56,7 +71,7 @@ class FileStore(Format, Store):
         self.target: Target
         if "://" in path:
             self.target = Prefix(path, self.settings.connection, self, file_bytes)
-            self.traits = replace(self.traits, visibility="manifest", sees=prefix.SEES)  # type: ignore[misc]  # the place decides
+            self.traits = replace(self.traits, visibility="manifest", sees=prefix.SEES)
         else:
             self.target = Directory(path, self, file_bytes)
         self.path = self.target.describe()

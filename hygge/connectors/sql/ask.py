@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import pyarrow as pa
 from pydantic import Field, field_validator
@@ -31,9 +31,9 @@ OnValue = Literal["error", "set_null", "as_text"]
 class SQLHomeOptions(Settings):
     """How a database is read."""
 
-    batch_size: int = Field(50_000, gt=0)
+    batch_size: int = Field(default=50_000, gt=0)
     """Rows of a batch, at most."""
-    batch_bytes: int = Field(32 * MIB, gt=0)
+    batch_bytes: int = Field(default=32 * MIB, gt=0)
     """About the bytes of a batch. The lower of the two bounds counts; a larger row passes alone."""
     splits: Literal["auto"] | int = "auto"
     """How many parts are read independently. `auto`: parts of about 200,000 rows or 64 MiB, or five
@@ -68,6 +68,19 @@ class SQLHomeOptions(Settings):
         for word in value.values():
             type_of(word)
         return value
+
+
+class SQLHomeOptionsDict(TypedDict, total=False):
+    """`SQLHomeOptions` as a dict."""
+
+    batch_size: int
+    batch_bytes: int
+    splits: Literal["auto"] | int
+    types: Mapping[str, str]
+    null_cursor: Literal["error", "skip", "read"]
+    cursor_ties: Literal["skip", "read"]
+    consistency: Literal["snapshot", "split"]
+    on_value: OnValue | Mapping[str, OnValue]
 
 
 @dataclass(frozen=True)

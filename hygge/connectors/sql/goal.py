@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypedDict
 
 import pyarrow as pa
 from pydantic import Field
@@ -16,7 +17,7 @@ from hygge.settings import Settings
 class SQLStoreOptions(Settings):
     """How a database is written."""
 
-    batch_size: int = Field(5_000, gt=0)
+    batch_size: int = Field(default=5_000, gt=0)
     """Rows handed to the driver at once, where there is no faster way (PostgreSQL has COPY)."""
     zones: Literal["error", "utc"] = "error"
     """A column in another time zone than UTC, in a database that does not keep the zone: an error,
@@ -24,6 +25,14 @@ class SQLStoreOptions(Settings):
     on_value: OnValue | dict[str, OnValue] = "error"
     """A value that the table cannot hold exactly (NUL in a text, a decimal beyond its precision):
     an error, NULL instead of it, or the column as text. For all columns, or by column."""
+
+
+class SQLStoreOptionsDict(TypedDict, total=False):
+    """`SQLStoreOptions` as a dict."""
+
+    batch_size: int
+    zones: Literal["error", "utc"]
+    on_value: OnValue | Mapping[str, OnValue]
 
 
 @dataclass(frozen=True)
