@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import binascii
 from decimal import Decimal, InvalidOperation
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -39,7 +40,7 @@ _TIME_OF = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{
 _ZONE = "(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
 
 
-ArrowColumn = pa.Array | pa.ChunkedArray
+ArrowColumn: TypeAlias = pa.Array | pa.ChunkedArray
 
 
 class Unfit(Exception):
