@@ -5,6 +5,7 @@ On a standing Ray whose nodes know a password that the client does not have.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -150,7 +151,7 @@ def first_lines(running: subprocess.Popen[str], last: str) -> str:
 
 
 class ProcessList(threading.Thread):
-    """Every command line of the machine, looked at all the time."""
+    """Every command line of what this test started, the cluster too, looked at all the time."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -160,8 +161,9 @@ class ProcessList(threading.Thread):
 
     def run(self) -> None:
         while not self.over.wait(0.5):
-            for process in psutil.process_iter(["cmdline"]):
-                self.seen.add(" ".join(process.info["cmdline"] or ()))
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    self.seen.add(" ".join(process.cmdline()))
 
 
 def test_a_run_is_jobs_of_the_cluster_and_leaves_no_secret_anywhere(tmp_path):
@@ -178,6 +180,7 @@ def test_a_run_is_jobs_of_the_cluster_and_leaves_no_secret_anywhere(tmp_path):
     watching = ProcessList()
     said = folder.hygge("flows.yml", "--debug", code=1)
     watching.over.set()
+    assert any("flows.yml" in each for each in watching.seen), "nothing was looked at"
     assert "3 flows: 2 done, 1 failed" in said
     assert "warning: not shipped, as secrets may be in it: .env, deploy;" in said
     assert "error: broken: " in said
