@@ -11,9 +11,10 @@ import random
 
 import pytest
 
+from tests.crash.points import ALL
 from tests.crash.promises import killed, killed_twice, state_lost
 from tests.crash.scenes import SCENES
-from tests.crash.world import ALL, worlds  # noqa: F401  # a fixture
+from tests.crash.world import worlds  # noqa: F401  # a fixture
 
 # A run makes at least this many calls that change something; fewer means that none were seen.
 LEAST = 80

@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from tests.crash.points import ALL
 from tests.crash.scenes import in_order, rows_of
-from tests.crash.world import ALL, Drivers, World
+from tests.crash.world import Drivers, World
 
 POINTS = st.integers(0, 180)
 SCENES = [
