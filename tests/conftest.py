@@ -22,13 +22,34 @@ settings.register_profile("hygge", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("hygge")
 
 
+SHARED = {"standing_ray": "standing Ray", "azurite": "Azurite"}
+"""What a module imports of tests/servers → the group of all modules that do."""
+LONGEST_FIRST = [
+    "standing Ray",
+    "MariaDB",
+]
+"""Groups in the order in which they begin, so that no worker is left with a long one at the end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side run files; all that use MariaDB are one group, with one server."""
-    for item in items:
-        module = item.getparent(pytest.Module)
-        plugins = getattr(getattr(module, "obj", None), "pytest_plugins", ())
-        group = "mariadb" if "tests.servers.mariadb" in plugins else item.nodeid.partition("::")[0]
+    """Give each test its group, and put the longest groups first.
+
+    A group stays in one of the processes that run side by side. It is a file, or all files that use
+    the same server, if that one starts slowly.
+    """
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
+    place = {group: at for at, group in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(groups[item], len(place)))
+
+
+def _group(item: pytest.Item) -> str:
+    module = getattr(item.getparent(pytest.Module), "obj", None)
+    if "tests.servers.mariadb" in getattr(module, "pytest_plugins", ()):
+        return "MariaDB"
+    used = (group for name, group in SHARED.items() if hasattr(module, name))
+    return next(used, item.nodeid.partition("::")[0])
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
