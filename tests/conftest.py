@@ -27,8 +27,19 @@ SHARED = {"standing_ray": "standing Ray", "azurite": "Azurite"}
 LONGEST_FIRST = [
     "standing Ray",
     "MariaDB",
+    "tests/engine/",
+    "tests/config/test_buckets",
+    "tests/k8s/test_runs",
+    "Azurite",
+    "tests/crash/",
+    "tests/examples/",
+    "tests/connectors/files/test_prefix",
+    "tests/cli/",
 ]
-"""Groups in the order in which they begin, so that no worker is left with a long one at the end."""
+"""How groups begin that take more than a quarter of a minute, the longest first.
+
+None of them is left to one worker at the end, while the other has nothing to do.
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,8 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     groups = {item: _group(item) for item in items}
     for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
-    place = {group: at for at, group in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: place.get(groups[item], len(place)))
+    items.sort(key=lambda item: _place(groups[item]))
 
 
 def _group(item: pytest.Item) -> str:
@@ -50,6 +60,12 @@ def _group(item: pytest.Item) -> str:
         return "MariaDB"
     used = (group for name, group in SHARED.items() if hasattr(module, name))
     return next(used, item.nodeid.partition("::")[0])
+
+
+def _place(group: str) -> int:
+    """Return where a group stands among those that take long; behind them all if it does not."""
+    found = (at for at, start in enumerate(LONGEST_FIRST) if group.startswith(start))
+    return next(found, len(LONGEST_FIRST))
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -153,7 +153,7 @@ def told(drivers, twin="", **more):
 
 
 def test_whatever_happens_the_store_is_the_source_as_of_a_committed_run(drivers):
-    told(drivers, max_examples=600 if ALL else 35)
+    told(drivers, max_examples=600 if ALL else 25)
 
 
 @pytest.mark.skipif(not ALL, reason="takes a minute; test_crash_twins.py has the quick ones")

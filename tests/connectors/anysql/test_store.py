@@ -58,8 +58,9 @@ class TestThroughAnotherDriver:
     def rows(self, store):
         return rows_of(self.server, store.table)
 
-    exact, shows = StoreContract.exact, StoreContract.shows
-    needs, refused = StoreContract.needs, StoreContract.refused
+    make_exactly_once = StoreContract.make_exactly_once
+    skip_without_mode = StoreContract.skip_without_mode
+    assert_shows, assert_refused = StoreContract.assert_shows, StoreContract.assert_refused
     test_zombie = StoreContract.test_a_zombie_that_goes_on_after_the_commit_changes_nothing
     test_died = StoreContract.test_a_run_that_died_is_gone_on_with
     test_two = StoreContract.test_of_two_commits_at_once_one_wins
