@@ -8,22 +8,19 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/hygge samples/01_users_to_lake.yml
 
-# Two files of tests at a time; those that time a Ctrl-C, count processes or kill Ray's one by one, first those with nodes of their own.
-ALONE := $(addprefix tests/,$(addsuffix .py,engine/ray/test_nodes engine/ray/test_placement cli/test_cancel \
-  cli/test_main cli/test_cluster cli/test_cluster_refusals cluster/test_local \
-  coordinator/test_connections_on_servers engine/ray/test_supervision engine/ray/test_watching \
-  engine/jobs/test_jobs crash/test_mariadb crash/test_ray))
+# Two groups of tests at a time, the longest first (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder \
-	  $(addprefix --ignore=,$(ALONE))
-	$(BIN)/python -m pytest $(ALONE)
+	$(PYTEST)
 
-# `make chaos SEED=1 KILLS=200`: a quarter of an hour of SIGKILLs, then every point of a run.
+# `make chaos SEED=1 KILLS=200`: a quarter of an hour of SIGKILLs, then every point of a run, of every
+# database, and of buckets.
 SEED ?= 1
 KILLS ?= 200
 chaos: $(VENV)/.installed-test
 	$(BIN)/python -m tests.crash.chaos --seed $(SEED) --kills $(KILLS)
-	HYGGE_CRASH=all $(BIN)/python -m pytest tests/crash --ignore tests/crash/test_ray.py
+	HYGGE_CRASH=all $(PYTEST) tests/crash tests/connectors/files/test_prefix.py \
+	  tests/journal/test_state_in_a_bucket.py
 
 # Three hosts in namespaces (root, Linux); a quarter of an hour. `make cluster-test SF=0.1`.
 SF ?= 1

@@ -37,6 +37,7 @@ MIB = 1024 * 1024
 GRACE_S = 10.0
 PR_SET_CHILD_SUBREAPER = 36
 SIGNALLED: list[int] = []
+PORT_NAMES: list[socket.socket] = []
 EXAMPLES = """\
 examples:
   python cluster/local.py 3                          3 nodes until Ctrl-C
@@ -199,14 +200,20 @@ def add_node(cluster: Any, asked: argparse.Namespace, *, head: bool) -> Any:
 
 
 def free_port(wanted: int) -> int:
-    """The port that is wanted, or the next one that no other cluster of this machine has.
+    """Return the port that is wanted, or the next one that no other cluster of this machine has.
 
-    Not any that the system gives: Ray asks it for ports as well, and may be given the same.
+    Not any that the system gives: Ray asks it for ports as well, and may be given the same. On
+    Linux this process holds the port's name, a socket without a file, as long as it lives: of two
+    clusters that start at once, each has a port before either listens.
     """
     for port in range(wanted, wanted + 50):
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
+            if sys.platform == "linux":
+                name = socket.socket(socket.AF_UNIX)
+                PORT_NAMES.append(name)
+                name.bind(f"\0hygge-cluster-port-{port}")
             return port
     return wanted
 

@@ -22,13 +22,50 @@ settings.register_profile("hygge", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("hygge")
 
 
+SHARED = {"standing_ray": "standing Ray", "azurite": "Azurite"}
+"""What a module imports of tests/servers → the group of all modules that do."""
+LONGEST_FIRST = [
+    "standing Ray",
+    "MariaDB",
+    "tests/engine/",
+    "tests/config/test_buckets",
+    "tests/k8s/test_runs",
+    "Azurite",
+    "tests/crash/",
+    "tests/examples/",
+    "tests/connectors/files/test_prefix",
+    "tests/cli/",
+]
+"""How groups begin that take more than a quarter of a minute, the longest first.
+
+None of them is left to one worker at the end, while the other has nothing to do.
+"""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side run files; all that use MariaDB are one group, with one server."""
-    for item in items:
-        module = item.getparent(pytest.Module)
-        plugins = getattr(getattr(module, "obj", None), "pytest_plugins", ())
-        group = "mariadb" if "tests.servers.mariadb" in plugins else item.nodeid.partition("::")[0]
+    """Give each test its group, and put the longest groups first.
+
+    A group stays in one of the processes that run side by side. It is a file, or all files that use
+    the same server, if that one starts slowly.
+    """
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: _place(groups[item]))
+
+
+def _group(item: pytest.Item) -> str:
+    module = getattr(item.getparent(pytest.Module), "obj", None)
+    if "tests.servers.mariadb" in getattr(module, "pytest_plugins", ()):
+        return "MariaDB"
+    used = (group for name, group in SHARED.items() if hasattr(module, name))
+    return next(used, item.nodeid.partition("::")[0])
+
+
+def _place(group: str) -> int:
+    """Return where a group stands among those that take long; behind them all if it does not."""
+    found = (at for at, start in enumerate(LONGEST_FIRST) if group.startswith(start))
+    return next(found, len(LONGEST_FIRST))
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -25,7 +25,7 @@ HYGGE = [sys.executable, "-m", "hygge"]
 # Who leaves in a hurry gives its leases half a second to be freed; here they have what they take.
 PATIENT = """
 import sys, threading
-from hygge import cli
+from hygge.cli import main as cli
 
 class Patient(threading.Thread):
     def __init__(self, target, **more):
@@ -90,8 +90,15 @@ class Folder:
     def entries(self, pattern: str) -> list[Path]:
         return sorted((self.path / ".hygge" / "flows").glob(f"*/{pattern}"))
 
-    def two_are_sealed(self) -> None:
-        until(lambda: len(self.entries("receipts/*/*.json")) >= 2, "no split was sealed")
+    def two_are_sealed(self, running: subprocess.Popen[str] | None = None) -> None:
+        until(
+            lambda: len(self.entries("receipts/*/*.json")) >= 2 or has_ended(running),
+            "no split was sealed",
+        )
+
+    def is_committing(self, running: subprocess.Popen[str]) -> None:
+        committing = (self.path / "committing").exists
+        until(lambda: committing() or has_ended(running), "no commit began")
 
     def interrupted(self) -> bool:
         return [
@@ -112,6 +119,11 @@ class Folder:
         return json.loads(line)["hygge_report"]["flows"][0]
 
 
+def has_ended(running: subprocess.Popen[str] | None) -> bool:
+    """Return whether a command ended before its time; the test that waits for it then fails."""
+    return running is not None and running.poll() is not None
+
+
 def actors() -> list[str]:
     titles = []
     for process in standing_ray().all_processes():
@@ -130,7 +142,7 @@ def nobody_is_left() -> None:
 def test_a_signal_while_rows_move_is_noted_and_what_is_sealed_is_gone_on_with(number, tmp_path):
     folder = Folder(tmp_path, "type: 'connectors:SlowHome', ", "")
     running = folder.start("--jobs", "one")
-    folder.two_are_sealed()
+    folder.two_are_sealed(running)
     running.send_signal(number)
     said, errors = said_by(running)
     assert running.returncode == 130, said + errors
@@ -149,7 +161,7 @@ def test_a_signal_during_the_commit_is_noted_and_the_next_run_finishes_it(tmp_pa
     folder = Folder(tmp_path, "", "type: 'connectors:SlowStore', ")
     del folder.environ[STOP_WAIT]
     running = folder.start("--jobs", "one")
-    until((tmp_path / "committing").exists, "no commit began")
+    folder.is_committing(running)
     running.send_signal(signal.SIGTERM)
     said, errors = said_by(running)  # though the commit never returns
     assert running.returncode == 130, said + errors
@@ -163,7 +175,7 @@ def test_a_signal_during_the_commit_is_noted_and_the_next_run_finishes_it(tmp_pa
 def test_a_second_ctrl_c_ends_at_once(tmp_path):
     folder = Folder(tmp_path, "", "type: 'connectors:SlowStore', ")
     running = folder.start("--jobs", "one")
-    until((tmp_path / "committing").exists, "no commit began")
+    folder.is_committing(running)
 
     def ended() -> bool:
         # After one it would wait for the commit, which never returns. Two that come before Python

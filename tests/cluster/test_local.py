@@ -63,6 +63,12 @@ def test_the_dashboard_lets_nobody_in_without_the_token(standing: Standing) -> N
         assert answer.status == 200
 
 
+def test_a_second_cluster_stands_beside_the_first_with_a_dashboard_of_its_own(
+    standing: Standing,
+) -> None:
+    assert standing_ray().word_after("dashboard:") != standing.word_after("dashboard:")
+
+
 def test_a_ctrl_c_takes_everything_down_and_removes_the_folder(standing: Standing) -> None:
     processes, folder = standing.all_processes(), Path(standing.word_after(" . ")).parent
     assert len(processes) > 10
@@ -110,14 +116,6 @@ def test_a_wrong_command_line_is_told_before_anything_starts(
     ran = subprocess.run([sys.executable, LOCAL, *arguments], capture_output=True, text=True)
     assert ran.returncode == 2
     assert said in ran.stderr
-
-
-def test_a_second_cluster_stands_beside_the_first_with_a_dashboard_of_its_own() -> None:
-    first, second = standing_ray(), Standing("1", *SMALL)
-    try:
-        assert first.word_after("dashboard:") != second.word_after("dashboard:")
-    finally:
-        second.end()
 
 
 HOSTS = """

@@ -1,7 +1,8 @@
 """A driver whose journal lies in a bucket dies before each of its puts and deletes there.
 
 A program of its own: obstore's threads do not survive a fork, so nothing but the forked drivers
-may speak to the bucket. Prints one JSON line: points, and what went wrong.
+may speak to the bucket. Prints one JSON line: points, and what went wrong. Every third point is
+tried, with two deaths in a row another third; with `HYGGE_CRASH=all` and of a broken twin each.
 
     python bucket_points.py <folder> <state URL> <deaths in a row> [a broken twin]
 """
@@ -30,6 +31,7 @@ from hygge.engine import inline  # noqa: F401  # as above
 from hygge.journal import lease
 from hygge.places.bucket import Bucket
 from hygge.places.place import place_at
+from tests.crash.points import STEP
 
 ROWS = list(range(1, 11))
 
@@ -108,7 +110,8 @@ def break_head() -> None:
 
 def main(folder: Path, state: str, deaths: int) -> None:
     wrong: list[str] = []
-    point = 0
+    step = 1 if sys.argv[4:] else STEP
+    point = (deaths - 1) % step
     ended = -signal.SIGKILL
     while ended == -signal.SIGKILL:
         here, prefix = folder / str(point), f"{state}/{point}"
@@ -129,10 +132,10 @@ def main(folder: Path, state: str, deaths: int) -> None:
         elif not any(key.endswith("/decision.json") for key in entries(prefix)):
             wrong.append(f"point {point}: no decision is in {entries(prefix)}")
         shutil.rmtree(here)
-        point += 1
+        point += step
     if ended != 0:
         wrong.append(f"the undisturbed run ended with {ended}")
-    sys.stdout.write(json.dumps({"points": point - 1, "wrong": wrong}) + "\n")
+    sys.stdout.write(json.dumps({"points": point - step, "wrong": wrong}) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A driver whose store is a bucket dies, or falls asleep, before each of its puts, copies, deletes.
 
 A program of its own: obstore's threads do not survive a fork, so nothing but the forked drivers
-and readers may speak to the bucket. Prints one JSON line: points, and what went wrong.
+and readers may speak to the bucket. Prints one JSON line: points, and what went wrong. Every third
+point is tried, with `HYGGE_CRASH=all` and of a broken twin each.
 
     python object_points.py <folder> <URL> <mode> <what happens> <first point> [a broken twin]
 
@@ -38,6 +39,7 @@ from hygge.connectors.sqlite import home as sqlite_home  # noqa: F401  # as abov
 from hygge.engine import inline  # noqa: F401  # as above
 from hygge.journal import lease
 from hygge.places.bucket import Bucket
+from tests.crash.points import STEP
 
 Row = tuple[int, str]
 ROWS: dict[str, dict[str, list[Row]]] = {
@@ -241,7 +243,7 @@ TWINS = {"settle": break_settle, "discard": break_discard, "head": break_head}
 
 def main(folder: Path, url: str, mode: str, how: str, point: int) -> None:
     wrong: list[str] = []
-    last = -1
+    last, step = -1, 1 if sys.argv[6:] else STEP
     while last < 0 and not (wrong and sys.argv[6:]):  # of a twin the first one will do
         here = folder / str(point)
         here.mkdir()
@@ -249,10 +251,10 @@ def main(folder: Path, url: str, mode: str, how: str, point: int) -> None:
         if problem:
             wrong.append(f"point {point}: {problem}")
         shutil.rmtree(here)
-        point += 1
+        point += step
     if last > 0:
         wrong.append(f"the undisturbed run ended with {last}")
-    sys.stdout.write(json.dumps({"points": point - 1, "wrong": wrong}) + "\n")
+    sys.stdout.write(json.dumps({"points": point - step, "wrong": wrong}) + "\n")
 
 
 if __name__ == "__main__":

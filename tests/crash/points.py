@@ -8,6 +8,8 @@ nothing that a later run, or a reader, may lean on, and only the second is tried
 
 A point may also be a call of a function of Python's, by its module, its name, and which time it is
 (`hygge.connectors.files.parts.close_part 4`).
+
+`HYGGE_CRASH=all` tries every point (`make chaos`); otherwise a sample of them, the same each time.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+ALL = os.environ.get("HYGGE_CRASH") == "all"
+STEP = 1 if ALL else 3
+"""From point to point, where a program counts them as it goes: the end is not known before."""
 CALLS = {"rename", "replace", "fsync", "mkdir", "unlink", "rmdir", "link", "flock"}
 STATEMENTS = {"execute", "executemany", "executescript", "commit"}
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

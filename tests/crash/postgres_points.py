@@ -4,7 +4,8 @@ This is a process of its own, without Ray, that forks a driver for every point. 
 found by wrapping psycopg. The driver is killed before each of them, and also after each COMMIT,
 before its answer is used: only a COMMIT leaves anything. Nothing is restored between two points:
 the source grows and changes, so each point comes after all earlier deaths. Prints one line of JSON:
-the number of points, and what went wrong.
+the number of points, and what went wrong. `HYGGE_CRASH=all` tries every point; otherwise every
+third is tried, in each mode another third.
 
     python -m tests.crash.postgres_points <mode> <url> <schema> <folder> [head apart]
 """
@@ -23,6 +24,7 @@ import psycopg
 
 from hygge import Flow, SQLHome, SQLStore
 from hygge.connectors.postgres import store as pg_store
+from tests.crash.points import STEP
 
 CHANGES = re.compile(r"\s*(INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|COPY|GRANT|REVOKE|COMMENT)\b")
 Rows = list[tuple[object, ...]]
@@ -141,7 +143,7 @@ def head_apart() -> None:
     pg_store.move_head = apart
 
 
-def main(mode: str, url: str, schema: str, folder: Path, point: int) -> None:
+def main(mode: str, url: str, schema: str, folder: Path, point: int, step: int) -> None:
     os.fsync = lambda file: None  # processes die here, never the machine
     source, wrong = Source(mode, url, schema), []
     moving = flow(mode, url, schema, folder)
@@ -165,14 +167,14 @@ def main(mode: str, url: str, schema: str, folder: Path, point: int) -> None:
             if ended not in (0, -signal.SIGKILL):
                 wrong.append(f"point {point}: ended with {ended}")
             break
-        point += 1
+        point += step
     sys.stdout.write(json.dumps({"points": point, "wrong": wrong}))
 
 
 if __name__ == "__main__":
     # What stands before the commit is the same in every mode: tried in one of them.
-    first = 0 if sys.argv[1] == "append" else 10
+    first, step = {"append": 0, "replace": 10, "merge": 8}[sys.argv[1]], STEP
     if sys.argv[5:] == ["head apart"]:
         head_apart()
-        first = 10
-    main(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]), first)
+        first, step = 10, 1
+    main(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]), first, step)

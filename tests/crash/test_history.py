@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from tests.crash.points import ALL
 from tests.crash.scenes import in_order, rows_of
-from tests.crash.world import ALL, Drivers, World
+from tests.crash.world import Drivers, World
 
 POINTS = st.integers(0, 180)
 SCENES = [
@@ -152,7 +153,7 @@ def told(drivers, twin="", **more):
 
 
 def test_whatever_happens_the_store_is_the_source_as_of_a_committed_run(drivers):
-    told(drivers, max_examples=600 if ALL else 35)
+    told(drivers, max_examples=600 if ALL else 25)
 
 
 @pytest.mark.skipif(not ALL, reason="takes a minute; test_crash_twins.py has the quick ones")

@@ -19,19 +19,19 @@ ENDING = "hygge.journal.runs.FlowJournal.end 1"
 @pytest.mark.parametrize("scene", FILES)
 def test_wherever_the_power_fails_the_next_run_makes_it_whole(scene, worlds):  # noqa: F811
     world = worlds(scene)
-    assert list(power_cut(world, [*world.sample(10), None])) == []
+    assert list(power_cut(world, [*world.sample(7), None])) == []
 
 
 @pytest.mark.parametrize("scene", FILES)
 def test_a_run_that_finished_a_dead_one_is_durable(scene, worlds):  # noqa: F811
     world = worlds(scene)
-    assert list(power_cut_after_a_death(world, world.sample(5))) == []
+    assert list(power_cut_after_a_death(world, world.sample(3))) == []
 
 
 @pytest.mark.parametrize("scene", FILES)
 def test_who_finishes_a_dead_run_may_lose_power_before_that_is_noted(scene, worlds):  # noqa: F811
     world = worlds(scene)
-    assert list(power_cut_after_a_death(world, world.sample(5), {ENDING: "kill"})) == []
+    assert list(power_cut_after_a_death(world, world.sample(3), {ENDING: "kill"})) == []
 
 
 @pytest.mark.parametrize("scene", ["directory, append by cursor", "directory, replace"])

@@ -17,13 +17,13 @@ from tests.crash.world import worlds  # noqa: F401  # a fixture
 @pytest.mark.parametrize("scene", SCENES)
 def test_a_driver_that_wakes_after_the_winner_changes_nothing(scene, worlds):  # noqa: F811
     world = worlds(scene)
-    assert list(woken(world, world.sample(6))) == []
+    assert list(woken(world, world.sample(4))) == []
 
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_a_driver_that_wakes_after_a_newer_run_changes_nothing(scene, worlds):  # noqa: F811
     world = worlds(scene)
-    assert list(woken(world, world.sample(5), newer=True)) == []
+    assert list(woken(world, world.sample(3), newer=True)) == []
 
 
 STAGING, DECIDING = (

@@ -1,7 +1,7 @@
 """A small world in which drivers die: its folder, its drivers, and what readers see in it.
 
-`HYGGE_CRASH=all` tries every point of every promise (`make chaos`); otherwise a sample of them,
-spread evenly with the same seed each time.
+Every point of every promise is tried, or a sample of them (`tests/crash/points.py`), spread evenly
+with the same seed each time.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 
 import pytest
 
+from tests.crash.points import ALL
 from tests.crash.scenes import SCENES, Row, grow, in_order, rows_of, seen
 from tests.waiting import LIMIT_S
 
 DRIVER = "tests.crash.driver"
-ALL = os.environ.get("HYGGE_CRASH") == "all"
 LOCKED = ("is committing in", "locked")
 """How a run is refused while a living driver is in the middle of its commit."""
 

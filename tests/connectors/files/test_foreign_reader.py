@@ -26,7 +26,7 @@ from hygge.cli.main import main
 from hygge.connectors.files import publish
 from tests.waiting import until
 
-GENERATIONS = 11
+GENERATIONS = 8
 KINDS = {"parquet": ParquetStore, "arrow": ArrowStore, "csv": CsvStore, "jsonl": JsonlStore}
 READER = "tests.readers.polling"
 

@@ -99,7 +99,7 @@ def test_ranges_read_apart_would_not_see_one_moment(my, accounts, payers):
     until(torn, "the writers of this file write too little to show anything")
 
 
-def test_a_flow_over_lanes_on_ray_moves_one_moment(my, accounts, payers, tmp_path):
+def test_a_flow_over_lanes_on_ray_moves_one_moment(my, ray_here, accounts, payers, tmp_path):
     import duckdb
 
     home = home_at(my, accounts, options={"splits": 6, "batch_size": 500})

@@ -114,6 +114,7 @@ def test_ray_list_actors_shows_home_inbox_and_store_in_different_processes(clust
         "class Slow(Home):\n"
         "    async def read_batches(self):\n"
         "        while True:\n"
+        f"            open({str(tmp_path / 'reading')!r}, 'w').close()\n"
         "            time.sleep(0.1)\n"
         "            yield pd.DataFrame({'n': [1]})\n"
     )
@@ -139,6 +140,9 @@ def test_ray_list_actors_shows_home_inbox_and_store_in_different_processes(clust
         return {name: seen[name] for name in names if name in seen}
 
     try:
+        # To ask Ray's tool takes seconds of a CPU: only when all three are at work.
+        reads = (tmp_path / "reading").exists
+        until(lambda: reads() or running.poll() is not None, "no row moves")
         until(lambda: len(set(actors().values())) == 3, "not three actors in three processes")
     finally:
         running.send_signal(signal.SIGINT)

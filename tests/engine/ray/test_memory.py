@@ -19,7 +19,7 @@ from hygge.model import MIB, Limits, Split
 from tests.engine.ray.memory_probe import MB, Measured, moved
 
 BUDGET = 128 * MIB
-ROWS = 13_000_000
+ROWS = 8_000_000
 NAMES = [
     "narrow rows, slow store",
     "six times the rows",
@@ -42,12 +42,12 @@ def measured(tmp_path_factory) -> dict[str, Measured]:
         },
         {
             "name": "narrow rows, slow store",
-            "home": ["Narrow", {"rows": 20_000_000}],
+            "home": ["Narrow", {"rows": 12_000_000}],
             "store": ["Sink", {"delay_s": 0.15}],
         },
         {
             "name": "six times the rows",
-            "home": ["Narrow", {"rows": 120_000_000}],
+            "home": ["Narrow", {"rows": 72_000_000}],
             "store": ["Sink", {"delay_s": 0.02}],
         },
         {
@@ -65,7 +65,7 @@ def measured(tmp_path_factory) -> dict[str, Measured]:
 
 
 def one_row_group(path: Path) -> None:
-    """520 MB in one row group, which its reader must not take whole."""
+    """320 MB in one row group, which its reader must not take whole."""
     rng = np.random.default_rng(1)
     table = pa.table({name: rng.random(ROWS) for name in "abcde"})
     pq.write_table(table, path, row_group_size=ROWS, use_dictionary=False, compression="none")
