@@ -160,7 +160,8 @@ def _commit(
             done = _compare(connection, goal, run, base, receipts)
             if done is not None:
                 return done
-    ledger.bound_lock_wait(connection, target)
+    if target.dialect == "postgresql":
+        ledger.bound_wait_in_postgres(connection)
     check(connection, goal, run, target, schema)
     there = exists(connection, target)
     made = not there or ledger.is_made(connection, goal)
@@ -190,7 +191,9 @@ def _compare(
     connection: sa.Connection, goal: Goal, run: Run, base: Head | None, receipts: Sequence[Receipt]
 ) -> Commit | None:
     """Lock and compare the head; gives the commit of this run if it is committed already."""
-    ledger.lock_table_name(connection, ledger.target_of(goal))
+    target = ledger.target_of(goal)
+    if target.dialect == "postgresql":
+        ledger.lock_in_postgres(connection, target)
     now, _ = ledger.heads_at(connection, goal, lock=True).get(run.flow, (None, None))
     done = already(now, run, receipts)
     if done is None:

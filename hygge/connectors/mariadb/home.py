@@ -29,7 +29,7 @@ from hygge.connectors.mariadb.types import planned_column
 from hygge.connectors.mariadb.values import Reading, is_hexadecimal, select_list, table_of
 from hygge.connectors.mariadb.wire import TooLong, blocks, hang_up
 from hygge.connectors.sql.ask import Ask, SQLHomeOptions, pack, unpack
-from hygge.connectors.sql.prefetch import ahead
+from hygge.connectors.sql.prefetch import prefetched
 from hygge.errors import HomeError
 from hygge.model import Plan, Split, Watermark
 
@@ -129,7 +129,7 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
     with _reading(ask, where) as connection:
         try:
             received = blocks(connection, where["my"], len(reading.large), *limits)
-            for block in ahead(received, partial(hang_up, connection)):
+            for block in prefetched(received, partial(hang_up, connection)):
                 yield table_of(block, reading)
         except TooLong:
             raise HomeError(

@@ -16,7 +16,7 @@ from hygge.batches import plain, slices
 from hygge.connectors.mariadb.session import execute, fetch_all, quoted
 from hygge.connectors.mariadb.wire import load
 from hygge.connectors.sql.goal import Goal
-from hygge.connectors.sql.prefetch import ahead
+from hygge.connectors.sql.prefetch import prefetched
 from hygge.errors import StoreError, UnfitValue
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def load_split(
             size += batch.nbytes
             # In small steps: the fields of a whole batch are three times as large as the batch.
             pieces = slices(plain(batch), batch.num_rows, _STEP_BYTES)
-            yield from ahead(_lines(goal, piece, schema) for piece in pieces)
+            yield from prefetched(_lines(goal, piece, schema) for piece in pieces)
             del pieces, batch
             alive()
 

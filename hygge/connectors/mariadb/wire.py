@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from hygge.connectors.sql.socket_reader import Intake
+from hygge.connectors.sql.socket_reader import SocketReader
 
 if TYPE_CHECKING:
     from pymysql.connections import Connection
@@ -71,7 +71,7 @@ def blocks(
     ahead = connection._rfile.peek()
     ahead = connection._rfile.read(len(ahead))
     source = connection._sock
-    intake = None if isinstance(source, ssl.SSLSocket) else Intake(source)
+    reader = None if isinstance(source, ssl.SSLSocket) else SocketReader(source)
     number = Struct("<I").unpack_from
     buffer, other = bytearray(2 * _CHUNK_BYTES), bytearray(2 * _CHUNK_BYTES)
     buffer[: len(ahead)] = ahead
@@ -108,15 +108,15 @@ def blocks(
             buffer, other = other, buffer
             at, filled, starts = 0, rest, []
         elif is_long:
-            filled = yield from _long_row(source, buffer, filled, large_columns, intake)
+            filled = yield from _long_row(source, buffer, filled, large_columns, reader)
         elif not is_done:
             if len(buffer) - filled < _CHUNK_BYTES:
                 buffer = buffer + bytearray(len(buffer))
             with memoryview(buffer) as view, view[filled : filled + _CHUNK_BYTES] as room:
-                filled += _receive(source, room, intake)
+                filled += _receive(source, room, reader)
         if is_done:
-            if intake is not None:
-                intake.close()
+            if reader is not None:
+                reader.close()
             return
 
 
@@ -135,12 +135,12 @@ def _begin(connection: Connection, sql: str) -> None:
         connection._read_packet()
 
 
-def _receive(source: socket.socket, room: memoryview, intake: Intake | None = None) -> int:
+def _receive(source: socket.socket, room: memoryview, reader: SocketReader | None = None) -> int:
     """Read some bytes from a socket into `room`; return their number, at least 1."""
     from pymysql import err
 
     try:
-        received = source.recv_into(room) if intake is None else intake.into(room, _is_end)
+        received = source.recv_into(room) if reader is None else reader.into(room, _is_end)
     except OSError as error:
         raise err.OperationalError(2013, f"Lost connection while rows came: {error}") from error
     if not received:
@@ -203,7 +203,7 @@ def _long_row(
     buffer: bytearray,
     filled: int,
     large_columns: int,
-    intake: Intake | None,
+    reader: SocketReader | None,
 ) -> Generator[Block, None, int]:
     """Yield a row of 16 MiB or more, which comes in several packets, as a block of its own.
 
@@ -220,7 +220,7 @@ def _long_row(
         part += bytes(count - size)
         with memoryview(part) as view:
             while size < count:
-                size += _receive(source, view[size:], intake)
+                size += _receive(source, view[size:], reader)
         return part
 
     row = bytearray(_HEADER_BYTES)

@@ -27,7 +27,7 @@ from hygge.connectors.postgres.snapshot import begin, held, holding, home_errors
 from hygge.connectors.postgres.values import CsvReader
 from hygge.connectors.postgres.wire import copy_out, has_plain_socket
 from hygge.connectors.sql.ask import Ask, pack, unpack
-from hygge.connectors.sql.prefetch import ahead
+from hygge.connectors.sql.prefetch import prefetched
 from hygge.errors import SourceChanged
 from hygge.model import Column, Plan, Split, Watermark
 
@@ -110,7 +110,9 @@ def _tables(ask: Ask, where: dict[str, Any], copy: CopyOut) -> Iterator[pa.Table
     options = ask.options
     reader = CsvReader(unpack(where["schema"]), where["hexed"], ask.who, ask.stated, copy.has_lead)
     total = 0
-    for data, _, _ in ahead(copy.chunks(options.batch_size, options.batch_bytes), copy.give_up):
+    for data, _, _ in prefetched(
+        copy.chunks(options.batch_size, options.batch_bytes), copy.give_up
+    ):
         table = reader.table(data)
         del data
         total += table.num_rows
@@ -124,7 +126,7 @@ def _raw_tables(ask: Ask, form: str, copy: CopyOut) -> Iterator[pa.Table]:
     assert ask.raw is not None  # called only then
     total = 0
     chunks = copy.chunks(1 << 62, ask.options.batch_bytes // 4)
-    for data, count, last in ahead(chunks, copy.give_up):
+    for data, count, last in prefetched(chunks, copy.give_up):
         if form == "binary" and last in _BINARY_ENDS:
             count -= 1
         total += count

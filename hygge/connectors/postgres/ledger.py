@@ -87,7 +87,7 @@ def begin(connection: sa.Connection, goal: Goal, run: Run) -> None:
     table = ledger_table(goal)
     schema = schema_of(connection, goal)
     with transaction(connection):
-        sql_ledger.lock_table_name(connection, sql_ledger.target_of(goal, LEDGER))
+        sql_ledger.lock_in_postgres(connection, sql_ledger.target_of(goal, LEDGER))
         for metadata_table in (sql_ledger.heads_table(goal), table):
             metadata_table.create(connection, checkfirst=True)
         if not _has_own_columns(connection, schema):
@@ -143,7 +143,7 @@ def make_rows_table(
     One that was made for other columns is made anew while no split is sealed in it.
     """
     name, table = rows_table(run), ledger_table(goal)
-    sql_ledger.lock_table_name(connection, sql_ledger.target_of(goal, name))
+    sql_ledger.lock_in_postgres(connection, sql_ledger.target_of(goal, name))
     made_for = staged_schema(connection, goal, run)
     if made_for is not None:
         if _are_alike(made_for, schema):
@@ -153,7 +153,7 @@ def make_rows_table(
                 f"{goal.who}: this run was begun with other columns than it has now",
                 "the source changed while the run went on; run again with --fresh",
             )
-    sql_ledger.bound_lock_wait(connection, sql_ledger.target_of(goal))
+    sql_ledger.bound_wait_in_postgres(connection)
     quoted = session.quoted(schema_of(connection, goal), name)
     session.execute(connection, f"DROP TABLE IF EXISTS {quoted}")
     session.execute(connection, ddl())
@@ -238,8 +238,8 @@ def drop(connection: sa.Connection, goal: Goal, run: str) -> None:
     end_sessions(connection, run)
     schema = schema_of(connection, goal)
     with transaction(connection):
-        sql_ledger.lock_table_name(connection, sql_ledger.target_of(goal, rows_table(run)))
-        sql_ledger.bound_lock_wait(connection, sql_ledger.target_of(goal))
+        sql_ledger.lock_in_postgres(connection, sql_ledger.target_of(goal, rows_table(run)))
+        sql_ledger.bound_wait_in_postgres(connection)
         for name, xid in left:
             is_seal = xid is not None
             if not is_seal:
@@ -323,7 +323,7 @@ def keep_only(
     has_table = has_relation(connection, schema, name)
     rows_by_xmin: dict[str, int] = {}
     if has_table:
-        sql_ledger.bound_lock_wait(connection, sql_ledger.target_of(goal))
+        sql_ledger.bound_wait_in_postgres(connection)
         # It waits for loads that are not committed, and what they sealed is read again.
         session.execute(connection, f"LOCK TABLE {table} IN SHARE MODE")
         sealed = seals(connection, goal, run.id)
@@ -365,7 +365,7 @@ def _delete_sealed(connection: sa.Connection, goal: Goal, run: str, others: Sequ
     schema, name = schema_of(connection, goal), rows_table(run)
     table = session.quoted(schema, name)
     if has_relation(connection, schema, name):
-        sql_ledger.bound_lock_wait(connection, sql_ledger.target_of(goal))
+        sql_ledger.bound_wait_in_postgres(connection)
         session.execute(connection, f"LOCK TABLE {table} IN SHARE MODE")
         sql = f"DELETE FROM {table} WHERE xmin = ANY (%s::text[]::xid[])"
         if session.execute(connection, sql, [other.xmin for other in others]):

@@ -24,7 +24,7 @@ from hygge.connectors.postgres.copy_in import copy_in
 from hygge.connectors.postgres.wire import has_plain_socket
 from hygge.connectors.sql.errors import driver_error
 from hygge.connectors.sql.goal import Goal, stored
-from hygge.connectors.sql.prefetch import ahead
+from hygge.connectors.sql.prefetch import prefetched
 from hygge.errors import StoreError, UnfitValue
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _copy(
     statement = f"COPY {table} ({names}) FROM STDIN (FORMAT binary)"
     try:
         with copy_in(session.driver_connection(connection), statement, plain_socket) as copy:
-            for data in ahead(_encode(wire, step_rows)):
+            for data in prefetched(_encode(wire, step_rows)):
                 copy.write(data)
     except psycopg.DataError as error:
         misfit = first_misfit(goal, batch)

@@ -277,13 +277,13 @@ def _commit(
     watermark: Watermark,
 ) -> Commit:
     to, names = sql_ledger.target_of(goal), names_of(connection, goal, run.id)
-    sql_ledger.lock_table_name(connection, to)
+    sql_ledger.lock_in_postgres(connection, to)
     now, _ = sql_ledger.heads_at(connection, goal, lock=True).get(run.flow, (None, None))
     done = already(now, run, receipts)
     if done is not None:
         return done
     check_base(now, base, goal.who)
-    sql_ledger.bound_lock_wait(connection, to)
+    sql_ledger.bound_wait_in_postgres(connection)
     # Rows that row security hides from this user are an error, and not left out.
     session.execute(connection, "SET LOCAL row_security = off")
     schema = _lock_staged(connection, goal, run, names)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from hygge.connectors.postgres import session
 from hygge.connectors.postgres.copy_out import CopyOut
-from hygge.connectors.sql.socket_reader import Intake
+from hygge.connectors.sql.socket_reader import SocketReader
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,7 +87,7 @@ class SocketCopy(CopyOut):
         self.gaps: list[tuple[int, int]] = []
         """Begin and end of messages in the buffer that are no rows: warnings and such."""
         self.socket = socket.socket(fileno=os.dup(connection.fileno()))
-        self.intake = Intake(self.socket)
+        self.reader = SocketReader(self.socket)
         try:
             self._send_query(statement)
         except OSError as error:
@@ -169,7 +169,7 @@ class SocketCopy(CopyOut):
             self.buffer = self.buffer + bytearray(max(_READ_BYTES, len(self.buffer)))
         with memoryview(self.buffer) as view, view[self.filled : until] as room:
             try:
-                got = self.intake.into(room, _is_end)
+                got = self.reader.into(room, _is_end)
             except OSError as error:
                 raise connection_lost(error) from error
         if not got:
@@ -236,7 +236,7 @@ class SocketCopy(CopyOut):
                 with suppress(Exception):
                     self.give_up()
             self.connection.close()
-        self.intake.close()
+        self.reader.close()
         self.socket.close()
 
 

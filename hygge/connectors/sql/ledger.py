@@ -115,30 +115,28 @@ def run_table(ticket: Ticket) -> str:
     return f"{run_name(ticket.run)}_{ticket.split}_{ticket.epoch}_{ticket.n}"
 
 
-def lock_table_name(connection: sa.Connection, target: Target) -> None:
-    """Wait for other hygge transactions that make or change this table (PostgreSQL).
+def lock_in_postgres(connection: sa.Connection, target: Target) -> None:
+    """Wait for other hygge transactions that make or change this table of PostgreSQL.
 
-    The lock ends with the transaction. Elsewhere the row locks of the head must do.
+    The lock ends with the transaction. Elsewhere the row locks of the heads must do.
     """
     import sqlalchemy as sa
 
-    if target.dialect == "postgresql":
-        pause = sa.func.set_config("idle_in_transaction_session_timeout", PAUSE, True)
-        name = sa.func.concat(
-            "hygge ", sa.func.coalesce(target.schema, sa.func.current_schema()), ".", target.name
-        )
-        key = sa.func.hashtextextended(name, 0)
-        connection.execute(sa.select(pause, sa.func.pg_advisory_xact_lock(key)))
+    pause = sa.func.set_config("idle_in_transaction_session_timeout", PAUSE, True)
+    name = sa.func.concat(
+        "hygge ", sa.func.coalesce(target.schema, sa.func.current_schema()), ".", target.name
+    )
+    key = sa.func.hashtextextended(name, 0)
+    connection.execute(sa.select(pause, sa.func.pg_advisory_xact_lock(key)))
 
 
-def bound_lock_wait(connection: sa.Connection, target: Target) -> None:
-    """Bound the wait for locks in this transaction, unless the user set a bound (PostgreSQL)."""
+def bound_wait_in_postgres(connection: sa.Connection) -> None:
+    """Bound the wait for locks in this transaction of PostgreSQL, unless the user set a bound."""
     import sqlalchemy as sa
 
-    if target.dialect == "postgresql":
-        wait = sa.func.set_config("lock_timeout", LOCK_WAIT, True)
-        unset = sa.func.current_setting("lock_timeout") == "0"
-        connection.execute(sa.select(wait).where(unset))
+    wait = sa.func.set_config("lock_timeout", LOCK_WAIT, True)
+    unset = sa.func.current_setting("lock_timeout") == "0"
+    connection.execute(sa.select(wait).where(unset))
 
 
 def heads_at(
@@ -181,7 +179,9 @@ def begin(connection: sa.Connection, goal: Goal, run: Run) -> None:
     """Make both tables and the row of the run; a resumed run refreshes its row."""
     ledger = ledger_table(goal)
     with connection.begin():
-        lock_table_name(connection, target_of(goal, LEDGER))
+        target = target_of(goal, LEDGER)
+        if target.dialect == "postgresql":
+            lock_in_postgres(connection, target)
         for table in (heads_table(goal), ledger):
             table.create(connection, checkfirst=True)
         if not refresh(connection, goal, run.id):
@@ -276,8 +276,9 @@ def drop(connection: sa.Connection, goal: Goal, run: str, keep: Collection[str] 
     for name in names:
         with connection.begin():
             table = target_of(goal, name)
-            lock_table_name(connection, table)  # two drivers may clean up after one run
-            bound_lock_wait(connection, table)
+            if table.dialect == "postgresql":
+                lock_in_postgres(connection, table)  # two drivers may clean up after one run
+                bound_wait_in_postgres(connection)
             sa.Table(name, sa.MetaData(), schema=table.schema).drop(connection, checkfirst=True)
             connection.execute(ledger.delete().where(ledger.c.name == name))
 

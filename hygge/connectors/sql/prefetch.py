@@ -15,7 +15,7 @@ def ends_by_itself() -> None:
     """The `give_up` for items that wait for nothing."""
 
 
-def ahead(items: Iterator[T], give_up: Callable[[], object] = ends_by_itself) -> Iterator[T]:
+def prefetched(items: Iterator[T], give_up: Callable[[], object] = ends_by_itself) -> Iterator[T]:
     """Give `items`; each is made in a thread while the item before it is in use.
 
     An item may be overwritten by the next but one, which is not begun before this item is left.
@@ -39,7 +39,7 @@ def ahead(items: Iterator[T], give_up: Callable[[], object] = ends_by_itself) ->
         except BaseException as error:  # it is raised where the items are used
             made.put(error)
 
-    thread = threading.Thread(target=make, name="hygge-ahead", daemon=True)
+    thread = threading.Thread(target=make, name="hygge-prefetch", daemon=True)
     thread.start()
     whole = False
     try:

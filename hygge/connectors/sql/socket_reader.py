@@ -19,7 +19,7 @@ _PATIENCE_S = 0.05
 """How long a few rows wait for more, so that they are handled together."""
 
 
-class Intake:
+class SocketReader:
     """Reads a plain socket, blocking or not; nothing else may read it meanwhile."""
 
     def __init__(self, source: socket.socket) -> None:

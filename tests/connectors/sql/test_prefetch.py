@@ -9,8 +9,8 @@ import time
 import pytest
 
 from hygge.connectors.sql import socket_reader as reading
-from hygge.connectors.sql.prefetch import ahead
-from hygge.connectors.sql.socket_reader import Intake
+from hygge.connectors.sql.prefetch import prefetched
+from hygge.connectors.sql.socket_reader import SocketReader
 from tests.waiting import LIMIT_S, until
 
 
@@ -19,7 +19,7 @@ def never(view):
 
 
 def threads():
-    return [each for each in threading.enumerate() if each.name == "hygge-ahead"]
+    return [each for each in threading.enumerate() if each.name == "hygge-prefetch"]
 
 
 def test_the_next_item_is_made_while_one_is_in_use_and_no_other():
@@ -30,7 +30,7 @@ def test_the_next_item_is_made_while_one_is_in_use_and_no_other():
             made.append(n)
             yield n
 
-    for n in ahead(items()):
+    for n in prefetched(items()):
         wanted = list(range(min(4, n + 2)))
         until(lambda: made == wanted, lambda: str(made))  # noqa: B023  # asked here and now
         time.sleep(0.01)
@@ -46,7 +46,7 @@ def test_what_an_item_raises_is_raised_after_those_before_it():
 
     came = []
     with pytest.raises(ZeroDivisionError, match="here"):
-        for item in ahead(items()):
+        for item in prefetched(items()):
             came.append(item)
     assert came == [1]
     assert threads() == []
@@ -61,7 +61,7 @@ def test_who_leaves_early_has_the_items_given_up_and_waits_for_the_thread():
         left.wait(LIMIT_S)
         raise AssertionError("nobody hears this")
 
-    came = ahead(items(), left.set)
+    came = prefetched(items(), left.set)
     assert next(came) == 1
     assert next(came) == 2
     time.sleep(0.05)
@@ -75,7 +75,7 @@ def test_bytes_that_come_in_drops_are_taken_together_and_not_waited_for_for_ever
     family, monkeypatch
 ):
     with pair(family) as (ours, theirs):
-        intake, room = Intake(ours), memoryview(bytearray(1 << 20))
+        reader, room = SocketReader(ours), memoryview(bytearray(1 << 20))
         with monkeypatch.context() as patch:
             patch.setattr(reading, "_PATIENCE_S", LIMIT_S)
 
@@ -86,15 +86,15 @@ def test_bytes_that_come_in_drops_are_taken_together_and_not_waited_for_for_ever
 
             dripping = threading.Thread(target=drip)
             dripping.start()
-            assert intake.into(room, lambda view: len(view) == 100_000) == 100_000
+            assert reader.into(room, lambda view: len(view) == 100_000) == 100_000
             dripping.join()
             theirs.sendall(b"the end")
-            assert intake.into(room, lambda view: bytes(view).endswith(b"the end")) == 7
+            assert reader.into(room, lambda view: bytes(view).endswith(b"the end")) == 7
         theirs.sendall(b"a few")
-        assert intake.into(room, never) == 5
+        assert reader.into(room, never) == 5
         theirs.close()
-        assert intake.into(room, never) == 0
-        intake.close()
+        assert reader.into(room, never) == 0
+        reader.close()
         assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
 
 
