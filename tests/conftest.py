@@ -42,6 +42,7 @@ None of them is left to one worker at the end, while the other has nothing to do
 """
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups then
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test its group, and put the longest groups first.
 
