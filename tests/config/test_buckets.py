@@ -1,4 +1,4 @@
-"""Object stores in flows.yml: connections, `root:` and the file itself as URLs, what is refused."""
+"""Object stores in flows.yml: connections, `root:` and the file itself as URLs, and refusals."""
 
 from __future__ import annotations
 
