@@ -39,7 +39,7 @@ from hygge.connectors.databases.connection import (
     place,
 )
 from hygge.connectors.databases.known import database_of, reached
-from hygge.connectors.databases.options import refuse_unheeded
+from hygge.connectors.databases.options import refuse_unsupported
 from hygge.connectors.sql.ask import Ask, SQLHomeOptions, SQLHomeOptionsDict
 from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.database import NESTED, Database
@@ -119,7 +119,7 @@ class SQLHome(Home):
                 f"{database.name}",
                 f"split by one: split_by: {self.split_keys[0]}",
             )
-        refuse_unheeded(database, given.options, self.describe())
+        refuse_unsupported(database, given.options, self.describe())
         self.traits = replace(type(self).traits, lossy=database.home_lossy)
 
     @property
@@ -160,7 +160,7 @@ class SQLHome(Home):
     def _reached(self) -> Database:
         """Return the database that answers; raise ConfigError for options it does not support."""
         database = reached(self.settings.connection, self.describe(), HomeError)
-        refuse_unheeded(database, self.settings.options, self.describe())
+        refuse_unsupported(database, self.settings.options, self.describe())
         return database
 
     def _ask(self) -> Ask:

@@ -42,7 +42,7 @@ from hygge.connectors.databases.connection import (
     place,
 )
 from hygge.connectors.databases.known import database_of, reached
-from hygge.connectors.databases.options import refuse_unheeded
+from hygge.connectors.databases.options import refuse_unsupported
 from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.database import NESTED, Database, StoreVerbs
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions, SQLStoreOptionsDict
@@ -95,7 +95,7 @@ class SQLStore(Store):
         database = self.database
         if self.table.lower().startswith(database.reserved_prefixes):
             raise ConfigError(f"SQLStore: the name '{self.table}' is reserved", "choose another")
-        refuse_unheeded(database, self.settings.options, self.describe())
+        refuse_unsupported(database, self.settings.options, self.describe())
         traits = type(self).traits
         lanes = database.max_lanes or traits.max_lanes
         self.traits = replace(traits, lossy=database.store_lossy, max_lanes=lanes)
@@ -157,7 +157,7 @@ class SQLStore(Store):
     def _verbs(self) -> StoreVerbs:
         """Return the code of the database that answers; raise ConfigError for a wrong option."""
         database = reached(self.settings.connection, self.describe(), StoreError)
-        refuse_unheeded(database, self.settings.options, self.describe())
+        refuse_unsupported(database, self.settings.options, self.describe())
         return database.store()
 
     def _goal(self) -> Goal:
