@@ -84,13 +84,13 @@ def with_access(url: str, buckets: Mapping[str, BucketConnection | None], line: 
     return ObjectUrl(url, nearest[0].access if nearest else None)
 
 
-def with_whole_path(side: Side, own: Node, buckets: Mapping[str, BucketConnection | None]) -> Node:
+def with_whole_path(side: Side, end: Node, buckets: Mapping[str, BucketConnection | None]) -> Node:
     """Return an end whose `path` is a whole URL, where its `connection` is an object store."""
-    keys = own.mapping
+    keys = end.mapping
     node, kind = keys.get("connection"), keys.get("type")
     bucket = buckets.get(node.value) if node and isinstance(node.value, str) else None
     if node is None or bucket is None or (kind is not None and ":" in kind.text):
-        return own
+        return end
     example = f"{side}: {{connection: {bucket.name}, path: users}}"
     for key in ("table", "query", "tables"):
         if key in keys:
@@ -104,13 +104,13 @@ def with_whole_path(side: Side, own: Node, buckets: Mapping[str, BucketConnectio
     if not is_bucket_url(url):
         if bucket.url.endswith("://"):
             hint = f"path: {bucket.url}bucket/{url.lstrip('/')}"
-            message = f"'{bucket.name}' is of every bucket, and 'path' names none"
+            message = f"'{bucket.name}' is for every bucket, and 'path' names none"
             raise Problem(path.line, message, hint)
         url = f"{bucket.url}/{url.lstrip('/')}"
     elif not _contains(bucket.url, url):
-        message = f"{path.describe()} is not below {bucket.url}, which '{bucket.name}' is of"
+        message = f"{path.describe()} is not below {bucket.url}, the URL of '{bucket.name}'"
         raise Problem(path.line, message, "leave `connection` out, or name the one that reaches it")
-    return replace(own, value={**keys, "path": replace(path, value=url)})
+    return replace(end, value={**keys, "path": replace(path, value=url)})
 
 
 def access_of(

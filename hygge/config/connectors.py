@@ -42,7 +42,7 @@ def build(flow: FlowSpec) -> tuple[Home, Store]:
         else:
             if connector is not None:
                 built[end.side] = connector
-        errors += [(paragraph(flow.file, each, flow.name), each.hint) for each in problems]
+        errors += [(paragraph(flow.file, found, flow.name), found.hint) for found in problems]
     if errors:
         raise as_config_error(errors)
     return cast(Home, built["home"]), cast(Store, built["store"])
@@ -77,7 +77,7 @@ def find_class(side: Side, kind: str, line: int, folder: str) -> type[Connector]
 
 
 def is_of_files(cls: type[Connector]) -> bool:
-    """Whether a class reads or writes files: it knows endings."""
+    """Return whether a class reads or writes files: it knows endings."""
     return bool(getattr(cls, "suffixes", None))
 
 
@@ -135,10 +135,10 @@ def _take_unknown(spec: EndSpec, cls: type[Connector], settings: dict[str, Any])
             del settings[key]
             message, hint = _explain_unknown(key, spec, cls)
             problems.append(Problem(spec.lines.get(key, spec.line), message, hint))
-    given = settings.get("options")
-    if options is not None and isinstance(given, dict):
-        settings["options"] = {key: value for key, value in given.items() if key in options}
-        for key in [key for key in given if key not in options]:
+    all_options = settings.get("options")
+    if options is not None and isinstance(all_options, dict):
+        settings["options"] = {key: value for key, value in all_options.items() if key in options}
+        for key in [key for key in all_options if key not in options]:
             message = f"{cls.__name__} does not know 'options.{key}'"
             hint = suggest("its options", key, options)
             if keys and key in keys:

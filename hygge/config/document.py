@@ -30,7 +30,7 @@ class Node:
     text: str = ""
     """A scalar as it is written in the file, before variables were filled in; safe to show."""
     broken: bool = False
-    """Whether its value is unusable for a reason that is reported already: a missing variable."""
+    """True where the value is unusable and the reason is reported already: a missing variable."""
 
     @property
     def is_mapping(self) -> bool:
@@ -59,7 +59,7 @@ class Node:
         return self.value
 
     def is_broken(self) -> bool:
-        """Whether this node, or any node below it, is broken."""
+        """Return whether this node, or any node below it, is broken."""
         return self.broken or any(node.is_broken() for node in self.children())
 
     def children(self) -> Iterator[Node]:
@@ -215,7 +215,7 @@ class _TreeBuilder:
 
 
 def _is_unwritten(raw: yaml.Node) -> bool:
-    """Whether a value has no character in the file, as in `{name}`."""
+    """Return whether a value has no character in the file, as in `{name}`."""
     return (
         isinstance(raw, yaml.ScalarNode)
         and raw.value == ""

@@ -20,29 +20,32 @@ from hygge.connectors.sql.database import Database
 
 def set_from_flow(
     ends: Mapping[Side, End],
-    own: Node,
+    node: Node,
     defaults: Node,
     context: Context,
     problems: Problems,
     flow: str,
 ) -> dict[Side, End]:
-    """Return the ends of a flow with the flow's `consistency` and `on_value` in their options."""
+    """Return the ends of a flow with the flow's `consistency` and `on_value` in their options.
+
+    `node` is the flow, without the defaults.
+    """
     result = dict(ends)
     for key in END_OPTIONS:
-        node = own.mapping.get(key)
-        if node is None or node.is_broken():
+        value = node.mapping.get(key)
+        if value is None or value.is_broken():
             continue
         with problems.collect(flow):
-            check(key, node)
+            check(key, value)
             sides = [
                 side
                 for side, end in result.items()
                 if _supports(end, key, defaults.mapping.get(side), context)
             ]
             if len(result) == 2 and not sides:
-                raise _unsupported(key, node, ends, defaults, context)
+                raise _unsupported(key, value, ends, defaults, context)
             for side in sides:
-                result[side] = _with_option(result[side], key, node)
+                result[side] = _with_option(result[side], key, value)
     return result
 
 
@@ -69,7 +72,7 @@ def check(key: str, node: Node) -> None:
 
 
 def _supports(end: End, key: str, side_default: Node | None, context: Context) -> bool:
-    """Whether an end has the option, and its database does what the option says."""
+    """Return whether an end has the option, and its database does what the option says."""
     if not accepts(end, "options", key):
         return False
     database = _database(end, side_default, context)
@@ -80,7 +83,7 @@ def _database(end: End, side_default: Node | None, context: Context) -> Database
     """Return the database of an end; None for other ends, and for a wrong connection."""
     if end.kind != "sql":
         return None
-    node = end.own.mapping.get("connection")
+    node = end.node.mapping.get("connection")
     if node is None and side_default is not None:
         node = side_default.mapping.get("connection")
     connection = node.value if node else context.environ.get("HYGGE_DATABASE_URL")
@@ -107,19 +110,19 @@ def _unsupported(
 
 
 def _with_option(end: End, key: str, node: Node) -> End:
-    options = end.own.mapping.get("options")
+    options = end.node.mapping.get("options")
     if options is not None and not options.is_mapping:
         return end  # which is wrong, and reported elsewhere
-    own = options.mapping.get(key) if options is not None else None
-    if own is not None:
-        if not own.is_broken() and own.plain() != node.plain():
+    option = options.mapping.get(key) if options is not None else None
+    if option is not None:
+        if not option.is_broken() and option.plain() != node.plain():
             raise Problem(
-                own.line,
-                f"'options.{key}' of the {end.side} is {own.describe()}, and '{key}' of the flow "
-                f"(line {node.line}) is {node.describe()}",
-                "say it once",
+                option.line,
+                f"'options.{key}' of the {end.side} is {option.describe()}, "
+                f"and '{key}' of the flow (line {node.line}) is {node.describe()}",
+                "keep one of them",
             )
         return end
     line = options.line if options is not None else node.line
     added = Node({"options": Node({key: node}, line)}, line)
-    return replace(end, own=replace(merge(end.own, added), line=end.own.line))
+    return replace(end, node=replace(merge(end.node, added), line=end.node.line))

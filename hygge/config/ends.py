@@ -62,7 +62,8 @@ class End:
     side: Side
     kind: str
     cls: type[Connector]
-    own: Node
+    node: Node
+    """The mapping of the end, as the flow writes it."""
 
 
 def find_end(
@@ -74,14 +75,14 @@ def find_end(
     """
     if node.is_broken():
         raise AlreadyReported(node.line, "a variable of it is missing")
-    own = buckets.with_whole_path(side, _as_mapping(side, node, context), context.buckets)
-    kind = _find_kind(side, own, defaults, context, written)
-    line = own.mapping["type"].line if "type" in own.mapping else own.line
-    return End(side, kind, connectors.find_class(side, kind, line, folder_of(context.file)), own)
+    node = buckets.with_whole_path(side, _as_mapping(side, node, context), context.buckets)
+    kind = _find_kind(side, node, defaults, context, written)
+    line = node.mapping.get("type", node).line
+    return End(side, kind, connectors.find_class(side, kind, line, folder_of(context.file)), node)
 
 
 def accepts(end: End, key: str, option: str | None = None) -> bool:
-    """Whether the class of an end takes a default of this key, or of this key of `options`."""
+    """Return whether the class of an end takes a key, or takes an option under `options`."""
     if option is not None:
         return option in (connectors.options_of(end.cls) or ())
     return key == "type" or key in (connectors.keys_of(end.cls) or ())
@@ -89,9 +90,9 @@ def accepts(end: End, key: str, option: str | None = None) -> bool:
 
 def make_spec(end: End, defaults: Node, context: Context) -> EndSpec:
     """Return the end with the defaults that it accepts, and with absolute paths and URLs."""
-    full = merge(_accepted(end, defaults, context), end.own)
+    full = merge(_accepted(end, defaults, context), end.node)
     if full.is_broken():
-        raise AlreadyReported(end.own.line, "a variable of it is missing")
+        raise AlreadyReported(end.node.line, "a variable of it is missing")
     nodes = full.mapping
     is_own_class = ":" in end.kind  # which gives keys a meaning of its own
     text_keys = ("name",) if is_own_class else _TEXT_KEYS
@@ -114,10 +115,10 @@ def make_spec(end: End, defaults: Node, context: Context) -> EndSpec:
         settings["connection"] = _url(end, nodes["connection"], settings["connection"], context)
     elif end.kind == "sql" and context.environ.get("HYGGE_DATABASE_URL"):
         url = context.environ["HYGGE_DATABASE_URL"]
-        settings["connection"] = absolute_url(url, context.root, end.own.line)
+        settings["connection"] = absolute_url(url, context.root, end.node.line)
     lines = dict(_lines(full))
     return EndSpec(
-        end.side, end.kind, name, settings, end.own.line, lines, context.hidden, connection
+        end.side, end.kind, name, settings, end.node.line, lines, context.hidden, connection
     )
 
 
@@ -143,9 +144,9 @@ def database_url(node: Node, root: str) -> str:
         raise Problem(node.line, message, f"for example {example}")
     refuse_scheme(node, scheme[1])
     backend = scheme[1].lower().partition("+")[0]
-    if meant := _similar_backend(backend):
+    if similar := _similar_backend(backend):
         message = f"no database is called '{backend}'"
-        raise Problem(node.line, message, f"did you mean {meant}://…?")
+        raise Problem(node.line, message, f"did you mean {similar}://…?")
     return absolute_url(url, root, node.line)
 
 
@@ -229,12 +230,12 @@ def _refuse_connection(side: Side, node: Node, text: str, context: Context) -> N
 
 
 def _find_kind(
-    side: Side, own: Node, defaults: Node, context: Context, written: Mapping[str, str]
+    side: Side, end: Node, defaults: Node, context: Context, written: Mapping[str, str]
 ) -> str:
     """Return the type: by the flow's own keys, then by the defaults, then by the files there."""
-    keys = own.mapping
+    keys = end.mapping
     if "type" in keys:
-        return _text(own, "type")
+        return _text(end, "type")
     if "table" in keys or "query" in keys:
         return "sql"
     if ("connection" in keys or "tables" in keys) and "path" not in keys:
@@ -261,7 +262,7 @@ def _find_kind(
     known = ("type", "path", "connection", "table", "query", "name", "options")
     unknown = [key for key in keys if key not in known]
     hint = suggest("it knows", unknown[0], known) if unknown else f"{side}: {{path: data/users}}"
-    raise Problem(own.line, f"'{side}' needs `path`, `connection` or `type`", hint)
+    raise Problem(end.line, f"'{side}' needs `path`, `connection` or `type`", hint)
 
 
 def _kind_by_suffix(side: Side, node: Node) -> str | None:
@@ -306,14 +307,15 @@ def _accepted(end: End, defaults: Node, context: Context) -> Node:
                 accepted[key] = Node(known, node.line)
         elif key != "type" and accepts(end, key):
             accepted[key] = node
-    if "table" in end.own.mapping or "query" in end.own.mapping:  # only one of the two may be given
+    if "table" in end.node.mapping or "query" in end.node.mapping:
+        # Only one of the two may be given, and the flow has it.
         accepted.pop("table", None)
         accepted.pop("query", None)
     return Node(accepted, defaults.line)
 
 
 def _url(end: End, node: Node, connection: object, context: Context) -> object:
-    """Return the URL that `connection` names or is; of the user's own class any value may be."""
+    """Return the URL that `connection` is or names; a class of the user may take any value."""
     if isinstance(connection, str) and connection in context.connections:
         url = context.connections[connection]
         if url is None:

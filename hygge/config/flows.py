@@ -245,7 +245,7 @@ class _Reader:
             end, draft.tables = tables.take_patterns(end)
             end, draft.rate = limits.take_rate(end)
         draft.ends[side] = end
-        path = end.own.mapping.get("path")
+        path = end.node.mapping.get("path")
         if side == "store" and path is not None and connectors.is_of_files(end.cls):
             place = paths.absolute(str(path.value), self.context.root, path.line)
             written[place] = end.kind
@@ -283,11 +283,11 @@ class _Reader:
 
     def _check_side_defaults(self, drafts: list[_Draft], side: Side) -> None:
         """Add a problem for each default of a side that no end takes."""
-        found = [draft.ends[side] for draft in drafts if side in draft.ends]
-        if len(found) < len(drafts) or not found:
+        side_ends = [draft.ends[side] for draft in drafts if side in draft.ends]
+        if len(side_ends) < len(drafts) or not side_ends:
             return  # an end that is wrong might have taken it
-        known = {key for end in found for key in connectors.keys_of(end.cls) or ()}
-        options = {key for end in found for key in connectors.options_of(end.cls) or ()}
+        known = {key for end in side_ends for key in connectors.keys_of(end.cls) or ()}
+        options = {key for end in side_ends for key in connectors.options_of(end.cls) or ()}
         for key, node in self._side_default(side).mapping.items():
             if side == "home" and key == limits.RATE:
                 continue  # the flow takes it, and no class

@@ -42,7 +42,7 @@ def read_limits(
 
     `flow_of` returns the flow's name for a key that the flow has itself, None for a default.
     """
-    found: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     readers: dict[str, tuple[str, Callable[[Node, str], object]]] = {
         "lanes": ("lanes", _lanes),
         "cpus_per_lane": ("cpus_per_lane", _amount),
@@ -62,10 +62,10 @@ def read_limits(
         node = nodes.get(key)
         if node is not None and not node.is_broken():
             with problems.collect(flow_of(key)):
-                found[name] = read(node, key)
-    limits = Limits(**found)
+                arguments[name] = read(node, key)
+    limits = Limits(**arguments)
     if limits.batch_bytes > limits.memory_per_lane:
-        key = "batch_bytes" if "batch_bytes" in found else "memory_per_lane"
+        key = "batch_bytes" if "batch_bytes" in arguments else "memory_per_lane"
         problems.add(
             full[key].line,
             f"batch_bytes ({_mib(limits.batch_bytes)}) is more than memory_per_lane "
@@ -78,11 +78,11 @@ def read_limits(
 
 def take_rate(home: End) -> tuple[End, Node | None]:
     """Return a home without its `max_bytes_per_second`, and that; the flow enforces it."""
-    keys = home.own.mapping
+    keys = home.node.mapping
     if RATE not in keys or RATE in (connectors.keys_of(home.cls) or ()):
         return home, None
     rest = {key: node for key, node in keys.items() if key != RATE}
-    return replace(home, own=Node(rest, home.own.line)), keys[RATE]
+    return replace(home, node=Node(rest, home.node.line)), keys[RATE]
 
 
 def _lanes(node: Node, key: str) -> int | None:

@@ -29,7 +29,7 @@ _NOT_BUILT = ("adl", "http", "https", "hdfs", "ftp", "sftp", "hf")
 
 
 def is_bucket_url(path: str) -> bool:
-    """Whether `path` is the URL of an object, of a prefix or of a whole bucket."""
+    """Return whether `path` is the URL of an object, of a prefix or of a whole bucket."""
     scheme = URL.match(path)
     return scheme is not None and scheme[1].lower() in OBJECT_STORES
 

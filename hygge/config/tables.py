@@ -28,14 +28,14 @@ WORD = re.compile(r"\{(\w*)\}")
 
 
 def has_patterns(flow: Node) -> bool:
-    """Whether the home of a flow names patterns of tables."""
+    """Return whether the home of a flow names patterns of tables."""
     home = flow.mapping.get("home")
     return home is not None and "tables" in home.mapping
 
 
 def take_patterns(home: End) -> tuple[End, Tables | None]:
     """Return the home of one table, `{table}`, and the patterns; None where it has no patterns."""
-    keys = home.own.mapping
+    keys = home.node.mapping
     table = keys.get("table")
     if home.kind == "sql" and table is not None and "*" in table.text and '"' not in table.text:
         pattern = table.text.rpartition("#")[2]
@@ -66,17 +66,17 @@ def take_patterns(home: End) -> tuple[End, Tables | None]:
     )
     rest = {key: node for key, node in keys.items() if key not in ("tables", "exclude", "views")}
     rest["table"] = Node("{table}", line, "{table}")
-    return replace(home, own=Node(rest, home.own.line)), tables
+    return replace(home, node=Node(rest, home.node.line)), tables
 
 
 def overrides(flow: Node, problems: Problems, name: str) -> Iterator[tuple[str, Node]]:
-    """Yield each table that has settings of its own, and its flow: those over the flow's."""
+    """Yield each table with settings of its own, and its flow, into which they are merged."""
     node = flow.mapping.get("tables")
     if node is None or node.is_broken():
         return
     if not has_patterns(flow):
-        message = "'tables' of a flow is for single ones of many tables, and its home names no many"
-        hint = f"home: {{connection: shop, {_EXAMPLE}}}, and `tables:` beside it for single ones"
+        message = "'tables' of a flow is for single tables, and its home has no patterns of tables"
+        hint = f"home: {{connection: shop, {_EXAMPLE}}}, and `tables:` beside it for single tables"
         problems.add(node.line, message, hint, name)
         return
     example = "tables: {public.orders: {key: [id], lanes: 8}}"
@@ -91,16 +91,17 @@ def overrides(flow: Node, problems: Problems, name: str) -> Iterator[tuple[str, 
             continue
         for key, value in settings.mapping.items():
             if key not in (*_HOME_KEYS, *_FLOW_KEYS):
-                hint = suggest("one table may say", key, (*_HOME_KEYS, *_FLOW_KEYS))
+                hint = suggest("keys of one table", key, (*_HOME_KEYS, *_FLOW_KEYS))
                 if key in ("home", "store", "consistency", "depends_on"):
-                    hint = f"it is said once, for all tables of the flow; {hint}"
-                message = f"table '{table}' cannot say '{key}' for itself"
+                    hint = f"it is set once, for all tables of the flow; {hint}"
+                message = f"table '{table}' cannot have its own '{key}'"
                 problems.add(value.line, message, hint, name)
         home = {key: value for key, value in settings.mapping.items() if key in _HOME_KEYS}
-        own = {key: value for key, value in settings.mapping.items() if key in _FLOW_KEYS}
+        override = {key: value for key, value in settings.mapping.items() if key in _FLOW_KEYS}
         if home:
-            own["home"] = Node(home, flow.mapping["home"].line)
-        yield table, replace(merge(shared, Node(own, settings.line)), line=settings.line)
+            override["home"] = Node(home, flow.mapping["home"].line)
+        merged = merge(shared, Node(override, settings.line))
+        yield table, replace(merged, line=settings.line)
 
 
 def check_store(store: EndSpec, tables: Tables | None) -> None:

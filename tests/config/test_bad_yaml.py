@@ -1,4 +1,4 @@
-"""What a person meets who mistypes something in flows.yml: all of it at once, line and hint."""
+"""Mistakes in flows.yml: all are reported at once, each with its line and a hint."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ EMPTY = "a whole file is"
 GOOD = "flows:\n  a:\n    home: users.parquet\n    store: out\n"
 
 
-def said(folder: Path, text: str | bytes, environ: dict[str, str] | None = None) -> str:
-    """The error of reading `text`, with the folder's own path taken out."""
+def error_of(folder: Path, text: str | bytes, environ: dict[str, str] | None = None) -> str:
+    """Return the error of reading `text`, without the path of the folder."""
     file = folder / "flows.yml"
     file.write_bytes(text if isinstance(text, bytes) else textwrap.dedent(text).encode())
     with pytest.raises(ConfigError) as caught:
@@ -66,7 +66,7 @@ def test_yaml_that_cannot_be_read_is_put_into_words(
     tmp_path: Path, text: str | bytes, line: int, what: str, hint: str
 ) -> None:
     (tmp_path / "users.parquet").touch()
-    message = said(tmp_path, text)
+    message = error_of(tmp_path, text)
     assert message.startswith(f"flows.yml:{line}: ")
     first, _, rest = message.partition("hint:")
     assert what in first
@@ -117,7 +117,7 @@ def test_a_wrong_word_is_named_with_its_line_and_the_nearest_right_one(
     tmp_path: Path, text: str, line: int, what: str, hint: str
 ) -> None:
     (tmp_path / "users.parquet").touch()
-    message = said(tmp_path, text)
+    message = error_of(tmp_path, text)
     assert f"flows.yml:{line}: " in message
     assert what in message
     assert hint in message.partition("hint:")[2]
@@ -138,7 +138,7 @@ def test_keys_of_a_flow_that_are_not_indented_are_one_mistake(
     tmp_path: Path, text: str, line: int, what: str, example: str
 ) -> None:
     (tmp_path / "a.csv").touch()
-    message = said(tmp_path, text)
+    message = error_of(tmp_path, text)
     assert f"flows.yml:{line}: {what}" in message
     assert f"the keys of a flow stand indented under its name:  {example} {{home: …" in message
     assert "not a mapping" not in message
@@ -163,7 +163,7 @@ def test_a_flow_may_have_the_name_of_a_key(tmp_path: Path) -> None:
 )
 def test_what_is_not_built_yet_is_refused_as_that(tmp_path: Path, text: str, word: str) -> None:
     (tmp_path / "users.parquet").touch()
-    message = said(tmp_path, text)
+    message = error_of(tmp_path, text)
     assert "not built yet" in message
     assert word in message
     assert "not a key" not in message
@@ -171,7 +171,7 @@ def test_what_is_not_built_yet_is_refused_as_that(tmp_path: Path, text: str, wor
 
 def test_every_mistake_of_a_file_is_listed_once_and_in_its_order(tmp_path: Path) -> None:
     (tmp_path / "users.parquet").touch()
-    message = said(
+    message = error_of(
         tmp_path,
         "flows:\n"
         "  users:\n"
@@ -231,7 +231,7 @@ def test_a_home_that_cannot_be_told_is_an_error_with_the_way_out(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     home = home if home.startswith("{") else f"'{home}'"
-    message = said(
+    message = error_of(
         tmp_path,
         f"connections: {{shop: 'sqlite:///shop.db'}}\nflows:\n  a:\n"
         f"    home: {home}\n    store: out\n",
@@ -242,7 +242,7 @@ def test_a_home_that_cannot_be_told_is_an_error_with_the_way_out(
 
 
 def test_in_a_ray_job_a_missing_file_gets_the_full_command(tmp_path: Path) -> None:
-    message = said(tmp_path, "flows: {a: {home: nope, store: out}}", {"RAY_JOB_ID": "01000000"})
+    message = error_of(tmp_path, "flows: {a: {home: nope, store: out}}", {"RAY_JOB_ID": "01000000"})
     assert "ray job submit --working-dir . -- hygge flows.yml" in message
 
 
@@ -250,7 +250,7 @@ def test_a_store_inside_the_shipped_working_directory_is_refused(tmp_path: Path)
     root = "/tmp/ray/session_1/runtime_resources/working_dir_files/_ray_pkg_1"
     home = "home: /x.parquet"
     text = f"root: {root}\nflows: {{a: {{{home}, store: out}}, b: {{{home}, store: /keep/out}}}}"
-    message = said(tmp_path, text)
+    message = error_of(tmp_path, text)
     assert "flow 'a': the store lies in the working directory that was shipped" in message
     assert "flow 'b'" not in message
     assert "flows.yml:1: the state, .hygge, lies in the working directory" in message
@@ -277,7 +277,7 @@ def test_a_path_that_the_shipped_working_directory_holds_is_refused_from_python_
 )
 def test_a_state_that_cannot_be_one_is_refused(tmp_path: Path, state: str, what: str, hint: str):
     (tmp_path / "users.parquet").touch()
-    message = said(tmp_path, GOOD + f"state: {state}\n")
+    message = error_of(tmp_path, GOOD + f"state: {state}\n")
     assert f"flows.yml:{GOOD.count(chr(10)) + 1}: " in message
     assert what in message
     assert hint in message
@@ -286,7 +286,7 @@ def test_a_state_that_cannot_be_one_is_refused(tmp_path: Path, state: str, what:
 def test_a_missing_variable_is_named_with_its_line_and_nothing_follows_from_it(
     tmp_path: Path,
 ) -> None:
-    message = said(
+    message = error_of(
         tmp_path,
         "flows:\n  a:\n    home: ${DATA_DIR}/x\n    store: ${file:/no/such}\n",
         {"DATA_DIRS": "/x"},
@@ -301,7 +301,7 @@ def test_a_missing_variable_is_named_with_its_line_and_nothing_follows_from_it(
 def test_a_wrong_line_of_dotenv_is_named_without_its_text(tmp_path: Path) -> None:
     (tmp_path / "users.parquet").touch()
     (tmp_path / ".env").write_text("A=1\nhunter2 is it\nB='open\n")
-    message = said(tmp_path, "flows: {a: {home: users.parquet, store: out}}")
+    message = error_of(tmp_path, "flows: {a: {home: users.parquet, store: out}}")
     assert ".env:2: not KEY=value" in message
     assert ".env:3: a quote is not closed" in message
     assert "hunter2" not in message
@@ -309,7 +309,7 @@ def test_a_wrong_line_of_dotenv_is_named_without_its_text(tmp_path: Path) -> Non
 
 def test_a_default_that_nobody_knows_is_refused_once_with_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "users.parquet").touch()
-    message = said(
+    message = error_of(
         tmp_path,
         """
         defaults: {store: {options: {compresion: zstd, file_bytes: lots}}}
@@ -325,7 +325,7 @@ def test_a_default_that_nobody_knows_is_refused_once_with_the_nearest(tmp_path: 
 
 def test_secrets_are_in_no_message_and_no_repr(tmp_path: Path) -> None:
     secrets = {"PW": "hunter2-secret", "LONG": "abcdefgh" * 20, "SHORT": "pw1", "ODD": "it's\\odd"}
-    message = said(
+    message = error_of(
         tmp_path,
         """
         connections: {shop: "postgresql://u:${PW}@h/d"}

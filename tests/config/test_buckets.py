@@ -1,4 +1,4 @@
-"""Object stores in flows.yml: connections, `root:` and the file itself as URLs, what is refused."""
+"""Object stores in flows.yml: connections, `root:` and the file itself as URLs, and refusals."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_default_connection_is_for_the_ends_that_it_fits(tmp_path):
         (LAKE + flow("{connection: lkae, path: u.csv}"),
          "'lkae', which is no object store", "'lake'"),
         ("connections: {l: 's3://'}\n" + flow("{connection: l, path: u.csv}"),
-         "of every bucket", "s3://bucket/u.csv"),
+         "for every bucket", "s3://bucket/u.csv"),
         ("root: s3://b\n" + flow("../u.csv"), "leads out of the bucket s3://b", "write the URL"),
         ("root: s3://b\n" + flow("'sqlite:///s.db#t'"), "it has to be on a disk", "absolute path"),
         ("root: http://b\n" + flow("u.csv"), "'root' is 'http://b'", "s3://"),

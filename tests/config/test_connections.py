@@ -1,4 +1,4 @@
-"""What flows.yml says for databases: connections, consistency, values that do not fit, patterns."""
+"""Databases in flows.yml: connections, `consistency`, `on_value`, patterns of tables."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_defaults_lie_under_the_flow_and_leave_files_alone(read: Reader) -> None
         ("    home: {connection: shop, table: t, options: {consistency: snapshot}}\n"
          "    store: out\n    consistency: split\n", 4,
          "'options.consistency' of the home is 'snapshot', and 'consistency' of the flow (line 6)",
-         "say it once"),
+         "keep one of them"),
         ("    home: shop#t\n    store: out\ndefaults: {consistency: maybe}\n", 6,
          "'consistency' is 'maybe'", "snapshot, split"),
     ],
@@ -252,13 +252,13 @@ def test_what_one_table_says_lies_over_what_all_say(read: Reader) -> None:
         (HEAD + "    home: shop#t\n    store: 'lake/{table}'\n", 5, "the home has no `tables`",
          "public.*"),
         (HEAD + "    home: shop#t\n    store: lake\n    tables: {t: {key: [id]}}\n", 6,
-         "its home names no many", "tables:"),
+         "its home has no patterns", "tables:"),
         (HEAD + "    home: {path: users.parquet, tables: [x]}\n    store: 'lake/{table}'\n", 4,
          "'tables' is for homes of databases, and this one is of type parquet", "path"),
         (MANY + "    store: 'lake/{table}'\n    tables:\n      public.t: {kee: [id]}\n", 9,
-         "table 'public.t' cannot say 'kee'", "did you mean 'key'"),
+         "table 'public.t' cannot have its own 'kee'", "did you mean 'key'"),
         (MANY + "    store: 'lake/{table}'\n    tables:\n      public.t: {store: x}\n", 9,
-         "cannot say 'store'", "said once, for all tables"),
+         "cannot have its own 'store'", "set once, for all tables"),
         (MANY + "    store: 'lake/{table}'\n    tables:\n      public.t: {mode: merge}\n", 9,
          "", "mode: replace"),
         (MANY + "    store: 'shop#{table}'\n    tables:\n      public.t: {mode: merge}\n", 9,

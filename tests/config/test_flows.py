@@ -1,4 +1,4 @@
-"""flows.yml comes to what it says: ends, variables, defaults, one's own classes, order."""
+"""flows.yml without mistakes: ends, variables, defaults, classes of the user, order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHOP = "postgresql://u:p%40#x@h/d"  # a # in a password is not the # before a ta
 
 @pytest.fixture
 def read(tmp_path: Path) -> Reader:
-    """Writes flows.yml beside a small users.parquet, and reads it in a given environment."""
+    """Return a function that writes flows.yml beside users.parquet, and reads it."""
     (tmp_path / "users.parquet").touch()
 
     def reading(text: str, environ: dict[str, str] | None = None) -> FlowsFile:
@@ -40,7 +40,7 @@ def refused(read: Reader, text: str, environ: dict[str, str] | None = None) -> s
 
 @pytest.fixture
 def own(tmp_path: Path) -> str:
-    """A module of the user's own beside flows.yml; named after the test's folder, to be new."""
+    """Write a module of the user beside flows.yml; return its name, which no other test uses."""
     name = f"own_{tmp_path.name}_{os.getpid()}"
     (tmp_path / f"{name}.py").write_text(
         textwrap.dedent(

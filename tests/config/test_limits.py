@@ -1,4 +1,4 @@
-"""Where lanes may run and how fast a home may be read, as flows.yml says it and `plan` shows it."""
+"""Limits of a flow: where its lanes may run, and how fast its home may be read."""
 
 from __future__ import annotations
 

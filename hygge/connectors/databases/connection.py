@@ -37,7 +37,7 @@ class DatabaseSettings(Settings):
         yield from super().__repr_args__()
 
 
-def connection_url(given: object, who: str) -> str:
+def connection_url(connection: object, who: str) -> str:
     """Return the URL of a `connection` setting; None means that of the environment.
 
     Raises ConfigError, which begins with `who`.
@@ -45,18 +45,18 @@ def connection_url(given: object, who: str) -> str:
     from sqlalchemy.engine import URL, make_url
     from sqlalchemy.exc import ArgumentError
 
-    if given is None:
-        given = os.environ.get(ENV)
-        if not given:
+    if connection is None:
+        connection = os.environ.get(ENV)
+        if not connection:
             raise ConfigError(
                 f"{who} has no connection, and {ENV} is not set",
                 f'give connection="{SERVER.example}", or set {ENV}',
             )
-    if isinstance(given, URL):
-        url = given
-    elif isinstance(given, str):
+    if isinstance(connection, URL):
+        url = connection
+    elif isinstance(connection, str):
         try:
-            url = make_url(with_driver(given))
+            url = make_url(with_driver(connection))
         except (ArgumentError, ValueError):
             raise ConfigError(
                 f"{who}: connection is not a database URL",
@@ -65,7 +65,7 @@ def connection_url(given: object, who: str) -> str:
                 "may hold a password",
             ) from None
     else:
-        url = _url_of_engine(given, who)
+        url = _url_of_engine(connection, who)
     url = make_url(with_driver(url.render_as_string(hide_password=False)))
     normalized = database_of(url.drivername + ":").normalized
     if normalized is not None:
@@ -97,14 +97,14 @@ def file_of(url: str) -> str | None:
     return path if path and os.path.isabs(path) else None
 
 
-def _url_of_engine(given: object, who: str) -> URL:
-    engine = getattr(given, "sync_engine", None) or getattr(given, "engine", None)
+def _url_of_engine(connection: object, who: str) -> URL:
+    engine = getattr(connection, "sync_engine", None) or getattr(connection, "engine", None)
     if engine is None or not hasattr(engine, "url"):
         raise ConfigError(
-            f"{who}: connection is a {type(given).__name__}",
+            f"{who}: connection is a {type(connection).__name__}",
             "give a URL, or a SQLAlchemy Engine or Connection",
         )
-    lost = _lost(engine)
+    lost = _lost_with_url(engine)
     if lost:
         raise ConfigError(
             f"{who}: this Engine cannot travel to other processes: {lost}",
@@ -113,8 +113,8 @@ def _url_of_engine(given: object, who: str) -> URL:
     return cast("URL", engine.url)
 
 
-def _lost(engine: Any) -> str | None:
-    """What an Engine holds that its URL does not say, in words; values are never shown."""
+def _lost_with_url(engine: Any) -> str | None:
+    """Return what an Engine holds that its URL does not, in words; values are never shown."""
     if type(engine.pool).__name__ == "StaticPool":
         return "it keeps one connection for everybody (StaticPool)"
     creator = engine.pool._creator
@@ -122,9 +122,13 @@ def _lost(engine: Any) -> str | None:
         return "it was made with `creator`, which a URL cannot say"
     if engine.dialect.dispatch.do_connect:
         return "it has a `do_connect` listener, which a URL cannot say"
-    kept = dict(zip(creator.__code__.co_freevars, creator.__closure__, strict=True))
-    given = dict(kept["cparams"].cell_contents)
-    _, plain = engine.dialect.create_connect_args(engine.url)
+    variables = dict(zip(creator.__code__.co_freevars, creator.__closure__, strict=True))
+    connect_args = dict(variables["cparams"].cell_contents)
+    _, from_url = engine.dialect.create_connect_args(engine.url)
     harmless = database_of(engine.dialect.name + ":").harmless_connect_args
-    other = sorted(k for k in given if given[k] != plain.get(k) and k not in harmless)
-    return f"it was made with connect_args {', '.join(other)}" if other else None
+    lost = sorted(
+        key
+        for key, value in connect_args.items()
+        if value != from_url.get(key) and key not in harmless
+    )
+    return f"it was made with connect_args {', '.join(lost)}" if lost else None

@@ -1,20 +1,24 @@
-"""A table or query of any SQL database.
+"""A home that reads a table or a query of any SQL database.
 
-What a reader gets: the types of the catalog, exactly. PostgreSQL: all splits are of one moment,
-which the driver holds; tables are cut by where their rows lie, partitions by their names, and by
-`split_by` if it is given. MariaDB: all splits are of one moment as well, where several lanes read
-and the rights allow a lock for an instant; tables are cut by their primary key or `split_by`. With
-`consistency: split` ranges of the primary key are each as of their own read, and a dead driver's
-run is gone on with. SQLite splits by rowid within one state of its file. Other databases are one
-split unless `split_by` is given.
+A reader gets the exact types of the catalog. Splits, and the moment that they show, depend on the
+database:
 
-With `cursor`, a run reads `cursor > watermark AND cursor <= its highest value now`: rows that share
-the highest value come together, and what is written later is for the next run. So a row that gets
-a cursor value later which is not above the watermark (two rows within one tick of a clock, a
-transaction that was open while the run read) is never read. `mode: merge` with
-`options: {cursor_ties: read}` reads the watermark's own rows again, which a merge takes without
-harm; nothing reads those below it. Rows whose cursor is NULL come with the first run; later runs
-stop at them unless `options.null_cursor` decides.
+- PostgreSQL: all splits show one moment, which the driver holds. Tables are split by the physical
+  places of their rows, partitioned tables by their partitions, and by `split_by` where it is given.
+- MariaDB: all splits show one moment too, where several lanes read and the user may lock tables for
+  an instant. Tables are split by their primary key or by `split_by`.
+- `consistency: split` (both): each range of the primary key shows the moment of its own read, and
+  the run of a dead driver is resumed.
+- SQLite: tables are split by rowid, and all splits show one state of the file.
+- Other databases: one split, unless `split_by` is given.
+
+With `cursor`, a run reads `cursor > watermark AND cursor <= the highest value now`. Rows that share
+the highest value are read together; rows that are written later belong to the next run. So a row
+that gets a cursor value at or below the watermark later is never read: two rows within one tick of
+a clock, or a transaction that was open during the read. `mode: merge` with `options: {cursor_ties:
+read}` reads the rows at the watermark again, which a merge can do without duplicates; rows below it
+stay unread. Rows whose cursor is NULL are read by the first run; later runs fail at them unless
+`options.null_cursor` decides.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ from hygge.connectors.databases.connection import (
     place,
 )
 from hygge.connectors.databases.known import database_of, reached
-from hygge.connectors.databases.options import refuse_unheeded
+from hygge.connectors.databases.options import refuse_unsupported
 from hygge.connectors.sql.ask import Ask, SQLHomeOptions, SQLHomeOptionsDict
 from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.database import NESTED, Database
@@ -67,7 +71,7 @@ class SQLHome(Home):
 
     raw: pa.Schema | None = None
     snapshot: str | None = None
-    """A snapshot that the driver holds for several flows."""
+    """The name of a snapshot that the Coordinator holds for several flows."""
 
     class Settings(DatabaseSettings):
         table: str | None = None
@@ -115,12 +119,12 @@ class SQLHome(Home):
                 f"{database.name}",
                 f"split by one: split_by: {self.split_keys[0]}",
             )
-        refuse_unheeded(database, given.options, self.describe())
+        refuse_unsupported(database, given.options, self.describe())
         self.traits = replace(type(self).traits, lossy=database.home_lossy)
 
     @property
     def database(self) -> Database:
-        """The database that the connection's URL means."""
+        """The database that the URL of the connection means."""
         return database_of(self.settings.connection)
 
     def describe(self) -> str:
@@ -154,9 +158,9 @@ class SQLHome(Home):
         return passing
 
     def _reached(self) -> Database:
-        """The database that answers; ConfigError where it does not heed what it was told."""
+        """Return the database that answers; raise ConfigError for options it does not support."""
         database = reached(self.settings.connection, self.describe(), HomeError)
-        refuse_unheeded(database, self.settings.options, self.describe())
+        refuse_unsupported(database, self.settings.options, self.describe())
         return database
 
     def _ask(self) -> Ask:

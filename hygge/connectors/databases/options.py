@@ -9,7 +9,7 @@ from hygge.connectors.sql.goal import SQLStoreOptions
 from hygge.errors import ConfigError
 
 
-def refuse_unheeded(
+def refuse_unsupported(
     database: Database, options: SQLHomeOptions | SQLStoreOptions, who: str
 ) -> None:
     """Raise ConfigError for an option that is set, and that this database does not support."""

@@ -1,30 +1,32 @@
-"""A table of any SQL database.
+"""A store that writes a table of any SQL database.
 
-What a reader of the table sees: the old rows until the commit, then the new ones, in one
-transaction; staged rows are never in sight. SQLite: a run is staged in a file beside the database,
-which is neither locked nor changed until the commit. Other databases: staged in tables
-`_hygge_<run>_…` of the target's schema. What is committed stands in `_hygge_heads` beside it.
+A reader of the table sees the old rows until the commit, and the new rows after it; staged rows are
+never visible. SQLite stages a run in a file beside the database, which is neither locked nor
+changed until the commit. Other databases stage in tables `_hygge_<run>_…` in the schema of the
+target. The table `_hygge_heads` beside the target records what is committed.
 
-`replace` makes the table anew, if hygge made it and nobody else did since; anything else found
-there is an error, and stays. Other flows that append to that table start anew at their next run.
-PostgreSQL: the staged table takes the place of the old one, with its owner, grants, comments and
-settings. Where more hangs on the old one (views, indexes, keys, triggers, policies, publications
-…), where a transaction is open that began before the last row was staged, or where somebody holds
-the table, its rows are deleted and the new ones inserted instead, in the same transaction. Two
-exceptions: a table that is new, or made anew because its columns changed, is empty to a transaction
-of REPEATABLE READ or SERIALIZABLE that is older than the rows; and such a transaction on a standby
-server cannot be seen from here, so it may find a part of the rows in a table that it opens later.
+`replace` creates the table anew, provided that hygge created it and nobody else changed it since; a
+table of anybody else is an error, and stays. Other flows that append to that table start anew at
+their next run.
 
-MariaDB: one RENAME puts the staged table and the head in the place of the old ones; grants stay,
-and so do comments and indexes while the columns stay. Where triggers or foreign keys hang on the
-old table, its rows are deleted and the new ones inserted, in one transaction. A transaction of
-REPEATABLE READ that is older than the rows gets error 1412 from a table that was replaced. A table
-is kept by InnoDB, or `append` and `merge` refuse it. MySQL itself goes the way of all other
-databases.
+PostgreSQL: the staged table replaces the old one, with its owner, grants, comments and settings.
+In three cases the old rows are deleted and the new ones inserted instead, in one transaction: more
+depends on the old table (views, indexes, keys, triggers, policies, publications …); a transaction
+is open that began before the last row was staged; or another session holds the table. There are two
+exceptions. A transaction of REPEATABLE READ or SERIALIZABLE that is older than the rows sees an
+empty table, if that is new or was created anew because its columns changed. And such a transaction
+on a standby server is not visible here, so it may find a part of the rows in a table that it opens
+later.
 
-`append` and `merge` need the columns to fit, and say so before a row moves. `merge` updates the
-rows of the same key and adds the others; NULL in the key is an error, and so are two staged rows of
-one key, unless the home has a `cursor`: then the last by cursor counts.
+MariaDB: one RENAME replaces the old table and the head by the staged ones. Grants stay, and so do
+comments and indexes if the columns stay. If triggers or foreign keys depend on the old table, its
+rows are deleted and the new ones inserted, in one transaction. A transaction of REPEATABLE READ
+that is older than the rows gets error 1412 from a table that was replaced. The engine of the table
+has to be InnoDB, or `append` and `merge` refuse it. MySQL itself is one of the other databases.
+
+`append` and `merge` need columns that fit, and fail before a row moves if they do not. `merge`
+updates the rows with the same key and adds the others. NULL in the key is an error, and so are two
+staged rows with one key, unless the home has a `cursor`: then the last one by cursor counts.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ from hygge.connectors.databases.connection import (
     place,
 )
 from hygge.connectors.databases.known import database_of, reached
-from hygge.connectors.databases.options import refuse_unheeded
+from hygge.connectors.databases.options import refuse_unsupported
 from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.database import NESTED, Database, StoreVerbs
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions, SQLStoreOptionsDict
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
 
 
 _OURS = "_hygge_"
-"""How the names of tables and columns begin that a run makes beside people's own."""
+"""The beginning of the names of all tables and columns that hygge creates for itself."""
 
 
 class SQLStoreArguments(TypedDict, total=False):
@@ -93,14 +95,14 @@ class SQLStore(Store):
         database = self.database
         if self.table.lower().startswith(database.reserved_prefixes):
             raise ConfigError(f"SQLStore: the name '{self.table}' is reserved", "choose another")
-        refuse_unheeded(database, self.settings.options, self.describe())
+        refuse_unsupported(database, self.settings.options, self.describe())
         traits = type(self).traits
         lanes = database.max_lanes or traits.max_lanes
         self.traits = replace(traits, lossy=database.store_lossy, max_lanes=lanes)
 
     @property
     def database(self) -> Database:
-        """The database that the connection's URL means."""
+        """The database that the URL of the connection means."""
         return database_of(self.settings.connection)
 
     def describe(self) -> str:
@@ -153,9 +155,9 @@ class SQLStore(Store):
         self._verbs().discard(self._goal(), run)
 
     def _verbs(self) -> StoreVerbs:
-        """The code of the database that answers; ConfigError where it does not heed an option."""
+        """Return the code of the database that answers; raise ConfigError for a wrong option."""
         database = reached(self.settings.connection, self.describe(), StoreError)
-        refuse_unheeded(database, self.settings.options, self.describe())
+        refuse_unsupported(database, self.settings.options, self.describe())
         return database.store()
 
     def _goal(self) -> Goal:
