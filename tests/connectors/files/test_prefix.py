@@ -31,7 +31,7 @@ from tests.readers.objects import all_keys, ids_at, newest, rows_at, users
 from tests.servers.s3 import BUCKET, SECRET, proxy, s3  # noqa: F401  # fixtures
 from tests.waiting import said_by
 
-DRIVER = "tests.crash.object_points"
+DRIVER = [sys.executable, "-m", "tests.crash.object_points"]
 SCHEMA = pa.schema([("id", pa.int64())])
 
 
@@ -95,8 +95,7 @@ def everywhere(folder: Path, *tries: tuple[str, ...]) -> list[dict]:
     running = []
     for at, words in enumerate(tries):
         (folder / str(at)).mkdir()
-        command = [sys.executable, "-m", DRIVER]
-        command += [folder / str(at), users().rpartition("/")[0], *words]
+        command = [*DRIVER, folder / str(at), users().rpartition("/")[0], *words]
         running.append(Popen(command, stdout=PIPE, stderr=PIPE, text=True))
     outcomes = []
     for each in running:
