@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests import ROOT
 from tests.missing import left_out
@@ -22,8 +25,12 @@ settings.register_profile("hygge", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("hygge")
 
 
-SHARED = {"standing_ray": "standing Ray", "azurite": "Azurite"}
-"""What a module imports of tests/servers → the group of all modules that do."""
+SHARED = {
+    "tests.servers.mariadb": "MariaDB",
+    "standing_ray": "standing Ray",
+    "azurite": "Azurite",
+}
+"""What stands in a file of tests that uses a slow server → the group of all files that do."""
 LONGEST_FIRST = [
     "standing Ray",
     "MariaDB",
@@ -36,31 +43,41 @@ LONGEST_FIRST = [
     "tests/connectors/files/test_prefix",
     "tests/cli/",
 ]
-"""How groups begin that take more than a quarter of a minute, the longest first.
+"""The groups that take more than a quarter of a minute, the longest first.
 
-None of them is left to one worker at the end, while the other has nothing to do.
+They begin in this order, so that no worker is left with one of them when the other has nothing more
+to do.
 """
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups then
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test its group, and put the longest groups first.
+    """Put the longest groups first."""
+    items.sort(key=lambda item: _place(_group(item.nodeid)))
 
-    A group stays in one of the processes that run side by side. It is a file, or all files that use
-    the same server, if that one starts slowly.
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Keep a group in one worker: a file, or all files that share a slow server.
+
+    By a scheduler of our own, since pytest 9.2 does not read what xdist 3.8 makes of `xdist_group`.
     """
-    groups = {item: _group(item) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: _place(groups[item]))
+    config.option.loadscopereorder = False
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return Groups(config, log)
 
 
-def _group(item: pytest.Item) -> str:
-    module = getattr(item.getparent(pytest.Module), "obj", None)
-    if "tests.servers.mariadb" in getattr(module, "pytest_plugins", ()):
-        return "MariaDB"
-    used = (group for name, group in SHARED.items() if hasattr(module, name))
-    return next(used, item.nodeid.partition("::")[0])
+def _group(nodeid: str) -> str:
+    return _group_of_file(nodeid.partition("::")[0])
+
+
+@functools.cache
+def _group_of_file(file: str) -> str:
+    text = (ROOT / file).read_text()
+    return next((group for used, group in SHARED.items() if used in text), file)
 
 
 def _place(group: str) -> int:
