@@ -120,7 +120,7 @@ def test_an_id_that_nobody_knows_and_a_cluster_that_nobody_named(folder):
     said = refused(folder, "flows.yml", "--address", "ray://head:10001", code=2)
     assert "ray://head:10001 is no address of Ray's dashboard" in said
     said = refused(folder, "flows.yml", "--inline", "--address", "head", code=2)
-    assert "--inline is for a run of this machine" in said
+    assert "--inline is for a run on this machine" in said
 
 
 def test_the_token_does_not_follow_a_redirect_to_another_host(folder):
