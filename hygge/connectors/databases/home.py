@@ -92,7 +92,9 @@ class SQLHome(Home):
     settings: SQLHome.Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[SQLHomeArguments]) -> None:
-        settings["connection"] = connection_url(settings.get("connection"), type(self).__name__)
+        # Of a misspelt key the settings complain, and not of the connection that is missing then.
+        if settings.keys() <= self.Settings.model_fields.keys():
+            settings["connection"] = connection_url(settings.get("connection"), type(self).__name__)
         super().__init__(name, **settings)
         given = self.settings
         if given.table and given.query:

@@ -86,7 +86,9 @@ class SQLStore(Store):
     settings: SQLStore.Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[SQLStoreArguments]) -> None:
-        settings["connection"] = connection_url(settings.get("connection"), type(self).__name__)
+        # Of a misspelt key the settings complain, and not of the connection that is missing then.
+        if settings.keys() <= self.Settings.model_fields.keys():
+            settings["connection"] = connection_url(settings.get("connection"), type(self).__name__)
         super().__init__(name, **settings)
         table = self.settings.table or name
         if not table:

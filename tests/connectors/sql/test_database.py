@@ -11,6 +11,7 @@ import pytest
 from hygge import SQLHome, SQLStore
 from hygge.connectors.databases.connection import connection_url, place
 from hygge.connectors.databases.known import DATABASES, database_of
+from hygge.errors import ConfigError
 from tests import ROOT
 
 NAMES = re.compile(r"postgres|psycopg|mysql|mariadb|sqlite|duckdb|oracle|mssql", re.IGNORECASE)
@@ -88,3 +89,10 @@ def test_a_database_that_is_a_file_is_on_disk_and_a_server_is_not(tmp_path):
     assert SQLHome("t", connection=url).on_disk() == f"{tmp_path}/x.db"
     assert SQLStore("t", connection=url).on_disk() == f"{tmp_path}/x.db"
     assert SQLStore("t", connection="postgresql://h/d").on_disk() is None
+
+
+@pytest.mark.parametrize("connector", [SQLHome, SQLStore])
+def test_a_misspelt_key_is_named_with_the_nearest_one(connector):
+    with pytest.raises(ConfigError, match="does not know 'conection'") as caught:
+        connector("t", conection="sqlite:///x.db")
+    assert "did you mean 'connection'?" in (caught.value.hint or "")
