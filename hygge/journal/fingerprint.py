@@ -13,9 +13,10 @@ import json
 from collections.abc import Sequence
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from hygge import registry
-from hygge.errors import without_password
+from hygge.errors import is_secret_name, without_password
 from hygge.home import Home
 from hygge.registry import Side
 from hygge.settings import Connector
@@ -46,9 +47,21 @@ def fingerprint(home: Home, store: Store, mode: str, key: Sequence[str]) -> dict
     return values
 
 
+def default_fingerprint(home: Home, store: Store) -> dict[str, str]:
+    """Return the defaults of the settings of both ends, by the names of the fingerprint."""
+    values = {}
+    for side, end in zip(_SIDES, (home, store), strict=True):
+        if isinstance(end.settings, BaseModel):
+            defaults = _of_defaults(type(end.settings))
+            values.update({f"{side}.{name}": value for name, value in defaults.items()})
+    return values
+
+
 def with_current_types(then: dict[str, str]) -> dict[str, str]:
     """Return a fingerprint from the journal with types as today's version writes them."""
-    values = dict(then)
+    values = {
+        name: value for name, value in then.items() if not is_secret_name(name.rpartition(".")[2])
+    }
     for side in _SIDES:
         name = f"{side}.type"
         if name in values:
@@ -56,10 +69,17 @@ def with_current_types(then: dict[str, str]) -> dict[str, str]:
     return values
 
 
-def difference(then: dict[str, str], now: dict[str, str]) -> str | None:
-    """Return the first difference of two fingerprints, for people, or None."""
+def difference(
+    then: dict[str, str], now: dict[str, str], defaults: dict[str, str] | None = None
+) -> str | None:
+    """Return the first difference of two fingerprints, for people, or None.
+
+    A setting that is missing on one side, since another version of hygge did not know it, has its
+    default there.
+    """
+    unset = defaults or {}
     for name in sorted({*then, *now}):
-        if then.get(name) != now.get(name):
+        if then.get(name, unset.get(name)) != now.get(name, unset.get(name)):
             return f"{name} was {then.get(name, 'not given')}, and is {now.get(name, 'not given')}"
     return None
 
@@ -85,12 +105,21 @@ def _of_end(side: Side, end: Connector) -> dict[str, str]:
 def _of_settings(model: BaseModel) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, field in type(model).model_fields.items():
-        value: object = getattr(model, name)
-        if field.repr is False or name in _LEFT_OUT or value is None:
-            continue
-        if isinstance(value, BaseModel):
-            inner = _of_settings(value)
-            values.update({f"{name}.{key}": text for key, text in inner.items()})
-        else:
-            values[name] = without_password(json.dumps(value, default=str, sort_keys=True))
+        values.update(_of_field(name, field, getattr(model, name)))
     return values
+
+
+def _of_defaults(model: type[BaseModel]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        if not field.is_required():
+            values.update(_of_field(name, field, field.get_default(call_default_factory=True)))
+    return values
+
+
+def _of_field(name: str, field: FieldInfo, value: object) -> dict[str, str]:
+    if field.repr is False or is_secret_name(name) or name in _LEFT_OUT or value is None:
+        return {}
+    if isinstance(value, BaseModel):
+        return {f"{name}.{key}": text for key, text in _of_settings(value).items()}
+    return {name: without_password(json.dumps(value, default=str, sort_keys=True))}

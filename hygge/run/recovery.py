@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from hygge.errors import ConfigError, HyggeError, JournalError, Rejected, UnfitValue
 from hygge.journal import GIVEN_UP, Decision, RunRecord
-from hygge.journal.fingerprint import difference
+from hygge.journal.fingerprint import default_fingerprint, difference
 from hygge.model import Commit, Head, Run
 from hygge.run.driver import Driver, commit_from_head
 
@@ -81,7 +81,7 @@ def _why_not_resumable(
     """Return why an undecided run cannot be resumed, or None if it can."""
     if recovery.resumable is not None:
         return "a newer run began after it"
-    changed = difference(record.fingerprint, fingerprint)
+    changed = _changed(driver, record, fingerprint)
     if changed is not None:
         return f"the flow changed: {changed}"
     within = timedelta(seconds=driver.flow.limits.resume_within_s)
@@ -90,6 +90,12 @@ def _why_not_resumable(
     if _version(record.base) != _version(recovery.head):
         return "something was committed since it began"
     return None
+
+
+def _changed(driver: Driver, record: RunRecord, fingerprint: dict[str, str]) -> str | None:
+    """Return what changed in the flow since a run began, for people, or None."""
+    defaults = default_fingerprint(driver.flow.home, driver.flow.store)
+    return difference(record.fingerprint, fingerprint, defaults)
 
 
 def _finish(
@@ -103,7 +109,7 @@ def _finish(
     run, store = record.run, driver.flow.store
     if head is not None and head.run == run.id:
         commit = commit_from_head(head, decision.receipts, "")
-    elif changed := difference(record.fingerprint, fingerprint):
+    elif changed := _changed(driver, record, fingerprint):
         raise JournalError(
             f"the run of {_started(record)} was about to commit when its driver died, and the "
             f"flow has changed since: {changed}",
