@@ -60,7 +60,7 @@ def test_a_ray_is_not_left_while_an_idle_lane_of_it_is_put_down():
 LEFT = """
 import os, sys, threading
 import pyarrow as pa, pyarrow.parquet as pq, ray
-from hygge import Flow, ParquetHome, ParquetStore
+from hygge import Flow, Limits, ParquetHome, ParquetStore
 from hygge.engine.ray import connection, lanes
 
 ending = threading.Event()
@@ -91,7 +91,8 @@ class Slow:
         print(len(timers), [each.is_alive() for each in timers].count(True), flush=True)
 
 pq.write_table(pa.table({"a": [1, 2, 3]}), "a.parquet")
-Flow(ParquetHome(path="a.parquet"), ParquetStore(path="lake"), name="one").run()
+limits = Limits(memory_per_lane=64 << 20)
+Flow(ParquetHome(path="a.parquet"), ParquetStore(path="lake"), name="one", limits=limits).run()
 assert lanes._idle
 worker = ray._private.worker.global_worker
 worker.core_worker = Slow(worker.core_worker)
