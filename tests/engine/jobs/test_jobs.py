@@ -160,6 +160,7 @@ def test_the_tables_of_one_flow_are_one_job_and_each_has_its_report(cluster, tmp
         shop.commit()
     (tmp_path / "flows.yml").write_text(
         'connections: {shop: "sqlite:///shop.db"}\n'
+        "max_parallel_flows: 1\n"  # one lane for all tables: each starts three processes
         "flows:\n  many:\n    home: {connection: shop, tables: ['*']}\n    store: 'out/{table}'\n"
         "  after: {home: 'shop#t0', store: after.csv, depends_on: [many]}\n"
     )
