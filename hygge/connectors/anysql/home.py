@@ -238,8 +238,7 @@ def _conditions(ask: Ask, kinds: pa.Schema, dialect: str, since: Any, upper: Any
     inside = column <= from_json(upper, kind)
     if since is not None:
         low = from_json(since, kind)
-        ties = ask.options.cursor_ties == "read"
-        inside = sa.and_(column >= low if ties else column > low, inside)
+        inside = sa.and_(column >= low if ask.reads_ties else column > low, inside)
     if since is None or ask.options.null_cursor == "read":
         inside = sa.or_(inside, column.is_(None))
     return [*conditions, inside]

@@ -60,7 +60,7 @@ def window(ask: Ask, cursor: Column, since: Watermark, upper: Watermark) -> str:
     value = compared(cursor)
     condition = f"{value} <= {_literal(cursor, upper)}"
     if since is not None:
-        above = ">=" if ask.options.cursor_ties == "read" else ">"
+        above = ">=" if ask.reads_ties else ">"
         condition = f"({value} {above} {_literal(cursor, since)} AND {condition})"
     if since is None or ask.options.null_cursor == "read":
         condition = f"({condition} OR {value} IS NULL)"

@@ -37,7 +37,7 @@ class Cursor:
             return f"({is_null})"
         condition = f"{self.name} <= {typed_literal(upper, self.column)}"
         if since is not None:
-            above = ">=" if self.ask.options.cursor_ties == "read" else ">"
+            above = ">=" if self.ask.reads_ties else ">"
             condition = f"{self.name} {above} {typed_literal(since, self.column)} AND {condition}"
         if since is None or self.ask.options.null_cursor == "read":
             condition = f"{condition} OR {is_null}"

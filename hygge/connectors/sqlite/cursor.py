@@ -98,7 +98,7 @@ def conditions(ask: Ask, since: Watermark, upper: Watermark, values: list[Value]
     if ask.cursor is None or upper is None:  # without an upper bound no row has a cursor value
         return filters
     bind, cursor = binder(values), f"h.{quoted(ask.cursor)}"
-    above = ">=" if ask.options.cursor_ties == "read" else ">"
+    above = ">=" if ask.reads_ties else ">"
     lower = f"{cursor} {above} {bind(since)} AND " if since is not None else ""
     window = f"{lower}{cursor} <= {bind(upper)}"
     if since is None or ask.options.null_cursor == "read":
