@@ -17,8 +17,9 @@ the highest value are read together; rows that are written later belong to the n
 that gets a cursor value at or below the watermark later is never read: two rows within one tick of
 a clock, or a transaction that was open during the read. `mode: merge` reads the rows at the
 watermark again, which a merge can do without duplicates (`options: {cursor_ties: skip}` turns that
-off); rows below it stay unread. Rows whose cursor is NULL are read by the first run; later runs
-fail at them unless `options.null_cursor` decides.
+off); rows below it stay unread. A highest value above which nothing can come, texts that do not
+sort as what they mean and uuids of another version than 7 are errors. Rows whose cursor is NULL are
+read by the first run; later runs fail at them unless `options.null_cursor` decides.
 """
 
 from __future__ import annotations

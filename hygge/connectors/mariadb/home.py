@@ -163,6 +163,7 @@ def _plan(
     # The watermark must be that of the snapshot. The bounds between ranges may be newer.
     with nullcontext(connection) if address is None else snapshot.lent(ask, address) as reading:
         upper, notes = cursor.upper_bound(reading, ask, by_name, source, since)
+    cursor.check_values(connection, ask, by_name, source, since)
     conditions = [f"({ask.where}\n)"] if ask.where else []
     if ask.cursor is not None and upper is not None:
         conditions.append(cursor.window(ask, by_name[ask.cursor], since, upper))
