@@ -41,7 +41,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hygge.errors import ConfigError, HomeError
-from hygge.model import Column, HomeTraits, Plan, Split, Watermark
+from hygge.model import Column, HomeTraits, Mode, Plan, Split, Watermark
 from hygge.settings import Connector, is_rebuilt_class
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class Home(Connector):
     traits: HomeTraits = HomeTraits()
     lanes: int | None = None
     """Highest number of lanes that will read it, where that is known when `open` is called."""
+    flow_mode: Mode | None = None
+    """The mode of the flow that reads it."""
     schema: ClassVar[pa.Schema | None] = None
     """Simple form: the Arrow schema, where the first batches do not show it."""
 

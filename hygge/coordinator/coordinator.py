@@ -27,6 +27,7 @@ from hygge.coordinator.connections import (
     divide,
     tables_at_once,
 )
+from hygge.coordinator.done import DoneFlows
 from hygge.coordinator.schedule import OpenTables, RunFlow, Schedule
 from hygge.engine.jobs.instructions import Instructions, digest, instructions, is_flow_job
 from hygge.errors import ConfigError, FlowFailed, HyggeError, as_hygge_error, without_password
@@ -70,6 +71,7 @@ class Coordinator:
         self.parallel = (
             max_parallel_flows or instructions().parallel or self.file.max_parallel_flows
         )
+        self._select = tuple(select)
         self.shares = divide(self.file.flows, _max_connections(self.file), self.parallel)
         self._places: dict[str, str] = {}
         """Place of a store → name of the flow that writes there, as far as it is known."""
@@ -139,7 +141,8 @@ class Coordinator:
                 "warning: .env was shipped with this Ray job, which keeps it in clear on the head "
                 "and on the nodes; name it in a .rayignore, or let `hygge submit` ship the folder",
             )
-        run_flow, open_tables, shares = self._runner(watch, stop)
+        done = self._done_flows()
+        run_flow, open_tables, shares = self._runner(watch, stop, done)
         schedule = Schedule(
             self.file.flows,
             self.parallel,
@@ -150,7 +153,23 @@ class Coordinator:
             watch,
             stop,
         )
-        return Summary(tuple(schedule.reports()), time.monotonic() - began)
+        reports = tuple(schedule.reports())
+        if done is not None and done.skipped:
+            then = f"{min(done.skipped.values()).astimezone():%H:%M}"
+            watch.said("", f"{len(done.skipped)} of {len(reports)} were done in the run of {then}")
+        if done is not None and all(report.status == "done" for report in reports):
+            done.forget()
+        return Summary(reports, time.monotonic() - began)
+
+    def _done_flows(self) -> DoneFlows | None:
+        """Return the notes of what an earlier run of this command did; None for a single flow."""
+        is_single = len(self.file.flows) == 1 and self.file.flows[0].tables is None
+        if is_single or is_flow_job():
+            return None
+        done = DoneFlows(self.file.path, self._select, self.file.state)
+        if self.fresh:
+            done.forget()
+        return done
 
     def open_tables(
         self, spec: FlowSpec, planning: bool = False
@@ -193,7 +212,7 @@ class Coordinator:
         return min(at_once) * max(lanes)
 
     def _runner(
-        self, watch: Watch, stop: threading.Event
+        self, watch: Watch, stop: threading.Event, done: DoneFlows | None
     ) -> tuple[RunFlow, OpenTables | None, ConnectionShares]:
         """Return how flows run here: as Ray jobs, or in this process."""
         if self.engine == "ray" and not is_flow_job():
@@ -220,7 +239,7 @@ class Coordinator:
 
         def run_here(spec: FlowSpec, watch: Watch) -> Sequence[Report]:
             try:
-                report = self.flow(spec).run(watch, stop)
+                report = _run_once(self.flow(spec), watch, stop, done)
             except Exception as error:
                 report = self._report_failure(spec, error)
             return [replace(report, of=spec.of)]
@@ -235,6 +254,36 @@ class Coordinator:
         self.errors[spec.name] = error
         reason = as_hygge_error(error)
         return Report(spec.name, "failed", error=reason.message, hint=reason.hint)
+
+
+def _run_once(flow: Flow, watch: Watch, stop: threading.Event, done: DoneFlows | None) -> Report:
+    """Run a flow, unless an earlier run of this command, which failed, brought it to its end."""
+    began = None if done is None else done.since_when(flow)
+    if began is not None:
+        assert done is not None
+        done.skipped[flow.name] = began
+        report = Report(
+            flow.name,
+            "done",
+            home=flow.home.describe(),
+            store=flow.store.describe(),
+            mode=flow.mode,
+            guarantee=flow.store.traits.guarantee,
+            note=f"skipped: done in the run of {began.astimezone():%Y-%m-%d %H:%M}; it is appended "
+            "again when all flows of that run are done, or with --fresh",
+        )
+        watch.ended(report)
+        return report
+    report = flow.run(watch, stop)
+    if done is not None:
+        try:
+            done.note(flow)
+        except Exception as error:  # the rows are visible: the flow has not failed
+            why = (
+                f"not noted as done, so the next run appends again: {as_hygge_error(error).message}"
+            )
+            report = replace(report, note="; ".join(filter(None, [report.note, why])))
+    return report
 
 
 def _check_variables(file: FlowsFile) -> None:

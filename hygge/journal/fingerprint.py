@@ -75,9 +75,11 @@ def difference(
     """Return the first difference of two fingerprints, for people, or None.
 
     A setting that is missing on one side, since another version of hygge did not know it, has its
-    default there.
+    default there. Version 0.1.0 states `cursor_ties: skip` where the user stated nothing.
     """
-    unset = defaults or {}
+    unset = dict(defaults or {})
+    if now.get("mode") != "merge":
+        unset["home.options.cursor_ties"] = '"skip"'
     for name in sorted({*then, *now}):
         if then.get(name, unset.get(name)) != now.get(name, unset.get(name)):
             return f"{name} was {then.get(name, 'not given')}, and is {now.get(name, 'not given')}"

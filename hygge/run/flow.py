@@ -80,6 +80,7 @@ class Flow:
         home.flow = store.flow = self.identity
         modes = store.traits.modes
         self.mode: Mode = mode or ("replace" if "replace" in modes else modes[0])
+        home.flow_mode = self.mode
         self.key = (key,) if isinstance(key, str) else tuple(key)
         self.limits = limits or Limits()
         home.lanes = self.limits.lanes

@@ -20,6 +20,15 @@ from hygge.connectors.sql.ask import Ask, column_groups, null_note, pack, tie_no
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.errors import missing_column, missing_table
 from hygge.connectors.sql.types import arrow_for, column_for, from_json, to_json
+from hygge.connectors.sql.watermarks import (
+    IS_UUID,
+    IS_UUID_7,
+    MOST_FORMS,
+    UUID,
+    UUID_7,
+    check_end,
+    check_forms,
+)
 from hygge.errors import ConfigError, HomeError
 from hygge.model import Column, Plan, Split, Watermark
 
@@ -131,7 +140,14 @@ def _learn(connection: sa.Connection, ask: Ask, since: Watermark) -> Plan:
     chosen = everything if ask.columns is None else [by_name[name] for name in ask.columns]
     schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in chosen])
     kinds = pa.schema([pa.field(c.name, c.type) for c in everything])
-    upper, notes = _upper(connection, ask, kinds, since)
+    native = "" if ask.cursor is None else (by_name[ask.cursor].native or "").upper()
+    if native in ("UUID", "UNIQUEIDENTIFIER"):
+        raise ConfigError(
+            f"{ask.who}: cursor '{ask.cursor}' is a {native.lower()}, which databases sort in ways "
+            "of their own",
+            "use a column that only grows, a timestamp for example",
+        )
+    upper, notes = _upper(connection, ask, kinds, texts, since)
     base: dict[str, Any] = {
         "schema": pack(schema),
         "types": pack(kinds),
@@ -238,8 +254,7 @@ def _conditions(ask: Ask, kinds: pa.Schema, dialect: str, since: Any, upper: Any
     inside = column <= from_json(upper, kind)
     if since is not None:
         low = from_json(since, kind)
-        ties = ask.options.cursor_ties == "read"
-        inside = sa.and_(column >= low if ties else column > low, inside)
+        inside = sa.and_(column >= low if ask.reads_ties else column > low, inside)
     if since is None or ask.options.null_cursor == "read":
         inside = sa.or_(inside, column.is_(None))
     return [*conditions, inside]
@@ -254,7 +269,7 @@ def _between(column: Any, low: Any, high: Any) -> Any:
 
 
 def _upper(
-    connection: sa.Connection, ask: Ask, kinds: pa.Schema, since: Watermark
+    connection: sa.Connection, ask: Ask, kinds: pa.Schema, texts: set[str], since: Watermark
 ) -> tuple[Watermark, list[str]]:
     import sqlalchemy as sa
 
@@ -272,7 +287,45 @@ def _upper(
         asked = asked.where(sa.text(f"({_escaped(ask.where)})"))
     upper, absent = connection.execute(asked).one()
     upper = since if upper is None else to_json(upper)
+    is_text = kinds.field(ask.cursor).type == pa.string() and ask.cursor not in texts
+    check_end(ask, upper, is_text)
+    if is_text:
+        _check_forms(connection, ask, column, kinds, since)
     return upper, [*null_note(ask, since, absent), *tie_note(ask, upper)]
+
+
+def _check_forms(
+    connection: sa.Connection, ask: Ask, column: Any, kinds: pa.Schema, since: Watermark
+) -> None:
+    """Raise HomeError if the texts of the cursor do not sort as what they mean."""
+    import sqlalchemy as sa
+
+    text = sa.cast(column, sa.Text)
+
+    def over(*expressions: Any) -> Any:
+        select = sa.select(*expressions).select_from(_source(ask, kinds.names))
+        select = select.where(column.is_not(None))
+        return select if not ask.where else select.where(sa.text(f"({_escaped(ask.where)})"))
+
+    form: Any = text
+    for digit in "123456789":
+        form = sa.func.replace(form, digit, "0")
+    inner = over(text.label("v"), form.label("f")).subquery("q")
+    is_uuid = inner.c.v.like(IS_UUID)
+    kind = sa.case(
+        (sa.and_(is_uuid, inner.c.v.like(IS_UUID_7)), UUID_7),
+        (is_uuid, UUID),
+        (inner.c.f.like("0%"), inner.c.f),
+    ).label("k")
+    kinds_of = sa.select(kind, inner.c.v).subquery("r")
+    by_kind = sa.select(kinds_of.c.k, sa.func.min(kinds_of.c.v), sa.func.max(kinds_of.c.v))
+
+    def zones(at: int) -> Any:
+        end = sa.func.substr(text, at)
+        return connection.execute(over(sa.func.min(end), sa.func.max(end))).one()
+
+    result = connection.execute(by_kind.group_by(kinds_of.c.k).limit(MOST_FORMS))
+    check_forms(ask, [tuple(row) for row in result], since, zones)
 
 
 def _bounds(

@@ -15,10 +15,11 @@ database:
 With `cursor`, a run reads `cursor > watermark AND cursor <= the highest value now`. Rows that share
 the highest value are read together; rows that are written later belong to the next run. So a row
 that gets a cursor value at or below the watermark later is never read: two rows within one tick of
-a clock, or a transaction that was open during the read. `mode: merge` with `options: {cursor_ties:
-read}` reads the rows at the watermark again, which a merge can do without duplicates; rows below it
-stay unread. Rows whose cursor is NULL are read by the first run; later runs fail at them unless
-`options.null_cursor` decides.
+a clock, or a transaction that was open during the read. `mode: merge` reads the rows at the
+watermark again, which a merge can do without duplicates (`options: {cursor_ties: skip}` turns that
+off); rows below it stay unread. A highest value above which nothing can come, texts that do not
+sort as what they mean and uuids of another version than 7 are errors. Rows whose cursor is NULL are
+read by the first run; later runs fail at them unless `options.null_cursor` decides.
 """
 
 from __future__ import annotations
@@ -165,6 +166,9 @@ class SQLHome(Home):
         refuse_unsupported(database, self.settings.options, self.describe())
         return database
 
+    def _default_ties(self) -> str:
+        return "read" if self.flow_mode == "merge" else "skip"
+
     def _ask(self) -> Ask:
         given = self.settings
         columns = None if given.columns is None else tuple(given.columns)
@@ -184,4 +188,5 @@ class SQLHome(Home):
             self.snapshot,
             keys,
             self.lanes or max(1, (os.cpu_count() or 1) // 2),
+            (given.options.cursor_ties or self._default_ties()) == "read",
         )

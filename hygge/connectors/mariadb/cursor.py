@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from hygge.connectors.mariadb.catalog import Column
-from hygge.connectors.mariadb.session import fetch_one, literal, quoted
+from hygge.connectors.mariadb.session import fetch_all, fetch_one, literal, quoted
 from hygge.connectors.sql.ask import Ask, null_note, tie_note
 from hygge.connectors.sql.types import from_json, to_json
+from hygge.connectors.sql.watermarks import check_end, check_forms, forms_query, zeroed
 from hygge.errors import ConfigError
 from hygge.model import Watermark
 
@@ -23,6 +24,7 @@ _ORDERED = (
     "mediumtext", "longtext", "uuid",
 )  # fmt: skip
 """Kinds of columns that may be a cursor."""
+_TEXTS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext")
 _PARSED = {"date": pa.date32(), "decimal": pa.decimal128(38, 0)}
 """Kinds whose watermark, a text in JSON, is no literal of SQL."""
 
@@ -52,7 +54,29 @@ def upper_bound(
         connection, f"SELECT MAX({counted}), COUNT(*) - COUNT({value}) FROM {source}{where}"
     )
     upper = since if highest is None else to_json(highest)
+    check_end(ask, upper, cursor.kind in _TEXTS)
     return upper, [*null_note(ask, since, int(nulls)), *tie_note(ask, upper)]
+
+
+def check_values(
+    connection: Connection, ask: Ask, columns: Mapping[str, Column], source: str, since: Watermark
+) -> None:
+    """Raise HomeError if the cursor's texts do not sort as what they mean, or uuids do not grow."""
+    if ask.cursor is None or columns[ask.cursor].kind not in (*_TEXTS, "uuid"):
+        return
+    name = quoted(ask.cursor)
+    text = f"CAST({name} AS CHAR)" if columns[ask.cursor].kind == "uuid" else name
+    filtered = f" AND ({ask.where}\n)" if ask.where else ""
+    condition = f"{name} IS NOT NULL{filtered}"
+
+    def zones(at: int) -> tuple[str, str]:
+        end = f"SUBSTR({text}, {at})"
+        select = f"SELECT MIN({end}), MAX({end}) FROM {source} WHERE {condition}"
+        low, high = fetch_one(connection, select)
+        return low, high
+
+    rows = fetch_all(connection, forms_query(zeroed(text), text, source, condition))
+    check_forms(ask, rows, since, zones)
 
 
 def window(ask: Ask, cursor: Column, since: Watermark, upper: Watermark) -> str:
@@ -60,7 +84,7 @@ def window(ask: Ask, cursor: Column, since: Watermark, upper: Watermark) -> str:
     value = compared(cursor)
     condition = f"{value} <= {_literal(cursor, upper)}"
     if since is not None:
-        above = ">=" if ask.options.cursor_ties == "read" else ">"
+        above = ">=" if ask.reads_ties else ">"
         condition = f"({value} {above} {_literal(cursor, since)} AND {condition})"
     if since is None or ask.options.null_cursor == "read":
         condition = f"({condition} OR {value} IS NULL)"

@@ -5,7 +5,8 @@ A table is read by ranges of its primary key, or of `split_by`:
 - By default all ranges are of one snapshot, whose sessions the driver holds (see `snapshot`), if
   more than one lane will read.
 - For one lane, and where the tables cannot be locked, there is one split in one READ ONLY
-  transaction. A table of an engine without snapshots (MyISAM, Aria) is read in the same way.
+  transaction; with a cursor it is the driver's, which has read the upper bound in it. A table of an
+  engine without snapshots (MyISAM, Aria) is read in the same way.
 - With `consistency: split`, and with `split_by` where the tables cannot be locked, each row is as
   of its split's read.
 
@@ -58,6 +59,10 @@ def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
         if ask.snapshot is not None:
             reason = f"{plan.reason}; not of the moment of the other tables: {no_snapshot}"
             plan = replace(plan, reason=reason)
+        elif ask.cursor is not None and not engine and ask.options.consistency == "snapshot":
+            with _planned_alone(ask, since) as plan:
+                yield plan
+            return
         yield plan
         return
     if ask.options.consistency == "split":
@@ -72,12 +77,26 @@ def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
         if ask.split_by is not None:
             yield replace(plan, reason=f"{each_apart}, since {why}")
             return
+        alone = replace(ask, lanes=1)
+        if ask.cursor is not None and not engine:
+            with _planned_alone(alone, since) as plan:
+                yield replace(plan, reason=f"{plan.reason} ({why})")
+            return
         with snapshot.own(ask) as connection:
-            plan = _plan(connection, replace(ask, lanes=1), since)
+            plan = _plan(connection, alone, since)
         yield replace(plan, reason=f"{plan.reason} ({why})")
         return
     with closing(lender):
         plan = replace(plan, reason=f"{plan.reason}; all of one moment")
+        yield _read_at(plan, lender.address)
+
+
+@contextmanager
+def _planned_alone(ask: Ask, since: Watermark) -> Iterator[Plan]:
+    """Plan in the transaction that is lent to the lane: a cursor's upper bound is of its moment."""
+    with closing(snapshot.begin_alone(ask)) as lender:
+        with snapshot.own(ask) as connection:
+            plan = _plan(connection, ask, since, lender.address)
         yield _read_at(plan, lender.address)
 
 
@@ -163,6 +182,7 @@ def _plan(
     # The watermark must be that of the snapshot. The bounds between ranges may be newer.
     with nullcontext(connection) if address is None else snapshot.lent(ask, address) as reading:
         upper, notes = cursor.upper_bound(reading, ask, by_name, source, since)
+    cursor.check_values(connection, ask, by_name, source, since)
     conditions = [f"({ask.where}\n)"] if ask.where else []
     if ask.cursor is not None and upper is not None:
         conditions.append(cursor.window(ask, by_name[ask.cursor], since, upper))

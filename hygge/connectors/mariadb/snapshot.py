@@ -227,6 +227,19 @@ def _lock(connection: Connection, tables: Sequence[str]) -> None:
     raise NoSnapshot(f"without the right {right} its sessions cannot begin at one moment")
 
 
+def begin_alone(ask: Ask) -> Lender:
+    """Open one session with a snapshot of its own, to be planned and read in."""
+    with in_words(ask.who, HomeError):
+        connection = connect(ask.url, ask.who, ask.flow)
+        try:
+            for statement in (_NO_TIMEOUTS, _ISOLATION, _BEGIN):
+                execute(connection, statement)
+            return Lender(ask, [connection])
+        except BaseException:
+            connection._force_close()
+            raise
+
+
 @contextmanager
 def own(ask: Ask) -> Iterator[Connection]:
     """Open a session in a READ ONLY transaction with a snapshot of its own."""

@@ -11,6 +11,7 @@ from hygge.connectors.postgres.catalog import Column
 from hygge.connectors.postgres.session import quoted
 from hygge.connectors.postgres.splits import typed_literal
 from hygge.connectors.sql.ask import Ask, null_note, tie_note
+from hygge.connectors.sql.watermarks import check_end, check_forms, check_uuid, forms_query
 from hygge.model import Watermark
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ _PARSERS: dict[int, Callable[[str], Watermark]] = {
     1114: lambda text: _iso(datetime, text), 1184: lambda text: _iso(datetime, text),
 }  # fmt: skip
 """Turns the database's text into a watermark, by the number of the type; other types stay text."""
+
+
+_TEXTS = (18, 19, 25, 1042, 1043)
+_NUMERIC, _UUID = 1700, 2950
 
 
 class Cursor:
@@ -37,7 +42,7 @@ class Cursor:
             return f"({is_null})"
         condition = f"{self.name} <= {typed_literal(upper, self.column)}"
         if since is not None:
-            above = ">=" if self.ask.options.cursor_ties == "read" else ">"
+            above = ">=" if self.ask.reads_ties else ">"
             condition = f"{self.name} {above} {typed_literal(since, self.column)} AND {condition}"
         if since is None or self.ask.options.null_cursor == "read":
             condition = f"{condition} OR {is_null}"
@@ -55,18 +60,50 @@ def watermark(
 
     It looks beyond `since` only, so that deleted rows do not take the watermark back.
     """
-    name, column = cursor.name, cursor.column
+    ask, name, column = cursor.ask, cursor.name, cursor.column
     beyond = [] if since is None else [f"{name} > {typed_literal(since, column)}"]
 
-    def select(expression: str, more: Sequence[str]) -> Any:
+    def select(expression: str, more: Sequence[str], order: str = "") -> Any:
         where = " AND ".join([*conditions, *more])
         statement = f"SELECT {expression} FROM {source}" + (f" WHERE {where}" if where else "")
-        return session.fetch_one(connection, statement)[0]
+        rows = session.fetch_all(connection, f"{statement}{order} LIMIT 1")
+        return rows[0][0] if rows else None
 
-    highest = select(f"max({name})::text", beyond)
+    oid = column.oid
+    if oid == _UUID:
+        present = [*beyond, f"{name} IS NOT NULL"]
+        check_uuid(ask, select(f"{name}::text", [*present, f"substr({name}::text, 15, 1) <> '7'"]))
+        highest = select(f"{name}::text", present, f" ORDER BY {name} DESC")
+    else:
+        highest = select(f"max({name})::text", beyond)
+        if oid not in _PARSERS and oid != _NUMERIC:
+            _check_forms(connection, cursor, source, conditions, since)
     null_rows = select("count(*)", [f"{name} IS NULL"]) if column.nullable else 0
-    upper = since if highest is None else _PARSERS.get(column.oid, str)(highest)
-    return upper, [*null_note(cursor.ask, since, null_rows), *tie_note(cursor.ask, upper)]
+    upper = since if highest is None else _PARSERS.get(oid, str)(highest)
+    check_end(ask, upper, oid in _TEXTS)
+    return upper, [*null_note(ask, since, null_rows), *tie_note(ask, upper)]
+
+
+def _check_forms(
+    connection: psycopg.Connection,
+    cursor: Cursor,
+    source: str,
+    conditions: Sequence[str],
+    since: Watermark,
+) -> None:
+    """Raise HomeError if the texts of the cursor do not sort as what they mean."""
+    text = f"{cursor.name}::text"
+    condition = " AND ".join([*conditions, f"{cursor.name} IS NOT NULL"])
+    form = f"translate({text}, '123456789', '000000000')"
+
+    def zones(at: int) -> tuple[str, str]:
+        end = f"substr({text}, {at})"
+        select = f"SELECT min({end}), max({end}) FROM {source} WHERE {condition}"
+        low, high = session.fetch_one(connection, select)
+        return low, high
+
+    rows = session.fetch_all(connection, forms_query(form, text, source, condition))
+    check_forms(cursor.ask, rows, since, zones)
 
 
 def _iso(kind: type[date] | type[time], text: str) -> str:

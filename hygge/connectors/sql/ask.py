@@ -44,9 +44,10 @@ class SQLHomeOptions(Settings):
     """Rows without a cursor value, in a run that continues from a watermark: the run fails, leaves
     them out, or reads them in every run. A first run always reads them."""
 
-    cursor_ties: Literal["skip", "read"] = "skip"
-    """Rows whose cursor equals the watermark: left out, also those that were written after the last
-    run; or read again in every run, for `mode: merge` (`append` would have them twice)."""
+    cursor_ties: Literal["skip", "read"] | None = None
+    """Rows whose cursor equals the watermark: read again in every run, which is the default of
+    `mode: merge`; or left out, also those that were written after the last run, which is the
+    default of `append` (it would have them twice)."""
 
     consistency: Literal["snapshot", "split"] = "snapshot"
     """`snapshot`: all rows as of one moment, which ends with the driver. `split`: each split as of
@@ -78,7 +79,7 @@ class SQLHomeOptionsDict(TypedDict, total=False):
     splits: Literal["auto"] | int
     types: Mapping[str, str]
     null_cursor: Literal["error", "skip", "read"]
-    cursor_ties: Literal["skip", "read"]
+    cursor_ties: Literal["skip", "read"] | None
     consistency: Literal["snapshot", "split"]
     on_value: OnValue | Mapping[str, OnValue]
 
@@ -107,6 +108,8 @@ class Ask:
     """All columns of `split_by`, which itself is the first of them."""
     lanes: int = 1
     """How many lanes will read, as far as planning knows."""
+    reads_ties: bool = False
+    """True if rows whose cursor equals the watermark are read again."""
 
     def on_value(self, column: str) -> OnValue:
         """The way to treat values of this column that Arrow cannot hold."""
@@ -138,11 +141,16 @@ def null_note(ask: Ask, since: Watermark, rows: int) -> list[str]:
 
 def tie_note(ask: Ask, upper: Watermark) -> list[str]:
     """Say which rows a later run will not see."""
-    if upper is None or ask.options.cursor_ties == "read":
+    if upper is None:
         return []
+    if ask.reads_ties:
+        return [
+            f"rows whose '{ask.cursor}' is {upper} are read again by the next run; rows that get "
+            "one below it later are not seen"
+        ]
     return [
         f"rows that get '{ask.cursor}' {upper} later, or one below it, are not seen; `mode: merge` "
-        "with options: {cursor_ties: read} sees the former"
+        "sees the former"
     ]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from hygge.connectors.sql.ask import Ask, null_note, tie_note
+from hygge.connectors.sql.watermarks import check_end, check_forms, forms_query, zeroed
 from hygge.connectors.sqlite.catalog import Column
 from hygge.connectors.sqlite.session import Value, fetch_value, quoted
 from hygge.connectors.sqlite.types import arrow_for
@@ -50,7 +51,16 @@ def upper_bound(
             "mend the values, or move the table with `mode: replace` and no cursor",
         )
     if classes == [("text",)]:
-        _check_one_form(connection, source, cursor, ask, arrow_for(declared))
+        present = f"{cursor} IS NOT NULL{filtered}"
+        select = forms_query(zeroed(cursor), cursor, f"{source} AS h", present)
+
+        def zones(at: int) -> Sequence[str]:
+            end = f"substr({cursor}, {at})"
+            low_and_high = f"SELECT min({end}), max({end}) FROM {source} AS h WHERE {present}"
+            (row,) = connection.execute(low_and_high).fetchall()
+            return tuple(row)
+
+        check_forms(ask, connection.execute(select).fetchall(), since, zones)
     # Deleted rows must not take the watermark back: only values beyond `since` count.
     beyond = f"{cursor} > ?" if since is not None else f"{cursor} IS NOT NULL"
     highest = fetch_value(
@@ -58,35 +68,15 @@ def upper_bound(
         f"SELECT max({cursor}) FROM {source} AS h WHERE {beyond}{filtered}",
         *([since] if since is not None else []),
     )
-    if isinstance(highest, bytes):
-        raise ConfigError(f"{ask.who}: cursor '{ask.cursor}' holds blobs", "use another column")
     nulls = fetch_value(
         connection, f"SELECT count(*) FROM {source} AS h WHERE {cursor} IS NULL{filtered}"
     )
+    kind = arrow_for(declared)
+    is_text = kind is None or not pa.types.is_temporal(kind)
+    check_end(ask, since if highest is None else highest, is_text)
+    assert not isinstance(highest, bytes)  # check_end refuses it
     upper: Watermark = since if highest is None else highest
     return upper, [*null_note(ask, since, nulls or 0), *tie_note(ask, upper)]
-
-
-def _check_one_form(
-    connection: sqlite3.Connection, source: str, cursor: str, ask: Ask, kind: pa.DataType | None
-) -> None:
-    """Raise HomeError if dates or timestamps are written in several forms: they sort as text."""
-    if kind is None or not pa.types.is_temporal(kind):
-        return
-    # The form is the separators of date and time, and the time zone at the end.
-    forms = connection.execute(
-        f"SELECT DISTINCT substr({cursor}, 5, 1) || substr({cursor}, 8, 1) || "
-        f"substr({cursor}, 11, 1) || CASE WHEN {cursor} LIKE '%Z' THEN 'Z' "
-        f"WHEN substr({cursor}, -6, 1) IN ('+', '-') AND length({cursor}) > 11 "
-        f"THEN substr({cursor}, -6) ELSE '' END FROM {source} AS h WHERE {cursor} IS NOT NULL"
-        + (f" AND ({ask.where})" if ask.where else "")
-    ).fetchall()
-    if len(forms) > 1 and not pa.types.is_time(kind):
-        raise HomeError(
-            f"{ask.who}: cursor '{ask.cursor}' holds moments written in {len(forms)} forms, which "
-            "do not sort as text",
-            "write all of them as 'YYYY-MM-DD HH:MM:SS', or use another cursor",
-        )
 
 
 def conditions(ask: Ask, since: Watermark, upper: Watermark, values: list[Value]) -> list[str]:
@@ -98,7 +88,7 @@ def conditions(ask: Ask, since: Watermark, upper: Watermark, values: list[Value]
     if ask.cursor is None or upper is None:  # without an upper bound no row has a cursor value
         return filters
     bind, cursor = binder(values), f"h.{quoted(ask.cursor)}"
-    above = ">=" if ask.options.cursor_ties == "read" else ">"
+    above = ">=" if ask.reads_ties else ">"
     lower = f"{cursor} {above} {bind(since)} AND " if since is not None else ""
     window = f"{lower}{cursor} <= {bind(upper)}"
     if since is None or ask.options.null_cursor == "read":

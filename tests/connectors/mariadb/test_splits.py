@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from hygge.connectors.mariadb import snapshot
 from hygge.errors import ConfigError
 from tests.connectors.mariadb.rows import home_at, read
 
@@ -115,7 +116,7 @@ def test_a_cursor_reads_what_is_new(my, my_schema):
 
 CURSORS = [
     ("decimal(38,2)", "900719925474099300000.01", "900719925474099300000.02"),
-    ("bigint unsigned", "18446744073709551614", "18446744073709551615"),
+    ("bigint unsigned", "18446744073709551613", "18446744073709551614"),
     ("float", "0.1", "0.2"),
     ("double", "0.1", "0.10000000000000002"),
     ("date", "'2024-01-01'", "'2024-01-02'"),
@@ -144,3 +145,27 @@ def test_what_cannot_grow_is_no_cursor(my, my_schema):
     my.ask(f"CREATE TABLE {my_schema}.t (b blob)")
     with pytest.raises(ConfigError, match="cursor 'b' is blob"):
         read(home_at(my, my_schema, cursor="b"))
+
+
+@pytest.mark.parametrize("may_lock", [True, False])
+def test_rows_up_to_the_watermark_are_of_one_moment(may_lock, my, my_schema, monkeypatch):
+    """Rows that move beyond the upper bound between plan and read are read as of the plan."""
+    my.ask(f"CREATE TABLE {my_schema}.t (id int PRIMARY KEY, v bigint, at int) ENGINE = InnoDB")
+    my.ask(f"INSERT INTO {my_schema}.t SELECT seq, 100, seq FROM seq_1_to_100")
+    if not may_lock:
+        monkeypatch.setattr(snapshot, "begin_together", refuse_to_lock)
+    options = {"splits": 1 if may_lock else 4}
+    home = home_at(my, my_schema, cursor="at", options=options)
+    home.lanes = 1 if may_lock else 3
+    with home.open(None) as plan:
+        assert (len(plan.splits), plan.watermark) == (1, 100)
+        my.ask(f"UPDATE {my_schema}.t SET v = v - 70, at = 101 WHERE id = 1")
+        my.ask(f"UPDATE {my_schema}.t SET v = v + 70 WHERE id = 2")
+        for _ in range(2):  # a lane may read again
+            rows = [row for table in home.read(plan.splits[0]) for row in table.to_pylist()]
+            assert len(rows) == 100
+            assert sum(row["v"] for row in rows) == 10_000
+
+
+def refuse_to_lock(*_):
+    raise snapshot.NoSnapshot("it may not lock")
