@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from hygge.connectors.files import object_listing
+from hygge.connectors.files import lake_tables, object_listing
 from hygge.connectors.files.source_file import SourceFile, partitions
 from hygge.errors import HomeError, SourceChanged, SourceMissing
 from hygge.places.names import fixed_prefix, hint_for_missing
@@ -25,13 +25,14 @@ def find_files(path: str, suffixes: Sequence[str]) -> list[SourceFile]:
 
     In a directory, and below it, files with one of `suffixes` count; names that begin with `.` or
     `_` do not. Links to directories are followed. Raises SourceMissing, with the nearest name,
-    where nothing is there; HomeError for a directory that is reached twice; OSError for one that
-    may not be listed.
+    where nothing is there; HomeError for a directory that is reached twice, and for files of a lake
+    table; OSError for a directory that may not be listed.
     """
     if is_object_url(path):
         return object_listing.find_objects(path, suffixes)
     if os.path.isdir(path):
         paths, top = list(_walk(path, suffixes)), path
+        lake_tables.refuse_folders([path])
         if not paths:
             raise SourceMissing(
                 f"no {' or '.join(suffixes)} file in {path}",
@@ -50,6 +51,7 @@ def find_files(path: str, suffixes: Sequence[str]) -> list[SourceFile]:
             )
     else:
         raise SourceMissing(f"there is no file or directory {path}", hint_for_missing(path))
+    lake_tables.refuse_folders(os.path.dirname(file) for file in paths)
     return [_described(file, top) for file in paths]
 
 

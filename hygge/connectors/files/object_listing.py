@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+from hygge.connectors.files import lake_tables
 from hygge.connectors.files.manifests import being_copied, read_target
 from hygge.connectors.files.source_file import SourceFile, partitions
 from hygge.errors import HomeError, SourceChanged, SourceMissing
@@ -29,6 +30,7 @@ def find_objects(url: str, suffixes: Sequence[str]) -> list[SourceFile]:
         return _matching(bucket, path, url)
     single = bucket.entry(path) if path and not url.endswith("/") else None
     if single is not None:
+        lake_tables.refuse_prefixes(bucket, [path], path.rpartition("/")[0])
         return [_described(bucket, path, single, path.rpartition("/")[0])]
     path = path.strip("/")
     entries = _named_by_manifest(bucket, path, url) if path else None
@@ -39,6 +41,7 @@ def find_objects(url: str, suffixes: Sequence[str]) -> list[SourceFile]:
         raise SourceMissing(f"there is nothing at {url}", hint_for_missing(url))
     endings = tuple(suffixes)
     keys = [key for key in entries if _is_visible(key, path) and key.lower().endswith(endings)]
+    lake_tables.refuse_prefixes(bucket, keys, path, entries)
     if not keys:
         raise SourceMissing(
             f"no {' or '.join(suffixes)} object below {url}",
@@ -66,7 +69,9 @@ def _matching(bucket: Bucket, pattern: str, url: str) -> list[SourceFile]:
     top = fixed_prefix(pattern)
     entries, expression = bucket.entries(top), _expression(pattern)
     keys = [key for key in entries if _is_visible(key, top, pattern) and expression.fullmatch(key)]
-    if not keys:
+    if keys:
+        lake_tables.refuse_prefixes(bucket, keys, top, entries)
+    else:
         raise SourceMissing(
             f"nothing matches {url}", "check the pattern; ** matches folders at any depth"
         )

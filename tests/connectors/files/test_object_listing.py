@@ -248,3 +248,33 @@ def test_a_flow_onto_what_it_reads_is_refused():
     assert home.holds(store)
     assert ParquetHome(path=url.rpartition("/")[0]).holds(store)
     assert not ParquetHome(path=f"{url}-other").holds(store)
+
+
+@pytest.mark.parametrize(
+    ("log", "data", "kind"),
+    [
+        ("_delta_log/00.json", "dt=1/", "a Delta table"),
+        ("metadata/v1.metadata.json", "data/dt=1/", "an Iceberg table"),
+        (".hoodie/hoodie.properties", "dt=1/", "a Hudi table"),
+    ],
+)
+def test_a_lake_table_in_a_bucket_is_refused_by_its_name(log, data, kind):
+    top = below()
+    put(f"{top}/lake/t/{log}")
+    put_rows(f"{top}/lake/t/{data}a.parquet", 1)
+    put_rows(f"{top}/plain/a.parquet", 1)
+    inside = f"lake/t/{data}"
+    for path in (
+        "lake",
+        "lake/t",
+        inside,
+        f"{inside}a.parquet",
+        f"{inside}*.parquet",
+        "**/*.parquet",
+    ):
+        with (
+            pytest.raises(HomeError, match=f"t is {kind}"),
+            ParquetHome(path=f"{top}/{path}").open(),
+        ):
+            pass
+    assert ids(ParquetHome(path=f"{top}/plain")) == [1]
