@@ -76,21 +76,54 @@ def row_groups(file: pq.ParquetFile) -> Iterator[tuple[int, int]]:
         yield group.num_rows, sum(sizes)
 
 
+def check_counts(path: str, file: pq.ParquetFile) -> None:
+    """Raise HomeError where a footer counts rows in two ways, and they differ."""
+    metadata = file.metadata
+    columns = [file.schema.column(index) for index in range(len(file.schema))]
+    flat = [i for i, column in enumerate(columns) if column.max_repetition_level == 0]
+    rows = 0
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        rows += group.num_rows
+        for number in flat:
+            values = group.column(number).num_values
+            if values != group.num_rows:
+                where = f"column '{columns[number].path}' of row group {index}"
+                raise _miscounted(path, where, group.num_rows, values)
+    if rows != metadata.num_rows:
+        raise _miscounted(path, "its row groups", metadata.num_rows, rows)
+
+
+def _miscounted(path: str, where: str, counted: int, held: int) -> HomeError:
+    return HomeError(
+        f"{path}: {where} should hold {counted:,} rows by the footer, and {held:,} are there",
+        "the file is damaged, or was written wrongly; write it again",
+    )
+
+
 def read_row_group(
     path: str, group: int, columns: Sequence[str], batch_rows: int, batch_bytes: int
 ) -> Iterator[pa.RecordBatch]:
-    """Yield one row group in batches of at most `batch_rows` rows and about `batch_bytes`."""
+    """Yield one row group in batches of at most `batch_rows` rows and about `batch_bytes`.
+
+    Raises HomeError where other than the rows come that the footer counts.
+    """
     with open_parquet(path) as file:
         metadata = file.metadata.row_group(group)
+        rows = 0
         # The uncompressed size of encoded pages is below that of Arrow's arrays.
         size = max(1, metadata.total_byte_size * 2)
         fitting = int(batch_bytes * metadata.num_rows // size)
-        yield from file.iter_batches(
+        for batch in file.iter_batches(
             batch_size=max(1, min(batch_rows, fitting)),
             row_groups=[group],
             columns=columns,
             use_threads=False,
-        )
+        ):
+            rows += batch.num_rows
+            yield batch
+        if rows != metadata.num_rows:
+            raise _miscounted(path, f"row group {group}", metadata.num_rows, rows)
 
 
 def count_rows(path: str) -> int:

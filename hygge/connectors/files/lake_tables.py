@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from hygge.errors import HomeError, HyggeError
 from hygge.places.bucket import Bucket
@@ -29,7 +30,7 @@ def refuse_folders(folders: Iterable[str]) -> None:
                 if (root, child) in seen:
                     break  # what is above it was looked at, too
                 seen.add((root, child))
-                _refuse(root or os.sep, child, lambda name, root=root: _list(f"{root}/{name}"))
+                _refuse(root or os.sep, child, partial(_list, root))
 
 
 def refuse_prefixes(
@@ -59,7 +60,7 @@ def refuse_prefixes(
             if (root, child) not in seen:
                 seen.add((root, child))
                 shown = f"{bucket.describe()}/{root}".rstrip("/")
-                _refuse(shown, child, lambda name, root=root: names.get(_joined(root, name), []))
+                _refuse(shown, child, partial(_listed, names, root))
 
 
 def _refuse(root: str, child: str, names_in: Callable[[str], list[str]]) -> None:
@@ -91,9 +92,13 @@ def _joined(root: str, name: str) -> str:
     return f"{root}/{name}" if root else name
 
 
-def _list(folder: str) -> list[str]:
+def _listed(names: dict[str, list[str]], root: str, name: str) -> list[str]:
+    return names.get(_joined(root, name), [])
+
+
+def _list(root: str, name: str) -> list[str]:
     try:
-        return os.listdir(folder)
+        return os.listdir(f"{root}/{name}")
     except OSError:
         return []
 

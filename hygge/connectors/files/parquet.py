@@ -72,6 +72,7 @@ class ParquetHome(FileHome):
 
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         with parquet.open_parquet(file.path) as opened:
+            parquet.check_counts(file.path, opened)
             groups = list(parquet.row_groups(opened))
         for index, (rows, size) in enumerate(groups):
             yield Piece({"group": index}, rows, size)
