@@ -21,7 +21,7 @@ from pydantic import Field
 
 from hygge.batches import conform, slices
 from hygge.connectors.files.listing import check_unchanged, find_files
-from hygge.connectors.files.source_file import SourceFile, partition_columns
+from hygge.connectors.files.source_file import SourceFile, is_hidden, partition_columns
 from hygge.errors import ConfigError, HomeError, HyggeError, SourceChanged, SourceMissing, one_of
 from hygge.home import Home
 from hygge.model import MIB, Column, HomeTraits, Plan, Split, Watermark
@@ -112,8 +112,7 @@ class FileHome(Home):
         if is_object_url(self.path):
             top = fixed_prefix(self.path).rstrip("/")
         inside = place.removeprefix(f"{top}/")
-        is_hidden = any(part.startswith((".", "_")) for part in inside.split("/"))
-        is_inside = inside != place and not is_hidden
+        is_inside = inside != place and not any(map(is_hidden, inside.split("/")))
         return is_inside and bool(set(suffixes) & set(self.suffixes))
 
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:

@@ -16,6 +16,7 @@ from hygge import ArrowHome, CsvHome, JsonlHome, ParquetHome, ParquetStore
 from hygge.errors import HomeError, HyggeError, SourceChanged, SourceMissing, Transient
 from hygge.places.bucket import Bucket
 from hygge.testing import HomeContract
+from tests.connectors.files.test_listing import HIDDEN
 from tests.connectors.files.test_prefix import staged
 from tests.readers.foreign import text_options, write_csv, write_jsonl
 from tests.readers.objects import ids_at, users
@@ -278,3 +279,35 @@ def test_a_lake_table_in_a_bucket_is_refused_by_its_name(log, data, kind):
         ):
             pass
     assert ids(ParquetHome(path=f"{top}/plain")) == [1]
+
+
+@pytest.mark.parametrize("path", ["", "**/*.parquet", "**", "*/*.parquet", "*", "dt=?", "[d_.]*"])
+def test_a_prefix_and_a_pattern_leave_the_same_names_out(path):
+    top = below()
+    put_rows(f"{top}/dt=1/a.parquet", 1)
+    for name in HIDDEN:
+        put_rows(f"{top}/{name}", 2)
+    assert ids(ParquetHome(path=f"{top}/{path}", columns=["id"])) == [1]
+
+
+def test_a_hidden_key_is_read_where_the_path_says_it_and_a_prefix_that_matches_is_read():
+    top = below()
+    put_rows(f"{top}/_temporary/a.parquet", 1)
+    put_rows(f"{top}/t.parquet/part-0.parquet", 2)
+    put_rows(f"{top}/u.parquet", 3)
+    paths = {
+        "_temporary": [1],
+        "_temp*/a.parquet": [1],
+        "*.parquet": [2, 3],
+        "**/*.parquet": [2, 3],
+    }
+    for path, found in paths.items():
+        assert ids(ParquetHome(path=f"{top}/{path}")) == found, path
+
+
+def test_a_compressed_object_beside_plain_ones_is_said():
+    top = below()
+    put_rows(f"{top}/a.parquet", 1)
+    put(f"{top}/b.parquet.xz")
+    with pytest.raises(HomeError, match="b.parquet.xz would be left out"):
+        ids(ParquetHome(path=top))
