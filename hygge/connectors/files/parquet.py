@@ -62,6 +62,7 @@ class ParquetHome(FileHome):
         native: dict[str, str] = {}
         for file in files:
             with parquet.open_parquet(file.path) as opened:
+                self.check_names(file, opened.schema_arrow.names)
                 schema = plain_schema(opened.schema_arrow)
                 if first is None:
                     first, native = schema, parquet.native_types(opened)
