@@ -16,7 +16,9 @@ from hygge.errors import UnfitValue
 from hygge.formats.exact_text import (
     NoText,
     check_utf8,
+    extension_as_text,
     has_far,
+    has_text,
     refuse_no_text,
     times_as_text,
 )
@@ -44,7 +46,8 @@ def header_line(schema: pa.Schema, delimiter: str) -> bytes:
 def check_csv_schema(schema: pa.Schema) -> None:
     """Raise UnfitValue for a column whose type CSV has no form for."""
     for field in schema:
-        if str(field.type).startswith(NO_TEXT):
+        is_unknown = isinstance(field.type, pa.BaseExtensionType) and not has_text(field.type)
+        if is_unknown or str(field.type).startswith(NO_TEXT):
             raise UnfitValue(
                 f"column '{field.name}' is {field.type}, which CSV has no form for",
                 "leave it out with `columns`, or write jsonl or parquet",
@@ -96,6 +99,8 @@ def _with_texts(table: pa.Table) -> pa.Table:
 def _text_of(column: pa.ChunkedArray) -> ArrowColumn:
     """Return a column as text where pyarrow.csv would write another form, else as it is."""
     kind = column.type
+    if has_text(kind):
+        return extension_as_text(column)
     if is_bytes(kind):
         return base64_text(column)
     if pa.types.is_decimal(kind):

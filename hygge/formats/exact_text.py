@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Literal, TypeAlias
+from uuid import UUID
 
 import pyarrow as pa
 
@@ -76,6 +77,23 @@ def _iso(value: pa.Scalar) -> str | None:
     if text == "NaT":
         raise NoText(f"{kind} {count}, which has no place in any calendar")
     return text
+
+
+def has_text(kind: pa.DataType) -> bool:
+    """Whether an extension type becomes text: a uuid and JSON do."""
+    return isinstance(kind, pa.UuidType | pa.JsonType)
+
+
+def extension_as_text(column: ArrowColumn) -> ArrowColumn:
+    """Return uuids as 8-4-4-4-12 digits, and JSON as it stands."""
+    if isinstance(column, pa.ChunkedArray):
+        return pa.chunked_array(map(extension_as_text, column.chunks), pa.large_string())
+    storage = column.storage
+    if isinstance(column.type, pa.UuidType):
+        texts = [None if value is None else str(UUID(bytes=value)) for value in storage.to_pylist()]
+        return pa.array(texts, pa.large_string())
+    check_utf8(storage)
+    return storage.cast(pa.large_string())
 
 
 def check_utf8(column: ArrowColumn) -> None:

@@ -15,7 +15,14 @@ import pyarrow as pa
 
 from hygge.batches import slices
 from hygge.errors import UnfitValue
-from hygge.formats.exact_text import NoText, check_utf8, refuse_no_text, times_as_text
+from hygge.formats.exact_text import (
+    NoText,
+    check_utf8,
+    extension_as_text,
+    has_text,
+    refuse_no_text,
+    times_as_text,
+)
 from hygge.formats.format import FileStatistics, RowCounter
 from hygge.formats.json_values import NO_JSON
 from hygge.formats.text import CompressedFile, Compression
@@ -39,7 +46,8 @@ def check_json_schema(schema: pa.Schema) -> None:
 def _unfit_type(kind: pa.DataType) -> str | None:
     """Return the type, at any depth within `kind`, that JSON has no form for."""
     t = pa.types
-    if str(kind).startswith(NO_JSON):
+    is_unknown = isinstance(kind, pa.BaseExtensionType) and not has_text(kind)
+    if is_unknown or str(kind).startswith(NO_JSON):
         return str(kind)
     if not t.is_nested(kind):
         return None
@@ -133,6 +141,8 @@ def _literals(column: pa.Array) -> pa.Array:
 
     t = pa.types
     kind = column.type
+    if has_text(kind):
+        return _strings(extension_as_text(column))
     if t.is_boolean(kind) or t.is_integer(kind) or t.is_null(kind):
         return column.cast(pa.string())
     if t.is_floating(kind):

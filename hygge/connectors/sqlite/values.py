@@ -17,7 +17,14 @@ import pyarrow as pa
 from hygge.connectors.sqlite.session import Value
 from hygge.connectors.sqlite.types import DIGITS
 from hygge.errors import UnfitValue
-from hygge.formats.exact_text import NoText, check_utf8, refuse_no_text, times_as_text
+from hygge.formats.exact_text import (
+    NoText,
+    check_utf8,
+    extension_as_text,
+    has_text,
+    refuse_no_text,
+    times_as_text,
+)
 
 NAN, MINUS_ZERO = "NaN", b"-0.0"
 """Stored in place of two floats that SQLite itself would change."""
@@ -44,10 +51,13 @@ def _encoded(column: pa.ChunkedArray, kind: pa.DataType) -> list[Value]:
     t = pa.types
     if column.type != kind:
         column = column.cast(kind)
+    if has_text(kind):
+        texts: list[Value] = extension_as_text(column).to_pylist()
+        return texts
     if t.is_floating(kind):
         return _floats_with_markers(column.cast(pa.float64()))
     if t.is_date(kind) or t.is_timestamp(kind) or t.is_time(kind):
-        texts: list[Value] = times_as_text(column).to_pylist()
+        texts = times_as_text(column).to_pylist()
         return texts
     if t.is_boolean(kind):
         column = column.cast(pa.int8())
