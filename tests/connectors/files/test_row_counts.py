@@ -44,7 +44,7 @@ def test_the_rows_of_a_row_group_are_counted_against_the_footer(tmp_path):
     with pytest.raises(HomeError, match="a.parquet: column 'id' of row group 0 .* 4 .* 3 "):
         read(ParquetHome(path=path))
     with pytest.raises(HomeError, match="a.parquet: row group 0 should hold 4 rows .* 3 are"):
-        list(read_row_group(str(path), 0, ["id"], 10, 1000))
+        list(read_row_group(str(path), 0, pa.schema([("id", pa.int64())]), 10, 1000))
 
 
 def test_the_values_of_a_flat_column_are_counted_against_its_row_group(tmp_path):
