@@ -80,3 +80,13 @@ def test_a_nested_category_of_a_parquet_file_comes(tmp_path):
     Flow(ParquetHome(path=tmp_path / "in.parquet"), ParquetStore(path=tmp_path / "out.parquet"),
          name="f", engine="inline").run()  # fmt: skip
     assert pq.read_table(tmp_path / "out.parquet")["c"].to_pylist() == [["x"], [], [None, "y", "x"]]
+
+
+def test_run_end_encoding_of_an_arrow_file_comes(tmp_path):
+    table = pa.table({"c": LEAVES["runs"]})
+    path = str(tmp_path / "in.arrow")
+    with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    out = tmp_path / "out.jsonl"
+    Flow(ArrowHome(path=path), JsonlStore(path=out), name="f", engine="inline").run()
+    assert [json.loads(line)["c"] for line in out.read_text().splitlines()] == WORDS
