@@ -128,9 +128,16 @@ def serialized(schema: pa.Schema) -> bytes:
 
 
 def plain(table: pa.Table) -> pa.Table:
-    """Return `table` with dictionary, run-end-encoded and view columns as plain ones."""
+    """Return `table` with dictionaries, run-end encoding and views made plain, at any depth."""
     schema = pa.schema([field.with_type(_plain_type(field.type)) for field in table.schema])
-    return table if schema.equals(table.schema) else table.cast(schema)
+    if schema.equals(table.schema):
+        return table
+    columns = []
+    for column, field in zip(table.columns, schema, strict=True):
+        if column.type != field.type:
+            column = pa.chunked_array(map(_plain_array, column.chunks), field.type)
+        columns.append(column)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
@@ -139,13 +146,75 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+    t = pa.types
+    if t.is_dictionary(kind) or t.is_run_end_encoded(kind):
         return _plain_type(kind.value_type)
     if kind == pa.string_view():
         return pa.large_string()
     if kind == pa.binary_view():
         return pa.large_binary()
-    return kind
+    if not t.is_nested(kind) or t.is_union(kind):
+        return kind
+    fields = [_plain_field(kind.field(index)) for index in range(kind.num_fields)]
+    if t.is_struct(kind):
+        return pa.struct(fields)
+    if t.is_map(kind):
+        keys, items = _plain_field(kind.key_field), _plain_field(kind.item_field)
+        return pa.map_(keys, items, kind.keys_sorted)
+    if t.is_fixed_size_list(kind):
+        return pa.list_(fields[0], kind.list_size)
+    is_large = t.is_large_list(kind) or t.is_large_list_view(kind)
+    return pa.large_list(fields[0]) if is_large else pa.list_(fields[0])
+
+
+def _plain_field(field: pa.Field) -> pa.Field:
+    return field.with_type(_plain_type(field.type))
+
+
+def _plain_array(array: pa.Array) -> pa.Array:
+    """Return an array as its `_plain_type`: Arrow's own casts do not know all of these."""
+    import pyarrow.compute as pc
+
+    t = pa.types
+    kind, wanted = array.type, _plain_type(array.type)
+    if kind == wanted:
+        return array
+    if t.is_dictionary(kind):
+        return _plain_array(array.dictionary).take(array.indices)
+    if t.is_run_end_encoded(kind):
+        return _plain_array(pc.run_end_decode(array))
+    if not t.is_nested(kind):
+        return array.cast(wanted)
+    if t.is_struct(kind):
+        children = [_plain_array(array.field(index)) for index in range(kind.num_fields)]
+        return pa.StructArray.from_arrays(children, fields=list(wanted), mask=array.is_null())
+    if t.is_list_view(kind) or t.is_large_list_view(kind):
+        array = _list_of_view(array)
+        wanted = _plain_type(array.type)
+    if t.is_map(kind):
+        entries = [_plain_array(array.keys), _plain_array(array.items)]
+        fields = [wanted.key_field, wanted.item_field]
+        values: pa.Array = pa.StructArray.from_arrays(entries, fields=fields)
+    else:
+        values = _plain_array(array.values)
+    buffers = array.buffers()[: 1 if t.is_fixed_size_list(kind) else 2]
+    return pa.Array.from_buffers(
+        wanted, len(array), buffers, offset=array.offset, children=[values]
+    )
+
+
+def _list_of_view(array: pa.Array) -> pa.Array:
+    """Return a list view as a list."""
+    import pyarrow.compute as pc
+
+    is_large = pa.types.is_large_list_view(array.type)
+    number = pa.int64() if is_large else pa.int32()
+    counts = pc.fill_null(pc.list_value_length(array), 0).cast(number)
+    starts = pa.concat_arrays([pa.array([0], number), pc.cumulative_sum_checked(counts)])
+    field = array.type.value_field
+    lists = pa.LargeListArray if is_large else pa.ListArray
+    kind = pa.large_list(field) if is_large else pa.list_(field)
+    return lists.from_arrays(starts, array.flatten(), type=kind, mask=array.is_null())
 
 
 def conform(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:

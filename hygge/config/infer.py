@@ -5,11 +5,13 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 from hygge.config.document import Node
 from hygge.config.environment import mask
 from hygge.config.problems import Problem, suggest
-from hygge.connectors.files.listing import find_files
+from hygge.connectors.files.listing import find_files, matches
+from hygge.connectors.files.source_file import is_hidden
 from hygge.errors import HyggeError, nearest
 from hygge.places.names import hint_for_missing
 from hygge.places.objects import is_object_url
@@ -122,9 +124,10 @@ def _folder_above(pattern: str) -> str:
 def _files(path: str) -> Iterator[str]:
     if os.path.isdir(path):
         for folder, folders, names in os.walk(path):
-            folders[:] = sorted(name for name in folders if name[:1] not in "._")
-            yield from (os.path.join(folder, n) for n in sorted(names) if n[:1] not in "._")
+            folders[:] = sorted(name for name in folders if not is_hidden(name))
+            yield from (os.path.join(folder, n) for n in sorted(names) if not is_hidden(n))
     elif os.path.isfile(path):
         yield path
     elif glob.has_magic(path):
-        yield from filter(os.path.isfile, sorted(glob.glob(path, recursive=True)))
+        with suppress(OSError, HyggeError):  # the run says what it is
+            yield from sorted(set(matches(path, suffixes("home"))))

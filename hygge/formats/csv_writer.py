@@ -13,14 +13,23 @@ import io
 import pyarrow as pa
 
 from hygge.errors import UnfitValue
+from hygge.formats.exact_text import (
+    NoText,
+    check_utf8,
+    extension_as_text,
+    has_far,
+    has_text,
+    refuse_no_text,
+    times_as_text,
+)
 from hygge.formats.format import FileStatistics, RowCounter
 from hygge.formats.text import CompressedFile, Compression, compressed_head
 from hygge.formats.text_values import (
     NO_TEXT,
+    ArrowColumn,
     base64_text,
     decimals_as_text,
     is_bytes,
-    timestamps_as_text,
 )
 
 
@@ -37,7 +46,8 @@ def header_line(schema: pa.Schema, delimiter: str) -> bytes:
 def check_csv_schema(schema: pa.Schema) -> None:
     """Raise UnfitValue for a column whose type CSV has no form for."""
     for field in schema:
-        if str(field.type).startswith(NO_TEXT):
+        is_unknown = isinstance(field.type, pa.BaseExtensionType) and not has_text(field.type)
+        if is_unknown or str(field.type).startswith(NO_TEXT):
             raise UnfitValue(
                 f"column '{field.name}' is {field.type}, which CSV has no form for",
                 "leave it out with `columns`, or write jsonl or parquet",
@@ -77,13 +87,26 @@ def _with_texts(table: pa.Table) -> pa.Table:
     """Return the table with the columns as text that pyarrow.csv would write in another form."""
     for index, field in enumerate(table.schema):
         column = table.column(index)
-        if is_bytes(field.type):
-            column = base64_text(column)
-        elif pa.types.is_timestamp(field.type) and field.type.tz is not None:
-            column = timestamps_as_text(column)
-        elif pa.types.is_decimal(field.type):
-            column = decimals_as_text(column)
-        else:
-            continue
-        table = table.set_column(index, field.name, column)
+        try:
+            text = _text_of(column)
+        except NoText as problem:
+            raise refuse_no_text(field.name, problem) from None
+        if text is not column:
+            table = table.set_column(index, field.name, text)
     return table
+
+
+def _text_of(column: pa.ChunkedArray) -> ArrowColumn:
+    """Return a column as text where pyarrow.csv would write another form, else as it is."""
+    kind = column.type
+    if has_text(kind):
+        return extension_as_text(column)
+    if is_bytes(kind):
+        return base64_text(column)
+    if pa.types.is_decimal(kind):
+        return decimals_as_text(column)
+    if pa.types.is_temporal(kind):
+        is_zoned = pa.types.is_timestamp(kind) and kind.tz is not None
+        return times_as_text(column) if is_zoned or has_far(column) else column
+    check_utf8(column)
+    return column

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from hygge.errors import UnfitValue, one_of
 from hygge.formats import text_values
-from hygge.formats.json_values import Json, Misfit, parse, value_of
+from hygge.formats.json_values import Json, Misfit, as_json, parse, value_of
 from hygge.formats.text import BLOCK_BYTES, TextReader, lines_before, misencoded
 
 _EXPONENT = re.compile(rb"[eE][-+]?[0-9]+")
@@ -125,6 +125,13 @@ class JsonlFile:
             for row, number in zip(rows, numbers, strict=True):
                 try:
                     values.append(value_of(row.get(field.name), field.type, stated))
+                except RecursionError:
+                    self._fail(
+                        begin,
+                        number,
+                        f", column '{field.name}': nested too deeply",
+                        "leave it out with `columns`",
+                    )
                 except Misfit as misfit:
                     message = f", column '{field.name}': {misfit} is no {field.type}"
                     self._fail(begin, number, message, self._hint(field.name, field.type))
@@ -143,14 +150,34 @@ class JsonlFile:
             raise misencoded(self.path, self._line(begin, number), self.encoding) from error
         except (ValueError, RecursionError) as error:
             shown = text_values.shortened(raw.decode(errors="replace"))
-            self._fail(begin, number, f": {str(error) or 'nested too deeply'}: {shown}",
+            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            self._fail(begin, number, f": {reason}: {shown}",
                        "each line must be one whole JSON object")  # fmt: skip
+        if isinstance(row, dict) and b"\\u" in raw:
+            self._refuse_surrogates(row, begin, number)
         if not isinstance(row, dict):
             shown = text_values.shortened(raw.decode(errors="replace"))
             self._fail(
                 begin, number, f": {shown} is no JSON object", "each line must be one object"
             )
         return row
+
+    def _refuse_surrogates(self, row: dict[str, Json], begin: tuple[int, int], number: int) -> None:
+        """Raise UnfitValue for a text with half of a surrogate pair, which is no character."""
+        for name, value in row.items():
+            try:
+                f"{name}{as_json(value)}".encode()
+            except RecursionError:
+                continue  # it is refused when its type is found, or its value
+            except UnicodeEncodeError:
+                shown = text_values.shortened(as_json(value))
+                name = name.encode(errors="backslashreplace").decode()
+                self._fail(
+                    begin,
+                    number,
+                    f", column '{name}': {shown} has half of a surrogate pair, which is no text",
+                    "mend the text at the source: a character beyond U+FFFF needs both halves",
+                )
 
     def _hint(self, name: str, kind: pa.DataType) -> str:
         if name in self.stated:

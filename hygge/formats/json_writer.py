@@ -15,10 +15,18 @@ import pyarrow as pa
 
 from hygge.batches import slices
 from hygge.errors import UnfitValue
+from hygge.formats.exact_text import (
+    NoText,
+    check_utf8,
+    extension_as_text,
+    has_text,
+    refuse_no_text,
+    times_as_text,
+)
 from hygge.formats.format import FileStatistics, RowCounter
 from hygge.formats.json_values import NO_JSON
 from hygge.formats.text import CompressedFile, Compression
-from hygge.formats.text_values import base64_text, decimals_as_text, timestamps_as_text
+from hygge.formats.text_values import base64_text, decimals_as_text
 from hygge.model import MIB
 
 _ROWS, _BYTES = 65_536, 32 * MIB
@@ -38,7 +46,8 @@ def check_json_schema(schema: pa.Schema) -> None:
 def _unfit_type(kind: pa.DataType) -> str | None:
     """Return the type, at any depth within `kind`, that JSON has no form for."""
     t = pa.types
-    if str(kind).startswith(NO_JSON):
+    is_unknown = isinstance(kind, pa.BaseExtensionType) and not has_text(kind)
+    if is_unknown or str(kind).startswith(NO_JSON):
         return str(kind)
     if not t.is_nested(kind):
         return None
@@ -75,20 +84,27 @@ def _lines(table: pa.Table) -> pa.Buffer | bytes:
 
     if table.num_columns == 0 or table.num_rows == 0:
         return b"{}\n" * table.num_rows
-    columns = [column.combine_chunks() for column in table.columns]
-    lines = _objects(table.column_names, columns, end="}\n")
+    pieces: list[str | pa.Array] = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        try:
+            check_utf8(column)
+            texts = _texts_or_null(column.combine_chunks())
+        except NoText as problem:
+            raise refuse_no_text(name, problem) from None
+        pieces += [f"{', ' if pieces else '{'}{_quoted(name)}: ", texts]
+    lines = _join(*pieces, "}\n")
     # Arrow keeps the texts of an array one after the other in one buffer: that is the file's text.
     total = pc.sum(pc.binary_length(lines)).as_py()
     return lines.buffers()[2].slice(0, total)
 
 
-def _objects(names: Sequence[str], columns: Sequence[pa.Array], end: str = "}") -> pa.Array:
+def _objects(names: Sequence[str], columns: Sequence[pa.Array]) -> pa.Array:
     """Return one object of all columns for each row."""
     pieces: list[str | pa.Array] = []
     for name, column in zip(names, columns, strict=True):
         begin = ", " if pieces else "{"
         pieces += [f"{begin}{_quoted(name)}: ", _texts_or_null(column)]
-    return _join(*pieces, end)
+    return _join(*pieces, "}")
 
 
 def _lists(column: pa.Array) -> pa.Array:
@@ -125,6 +141,8 @@ def _literals(column: pa.Array) -> pa.Array:
 
     t = pa.types
     kind = column.type
+    if has_text(kind):
+        return _strings(extension_as_text(column))
     if t.is_boolean(kind) or t.is_integer(kind) or t.is_null(kind):
         return column.cast(pa.string())
     if t.is_floating(kind):
@@ -141,9 +159,9 @@ def _literals(column: pa.Array) -> pa.Array:
     if t.is_decimal(kind):
         text = decimals_as_text(column)
     elif t.is_timestamp(kind):
-        text = pc.replace_substring(timestamps_as_text(column), " ", "T", max_replacements=1)
+        text = pc.replace_substring(times_as_text(column), " ", "T", max_replacements=1)
     elif t.is_date(kind) or t.is_time(kind):
-        text = column.cast(pa.string())
+        text = times_as_text(column)
     else:
         text = base64_text(column)
     return _join('"', text, '"')

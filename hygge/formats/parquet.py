@@ -8,12 +8,14 @@ repeat themselves: it makes those smaller, and the others slower.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from hygge.errors import HomeError
+from hygge.formats import int96
 from hygge.formats.format import ColumnStatistics, FileStatistics, RowCounter
 from hygge.formats.source import open_source
 from hygge.model import MIB
@@ -31,7 +33,7 @@ _DICTIONARY_BELOW = 0.5
 """A dictionary pays where fewer than this share of the sampled values are distinct."""
 
 
-def open_parquet(path: str) -> pq.ParquetFile:
+def open_parquet(path: str, int96_unit: int96.Unit = "us") -> pq.ParquetFile:
     """Open a path or an object. Raises HomeError where it is no Parquet file."""
     import pyarrow.parquet as pq
 
@@ -42,6 +44,7 @@ def open_parquet(path: str) -> pq.ParquetFile:
             pre_buffer=False,
             buffer_size=_OBJECT_BUFFER_BYTES if on_objects else _BUFFER_BYTES,
             page_checksum_verification=True,
+            coerce_int96_timestamp_unit=int96_unit,
         )
     except (PermissionError, FileNotFoundError):
         raise
@@ -76,21 +79,78 @@ def row_groups(file: pq.ParquetFile) -> Iterator[tuple[int, int]]:
         yield group.num_rows, sum(sizes)
 
 
+def check_counts(path: str, file: pq.ParquetFile) -> None:
+    """Raise HomeError where a footer counts rows in two ways, and they differ."""
+    metadata = file.metadata
+    columns = [file.schema.column(index) for index in range(len(file.schema))]
+    flat = [i for i, column in enumerate(columns) if column.max_repetition_level == 0]
+    rows = 0
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        rows += group.num_rows
+        for number in flat:
+            values = group.column(number).num_values
+            if values != group.num_rows:
+                where = f"column '{columns[number].path}' of row group {index}"
+                raise _miscounted(path, where, group.num_rows, values)
+    if rows != metadata.num_rows:
+        raise _miscounted(path, "its row groups", metadata.num_rows, rows)
+
+
+def _miscounted(path: str, where: str, counted: int, held: int) -> HomeError:
+    return HomeError(
+        f"{path}: {where} should hold {counted:,} rows by the footer, and {held:,} are there",
+        "the file is damaged, or was written wrongly; write it again",
+    )
+
+
+def int96_unit(path: str, file: pq.ParquetFile) -> int96.Unit:
+    """Return the unit that keeps the INT96 timestamps of the first rows of `file`, opened in us."""
+    columns = int96.columns_of(file)
+    if not columns:
+        return "us"
+    with open_parquet(path, "ns") as in_ns:
+        return int96.found_unit(file, in_ns, columns)
+
+
+def _in_exact_unit(
+    stack: ExitStack, path: str, file: pq.ParquetFile, group: int, schema: pa.Schema
+) -> pq.ParquetFile:
+    """Return `file`, or it opened in ns, as `schema` has INT96; raise where that changes values."""
+    columns = [name for name in int96.columns_of(file) if name in schema.names]
+    if not columns:
+        return file
+    unit = int96.unit_of(schema, columns)
+    in_ns = stack.enter_context(open_parquet(path, "ns"))
+    int96.check_group(path, file, in_ns, group, columns, unit)
+    return in_ns if unit == "ns" else file
+
+
 def read_row_group(
-    path: str, group: int, columns: Sequence[str], batch_rows: int, batch_bytes: int
+    path: str, group: int, schema: pa.Schema, batch_rows: int, batch_bytes: int
 ) -> Iterator[pa.RecordBatch]:
-    """Yield one row group in batches of at most `batch_rows` rows and about `batch_bytes`."""
-    with open_parquet(path) as file:
+    """Yield one row group in batches of at most `batch_rows` rows and about `batch_bytes`.
+
+    Raises HomeError where other than the rows come that the footer counts.
+    """
+    with ExitStack() as stack:
+        file = stack.enter_context(open_parquet(path))
+        file = _in_exact_unit(stack, path, file, group, schema)
         metadata = file.metadata.row_group(group)
+        rows = 0
         # The uncompressed size of encoded pages is below that of Arrow's arrays.
         size = max(1, metadata.total_byte_size * 2)
         fitting = int(batch_bytes * metadata.num_rows // size)
-        yield from file.iter_batches(
+        for batch in file.iter_batches(
             batch_size=max(1, min(batch_rows, fitting)),
             row_groups=[group],
-            columns=columns,
+            columns=schema.names,
             use_threads=False,
-        )
+        ):
+            rows += batch.num_rows
+            yield batch
+        if rows != metadata.num_rows:
+            raise _miscounted(path, f"row group {group}", metadata.num_rows, rows)
 
 
 def count_rows(path: str) -> int:

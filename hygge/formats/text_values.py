@@ -103,17 +103,6 @@ def is_bytes(kind: pa.DataType) -> bool:
     return bool(t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind))
 
 
-def timestamps_as_text(column: ArrowColumn) -> ArrowColumn:
-    """Return timestamps as ISO 8601 text; those with a zone in UTC, with a Z."""
-    import pyarrow.compute as pc
-
-    if column.type.tz is None:
-        return column.cast(pa.string())
-    # Arrow formats a zone slowly; without one it shows the UTC that it keeps.
-    text = column.cast(pa.timestamp(column.type.unit)).cast(pa.string())
-    return pc.binary_join_element_wise(text, "Z", "")
-
-
 def is_inexact(texts: pa.Array) -> bool:
     """Whether float64 does not give back one of these numbers."""
     import pyarrow.compute as pc

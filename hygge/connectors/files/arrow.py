@@ -55,6 +55,7 @@ class ArrowHome(FileHome):
         first: pa.Schema | None = None
         for file in files:
             with arrow.open_arrow(file.path) as opened:
+                self.check_names(file, opened.schema.names)
                 schema = plain_schema(opened.schema)
             if first is None:
                 first = schema

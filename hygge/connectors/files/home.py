@@ -21,7 +21,7 @@ from pydantic import Field
 
 from hygge.batches import conform, slices
 from hygge.connectors.files.listing import check_unchanged, find_files
-from hygge.connectors.files.source_file import SourceFile, partition_columns
+from hygge.connectors.files.source_file import SourceFile, is_hidden, partition_columns
 from hygge.errors import ConfigError, HomeError, HyggeError, SourceChanged, SourceMissing, one_of
 from hygge.home import Home
 from hygge.model import MIB, Column, HomeTraits, Plan, Split, Watermark
@@ -29,6 +29,9 @@ from hygge.places.access import Access, AccessDict, ObjectUrl
 from hygge.places.names import fixed_prefix
 from hygge.places.objects import is_object_url
 from hygge.settings import Connector, Settings
+
+_MOST_DEPTH = 60
+"""Levels of nesting; Arrow IPC refuses more than 64."""
 
 
 class FileOptions(Settings):
@@ -112,8 +115,7 @@ class FileHome(Home):
         if is_object_url(self.path):
             top = fixed_prefix(self.path).rstrip("/")
         inside = place.removeprefix(f"{top}/")
-        is_hidden = any(part.startswith((".", "_")) for part in inside.split("/"))
-        is_inside = inside != place and not is_hidden
+        is_inside = inside != place and not any(map(is_hidden, inside.split("/")))
         return is_inside and bool(set(suffixes) & set(self.suffixes))
 
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
@@ -135,6 +137,7 @@ class FileHome(Home):
         try:
             files = find_files(self.path, self.suffixes)
             own = self.schema_of(files)
+            self._check_depth(own)
             columns = self._projected((*own, *self._partitions(files, own)))
             schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in columns])
             splits = tuple(self._pack(files, schema))
@@ -194,6 +197,32 @@ class FileHome(Home):
                 "move them in flows of their own, or choose the common ones with `columns`",
             ) from error
 
+    def check_names(self, file: SourceFile, names: Sequence[str]) -> None:
+        """Raise HomeError where two columns of `file` have one name."""
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise HomeError(
+                f"{file.path} has more than one column named {', '.join(map(repr, repeated))}",
+                "write the file again with a name of its own for each column",
+            )
+
+    def _check_depth(self, columns: Sequence[Column]) -> None:
+        """Raise HomeError for a column that is nested deeper than Arrow itself can hand around."""
+        for column in columns:
+            if self.settings.columns is not None and column.name not in self.settings.columns:
+                continue
+            depth = _depth(column.type)
+            if depth > _MOST_DEPTH:
+                raise HomeError(
+                    f"{self.path}: column '{column.name}' is nested {depth} levels deep; "
+                    f"{_MOST_DEPTH} are the most that can be moved",
+                    self.hint_for_depth(column.name),
+                )
+
+    def hint_for_depth(self, column: str) -> str:
+        """Return what to do about a column that is nested too deeply."""
+        return "leave it out with `columns`"
+
     def _partitions(
         self, files: Sequence[SourceFile], own: tuple[Column, ...]
     ) -> tuple[Column, ...]:
@@ -233,6 +262,15 @@ class FileHome(Home):
                 size += piece.bytes
         if pieces or index == 0:
             yield _split(index, pieces, text)
+
+
+def _depth(kind: pa.DataType) -> int:
+    """Return the levels of a type: 1 for a plain one. Without recursion: it may be very deep."""
+    depth, level = 0, [kind]
+    while level:
+        depth += 1
+        level = [inner.field(i).type for inner in level for i in range(inner.num_fields)]
+    return depth
 
 
 def _split(index: int, pieces: list[tuple[SourceFile, Piece]], schema: str) -> Split:

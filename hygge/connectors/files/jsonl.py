@@ -154,7 +154,15 @@ class JsonlHome(FileHome):
         if wanted is not None and name not in wanted:
             return Column(name, pa.string(), "json, not read")
         values = [(line, row.get(name)) for line, row in rows]
-        return Column(name, json_values.infer(name, values, path), "json, inferred")
+        try:
+            return Column(name, json_values.infer(name, values, path), "json, inferred")
+        except RecursionError:
+            raise HomeError(
+                f"{path}: column '{name}' is nested too deeply", "leave it out with `columns`"
+            ) from None
+
+    def hint_for_depth(self, column: str) -> str:
+        return f"`options: {{types: {{{column}: string}}}}` keeps it as JSON text"
 
     def _jsonl_file(self, file: SourceFile) -> JsonlFile:
         options = self.settings.options

@@ -13,8 +13,13 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from hygge.connectors.files import object_listing
-from hygge.connectors.files.source_file import SourceFile, partitions
+from hygge.connectors.files import lake_tables, object_listing
+from hygge.connectors.files.source_file import (
+    SourceFile,
+    check_compression,
+    is_hidden,
+    partitions,
+)
 from hygge.errors import HomeError, SourceChanged, SourceMissing
 from hygge.places.names import fixed_prefix, hint_for_missing
 from hygge.places.objects import is_object_url
@@ -24,14 +29,16 @@ def find_files(path: str, suffixes: Sequence[str]) -> list[SourceFile]:
     """Return every file that `path` means, in the order of their names; at least one.
 
     In a directory, and below it, files with one of `suffixes` count; names that begin with `.` or
-    `_` do not. Links to directories are followed. Raises SourceMissing, with the nearest name,
-    where nothing is there; HomeError for a directory that is reached twice; OSError for one that
-    may not be listed.
+    `_` do not, and a wildcard does not match them. A directory that a glob matches is read as one.
+    Links to directories are followed. Raises SourceMissing, with the nearest name,
+    where nothing is there; HomeError for a directory that is reached twice, and for files of a lake
+    table; OSError for a directory that may not be listed.
     """
     if is_object_url(path):
         return object_listing.find_objects(path, suffixes)
     if os.path.isdir(path):
         paths, top = list(_walk(path, suffixes)), path
+        lake_tables.refuse_folders([path])
         if not paths:
             raise SourceMissing(
                 f"no {' or '.join(suffixes)} file in {path}",
@@ -41,15 +48,15 @@ def find_files(path: str, suffixes: Sequence[str]) -> list[SourceFile]:
         paths, top = [path], os.path.dirname(path)
     elif glob.has_magic(path):
         top = fixed_prefix(path)
-        parts = path[len(top) :].lstrip(os.sep).split(os.sep)
         # Not glob.glob: it passes over a directory that it may not list, in silence.
-        paths = sorted(_matches(top or os.sep, parts))
+        paths = sorted(set(matches(path, suffixes)))
         if not paths:
             raise SourceMissing(
                 f"nothing matches {path}", "check the pattern; ** matches folders at any depth"
             )
     else:
         raise SourceMissing(f"there is no file or directory {path}", hint_for_missing(path))
+    lake_tables.refuse_folders(os.path.dirname(file) for file in paths)
     return [_described(file, top) for file in paths]
 
 
@@ -72,13 +79,13 @@ def check_unchanged(file: SourceFile) -> None:
 
 
 def _walk(top: str, suffixes: Sequence[str]) -> Iterator[str]:
-    for folder, names in _folders(top, hidden=(".", "_")):
-        for name in names:
-            if not name.startswith((".", "_")) and name.lower().endswith(tuple(suffixes)):
-                yield os.path.join(folder, name)
+    for folder, names in _folders(top):
+        paths = [os.path.join(folder, name) for name in names if not is_hidden(name)]
+        check_compression(paths, suffixes)
+        yield from (path for path in paths if path.lower().endswith(tuple(suffixes)))
 
 
-def _folders(top: str, hidden: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
+def _folders(top: str) -> Iterator[tuple[str, list[str]]]:
     """Yield `top` and every directory below it, also behind links, with its file names, sorted."""
     seen: dict[tuple[int, int], str] = {}
     for folder, folders, names in os.walk(top, onerror=_raise, followlinks=True):
@@ -89,7 +96,7 @@ def _folders(top: str, hidden: tuple[str, ...]) -> Iterator[tuple[str, list[str]
                 f"{folder} is the same directory as {first_path}: its rows would be read twice",
                 "remove the link, or name with a pattern what is to be read",
             )
-        folders[:] = sorted(name for name in folders if not name.startswith(hidden))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
         yield folder, sorted(names)
 
 
@@ -97,20 +104,27 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _matches(folder: str, parts: Sequence[str]) -> Iterator[str]:
+def matches(pattern: str, suffixes: Sequence[str]) -> Iterator[str]:
+    """Yield every file that a glob means, in no order, some of them twice; see `find_files`."""
+    top = fixed_prefix(pattern)
+    parts = pattern[len(top) :].lstrip(os.sep).split(os.sep)
+    yield from _matches(top or os.sep, parts, suffixes)
+
+
+def _matches(folder: str, parts: Sequence[str], suffixes: Sequence[str]) -> Iterator[str]:
     """Yield the files below `folder` that the parts of a pattern match, by glob's rules."""
     part, rest = parts[0], parts[1:]
     if part == "**":
-        for below, names in _folders(folder, hidden=(".",)):
+        for below, names in _folders(folder):
             if rest:
-                yield from _matches(below, rest)
+                yield from _matches(below, rest, suffixes)
             else:
-                yield from (os.path.join(below, n) for n in names if not n.startswith("."))
+                yield from (os.path.join(below, n) for n in names if not is_hidden(n))
         return
     names = [part]
     if glob.has_magic(part):
         names = fnmatch.filter(os.listdir(folder), part)
-        names = [n for n in names if part.startswith(".") or not n.startswith(".")]
+        names = [name for name in names if part[0] in "._" or not is_hidden(name)]
     for path in (os.path.join(folder, name) for name in names):
         try:
             mode = os.stat(path).st_mode
@@ -118,8 +132,8 @@ def _matches(folder: str, parts: Sequence[str]) -> Iterator[str]:
             if os.path.islink(path) and not rest:
                 yield path  # a link to nothing: `_described` reports it
             continue
-        if rest and stat.S_ISDIR(mode):
-            yield from _matches(path, rest)
+        if stat.S_ISDIR(mode):
+            yield from _matches(path, rest, suffixes) if rest else _walk(path, suffixes)
         elif not rest and stat.S_ISREG(mode):
             yield path
 

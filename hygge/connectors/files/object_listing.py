@@ -13,8 +13,14 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+from hygge.connectors.files import lake_tables
 from hygge.connectors.files.manifests import being_copied, read_target
-from hygge.connectors.files.source_file import SourceFile, partitions
+from hygge.connectors.files.source_file import (
+    SourceFile,
+    check_compression,
+    is_hidden,
+    partitions,
+)
 from hygge.errors import HomeError, SourceChanged, SourceMissing
 from hygge.places.access import ObjectUrl
 from hygge.places.bucket import Bucket, Entry
@@ -26,9 +32,10 @@ def find_objects(url: str, suffixes: Sequence[str]) -> list[SourceFile]:
     """Return every object that `url` means, in the order of their names; as `find_files`."""
     bucket, path = bucket_and_key(url)
     if glob.has_magic(path):
-        return _matching(bucket, path, url)
+        return _matching(bucket, path, url, suffixes)
     single = bucket.entry(path) if path and not url.endswith("/") else None
     if single is not None:
+        lake_tables.refuse_prefixes(bucket, [path], path.rpartition("/")[0])
         return [_described(bucket, path, single, path.rpartition("/")[0])]
     path = path.strip("/")
     entries = _named_by_manifest(bucket, path, url) if path else None
@@ -37,8 +44,9 @@ def find_objects(url: str, suffixes: Sequence[str]) -> list[SourceFile]:
     entries = bucket.entries(path)
     if not entries:
         raise SourceMissing(f"there is nothing at {url}", hint_for_missing(url))
-    endings = tuple(suffixes)
-    keys = [key for key in entries if _is_visible(key, path) and key.lower().endswith(endings)]
+    visible = [key for key in entries if _is_visible(key, path)]
+    keys = _of_format(visible, suffixes)
+    lake_tables.refuse_prefixes(bucket, keys, path, entries)
     if not keys:
         raise SourceMissing(
             f"no {' or '.join(suffixes)} object below {url}",
@@ -62,11 +70,16 @@ def check_unchanged(file: SourceFile) -> None:
         )
 
 
-def _matching(bucket: Bucket, pattern: str, url: str) -> list[SourceFile]:
+def _matching(bucket: Bucket, pattern: str, url: str, suffixes: Sequence[str]) -> list[SourceFile]:
     top = fixed_prefix(pattern)
     entries, expression = bucket.entries(top), _expression(pattern)
-    keys = [key for key in entries if _is_visible(key, top, pattern) and expression.fullmatch(key)]
-    if not keys:
+    of_folders = re.compile(f"{expression.pattern}/(?:{_VISIBLE}[^/]+/)*{_VISIBLE}[^/]+")
+    named = {key for key in entries if expression.fullmatch(key)}
+    named.update(_of_format([key for key in entries if of_folders.fullmatch(key)], suffixes))
+    keys = sorted(named)
+    if keys:
+        lake_tables.refuse_prefixes(bucket, keys, top, entries)
+    else:
         raise SourceMissing(
             f"nothing matches {url}", "check the pattern; ** matches folders at any depth"
         )
@@ -105,14 +118,19 @@ def _named_by_manifest(bucket: Bucket, path: str, url: str) -> dict[str, Entry] 
     return entries
 
 
-def _is_visible(key: str, top: str, pattern: str = "") -> bool:
-    """Whether no part of a key below `top` is hidden, unless the pattern asks for hidden names."""
+def _of_format(keys: Sequence[str], suffixes: Sequence[str]) -> list[str]:
+    check_compression(keys, suffixes)
+    return [key for key in keys if key.lower().endswith(tuple(suffixes))]
+
+
+def _is_visible(key: str, top: str) -> bool:
+    """Whether no part of a key below `top` is hidden."""
     inside = key.removeprefix(f"{top}/") if top else key
-    hidden = (".", "_")
-    folders, _, name = inside.rpartition("/")
-    if any(folder.startswith(hidden) for folder in folders.split("/")):
-        return False
-    return pattern.split("/")[-1].startswith(hidden) or not name.startswith(hidden)
+    return not any(is_hidden(part) for part in inside.split("/"))
+
+
+_VISIBLE = r"(?!\.|_[^/=]*(?:/|$))"
+"""Before a name that `is_hidden` does not hide."""
 
 
 @lru_cache(maxsize=64)
@@ -121,8 +139,10 @@ def _expression(pattern: str) -> re.Pattern[str]:
     expression = ""
     for part in pattern.split("/"):
         if part == "**":
-            expression += "(?:.*/)?"
+            expression += f"(?:{_VISIBLE}[^/]+/)*"
             continue
+        if part and glob.has_magic(part) and part[0] not in "._":
+            expression += _VISIBLE
         for sign in re.split(r"(\*|\?|\[!?[^\]]+\])", part):
             if sign in ("*", "?"):
                 expression += "[^/]*" if sign == "*" else "[^/]"
@@ -132,7 +152,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
                 expression += re.escape(sign)
         expression += "/"
     expression = expression.removesuffix("/")
-    return re.compile(expression + "[^/]+" if pattern.endswith("**") else expression)
+    return re.compile(f"{expression}{_VISIBLE}[^/]+" if pattern.endswith("**") else expression)
 
 
 def _version(entry: Entry) -> int:

@@ -60,8 +60,11 @@ class ParquetHome(FileHome):
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
         first: pa.Schema | None = None
         native: dict[str, str] = {}
+        with parquet.open_parquet(files[0].path) as opened:
+            unit = parquet.int96_unit(files[0].path, opened)
         for file in files:
-            with parquet.open_parquet(file.path) as opened:
+            with parquet.open_parquet(file.path, unit) as opened:
+                self.check_names(file, opened.schema_arrow.names)
                 schema = plain_schema(opened.schema_arrow)
                 if first is None:
                     first, native = schema, parquet.native_types(opened)
@@ -72,6 +75,7 @@ class ParquetHome(FileHome):
 
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         with parquet.open_parquet(file.path) as opened:
+            parquet.check_counts(file.path, opened)
             groups = list(parquet.row_groups(opened))
         for index, (rows, size) in enumerate(groups):
             yield Piece({"group": index}, rows, size)
@@ -86,7 +90,7 @@ class ParquetHome(FileHome):
         options = self.settings.options
         try:
             batches = parquet.read_row_group(
-                file.path, where["group"], schema.names, options.batch_size, options.batch_bytes
+                file.path, where["group"], schema, options.batch_size, options.batch_bytes
             )
             for batch in batches:
                 yield plain(pa.Table.from_batches([batch])).select(schema.names)

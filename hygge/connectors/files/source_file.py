@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 from hygge.errors import HomeError
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+_COMPRESSED = re.compile(r"(?i)\.(gz|gzip|zst|zstd|bz2|xz|zip|lz4|br|sz|snappy|7z|z)$")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,25 @@ class SourceFile:
     size: int
     mtime_ns: int
     keys: tuple[tuple[str, str | None], ...] = ()
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a name is none of the data: `.a.crc`, `_SUCCESS`, `_temporary`; not `_year=2024`."""
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)
+
+
+def check_compression(paths: Iterable[str], suffixes: Sequence[str]) -> None:
+    """Raise HomeError for a file of a folder that is of this format, but cannot be decompressed."""
+    endings = tuple(suffixes)
+    for path in paths:
+        name = path.lower()
+        if not name.endswith(endings) and _COMPRESSED.sub("", name).endswith(endings):
+            ending = path.rpartition(".")[2]
+            raise HomeError(
+                f"{path} would be left out: hygge does not read files of this type that are "
+                f"compressed as .{ending}",
+                "decompress it or move it away, or name with a pattern what is to be read",
+            )
 
 
 def partitions(folders: Iterable[str]) -> tuple[tuple[str, str | None], ...]:

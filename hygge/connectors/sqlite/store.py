@@ -329,7 +329,10 @@ def _insert(
     try:
         for start in range(0, batch.num_rows, step):
             piece = batch.slice(start, step)
-            values = [encode(piece.column(at), column.type) for at, column in enumerate(columns)]
+            values = [
+                encode(column.name, piece.column(at), column.type)
+                for at, column in enumerate(columns)
+            ]
             rows = zip(*values, strict=True)
             connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
         connection.execute("COMMIT")

@@ -14,6 +14,7 @@ from hygge.connectors.sqlite import catalog
 from hygge.connectors.sqlite.session import quoted
 from hygge.connectors.sqlite.types import affinity_of, arrow_for, declared_for
 from hygge.errors import StoreError, UnfitValue, one_of
+from hygge.formats.exact_text import has_text
 
 _ONE_WORD = re.compile(r"\w+(\(\s*[+-]?\d+\s*(,\s*[+-]?\d+\s*)?\))?")
 _UNCHANGED = (pa.int64(), pa.float64(), pa.binary())
@@ -106,6 +107,8 @@ def _fitting(column: catalog.Column, field: pa.Field, who: str) -> pa.DataType:
         # Nothing is declared: values go in as they are, unless the affinity changes them.
         wanted = kind
         fits = kind in _UNCHANGED or (affinity == "BLOB" and kind == pa.string())
+    elif has_text(kind):
+        fits, wanted = wanted == pa.string() and affinity in ("TEXT", "BLOB"), kind
     elif widens(kind, wanted):
         fits = affinity in ("TEXT", "BLOB") or wanted != pa.string()
         if pa.types.is_decimal(wanted) and affinity != "TEXT":

@@ -22,6 +22,7 @@ import re
 import pyarrow as pa
 
 from hygge.errors import UnfitValue
+from hygge.formats.exact_text import has_text
 
 DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 """Digits of a second's fraction, by Arrow's unit."""
@@ -73,6 +74,8 @@ def declared_for(kind: pa.DataType, column: str) -> str:
     t = pa.types
     if kind in _DECLARED:
         return _DECLARED[kind]
+    if has_text(kind):
+        return "TEXT"
     if t.is_decimal(kind):
         natural = 128 if kind.precision <= 38 else 256
         width = "" if kind.bit_width == natural else str(kind.bit_width)

@@ -17,6 +17,14 @@ import pyarrow as pa
 from hygge.connectors.sqlite.session import Value
 from hygge.connectors.sqlite.types import DIGITS
 from hygge.errors import UnfitValue
+from hygge.formats.exact_text import (
+    NoText,
+    check_utf8,
+    extension_as_text,
+    has_text,
+    refuse_no_text,
+    times_as_text,
+)
 
 NAN, MINUS_ZERO = "NaN", b"-0.0"
 """Stored in place of two floats that SQLite itself would change."""
@@ -31,23 +39,33 @@ _Decoder = Callable[[Values, Classes, pa.DataType, bool], pa.Array]
 _MISFIT = (pa.ArrowException, ValueError, TypeError, OverflowError, InvalidOperation)
 
 
-def encode(column: pa.ChunkedArray, kind: pa.DataType) -> list[Value]:
-    """Return an Arrow column as the Python values that SQLite stores for `kind`."""
+def encode(name: str, column: pa.ChunkedArray, kind: pa.DataType) -> list[Value]:
+    """Return the Arrow column `name` as the Python values that SQLite stores for `kind`."""
+    try:
+        return _encoded(column, kind)
+    except NoText as problem:
+        raise refuse_no_text(name, problem) from None
+
+
+def _encoded(column: pa.ChunkedArray, kind: pa.DataType) -> list[Value]:
     t = pa.types
     if column.type != kind:
         column = column.cast(kind)
+    if has_text(kind):
+        texts: list[Value] = extension_as_text(column).to_pylist()
+        return texts
     if t.is_floating(kind):
         return _floats_with_markers(column.cast(pa.float64()))
-    if t.is_date64(kind):
-        column = column.cast(pa.date32())
-    if t.is_date(kind) or t.is_timestamp(kind):
-        return _iso(column)
+    if t.is_date(kind) or t.is_timestamp(kind) or t.is_time(kind):
+        texts = times_as_text(column).to_pylist()
+        return texts
     if t.is_boolean(kind):
         column = column.cast(pa.int8())
     elif t.is_duration(kind):
         column = column.cast(pa.int64())
-    elif kind == pa.uint64() or t.is_decimal(kind) or t.is_time(kind):
+    elif kind == pa.uint64() or t.is_decimal(kind):
         column = column.cast(pa.string())
+    check_utf8(column)
     values: list[Value] = column.to_pylist()
     return values
 
@@ -65,37 +83,6 @@ def _floats_with_markers(column: pa.ChunkedArray) -> list[Value]:
         elif struct.pack(">d", value)[0]:  # the sign bit
             values[at] = MINUS_ZERO
     return values
-
-
-def _iso(column: pa.ChunkedArray) -> list[Value]:
-    """Return ISO 8601 texts; Arrow prints the years -32767 … 32767, numpy all others."""
-    import pyarrow.compute as pc
-
-    is_zoned = bool(getattr(column.type, "tz", None))
-    if is_zoned:
-        # As a plain count: with a zone Arrow prints moments far away wrongly.
-        column = column.cast(pa.int64()).cast(pa.timestamp(column.type.unit))
-    texts = column.cast(pa.string())
-    if pc.any(pc.starts_with(texts, "<")).as_py():  # Arrow writes `<value out of range>`
-        printed = [
-            text if text is None or text[0] != "<" else _iso_far(moment.value, moment.type)
-            for text, moment in zip(texts.to_pylist(), column, strict=True)
-        ]
-        texts = pa.array(printed, pa.string())
-    if is_zoned:
-        texts = pc.binary_join_element_wise(texts, "Z", "")
-    values: list[Value] = texts.to_pylist()
-    return values
-
-
-def _iso_far(count: int, kind: pa.DataType) -> str:
-    import numpy as np
-
-    unit: _Unit = kind.unit if pa.types.is_timestamp(kind) else "D"
-    text = str(np.datetime64(count, unit)).replace("T", " ")
-    if text == "NaT":
-        raise UnfitValue(f"{kind} {count} has no place in any calendar", "set it to NULL before")
-    return text
 
 
 def decode(

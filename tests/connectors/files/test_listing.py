@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 
@@ -11,7 +12,16 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from hygge import ArrowHome, ArrowStore, Flow, ParquetHome, ParquetStore, SourceMissing
+from hygge import (
+    ArrowHome,
+    ArrowStore,
+    CsvHome,
+    Flow,
+    ParquetHome,
+    ParquetStore,
+    SourceMissing,
+)
+from hygge.errors import HomeError
 from hygge.model import MIB
 
 
@@ -155,3 +165,41 @@ def test_duckdb_and_pyarrow_see_one_run_after_the_other(tmp_path):
     assert read(ParquetHome(path=out)).num_rows == 20
     move(ParquetHome(path=tmp_path / "t.parquet"), ParquetStore(path=out))
     assert ds.dataset(out).count_rows() == 10
+
+
+HIDDEN = ("_temporary/0/dt=1/a.parquet", "dt=1/_SUCCESS", "dt=1/.a.parquet.crc", ".old/a.parquet",
+          "dt=1/_a.parquet", "dt=1/.a.parquet")  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["", "**/*.parquet", "**", "*/*.parquet", "*", "dt=?", "[d_.]*"])
+def test_a_folder_and_a_pattern_leave_the_same_names_out(tmp_path, path):
+    for name in ("dt=1/a.parquet", *HIDDEN):
+        write(tmp_path / name, n=[1])
+    assert read(ParquetHome(path=tmp_path / path, columns=["n"]))["n"].to_pylist() == [1]
+
+
+def test_a_hidden_name_is_read_where_the_path_says_it_and_a_partition_is_none(tmp_path):
+    write(tmp_path / "_temporary/a.parquet", n=[1])
+    write(tmp_path / "t/_a.parquet", n=[2])
+    write(tmp_path / "p/_year=2024/a.parquet", n=[3])
+    for path, found in {"_temporary": 1, "_temp*/a.parquet": 1, "t/_*": 2, "p": 3}.items():
+        assert read(ParquetHome(path=tmp_path / path))["n"].to_pylist() == [found], path
+
+
+def test_a_directory_that_a_pattern_matches_is_read_once(tmp_path):
+    write(tmp_path / "a.parquet/part-0.parquet", n=[1])
+    write(tmp_path / "b.parquet", n=[2])
+    for path in ("*.parquet", "**/*.parquet", "*"):
+        assert read(ParquetHome(path=tmp_path / path))["n"].to_pylist() == [1, 2], path
+    assert read(ParquetHome(path=tmp_path / "a*"))["n"].to_pylist() == [1]
+
+
+def test_a_compressed_file_beside_plain_ones_is_read_or_said(tmp_path):
+    (tmp_path / "a.csv").write_text("n\n1\n")
+    with gzip.open(tmp_path / "b.csv.gz", "wt") as file:
+        file.write("n\n2\n")
+    assert read(CsvHome(path=tmp_path))["n"].to_pylist() == [1, 2]
+    (tmp_path / "c.csv.bz2").write_bytes(b"x")
+    with pytest.raises(HomeError, match="c.csv.bz2 would be left out"):
+        read(CsvHome(path=tmp_path))
+    assert read(CsvHome(path=tmp_path / "*.csv"))["n"].to_pylist() == [1]

@@ -16,6 +16,7 @@ from hygge import ArrowHome, CsvHome, JsonlHome, ParquetHome, ParquetStore
 from hygge.errors import HomeError, HyggeError, SourceChanged, SourceMissing, Transient
 from hygge.places.bucket import Bucket
 from hygge.testing import HomeContract
+from tests.connectors.files.test_listing import HIDDEN
 from tests.connectors.files.test_prefix import staged
 from tests.readers.foreign import text_options, write_csv, write_jsonl
 from tests.readers.objects import ids_at, users
@@ -248,3 +249,65 @@ def test_a_flow_onto_what_it_reads_is_refused():
     assert home.holds(store)
     assert ParquetHome(path=url.rpartition("/")[0]).holds(store)
     assert not ParquetHome(path=f"{url}-other").holds(store)
+
+
+@pytest.mark.parametrize(
+    ("log", "data", "kind"),
+    [
+        ("_delta_log/00.json", "dt=1/", "a Delta table"),
+        ("metadata/v1.metadata.json", "data/dt=1/", "an Iceberg table"),
+        (".hoodie/hoodie.properties", "dt=1/", "a Hudi table"),
+    ],
+)
+def test_a_lake_table_in_a_bucket_is_refused_by_its_name(log, data, kind):
+    top = below()
+    put(f"{top}/lake/t/{log}")
+    put_rows(f"{top}/lake/t/{data}a.parquet", 1)
+    put_rows(f"{top}/plain/a.parquet", 1)
+    inside = f"lake/t/{data}"
+    for path in (
+        "lake",
+        "lake/t",
+        inside,
+        f"{inside}a.parquet",
+        f"{inside}*.parquet",
+        "**/*.parquet",
+    ):
+        with (
+            pytest.raises(HomeError, match=f"t is {kind}"),
+            ParquetHome(path=f"{top}/{path}").open(),
+        ):
+            pass
+    assert ids(ParquetHome(path=f"{top}/plain")) == [1]
+
+
+@pytest.mark.parametrize("path", ["", "**/*.parquet", "**", "*/*.parquet", "*", "dt=?", "[d_.]*"])
+def test_a_prefix_and_a_pattern_leave_the_same_names_out(path):
+    top = below()
+    put_rows(f"{top}/dt=1/a.parquet", 1)
+    for name in HIDDEN:
+        put_rows(f"{top}/{name}", 2)
+    assert ids(ParquetHome(path=f"{top}/{path}", columns=["id"])) == [1]
+
+
+def test_a_hidden_key_is_read_where_the_path_says_it_and_a_prefix_that_matches_is_read():
+    top = below()
+    put_rows(f"{top}/_temporary/a.parquet", 1)
+    put_rows(f"{top}/t.parquet/part-0.parquet", 2)
+    put_rows(f"{top}/u.parquet", 3)
+    paths = {
+        "_temporary": [1],
+        "_temp*/a.parquet": [1],
+        "*.parquet": [2, 3],
+        "**/*.parquet": [2, 3],
+    }
+    for path, found in paths.items():
+        assert ids(ParquetHome(path=f"{top}/{path}")) == found, path
+
+
+def test_a_compressed_object_beside_plain_ones_is_said():
+    top = below()
+    put_rows(f"{top}/a.parquet", 1)
+    put(f"{top}/b.parquet.xz")
+    with pytest.raises(HomeError, match="b.parquet.xz would be left out"):
+        ids(ParquetHome(path=top))
