@@ -325,9 +325,12 @@ def check_rights(
     if not rows:
         return
     named = ", ".join(f"'{name}'" for name, _ in rows)
+    denied = {name for name, _ in rows}
+    granted = [column.name for column in columns if column.name not in denied]
     raise HomeError(
         f"{ask.who}: permission denied: this user may not read column {named} of {relation.sql}",
-        f"GRANT SELECT ON {relation.sql} TO {quoted(rows[0][1])}, or name others in `columns`",
+        f"GRANT SELECT ON {relation.sql} TO {quoted(rows[0][1])}, or name others in `columns`"
+        + (f": columns: [{', '.join(granted)}]" if granted else ""),
     )
 
 
