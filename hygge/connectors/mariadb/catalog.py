@@ -144,7 +144,7 @@ def _check_rights(connection: Connection, ask: Ask, rows: Sequence[tuple[Any, ..
     name, _, host = str(user).rpartition("@")
     raise HomeError(
         f"{ask.who}: permission denied: of its columns this user may not read "
-        f"{', '.join(named) or 'the last, whose names the server does not tell it'}",
+        f"{', '.join(named) or 'one or more at the end, whose names the server does not tell it'}",
         f"name what is meant: `columns: [{', '.join(granted)}]`, or GRANT SELECT ON "
         f"{source_of(ask)} TO '{name}'@'{host}'",
     )

@@ -353,9 +353,13 @@ def test_invisible_columns_are_read(my, my_schema):
     ("table", "granted", "named"),
     [
         ("id int PRIMARY KEY, salary int, v int", "SELECT (id, v)", "number 2"),
-        ("id int PRIMARY KEY, v int, salary int", "SELECT (id, v)", "the last"),
+        ("id int PRIMARY KEY, v int, salary int", "SELECT (id, v)", "one or more at the end"),
         ("id int PRIMARY KEY, salary int, v int", "SELECT (id, v), INSERT (salary)", "'salary'"),
-        ("id int PRIMARY KEY, v int, salary int INVISIBLE", "SELECT (id, v)", "the last"),
+        (
+            "id int PRIMARY KEY, v int, salary int INVISIBLE",
+            "SELECT (id, v)",
+            "one or more at the end",
+        ),
     ],
 )
 def test_columns_without_a_grant_are_an_error_with_the_remedy(my, my_schema, table, granted, named):
