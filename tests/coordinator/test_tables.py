@@ -27,18 +27,8 @@ from hygge.run.watch import Progress, Silent
 from tests.waiting import until
 
 HARD = [
-    "a/b",
-    "..",
-    "a.b",
-    "main.x",
-    'quo"te',
-    "späße",
-    "Big",
-    "_own",
-    "x-0123abcd",
-    "a b",
-    "t" * 90,
-]
+    "a/b", "..", "a.b", "main.x", 'quo"te', "späße", "Big", "_own", "x-0123abcd", "a b", "t" * 90,
+]  # fmt: skip
 
 
 def filled(path: Path, *names: str, view: bool = False) -> None:
