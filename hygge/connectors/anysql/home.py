@@ -312,7 +312,7 @@ def _check_forms(
     text = sa.cast(column, sa.Text)
 
     def over(*expressions: Any) -> Any:
-        select = sa.select(*expressions).select_from(_source(ask, kinds.names))
+        select = sa.select(*expressions).select_from(_source(connection, ask, kinds.names))
         select = select.where(column.is_not(None))
         return select if not ask.where else select.where(sa.text(f"({_escaped(ask.where)})"))
 
