@@ -86,6 +86,8 @@ class Coordinator:
         home, store = build(spec)
         if spec.snapshot is not None:
             home.snapshot = spec.snapshot  # type: ignore[attr-defined]  # a SQLHome
+        if spec.of is not None:
+            home.only = True  # type: ignore[attr-defined]  # a SQLHome
         flow = Flow(
             home,
             store,

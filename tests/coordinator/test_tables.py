@@ -27,18 +27,8 @@ from hygge.run.watch import Progress, Silent
 from tests.waiting import until
 
 HARD = [
-    "a/b",
-    "..",
-    "a.b",
-    "main.x",
-    'quo"te',
-    "späße",
-    "Big",
-    "_own",
-    "x-0123abcd",
-    "a b",
-    "t" * 90,
-]
+    "a/b", "..", "a.b", "main.x", 'quo"te', "späße", "Big", "_own", "x-0123abcd", "a b", "t" * 90,
+]  # fmt: skip
 
 
 def filled(path: Path, *names: str, view: bool = False) -> None:
@@ -90,6 +80,21 @@ def refused(path: Path) -> HyggeError:
 
 
 # Which tables.
+
+
+def test_shadow_tables_of_a_virtual_table_are_left_out_and_said(flows, tmp_path, capsys):
+    filled(tmp_path / "shop.db", "notes_idx")
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
+        shop.execute("CREATE VIRTUAL TABLE docs USING fts5(body)")
+        shop.execute("CREATE TABLE docs_old (id INTEGER)")
+        shop.execute("INSERT INTO docs VALUES ('a b')")
+        shop.commit()
+    path = flows('tables: ["*"]', "store: lake/{table}\n")
+    assert names(path) == ["shop.main.docs", "shop.main.docs_old", "shop.main.notes_idx"]
+    assert main(["plan", str(path), "--select", "shop.main.docs"]) == 0
+    assert "docs_config, docs_content, docs_data" in " ".join(capsys.readouterr().out.split())
+    assert run(path).ok
+    assert ds.dataset(tmp_path / "lake" / "docs").to_table().to_pylist() == [{"body": "a b"}]
 
 
 def test_patterns_take_tables_and_leave_views_and_hygges_own(flows, tmp_path):

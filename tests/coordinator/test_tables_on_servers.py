@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import pytest
 
-from hygge import Coordinator
+from hygge import Coordinator, SQLHome
 from hygge.cli.main import main
 from tests.waiting import until
 
@@ -116,6 +116,35 @@ def test_a_partition_goes_with_its_parent_or_alone(pg, schema, flows, tmp_path):
     assert summary.ok, [each.error for each in summary.flows]
     assert len(rows(tmp_path / "lake" / "sales")) == 2
     assert rows(tmp_path / "lake" / "kept") == [{"two": 2}]
+
+
+@pytest.mark.parametrize("consistency", ["snapshot", "split", "another driver"])
+def test_tables_that_inherit_are_read_each_alone(pg, schema, flows, tmp_path, capsys, consistency):
+    pg.ask(f"CREATE TABLE {schema}.parent (id int PRIMARY KEY, a int)")
+    pg.ask(f"CREATE TABLE {schema}.child (c int, PRIMARY KEY (id)) INHERITS ({schema}.parent)")
+    pg.ask(f"CREATE TABLE {schema}.p (id int) PARTITION BY RANGE (id)")
+    pg.ask(f"CREATE TABLE {schema}.p1 PARTITION OF {schema}.p FOR VALUES FROM (0) TO (9)")
+    pg.ask(f"INSERT INTO {schema}.parent SELECT i FROM generate_series(1, 1000) i")
+    pg.ask(f"INSERT INTO {schema}.child SELECT i FROM generate_series(2001, 2500) i")
+    pg.ask(f"INSERT INTO {schema}.p VALUES (1), (2)")
+    pg.ask(f"ANALYZE {schema}.parent")
+    if consistency == "another driver":
+        path = flows(url=pg.url.replace("postgresql:", "postgresql+psycopg2:"))
+    else:
+        path = flows(f"consistency: {consistency}", options={"splits": 3})
+    assert Coordinator(path, engine="inline").run().ok
+    assert sorted(row["id"] for row in rows(tmp_path / "lake" / "parent")) == [*range(1, 1001)]
+    assert len(rows(tmp_path / "lake" / "child")) == 500
+    assert len(rows(tmp_path / "lake" / "p")) == 2
+    assert not (tmp_path / "lake" / "p1").exists()
+    if consistency == "another driver":
+        return
+    assert main(["plan", str(path), "--select", f"shop.{schema}.parent"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "its own rows ONLY" in said
+    assert '"child"' in said
+    with SQLHome("t", table=f"{schema}.parent", connection=pg.url).open() as plan:
+        assert "with the rows of the tables that inherit from it" in plan.reason
 
 
 def test_a_table_that_may_not_be_read_fails_alone(pg, schema, flows, tmp_path):

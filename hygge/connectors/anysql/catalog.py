@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from sqlalchemy import Inspector
 
 _SYSTEM = ("information_schema", "pg_catalog", "sys", "INFORMATION_SCHEMA")
+# The partitions of PostgreSQL, and the table of each.
+_PARTITIONS = """
+SELECT n.nspname, c.relname, pn.nspname, p.relname
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class p ON p.oid = i.inhparent JOIN pg_namespace pn ON pn.oid = p.relnamespace
+WHERE c.relispartition
+"""
 
 
 def tables(url: str, who: str, patterns: Sequence[str]) -> Listing:
@@ -24,14 +32,23 @@ def tables(url: str, who: str, patterns: Sequence[str]) -> Listing:
         inspector = sa.inspect(connection)
         default = inspector.default_schema_name or "main"
         schemas = [p.partition(".")[0] if "." in p else default for p in patterns]
-        listed = tuple(_reflected(inspector, schemas))
+        parents = {}
+        if connection.dialect.name == "postgresql":
+            rows = connection.execute(sa.text(_PARTITIONS))
+            parents = {(row[0], row[1]): (row[2], row[3]) for row in rows}
+        listed = tuple(_reflected(inspector, schemas, parents))
         names = [name for name in inspector.get_schema_names() if name not in _SYSTEM]
     return Listing(default, listed, names)
 
 
-def _reflected(inspector: Inspector, schemas: Sequence[str]) -> Iterator[Table]:
+def _reflected(
+    inspector: Inspector,
+    schemas: Sequence[str],
+    parents: Mapping[tuple[str, str], tuple[str, str]],
+) -> Iterator[Table]:
     for schema in inspector.get_schema_names():
         if schema in _SYSTEM or not any(fnmatchcase(schema, each) for each in schemas):
             continue
-        yield from (Table(schema, name) for name in inspector.get_table_names(schema))
+        for name in inspector.get_table_names(schema):
+            yield Table(schema, name, parent=parents.get((schema, name)))
         yield from (Table(schema, name, True) for name in inspector.get_view_names(schema))

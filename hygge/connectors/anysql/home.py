@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from sqlalchemy.engine.interfaces import ReflectedColumn
 
+# A partitioned table has no rows of its own, so it is never read ONLY.
+_HAS_INHERITORS = (
+    "SELECT relkind = 'r' AND relhassubclass FROM pg_class WHERE oid = to_regclass(:name)"
+)
 _BUFFERED_ROWS = 2000
 
 
@@ -66,7 +70,7 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
             sa.cast(sa.column(name), sa.Text).label(name) if name in texts else sa.column(name)
             for name in schema.names
         ]
-        statement = sa.select(*chosen).select_from(_source(ask, kinds.names))
+        statement = sa.select(*chosen).select_from(_source(connection, ask, kinds.names))
         bounds = (where.get("since"), where.get("upper"))
         for condition in _conditions(ask, kinds, dialect, *bounds):
             statement = statement.where(condition)
@@ -224,11 +228,16 @@ def _check_once(names: list[str], ask: Ask) -> None:
         )
 
 
-def _source(ask: Ask, names: list[str]) -> Any:
+def _source(connection: sa.Connection, ask: Ask, names: list[str]) -> Any:
     import sqlalchemy as sa
 
     if ask.query is None:
         schema, name = split_name(ask.table or "")
+        if ask.only and connection.dialect.name == "postgresql":
+            quote = connection.dialect.identifier_preparer.quote_identifier
+            named = ".".join(quote(part) for part in (schema, name) if part is not None)
+            if connection.execute(sa.text(_HAS_INHERITORS), {"name": named}).scalar():
+                return sa.table(sa.sql.quoted_name(f"ONLY {named}", quote=False))
         return sa.table(name, schema=schema)
     return sa.text(_escaped(ask.query)).columns(*map(sa.column, names)).subquery("h")
 
@@ -282,7 +291,7 @@ def _upper(
         beyond = column > from_json(since, kinds.field(ask.cursor).type)
     asked = sa.select(
         sa.func.max(sa.case((beyond, column))), sa.func.count() - sa.func.count(column)
-    ).select_from(_source(ask, kinds.names))
+    ).select_from(_source(connection, ask, kinds.names))
     if ask.where:
         asked = asked.where(sa.text(f"({_escaped(ask.where)})"))
     upper, absent = connection.execute(asked).one()
@@ -303,7 +312,7 @@ def _check_forms(
     text = sa.cast(column, sa.Text)
 
     def over(*expressions: Any) -> Any:
-        select = sa.select(*expressions).select_from(_source(ask, kinds.names))
+        select = sa.select(*expressions).select_from(_source(connection, ask, kinds.names))
         select = select.where(column.is_not(None))
         return select if not ask.where else select.where(sa.text(f"({_escaped(ask.where)})"))
 
@@ -347,7 +356,11 @@ def _bounds(
         )
 
     def over(*what: Any) -> Any:
-        found = sa.select(*what).select_from(_source(ask, kinds.names)).where(column.is_not(None))
+        found = (
+            sa.select(*what)
+            .select_from(_source(connection, ask, kinds.names))
+            .where(column.is_not(None))
+        )
         for condition in _conditions(ask, kinds, dialect, since, upper):
             found = found.where(condition)
         return found

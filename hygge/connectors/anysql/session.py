@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from hygge.connectors.sql import pins
 from hygge.connectors.sql.connection import close_lost, seconds_of, shown
 from hygge.connectors.sql.errors import in_words
-from hygge.errors import ConfigError, HyggeError
+from hygge.errors import ConfigError, HyggeError, StoreError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -22,21 +23,48 @@ def connected(
     url: str, who: str, side: type[HyggeError], **options: Any
 ) -> Iterator[sa.Connection]:
     """Open a SQLAlchemy connection and close it at the end; raises errors of hygge."""
-    with in_words(who, side), _engine(url).connect() as connection:
+    with in_words(who, side), _engine(url, side is StoreError).connect() as connection:
         yield connection.execution_options(**options) if options else connection
 
 
 @lru_cache(maxsize=16)
-def _engine(url: str) -> sa.Engine:
+def _engine(url: str, writes: bool) -> sa.Engine:
     """An Engine without connections, so that forks and threads may share it.
+
+    Its sessions have the settings that hygge's own connector of the same server pins.
 
     It is kept because a new Engine asks the server about itself first.
     """
     import sqlalchemy as sa
 
     engine = sa.create_engine(_for_driver(url), poolclass=sa.NullPool)
+    statements = _pins(engine.dialect.name, url, writes)
+
+    def pin(connection: Any, _: object) -> None:
+        cursor = connection.cursor()
+        for statement in statements:
+            cursor.execute(statement)
+        cursor.close()
+        connection.commit()
+
+    if statements:
+        sa.event.listen(engine, "connect", pin)
     sa.event.listen(engine, "handle_error", close_lost)
     return engine
+
+
+def _pins(dialect: str, url: str, writes: bool) -> list[str]:
+    """The statements that pin a session; none for a server that has no connector of its own."""
+    if dialect == "postgresql":
+        return [
+            pins.in_postgres({**pins.POSTGRES, **(pins.postgres_writing(url) if writes else {})})
+        ]
+    if dialect in ("mysql", "mariadb"):
+        strict = [f"SET sql_mode = '{pins.MARIADB_STRICT_MODE}'"] if writes else []
+        return [pins.in_mariadb(), *strict]
+    if dialect == "sqlite":
+        return pins.in_sqlite()
+    return []
 
 
 def _for_driver(url: str) -> URL:

@@ -73,6 +73,8 @@ class SQLHome(Home):
     raw: pa.Schema | None = None
     snapshot: str | None = None
     """The name of a snapshot that the Coordinator holds for several flows."""
+    only: bool = False
+    """True for one table of `tables:`: tables that inherit from it are tables of their own."""
 
     class Settings(DatabaseSettings):
         table: str | None = None
@@ -189,4 +191,5 @@ class SQLHome(Home):
             keys,
             self.lanes or max(1, (os.cpu_count() or 1) // 2),
             (given.options.cursor_ties or self._default_ties()) == "read",
+            self.only,
         )

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hygge.connectors.mariadb.session import fetch_all, fetch_one, literal, quoted, session
+from hygge.connectors.mariadb.session import (
+    fetch_all,
+    fetch_one,
+    literal,
+    number_of,
+    quoted,
+    session,
+)
 from hygge.connectors.sql.ask import Ask
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.errors import missing_column, missing_table
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
 UTC = "UTC"
 """The comment of a datetime column that holds moments in UTC: hygge writes it, and reads it so."""
 _SNAPSHOT_ENGINES = ("innodb", "rocksdb")
+_DENIED = (1142, 1143)
 _NOT_A_TEXT = 63
 """The number of the character set `binary`."""
 
@@ -74,7 +82,8 @@ def tables(url: str, who: str, patterns: Sequence[str]) -> Listing:
 def table_columns(connection: Connection, ask: Ask) -> tuple[list[Column], tuple[str, ...]]:
     """Return the columns of a table or view, and its primary key.
 
-    Raises SourceMissing if there is no such table, HomeError for a view that cannot be read.
+    INVISIBLE columns are columns too. Raises SourceMissing if there is no such table, HomeError for
+    a view that cannot be read, and where all columns are meant and this user may not read all.
     """
     schema, name = split_name(ask.table or "")
     where = f"table_schema = {in_schema(schema)}"
@@ -82,7 +91,7 @@ def table_columns(connection: Connection, ask: Ask) -> tuple[list[Column], tuple
         connection,
         "SELECT table_name, column_name, data_type, column_type, is_nullable, "
         "numeric_precision, numeric_scale, character_set_name, collation_name, extra, "
-        "column_comment "
+        "column_comment, privileges, ordinal_position "
         f"FROM information_schema.columns WHERE {where} "
         f"AND table_name = {literal(name)} ORDER BY ordinal_position",
     )
@@ -103,9 +112,42 @@ def table_columns(connection: Connection, ask: Ask) -> tuple[list[Column], tuple
         f"WHERE {where} AND table_name = {literal(name)} "
         "AND index_name = 'PRIMARY' ORDER BY seq_in_index",
     )
-    asked = set(ask.columns or ())
-    columns = [_column(row) for row in rows if "INVISIBLE" not in row[9] or row[1] in asked]
+    if ask.columns is None:
+        _check_rights(connection, ask, rows)
+    columns = [_column(row) for row in rows]
     return columns, tuple(column for table, column in key if table == name)
+
+
+def _check_rights(connection: Connection, ask: Ask, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Raise a HomeError if this user may read some of the columns only; `rows` are the catalog's.
+
+    The catalog leaves out columns for which this user has no right, and `SELECT *` is refused then,
+    also for an INVISIBLE one.
+    """
+    from pymysql.err import MySQLError
+
+    denied = [row[1] for row in rows if "select" not in row[11].lower().split(",")]
+    try:
+        fetch_all(connection, f"SELECT * FROM {source_of(ask)} LIMIT 0")
+    except MySQLError as error:
+        if number_of(error) not in _DENIED:
+            raise
+    else:
+        if not denied:
+            return
+    places = {row[12] for row in rows}
+    hidden = [str(at) for at in range(1, max(places)) if at not in places]
+    named = [f"column '{name}'" for name in denied]
+    named += [f"number {at}, whose name the server does not tell it" for at in hidden]
+    granted = [row[1] for row in rows if row[1] not in denied]
+    (user,) = fetch_one(connection, "SELECT CURRENT_USER()")
+    name, _, host = str(user).rpartition("@")
+    raise HomeError(
+        f"{ask.who}: permission denied: of its columns this user may not read "
+        f"{', '.join(named) or 'one or more at the end, whose names the server does not tell it'}",
+        f"name what is meant: `columns: [{', '.join(granted)}]`, or GRANT SELECT ON "
+        f"{source_of(ask)} TO '{name}'@'{host}'",
+    )
 
 
 def _nothing_there(connection: Connection, ask: Ask, where: str, name: str) -> HomeError:
@@ -121,7 +163,7 @@ def _nothing_there(connection: Connection, ask: Ask, where: str, name: str) -> H
 
 
 def _column(row: tuple[Any, ...]) -> Column:
-    _, name, kind, native, nullable, precision, scale, charset, collation, _, comment = row
+    _, name, kind, native, nullable, precision, scale, charset, collation, _, comment, *_ = row
     kind = kind.lower()
     if kind == "datetime" and comment == UTC:
         kind = "datetime utc"

@@ -42,6 +42,7 @@ from hygge.connectors.mariadb.target import (
     quoted_table,
 )
 from hygge.connectors.mariadb.types import TEXT
+from hygge.connectors.sql import pins
 from hygge.connectors.sql.ask import pack, unpack
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.goal import Goal
@@ -53,7 +54,6 @@ from hygge.model import Head, Receipt, Ticket
 if TYPE_CHECKING:
     from pymysql.connections import Connection
 
-_MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION"
 _WAIT_S = 30
 _OPEN, _SEALED, _CLOSED = 0, 1, 2
 
@@ -78,7 +78,10 @@ class StoredHead(NamedTuple):
 def opened(goal: Goal) -> Iterator[Connection]:
     """Open a session that writes: in strict mode, and each statement sees what is committed."""
     with session(goal.url, goal.who, StoreError, goal.flow, load=True) as connection:
-        execute(connection, f"SET sql_mode = '{_MODE}', innodb_lock_wait_timeout = {_WAIT_S}")
+        execute(
+            connection,
+            f"SET sql_mode = '{pins.MARIADB_STRICT_MODE}', innodb_lock_wait_timeout = {_WAIT_S}",
+        )
         execute(connection, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
         yield connection
 

@@ -16,6 +16,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from hygge.connectors.sql import pins
 from hygge.connectors.sql.connection import seconds_of
 from hygge.connectors.sql.errors import driver_error
 from hygge.errors import (
@@ -154,18 +155,14 @@ def connect(url: str, who: str, flow: str | None, load: bool = False) -> Connect
         ) from error
     connection.comment = f"/* hygge/{re.sub(r'[^ -~]|[*/]', '?', flow or '-')} */ "
     settings = [
-        "time_zone = '+00:00'",
         f"net_write_timeout = {_NETWORK_WAIT_S}",
         f"net_read_timeout = {_NETWORK_WAIT_S}",
         f"lock_wait_timeout = {LOCK_WAIT_S}",
-        # `where` and `query` were written for the server's own mode, so it is kept. But a
-        # literal '' must not become NULL.
-        "sql_mode = REPLACE(@@sql_mode, 'EMPTY_STRING_IS_NULL', '')",
     ]
     if limit is not None:
         settings.append(f"max_statement_time = {seconds_of(str(limit), 1.0)}")
     try:
-        execute(connection, "SET " + ", ".join(settings))
+        execute(connection, pins.in_mariadb(settings))
     except BaseException:
         connection._force_close()
         raise

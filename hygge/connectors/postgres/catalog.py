@@ -130,6 +130,8 @@ class Relation:
     """True if policies filter the rows of a user who reads it by its own name."""
     parts: tuple[Relation, ...] = ()
     """Tables that are read with it: partitions and tables that inherit, at every depth."""
+    inheritors: tuple[str, ...] = ()
+    """Tables that inherit from it, and are not read with it; as SQL writes them."""
 
     @property
     def sql(self) -> str:
@@ -162,7 +164,10 @@ def find(connection: psycopg.Connection, ask: Ask) -> Relation | None:
         connection,
         f"{_PARTS.format(oid=relation.oid)} {_SIZES} JOIN tree ON tree.oid = c.oid ORDER BY 1",
     )
-    return replace(relation, parts=tuple(Relation(*facts) for *facts, _ in parts))
+    tables = tuple(Relation(*facts) for *facts, _ in parts)
+    if ask.only and relation.kind in ("r", "f"):
+        return replace(relation, inheritors=tuple(table.sql for table in tables))
+    return replace(relation, parts=tables)
 
 
 def _table_names(connection: psycopg.Connection, schema: str | None) -> list[str]:
@@ -320,9 +325,12 @@ def check_rights(
     if not rows:
         return
     named = ", ".join(f"'{name}'" for name, _ in rows)
+    denied = {name for name, _ in rows}
+    granted = [column.name for column in columns if column.name not in denied]
     raise HomeError(
         f"{ask.who}: permission denied: this user may not read column {named} of {relation.sql}",
-        f"GRANT SELECT ON {relation.sql} TO {quoted(rows[0][1])}, or name others in `columns`",
+        f"GRANT SELECT ON {relation.sql} TO {quoted(rows[0][1])}, or name others in `columns`"
+        + (f": columns: [{', '.join(granted)}]" if granted else ""),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -257,7 +257,8 @@ class _Planner:
         may_misfit = [column.name for column in self.columns if types.may_misfit(column)]
         undecided = [name for name in may_misfit if self.ask.on_value(name) == "error"]
         misfits = catalog.columns_with_misfits(self.connection, self.relation, undecided)
-        remarks = [
+        remarks = self._about_inheritance()
+        remarks += [
             f"'{name}' holds values that Arrow does not (says ANALYZE): decide with `on_value`"
             for name in misfits
         ]
@@ -267,6 +268,19 @@ class _Planner:
                 became = "is read as text" if is_text else "has NULL where Arrow cannot"
                 remarks.append(f"'{column.name}' {became}")
         return remarks
+
+    def _about_inheritance(self) -> list[str]:
+        """Return what the plan says about tables that inherit from this one."""
+        relation = self.relation
+        if relation is None or relation.kind not in ("r", "f"):
+            return []
+        if relation.inheritors:
+            named = _some(relation.inheritors)
+            return [f"its own rows ONLY: what inherits from it is not read with it ({named})"]
+        if relation.parts:
+            named = _some([table.sql for table in relation.parts])
+            return [f"with the rows of the tables that inherit from it ({named})"]
+        return []
 
     def _dead_driver(self, by_split: bool, rows: int, size: int) -> str:
         """Return what the plan says about a driver that dies."""
@@ -298,8 +312,14 @@ class _Planner:
         return raw_schema("pgcopy", json.dumps(about))
 
 
+def _some(names: Sequence[str]) -> str:
+    """Return names for people, the first three of them."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+
+
 def _source(ask: Ask, relation: Relation | None) -> str:
     """The table or the query, as it stands behind FROM."""
     if relation is None:
         return f"(\n{catalog.bare_query(ask.query or '')}\n) AS h"
-    return f"{relation.sql} AS {quoted(relation.name)}"
+    only = "ONLY " if relation.inheritors else ""
+    return f"{only}{relation.sql} AS {quoted(relation.name)}"

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
+from hygge.connectors.sql import pins
 from hygge.connectors.sql.connection import close_lost
 from hygge.connectors.sql.errors import driver_error, in_words
 from hygge.connectors.sql.goal import Goal
@@ -87,20 +88,11 @@ def connect(url: str, name: str, read_only: bool = False) -> psycopg.Connection:
             parameters[key] = str(value)
     parameters = {**_SETTINGS, "application_name": name, **parameters}
     connection = psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)
-    settings = {
-        "DateStyle": "ISO, YMD", "IntervalStyle": "postgres", "TimeZone": "UTC",
-        "extra_float_digits": "1", "bytea_output": "hex", "xmloption": "content",
-    }  # fmt: skip
+    settings = dict(pins.POSTGRES_READING) if read_only else pins.postgres_writing(url)
     if statement_timeout:
         settings["statement_timeout"] = statement_timeout
-    if read_only:
-        settings["default_transaction_read_only"] = "on"
-        settings["default_transaction_isolation"] = "repeatable read"
     try:
-        calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
-        fetch_all(
-            connection, f"SELECT {calls}", *[text for pair in settings.items() for text in pair]
-        )
+        execute(connection, pins.in_postgres({**pins.POSTGRES, **settings}))
     except BaseException:
         connection.close()
         raise

@@ -110,6 +110,8 @@ class Ask:
     """How many lanes will read, as far as planning knows."""
     reads_ties: bool = False
     """True if rows whose cursor equals the watermark are read again."""
+    only: bool = False
+    """True if rows of tables that inherit from this one are not meant."""
 
     def on_value(self, column: str) -> OnValue:
         """The way to treat values of this column that Arrow cannot hold."""

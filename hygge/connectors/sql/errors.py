@@ -77,6 +77,20 @@ _STOPS = {
 }
 
 
+_ROW_SECURITY = (
+    "policies of the table hide rows from this user: ALTER ROLE … BYPASSRLS, or use the owner of "
+    "the table (without FORCE ROW LEVEL SECURITY); where only these rows are meant, read a view of "
+    "them that the owner of the table made"
+)
+
+
+_ROW_SECURITY = (
+    "policies of the table hide rows from this user: ALTER ROLE … BYPASSRLS, or use the owner of "
+    "the table (without FORCE ROW LEVEL SECURITY); where only these rows are meant, read a view of "
+    "them that the owner of the table made"
+)
+
+
 def driver_error(orig: Any, who: str, side: type[HyggeError], lost: bool) -> HyggeError:
     """A driver's error (PEP 249) as an error of hygge; `lost`: the connection was lost."""
     kinds = {each.__name__ for each in type(orig).__mro__}
@@ -87,6 +101,10 @@ def driver_error(orig: Any, who: str, side: type[HyggeError], lost: bool) -> Hyg
         if side is HomeError:
             return SourceMissing(text, "check the names in `table`, `columns`, `where` and `query`")
         return side(text, "was it altered or dropped while the run went on? run again")
+    if "affected by row-level security" in said:
+        return side(text, _ROW_SECURITY)
+    if "affected by row-level security" in said:
+        return side(text, _ROW_SECURITY)
     for start, hint in _STOPS.items():
         if state.startswith(start):
             return side(text, hint)

@@ -45,13 +45,33 @@ class Column:
 
 
 def tables(url: str, who: str, patterns: Sequence[str]) -> Listing:
-    """Return every table and view of the file; raise SourceMissing if there is no file."""
+    """Return every table and view of the file, without shadow tables.
+
+    Raises SourceMissing if there is no file.
+    """
     with opened(path_of(url), who, HomeError) as connection:
         rows = connection.execute(
             "SELECT name, type = 'view' FROM main.sqlite_master WHERE type IN ('table', 'view') "
             "AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
         ).fetchall()
-    return Listing("main", [Table("main", name, bool(view)) for name, view in rows], ["main"])
+        shadows = set(shadow_tables(connection))
+    tables = [Table("main", name, bool(view)) for name, view in rows if name not in shadows]
+    return Listing("main", tables, ["main"])
+
+
+def shadow_tables(connection: sqlite3.Connection, virtual: str | None = None) -> list[str]:
+    """Return the tables in which virtual tables (FTS5, R*Tree) keep their rows.
+
+    `virtual`: those of this virtual table alone.
+    """
+    rows = connection.execute("PRAGMA main.table_list").fetchall()
+    kinds = {name: kind for _, name, kind, *_ in rows}
+    shadows = sorted(name for name, kind in kinds.items() if kind == "shadow")
+    if virtual is None:
+        return shadows
+    if kinds.get(virtual) != "virtual":
+        return []
+    return [name for name in shadows if name.lower().startswith(f"{virtual.lower()}_")]
 
 
 def table_names(connection: sqlite3.Connection) -> list[str]:

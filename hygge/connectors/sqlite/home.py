@@ -19,6 +19,7 @@ import pyarrow as pa
 from hygge.connectors.sql import splits as sql_splits
 from hygge.connectors.sql.ask import Ask, column_groups, pack, unpack
 from hygge.connectors.sqlite import catalog, cursor, session, snapshot, splits
+from hygge.connectors.sqlite.database import table_name
 from hygge.connectors.sqlite.errors import in_words
 from hygge.connectors.sqlite.session import Value, fetch_value, path_of, quoted
 from hygge.connectors.sqlite.types import arrow_for, by_classes
@@ -145,6 +146,8 @@ def _planned_splits(
             notes.insert(0, f"{len(bounds) + 1} splits by {key_name}, all of one state of the file")
         else:
             notes.insert(0, f"one split: {rows:,} rows")
+    if ask.only and (shadows := catalog.shadow_tables(connection, table_name(ask.table or ""))):
+        notes.append(f"its shadow tables are left out of the patterns: {', '.join(shadows)}")
     is_single = not bounds
     parts = tuple(
         Split(

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote as url_quote
 
+from hygge.connectors.sql import pins
 from hygge.connectors.sqlite.errors import in_words
 from hygge.errors import HyggeError, SourceMissing
 from hygge.places.names import hint_for_missing
@@ -56,6 +57,7 @@ def opened(
             check_same_thread=False,
         )
         try:
+            connection.executescript(";".join(pins.in_sqlite()))
             yield connection
         finally:
             connection.close()

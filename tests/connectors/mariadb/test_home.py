@@ -287,7 +287,7 @@ def test_a_column_that_may_not_be_read_is_an_error(my, my_schema):
     my.ask("CREATE USER IF NOT EXISTS reader@127.0.0.1 IDENTIFIED BY 's3cret'")
     my.ask(f"GRANT SELECT (id) ON {my_schema}.t TO reader@127.0.0.1")
     url = my.url(my_schema, "reader:s3cret")
-    assert read(SQLHome("t", connection=url))[1].columns[0].name == "id"
+    assert read(SQLHome("t", connection=url, columns=["id"]))[1].columns[0].name == "id"
     with pytest.raises(HomeError, match=r"denied to user 'reader'") as caught:
         read(SQLHome("q", query="SELECT pay FROM t", connection=url))
     assert "grant" in caught.value.hint
@@ -338,3 +338,48 @@ def test_what_is_not_converted_would_be_seen(my, my_schema, monkeypatch):
     )  # quotes are not doubled
     with pytest.raises((AssertionError, UnfitValue, pa.ArrowInvalid)):
         assert read(home_at(my, my_schema))[0].to_pylist() == [{"v": 'a"b'}]
+
+
+def test_invisible_columns_are_read(my, my_schema):
+    my.ask(
+        f"CREATE TABLE {my_schema}.t (id int PRIMARY KEY, secret int INVISIBLE DEFAULT 7, v int)"
+    )
+    my.ask(f"INSERT INTO {my_schema}.t (id, secret, v) VALUES (1, 99, 2)")
+    rows, _ = read(home_at(my, my_schema))
+    assert rows.to_pylist() == [{"id": 1, "secret": 99, "v": 2}]
+
+
+@pytest.mark.parametrize(
+    ("table", "granted", "named"),
+    [
+        ("id int PRIMARY KEY, salary int, v int", "SELECT (id, v)", "number 2"),
+        ("id int PRIMARY KEY, v int, salary int", "SELECT (id, v)", "one or more at the end"),
+        ("id int PRIMARY KEY, salary int, v int", "SELECT (id, v), INSERT (salary)", "'salary'"),
+        (
+            "id int PRIMARY KEY, v int, salary int INVISIBLE",
+            "SELECT (id, v)",
+            "one or more at the end",
+        ),
+    ],
+)
+def test_columns_without_a_grant_are_an_error_with_the_remedy(my, my_schema, table, granted, named):
+    my.ask(f"CREATE TABLE {my_schema}.t ({table})")
+    my.ask(f"INSERT INTO {my_schema}.t (id, v, salary) VALUES (1, 2, 3)")
+    user = f"u{my_schema}"
+    my.ask(f"CREATE USER {user}@'127.0.0.1'")
+    my.ask(f"GRANT {granted} ON {my_schema}.t TO {user}@'127.0.0.1'")
+    url = my.url(my_schema, user)
+    with pytest.raises(HomeError, match=named) as caught:
+        read(SQLHome("t", connection=url))
+    assert "`columns: [id, v]`" in caught.value.hint
+    remedy = caught.value.hint.partition(", or ")[2]
+    assert read(SQLHome("t", connection=url, columns=["id", "v"]))[0].to_pylist() == [
+        {"id": 1, "v": 2}
+    ]
+    my.ask(f"GRANT SELECT (salary) ON {my_schema}.t TO {user}@'127.0.0.1'")
+    assert read(SQLHome("t", connection=url))[0].num_rows == 1
+    my.ask(f"REVOKE SELECT (salary) ON {my_schema}.t FROM {user}@'127.0.0.1'")
+    my.ask(remedy.replace("`t`", f"{my_schema}.t"))
+    assert read(SQLHome("t", connection=url))[0].column_names == [
+        name.split()[0] for name in table.split(", ")
+    ]

@@ -222,6 +222,7 @@ def test_a_right_that_is_missing_on_one_column_names_it(pg, schema):
     with pytest.raises(HomeError, match="may not read column 'v'") as caught:
         SQLHome(table=f"{schema}.t", connection=url).open().__enter__()
     assert f"GRANT SELECT ON {schema}.t" in caught.value.hint.replace('"', "")
+    assert "columns: [n]" in caught.value.hint
     home = SQLHome(table=f"{schema}.t", connection=url, columns=["n"], options={"splits": 3})
     each_once(home, [(n,) for n in range(1, 1001)])
 
