@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/hygge samples/01_users_to_lake.yml
 
-# Two groups of tests at a time, the longest first; tests/conftest.py says which.
+# Three groups of tests at a time, the longest first; tests/conftest.py says which. Most of them wait
+# for a server or a process, so that two cores have room for three.
 PYTEST := $(BIN)/python -m pytest -n 3
 test: $(VENV)/.installed-test lint
 	$(PYTEST)
