@@ -8,8 +8,7 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/hygge samples/01_users_to_lake.yml
 
-# Three groups of tests at a time, the longest first; tests/conftest.py says which. Most of them wait
-# for a server or a process, so that two cores have room for three.
+# Two groups of tests at a time, the longest first; tests/conftest.py says which.
 PYTEST := $(BIN)/python -m pytest -n 3
 test: $(VENV)/.installed-test lint
 	$(PYTEST)
