@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/hygge samples/01_users_to_lake.yml
 
 # Two groups of tests at a time, the longest first; tests/conftest.py says which.
-PYTEST := $(BIN)/python -m pytest -n 3
+PYTEST := $(BIN)/python -m pytest -n 2
 test: $(VENV)/.installed-test lint
 	$(PYTEST)
 
