@@ -172,6 +172,7 @@ def of_the_pods(job: Manifest, rule: Rules) -> None:
 
 
 def _container(box: Manifest, volumes: dict[str, Manifest], rule: Rules) -> None:
+    rule(is_pinned(box.get("image", "")), "an image without a tag, or `latest`, is always pulled")
     context = box.get("securityContext", {})
     rule(context.get("allowPrivilegeEscalation") is False, "a process may become more")
     rule(context.get("capabilities", {}).get("drop") == ["ALL"], "capabilities are not dropped")
@@ -190,6 +191,12 @@ def _container(box: Manifest, volumes: dict[str, Manifest], rule: Rules) -> None
     for each in box.get("env", []):
         named = SECRET.search(f"{each['name']} {each.get('value', '')}")
         rule(not named or "valueFrom" in each, f"{each['name']} is a secret in clear")
+
+
+def is_pinned(image: str) -> bool:
+    """Whether the image names a version: `latest`, which no tag means too, is always pulled."""
+    tag = image.partition("@")[2] or image.rpartition("/")[2].partition(":")[2]
+    return tag not in ("", "latest")
 
 
 def _bytes(box: Manifest, what: str) -> int:

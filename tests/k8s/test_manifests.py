@@ -13,6 +13,7 @@ import psycopg.conninfo
 import pytest
 import yaml
 
+import hygge
 from hygge.model import Limits
 from tests.k8s.kuberay import judged, settings_of
 from tests.k8s.manifests import (
@@ -94,6 +95,8 @@ BREAKS: list[tuple[str, str, Any, str]] = [
     ("RayJob", HEAD + "template.spec.securityContext", {}, "runs as root"),
     ("RayJob", HEAD + BOX + "resources.limits.memory", "2Gi", "needs 4 GiB"),
     ("RayJob", WORKER + BOX + "image", "other:1", "run one image"),
+    ("RayJob", HEAD + BOX + "image", "registry.example.com/hygge:latest", "is always pulled"),
+    ("RayJob", HEAD + BOX + "image", "registry.example.com:5000/hygge", "is always pulled"),
     ("RayJob", WORKER + BOX + "securityContext.allowPrivilegeEscalation", True, "become more"),
     ("RayJob", WORKER + BOX + "securityContext.capabilities", {}, "not dropped"),
     ("RayJob", WORKER + BOX + "resources.requests.memory", "1Gi", "request as much"),
@@ -286,6 +289,38 @@ def test_whoever_asks_for_names_may_ask_the_cache_of_the_node_too(name: str) -> 
     kinds = ["namespaceSelector", "ipBlock"]
     both = ("hygge", "hygge-nightly") if name == "nightly" else ("hygge",)
     assert asked == dict.fromkeys(both, kinds)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_image_has_the_version_of_this_hygge_and_is_pulled_only_where_it_lacks(
+    name: str,
+) -> None:
+    """`dev` runs on kind as `kind load docker-image` left it, the submitter included."""
+    boxes = [
+        box for each in overlay(name) for _, pod in pods(each) for box in pod["spec"]["containers"]
+    ]
+    assert boxes
+    for box in boxes:
+        assert box["image"].endswith(f"hygge:{hygge.__version__}")
+        assert "imagePullPolicy" not in box  # KubeRay gives the submitter the image, and no policy
+
+
+def test_no_file_names_an_image_without_a_version() -> None:
+    files = [path for top in ("k8s", "cluster", "docs") for path in (ROOT / top).rglob("*.*")]
+    texts = {
+        path: path.read_text()
+        for path in (*files, ROOT / "README.md", ROOT / "cluster" / "Dockerfile")
+        if path.suffix not in (".png", ".pyc")
+    }
+    named = [(path, tag) for path, text in texts.items() for tag in re.findall(IMAGE, text)]
+    assert len(named) > 6
+    assert [each for each in named if each[1] != f":{hygge.__version__}"] == []
+
+
+IMAGE = (
+    r"(?:image: |docker build [^`\n]*-t |docker-image |docker run [^`\n]*?)"
+    r"(?:[\w./-]+/)?hygge(:[\w.]+)?"
+)
 
 
 @pytest.mark.parametrize("name", ["migration", "nightly"])
