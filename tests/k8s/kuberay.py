@@ -48,6 +48,9 @@ PER_LANE = 128 * 2**20
 """memory_per_lane, unless a flow says otherwise."""
 
 
+REQUEST = "HYGGE_REQUEST"
+
+
 class Rules:
     """What is broken, and which rules (by their line in this file) were asked."""
 
@@ -245,9 +248,13 @@ def _flows(job: Manifest, maps: dict[str, Manifest], cluster: Manifest, rule: Ru
         folder, _, name = file.rpartition("/")
         rule(folder == mount and name in flows, f"there is no {file} in the ConfigMap")
         asked = re.findall(r"\$\{(\w+)(:-)?", flows.get(name, ""))
-        rule({each for each, _ in asked} >= settings.keys(), "a setting that no flow asks for")
+        unasked = settings.keys() - {each for each, _ in asked} - {REQUEST}
+        rule(not unasked, "a setting that no flow asks for")
         needed = {each for each, default in asked if not default}
         rule(needed <= settings.keys(), f"nobody sets {sorted(needed - settings.keys())}")
+    named = settings.get(REQUEST) or any(each["name"] == REQUEST for each in box.get("env", []))
+    retried = job["spec"].get("backoffLimit") and not job["spec"].get("suspend")
+    rule(not retried or named, f"a retry would ask for everything again: set {REQUEST}")
     state = settings.get("STATE", "")
     rule("://" in state or _kept(box, cluster, state), "the journal goes with the cluster")
     lanes = int(settings.get("LANES", 0))

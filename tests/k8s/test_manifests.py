@@ -117,6 +117,7 @@ BREAKS: list[tuple[str, str, Any, str]] = [
     ("ConfigMap:hygge-settings", "data.LANE", "4", "a setting that no flow asks for"),
     ("ConfigMap:hygge-flows", "data.08_migration+yml", "state: ${BUCKET}", "sets ['BUCKET']"),
     ("ConfigMap:hygge-settings", "data.STATE", "/tmp/ray/state", "goes with the cluster"),
+    ("ConfigMap:hygge-settings", "data.HYGGE_REQUEST", "", "a retry would ask"),
     ("ConfigMap:hygge-settings", "data.LANES", "0", "say how many lanes"),
     ("ConfigMap:hygge-settings", "data.LANES", "33", "more lanes than CPUs"),
     ("RayJob", WORKER + BOX + "resources.limits.cpu", "16", "over 60 % of its object store"),

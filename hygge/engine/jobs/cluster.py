@@ -35,6 +35,7 @@ from hygge.engine.jobs.client import (
     shorten_error,
     submit_job,
 )
+from hygge.engine.jobs.instructions import REQUEST
 from hygge.engine.jobs.shipping import Package
 from hygge.engine.ray import connection
 from hygge.errors import HyggeError, UsageError, without_password
@@ -120,6 +121,8 @@ class Cluster:
         if package is not None:
             shipped = {"working_dir": str(package.folder), "excludes": list(package.excludes)}
         variables = {VERSION: __version__, STOP_WAIT: "15"}
+        if request := os.environ.get(REQUEST):
+            variables[REQUEST] = request
         try:
             submit_job(
                 self._client,
