@@ -29,7 +29,7 @@ from tests.k8s.manifests import (
     schema_problems,
 )
 
-NAMES = ["dev", "kueue", "migration", "nightly"]
+NAMES = ["autoscaling", "dev", "kueue", "migration", "nightly", "spot"]
 
 
 def test_the_overlays_are_those_that_are_told_of() -> None:
@@ -111,6 +111,9 @@ BREAKS: list[tuple[str, str, Any, str]] = [
     ("RayJob", WORKER + BOX + "envFrom.0.configMapRef.name", "hygge-settings", "no ConfigMap"),
     ("NetworkPolicy:hygge", "spec.podSelector.matchLabels.app", "ray", "NetworkPolicy picks other"),
     ("PodMonitor", "spec.selector.matchLabels.app", "ray", "PodMonitor picks other pods"),
+    ("NetworkPolicy:hygge", "spec.podSelector", {}, "picks every pod of the namespace"),
+    ("RayJob", CLUSTER + "autoscalerOptions", {"idleTimeout": 5}, "an autoscaler has no ['idleTi"),
+    ("RayJob", HEAD + "template.spec.automountServiceAccountToken", True, "and nothing else does"),
     ("RayJob", "spec.entrypoint", "python /app/flows/08_migration.yml", "runs hygge"),
     ("RayJob", "spec.entrypoint", "hygge /app/flows/00_no_such.yml", "there is no"),
     ("RayJob", "spec.entrypoint", "hygge samples/08_migration.yml", "there is no"),
@@ -157,7 +160,7 @@ def test_there_is_no_rule_that_cannot_break() -> None:
 
 
 def test_an_unknown_field_is_seen_in_a_kind_of_kubernetes_and_in_the_pods_of_a_rayjob() -> None:
-    wrong = broken("migration", "NetworkPolicy:nothing", "spec.policyType", ["Ingress"])
+    wrong = broken("migration", "NetworkPolicy:hygge", "spec.policyType", ["Ingress"])
     (policy,) = [each for each in of_kind(wrong, "NetworkPolicy") if "policyType" in each["spec"]]
     assert "policyType" in str(schema_problems(policy))
     wrong = broken("migration", "RayJob", WORKER + BOX + "volumeMount", [])
@@ -263,8 +266,8 @@ def test_nobody_reaches_a_pod_but_who_is_named(name: str) -> None:
     policies = {
         each["metadata"]["name"]: each["spec"] for each in of_kind(overlay(name), "NetworkPolicy")
     }
-    nothing = policies.pop("nothing-else")
-    assert nothing == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    closed = {"hygge", "hygge-nightly"} if name == "nightly" else {"hygge"}
+    assert {key for key, spec in policies.items() if len(spec["policyTypes"]) == 2} == closed
     open_to = {}
     for spec in policies.values():
         for rule in spec.get("ingress", []):
