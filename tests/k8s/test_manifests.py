@@ -30,10 +30,12 @@ from tests.k8s.manifests import (
 )
 
 NAMES = ["autoscaling", "dev", "kueue", "migration", "nightly", "spot"]
+STANDING = "standing"
+"""It adds a RayJob to a cluster that is there: tests/k8s/test_standing.py."""
 
 
 def test_the_overlays_are_those_that_are_told_of() -> None:
-    assert OVERLAYS == NAMES
+    assert [*NAMES, STANDING] == OVERLAYS
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -365,7 +367,7 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     assert [each for each in sorted(named) if not (ROOT / each).exists()] == []
     kustomized = set(re.findall(r"kubectl (?:kustomize|\w+ -k) ([\w./-]+)", text))
     assert kustomized
-    assert {Path(each).name for each in kustomized} <= set(NAMES)
+    assert {Path(each).name for each in kustomized} <= {*NAMES, STANDING}
 
 
 def test_the_walk_tells_the_numbers_of_its_manifests() -> None:

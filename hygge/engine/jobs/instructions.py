@@ -60,8 +60,13 @@ def digest(name: str, value: str) -> str:
     The bits are the same in every run, so many runs reveal no more than one. Of a variable that is
     named like a secret, and of a password in a URL, only whether it is set enters the digest.
     """
-    value = "set" if value and _SECRET.search(name) else without_password(value)
+    value = "set" if value and is_named_like_a_secret(name) else without_password(value)
     return hashlib.sha256(f"{name}={value}".encode()).hexdigest()[:4]
+
+
+def is_named_like_a_secret(name: str) -> bool:
+    """Return whether the name of a variable says that its value is a secret."""
+    return bool(_SECRET.search(name))
 
 
 def is_flow_job() -> bool:
