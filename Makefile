@@ -3,10 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test chaos cluster-test lint bench bench-files bench-databases bench-cluster clean
+.PHONY: demo dist test chaos cluster-test lint bench bench-files bench-databases bench-cluster clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hygge samples/01_users_to_lake.yml
+
+# The wheel, in dist/. hygge is on no package index: README.md, *Try it*.
+dist: | $(BIN)/python
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 # Two groups of tests at a time, the longest first; tests/conftest.py says which.
 PYTEST := $(BIN)/python -m pytest -n 2
@@ -70,4 +74,4 @@ benchmarks/.venv/.installed: benchmarks/peers/requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) samples/out examples/out
+	rm -rf $(VENV) build dist samples/out examples/out

@@ -25,6 +25,7 @@ _WITH_FILE = ("run", "check", "plan", "submit")
 _DEFAULTS: dict[str, object] = {
     "select": [], "inline": False, "jobs": None, "json": False, "quiet": False, "dashboard": False,
     "fresh": False, "log_format": "text", "address": None, "no_wait": False,
+    "runtime_env": None,
 }  # fmt: skip
 
 
@@ -138,6 +139,11 @@ def _run_options(command: argparse.ArgumentParser, here: bool) -> None:
     else:
         command.add_argument(
             "--no-wait", action="store_true", help="print the run's id and leave it alone"
+        )
+        command.add_argument(
+            "--runtime-env",
+            metavar="FILE",
+            help="YAML of Ray's runtime_env, what Ray installs on the nodes for this run",
         )
     command.add_argument(
         "--jobs",

@@ -30,6 +30,7 @@ from hygge.engine.jobs.client import (
     is_from_hygge,
     metadata_of,
 )
+from hygge.engine.jobs.runtime_env import read_runtime_env
 from hygge.engine.jobs.shipping import Package, make_package
 from hygge.errors import HyggeError, UsageError
 from hygge.model import Summary
@@ -55,6 +56,7 @@ def submit(
         raise UsageError(
             f"{option} is for a run on this machine", f"leave {option} or --address out"
         )
+    runtime_env = read_runtime_env(arguments.runtime_env) if arguments.runtime_env else None
     cluster = remote.Cluster(address)
     package = None if is_url else make_package(file)
     warnings = cluster.warnings()
@@ -66,7 +68,7 @@ def submit(
     run = f"hygge-{stem}-{uuid.uuid4().hex[:8]}"
     try:
         name = arguments.file if is_url else file.name
-        cluster.submit(run, name, _options_there(arguments), package)
+        cluster.submit(run, name, _options_there(arguments), package, runtime_env)
     except KeyboardInterrupt:
         _stop_if_submitted(cluster, run)
         raise

@@ -166,7 +166,8 @@ class Coordinator:
     def _done_flows(self) -> DoneFlows | None:
         """Return the notes of what an earlier run of this command did; None for a single flow."""
         is_single = len(self.file.flows) == 1 and self.file.flows[0].tables is None
-        if is_single or is_flow_job():
+        # Of a request with a name the journal of each flow knows what is done.
+        if is_single or is_flow_job() or instructions().is_named:
             return None
         done = DoneFlows(self.file.path, self._select, self.file.state)
         if self.fresh:

@@ -189,18 +189,21 @@ class FlowJournal:
         The value of a run without an outcome is None.
         """
         keys = self.place.keys(f"{self.top}/runs")
-        runs: dict[str, str | None] = {}
-        for run in sorted({key.split("/")[-2] for key in keys}, reverse=True):
-            folder = f"{self.top}/runs/{run}"
-            outcome = self._read(f"{folder}/outcome.json", "outcome") or {}
-            plan: Facts = {}
-            # `open_runs` raises for a run without an outcome that cannot be read, unless --fresh
-            # gives it up.
-            with contextlib.nullcontext() if outcome else contextlib.suppress(JournalError):
-                plan = self._read(f"{folder}/plan.json", "plan") or {}
-            if request in (plan.get("request"), outcome.get("request")):
-                runs[run] = outcome.get("how")
-        return runs
+        ids = sorted({key.split("/")[-2] for key in keys}, reverse=True)
+        with ThreadPoolExecutor(self.place.at_once, thread_name_prefix="hygge-journal") as pool:
+            ends = dict(zip(ids, pool.map(self._requests_and_end, ids), strict=True))
+        return {run: how for run, (requests, how) in ends.items() if request in requests}
+
+    def _requests_and_end(self, run: str) -> tuple[tuple[object, object], str | None]:
+        """Return the requests that a run was begun for and answers, and how it ended."""
+        folder = f"{self.top}/runs/{run}"
+        outcome = self._read(f"{folder}/outcome.json", "outcome") or {}
+        plan: Facts = {}
+        # `open_runs` raises for a run without an outcome that cannot be read, unless --fresh gives
+        # it up.
+        with contextlib.nullcontext() if outcome else contextlib.suppress(JournalError):
+            plan = self._read(f"{folder}/plan.json", "plan") or {}
+        return (plan.get("request"), outcome.get("request")), outcome.get("how")
 
     def give_up_open_runs(self) -> list[tuple[str, bool]]:
         """Abandon each run without an outcome, also one that cannot be read.
@@ -251,6 +254,7 @@ class FlowJournal:
                 else tuple((name, kind, bool(nullable)) for name, kind, nullable in columns),
                 with_current_types(facts["fingerprint"]),
                 self.decision(run),
+                facts.get("request", ""),
             )
 
     def _key(self, run: Run, name: str) -> str:

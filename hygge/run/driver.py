@@ -33,19 +33,22 @@ _LONGEST_PAUSE_S = 10.0
 class Attempt:
     """The number of this attempt at one request to run a flow.
 
-    A Ray job whose driver dies is submitted again: all its attempts have the same request. The
-    journal keeps the request with each run, so that a later attempt finds the runs of earlier ones.
+    A Ray job whose driver dies is submitted again: all its attempts have the same request. So have
+    commands with the same HYGGE_REQUEST. The journal keeps the request with each run, so that a
+    later attempt finds the runs of earlier ones.
     """
 
     request: str = ""
     """Unique id of the request; empty: there is one attempt only."""
     number: int = 1
     """From 1."""
+    is_named: bool = False
+    """Whether the user gave the request its name, so that an earlier command may have it too."""
 
     @property
     def is_repeated(self) -> bool:
         """Return whether another driver may have done already what was asked for."""
-        return bool(self.request) and self.number > 1
+        return bool(self.request) and (self.number > 1 or self.is_named)
 
 
 class DrivenFlow(Protocol):

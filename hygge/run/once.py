@@ -75,11 +75,13 @@ def run_flow(driver: Driver, engine: Engine, fresh: bool) -> Outcome:
         runs = driver.journal.runs_of_request(driver.attempt.request)
         done = next((run for run, how in runs.items() if how == "committed"), None)
         if done is not None:
-            return _outcome_of(committed_run(driver, done), "its driver died before it said so")
+            reason = "its driver died before it said so"
+            if driver.attempt.is_named:
+                reason = f"that was for the request {driver.attempt.request}, which is done"
+            return _outcome_of(committed_run(driver, done), reason)
         fresh = fresh and not runs  # what such a run staged belongs to this very request
     recovery = recover(driver, today, fresh)
-    if recovery.finished is not None and flow.mode == "append" and flow.cursor is None:
-        # A plain append adds rows in each run, and it was asked for once.
+    if recovery.finished is not None and recovery.finished.is_answer:
         return _outcome_of(recovery.finished, "run again to append once more")
     active: _ActiveRun | None = None
     try:
@@ -87,8 +89,10 @@ def run_flow(driver: Driver, engine: Engine, fresh: bool) -> Outcome:
             since = flow.since(recovery.head)
             plan = driver.retry("the plan", lambda: stack.enter_context(flow.home.open(since)))
             flow.check_columns(schema_of(plan))
-            if recovery.finished is not None and _is_of(recovery.finished.decision, plan):
-                return _outcome_of(recovery.finished, "the source has not changed since")
+            adds_in_each_run = flow.mode == "append" and flow.cursor is None
+            finished = None if adds_in_each_run else recovery.finished
+            if finished is not None and _is_of(finished.decision, plan):
+                return _outcome_of(finished, "the source has not changed since")
             active = _ActiveRun(driver, engine, plan, recovery, today)
             active.go(since)
             if active.outcome is not None:

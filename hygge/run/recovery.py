@@ -27,6 +27,8 @@ class FinishedRun:
     run: Run
     decision: Decision
     commit: Commit
+    is_answer: bool = False
+    """Whether it is what is asked for now, so that nothing is left to do."""
 
 
 @dataclass
@@ -59,7 +61,8 @@ def recover(driver: Driver, fingerprint: dict[str, str], fresh: bool) -> Recover
             continue
         commit = _finish(driver, record, decision, fingerprint, recovery.head)
         if commit is not None:
-            recovery.finished = FinishedRun(record.run, decision, commit)
+            answers = _is_answer(driver, record)
+            recovery.finished = FinishedRun(record.run, decision, commit, answers)
             recovery.head = commit.head
     for record in open_runs:
         if record.decision is not None:
@@ -138,10 +141,18 @@ def _finish(
             hint = error.hint or "fix that, then run it again"
             error.hint = f"{hint}; `--fresh` gives that run up"
             raise
-    # A plain append adds rows in each run, so this run is what was asked for now.
-    answers = driver.flow.mode == "append" and driver.flow.cursor is None
-    driver.close(run, "committed", answers)
+    driver.close(run, "committed", _is_answer(driver, record))
     return commit
+
+
+def _is_answer(driver: Driver, record: RunRecord) -> bool:
+    """Return whether an older run, which is committed now, is what was asked for now.
+
+    A plain append adds rows in each run, so one that nobody heard of is what was asked for, unless
+    the two requests have different names.
+    """
+    is_other = driver.attempt.is_named and driver.attempt.request != record.request
+    return driver.flow.mode == "append" and driver.flow.cursor is None and not is_other
 
 
 def committed_run(driver: Driver, run_id: str) -> FinishedRun:

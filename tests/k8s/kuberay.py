@@ -37,6 +37,10 @@ WORKER_FIELDS = GROUP_FIELDS | {
     "suspend", "groupName", "replicas", "minReplicas", "maxReplicas", "idleTimeoutSeconds",
     "priority", "scaleStrategy", "numOfHosts",
 }
+AUTOSCALER_FIELDS = {
+    "resources", "image", "imagePullPolicy", "securityContext", "idleTimeoutSeconds",
+    "upscalingMode", "version", "env", "envFrom", "volumeMounts",
+}
 # fmt: on
 MODES = {"K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"}
 DELETIONS = ["DeleteWorkers", "DeleteCluster", "DeleteSelf"]
@@ -44,8 +48,12 @@ DELETIONS = ["DeleteWorkers", "DeleteCluster", "DeleteSelf"]
 ENDS = {"jobStatus": ("SUCCEEDED", "FAILED"), "jobDeploymentStatus": ("Failed",)}
 SECRET = re.compile(r"(?i)password|passwd|secret|token|access_key|://[^/\s]*:[^/\s]*@")
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+NODE_TYPE = "ray.io/node-type"
 PER_LANE = 128 * 2**20
 """memory_per_lane, unless a flow says otherwise."""
+
+
+REQUEST = "HYGGE_REQUEST"
 
 
 class Rules:
@@ -142,6 +150,11 @@ def of_the_cluster(cluster: Manifest, rule: Rules) -> None:
     for group in workers:
         some = [group.get(f"{word}eplicas", 0) for word in ("minR", "r", "maxR")]
         rule(some == sorted(some), "minReplicas ≤ replicas ≤ maxReplicas")
+    options = cluster.get("autoscalerOptions", {}).keys() - AUTOSCALER_FIELDS
+    rule(not options, f"an autoscaler has no {sorted(options)}")
+    asks = _pod(head).get("automountServiceAccountToken", False) if head else False
+    grows = bool(cluster.get("enableInTreeAutoscaling"))
+    rule(asks == grows, "the autoscaler asks the API server, and nothing else does")
     on_head = head.get("rayStartParams", {}).get("num-cpus")
     rule(not workers or on_head == "0", "no lanes on the head")
     rule(_cpus(cluster) > 0, "somebody must have CPUs")
@@ -150,7 +163,8 @@ def of_the_cluster(cluster: Manifest, rule: Rules) -> None:
 def _cpus(cluster: Manifest) -> int:
     on_head = int(cluster.get("headGroupSpec", {}).get("rayStartParams", {}).get("num-cpus", 0))
     workers = cluster.get("workerGroupSpecs", [])
-    return on_head + sum(each["replicas"] * int(_cpus_of(each)) for each in workers)
+    count = "maxReplicas" if cluster.get("enableInTreeAutoscaling") else "replicas"
+    return on_head + sum(each[count] * int(_cpus_of(each)) for each in workers)
 
 
 def _cpus_of(group: Manifest) -> str:
@@ -172,6 +186,7 @@ def of_the_pods(job: Manifest, rule: Rules) -> None:
 
 
 def _container(box: Manifest, volumes: dict[str, Manifest], rule: Rules) -> None:
+    rule(is_pinned(box.get("image", "")), "an image without a tag, or `latest`, is always pulled")
     context = box.get("securityContext", {})
     rule(context.get("allowPrivilegeEscalation") is False, "a process may become more")
     rule(context.get("capabilities", {}).get("drop") == ["ALL"], "capabilities are not dropped")
@@ -192,6 +207,12 @@ def _container(box: Manifest, volumes: dict[str, Manifest], rule: Rules) -> None
         rule(not named or "valueFrom" in each, f"{each['name']} is a secret in clear")
 
 
+def is_pinned(image: str) -> bool:
+    """Whether the image names a version: `latest`, which no tag means too, is always pulled."""
+    tag = image.partition("@")[2] or image.rpartition("/")[2].partition(":")[2]
+    return tag not in ("", "latest")
+
+
 def _bytes(box: Manifest, what: str) -> int:
     return _amount(box["resources"]["limits"][what])
 
@@ -208,7 +229,7 @@ def of_what_goes_together(manifests: list[Manifest], job: Manifest, rule: Rules)
         each.get("data", {}).values() for each in maps.values()
     ):
         rule(not re.search(r"://[^/\s]*:[^/\s]*@", text), "a ConfigMap holds a password")
-    for _, template in pods(job):
+    for where, template in pods(job):
         named = [
             each["configMap"]["name"] for each in template["spec"]["volumes"] if "configMap" in each
         ]
@@ -217,10 +238,14 @@ def of_what_goes_together(manifests: list[Manifest], job: Manifest, rule: Rules)
         named += [each["configMapRef"]["name"] for each in sources if "configMapRef" in each]
         rule(set(named) <= maps.keys(), f"there is no ConfigMap {sorted(set(named) - maps.keys())}")
         labels = template.get("metadata", {}).get("labels", {})
-        for kind in ("NetworkPolicy", "PodMonitor"):
+        for kind in ("NetworkPolicy", "PodMonitor", "PodDisruptionBudget"):
             for each in of_kind(manifests, kind):
                 which = each["spec"].get("podSelector", each["spec"].get("selector"))
-                wanted = which.get("matchLabels", {})
+                wanted = dict(which.get("matchLabels", {}))
+                of_type = wanted.pop(NODE_TYPE, "")  # KubeRay's own label
+                if of_type and f"{of_type}GroupSpec" not in where:
+                    continue
+                rule(wanted, f"{kind} {each['metadata']['name']} picks every pod of the namespace")
                 ours = each["metadata"]["name"] != "hygge-nightly"
                 rule(not ours or wanted.items() <= labels.items(), f"{kind} picks other pods")
     _flows(job, maps, cluster, rule)
@@ -238,9 +263,13 @@ def _flows(job: Manifest, maps: dict[str, Manifest], cluster: Manifest, rule: Ru
         folder, _, name = file.rpartition("/")
         rule(folder == mount and name in flows, f"there is no {file} in the ConfigMap")
         asked = re.findall(r"\$\{(\w+)(:-)?", flows.get(name, ""))
-        rule({each for each, _ in asked} >= settings.keys(), "a setting that no flow asks for")
+        unasked = settings.keys() - {each for each, _ in asked} - {REQUEST}
+        rule(not unasked, "a setting that no flow asks for")
         needed = {each for each, default in asked if not default}
         rule(needed <= settings.keys(), f"nobody sets {sorted(needed - settings.keys())}")
+    named = settings.get(REQUEST) or any(each["name"] == REQUEST for each in box.get("env", []))
+    retried = job["spec"].get("backoffLimit") and not job["spec"].get("suspend")
+    rule(not retried or named, f"a retry would ask for everything again: set {REQUEST}")
     state = settings.get("STATE", "")
     rule("://" in state or _kept(box, cluster, state), "the journal goes with the cluster")
     lanes = int(settings.get("LANES", 0))

@@ -13,6 +13,7 @@ import psycopg.conninfo
 import pytest
 import yaml
 
+import hygge
 from hygge.model import Limits
 from tests.k8s.kuberay import judged, settings_of
 from tests.k8s.manifests import (
@@ -28,11 +29,13 @@ from tests.k8s.manifests import (
     schema_problems,
 )
 
-NAMES = ["dev", "kueue", "migration", "nightly"]
+NAMES = ["autoscaling", "dev", "kueue", "migration", "nightly", "spot"]
+STANDING = "standing"
+"""It adds a RayJob to a cluster that is there: tests/k8s/test_standing.py."""
 
 
 def test_the_overlays_are_those_that_are_told_of() -> None:
-    assert OVERLAYS == NAMES
+    assert [*NAMES, STANDING] == OVERLAYS
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -94,6 +97,8 @@ BREAKS: list[tuple[str, str, Any, str]] = [
     ("RayJob", HEAD + "template.spec.securityContext", {}, "runs as root"),
     ("RayJob", HEAD + BOX + "resources.limits.memory", "2Gi", "needs 4 GiB"),
     ("RayJob", WORKER + BOX + "image", "other:1", "run one image"),
+    ("RayJob", HEAD + BOX + "image", "registry.example.com/hygge:latest", "is always pulled"),
+    ("RayJob", HEAD + BOX + "image", "registry.example.com:5000/hygge", "is always pulled"),
     ("RayJob", WORKER + BOX + "securityContext.allowPrivilegeEscalation", True, "become more"),
     ("RayJob", WORKER + BOX + "securityContext.capabilities", {}, "not dropped"),
     ("RayJob", WORKER + BOX + "resources.requests.memory", "1Gi", "request as much"),
@@ -108,12 +113,16 @@ BREAKS: list[tuple[str, str, Any, str]] = [
     ("RayJob", WORKER + BOX + "envFrom.0.configMapRef.name", "hygge-settings", "no ConfigMap"),
     ("NetworkPolicy:hygge", "spec.podSelector.matchLabels.app", "ray", "NetworkPolicy picks other"),
     ("PodMonitor", "spec.selector.matchLabels.app", "ray", "PodMonitor picks other pods"),
+    ("NetworkPolicy:hygge", "spec.podSelector", {}, "picks every pod of the namespace"),
+    ("RayJob", CLUSTER + "autoscalerOptions", {"idleTimeout": 5}, "an autoscaler has no ['idleTi"),
+    ("RayJob", HEAD + "template.spec.automountServiceAccountToken", True, "and nothing else does"),
     ("RayJob", "spec.entrypoint", "python /app/flows/08_migration.yml", "runs hygge"),
     ("RayJob", "spec.entrypoint", "hygge /app/flows/00_no_such.yml", "there is no"),
     ("RayJob", "spec.entrypoint", "hygge samples/08_migration.yml", "there is no"),
     ("ConfigMap:hygge-settings", "data.LANE", "4", "a setting that no flow asks for"),
     ("ConfigMap:hygge-flows", "data.08_migration+yml", "state: ${BUCKET}", "sets ['BUCKET']"),
     ("ConfigMap:hygge-settings", "data.STATE", "/tmp/ray/state", "goes with the cluster"),
+    ("ConfigMap:hygge-settings", "data.HYGGE_REQUEST", "", "a retry would ask"),
     ("ConfigMap:hygge-settings", "data.LANES", "0", "say how many lanes"),
     ("ConfigMap:hygge-settings", "data.LANES", "33", "more lanes than CPUs"),
     ("RayJob", WORKER + BOX + "resources.limits.cpu", "16", "over 60 % of its object store"),
@@ -153,7 +162,7 @@ def test_there_is_no_rule_that_cannot_break() -> None:
 
 
 def test_an_unknown_field_is_seen_in_a_kind_of_kubernetes_and_in_the_pods_of_a_rayjob() -> None:
-    wrong = broken("migration", "NetworkPolicy:nothing", "spec.policyType", ["Ingress"])
+    wrong = broken("migration", "NetworkPolicy:hygge", "spec.policyType", ["Ingress"])
     (policy,) = [each for each in of_kind(wrong, "NetworkPolicy") if "policyType" in each["spec"]]
     assert "policyType" in str(schema_problems(policy))
     wrong = broken("migration", "RayJob", WORKER + BOX + "volumeMount", [])
@@ -259,8 +268,8 @@ def test_nobody_reaches_a_pod_but_who_is_named(name: str) -> None:
     policies = {
         each["metadata"]["name"]: each["spec"] for each in of_kind(overlay(name), "NetworkPolicy")
     }
-    nothing = policies.pop("nothing-else")
-    assert nothing == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    closed = {"hygge", "hygge-nightly"} if name == "nightly" else {"hygge"}
+    assert {key for key, spec in policies.items() if len(spec["policyTypes"]) == 2} == closed
     open_to = {}
     for spec in policies.values():
         for rule in spec.get("ingress", []):
@@ -286,6 +295,38 @@ def test_whoever_asks_for_names_may_ask_the_cache_of_the_node_too(name: str) -> 
     kinds = ["namespaceSelector", "ipBlock"]
     both = ("hygge", "hygge-nightly") if name == "nightly" else ("hygge",)
     assert asked == dict.fromkeys(both, kinds)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_image_has_the_version_of_this_hygge_and_is_pulled_only_where_it_lacks(
+    name: str,
+) -> None:
+    """`dev` runs on kind as `kind load docker-image` left it, the submitter included."""
+    boxes = [
+        box for each in overlay(name) for _, pod in pods(each) for box in pod["spec"]["containers"]
+    ]
+    assert boxes
+    for box in boxes:
+        assert box["image"].endswith(f"hygge:{hygge.__version__}")
+        assert "imagePullPolicy" not in box  # KubeRay gives the submitter the image, and no policy
+
+
+def test_no_file_names_an_image_without_a_version() -> None:
+    files = [path for top in ("k8s", "cluster", "docs") for path in (ROOT / top).rglob("*.*")]
+    texts = {
+        path: path.read_text()
+        for path in (*files, ROOT / "README.md", ROOT / "cluster" / "Dockerfile")
+        if path.suffix not in (".png", ".pyc")
+    }
+    named = [(path, tag) for path, text in texts.items() for tag in re.findall(IMAGE, text)]
+    assert len(named) > 6
+    assert [each for each in named if each[1] != f":{hygge.__version__}"] == []
+
+
+IMAGE = (
+    r"(?:image: |docker build [^`\n]*-t |docker-image |docker run [^`\n]*?)"
+    r"(?:[\w./-]+/)?hygge(:[\w.]+)?"
+)
 
 
 @pytest.mark.parametrize("name", ["migration", "nightly"])
@@ -326,7 +367,7 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     assert [each for each in sorted(named) if not (ROOT / each).exists()] == []
     kustomized = set(re.findall(r"kubectl (?:kustomize|\w+ -k) ([\w./-]+)", text))
     assert kustomized
-    assert {Path(each).name for each in kustomized} <= set(NAMES)
+    assert {Path(each).name for each in kustomized} <= {*NAMES, STANDING}
 
 
 def test_the_walk_tells_the_numbers_of_its_manifests() -> None:

@@ -249,6 +249,12 @@ def api(tmp_path: Path) -> Iterator[RayJobs]:
     server.server.server_close()
 
 
+def ray_head(job: dict[str, Any]) -> dict[str, Any]:
+    (box,) = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
+    assert isinstance(box, dict)
+    return box
+
+
 def test_a_night_starts_a_copy_that_is_not_suspended(api: RayJobs) -> None:
     ran = api.start("hygge-nightly-1")
     assert (ran.returncode, ran.stdout) == (0, "hygge-nightly-1 is started\n"), ran.stderr
@@ -256,7 +262,10 @@ def test_a_night_starts_a_copy_that_is_not_suspended(api: RayJobs) -> None:
     assert suspended["spec"]["suspend"] is True
     same = suspended["spec"].keys() - {"suspend", "shutdownAfterJobFinishes"}
     same -= {"ttlSecondsAfterFinished"}  # its place is taken by the rules
+    (named,) = ray_head(night).pop("env")
+    assert named == {"name": "HYGGE_REQUEST", "value": "hygge-nightly-1"}  # KubeRay's tries are one
     assert {key: night["spec"][key] for key in same} == {k: suspended["spec"][k] for k in same}
+    ray_head(night)["env"] = [named]
     assert night["spec"].keys() == same | {"deletionStrategy"}
     copied = [each for each in overlay("nightly") if each["kind"] != "RayJob"]
     assert judged([*copied, night]).broken == {}

@@ -34,8 +34,13 @@ OUTSIDE = {name: text for name, text in os.environ.items() if not name.startswit
 class Standing:
     """A `cluster/local.py` that runs, and what it printed."""
 
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
-        command = [sys.executable, str(LOCAL), *arguments]
+    def __init__(
+        self,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        python: str | Path = sys.executable,
+    ) -> None:
+        command = [str(python), str(LOCAL), *arguments]
         self.outside = OUTSIDE | (environment or {})
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env=self.outside | OF_THE_NODES

@@ -18,7 +18,8 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from hygge import __version__
@@ -35,6 +36,7 @@ from hygge.engine.jobs.client import (
     shorten_error,
     submit_job,
 )
+from hygge.engine.jobs.instructions import REQUEST
 from hygge.engine.jobs.shipping import Package
 from hygge.engine.ray import connection
 from hygge.errors import HyggeError, UsageError, without_password
@@ -109,23 +111,36 @@ class Cluster:
             texts.append(f"the cluster runs Ray {self.version}, and here is Ray {ray.__version__}")
         return texts
 
-    def submit(self, job: str, file: str, words: Sequence[str], package: Package | None) -> None:
+    def submit(
+        self,
+        job: str,
+        file: str,
+        words: Sequence[str],
+        package: Package | None,
+        runtime_env: Mapping[str, Any] | None = None,
+    ) -> None:
         """Start a job that runs the Coordinator of `file`, inside what `package` ships.
 
         The caller chooses the id `job`; `words` are further words of the command `hygge run`.
+        `runtime_env` is what Ray installs on the nodes first, perhaps hygge itself.
         """
         for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        shipped: dict[str, object] = {}
+        shipped: dict[str, Any] = dict(runtime_env or {})
         if package is not None:
-            shipped = {"working_dir": str(package.folder), "excludes": list(package.excludes)}
-        variables = {VERSION: __version__, STOP_WAIT: "15"}
+            shipped["working_dir"] = str(package.folder)
+            shipped["excludes"] = list(package.excludes)
+        variables = {**(shipped.get("env_vars") or {}), VERSION: __version__, STOP_WAIT: "15"}
+        if request := os.environ.get(REQUEST):
+            variables[REQUEST] = request
+        # Where Ray brings hygge to the nodes there is no script of that name.
+        command = ["python", "-m", "hygge"] if runtime_env else ["hygge"]
         try:
             submit_job(
                 self._client,
                 job,
-                entrypoint=make_entrypoint(["hygge", "run", file, *words]),
-                runtime_env={"env_vars": variables, **shipped},
+                entrypoint=make_entrypoint([*command, "run", file, *words]),
+                runtime_env={**shipped, "env_vars": variables},
                 metadata={FILE: file.rpartition("/")[2], "hygge_version": __version__},
             )
         except (RuntimeError, OSError, ValueError) as error:

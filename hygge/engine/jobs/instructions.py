@@ -18,6 +18,9 @@ from hygge.model import from_facts
 from hygge.run.driver import Attempt
 
 FLOW_JOB = "HYGGE_FLOW_JOB"
+REQUEST = "HYGGE_REQUEST"
+"""Environment variable of a command: the name of what is asked for. Who starts the command again
+after a failure gives the same name, and what is done is not done again."""
 _SECRET = re.compile(r"PASS|PWD|SECRET|TOKEN|KEY|CREDENTIAL|SIGNATURE|SAS", re.IGNORECASE)
 
 
@@ -38,11 +41,13 @@ class Instructions:
 
     variables: Mapping[str, str] = field(default_factory=dict)
     """Name of each variable in the file → digest of the value that the Coordinator saw."""
+    is_named: bool = False
+    """Whether the request is the HYGGE_REQUEST of the command."""
 
     @property
     def attempt(self) -> Attempt:
         """The request and the number; all flows of a job share them, each has its own journal."""
-        return Attempt(self.request, self.number)
+        return Attempt(self.request, self.number, self.is_named)
 
     def to_json(self) -> str:
         """Return the text of the environment variable."""
@@ -55,8 +60,13 @@ def digest(name: str, value: str) -> str:
     The bits are the same in every run, so many runs reveal no more than one. Of a variable that is
     named like a secret, and of a password in a URL, only whether it is set enters the digest.
     """
-    value = "set" if value and _SECRET.search(name) else without_password(value)
+    value = "set" if value and is_named_like_a_secret(name) else without_password(value)
     return hashlib.sha256(f"{name}={value}".encode()).hexdigest()[:4]
+
+
+def is_named_like_a_secret(name: str) -> bool:
+    """Return whether the name of a variable says that its value is a secret."""
+    return bool(_SECRET.search(name))
 
 
 def is_flow_job() -> bool:
@@ -65,5 +75,11 @@ def is_flow_job() -> bool:
 
 
 def instructions() -> Instructions:
-    """Return the instructions of this process; keys that only another version knows are skipped."""
-    return from_facts(Instructions, json.loads(os.environ.get(FLOW_JOB) or "{}"))
+    """Return the instructions of this process; keys that only another version knows are skipped.
+
+    In a command, which has none, the request is HYGGE_REQUEST.
+    """
+    if is_flow_job():
+        return from_facts(Instructions, json.loads(os.environ[FLOW_JOB]))
+    name = os.environ.get(REQUEST, "").strip()
+    return Instructions(name, is_named=bool(name))

@@ -36,6 +36,7 @@ from hygge.engine.jobs.client import (
 )
 from hygge.engine.jobs.following import Ended, Following, is_ray_line
 from hygge.engine.jobs.instructions import FLOW_JOB, Instructions, digest
+from hygge.engine.jobs.instructions import instructions as command_instructions
 from hygge.engine.ray import connection
 from hygge.errors import ConfigError, HyggeError, Stopped
 from hygge.model import Report
@@ -132,11 +133,18 @@ class _FlowJobs:
         # A job hands its environment on to its flows, so there is nothing to compare.
         variables = {} if self.in_job else file.variables
         self.variables = {name: digest(name, value) for name, value in variables.items()}
-        self.request = uuid.uuid4().hex  # two commands of one job are two requests
+        named = command_instructions()
+        # Two commands of one job are two requests, unless they have the same name.
+        self.request, self.is_named = named.request or uuid.uuid4().hex, named.is_named
 
     def run(self, spec: FlowSpec, instructions: Instructions) -> Sequence[Report]:
         """Run the flow until it has ended, with a new job for each driver that dies."""
-        instructions = replace(instructions, request=self.request, variables=self.variables)
+        instructions = replace(
+            instructions,
+            request=self.request,
+            is_named=self.is_named,
+            variables=self.variables,
+        )
         tries = 0
         while True:
             tries += 1

@@ -10,6 +10,7 @@ KubeRay refuses deletion rules beside `suspend`, so the copy gets its own here: 
 minute after the end, the head, which has the report, some hours later.
 """
 
+import copy
 import json
 import os
 import ssl
@@ -33,6 +34,7 @@ RULES = [
         ("DeleteCluster", "jobDeploymentStatus", "Failed", 28800),
     )
 ]
+REQUEST = "HYGGE_REQUEST"
 NAME_LENGTH = 47  # KubeRay makes longer names of it, which have to stay below 64
 
 
@@ -81,6 +83,10 @@ def tonight(suspended: dict, night: str) -> dict:
     labels = {**suspended["metadata"].get("labels", {}), NIGHTS: suspended["metadata"]["name"]}
     spec = {key: value for key, value in suspended["spec"].items() if key not in SUSPENDED}
     spec["deletionStrategy"] = {"deletionRules": RULES}
+    # Each try of this night is the same request: what one has done, the next does not do again.
+    spec = copy.deepcopy(spec)
+    head = spec["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    head["env"] = [*head.get("env", []), {"name": REQUEST, "value": night}]
     return {
         "apiVersion": suspended["apiVersion"],
         "kind": suspended["kind"],
