@@ -78,8 +78,9 @@ def make_submitter(
             watch.said("", f"Ray's dashboard: {connection.connect(dashboard).dashboard}")
         return None
     connected = connection.connect()
-    if connected.dashboard is None and not connected.in_job:
+    if connected.dashboard is None:
         return None
+    watch.said("", f"each flow is a job of the Ray at {connected.address}, {connected.dashboard}")
     try:
         client = open_client(connected.dashboard)
     except (RuntimeError, OSError) as error:
