@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from hygge.cli.follow import Follower
 from hygge.config.paths import OBJECT_STORES
+from hygge.config.shipped import check_places
 from hygge.engine.jobs import cluster as remote
 from hygge.engine.jobs.client import (
     FILE,
@@ -55,6 +56,8 @@ def submit(
         raise UsageError(
             f"{option} is for a run on this machine", f"leave {option} or --address out"
         )
+    if not is_url:
+        check_places(file)
     cluster = remote.Cluster(address)
     package = None if is_url else make_package(file)
     warnings = cluster.warnings()
