@@ -20,6 +20,8 @@ from hygge.run.engines import backoff_s
 
 RUN, FLOW, FILE, TRY = "hygge_run", "hygge_flow", "hygge_file", "hygge_try"
 """Keys of a job's metadata. The run is the submission id of its Coordinator, where it has one."""
+NAME = "job_name"
+"""The key of a job's metadata whose value Ray's dashboard shows as the name of the job."""
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
 """Environment variable: seconds between SIGTERM and SIGKILL when Ray stops a job."""
 _SUBMIT_WITHIN_S = 60.0

@@ -25,6 +25,7 @@ from urllib.parse import urljoin, urlsplit
 from hygge import __version__
 from hygge.engine.jobs.client import (
     FILE,
+    NAME,
     RUN,
     STOP_WAIT,
     JobClient,
@@ -118,6 +119,7 @@ class Cluster:
         """
         for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        name = file.rpartition("/")[2]
         shipped: dict[str, object] = {}
         if package is not None:
             shipped = {"working_dir": str(package.folder), "excludes": list(package.excludes)}
@@ -128,7 +130,7 @@ class Cluster:
                 job,
                 entrypoint=make_entrypoint(["hygge", "run", file, *words]),
                 runtime_env={"env_vars": variables, **shipped},
-                metadata={FILE: file.rpartition("/")[2], "hygge_version": __version__},
+                metadata={FILE: name, NAME: name, "hygge_version": __version__},
             )
         except (RuntimeError, OSError, ValueError) as error:
             raise HyggeError(

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from hygge.engine.jobs.client import (
     FILE,
     FLOW,
+    NAME,
     RUN,
     STOP_WAIT,
     TRY,
@@ -169,6 +170,7 @@ class _FlowJobs:
     def _run_once(self, spec: FlowSpec, instructions: Instructions) -> _Outcome:
         job = f"hygge-{spec.name}-{uuid.uuid4().hex[:8]}"
         names = {FLOW: spec.name, FILE: os.path.basename(self.file.path), RUN: self.run_id}
+        names[NAME] = spec.name
         metadata = {**spec.tags, **names}
         if instructions.number > 1:
             metadata[TRY] = str(instructions.number)
