@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from hygge.cli.follow import Follower
 from hygge.config.paths import OBJECT_STORES
+from hygge.config.shipped import check_places
 from hygge.engine.jobs import cluster as remote
 from hygge.engine.jobs.client import (
     FILE,
@@ -57,6 +58,8 @@ def submit(
             f"{option} is for a run on this machine", f"leave {option} or --address out"
         )
     runtime_env = read_runtime_env(arguments.runtime_env) if arguments.runtime_env else None
+    if not is_url:
+        check_places(file)
     cluster = remote.Cluster(address)
     package = None if is_url else make_package(file)
     warnings = cluster.warnings()

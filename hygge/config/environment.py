@@ -15,6 +15,7 @@ from pathlib import Path
 from hygge.config.document import Node
 from hygge.config.problems import Problem, Problems
 from hygge.errors import nearest, without_password
+from hygge.places.shipped import SHIPPED
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(.*)", re.S)
@@ -84,11 +85,21 @@ class Environment:
             raise Problem(
                 line,
                 f"the variable {name} is not set",
-                (f"did you mean {close}? " if close else "")
-                + f"set it (export {name}=…), put it into the .env beside the file, "
-                f"or write ${{{name}:-default}}",
+                (f"did you mean {close}? " if close else "") + self._how_to_set(name),
             )
         return self._remember(name, value)
+
+    def _how_to_set(self, name: str) -> str:
+        if SHIPPED in f"{self.folder}/":  # no `.env` is shipped, and a shell elsewhere says nothing
+            return (
+                f"set {name} on the cluster's nodes (in the environment of `ray start`, or of the "
+                f"pods), write ${{{name}:-default}}, or read a file of the nodes: "
+                "${file:/run/secrets/…}"
+            )
+        return (
+            f"set it (export {name}=…), put it into the .env beside the file, "
+            f"or write ${{{name}:-default}}"
+        )
 
     def _read_file(self, path: str, line: int) -> str:
         if "://" in self.folder and not path.startswith("/"):

@@ -62,7 +62,7 @@ def read_flows(path: str | os.PathLike[str], environ: Mapping[str, str] | None =
     """
     environ = os.environ if environ is None else environ
     file = os.fspath(path)
-    return _Reader(file, environ).read(read_text(file, environ))
+    return Reader(file, environ).read(read_text(file, environ))
 
 
 @dataclass
@@ -86,8 +86,8 @@ class _Draft:
         return node.line if node else self.node.line
 
 
-class _Reader:
-    """Reads one file once."""
+class Reader:
+    """Reads one file once; `problems` keeps what is wrong with it."""
 
     def __init__(self, file: str, environ: Mapping[str, str]) -> None:
         self.file = file

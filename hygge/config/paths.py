@@ -14,8 +14,9 @@ import re
 from hygge.config.document import Node
 from hygge.config.environment import shorten
 from hygge.config.problems import Problem
-from hygge.config.specs import GOES_WITH_THE_JOB, SHIPPED, Side
+from hygge.config.specs import GOES_WITH_THE_JOB, Side
 from hygge.connectors.databases.known import database_of
+from hygge.places.shipped import SHIPPED
 
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
 OBJECT_STORES = ("s3", "gs", "az", "abfss")

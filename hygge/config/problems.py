@@ -81,6 +81,14 @@ class Problems:
             by_line = sorted(self._found, key=itemgetter(0))
             raise as_config_error((text, hint) for _, text, hint in by_line)
 
+    def raise_those(self, words: str, file: str) -> None:
+        """Raise one ConfigError for the problems whose message holds `words`, as if of `file`."""
+        found = sorted((each for each in self._found if words in each[1]), key=itemgetter(0))
+        if found:
+            raise as_config_error(
+                (text.replace(self.file, file, 1), hint) for _, text, hint in found
+            )
+
 
 _SYNONYMS = {
     "source": "home", "src": "home", "from": "home", "input": "home", "extract": "home",

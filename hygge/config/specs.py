@@ -12,8 +12,6 @@ from hygge.model import Limits, Mode
 
 Side = Literal["home", "store"]
 Jobs = Literal["auto", "each", "one"]
-SHIPPED = "/runtime_resources/working_dir_files/"
-"""A part of each path in the folder that Ray unpacks for a job and deletes after it."""
 GOES_WITH_THE_JOB = (
     "lies in the working directory that was shipped with the Ray job, and would be deleted with it"
 )

@@ -20,7 +20,7 @@ from dataclasses import replace
 from hygge.config.connectors import build
 from hygge.config.flows import read_flows
 from hygge.config.flows import select as select_flows
-from hygge.config.specs import SHIPPED, EndSpec, FlowsFile, FlowSpec, Jobs
+from hygge.config.specs import EndSpec, FlowsFile, FlowSpec, Jobs
 from hygge.coordinator.connections import (
     ConnectionShares,
     count_at_once,
@@ -32,6 +32,7 @@ from hygge.coordinator.schedule import OpenTables, RunFlow, Schedule
 from hygge.engine.jobs.instructions import Instructions, digest, instructions, is_flow_job
 from hygge.errors import ConfigError, FlowFailed, HyggeError, as_hygge_error, without_password
 from hygge.model import Report, Summary
+from hygge.places.shipped import SHIPPED
 from hygge.run.engines import EngineName, find_engine
 from hygge.run.flow import Flow
 from hygge.run.watch import Silent, Watch

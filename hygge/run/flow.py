@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hygge.config.specs import GOES_WITH_THE_JOB, SHIPPED
+from hygge.config.specs import GOES_WITH_THE_JOB
 from hygge.errors import (
     ConfigError,
     FlowFailed,
@@ -30,6 +30,7 @@ from hygge.journal import FlowJournal, Lease
 from hygge.model import Head, Limits, Mode, Report, Watermark
 from hygge.places.folder import Folder
 from hygge.places.place import place_at
+from hygge.places.shipped import SHIPPED
 from hygge.run.driver import Attempt, Driver
 from hygge.run.engines import Engine, EngineName, find_engine
 from hygge.run.once import Outcome, run_flow

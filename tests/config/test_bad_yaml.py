@@ -266,6 +266,16 @@ def test_a_path_that_the_shipped_working_directory_holds_is_refused_from_python_
             Flow(home=home, store=store, state=state, engine="inline").run()
 
 
+def test_a_variable_that_the_cluster_lacks_is_not_looked_for_in_a_file_that_is_not_shipped(
+    tmp_path: Path,
+) -> None:
+    shipped = tmp_path / "runtime_resources/working_dir_files/_ray_pkg_1"
+    shipped.mkdir(parents=True)
+    message = error_of(shipped, "flows: {a: {home: '${SHOP}', store: /keep/out}}")
+    assert "set SHOP on the cluster's nodes" in message
+    assert ".env" not in message
+
+
 @pytest.mark.parametrize(
     ("state", "what", "hint"),
     [

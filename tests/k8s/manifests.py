@@ -39,7 +39,8 @@ HYGGE_METRICS: dict[str, set[str]] = {
     "ray_hygge_wait_seconds_total": {"for"},
     "ray_hygge_inbox_bytes": set(),
     "ray_hygge_lanes": {"state"},
-    "ray_hygge_commit_seconds_bucket": {"le"},
+    "ray_hygge_commits_total": set(),
+    "ray_hygge_commit_seconds_total": set(),
 }
 """Each with its labels beside flow, home and store."""
 RAY_METRICS: dict[str, set[str]] = {

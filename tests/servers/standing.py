@@ -27,7 +27,11 @@ import hosts  # noqa: E402, F401
 SECRET = "hunter2-only-the-nodes-know"
 """In the environment of the nodes, as `SHOP_PASSWORD`; clients do not have it."""
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
-OF_THE_NODES = {"SHOP_PASSWORD": SECRET, "RAY_worker_niceness": "0"}
+OF_THE_NODES = {
+    "SHOP_PASSWORD": SECRET,
+    "RAY_worker_niceness": "0",
+    "RAY_metrics_report_interval_ms": "1000",
+}
 OUTSIDE = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
 
 

@@ -1,8 +1,9 @@
 """The files that a Home's path means: one file, a directory, a glob, hive partitions.
 
 Objects are listed in `hygge/connectors/files/object_listing.py`. The version of a file is its size
-and mtime. `check_unchanged` compares them before and after the file is read, so that a file
-rewritten during the run raises SourceChanged, and is never read half old, half new.
+and mtime, or its content where it was shipped with a Ray job. `check_unchanged` compares them
+before and after the file is read, so that a file rewritten during the run raises SourceChanged, and
+is never read half old, half new.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from hygge.connectors.files.source_file import (
 from hygge.errors import HomeError, SourceChanged, SourceMissing
 from hygge.places.names import fixed_prefix, hint_for_missing
 from hygge.places.objects import is_object_url
+from hygge.places.shipped import version_of
 
 
 def find_files(path: str, suffixes: Sequence[str]) -> list[SourceFile]:
@@ -71,7 +73,7 @@ def check_unchanged(file: SourceFile) -> None:
         raise SourceChanged(
             f"{file.path} was there when the run was planned, and is gone", "run it again"
         ) from None
-    if (now.st_size, now.st_mtime_ns) != (file.size, file.mtime_ns):
+    if (now.st_size, version_of(file.path, now)) != (file.size, file.mtime_ns):
         raise SourceChanged(
             f"{file.path} was rewritten while the run was reading it",
             "run it again when nobody writes to it",
@@ -148,4 +150,4 @@ def _described(path: str, top: str) -> SourceFile:
             ) from None
         raise
     folder = os.path.dirname(os.path.relpath(path, top)) if top else os.path.dirname(path)
-    return SourceFile(path, now.st_size, now.st_mtime_ns, partitions(folder.split(os.sep)))
+    return SourceFile(path, now.st_size, version_of(path, now), partitions(folder.split(os.sep)))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import time
 
+from hygge.places.shipped import version_of
+
 _CLOCK_TICK_NS = 20_000_000
 """The coarsest step of a file system's clock that we expect."""
 
@@ -30,4 +32,4 @@ def version(path: str) -> str:
         if not 0 <= age < _CLOCK_TICK_NS:
             break
         time.sleep((_CLOCK_TICK_NS - age) / 1e9)
-    return f"{'wal' if name != path else 'db'}:{stat.st_size}:{stat.st_mtime_ns}"
+    return f"{'wal' if name != path else 'db'}:{stat.st_size}:{version_of(name, stat)}"

@@ -20,6 +20,8 @@ from hygge.run.engines import backoff_s
 
 RUN, FLOW, FILE, TRY = "hygge_run", "hygge_flow", "hygge_file", "hygge_try"
 """Keys of a job's metadata. The run is the submission id of its Coordinator, where it has one."""
+NAME = "job_name"
+"""The key of a job's metadata whose value Ray's dashboard shows as the name of the job."""
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
 """Environment variable: seconds between SIGTERM and SIGKILL when Ray stops a job."""
 _SUBMIT_WITHIN_S = 60.0
@@ -70,15 +72,24 @@ class JobClient(Protocol):
     def list_jobs(self) -> list[JobDetails]: ...
 
 
-def open_client(address: str | None) -> JobClient:
-    """Return a client of the Ray at `address` whose requests time out; Ray's own waits for ever.
+def open_client(url: str) -> JobClient:
+    """Return a client of the Ray whose dashboard is at `url`; Ray's own client differs in two ways.
 
-    Raises RuntimeError or OSError; PermissionError means that Ray did not accept the token.
+    Its requests have no time limit, and it connects to what RAY_API_SERVER_ADDRESS or RAY_ADDRESS
+    names, whatever it is given. Raises RuntimeError or OSError; PermissionError means that Ray did
+    not accept the token.
     """
+    import ray
+    from ray.dashboard.modules.dashboard_sdk import SubmissionClient
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     class Client(JobSubmissionClient):
+        def __init__(self) -> None:
+            self._client_ray_version = ray.__version__
+            SubmissionClient.__init__(self, url)  # past the variables
+            self._check_connection_and_version()
+
         def _do_request(self, *arguments: object, **options: object) -> object:
             try:
                 # A redirect would send the token to the host that it names.
@@ -87,7 +98,7 @@ def open_client(address: str | None) -> JobClient:
             except AuthenticationError as error:
                 raise PermissionError(str(error).splitlines()[0]) from error
 
-    client: JobClient = Client(address)
+    client: JobClient = Client()
     return client
 
 

@@ -9,6 +9,7 @@ only ever switched on here, never off.
 
 from __future__ import annotations
 
+import http.client
 import importlib.metadata
 import ipaddress
 import json
@@ -25,6 +26,7 @@ from urllib.parse import urljoin, urlsplit
 from hygge import __version__
 from hygge.engine.jobs.client import (
     FILE,
+    NAME,
     RUN,
     STOP_WAIT,
     JobClient,
@@ -39,6 +41,7 @@ from hygge.engine.jobs.client import (
 from hygge.engine.jobs.instructions import REQUEST
 from hygge.engine.jobs.shipping import Package
 from hygge.engine.ray import connection
+from hygge.engine.ray.ports import describe, look_at
 from hygge.errors import HyggeError, UsageError, without_password
 
 _ANSWER_WITHIN_S = 10.0
@@ -126,6 +129,7 @@ class Cluster:
         """
         for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        name = file.rpartition("/")[2]
         shipped: dict[str, Any] = dict(runtime_env or {})
         if package is not None:
             shipped["working_dir"] = str(package.folder)
@@ -141,7 +145,7 @@ class Cluster:
                 job,
                 entrypoint=make_entrypoint([*command, "run", file, *words]),
                 runtime_env={**shipped, "env_vars": variables},
-                metadata={FILE: file.rpartition("/")[2], "hygge_version": __version__},
+                metadata={FILE: name, NAME: name, "hygge_version": __version__},
             )
         except (RuntimeError, OSError, ValueError) as error:
             raise HyggeError(
@@ -268,8 +272,8 @@ def _check_version(address: str) -> str:
         raise _not_a_ray(address, f"it answered with status {error.code}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise _not_a_ray(address, "it answered, in other words than Ray's") from error
-    except OSError as error:
-        raise _no_answer(address, getattr(error, "reason", error)) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _no_dashboard(address, getattr(error, "reason", error)) from error
     if not _is_supported(version):
         import ray
 
@@ -328,6 +332,19 @@ def _no_answer(address: str, error: object) -> HyggeError:
         "is it the address of the dashboard (port 8265), does it listen for other hosts "
         "(--dashboard-host), and is the tunnel or port-forward up?",
     )
+
+
+def _no_dashboard(address: str, error: object) -> HyggeError:
+    """Return the error for a URL that gives no answer by HTTP; it says what its port is for."""
+    parts = urlsplit(address)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        answer = look_at(parts.hostname or "", port)
+    except (OSError, ValueError):
+        return _no_answer(address, error)
+    if answer in ("dashboard", "http") or parts.scheme == "https":
+        return _no_answer(address, error)
+    return _not_a_ray(address, f"at that port is {describe(answer)}")
 
 
 def _not_a_ray(address: str, why: str) -> HyggeError:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from hygge.engine.jobs.client import (
     FILE,
     FLOW,
+    NAME,
     RUN,
     STOP_WAIT,
     TRY,
@@ -79,8 +80,9 @@ def make_submitter(
             watch.said("", f"Ray's dashboard: {connection.connect(dashboard).dashboard}")
         return None
     connected = connection.connect()
-    if connected.dashboard is None and not connected.in_job:
+    if connected.dashboard is None:
         return None
+    watch.said("", f"each flow is a job of the Ray at {connected.address}, {connected.dashboard}")
     try:
         client = open_client(connected.dashboard)
     except (RuntimeError, OSError) as error:
@@ -176,6 +178,7 @@ class _FlowJobs:
     def _run_once(self, spec: FlowSpec, instructions: Instructions) -> _Outcome:
         job = f"hygge-{spec.name}-{uuid.uuid4().hex[:8]}"
         names = {FLOW: spec.name, FILE: os.path.basename(self.file.path), RUN: self.run_id}
+        names[NAME] = spec.name
         metadata = {**spec.tags, **names}
         if instructions.number > 1:
             metadata[TRY] = str(instructions.number)

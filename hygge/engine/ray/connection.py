@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from hygge.engine.ray.ports import check_gcs
 from hygge.errors import HyggeError, UsageError, without_password
 
 # Set before the first import of ray: on Linux this alone makes every daemon of `ray.init()` listen
@@ -205,6 +206,14 @@ def _serve_requests() -> None:
             answers.put(error)
 
 
+def _dashboard_in_job() -> str | None:
+    """Return the URL of the dashboard of a Ray that the program of a Ray job initialised itself."""
+    from ray._private.worker import global_worker
+
+    url = global_worker.node.address_info["webui_url"] if is_in_job() else None
+    return f"http://{url}" if url else None
+
+
 def _is_initialized() -> bool:
     import ray
 
@@ -231,9 +240,11 @@ def _start_or_attach(dashboard: bool) -> Connected:
 
     if ray.is_initialized():
         context = ray.get_runtime_context()
-        return Connected(context.gcs_address, True, None, is_in_job())
+        return Connected(context.gcs_address, True, _dashboard_in_job(), is_in_job())
     quiet: dict[str, object] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is not None:
+        if address == os.environ.get("RAY_ADDRESS") and address not in ("auto", "local"):
+            check_gcs(address)
         try:
             with _without_worker_messages():
                 info = ray.init(address=address, **quiet)

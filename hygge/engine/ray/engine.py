@@ -39,6 +39,8 @@ class RayEngine:
 
     def __init__(self) -> None:
         self.first_lane: Lane | None = None
+        self.of = ""
+        """Name of the flow of many tables of which this engine moves one; empty: of none."""
 
     def get_ready(
         self, home: Home, store: Store, limits: Limits, on_wait: OnWait, stop: threading.Event
@@ -49,6 +51,7 @@ class RayEngine:
         process have every CPU: then `move` waits for one of them. On a cluster without a suitable
         node, `lanes: auto` waits for the first one, to plan for what there is.
         """
+        self.of = limits.of
         home_modules, store_modules = home.needs(), store.needs()
         # In parallel with the start of Ray, which is to wait for it.
         importing = threading.Thread(
@@ -112,7 +115,7 @@ class RayEngine:
         if ray.is_initialized():  # no Ray is started only to count
             from hygge.engine.ray.metrics import Meter
 
-            Meter("", home, store).observe_commit(seconds)
+            Meter("", home, store, self.of).observe_commit(seconds)
 
     def release(self) -> None:
         """Shut down the first lane where no move took it."""

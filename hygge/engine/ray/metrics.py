@@ -3,6 +3,9 @@
 The driver counts everything. It counts rows, bytes and splits when a split is sealed, so a retry
 counts nothing twice. Ray puts `ray_` in front of the names. Tags are names only: never a URL, never
 a path.
+
+Ray keeps a counter on its port after the driver has ended, and drops a gauge. So what is added up
+over runs is a counter, and there are few of them: the tables of a flow count under its one name.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import ray
-from ray.util.metrics import Counter, Gauge, Histogram
+from ray.util.metrics import Counter, Gauge
 
 from hygge.home import Home
 from hygge.model import Receipt
@@ -26,13 +29,14 @@ _COUNTERS = {
     "hygge_bytes_total": ("Arrow bytes of sealed splits", ()),
     "hygge_splits_total": ("Splits that are sealed", ()),
     "hygge_retries_total": ("Tries at a split or a lane that failed and were begun again", ()),
+    "hygge_commits_total": ("Commits that made rows visible", ()),
+    "hygge_commit_seconds_total": ("Seconds that commits took", ()),
     "hygge_wait_seconds_total": ("Seconds of lanes that waited, by who was waited for", ("for",)),
 }
 _GAUGES = {
     "hygge_inbox_bytes": ("Arrow bytes between Homes and Stores", ()),
     "hygge_lanes": ("Lanes that run, are idle, or are pending", ("state",)),
 }
-_COMMIT_S = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]
 STATES = ("running", "idle", "pending")
 _lock = threading.Lock()
 
@@ -41,7 +45,6 @@ _lock = threading.Lock()
 class _Metrics:
     counters: Mapping[str, Counter]
     gauges: Mapping[str, Gauge]
-    commit_seconds: Histogram
 
 
 @cache
@@ -54,17 +57,15 @@ def _create_metrics(session: str) -> _Metrics:
     gauges = {
         name: Gauge(name, text, tag_keys=(*_TAGS, *more)) for name, (text, more) in _GAUGES.items()
     }
-    commit = Histogram(
-        "hygge_commit_seconds", "Seconds that commits took", _COMMIT_S, tag_keys=_TAGS
-    )
-    return _Metrics(counters, gauges, commit)
+    return _Metrics(counters, gauges)
 
 
 class Meter:
-    """Counts for one flow."""
+    """Counts for one flow. `of`: the flow whose table this is; its tables count together."""
 
-    def __init__(self, flow: str, home: Home, store: Store) -> None:
-        self.tags = {"flow": home.flow or flow, "home": _name(home), "store": _name(store)}
+    def __init__(self, flow: str, home: Home, store: Store, of: str = "") -> None:
+        self.tags = {"flow": of or home.flow or flow}
+        self.tags |= {"home": _name(home, of), "store": _name(store, of)}
         self.counted_waits: dict[str, float] = {}
         with _lock:  # flows run side by side
             self.metrics = _create_metrics(ray.get_runtime_context().get_worker_id())
@@ -94,16 +95,22 @@ class Meter:
             self.counted_waits[who] = max(before, total)
 
     def observe_commit(self, seconds: float) -> None:
-        """Record how long a commit took."""
-        self.metrics.commit_seconds.observe(seconds, self.tags)
+        """Count a commit and how long it took."""
+        self._count("hygge_commits_total", 1)
+        self._count("hygge_commit_seconds_total", seconds)
 
     def _count(self, name: str, amount: float, tags: Mapping[str, str] | None = None) -> None:
         if amount > 0:  # Ray refuses to count nothing
             self.metrics.counters[name].inc(amount, {**self.tags, **(tags or {})})
 
 
-def _name(end: Connector) -> str:
-    """Return the name of an end, else its table or its class; `describe()` may contain a path."""
+def _name(end: Connector, of: str) -> str:
+    """Return the name of an end, else its table or its class; `describe()` may contain a path.
+
+    An end of one table of many is named by its class: its table would be a series of its own.
+    """
+    if of:
+        return type(end).__name__
     if end.name:
         return end.name
     table = getattr(end, "table", None)

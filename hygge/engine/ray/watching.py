@@ -38,7 +38,7 @@ class Watching:
 
     def __init__(self, move: MoveRequest, watch: Watch) -> None:
         self.move, self.watch = move, watch
-        self.meter = Meter(move.flow, move.home, move.store)
+        self.meter = Meter(move.flow, move.home, move.store, move.limits.of)
         self.looked_at = 0.0
         now = time.monotonic()
         self.progressed_at = self.said_stall_at = self.asked_pending_at = now

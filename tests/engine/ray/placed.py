@@ -151,7 +151,7 @@ def metrics(wanted: int) -> list[str]:
             lines[:] = [line for line in answer.read().decode().splitlines() if "hygge" in line]
         splits = sum(float(line.split()[-1]) for line in lines if "hygge_splits_total{" in line)
         lanes = sum(float(line.split()[-1]) for line in lines if "ray_hygge_lanes{" in line)
-        committed = any("hygge_commit_seconds_count{" in line for line in lines)
+        committed = any("hygge_commits_total{" in line for line in lines)
         return splits >= wanted and committed and not lanes
 
     until(counted, lambda: "\n".join(lines), every_s=0.3)

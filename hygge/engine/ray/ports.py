@@ -1,0 +1,118 @@
+"""What answers at a port of a Ray cluster.
+
+Ray has three ports that people mix up: the dashboard's (8265, HTTP), by which jobs are submitted;
+the GCS's (6379, gRPC), by which processes on the cluster's nodes join; and Ray Client's (10001,
+gRPC), which hygge does not use. Ray's own code waits for minutes, or aborts the process, at a port
+that is not the one it expects. So a port is looked at first.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Literal
+
+from hygge.errors import HyggeError, UsageError, without_password
+
+Answer = Literal["dashboard", "gcs", "client", "http", "other"]
+_CONNECT_WITHIN_S = 5.0
+_ANSWER_WITHIN_S = 5.0
+_QUESTIONS: tuple[tuple[Answer, str], ...] = (
+    ("gcs", "/ray.rpc.NodeInfoGcsService/CheckAlive"),
+    ("client", "/ray.rpc.RayletDriver/ClusterInfo"),
+)
+_NAMES = {
+    "dashboard": "the dashboard of a Ray cluster",
+    "gcs": "the port by which the nodes of a Ray cluster join it (GCS)",
+    "client": "Ray Client, which hygge does not use",
+    "http": "a web server that is no Ray dashboard",
+    "other": "something that is no Ray",
+}
+
+
+def describe(answer: Answer) -> str:
+    """Return what answers at a port, in words for people."""
+    return _NAMES[answer]
+
+
+def look_at(host: str, port: int) -> Answer:
+    """Return what answers at a port; it takes 15 s at most.
+
+    Raises OSError when nobody listens there.
+    """
+    with socket.create_connection((host, port), timeout=_CONNECT_WITHIN_S) as connection:
+        connection.settimeout(_ANSWER_WITHIN_S)
+        request = f"GET /api/version HTTP/1.0\r\nHost: {host}\r\n\r\n"
+        text = b""
+        try:
+            connection.sendall(request.encode())
+            while len(text) < 4096 and (part := connection.recv(4096)):
+                text += part
+        except OSError:
+            pass  # gRPC closes the connection, and others wait for another question
+    if text.startswith(b"HTTP/"):
+        is_ray = b"ray_version" in text or b" 401 " in text.splitlines()[0]
+        return "dashboard" if is_ray else "http"
+    return _ask_by_grpc(host, port)
+
+
+def _ask_by_grpc(host: str, port: int) -> Answer:
+    """Return which of Ray's gRPC services answers; a service that asks for a token counts."""
+    import grpc
+
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    unknown = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        for answer, method in _QUESTIONS:
+            try:
+                channel.unary_unary(method)(b"", timeout=_ANSWER_WITHIN_S)
+            except grpc.RpcError as error:
+                if error.code() in unknown:
+                    return "other"
+                if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+                    continue
+            return answer
+    return "other"
+
+
+def check_gcs(address: str) -> None:
+    """Check that `address`, the host:port of RAY_ADDRESS, is a cluster that has this machine.
+
+    Raises HyggeError where nobody or something else answers there, UsageError where this machine is
+    no node of a cluster: only processes on its nodes can join it.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    shown = without_password(address)
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise UsageError(
+            f"RAY_ADDRESS is {shown}, which is no host:port",
+            "on a node of the cluster: RAY_ADDRESS=head:6379; from elsewhere: "
+            "RAY_API_SERVER_ADDRESS=http://head:8265",
+        )
+    try:
+        answer = look_at(host, int(port))
+    except OSError as error:
+        raise HyggeError(
+            f"RAY_ADDRESS is {shown}, and nobody listens there: {error.strerror or error}",
+            "start that cluster, name the port of its GCS (6379 unless told otherwise), or unset "
+            "RAY_ADDRESS to use a private Ray",
+        ) from error
+    if answer == "other" and os.environ.get("RAY_USE_TLS"):
+        return  # it is asked in clear here, so that a port with TLS says nothing
+    if answer != "gcs":
+        raise HyggeError(
+            f"RAY_ADDRESS is {shown}, and there is {describe(answer)}",
+            f"submit to it instead: --address http://{address}"
+            if answer == "dashboard"
+            else "on a node of the cluster name its GCS, RAY_ADDRESS=head:6379; from elsewhere its "
+            "dashboard, --address http://head:8265",
+        )
+    from ray._private.services import find_gcs_addresses
+
+    if not find_gcs_addresses():
+        raise UsageError(
+            f"RAY_ADDRESS is {shown}, and this machine is no node of that cluster, so that no "
+            "process here can join it",
+            f"submit to its dashboard instead, with RAY_ADDRESS unset: --address http://{host}:8265",
+        )
