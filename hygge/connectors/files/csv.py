@@ -1,4 +1,4 @@
-"""CSV and TSV files: a Home and a Store; `.gz` and `.zst` by their suffix.
+"""CSV and TSV files: a Home and a Store; also in gzip and zstd.
 
 Home: one file, a directory, a glob. CSV has no types. They are stated
 (`types: {zip: string, price: "decimal(10,2)"}`, see `hygge/type_words.py`), or inferred from the
@@ -42,7 +42,9 @@ from hygge.connectors.files.store import (
     FileStoreOptionsDict,
 )
 from hygge.errors import ConfigError, HomeError, one_of
-from hygge.formats.csv_reader import CsvFile, CsvReader
+from hygge.formats.csv_file import CsvFile
+from hygge.formats.csv_reader import CsvReader
+from hygge.formats.csv_syntax import Dialect
 from hygge.formats.csv_writer import CsvWriter, check_csv_schema, header_line
 from hygge.formats.format import Writer
 from hygge.formats.text import (
@@ -50,7 +52,6 @@ from hygge.formats.text import (
     Compression,
     byte_ranges,
     compression_for,
-    compression_of,
     concatenate,
     known_encoding,
     with_compressed,
@@ -66,7 +67,7 @@ class CsvOptions(FileOptions):
     delimiter: str | None = None
     """One character between values. Default: a comma, in `.tsv` files a tab."""
     quote: str = '"'
-    """One character around values that hold delimiters or newlines; '' where nothing is quoted."""
+    """One character around values that hold delimiters or newlines; `none`: nothing is quoted."""
     header: bool = True
     """Whether the first line names the columns."""
     column_names: list[str] | None = None
@@ -94,6 +95,11 @@ class CsvOptions(FileOptions):
     @classmethod
     def _known_encoding(cls, encoding: str) -> str:
         return known_encoding(encoding)
+
+    @field_validator("quote")
+    @classmethod
+    def _none_is_empty(cls, sign: str) -> str:
+        return "" if sign == "none" else sign
 
     @field_validator("delimiter", "quote")
     @classmethod
@@ -178,10 +184,10 @@ class CsvHome(FileHome):
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         options = self.settings.options
         whole = options.newlines_in_values or not options.encoding.startswith("utf-8")
-        if whole or compression_of(file.path) != "none":
+        first = None if whole else self._csv_file(file).first_byte()
+        if first is None:
             yield Piece(bytes=file.size)
             return
-        first = self._csv_file(file).first_byte()
         for start, end in byte_ranges(first, max(first, file.size), options.split_bytes):
             yield Piece({"start": start, "end": end}, bytes=end - start)
 
@@ -202,8 +208,7 @@ class CsvHome(FileHome):
         options = self.settings.options
         return CsvFile(
             path=file.path,
-            delimiter=_delimiter(options.delimiter, file.path),
-            quote=options.quote,
+            dialect=Dialect(_delimiter(options.delimiter, file.path), options.quote),
             column_names=None if options.header else tuple(options.column_names or ()),
             encoding=options.encoding,
             stated=frozenset(options.types),
