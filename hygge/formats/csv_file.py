@@ -22,6 +22,7 @@ from hygge.formats.csv_syntax import (
     value_at,
 )
 from hygge.formats.text import TextReader, lines_before, misencoded, owned_lines
+from hygge.formats.text_forms import Forms
 from hygge.model import MIB
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class CsvFile:
     null_values: tuple[str, ...]
     quoted_nulls: bool
     newlines_in_values: bool
+    forms: Forms
 
     def names(self) -> list[str]:
         """Read the names of the columns."""
@@ -59,7 +61,7 @@ class CsvFile:
         one_column, line_end = len(names) == 1, text.line_end
         if line_end == "\r" and not one_column:
             line_end = ""  # it may be half of \r\r\n
-        return Check(self.dialect, one_column, self.newlines_in_values, line_end)
+        return Check(self.dialect, one_column, self.newlines_in_values, line_end, self.null_values)
 
     @contextmanager
     def opened(self, where: Mapping[str, int]) -> Iterator[tuple[TextReader, list[str], int]]:

@@ -17,11 +17,12 @@ from typing import IO, NoReturn, cast
 import pyarrow as pa
 
 from hygge.errors import HomeError, UnfitValue
-from hygge.formats import text_values
+from hygge.formats import text_forms, text_values
 from hygge.formats.csv_file import CsvFile, unfit_count
 from hygge.formats.csv_syntax import Check, Malformed
 from hygge.formats.text import BLOCK_BYTES, TextReader, misencoded
 from hygge.model import MIB
+from hygge.type_words import word_of
 
 _LARGEST_ROW = 1024 * MIB
 _BLOCKS_AHEAD = 2
@@ -112,7 +113,7 @@ class CsvReader:
                     pc.ConvertOptions(
                         column_types=types,
                         include_columns=wanted,
-                        null_values=["", *file.null_values],
+                        null_values=["", *check.plain_nulls],
                         strings_can_be_null=True,
                         quoted_strings_can_be_null=file.quoted_nulls,
                     ),
@@ -139,7 +140,10 @@ class CsvReader:
         """Return the type that pyarrow.csv is asked for."""
         index = self.schema.get_field_index(name)
         kind = self.schema.field(index).type if index >= 0 else pa.string()
-        if self.all_as_text or text_values.must_be_read_as_text(kind, self._is_inferred(name)):
+        is_inferred = self._is_inferred(name)
+        if self.all_as_text or text_values.must_be_read_as_text(kind, is_inferred):
+            return pa.string()
+        if self.file.forms.applies_to(kind):
             return pa.string()
         return kind
 
@@ -150,7 +154,9 @@ class CsvReader:
             array = batch.column(field.name)
             if array.type != field.type:
                 try:
-                    array = text_values.fit(array, field.type, self._is_inferred(field.name))
+                    is_inferred = self._is_inferred(field.name)
+                    plain = self.file.forms.plain(array, field.type, is_inferred)
+                    array = text_values.fit(plain, field.type, is_inferred)
                 except text_values.Unfit as unfit:
                     self._raise_unfit(field, row + unfit.index, array[unfit.index].as_py())
             elif not self.all_as_text and _has_infinity(array):
@@ -172,7 +178,7 @@ class CsvReader:
             hint = 'a quoted "" is no NULL; `options: {quoted_nulls: true}` makes it one'
         elif self._is_inferred(name):
             hint = (
-                f"the first {self.file.sample_bytes:,} bytes look like {field.type}: say "
+                f"the first {self.file.sample_bytes:,} bytes look like {word_of(field.type)}: say "
                 f"`options: {{types: {{{name}: string}}}}`, or take a larger sample_bytes"
             )
         else:
@@ -180,8 +186,9 @@ class CsvReader:
                 f"`options: {{types: {{{name}: string}}}}` keeps it as it is written; "
                 "null_values says what means NULL"
             )
+        hint = text_forms.hint_for(value, field.type) + hint
         shown = text_values.shortened(value)
-        raise UnfitValue(f"{where}, column '{name}': {shown} is no {field.type}", hint)
+        raise UnfitValue(f"{where}, column '{name}': {shown} is no {word_of(field.type)}", hint)
 
     def _raise_bad_line(self, error: Exception) -> NoReturn:
         for line, record, expected in self.file.records(self.where):
@@ -258,8 +265,8 @@ class _Marked:
     def _rest(self) -> bytes:
         if not self.mark:
             return b""
-        self.check.finish(self.carried)
+        rest = self.check.finish(self.carried)
         last = self.carried[-1:] or self.last
-        rest = self.carried + (b"" if last in (b"\n", b"\r") else b"\n") + self.mark
+        rest += (b"" if last in (b"\n", b"\r") else b"\n") + self.mark
         self.carried = self.mark = b""
         return rest

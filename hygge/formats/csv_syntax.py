@@ -37,7 +37,10 @@ class Dialect:
 
     def with_found(self, found: list[str] | None) -> Dialect:
         """Return it with the delimiter and the quote that were found in the sample."""
-        return replace(self, delimiter=found[0], quote=found[1]) if found else self
+        dialect = replace(self, delimiter=found[0], quote=found[1]) if found else self
+        if dialect.escape == dialect.quote:
+            return replace(dialect, escape="")  # another word for quotes that are doubled
+        return dialect
 
 
 class Malformed(Exception):
@@ -52,7 +55,12 @@ class Check:
     """Checks a text block by block. A block must not end within a pair of an escape."""
 
     def __init__(
-        self, dialect: Dialect, one_column: bool, newlines: bool = True, line_end: str = ""
+        self,
+        dialect: Dialect,
+        one_column: bool,
+        newlines: bool = True,
+        line_end: str = "",
+        nulls: tuple[str, ...] = (),
     ) -> None:
         self.delimiter, self.quote = dialect.delimiter.encode(), dialect.quote.encode()
         self.escape, self.comment = dialect.escape.encode(), dialect.comment.encode()
@@ -66,26 +74,46 @@ class Check:
         self._ends = {line_end}
         self._in_comment = False
         others = self.quote + self.escape + self.delimiter + (b"\r\n" if newlines else b"")
+        escaped = [null.encode() for null in nulls if dialect.escape and null[0] == dialect.escape]
+        self._nulls = tuple(null for null in escaped if len(null) == 2)
+        """Values such as \\N, which stand for NULL and for no escaped character."""
+        self.plain_nulls = [null for null in nulls if null.encode() not in self._nulls]
+        """The other values that stand for NULL."""
         self._pair = re.compile(re.escape(self.escape) + b"[" + re.escape(others) + b"]")
         self._comment_start = re.compile(rb"(?:^|(?<=[\r\n]))" + re.escape(self.comment))
 
     def feed(self, block: bytes) -> bytes:
         """Check the next block; return it without comments. Raises Malformed."""
-        plain = self._without_pairs(block)
+        plain = block
+        if self.escape and self.escape in block:
+            plain = self._pair.sub(b"xx", block)  # in which no escaped sign is taken for one
         if self.comment:
             block, plain = self._without_comments(block, plain)
-        if block:
-            self._check(plain)
-            self.offset += len(block)
-            self._last = plain[-1:]
+        if not block:
+            return block
+        was_inside, last = self.is_inside, self._last
+        if self.escape and self.escape in plain:
+            nulls = self._whole_values(plain, last)
+            masked = bytearray(plain)
+            for at in nulls:
+                masked[at : at + 2] = b"xx"
+            plain = bytes(masked)
+        else:
+            nulls = []
+        self._check(plain)
+        length, self._last = len(block), plain[-1:]
+        if nulls:
+            block = self._without_nulls(block, plain, nulls, was_inside)
+        self.offset += length
         return block
 
-    def finish(self, rest: bytes = b"") -> None:
-        """Check the end of the text; `rest` was carried to it. Raises Malformed."""
-        if self.escape and self.escape in rest:
-            raise Malformed("dangling", self.offset)
+    def finish(self, rest: bytes = b"") -> bytes:
+        """Check the end of the text; `rest` was carried to it. Return it. Raises Malformed."""
+        end = rest[len(rest.rstrip(b"\r")) :]
+        rest = self.feed(rest[: len(rest) - len(end)]) + end
         if self.is_inside:
             raise Malformed("open", self._opened_at)
+        return rest
 
     def carry(self, block: bytes) -> int:
         """Return how many bytes at the end of a block belong to the next one."""
@@ -93,26 +121,47 @@ class Check:
         if self.escape:
             rest = block[: len(block) - count]
             count += (len(rest) - len(rest.rstrip(self.escape))) % 2
+            before = rest[:-2]
+            is_pair = (len(before) - len(before.rstrip(self.escape))) % 2 == 1
+            if self._nulls and rest.endswith(self._nulls) and not is_pair:
+                count += 2
         return count
 
-    def _without_pairs(self, block: bytes) -> bytes:
-        """Return a block of the same length in which no escaped character can be taken for one."""
-        if not self.escape or self.escape not in block:
-            return block
-        plain = self._pair.sub(b"xx", block)
-        rest = plain.find(self.escape)
-        if rest >= 0:
-            is_last = rest == len(plain) - 1
-            raise Malformed("dangling" if is_last else "escape", self.offset + rest)
-        return plain
+    def _whole_values(self, plain: bytes, last: bytes) -> list[int]:
+        """Return where the escapes begin that are whole values for NULL. Raises Malformed."""
+        places = []
+        borders = (self.delimiter, b"\r", b"\n", b"")
+        for match in re.finditer(re.escape(self.escape), plain):
+            at = match.start()
+            before = plain[at - 1 : at] if at else last
+            is_whole = before in borders and plain[at + 2 : at + 3] in borders
+            if plain[at : at + 2] not in self._nulls or not is_whole:
+                is_last = at == len(plain) - 1
+                raise Malformed("dangling" if is_last else "escape", self.offset + at)
+            places.append(at)
+        return places
+
+    def _without_nulls(
+        self, block: bytes, plain: bytes, places: list[int], was_inside: bool
+    ) -> bytes:
+        """Return a block in which values for NULL are empty. Raises Malformed within quotes."""
+        kept, at, is_inside = [], 0, was_inside
+        for place in places:
+            if self.quote:
+                is_inside ^= plain.count(self.quote, at, place) % 2 == 1
+            if is_inside:
+                raise Malformed("escape", self.offset + place)
+            kept.append(block[at:place])
+            at = place + 2
+        return b"".join([*kept, block[at:]])
 
     def _without_comments(self, block: bytes, plain: bytes) -> tuple[bytes, bytes]:
         """Return both forms of a block without the lines that are comments."""
         kept: list[tuple[int, int]] = []
         at, is_inside, length = 0, self.is_inside, len(plain)
         if self._in_comment:
-            at = _line_end(plain, 0)
-            self._in_comment = at == length and plain[-1:] not in (b"\n", b"\r")
+            at = _line_end(block, 0)
+            self._in_comment = at == length and block[-1:] not in (b"\n", b"\r")
         for match in self._comment_start.finditer(plain):
             start = match.start()
             if start < at:
@@ -126,8 +175,8 @@ class Check:
                 at = start
                 continue
             kept.append((at, start))
-            at = _line_end(plain, start)
-            self._in_comment = at == length and plain[-1:] not in (b"\n", b"\r")
+            at = _line_end(block, start)
+            self._in_comment = at == length and block[-1:] not in (b"\n", b"\r")
         if at == 0:
             return block, plain
         kept.append((at, length))
