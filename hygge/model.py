@@ -120,6 +120,8 @@ class Plan:
     """The cost of a driver's death, for `hygge plan`."""
     raw: pa.Schema | None = None
     """The passthrough schema that `Home.passing` offers instead of these columns; None: none."""
+    found: str = ""
+    """How the source is written, where that was found and not stated, for `plan` and report."""
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,16 @@ def nested_type_of(word: str) -> pa.DataType:
     return type_of(word)
 
 
+def word_of(kind: pa.DataType) -> str:
+    """Return the word for a type as people write it in `types:`."""
+    if pa.types.is_decimal(kind):
+        return f"decimal({kind.precision},{kind.scale})"
+    for word in ("float16", "float32", "float64", "date", "time", "timestamp", "timestamp_tz"):
+        if _TYPE_OF_WORD[word] == kind:
+            return word
+    return str(kind)
+
+
 def types_of(words: Mapping[str, str], *, nested: bool = False) -> dict[str, pa.DataType]:
     """Return the types of an option `types` by column. Raises ValueError that names the column."""
     types = {}

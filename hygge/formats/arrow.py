@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from hygge.errors import HomeError
+from hygge.formats import first_bytes
 from hygge.formats.format import FileStatistics, RowCounter
 from hygge.formats.source import open_source
 
@@ -57,6 +58,8 @@ def open_arrow(path: str) -> Iterator[ArrowReader]:
 
 def unreadable(path: str, error: Exception) -> HomeError:
     """Return the error for a file that Arrow cannot read."""
+    if (other := first_bytes.other_format(path, "Arrow")) is not None:
+        return other
     reason = str(error).splitlines()[0] if str(error) else "no content"
     return HomeError(
         f"{path} cannot be read as an Arrow file: {reason}",

@@ -1,127 +1,33 @@
-"""Read CSV text into tables: the header, the blocks, and the line that an error is on.
+"""Read CSV text into tables: the blocks, and what is wrong with a value.
 
-Life of a read: the header gives the names; `pyarrow.csv` reads on from there in blocks, to the
-stated types where it is exact, else to text that `text_values.fit` converts. Two things make it
-begin again, past the rows that it gave: a row longer than a block (a larger block), and a value
-that pyarrow refused (all to text, so that the bad value can be found). A mark after the last line
-shows that no quoted value swallowed it: a quote that is never closed is an error, not a long
-value.
+Life of a read: the header gives the names (`hygge/formats/csv_file.py`). From there on blocks are
+checked (`hygge/formats/csv_syntax.py`), and `pyarrow.csv` reads them, to the stated types where it
+is exact, else to text that `text_values.fit` converts. Two things make it begin again, past the
+rows that it gave: a row longer than a block (a larger block), and a value that pyarrow refused (all
+to text, so that the bad value can be found). A mark after the last line shows that no row was lost.
 """
 
 from __future__ import annotations
 
-import csv
-import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, NoReturn, cast
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from typing import IO, NoReturn, cast
 
 import pyarrow as pa
 
 from hygge.errors import HomeError, UnfitValue
-from hygge.formats import text_values
-from hygge.formats.text import BLOCK_BYTES, TextReader, lines_before, misencoded, owned_lines
+from hygge.formats import text_forms, text_values
+from hygge.formats.csv_file import CsvFile, unfit_count
+from hygge.formats.csv_syntax import Check, Malformed
+from hygge.formats.text import BLOCK_BYTES, TextReader, misencoded
 from hygge.model import MIB
-
-if TYPE_CHECKING:
-    import _csv
+from hygge.type_words import word_of
 
 _LARGEST_ROW = 1024 * MIB
 _BLOCKS_AHEAD = 2
 _WAIT_S = 0.2
 _MARK = "\x02hygge\x03"
-
-
-@dataclass(frozen=True)
-class CsvFile:
-    """One file: how it is written, and which of its columns have stated types."""
-
-    path: str
-    delimiter: str
-    quote: str
-    column_names: tuple[str, ...] | None
-    encoding: str
-    stated: frozenset[str]
-    sample_bytes: int
-    null_values: tuple[str, ...]
-    quoted_nulls: bool
-    newlines_in_values: bool
-
-    def names(self) -> list[str]:
-        """Read the names of the columns."""
-        with self.opened({}) as (_, names, _):
-            return names
-
-    def first_byte(self) -> int:
-        """Return the offset of the first line after the header."""
-        with self.opened({}) as (text, _, _):
-            return text.tell()
-
-    @contextmanager
-    def opened(self, where: Mapping[str, int]) -> Iterator[tuple[TextReader, list[str], int]]:
-        """Open the text after the header, or of a range; with the names, and the lines before it.
-
-        Of a range, minus its start stands for the lines: they are counted when an error needs them.
-        """
-        with TextReader(self.path, self.encoding) as text:
-            names, lines = self._header(text)
-            if not where:
-                yield text, names, lines
-                return
-            first = text.tell()
-        start, end = owned_lines(self.path, where["start"], where["end"], first)
-        with TextReader(self.path, self.encoding, start, end) as text:
-            yield text, names, -start
-
-    def records(self, where: Mapping[str, int]) -> Iterator[tuple[int, list[str], int]]:
-        """Yield line, values, and expected count of values of each record; slow, for errors."""
-        with self.opened(where) as (text, names, before):
-            if before < 0:
-                before = lines_before(self.path, -before)
-            lines = (raw.decode(errors="surrogateescape") for raw in iter(text.readline, b""))
-            reader = self._reader(lines)
-            line = before + 1
-            for record in reader:
-                if record or len(names) == 1:
-                    yield line, record or [""], len(names)
-                line = before + reader.line_num + 1
-
-    def _reader(self, lines: Iterable[str], strict: bool = False) -> _csv.Reader:
-        csv.field_size_limit(sys.maxsize)
-        if not self.quote:
-            return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
-        return csv.reader(lines, delimiter=self.delimiter, quotechar=self.quote, strict=strict)
-
-    def _header(self, text: TextReader) -> tuple[list[str], int]:
-        if self.column_names is not None:
-            return list(self.column_names), 0
-        lines: list[str] = []
-        while raw := text.readline():
-            try:
-                lines.append(raw.decode())
-            except UnicodeDecodeError as error:
-                raise misencoded(self.path, len(lines) + 1, text.encoding) from error
-            if not "".join(lines).strip("\r\n"):
-                continue
-            try:
-                names = next(record for record in self._reader(lines, strict=True) if record)
-            except csv.Error as error:
-                if "unexpected end" in str(error):
-                    continue  # a quoted name continues on the next line
-                names = next(record for record in self._reader(lines) if record)
-            if repeated := sorted({name for name in names if names.count(name) > 1}):
-                raise HomeError(
-                    f"{self.path} has more than one column named {', '.join(map(repr, repeated))}",
-                    "rename one of them in the header",
-                )
-            return names, len(lines)
-        raise HomeError(
-            f"{self.path} is empty: it has no header, so no columns",
-            "leave it out, or write its header; `header: false` with column_names reads files "
-            "without one",
-        )
 
 
 class _BeginAgain(Exception):
@@ -158,6 +64,8 @@ class CsvReader:
                 return
             except _BeginAgain:
                 continue
+            except Malformed as malformed:
+                self.file.raise_malformed(self.where, malformed)
             except pa.ArrowInvalid as error:
                 self._prepare_again(error)
 
@@ -182,26 +90,30 @@ class CsvReader:
 
         file = self.file
         with file.opened(self.where) as (text, names, _):
+            check = file.check(names, text)
             wanted = self.schema.names or names[:1]
             types = {name: self._read_as(name) for name in wanted}
             marked = next((n for n in wanted if pa.types.is_string(types[n])), wanted[0])
             types[marked] = pa.string()
-            last_line = file.delimiter.join(_MARK if name == marked else "" for name in names)
+            last_line = file.dialect.delimiter.join(
+                _MARK if name == marked else "" for name in names
+            )
             last: pa.RecordBatch | None = None  # the mark may be in it
-            with closing(_Marked(text, last_line.encode())) as source:
+            with closing(_Marked(text, check, last_line.encode())) as source:
                 reader = pc.open_csv(
                     cast("IO[bytes]", source),
                     pc.ReadOptions(use_threads=False, block_size=self.block, column_names=names),
                     pc.ParseOptions(
-                        delimiter=file.delimiter,
-                        quote_char=file.quote or False,
+                        delimiter=file.dialect.delimiter,
+                        quote_char=file.dialect.quote or False,
+                        escape_char=file.dialect.escape or False,
                         newlines_in_values=file.newlines_in_values,
                         ignore_empty_lines=len(names) > 1,
                     ),
                     pc.ConvertOptions(
                         column_types=types,
                         include_columns=wanted,
-                        null_values=["", *file.null_values],
+                        null_values=["", *check.plain_nulls],
                         strings_can_be_null=True,
                         quoted_strings_can_be_null=file.quoted_nulls,
                     ),
@@ -215,7 +127,9 @@ class CsvReader:
                             source.is_awaited = True
                         last = batch
         if last is None or last.column(marked)[last.num_rows - 1].as_py() != _MARK:
-            self._raise_open_quote()
+            raise HomeError(
+                f"{file.path}: rows at its end were not read", "report this as a defect of hygge"
+            )
         if last.num_rows > 1:
             yield last.slice(0, last.num_rows - 1)
 
@@ -226,7 +140,10 @@ class CsvReader:
         """Return the type that pyarrow.csv is asked for."""
         index = self.schema.get_field_index(name)
         kind = self.schema.field(index).type if index >= 0 else pa.string()
-        if self.all_as_text or text_values.must_be_read_as_text(kind, self._is_inferred(name)):
+        is_inferred = self._is_inferred(name)
+        if self.all_as_text or text_values.must_be_read_as_text(kind, is_inferred):
+            return pa.string()
+        if self.file.forms.applies_to(kind):
             return pa.string()
         return kind
 
@@ -237,7 +154,9 @@ class CsvReader:
             array = batch.column(field.name)
             if array.type != field.type:
                 try:
-                    array = text_values.fit(array, field.type, self._is_inferred(field.name))
+                    is_inferred = self._is_inferred(field.name)
+                    plain = self.file.forms.plain(array, field.type, is_inferred)
+                    array = text_values.fit(plain, field.type, is_inferred)
                 except text_values.Unfit as unfit:
                     self._raise_unfit(field, row + unfit.index, array[unfit.index].as_py())
             elif not self.all_as_text and _has_infinity(array):
@@ -259,7 +178,7 @@ class CsvReader:
             hint = 'a quoted "" is no NULL; `options: {quoted_nulls: true}` makes it one'
         elif self._is_inferred(name):
             hint = (
-                f"the first {self.file.sample_bytes:,} bytes look like {field.type}: say "
+                f"the first {self.file.sample_bytes:,} bytes look like {word_of(field.type)}: say "
                 f"`options: {{types: {{{name}: string}}}}`, or take a larger sample_bytes"
             )
         else:
@@ -267,31 +186,18 @@ class CsvReader:
                 f"`options: {{types: {{{name}: string}}}}` keeps it as it is written; "
                 "null_values says what means NULL"
             )
+        hint = text_forms.hint_for(value, field.type) + hint
         shown = text_values.shortened(value)
-        raise UnfitValue(f"{where}, column '{name}': {shown} is no {field.type}", hint)
+        raise UnfitValue(f"{where}, column '{name}': {shown} is no {word_of(field.type)}", hint)
 
     def _raise_bad_line(self, error: Exception) -> NoReturn:
         for line, record, expected in self.file.records(self.where):
-            where = f"{self.file.path}, line {line}"
             if len(record) != expected:
-                raise UnfitValue(
-                    f"{where}: {len(record)} columns were found, {expected} are expected: "
-                    f"{text_values.shortened(self.file.delimiter.join(record))}",
-                    "mend the line; perhaps delimiter or quote are others",
-                ) from error
+                shown = text_values.shortened(self.file.dialect.delimiter.join(record))
+                raise unfit_count(self.file.path, line, len(record), expected, shown) from error
             if any("\udc80" <= sign <= "\udcff" for value in record for sign in value):
                 raise misencoded(self.file.path, line, self.file.encoding) from error
         raise UnfitValue(f"{self.file.path}: {str(error).splitlines()[0]}") from error
-
-    def _raise_open_quote(self) -> NoReturn:
-        last = 1
-        for line, _, _ in self.file.records(self.where):
-            last = line
-        split = "" if self.file.newlines_in_values else " (or newlines_in_values must be true)"
-        raise UnfitValue(
-            f"{self.file.path}, line {last}: a quoted value is never closed{split}",
-            "the file is cut off, or `quote` is another character ('' for none)",
-        )
 
 
 def _has_infinity(array: pa.Array) -> bool:
@@ -301,7 +207,7 @@ def _has_infinity(array: pa.Array) -> bool:
 
 
 class _Marked:
-    """A text with the mark as its last line; file-like for pyarrow.
+    """A text that is checked, with the mark as its last line; file-like for pyarrow.
 
     No block ends in \r: pyarrow drops a \n that begins the next block, also where both are within
     quotes.
@@ -311,11 +217,11 @@ class _Marked:
     asked for. So it is given one more after a wait, which doubles each time.
     """
 
-    def __init__(self, text: TextReader, mark: bytes) -> None:
-        self.text, self.mark = text, mark + b"\n"
+    def __init__(self, text: TextReader, check: Check, mark: bytes) -> None:
+        self.text, self.check, self.mark = text, check, mark + b"\n"
         self.last = b"\n"
-        self.carriage_return = b""
-        """A \r that ended the last block, and begins the next one."""
+        self.carried = b""
+        """What ended the last block, and begins the next one."""
         self.blocks_allowed = threading.Semaphore(_BLOCKS_AHEAD)
         self.extra_blocks = 0
         self.is_closed = False
@@ -346,17 +252,21 @@ class _Marked:
         return b"" if self.is_closed else self._read(n)
 
     def _read(self, n: int) -> bytes:
-        block = self.text.read(n - len(self.carriage_return))
-        if not block:
-            return self._rest()
-        block, self.carriage_return = self.carriage_return + block, b""
-        self.last = block[-1:]
-        if self.last == b"\r":
-            block, self.carriage_return = block[:-1], b"\r"
-        return block or self._read(n)
+        while block := self.text.read(n - len(self.carried)):
+            block = self.carried + block if self.carried else block
+            count = self.check.carry(block)
+            self.carried = block[len(block) - count :]
+            block = self.check.feed(block[:-count] if count else block)
+            if block:
+                self.last = block[-1:]
+                return block
+        return self._rest()
 
     def _rest(self) -> bytes:
-        end = b"" if self.last in (b"\n", b"\r") else b"\n"
-        rest = self.carriage_return + end + self.mark if self.mark else b""
-        self.carriage_return = self.mark = b""
+        if not self.mark:
+            return b""
+        rest = self.check.finish(self.carried)
+        last = self.carried[-1:] or self.last
+        rest += (b"" if last in (b"\n", b"\r") else b"\n") + self.mark
+        self.carried = self.mark = b""
         return rest

@@ -20,6 +20,7 @@ from hygge.errors import UnfitValue, one_of
 from hygge.formats import text_values
 from hygge.formats.json_values import Json, Misfit, as_json, parse, value_of
 from hygge.formats.text import BLOCK_BYTES, TextReader, lines_before, misencoded
+from hygge.type_words import word_of
 
 _EXPONENT = re.compile(rb"[eE][-+]?[0-9]+")
 
@@ -133,7 +134,7 @@ class JsonlFile:
                         "leave it out with `columns`",
                     )
                 except Misfit as misfit:
-                    message = f", column '{field.name}': {misfit} is no {field.type}"
+                    message = f", column '{field.name}': {misfit} is no {word_of(field.type)}"
                     self._fail(begin, number, message, self._hint(field.name, field.type))
             arrays.append(pa.array(values, field.type))
         if not arrays:
@@ -183,7 +184,7 @@ class JsonlFile:
         if name in self.stated:
             return f"`options: {{types: {{{name}: string}}}}` keeps it as it is written"
         return (
-            f"the first {self.sample_bytes:,} bytes look like {kind}: say "
+            f"the first {self.sample_bytes:,} bytes look like {word_of(kind)}: say "
             f"`options: {{types: {{{name}: string}}}}`, or take a larger sample_bytes"
         )
 

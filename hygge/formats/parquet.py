@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from hygge.errors import HomeError
-from hygge.formats import int96
+from hygge.formats import first_bytes, int96
 from hygge.formats.format import ColumnStatistics, FileStatistics, RowCounter
 from hygge.formats.source import open_source
 from hygge.model import MIB
@@ -54,6 +54,8 @@ def open_parquet(path: str, int96_unit: int96.Unit = "us") -> pq.ParquetFile:
 
 def unreadable(path: str, error: Exception) -> HomeError:
     """Return the error for a file that cannot be read as Parquet."""
+    if (other := first_bytes.other_format(path, "Parquet")) is not None:
+        return other
     reason = str(error).split("\n")[0]
     return HomeError(
         f"{path} cannot be read as Parquet: {reason}",

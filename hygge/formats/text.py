@@ -1,8 +1,9 @@
 """Text files as bytes in UTF-8: what CSV and JSONL share below their own syntax.
 
-Life of a read: `TextReader` opens the file, decompresses it by its suffix, turns another encoding
-into UTF-8 and takes a byte order mark away; a format reads lines or blocks from it. A truncated or
-damaged file, and bytes that are not of the stated encoding, raise here, with file and line.
+Life of a read: `TextReader` opens the file, decompresses it by its first bytes, turns another
+encoding into UTF-8 and takes a byte order mark away; a format reads lines or blocks from it. A
+truncated or damaged file, and bytes that are not of the stated encoding, raise here, with file and
+line.
 Life of a write: the bytes go to a `CompressedFile`; `concatenate` makes one file of several.
 
 Byte ranges: a range [start, end) owns the lines that *start* within it. So each line belongs to
@@ -22,6 +23,7 @@ from typing import Literal
 import pyarrow as pa
 
 from hygge.errors import ConfigError, HomeError, UnfitValue
+from hygge.formats import first_bytes
 from hygge.formats.source import open_source
 from hygge.model import MIB
 
@@ -29,6 +31,10 @@ Compression = Literal["none", "gzip", "zstd"]
 SUFFIX_OF: dict[str, str] = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 BLOCK_BYTES = 8 * MIB
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+_OTHER_MARKS = (
+    codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
+)  # fmt: skip
 _UTF8 = "utf-8"
 
 
@@ -81,21 +87,24 @@ class TextReader:
         self.closed = False
         self.line = 1
         """While transcoding: the line that the next byte stands on."""
+        self.line_end = ""
+        """The end of the line that `readline` gave last."""
         self._bytes_left = None if end is None else end - start
         self._buffer = b""
         self._position = 0
         self._raw = open_source(path)
         self._source = self._raw
-        if start:
-            self._raw.seek(start)
-        compression = compression_of(path)
-        if compression != "none":
-            self._source = pa.CompressedInputStream(self._raw, compression)
         self._decoder = None
         if self.encoding not in (_UTF8, "ascii", "utf-8-sig"):
             self._decoder = codecs.getincrementaldecoder(self.encoding)()
+        self._first = b""
+        self.is_compressed = False
+        """Known only of a reader that began at the start of the file."""
         try:
-            if start == 0:
+            if start:
+                self._raw.seek(start)
+            else:
+                self._begin(end)
                 self._strip_mark()
         except BaseException:
             self.close()
@@ -149,6 +158,7 @@ class TextReader:
             line_end = _LINE_END.search(self._buffer)
             # A \r at the very end may be half of \r\n: look further.
             if line_end and line_end.end() < len(self._buffer):
+                self.line_end = line_end[0].decode()
                 return self.read(line_end.end())
             more = self._fetch(64 * 1024)
             if not more:
@@ -161,7 +171,7 @@ class TextReader:
             if self._bytes_left is not None:
                 n = min(n, self._bytes_left)
             try:
-                raw = bytes(self._source.read(n))
+                raw, self._first = self._first or bytes(self._source.read(n)), b""
             except OSError as error:
                 raise damaged(self.path, error) from error
             if self._bytes_left is not None:
@@ -182,13 +192,34 @@ class TextReader:
         self.line += text.count("\n")
         return text.encode("utf-8", "surrogatepass")
 
+    def _begin(self, end: int | None) -> None:
+        """Look at the first bytes, and decompress what is compressed."""
+        length = first_bytes.LENGTH
+        try:
+            start = bytes(self._raw.read(length if end is None else min(length, end)))
+        except OSError as error:
+            raise damaged(self.path, error) from error
+        kind = first_bytes.kind_of(start)
+        if kind in first_bytes.READ_AS_TEXT:
+            self._raw.seek(0)
+            self.is_compressed = True
+            self._source = pa.CompressedInputStream(self._raw, kind)
+            return
+        if kind:
+            raise first_bytes.refusal(self.path, kind, "text")
+        named = compression_of(self.path)
+        if named != "none" and _CONTROL.search(start):
+            raise damaged(self.path, ValueError(f"it does not begin as {named} does"))
+        self._first = start
+
     def _strip_mark(self) -> None:
         self._buffer = self._fetch(64 * 1024)
         if self._buffer.startswith(codecs.BOM_UTF8):
             self._buffer = self._buffer[len(codecs.BOM_UTF8) :]
             self._position = len(codecs.BOM_UTF8)
-        elif self._buffer.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise misencoded(self.path, 1, self.encoding, "utf-16")
+        elif self._decoder is None and self._buffer.startswith(_OTHER_MARKS):
+            is_32 = self._buffer.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE))
+            raise misencoded(self.path, 1, self.encoding, "utf-32" if is_32 else "utf-16")
 
 
 def _text_before(error: UnicodeDecodeError) -> str:
@@ -209,7 +240,7 @@ def damaged(path: str, error: Exception) -> HomeError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return HomeError(
         f"{path} cannot be read to its end: {reason}",
-        "it is truncated or damaged, or its suffix does not fit; copy or write it again",
+        "it is truncated or damaged; copy or write it again",
     )
 
 

@@ -33,7 +33,7 @@ _FLOAT = (
     r"^-?((0|[1-9][0-9]*)(\.[0-9]+)?|\.[0-9]+)([eE][+-][0-9]+)?$"
     r"|^-?(0|[1-9][0-9]*)\.[0-9]+[eE][0-9]+$|^(nan|NaN|-?inf|-?Inf|-?Infinity)$"
 )
-_NOT_FINITE = "(?i)^[+-]?(nan|inf|infinity)$"
+NOT_FINITE = "(?i)^[+-]?(nan|inf|infinity)$"
 _BOOL = "^(true|false|True|False|TRUE|FALSE)$"
 _DATE = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _TIME_OF = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?"
@@ -151,7 +151,7 @@ def _number_or_bool(texts: pa.Array) -> pa.DataType | None:
         numbers = [int(text) for text in texts.to_pylist()]
         return integer_type(min(numbers), max(numbers)) or pa.string()
     if _all(texts, _FLOAT):
-        finite = texts.filter(pc.invert(pc.match_substring_regex(texts, _NOT_FINITE)))
+        finite = texts.filter(pc.invert(pc.match_substring_regex(texts, NOT_FINITE)))
         return pa.float64() if len(finite) and not is_inexact(finite) else pa.string()
     return pa.bool_() if _all(texts, _BOOL) else None
 
@@ -214,7 +214,7 @@ def _checked_cast(texts: ArrowColumn, kind: pa.DataType) -> ArrowColumn:
     values = texts.cast(kind)
     if pa.types.is_floating(kind):
         infinite = pc.is_inf(values)
-        if pc.any(infinite).as_py() and not _all(texts.filter(infinite), _NOT_FINITE):
+        if pc.any(infinite).as_py() and not _all(texts.filter(infinite), NOT_FINITE):
             raise ValueError("a number too large for its type")
     return values
 

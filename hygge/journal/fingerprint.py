@@ -39,6 +39,10 @@ _TYPES_OF_0_1_0 = {
 """The types that version 0.1.0 wrote: where its classes stood. Never change them."""
 
 
+_DEFAULTS_THEN = {"home.options.quote": '"\\""', "home.options.header": "true"}
+"""Defaults of earlier versions that are None today: found in the file."""
+
+
 def fingerprint(home: Home, store: Store, mode: str, key: Sequence[str]) -> dict[str, str]:
     """Return the fingerprint of a flow: dotted names and their values."""
     values = {"mode": mode, "key": ", ".join(key)}
@@ -78,6 +82,9 @@ def difference(
     default there. Version 0.1.0 states `cursor_ties: skip` where the user stated nothing.
     """
     unset = dict(defaults or {})
+    for name, usual in _DEFAULTS_THEN.items():
+        if then.get(name) == usual and name not in now:
+            unset[name] = usual
     if now.get("mode") != "merge":
         unset["home.options.cursor_ties"] = '"skip"'
     for name in sorted({*then, *now}):

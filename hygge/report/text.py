@@ -179,6 +179,8 @@ def plan_text(flow: Flow, plan: Plan, left_open: Iterable[str] = ()) -> str:
         f"  store   {relative(flow.store.describe())}",
         f"  splits  {plan.reason or len(plan.splits)}",
     ]
+    if plan.found:
+        lines.append(f"  found   {plan.found}")
     if rows := _planned_rows(plan):
         lines.append(f"  rows    {rows}")
     if plan.snapshot:

@@ -178,7 +178,14 @@ class _ActiveRun:
                 raise _given_up_error(self.given_up) from error
             raise
         receipts_log.close()
-        self.outcome = Outcome(self.run, commit, decision.receipts, result, len(self.reused))
+        self.outcome = Outcome(
+            self.run,
+            commit,
+            decision.receipts,
+            result,
+            len(self.reused),
+            notes=[f"found in the home: {self.plan.found}"] if self.plan.found else [],
+        )
         self.driver.close(self.run, "committed", answers_request=True)
 
     def _resume(self, record: RunRecord) -> Run | None:

@@ -105,7 +105,7 @@ CASES = {
         file("a.csv", "id,n\n1,a\nx,b\n")),
     "csv without a line": Case("a.csv", PLAN, ("a.csv is empty", "header"), file("a.csv", "")),
     "csv.gz that is none": Case("a.csv.gz", PLAN, ("a.csv.gz cannot be read",),
-        file("a.csv.gz", "a,b\n1,2\n")),
+        file("a.csv.gz", b"\x1f\x00\x08a,b\n1,2\n")),
     "json line that is not json": Case("a.jsonl", PLAN, ("a.jsonl, line 2", '{"a":2'),
         file("a.jsonl", '{"a":1}\n{"a":2\n{"a":3}\n')),
     "json line that is a list": Case("a.jsonl", PLAN, ("a.jsonl, line 2", "no JSON object"),

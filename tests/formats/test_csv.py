@@ -196,12 +196,12 @@ def test_a_truncated_compressed_file_is_an_error_and_never_fewer_rows(tmp_path, 
 def test_a_quote_that_is_never_closed_is_an_error_and_no_long_value(file):
     rows = "".join(f"{n},x\n" for n in range(100))
     path = file('a,b\n1,x\n2,"y\n' + rows)
-    with pytest.raises(UnfitValue, match="line 3: a quoted value is never closed"):
+    with pytest.raises(UnfitValue, match="line 3, column 'b': a quoted value is never closed"):
         read(path)
-    with pytest.raises(UnfitValue, match="line 3: a quoted value is never closed"):
+    with pytest.raises(UnfitValue, match="line 3, column 'b': a quoted value is never closed"):
         read(path, columns=["a"])
     assert read(path, quote="").num_rows == 102
-    with pytest.raises(UnfitValue, match="line 2: a quoted value is never closed"):
+    with pytest.raises(UnfitValue, match="line 2, column 'a': a quoted value is never closed"):
         read(file('a\n"x'))
 
 

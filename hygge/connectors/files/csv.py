@@ -1,10 +1,13 @@
-"""CSV and TSV files: a Home and a Store; `.gz` and `.zst` by their suffix.
+"""CSV and TSV files: a Home and a Store; also in gzip and zstd.
 
 Home: one file, a directory, a glob. CSV has no types. They are stated
 (`types: {zip: string, price: "decimal(10,2)"}`, see `hygge/type_words.py`), or inferred from the
 first `sample_bytes` of the first file that has rows (see `hygge/formats/text_values.py`: what has
 no plain form of a type is text). A later value that does not fit is an error with file, line and
 column. Columns with stated types are read fastest: inferred numbers are checked for their form too.
+What is not stated of delimiter, quote and header is found in the first lines of the first file with
+rows, for all files (see `hygge/formats/csv_dialect.py`). A text that is not well-formed is an error
+with line and column (see `hygge/formats/csv_syntax.py`).
 NULL is an unquoted empty value, and what `null_values` says more, unquoted; a quoted "" is the
 empty string. Blank lines are skipped, but in a file of one column each is a NULL. Files may differ
 in the order of their columns. binary is base64. `hygge/formats/csv_reader.py` reads.
@@ -20,18 +23,18 @@ with any CSV.) Types are not in the file: state them (`types:`) where it is read
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import ClassVar, Self, Unpack
+from typing import Any, ClassVar, Self, Unpack
 
 import pyarrow as pa
-from pydantic import Field, field_validator, model_validator
+from pydantic import model_validator
 
+from hygge.connectors.files.csv_options import CsvOptions as CsvOptions
+from hygge.connectors.files.csv_options import CsvOptionsDict as CsvOptionsDict
 from hygge.connectors.files.home import (
     FileHome,
     FileHomeArguments,
-    FileOptions,
-    FileOptionsDict,
     Piece,
 )
 from hygge.connectors.files.source_file import SourceFile
@@ -42,91 +45,24 @@ from hygge.connectors.files.store import (
     FileStoreOptionsDict,
 )
 from hygge.errors import ConfigError, HomeError, one_of
-from hygge.formats.csv_reader import CsvFile, CsvReader
+from hygge.formats import csv_dialect
+from hygge.formats.csv_file import CsvFile
+from hygge.formats.csv_reader import CsvReader
+from hygge.formats.csv_syntax import Dialect
 from hygge.formats.csv_writer import CsvWriter, check_csv_schema, header_line
 from hygge.formats.format import Writer
 from hygge.formats.text import (
     SUFFIX_OF,
     Compression,
+    TextReader,
     byte_ranges,
     compression_for,
-    compression_of,
     concatenate,
-    known_encoding,
     with_compressed,
 )
-from hygge.formats.text_values import NO_TEXT, infer
-from hygge.model import MIB, Column, HomeTraits, StoreTraits
+from hygge.formats.text_values import NO_TEXT
+from hygge.model import Column, HomeTraits, StoreTraits
 from hygge.type_words import types_of
-
-
-class CsvOptions(FileOptions):
-    """How CSV is read."""
-
-    delimiter: str | None = None
-    """One character between values. Default: a comma, in `.tsv` files a tab."""
-    quote: str = '"'
-    """One character around values that hold delimiters or newlines; '' where nothing is quoted."""
-    header: bool = True
-    """Whether the first line names the columns."""
-    column_names: list[str] | None = None
-    """Names of the columns, in a file without a header."""
-    encoding: str = "utf-8"
-    """The encoding of the files; a byte order mark is understood."""
-    types: dict[str, str] = Field(default_factory=dict)
-    """Column → type word; the other columns are inferred from the sample."""
-    sample_bytes: int = Field(default=MIB, gt=0)
-    """How many bytes of the first file types are inferred from."""
-    null_values: list[str] = Field(default_factory=list)
-    """Texts that mean NULL beside the empty value, where they are unquoted."""
-    quoted_nulls: bool = False
-    """Whether a quoted empty value (and quoted `null_values`) is NULL too."""
-    newlines_in_values: bool = True
-    """Whether quoted values may hold newlines; only where they never do is a file split."""
-
-    @field_validator("types")
-    @classmethod
-    def _known_types(cls, types: dict[str, str]) -> dict[str, str]:
-        types_of(types)
-        return types
-
-    @field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, encoding: str) -> str:
-        return known_encoding(encoding)
-
-    @field_validator("delimiter", "quote")
-    @classmethod
-    def _one_sign(cls, sign: str | None) -> str | None:
-        if sign and (len(sign) != 1 or not sign.isascii() or sign.isalnum() or sign in "\r\n"):
-            raise ValueError(f"{sign!r} is not one ASCII character that separates")
-        return sign
-
-    @model_validator(mode="after")
-    def _names_from_somewhere(self) -> Self:
-        if self.delimiter == "":
-            raise ValueError("'delimiter' is empty")
-        if self.header == (self.column_names is not None):
-            raise ValueError(
-                "'column_names' and 'header: false' need each other: names come from the header, "
-                "or from column_names"
-            )
-        return self
-
-
-class CsvOptionsDict(FileOptionsDict, total=False):
-    """`CsvOptions` as a dict."""
-
-    delimiter: str | None
-    quote: str
-    header: bool
-    column_names: list[str] | tuple[str, ...] | None
-    encoding: str
-    types: Mapping[str, str]
-    sample_bytes: int
-    null_values: list[str] | tuple[str, ...]
-    quoted_nulls: bool
-    newlines_in_values: bool
 
 
 class CsvHomeArguments(FileHomeArguments, total=False):
@@ -148,8 +84,12 @@ class CsvHome(FileHome):
 
     def __init__(self, name: str | None = None, **settings: Unpack[CsvHomeArguments]) -> None:
         super().__init__(name, **settings)
+        self._found: list[str] | None = None
+        """The delimiter and the quote that the last `open` found, where they are not the usual."""
+        self._found_text = ""
 
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
+        self._find_dialect(files)
         first = self._csv_file(files[0]).names()
         for file in files[1:]:
             names = self._csv_file(file).names()
@@ -157,7 +97,8 @@ class CsvHome(FileHome):
                 raise HomeError(
                     f"{file.path} has the columns {', '.join(names)}; "
                     f"{files[0].path} has {', '.join(first)}",
-                    "move them in flows of their own",
+                    "move them in flows of their own; all files of one are read in one way, with "
+                    f"the delimiter {self._dialect(files[0].path).delimiter!r}",
                 )
         stated = types_of(self.settings.options.types)
         for name in stated:
@@ -169,6 +110,7 @@ class CsvHome(FileHome):
         types = dict(stated)
         if len(stated) < len(first):
             sample = self._sample(files, first)
+            infer = self.settings.options.forms().infer
             types |= {name: infer(sample.column(name)) for name in first if name not in stated}
         return tuple(
             Column(name, types[name], "text, stated" if name in stated else "text, inferred")
@@ -178,17 +120,60 @@ class CsvHome(FileHome):
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         options = self.settings.options
         whole = options.newlines_in_values or not options.encoding.startswith("utf-8")
-        if whole or compression_of(file.path) != "none":
-            yield Piece(bytes=file.size)
+        first = None if whole else self._csv_file(file).first_byte()
+        found: dict[str, Any] = {"dialect": self._found} if self._found else {}
+        if first is None:
+            yield Piece(found, bytes=file.size)
             return
-        first = self._csv_file(file).first_byte()
         for start, end in byte_ranges(first, max(first, file.size), options.split_bytes):
-            yield Piece({"start": start, "end": end}, bytes=end - start)
+            yield Piece({"start": start, "end": end, **found}, bytes=end - start)
 
     def open_reader(
-        self, file: SourceFile, where: dict[str, int], schema: pa.Schema
+        self, file: SourceFile, where: dict[str, Any], schema: pa.Schema
     ) -> Iterator[pa.Table]:
-        return CsvReader(self._csv_file(file), where, schema).tables()
+        piece = {name: value for name, value in where.items() if name != "dialect"}
+        self._found = where.get("dialect")
+        return CsvReader(self._csv_file(file), piece, schema).tables()
+
+    def found(self) -> str:
+        return self._found_text
+
+    def _find_dialect(self, files: Sequence[SourceFile]) -> None:
+        """Find what is not stated of delimiter, quote and header, in the first file with rows."""
+        options = self.settings.options
+        self._found, self._found_text = None, ""
+        usual = self._dialect(files[0].path)
+        stated = csv_dialect.Stated(
+            options.delimiter,
+            options.quote,
+            options.header,
+            len(options.column_names) if options.column_names is not None else None,
+            decimal=options.decimal or ".",
+            usual=usual.delimiter,
+        )
+        if None in (stated.delimiter, stated.quote, stated.header):
+            path, sample, is_cut = self._first_lines(files)
+            found = csv_dialect.find(path, sample, is_cut, usual, stated)
+            if (found.delimiter, found.quote) != (usual.delimiter, usual.quote):
+                self._found = [found.delimiter, found.quote]
+            if stated.header is None:
+                nulls = options.null_values
+                infer = options.forms().infer
+                csv_dialect.check_header(path, sample, is_cut, found, infer, nulls)
+            self._found_text = csv_dialect.describe(found, stated)
+
+    def _first_lines(self, files: Sequence[SourceFile]) -> tuple[str, str, bool]:
+        """Return the path of the first file with rows, its beginning, and whether that is cut."""
+        path, sample, is_cut = files[0].path, "", False
+        for file in files:
+            with TextReader(file.path, self.settings.options.encoding) as text:
+                begin = text.read(csv_dialect.SAMPLE_BYTES)
+                rest = bool(text.read(1)) if len(begin) == csv_dialect.SAMPLE_BYTES else False
+            if len(begin.split()) > len(sample.split()):
+                path, sample, is_cut = file.path, begin.decode(errors="replace"), rest
+            if rest or begin.count(b"\n") + begin.count(b"\r") > 1:
+                break
+        return path, sample, is_cut
 
     def _sample(self, files: Sequence[SourceFile], names: list[str]) -> pa.Table:
         schema = pa.schema([(name, pa.string()) for name in names])
@@ -198,19 +183,31 @@ class CsvHome(FileHome):
                 return table
         return schema.empty_table()
 
+    def _dialect(self, path: str) -> Dialect:
+        """Return how a file is written: as is stated, as was found, else as is usual."""
+        options = self.settings.options
+        usual = Dialect(
+            _delimiter(options.delimiter, path),
+            '"' if options.quote is None else options.quote,
+            options.escape or "",
+            options.comment or "",
+            options.skip_lines or 0,
+        )
+        return usual.with_found(self._found)
+
     def _csv_file(self, file: SourceFile) -> CsvFile:
         options = self.settings.options
         return CsvFile(
             path=file.path,
-            delimiter=_delimiter(options.delimiter, file.path),
-            quote=options.quote,
-            column_names=None if options.header else tuple(options.column_names or ()),
+            dialect=self._dialect(file.path),
+            column_names=tuple(options.column_names or ()) if options.header is False else None,
             encoding=options.encoding,
             stated=frozenset(options.types),
             sample_bytes=options.sample_bytes,
             null_values=tuple(options.null_values),
             quoted_nulls=options.quoted_nulls,
             newlines_in_values=options.newlines_in_values,
+            forms=options.forms(),
         )
 
 

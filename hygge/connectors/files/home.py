@@ -65,7 +65,7 @@ class FileHomeArguments(TypedDict, total=False):
 class Piece:
     """A part of one file that can be read alone. `where` is JSON for its format alone."""
 
-    where: dict[str, int] = field(default_factory=dict)
+    where: dict[str, Any] = field(default_factory=dict)
     rows: int | None = None
     bytes: int = 0
 
@@ -122,6 +122,10 @@ class FileHome(Home):
         """Return the columns of the files themselves, before projection and partitions."""
         raise HomeError(f"{type(self).__name__} does not say its schema")
 
+    def found(self) -> str:
+        """Return how the files are written, where `schema_of` found it, for people."""
+        return ""
+
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         """Yield the parts of `file` that can be read alone, in file order."""
         yield Piece(bytes=file.size)
@@ -158,6 +162,7 @@ class FileHome(Home):
             reason=f"{count} of about {self.settings.options.split_bytes // MIB} MiB",
             dead_driver="the next run goes on with it: what was staged of files that stay as they "
             "are is not read again",
+            found=self.found(),
         )
 
     def read(self, split: Split) -> Iterator[pa.Table]:

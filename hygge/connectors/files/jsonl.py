@@ -1,4 +1,4 @@
-"""JSON lines, one object a line: a Home and a Store; `.gz` and `.zst` by their suffix.
+"""JSON lines, one object a line: a Home and a Store; also in gzip and zstd.
 
 Home: one file, a directory, a glob; files are split by ranges of bytes. Types are stated
 (`types: {price: "decimal(10,2)", tags: list<string>}`, see `hygge/type_words.py`), or inferred from
@@ -41,7 +41,7 @@ from hygge.connectors.files.store import (
     FileStoreOptionsDict,
 )
 from hygge.errors import HomeError
-from hygge.formats import json_values
+from hygge.formats import first_bytes, json_values
 from hygge.formats.format import Writer
 from hygge.formats.json_reader import JsonlFile
 from hygge.formats.json_writer import JsonlWriter, check_json_schema
@@ -127,7 +127,9 @@ class JsonlHome(FileHome):
 
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         options = self.settings.options
-        if compression_of(file.path) != "none" or not options.encoding.startswith("utf-8"):
+        is_cut = file.size > options.split_bytes
+        whole = compression_of(file.path) != "none" or not options.encoding.startswith("utf-8")
+        if whole or (is_cut and first_bytes.is_compressed(file.path)):
             yield Piece(bytes=file.size)
             return
         for start, end in byte_ranges(0, file.size, options.split_bytes):
@@ -136,6 +138,8 @@ class JsonlHome(FileHome):
     def open_reader(
         self, file: SourceFile, where: dict[str, int], schema: pa.Schema
     ) -> Iterator[pa.Table]:
+        if where == {"start": 0, "end": file.size}:
+            where = {}  # all of it, which may be compressed
         if where:
             start, end = owned_lines(file.path, where["start"], where["end"], 0)
             where = {"start": start, "end": end}

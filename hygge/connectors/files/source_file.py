@@ -39,7 +39,17 @@ def check_compression(paths: Iterable[str], suffixes: Sequence[str]) -> None:
     endings = tuple(suffixes)
     for path in paths:
         name = path.lower()
-        if not name.endswith(endings) and _COMPRESSED.sub("", name).endswith(endings):
+        inner = _COMPRESSED.sub("", name)
+        if name.endswith(endings) or inner == name:
+            continue
+        if "." not in inner.rpartition("/")[2]:
+            raise HomeError(
+                f"{path} would be left out: it is compressed, and its name does not say what is "
+                "in it",
+                "name it by its type (such as .csv.gz), move it away, or name with a pattern what "
+                "is to be read",
+            )
+        if inner.endswith(endings):
             ending = path.rpartition(".")[2]
             raise HomeError(
                 f"{path} would be left out: hygge does not read files of this type that are "
