@@ -63,6 +63,8 @@ class StoreTraits:
     """Number of lanes that may write at the same time; None: any number."""
     lossy: tuple[str, ...] = ()
     """Arrow types that cannot be kept exactly, each as its text or a prefix of it."""
+    metadata: bool = False
+    """True if the metadata of schema and fields is kept, and with it extension types."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class Column:
     """True if it may contain NULL."""
     collation: str | None = None
     """The source's order of its text, by the source's own name; None: not known."""
+    metadata: Mapping[bytes, bytes] = field(default_factory=dict)
+    """The metadata of its Arrow field, such as the mark of an extension type."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,10 @@ class Plan:
     """The cost of a driver's death, for `hygge plan`."""
     raw: pa.Schema | None = None
     """The passthrough schema that `Home.passing` offers instead of these columns; None: none."""
+    metadata: Mapping[bytes, bytes] = field(default_factory=dict)
+    """The metadata of its Arrow schema, for Stores that keep it."""
+    lost: tuple[str, ...] = ()
+    """Metadata that no Store gets, each with the reason, for `hygge plan`."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,14 @@ from hygge.journal.fingerprint import fingerprint
 from hygge.journal.runs import digest_of, reusable_receipts
 from hygge.model import Commit, Plan, Receipt, Run, Watermark
 from hygge.run.driver import Driver
-from hygge.run.engines import Engine, MoveRequest, MoveResult, passthrough, schema_of
+from hygge.run.engines import (
+    Engine,
+    MoveRequest,
+    MoveResult,
+    passthrough,
+    schema_for,
+    schema_of,
+)
 from hygge.run.recovery import FinishedRun, Recovery, committed_run, recover
 from hygge.store import new_run_id
 
@@ -112,7 +119,7 @@ class _ActiveRun:
         self.driver, self.engine, self.plan = driver, engine, plan
         self.flow, self.journal = driver.flow, driver.journal
         self.base = recovery.head
-        self.home, self.schema = self.flow.home, schema_of(plan)
+        self.home, self.schema = self.flow.home, schema_for(plan, self.flow.store)
         self.digests = {split.index: digest_of(split) for split in plan.splits}
         self.versions = {split.index: split.version for split in plan.splits}
         self.is_decided = False

@@ -35,7 +35,7 @@ import pyarrow as pa
 
 from hygge.batches import serialized
 from hygge.connectors.files import publish
-from hygge.connectors.files.heads import check_appendable, schema_text, text_schema
+from hygge.connectors.files.heads import check_appendable, read_schema, schema_text, text_schema
 from hygge.connectors.files.manifests import (
     RUNS_KEPT,
     File,
@@ -312,7 +312,7 @@ class Prefix:
                 "run it again",
             )
         prepared = self.bucket.get(self._key(run.id, SCHEMA))
-        schema = pa.ipc.read_schema(pa.py_buffer(prepared)) if prepared else None
+        schema = read_schema(prepared) if prepared else None
         sizes = self._sizes(run)
         files: dict[str, File] = {}
         ordered = sorted(receipts, key=lambda receipt: receipt.ticket.split)
