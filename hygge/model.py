@@ -323,7 +323,8 @@ class Limits:
     retries: int = 3
     """Number of times that one split, or one step of the driver, is tried again."""
     stall_timeout_s: float = 3600.0
-    """Seconds without any progress after which a flow fails."""
+    """Seconds without any progress after which a flow fails: while it is planned or prepared, while
+    rows move, and in the commit (which a very large merge may need to be longer for)."""
     resume_within_s: float = 24 * 3600.0
     """Seconds after which a run that died is abandoned instead of resumed."""
 

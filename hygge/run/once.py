@@ -20,7 +20,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hygge.batches import RAW_ABOUT, raw_format, with_key
 from hygge.errors import (
@@ -46,6 +46,7 @@ from hygge.run.engines import (
     schema_of,
 )
 from hygge.run.recovery import FinishedRun, Recovery, committed_run, recover
+from hygge.run.stall import Stalled
 from hygge.store import new_run_id
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def run_flow(driver: Driver, engine: Engine, fresh: bool) -> Outcome:
     try:
         with contextlib.ExitStack() as stack:
             since = flow.since(recovery.head)
-            plan = driver.retry("the plan", lambda: stack.enter_context(flow.home.open(since)))
+            plan = driver.retry("the plan", lambda: _open_plan(driver, stack, since))
             flow.check_columns(schema_of(plan))
             if recovery.finished is not None and _is_of(recovery.finished.decision, plan):
                 return _outcome_of(recovery.finished, "the source has not changed since")
@@ -108,6 +109,23 @@ def run_flow(driver: Driver, engine: Engine, fresh: bool) -> Outcome:
     assert active.outcome is not None
     active.outcome.follows_open_run = recovery.had_open_runs
     return active.outcome
+
+
+def _open_plan(driver: Driver, stack: contextlib.ExitStack, since: Watermark) -> Plan:
+    """Return the plan of the Home; `stack` closes it."""
+    opened = driver.flow.home.open(since)
+    plan = driver.ask_home("the plan", opened.__enter__)
+
+    def close(*error: Any) -> bool | None:
+        try:
+            return driver.ask_home("the end of the plan", lambda: opened.__exit__(*error))
+        except Stalled:
+            if error[0] is None:
+                raise
+            return False  # the first error is the one to report
+
+    stack.push(close)
+    return plan
 
 
 class _ActiveRun:
@@ -128,7 +146,7 @@ class _ActiveRun:
         self.reused: list[Receipt] = []  # of splits that an earlier driver staged
         flow = self.flow
         run = Run(new_run_id(), flow.identity, flow.mode, flow.key, flow.cursor)
-        raw = passthrough(flow.store, run, plan)
+        raw = driver.ask_store("the preparation", lambda: passthrough(flow.store, run, plan))
         if raw is not None:
             self.home, self.schema = flow.home.passing(raw), raw
         resumed = None
@@ -199,11 +217,17 @@ class _ActiveRun:
         """Prepare the store, and let the engine stage the splits that have no receipt yet."""
         store, driver, run = self.flow.store, self.driver, self.run
         schema = with_key(self.schema, self.plan.key)
-        driver.retry("the preparation", lambda: store.prepare(run, schema))
+        driver.retry(
+            "the preparation",
+            lambda: driver.ask_store("the preparation", lambda: store.prepare(run, schema)),
+        )
         if self.reused:
             receipts = self.reused
             self.reused = driver.retry(
-                "the look at what is staged", lambda: store.resume(run, receipts)
+                "the look at what is staged",
+                lambda: driver.ask_store(
+                    "the look at what is staged", lambda: store.resume(run, receipts)
+                ),
             )
             driver.say(f"{len(self.reused)} of {len(self.plan.splits)} splits were already staged")
         staged = {receipt.ticket.split for receipt in self.reused}
