@@ -63,6 +63,8 @@ class StoreTraits:
     """Number of lanes that may write at the same time; None: any number."""
     lossy: tuple[str, ...] = ()
     """Arrow types that cannot be kept exactly, each as its text or a prefix of it."""
+    metadata: bool = False
+    """True if the metadata of schema and fields is kept, and with it extension types."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class Column:
     """True if it may contain NULL."""
     collation: str | None = None
     """The source's order of its text, by the source's own name; None: not known."""
+    metadata: Mapping[bytes, bytes] = field(default_factory=dict)
+    """The metadata of its Arrow field, such as the mark of an extension type."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,10 @@ class Plan:
     """The passthrough schema that `Home.passing` offers instead of these columns; None: none."""
     found: str = ""
     """How the source is written, where that was found and not stated, for `plan` and report."""
+    metadata: Mapping[bytes, bytes] = field(default_factory=dict)
+    """The metadata of its Arrow schema, for Stores that keep it."""
+    lost: tuple[str, ...] = ()
+    """Metadata that no Store gets, each with the reason, for `hygge plan`."""
 
 
 @dataclass(frozen=True)
@@ -317,7 +325,8 @@ class Limits:
     retries: int = 3
     """Number of times that one split, or one step of the driver, is tried again."""
     stall_timeout_s: float = 3600.0
-    """Seconds without any progress after which a flow fails."""
+    """Seconds without any progress after which a flow fails: while it is planned or prepared, while
+    rows move, and in the commit (which a very large merge may need to be longer for)."""
     resume_within_s: float = 24 * 3600.0
     """Seconds after which a run that died is abandoned instead of resumed."""
 

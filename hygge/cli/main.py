@@ -265,9 +265,17 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _plan_text(flow: Flow, brief: bool) -> str:
     from hygge.report.text import plan_line, plan_text
     from hygge.run.engines import schema_of
+    from hygge.run.stall import StallGuard
 
-    base = flow.store.head(flow.identity)
-    with flow.home.open(flow.since(base)) as plan:
+    guard = StallGuard(flow.limits, lambda text: print(text, file=sys.stderr))
+    base = guard.call(
+        f"the store {flow.store.describe()} (the head)", lambda: flow.store.head(flow.identity)
+    )
+    with contextlib.ExitStack() as stack:
+        opened = flow.home.open(flow.since(base))
+        plan = guard.call(
+            f"the home {flow.home.describe()} (the plan)", lambda: stack.enter_context(opened)
+        )
         flow.check_columns(schema_of(plan))
         return plan_line(flow, plan) if brief else plan_text(flow, plan, flow.left_open())
 

@@ -31,6 +31,7 @@ from hygge.connectors.sql.connection import shown, split_name
 from hygge.connectors.sql.listing import Table
 from hygge.errors import ConfigError, SourceMissing, Transient, one_of
 from hygge.run.engines import backoff_s
+from hygge.run.stall import StallGuard
 
 _LONGEST_NAME = 100
 _LONGEST_WORD = 80
@@ -52,15 +53,20 @@ def open_tables(
     many lanes of such flows may read at once, as a database may need a session for each.
     Raises SourceMissing or ConfigError.
     """
+    guard = StallGuard(spec.limits, lambda text: None)
     with contextlib.ExitStack() as stack:
         for tries_left in reversed(range(_TRIES)):
-            catalog, tables = _find_tables(spec)
+            catalog, tables = guard.call(
+                f"the connection of '{spec.name}' (the list of its tables)",
+                lambda: _find_tables(spec),
+            )
             flows = tuple(_flow_of(spec, catalog, table) for table in tables)
             _check_places(spec, flows, places)
             try:
                 names = [catalog.setting(table) for table in tables if table.readable]
-                snapshot, reason = _hold_snapshot(
-                    stack, spec, identity, names, partial(readers, flows)
+                snapshot, reason = guard.call(
+                    f"the connection of '{spec.name}' (the snapshot of its tables)",
+                    partial(_hold_snapshot, stack, spec, identity, names, partial(readers, flows)),
                 )
                 break
             except (SourceMissing, Transient):  # a table was dropped just now, or is locked

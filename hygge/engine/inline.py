@@ -18,6 +18,7 @@ from hygge.errors import Stopped, Transient
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
 from hygge.run.engines import MoveRequest, MoveResult, OnWait, backoff_s
+from hygge.run.stall import StallGuard
 from hygge.run.watch import Progress, Watch
 from hygge.store import Store
 
@@ -58,11 +59,18 @@ class InlineEngine:
         return 1
 
     def move(self, move: MoveRequest, watch: Watch, stop: threading.Event) -> MoveResult:
-        """See `hygge.run.engines.Engine`."""
+        """See `hygge.run.engines.Engine`. A stall is found as in every call of an end."""
+        guard = StallGuard(move.limits, lambda text: watch.said(move.flow, text))
+        return guard.call(_reading(move), lambda: self._move(move, watch, stop, guard))
+
+    def _move(
+        self, move: MoveRequest, watch: Watch, stop: threading.Event, guard: StallGuard
+    ) -> MoveResult:
         moved = MoveResult()
         rows = size = 0
         for split in move.splits:
-            receipt = self._move_split(move, split, moved, watch, stop, rows, size)
+            receipt = self._move_split(move, split, moved, watch, stop, rows, size, guard)
+            guard.note_progress()
             moved.receipts.append(receipt)
             move.on_receipt(receipt)
             rows, size = rows + receipt.rows, size + receipt.bytes
@@ -78,6 +86,7 @@ class InlineEngine:
         stop: threading.Event,
         rows: int,
         size: int,
+        guard: StallGuard,
     ) -> Receipt:
         """Move one split, with retries. `rows` and `size` have been moved before it."""
         for n in range(move.limits.retries + 1):
@@ -86,7 +95,7 @@ class InlineEngine:
             home_errors: list[Exception] = []
             row_counts: list[int] = []
             observed = _report_progress(
-                _record(tables, home_errors, row_counts),
+                _record(_watched(tables, move, guard), home_errors, row_counts),
                 move,
                 watch,
                 stop,
@@ -101,13 +110,39 @@ class InlineEngine:
                 error = home_errors[0] if home_errors else raised
                 if not isinstance(error, Transient) or n == move.limits.retries:
                     raise error from error.__cause__
+                if guard.stalled is not None:
+                    raise error from error.__cause__
                 moved.retries += 1
+                guard.note_progress()  # the wait for the next try is none for an end
                 watch.said(move.flow, f"split {split.index} is tried again: {error.message}")
                 stop.wait(backoff_s(n))
             finally:
                 observed.close()
                 tables.close()
         raise AssertionError("unreachable")
+
+
+def _reading(move: MoveRequest) -> str:
+    return f"the home {move.home.describe()} (the rows)"
+
+
+def _watched(
+    tables: Iterator[pa.Table], move: MoveRequest, guard: StallGuard
+) -> Generator[pa.Table]:
+    """Yield the tables; tell the guard that something moves, and which end is waited for."""
+    try:
+        guard.waited_for = _reading(move)
+        for table in tables:
+            if guard.stalled is not None:
+                raise guard.stalled
+            guard.note_progress()
+            guard.waited_for = f"the store {move.store.describe()} (the rows)"
+            yield table
+            del table
+            guard.note_progress()
+            guard.waited_for = _reading(move)
+    finally:
+        guard.waited_for = f"the store {move.store.describe()} (the rows)"
 
 
 def _report_progress(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from hygge.batches import as_marked
 from hygge.errors import HomeError
 from hygge.formats import first_bytes
 from hygge.formats.format import FileStatistics, RowCounter
@@ -98,7 +99,7 @@ def join_arrow(parts: Sequence[str], target: str, schema: pa.Schema, compression
         with pa.OSFile(part, "rb") as source:
             reader = pa.ipc.open_file(source)
             for index in range(reader.num_record_batches):
-                writer.write(pa.Table.from_batches([reader.get_batch(index)]))
+                writer.write(as_marked(pa.Table.from_batches([reader.get_batch(index)])))
     writer.close()
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from hygge.batches import as_marked
 from hygge.errors import HomeError
 from hygge.formats import first_bytes, int96
 from hygge.formats.format import ColumnStatistics, FileStatistics, RowCounter
@@ -172,7 +173,7 @@ def join_parquet(
     for part in parts:
         with pq.ParquetFile(part) as file:
             for group in range(file.num_row_groups):
-                writer.write(file.read_row_group(group, use_threads=False))
+                writer.write(as_marked(file.read_row_group(group, use_threads=False)))
     writer.close()
 
 

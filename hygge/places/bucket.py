@@ -22,10 +22,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hygge.errors import ConfigError, HyggeError, Transient, one_of, without_password
 from hygge.model import MIB
+from hygge.open_connections import current, interruptible
 from hygge.places import refusals
 from hygge.places.access import SCHEMES, Access, check, client, credentials, service
 
@@ -245,7 +246,14 @@ class Bucket:
         return f"{self.prefix}{key}"
 
     def _client(self, once: bool = False) -> ObjectStore:
-        """Return the client; with `once`, one that does not retry by itself."""
+        """Return the client; with `once`, one that does not retry by itself.
+
+        Where this thread's call is watched, its requests end when the call is given up.
+        """
+        own = self._own_client(once)
+        return own if current() is None else cast("ObjectStore", _Interruptible(own))
+
+    def _own_client(self, once: bool) -> ObjectStore:
         if once not in self._clients:
             try:
                 with self._explained(""):
@@ -280,6 +288,24 @@ class Bucket:
     def _problem(self, key: str, error: Exception) -> HyggeError:
         url = f"{self.describe()}/{key}" if key else self.describe()
         return refusals.problem(self.root, url, error, self.access)
+
+
+class _Interruptible:
+    """A client whose requests, and the reading of their answers, can be given up."""
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+
+    def __getattr__(self, name: str) -> Any:
+        verb = getattr(self._own, name)
+
+        def request(*values: Any, **named: Any) -> Any:
+            answer = interruptible(lambda: verb(*values, **named))
+            if name == "list":
+                return interruptible(lambda: list(answer))
+            return _Interruptible(answer) if name == "get" else answer
+
+        return request
 
 
 def _entry(item: ObjectMeta) -> Entry:

@@ -195,6 +195,8 @@ def plan_text(flow: Flow, plan: Plan, left_open: Iterable[str] = ()) -> str:
         lines.append(f"  a reader of the store sees {sees}")
     lines.append(f"  if the driver dies: {plan.dead_driver}")
     lines += [f"  before it {sentence}" for sentence in left_open]
+    if lost := _lost_metadata(plan, traits.metadata):
+        lines.append(f"  loses   {lost}")
     lines += _columns(plan, traits.lossy)
     return "\n".join(lines)
 
@@ -256,6 +258,28 @@ def plan_line(flow: Flow, plan: Plan) -> str:
 
 def _is_lossy(column: Column, lossy: Iterable[str]) -> bool:
     return str(column.type).startswith(tuple(lossy))
+
+
+def _lost_metadata(plan: Plan, is_kept: bool) -> str:
+    """Return what files say about their rows that does not come to the store; "": nothing."""
+    lost = [f"metadata {sentence}" for sentence in plan.lost]
+    if is_kept:
+        return "; ".join(lost)
+    homeless = [f"metadata '{key.decode(errors='replace')}'" for key in plan.metadata]
+    for column in plan.columns or ():
+        name = column.metadata.get(b"ARROW:extension:name")
+        keys = [key.decode(errors="replace") for key in column.metadata if _is_for_people(key)]
+        if name is not None:
+            homeless.append(f"extension type {name.decode()} of column '{column.name}'")
+        if keys:
+            homeless.append(f"metadata {', '.join(keys)} of column '{column.name}'")
+    if homeless:
+        lost.append(f"{', '.join(homeless)}: this store has no place for it")
+    return "; ".join(lost)
+
+
+def _is_for_people(key: bytes) -> bool:
+    return not key.startswith((b"ARROW:", b"PARQUET:"))
 
 
 def _columns(plan: Plan, lossy: Iterable[str]) -> list[str]:

@@ -17,6 +17,7 @@ from hygge.home import Home
 from hygge.journal import Decision, FlowJournal
 from hygge.model import Commit, Head, Limits, Mode, Receipt, Run, Watermark
 from hygge.run.engines import backoff_s
+from hygge.run.stall import StallGuard
 from hygge.run.watch import Watch
 from hygge.store import Store
 
@@ -76,7 +77,16 @@ class Driver:
     epoch: int
     watch: Watch
     stop: threading.Event
+    guard: StallGuard
     attempt: Attempt = field(default_factory=Attempt)
+
+    def ask_home(self, phase: str, call: Callable[[], Result]) -> Result:
+        """Return the result of a call of the Home; raise Stalled where it does not come back."""
+        return self.guard.call(f"the home {self.flow.home.describe()} ({phase})", call)
+
+    def ask_store(self, phase: str, call: Callable[[], Result]) -> Result:
+        """Return the result of a call of the Store; raise Stalled where it does not come back."""
+        return self.guard.call(f"the store {self.flow.store.describe()} ({phase})", call)
 
     def say(self, text: str) -> None:
         """Report a message for people."""
@@ -84,7 +94,10 @@ class Driver:
 
     def head(self) -> Head | None:
         """Return what the store holds committed for this flow."""
-        return self.retry("the head", lambda: self.flow.store.head(self.flow.identity))
+        return self.retry("the head", self._ask_head)
+
+    def _ask_head(self) -> Head | None:
+        return self.ask_store("the head", lambda: self.flow.store.head(self.flow.identity))
 
     def retry(self, what: str, call: Callable[[], Result]) -> Result:
         """Return the result of `call`; after Transient it is called again, `limits.retries` times.
@@ -108,13 +121,16 @@ class Driver:
         """Commit; again after Transient or Unknown, unless the head shows that it happened."""
         for n in range(self.flow.limits.retries + 1):
             try:
-                return self.flow.store.commit(run, base, receipts, watermark)
+                return self.ask_store(
+                    "the commit",
+                    lambda: self.flow.store.commit(run, base, receipts, watermark),
+                )
             except (Transient, Unknown) as error:
                 # Also when asked to stop: it is better to know how a decided run ended.
                 self.stop.wait(min(_LONGEST_PAUSE_S, backoff_s(n)))
                 if isinstance(error, Unknown):
                     with contextlib.suppress(Transient):
-                        head = self.flow.store.head(self.flow.identity)
+                        head = self._ask_head()
                         if head is not None and head.run == run.id:
                             return commit_from_head(head, receipts, "settled by asking the head")
                 if n == self.flow.limits.retries:
@@ -140,7 +156,10 @@ class Driver:
 
         `answers_request`: the run is what this attempt was asked for.
         """
-        self.retry("the clean-up", lambda: self.flow.store.discard(run))
+        self.retry(
+            "the clean-up",
+            lambda: self.ask_store("the clean-up", lambda: self.flow.store.discard(run)),
+        )
         request = self.attempt.request if answers_request else ""
         self.journal.end(run, how, request=request)
 

@@ -140,14 +140,24 @@ def schema_of(plan: Plan) -> pa.Schema | None:
 
     if plan.columns is None:
         return None
-    return pa.schema(
-        [pa.field(column.name, column.type, column.nullable) for column in plan.columns]
-    )
+    fields = [
+        pa.field(column.name, column.type, column.nullable, dict(column.metadata) or None)
+        for column in plan.columns
+    ]
+    return pa.schema(fields, metadata=dict(plan.metadata) or None)
+
+
+def schema_for(plan: Plan, store: Store) -> pa.Schema | None:
+    """Return the Arrow schema of a plan as `store` gets it: without metadata unless it keeps it."""
+    from hygge.batches import bare
+
+    schema = schema_of(plan)
+    return schema if schema is None or store.traits.metadata else bare(schema)
 
 
 def passthrough(store: Store, run: Run, plan: Plan) -> pa.Schema | None:
     """Return the passthrough schema of a plan if `store` takes it, or None to move columns."""
-    schema = schema_of(plan)
+    schema = schema_for(plan, store)
     if plan.raw is None or schema is None:
         return None
     return store.takes(run, plan.raw, schema)

@@ -34,6 +34,7 @@ from hygge.places.shipped import SHIPPED
 from hygge.run.driver import Attempt, Driver
 from hygge.run.engines import Engine, EngineName, find_engine
 from hygge.run.once import Outcome, run_flow
+from hygge.run.stall import StallGuard
 from hygge.run.watch import Progress, Silent, Watch
 from hygge.store import Store
 
@@ -189,7 +190,8 @@ class Flow:
         with Lease(place, self.identity, stop, patience_s) as lease:
             journal = FlowJournal(place, self.identity)
             lease.on_leaving = lambda: journal.note_interruption(lease.epoch)
-            driver = Driver(self, journal, lease.epoch, watch, stop, self.attempt)
+            guard = StallGuard(self.limits, lambda text: watch.said(self.name, text))
+            driver = Driver(self, journal, lease.epoch, watch, stop, guard, self.attempt)
             try:
                 return run_flow(driver, engine, self.fresh)
             except Stopped as error:

@@ -20,7 +20,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hygge.batches import RAW_ABOUT, raw_format, with_key
 from hygge.errors import (
@@ -37,8 +37,16 @@ from hygge.journal.fingerprint import fingerprint
 from hygge.journal.runs import digest_of, reusable_receipts
 from hygge.model import Commit, Plan, Receipt, Run, Watermark
 from hygge.run.driver import Driver
-from hygge.run.engines import Engine, MoveRequest, MoveResult, passthrough, schema_of
+from hygge.run.engines import (
+    Engine,
+    MoveRequest,
+    MoveResult,
+    passthrough,
+    schema_for,
+    schema_of,
+)
 from hygge.run.recovery import FinishedRun, Recovery, committed_run, recover
+from hygge.run.stall import Stalled
 from hygge.store import new_run_id
 
 if TYPE_CHECKING:
@@ -87,7 +95,7 @@ def run_flow(driver: Driver, engine: Engine, fresh: bool) -> Outcome:
     try:
         with contextlib.ExitStack() as stack:
             since = flow.since(recovery.head)
-            plan = driver.retry("the plan", lambda: stack.enter_context(flow.home.open(since)))
+            plan = driver.retry("the plan", lambda: _open_plan(driver, stack, since))
             flow.check_columns(schema_of(plan))
             adds_in_each_run = flow.mode == "append" and flow.cursor is None
             finished = None if adds_in_each_run else recovery.finished
@@ -107,6 +115,23 @@ def run_flow(driver: Driver, engine: Engine, fresh: bool) -> Outcome:
     return active.outcome
 
 
+def _open_plan(driver: Driver, stack: contextlib.ExitStack, since: Watermark) -> Plan:
+    """Return the plan of the Home; `stack` closes it."""
+    opened = driver.flow.home.open(since)
+    plan = driver.ask_home("the plan", opened.__enter__)
+
+    def close(*error: Any) -> bool | None:
+        try:
+            return driver.ask_home("the end of the plan", lambda: opened.__exit__(*error))
+        except Stalled:
+            if error[0] is None:
+                raise
+            return False  # the first error is the one to report
+
+    stack.push(close)
+    return plan
+
+
 class _ActiveRun:
     """A run from its plan to its outcome."""
 
@@ -116,7 +141,7 @@ class _ActiveRun:
         self.driver, self.engine, self.plan = driver, engine, plan
         self.flow, self.journal = driver.flow, driver.journal
         self.base = recovery.head
-        self.home, self.schema = self.flow.home, schema_of(plan)
+        self.home, self.schema = self.flow.home, schema_for(plan, self.flow.store)
         self.digests = {split.index: digest_of(split) for split in plan.splits}
         self.versions = {split.index: split.version for split in plan.splits}
         self.is_decided = False
@@ -125,7 +150,7 @@ class _ActiveRun:
         self.reused: list[Receipt] = []  # of splits that an earlier driver staged
         flow = self.flow
         run = Run(new_run_id(), flow.identity, flow.mode, flow.key, flow.cursor)
-        raw = passthrough(flow.store, run, plan)
+        raw = driver.ask_store("the preparation", lambda: passthrough(flow.store, run, plan))
         if raw is not None:
             self.home, self.schema = flow.home.passing(raw), raw
         resumed = None
@@ -203,11 +228,17 @@ class _ActiveRun:
         """Prepare the store, and let the engine stage the splits that have no receipt yet."""
         store, driver, run = self.flow.store, self.driver, self.run
         schema = with_key(self.schema, self.plan.key)
-        driver.retry("the preparation", lambda: store.prepare(run, schema))
+        driver.retry(
+            "the preparation",
+            lambda: driver.ask_store("the preparation", lambda: store.prepare(run, schema)),
+        )
         if self.reused:
             receipts = self.reused
             self.reused = driver.retry(
-                "the look at what is staged", lambda: store.resume(run, receipts)
+                "the look at what is staged",
+                lambda: driver.ask_store(
+                    "the look at what is staged", lambda: store.resume(run, receipts)
+                ),
             )
             driver.say(f"{len(self.reused)} of {len(self.plan.splits)} splits were already staged")
         staged = {receipt.ticket.split for receipt in self.reused}

@@ -12,6 +12,7 @@ from hygge.connectors.sql import pins
 from hygge.connectors.sql.connection import close_lost, seconds_of, shown
 from hygge.connectors.sql.errors import in_words
 from hygge.errors import ConfigError, HyggeError, StoreError
+from hygge.open_connections import opened
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -40,6 +41,9 @@ def _engine(url: str, writes: bool) -> sa.Engine:
     engine = sa.create_engine(_for_driver(url), poolclass=sa.NullPool)
     statements = _pins(engine.dialect.name, url, writes)
 
+    def connect(dialect: Any, _: object, values: Any, named: Any) -> Any:
+        return opened(lambda: dialect.connect(*values, **named))
+
     def pin(connection: Any, _: object) -> None:
         cursor = connection.cursor()
         for statement in statements:
@@ -47,6 +51,8 @@ def _engine(url: str, writes: bool) -> sa.Engine:
         cursor.close()
         connection.commit()
 
+    if engine.dialect.name != "sqlite":  # whose connection belongs to its thread
+        sa.event.listen(engine, "do_connect", connect)
     if statements:
         sa.event.listen(engine, "connect", pin)
     sa.event.listen(engine, "handle_error", close_lost)

@@ -11,11 +11,12 @@ exactly. On an object store (`s3://bucket/prefix`) files come one by one: see
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal, Unpack
 
 import pyarrow as pa
 
-from hygge.batches import plain, plain_schema
+from hygge.batches import as_marked, marked_schema, plain, plain_schema
 from hygge.connectors.files.home import (
     FileHome,
     FileHomeArguments,
@@ -23,6 +24,7 @@ from hygge.connectors.files.home import (
     FileOptionsDict,
     Piece,
 )
+from hygge.connectors.files.metadata import FilesMetadata
 from hygge.connectors.files.source_file import SourceFile
 from hygge.connectors.files.store import (
     FileStore,
@@ -51,17 +53,24 @@ class ArrowHome(FileHome):
     def __init__(self, name: str | None = None, **settings: Unpack[ArrowHomeArguments]) -> None:
         super().__init__(name, **settings)
 
-    def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
+    def columns_of(self, files: Sequence[SourceFile]) -> tuple[tuple[Column, ...], FilesMetadata]:
         first: pa.Schema | None = None
+        metadata = FilesMetadata()
         for file in files:
             with arrow.open_arrow(file.path) as opened:
                 self.check_names(file, opened.schema.names)
-                schema = plain_schema(opened.schema)
+                own = marked_schema(opened.schema)
+            metadata.add(own)
+            schema = plain_schema(own)
             if first is None:
                 first = schema
             self.check_alike(file, schema, files[0], first)
         assert first is not None  # find_files gives at least one file
-        return tuple(Column(f.name, f.type, str(f.type), f.nullable) for f in first)
+        columns = (
+            Column(f.name, f.type, str(f.type), f.nullable, None, metadata.fields[f.name])
+            for f in first
+        )
+        return tuple(columns), metadata
 
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         with arrow.open_arrow(file.path) as opened:
@@ -82,7 +91,8 @@ class ArrowHome(FileHome):
         try:
             with arrow.open_arrow(file.path) as opened:
                 for batch in opened.batches(where.get("from", 0), where.get("to", 0)):
-                    yield plain(pa.Table.from_batches([batch]).select(schema.names))
+                    chosen = pa.Table.from_batches([batch]).select(schema.names)
+                    yield plain(as_marked(chosen))
         except (pa.ArrowException, OSError) as error:
             raise arrow.unreadable(file.path, error) from error
 
@@ -109,6 +119,7 @@ class ArrowStoreArguments(FileStoreArguments, total=False):
 class ArrowStore(FileStore):
     """`ArrowStore("users", path="data/users")`."""
 
+    traits = replace(FileStore.traits, metadata=True)
     suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc")
 
     class Settings(FileStore.Settings):

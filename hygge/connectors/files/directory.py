@@ -31,6 +31,7 @@ from hygge.connectors.files.heads import (
     head_of_directory,
     head_of_file,
     newest_in_directory,
+    read_schema,
     schema_text,
     text_schema,
 )
@@ -294,7 +295,7 @@ class Directory:
         prepared = os.path.join(self._staging(run), SCHEMA)
         if os.path.exists(prepared):
             with open(prepared, "rb") as file:
-                schema = pa.ipc.read_schema(pa.py_buffer(file.read()))
+                schema = read_schema(file.read())
         parts: dict[str, str] = {}
         for receipt in sorted(receipts, key=lambda receipt: receipt.ticket.split):
             split = receipt.ticket.split

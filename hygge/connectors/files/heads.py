@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
-from hygge.batches import widens
+from hygge.batches import extension_of, marked_schema, widens
 from hygge.connectors.files import publish
+from hygge.connectors.files.metadata import differ
 from hygge.errors import StoreError
 from hygge.model import Head
 from hygge.places import durable
@@ -126,6 +127,14 @@ def check_appendable(path: str, held: pa.Schema | None, new: pa.Schema | None) -
     hint = "append the same columns, in the same order and types, or write to another path"
     for field in held:
         index = new.get_field_index(field.name)
+        if index >= 0 and differ(field, new.field(index)):
+            marks = [b" ".join(extension_of(each) or ()) for each in (field, new.field(index))]
+            one, other = (mark.decode(errors="replace") for mark in marks)
+            raise StoreError(
+                f"column '{field.name}' is of extension type {one} in {path}, and {other} in this "
+                "run: the same values mean others",
+                hint,
+            )
         kind = new.field(index).type if index >= 0 else field.type
         # string and large_string hold the same values, and readers take either.
         if not (widens(kind, field.type) and widens(field.type, kind)):
@@ -148,10 +157,13 @@ def schema_text(schema: pa.Schema | None) -> str | None:
 
 
 def text_schema(text: str | None) -> pa.Schema | None:
-    """Return the schema of a `schema_text`; None for None."""
-    if text is None:
-        return None
-    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
+    """Return the schema of a `schema_text`, marked as `marked_schema` does; None for None."""
+    return None if text is None else read_schema(base64.b64decode(text))
+
+
+def read_schema(content: bytes) -> pa.Schema:
+    """Return a schema that Arrow IPC wrote, whatever extension types this process knows."""
+    return marked_schema(pa.ipc.read_schema(pa.py_buffer(content)))
 
 
 def _raise(error: OSError) -> None:

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from hygge.batches import conform, slices
 from hygge.connectors.files.listing import check_unchanged, find_files
+from hygge.connectors.files.metadata import FilesMetadata, differ
 from hygge.connectors.files.source_file import SourceFile, is_hidden, partition_columns
 from hygge.errors import ConfigError, HomeError, HyggeError, SourceChanged, SourceMissing, one_of
 from hygge.home import Home
@@ -126,6 +127,10 @@ class FileHome(Home):
         """Return how the files are written, where `schema_of` found it, for people."""
         return ""
 
+    def columns_of(self, files: Sequence[SourceFile]) -> tuple[tuple[Column, ...], FilesMetadata]:
+        """Return `schema_of`, and what the files say about their rows beside them."""
+        return self.schema_of(files), FilesMetadata()
+
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         """Yield the parts of `file` that can be read alone, in file order."""
         yield Piece(bytes=file.size)
@@ -140,10 +145,12 @@ class FileHome(Home):
     def open(self, since: Watermark = None) -> Iterator[Plan]:
         try:
             files = find_files(self.path, self.suffixes)
-            own = self.schema_of(files)
+            own, metadata = self.columns_of(files)
             self._check_depth(own)
             columns = self._projected((*own, *self._partitions(files, own)))
+            # Without metadata: a split is of the same digest with it and without it.
             schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in columns])
+            texts = metadata.of_columns(schema.names)
             splits = tuple(self._pack(files, schema))
         except FileNotFoundError as error:
             raise SourceChanged(
@@ -163,6 +170,8 @@ class FileHome(Home):
             dead_driver="the next run goes on with it: what was staged of files that stay as they "
             "are is not read again",
             found=self.found(),
+            metadata=texts,
+            lost=tuple(metadata.lost),
         )
 
     def read(self, split: Split) -> Iterator[pa.Table]:
@@ -194,6 +203,14 @@ class FileHome(Home):
         self, file: SourceFile, schema: pa.Schema, first_file: SourceFile, first: pa.Schema
     ) -> None:
         """Raise HomeError where the chosen columns of `file` do not go with the first file's."""
+        for mine in self.chosen(schema):
+            index = first.get_field_index(mine.name)
+            if index >= 0 and differ(mine, first.field(index)):
+                raise HomeError(
+                    f"{file.path} does not go with {first_file.path}: column '{mine.name}' is of "
+                    "another extension type, so that the same values mean others",
+                    "move them in flows of their own, or choose the common ones with `columns`",
+                )
         try:
             conform(self.chosen(schema).empty_table(), self.chosen(first), "it")
         except HyggeError as error:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from hygge.errors import HomeError, HyggeError
+from hygge.open_connections import for_this_call
 from hygge.places.bucket import Bucket
 
 _DELTA, _HUDI, _ICEBERG = "_delta_log", ".hoodie", "metadata"
@@ -50,7 +51,7 @@ def refuse_prefixes(
     above = [root for root, _ in _upwards(top, "/")]
     asked = [_joined(root, name) for root in above for name in _KINDS]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found_names = pool.map(lambda key: _names(bucket, key), asked)
+        found_names = pool.map(for_this_call(lambda key: _names(bucket, key)), asked)
         for inside, found in zip(asked, found_names, strict=True):
             names.setdefault(inside, []).extend(found)
     seen: set[tuple[str, str]] = set()

@@ -14,12 +14,13 @@ see `hygge/connectors/files/prefix.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal, Unpack
 
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from hygge.batches import plain, plain_schema
+from hygge.batches import as_marked, marked_schema, plain, plain_schema
 from hygge.connectors.files.home import (
     FileHome,
     FileHomeArguments,
@@ -27,6 +28,7 @@ from hygge.connectors.files.home import (
     FileOptionsDict,
     Piece,
 )
+from hygge.connectors.files.metadata import FilesMetadata
 from hygge.connectors.files.source_file import SourceFile
 from hygge.connectors.files.store import (
     FileStore,
@@ -57,21 +59,28 @@ class ParquetHome(FileHome):
     def __init__(self, name: str | None = None, **settings: Unpack[ParquetHomeArguments]) -> None:
         super().__init__(name, **settings)
 
-    def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
+    def columns_of(self, files: Sequence[SourceFile]) -> tuple[tuple[Column, ...], FilesMetadata]:
         first: pa.Schema | None = None
+        metadata = FilesMetadata()
         native: dict[str, str] = {}
         with parquet.open_parquet(files[0].path) as opened:
             unit = parquet.int96_unit(files[0].path, opened)
         for file in files:
             with parquet.open_parquet(file.path, unit) as opened:
                 self.check_names(file, opened.schema_arrow.names)
-                schema = plain_schema(opened.schema_arrow)
+                own = marked_schema(opened.schema_arrow)
+                metadata.add(own)
+                schema = plain_schema(own)
                 if first is None:
                     first, native = schema, parquet.native_types(opened)
-            if not schema.equals(first):
+            if not schema.equals(first, check_metadata=True):
                 self.check_alike(file, schema, files[0], first)
         assert first is not None  # find_files gives at least one file
-        return tuple(Column(f.name, f.type, native.get(f.name), f.nullable) for f in first)
+        columns = (
+            Column(f.name, f.type, native.get(f.name), f.nullable, None, metadata.fields[f.name])
+            for f in first
+        )
+        return tuple(columns), metadata
 
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         with parquet.open_parquet(file.path) as opened:
@@ -93,7 +102,7 @@ class ParquetHome(FileHome):
                 file.path, where["group"], schema, options.batch_size, options.batch_bytes
             )
             for batch in batches:
-                yield plain(pa.Table.from_batches([batch])).select(schema.names)
+                yield plain(as_marked(pa.Table.from_batches([batch]))).select(schema.names)
         except (pa.ArrowException, OSError) as error:
             raise parquet.unreadable(file.path, error) from error
 
@@ -136,6 +145,7 @@ class ParquetStoreArguments(FileStoreArguments, total=False):
 class ParquetStore(FileStore):
     """`ParquetStore("users", path="data/users", options={"compression": "zstd"})`."""
 
+    traits = replace(FileStore.traits, metadata=True)
     imports = ("pyarrow.compute", "pyarrow.parquet")
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq", ".parq")
 

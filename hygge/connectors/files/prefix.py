@@ -35,7 +35,7 @@ import pyarrow as pa
 
 from hygge.batches import serialized
 from hygge.connectors.files import publish
-from hygge.connectors.files.heads import check_appendable, schema_text, text_schema
+from hygge.connectors.files.heads import check_appendable, read_schema, schema_text, text_schema
 from hygge.connectors.files.manifests import (
     RUNS_KEPT,
     File,
@@ -60,6 +60,7 @@ from hygge.connectors.files.target import SCHEMA, check_staged_rows, committed_a
 from hygge.errors import ConfigError, NotOurs, Rejected, StoreError, Transient, Unknown
 from hygge.formats.format import Format, Writer, check_rows
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
+from hygge.open_connections import for_this_call
 from hygge.places.access import Access
 from hygge.places.bucket import Bucket
 
@@ -312,7 +313,7 @@ class Prefix:
                 "run it again",
             )
         prepared = self.bucket.get(self._key(run.id, SCHEMA))
-        schema = pa.ipc.read_schema(pa.py_buffer(prepared)) if prepared else None
+        schema = read_schema(prepared) if prepared else None
         sizes = self._sizes(run)
         files: dict[str, File] = {}
         ordered = sorted(receipts, key=lambda receipt: receipt.ticket.split)
@@ -395,4 +396,4 @@ class Prefix:
 def _at_once(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Do `work` on several items at once: they wait for the object store, not for each other."""
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="hygge-objects") as pool:
-        return list(pool.map(work, items))
+        return list(pool.map(for_this_call(work), items))

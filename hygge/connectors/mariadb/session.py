@@ -29,6 +29,7 @@ from hygge.errors import (
     UnfitValue,
     without_password,
 )
+from hygge.open_connections import note_connection
 
 if TYPE_CHECKING:
     from pymysql.connections import Connection
@@ -153,6 +154,7 @@ def connect(url: str, who: str, flow: str | None, load: bool = False) -> Connect
             f"{who}: the connection's URL has a parameter that pymysql does not know: {error}",
             "take it out, or write it as pymysql calls it",
         ) from error
+    note_connection(connection)
     connection.comment = f"/* hygge/{re.sub(r'[^ -~]|[*/]', '?', flow or '-')} */ "
     settings = [
         f"net_write_timeout = {_NETWORK_WAIT_S}",

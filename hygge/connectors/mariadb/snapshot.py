@@ -92,6 +92,9 @@ class Lender:
         self._free.put(None)
         for connection in self.sessions:
             with suppress(Exception):
+                # Closing alone does not wake a thread that waits for the server.
+                connection._sock.shutdown(socket.SHUT_RDWR)
+            with suppress(Exception):
                 connection._force_close()
 
     def _serve(self) -> None:

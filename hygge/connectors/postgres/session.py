@@ -22,6 +22,7 @@ from hygge.connectors.sql.connection import close_lost
 from hygge.connectors.sql.errors import driver_error, in_words
 from hygge.connectors.sql.goal import Goal
 from hygge.errors import HyggeError, StoreError
+from hygge.open_connections import opened as opened_connection
 
 if TYPE_CHECKING:
     import psycopg
@@ -36,6 +37,8 @@ _SETTINGS = {
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "client_encoding": "UTF8",
+    # A network may take a connection and answer nothing.
+    "connect_timeout": 30,
 }
 
 
@@ -87,7 +90,9 @@ def connect(url: str, name: str, read_only: bool = False) -> psycopg.Connection:
         if value is not None:
             parameters[key] = str(value)
     parameters = {**_SETTINGS, "application_name": name, **parameters}
-    connection = psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)
+    connection = opened_connection(
+        lambda: psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)
+    )
     settings = dict(pins.POSTGRES_READING) if read_only else pins.postgres_writing(url)
     if statement_timeout:
         settings["statement_timeout"] = statement_timeout

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
+from hygge.open_connections import current, working_for
+
 T = TypeVar("T")
 
 
@@ -25,8 +27,13 @@ def prefetched(items: Iterator[T], give_up: Callable[[], object] = ends_by_itsel
     made: queue.SimpleQueue[tuple[T] | BaseException | None] = queue.SimpleQueue()
     turn = threading.Semaphore(1)
     left = threading.Event()
+    call = current()
 
     def make() -> None:
+        with working_for(call):
+            _make()
+
+    def _make() -> None:
         try:
             turn.acquire()
             for item in items:
