@@ -221,9 +221,12 @@ def conform(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
     """Return `table` in the column order and with the types of `schema`.
 
     Columns may come in another order. Raises HomeError where one is missing or extra, UnfitValue
-    where the type in `schema` does not hold every value of the type that came.
+    where the type in `schema` does not hold every value of the type that came, and for a NULL
+    where `schema` has none.
     """
     if table.schema.equals(schema):
+        for field, array in zip(schema, table.columns, strict=True):
+            _refuse_nulls(array, field, who)
         return table
     missing = [name for name in schema.names if name not in table.column_names]
     extra = [name for name in table.column_names if name not in schema.names]
@@ -246,14 +249,18 @@ def conform(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
                     "states them once",
                 )
             array = array.cast(field.type)
-        if not field.nullable and array.null_count:
-            raise UnfitValue(
-                f"{who}: column '{field.name}' is declared without NULLs, "
-                f"but holds {array.null_count}",
-                "declare it nullable, or fill the NULLs before",
-            )
+        _refuse_nulls(array, field, who)
         arrays.append(array)
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _refuse_nulls(array: pa.ChunkedArray, field: pa.Field, who: str) -> None:
+    """Raise UnfitValue for NULLs where the schema promises that there are none."""
+    if not field.nullable and array.null_count:
+        raise UnfitValue(
+            f"{who}: column '{field.name}' is declared without NULLs, but holds {array.null_count}",
+            "declare it nullable, or fill the NULLs before",
+        )
 
 
 def widens(source: pa.DataType, target: pa.DataType) -> bool:

@@ -53,15 +53,17 @@ class ArrowHome(FileHome):
 
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
         first: pa.Schema | None = None
+        may_be_null: set[str] = set()
         for file in files:
             with arrow.open_arrow(file.path) as opened:
                 self.check_names(file, opened.schema.names)
                 schema = plain_schema(opened.schema)
+            may_be_null.update(field.name for field in schema if field.nullable)
             if first is None:
                 first = schema
             self.check_alike(file, schema, files[0], first)
         assert first is not None  # find_files gives at least one file
-        return tuple(Column(f.name, f.type, str(f.type), f.nullable) for f in first)
+        return tuple(Column(f.name, f.type, str(f.type), f.name in may_be_null) for f in first)
 
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         with arrow.open_arrow(file.path) as opened:

@@ -59,6 +59,7 @@ class ParquetHome(FileHome):
 
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
         first: pa.Schema | None = None
+        may_be_null: set[str] = set()
         native: dict[str, str] = {}
         with parquet.open_parquet(files[0].path) as opened:
             unit = parquet.int96_unit(files[0].path, opened)
@@ -66,12 +67,15 @@ class ParquetHome(FileHome):
             with parquet.open_parquet(file.path, unit) as opened:
                 self.check_names(file, opened.schema_arrow.names)
                 schema = plain_schema(opened.schema_arrow)
+                may_be_null.update(field.name for field in schema if field.nullable)
                 if first is None:
                     first, native = schema, parquet.native_types(opened)
             if not schema.equals(first):
                 self.check_alike(file, schema, files[0], first)
         assert first is not None  # find_files gives at least one file
-        return tuple(Column(f.name, f.type, native.get(f.name), f.nullable) for f in first)
+        return tuple(
+            Column(f.name, f.type, native.get(f.name), f.name in may_be_null) for f in first
+        )
 
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         with parquet.open_parquet(file.path) as opened:
