@@ -16,7 +16,7 @@ import pyarrow as pa
 from hygge.errors import HomeError, UnfitValue
 
 RAW_FORMAT, RAW_ABOUT, _RAW_ROWS = b"hygge.format", b"hygge.about", b"hygge.rows"
-_KEY = b"hygge.key"
+_KEY, _NOTES = b"hygge.key", b"hygge.notes"
 
 
 def with_key(schema: pa.Schema | None, key: Sequence[str]) -> pa.Schema | None:
@@ -30,6 +30,19 @@ def key_of(schema: pa.Schema | None) -> tuple[str, ...]:
     """Return the key that `with_key` put into a schema; empty where there is none."""
     key = _metadata(schema, _KEY)
     return () if key is None else tuple(json.loads(key))
+
+
+def with_notes(schema: pa.Schema, notes: Sequence[str]) -> pa.Schema:
+    """Return `schema` with what a Store says of columns that become others, for `notes_of`."""
+    if not notes:
+        return schema
+    return schema.with_metadata({**(schema.metadata or {}), _NOTES: json.dumps(notes).encode()})
+
+
+def notes_of(schema: pa.Schema | None) -> list[str]:
+    """Return the sentences that `with_notes` put into a schema; none where there are none."""
+    notes = _metadata(schema, _NOTES)
+    return [] if notes is None else list(json.loads(notes))
 
 
 def _metadata(schema: pa.Schema | None, name: bytes) -> bytes | None:

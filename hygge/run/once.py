@@ -174,7 +174,10 @@ class _ActiveRun:
                 raise _given_up_error(self.given_up) from error
             raise
         receipts_log.close()
-        self.outcome = Outcome(self.run, commit, decision.receipts, result, len(self.reused))
+        self.outcome = Outcome(
+            self.run, commit, decision.receipts, result, len(self.reused),
+            notes=self.flow.store.remarks(self.schema),
+        )  # fmt: skip
         self.driver.close(self.run, "committed", answers_request=True)
 
     def _resume(self, record: RunRecord) -> Run | None:

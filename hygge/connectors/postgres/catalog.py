@@ -89,7 +89,8 @@ WITH RECURSIVE d(top, oid, typtype, below, below_mod, typmod) AS (
   SELECT d.top, t.oid, t.typtype, t.typbasetype, t.typtypmod,
     CASE WHEN d.below_mod <> -1 THEN d.below_mod ELSE d.typmod END
   FROM d JOIN pg_type t ON d.typtype = 'd' AND t.oid = d.below)
-SELECT d.top, d.oid, d.typmod, t.typname, d.top = d.oid FROM d JOIN pg_type t ON t.oid = d.oid
+SELECT d.top, d.oid, d.typmod, t.typname, d.top = d.oid, format_type(d.oid, d.typmod)
+FROM d JOIN pg_type t ON t.oid = d.oid
 WHERE d.typtype <> 'd'
 """
 
@@ -106,6 +107,10 @@ class Column:
     collation: str | None = None
     builtin: bool = True
     """True if the number of its type means the same type in every database."""
+    type_oid: int = 0
+    """The number of its own type, which may be a domain."""
+    base: str = ""
+    """The name of its base type with its modifier, where its type is a domain."""
 
 
 class _CatalogColumn(NamedTuple):
@@ -241,7 +246,7 @@ def columns(connection: psycopg.Connection, ask: Ask, relation: Relation | None)
     never_null = _never_null(connection, relation)
     resolved = []
     for column in described:
-        base_oid, base_typmod, type_name, is_base = base_types[column.oid]
+        base_oid, base_typmod, type_name, is_base, base = base_types[column.oid]
         # A number of the catalog (regclass, a row's types) means another thing in another database.
         is_bound = type_name.lstrip("_").startswith(("reg", "record"))
         resolved.append(
@@ -255,6 +260,8 @@ def columns(connection: psycopg.Connection, ask: Ask, relation: Relation | None)
                 builtin=column.oid < _FIRST_USER_OID
                 and base_oid < _FIRST_USER_OID
                 and not is_bound,
+                type_oid=column.oid,
+                base="" if is_base else base,
             )
         )
     return resolved

@@ -26,6 +26,10 @@ class SQLStoreOptions(Settings):
     on_value: OnValue | dict[str, OnValue] = "error"
     """A value that the table cannot hold exactly (NUL in a text, a decimal beyond its precision):
     an error, NULL instead of it, or the column as text. For all columns, or by column."""
+    create_types: bool | None = None
+    """Whether types that somebody made at the source (enum, domain, composite), and that this
+    database lacks, are made with the table: PostgreSQL to PostgreSQL. Otherwise they are an error
+    before rows move."""
 
 
 class SQLStoreOptionsDict(TypedDict, total=False):
@@ -34,6 +38,7 @@ class SQLStoreOptionsDict(TypedDict, total=False):
     batch_size: int
     zones: Literal["error", "utc"]
     on_value: OnValue | Mapping[str, OnValue]
+    create_types: bool | None
 
 
 @dataclass(frozen=True)
