@@ -276,6 +276,10 @@ def _refuse_nulls(array: pa.ChunkedArray, field: pa.Field, who: str) -> None:
         )
 
 
+_DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}
+"""Decimal digits of an integer, by its bits; of uint64 one more."""
+
+
 def widens(source: pa.DataType, target: pa.DataType) -> bool:
     """Return whether `target` holds every value of `source` unchanged."""
     t = pa.types
@@ -288,6 +292,9 @@ def widens(source: pa.DataType, target: pa.DataType) -> bool:
         return bool(
             wider or (t.is_unsigned_integer(target) and source.bit_width == target.bit_width)
         )
+    if t.is_integer(source) and t.is_decimal(target):
+        digits = _DIGITS[source.bit_width] + (source == pa.uint64())
+        return bool(target.scale >= 0 and target.precision - target.scale >= digits)
     if t.is_floating(source) and t.is_floating(target):
         return bool(source.bit_width <= target.bit_width)
     if t.is_decimal(source) and t.is_decimal(target):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from hygge import Flow, SQLHome, SQLStore
+from hygge import Flow, ParquetHome, SQLHome, SQLStore
 from hygge.errors import FlowFailed, StoreError, UnfitValue
 from hygge.model import Run, Ticket
+from hygge.report.text import plan_text
 from tests.servers.postgres import store_at
 
 pytest_plugins = ["tests.servers.postgres"]
@@ -148,3 +150,33 @@ def test_a_domain_counts_as_the_type_behind_it(pg, schema, tmp_path, options):
     pg.ask(f"ALTER TABLE {schema}.s ALTER v0 TYPE numeric(4,1)")
     append(pg, schema, tmp_path, **options)
     assert pg.ask(f"SELECT v0::text FROM {schema}.t") == [("1.3",)]
+
+
+@pytest.mark.parametrize("url", ["psycopg", "psycopg2"])
+def test_unsigned_integers_are_kept_in_wider_types_and_that_is_said(pg, schema, tmp_path, url):
+    kinds = [pa.uint64(), pa.uint32(), pa.uint16(), pa.uint8()]
+    most = [2 ** (kind.bit_width) - 1 for kind in kinds]
+    arrays = [pa.array([value, 0, None], kind) for value, kind in zip(most, kinds, strict=True)]
+    rows = pa.table(arrays, names=["a", "b", "c", "d"])
+    pq.write_table(rows, tmp_path / "f.parquet")
+    store = SQLStore(
+        "t", connection=pg.url.replace("postgresql:", f"postgresql+{url}:"), table=f"{schema}.t"
+    )
+    home = ParquetHome(path=str(tmp_path / "f.parquet"))
+    words = "'a' (uint64) as numeric(20,0), 'b' (uint32) as bigint, 'c' (uint16) as integer"
+    for mode in ("replace", "append"):
+        flow = Flow(home, store, name="f", mode=mode, engine="inline", state=tmp_path / "s")
+        with home.open() as plan:
+            assert words in plan_text(flow, plan)
+        assert words in flow.run().note
+    assert pg.ask(f"SELECT DISTINCT * FROM {schema}.t ORDER BY a DESC NULLS LAST")[0] == tuple(most)
+    kinds_there = (
+        "SELECT format_type(atttypid, atttypmod) FROM pg_attribute "
+        f"WHERE attrelid = '{schema}.t'::regclass AND attnum > 0 ORDER BY attnum"
+    )
+    assert [kind for (kind,) in pg.ask(kinds_there)] == [
+        "numeric(20,0)", "bigint", "integer", "smallint",
+    ]  # fmt: skip
+    pg.ask(f"ALTER TABLE {schema}.t ALTER a TYPE numeric(19,0) USING 1")
+    with pytest.raises(FlowFailed, match="'a' is .*cannot keep uint64 exactly"):
+        flow.run()
