@@ -16,7 +16,7 @@ import pyarrow as pa
 from hygge.errors import HomeError, UnfitValue
 
 RAW_FORMAT, RAW_ABOUT, _RAW_ROWS = b"hygge.format", b"hygge.about", b"hygge.rows"
-_KEY = b"hygge.key"
+_KEY, _NOTES = b"hygge.key", b"hygge.notes"
 _EXTENSION_NAME, _EXTENSION_PARAMETERS = b"ARROW:extension:name", b"ARROW:extension:metadata"
 
 
@@ -31,6 +31,19 @@ def key_of(schema: pa.Schema | None) -> tuple[str, ...]:
     """Return the key that `with_key` put into a schema; empty where there is none."""
     key = _metadata(schema, _KEY)
     return () if key is None else tuple(json.loads(key))
+
+
+def with_notes(schema: pa.Schema, notes: Sequence[str]) -> pa.Schema:
+    """Return `schema` with what a Store says of columns that become others, for `notes_of`."""
+    if not notes:
+        return schema
+    return schema.with_metadata({**(schema.metadata or {}), _NOTES: json.dumps(notes).encode()})
+
+
+def notes_of(schema: pa.Schema | None) -> list[str]:
+    """Return the sentences that `with_notes` put into a schema; none where there are none."""
+    notes = _metadata(schema, _NOTES)
+    return [] if notes is None else list(json.loads(notes))
 
 
 def _metadata(schema: pa.Schema | None, name: bytes) -> bytes | None:
@@ -268,9 +281,12 @@ def conform(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
     """Return `table` in the column order and with the types of `schema`.
 
     Columns may come in another order. Raises HomeError where one is missing or extra, UnfitValue
-    where the type in `schema` does not hold every value of the type that came.
+    where the type in `schema` does not hold every value of the type that came, and for a NULL
+    where `schema` has none.
     """
     if table.schema.equals(schema):
+        for field, array in zip(schema, table.columns, strict=True):
+            _refuse_nulls(array, field, who)
         return table
     missing = [name for name in schema.names if name not in table.column_names]
     extra = [name for name in table.column_names if name not in schema.names]
@@ -293,14 +309,22 @@ def conform(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
                     "states them once",
                 )
             array = array.cast(field.type)
-        if not field.nullable and array.null_count:
-            raise UnfitValue(
-                f"{who}: column '{field.name}' is declared without NULLs, "
-                f"but holds {array.null_count}",
-                "declare it nullable, or fill the NULLs before",
-            )
+        _refuse_nulls(array, field, who)
         arrays.append(array)
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _refuse_nulls(array: pa.ChunkedArray, field: pa.Field, who: str) -> None:
+    """Raise UnfitValue for NULLs where the schema promises that there are none."""
+    if not field.nullable and array.null_count:
+        raise UnfitValue(
+            f"{who}: column '{field.name}' is declared without NULLs, but holds {array.null_count}",
+            "declare it nullable, or fill the NULLs before",
+        )
+
+
+_DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}
+"""Decimal digits of an integer, by its bits; of uint64 one more."""
 
 
 def widens(source: pa.DataType, target: pa.DataType) -> bool:
@@ -315,6 +339,9 @@ def widens(source: pa.DataType, target: pa.DataType) -> bool:
         return bool(
             wider or (t.is_unsigned_integer(target) and source.bit_width == target.bit_width)
         )
+    if t.is_integer(source) and t.is_decimal(target):
+        digits = _DIGITS[source.bit_width] + (source == pa.uint64())
+        return bool(target.scale >= 0 and target.precision - target.scale >= digits)
     if t.is_floating(source) and t.is_floating(target):
         return bool(source.bit_width <= target.bit_width)
     if t.is_decimal(source) and t.is_decimal(target):

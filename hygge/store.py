@@ -15,9 +15,10 @@ head(flow)
 
 takes(run, raw, schema)
     Called by the Flow, in the driver, before `prepare`, where the Home offers passthrough (`raw`,
-    see `hygge.batches.raw_schema`) instead of columns of `schema`. Returns the passthrough schema
-    that `prepare` and `stage` shall get, or None to get columns. MUST return None where passthrough
-    could change a value. `Receipt.rows` counts rows of the source (`rows_in`), not batches.
+    see `hygge.batches.raw_schema`) instead of columns of `schema`. Returns the schema that
+    `prepare` and `stage` shall get: a passthrough, or `schema` with metadata about its types; or
+    None to get columns. MUST not return a passthrough that could change a value. `Receipt.rows`
+    counts rows of the source (`rows_in`), not batches.
 
 prepare(run, schema)
     Called by the Flow, in the driver, at least once a run. Makes the invisible place for staging.
@@ -25,6 +26,10 @@ prepare(run, schema)
     it; `hygge.batches.key_of(schema)` is the source's primary key where the plan knows it.
     Raises NotOurs where `replace` would drop something that hygge did not write, StoreError where
     there is no permission or no space; both before any row moves.
+
+remarks(schema)
+    Called by the Flow and by `hygge plan`, in the driver, for the schema that `prepare` gets.
+    Returns a sentence for each column that the Store keeps as another type than it has.
 
 stage(ticket, schema, batches)
     Called by the Store actor, at least once a split. Pulls the batches, so that back-pressure, end
@@ -61,7 +66,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from hygge.batches import as_table
+from hygge.batches import as_table, notes_of
 from hygge.errors import ConfigError, StoreError
 from hygge.model import Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
 from hygge.settings import Connector, is_rebuilt_class
@@ -122,6 +127,10 @@ class Store(Connector):
 
     def prepare(self, run: Run, schema: pa.Schema | None) -> None:
         """Make the invisible place for staging; a simple Store has none."""
+
+    def remarks(self, schema: pa.Schema | None) -> list[str]:
+        """Return what there is to say of columns that become others."""
+        return notes_of(schema)
 
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]

@@ -14,9 +14,11 @@ from hygge.batches import raw_format
 from hygge.errors import HyggeError
 from hygge.model import MIB, Column, Limits, Plan, Report, Run, Summary, from_facts
 from hygge.report.progress import bytes_text, count_text, resources_text
-from hygge.run.engines import passthrough
+from hygge.run.engines import passthrough, schema_of
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from hygge.config.specs import FlowSpec
     from hygge.run.flow import Flow
 
@@ -185,8 +187,10 @@ def plan_text(flow: Flow, plan: Plan, left_open: Iterable[str] = ()) -> str:
         lines.append(f"  rows    {rows}")
     if plan.snapshot:
         lines.append(f"  reads   {plan.snapshot}")
-    if form := _passthrough_format(flow, plan):
+    taken = _taken(flow, plan)
+    if form := raw_format(taken):
         lines.append(f"  passes  {form} through undecoded: every type arrives as it is")
+    lines += [f"  but     {remark}" for remark in flow.store.remarks(taken)]
     if plan.watermark is not None:
         lines.append(f"  cursor  {flow.cursor} up to {plan.watermark}")
     lines += _limits(flow.limits)
@@ -226,13 +230,14 @@ def _planned_rows(plan: Plan) -> str:
     return ("" if is_exact else "about ") + count_text(sum(rows))
 
 
-def _passthrough_format(flow: Flow, plan: Plan) -> str | None:
-    """Return the format in which rows would travel instead of as columns, or None."""
+def _taken(flow: Flow, plan: Plan) -> pa.Schema | None:
+    """Return the schema that the store would get."""
     run = Run("plan", flow.identity, flow.mode, flow.key, flow.cursor)
     try:
-        return raw_format(passthrough(flow.store, run, plan))
+        taken = passthrough(flow.store, run, plan)
     except HyggeError:
-        return None  # a run will say why the store cannot be asked
+        taken = None  # a run will say why the store cannot be asked
+    return schema_of(plan) if taken is None else taken
 
 
 def tables_text(name: str, tables: Sequence[FlowSpec], brief: bool) -> str:

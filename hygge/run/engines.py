@@ -156,7 +156,7 @@ def schema_for(plan: Plan, store: Store) -> pa.Schema | None:
 
 
 def passthrough(store: Store, run: Run, plan: Plan) -> pa.Schema | None:
-    """Return the passthrough schema of a plan if `store` takes it, or None to move columns."""
+    """Return the schema that `store` takes instead of a plan's columns; None: it takes those."""
     schema = schema_for(plan, store)
     if plan.raw is None or schema is None:
         return None

@@ -209,7 +209,10 @@ class _ActiveRun:
             decision.receipts,
             result,
             len(self.reused),
-            notes=[f"found in the home: {self.plan.found}"] if self.plan.found else [],
+            notes=[
+                *([f"found in the home: {self.plan.found}"] if self.plan.found else []),
+                *self.flow.store.remarks(self.schema),
+            ],
         )
         self.driver.close(self.run, "committed", answers_request=True)
 

@@ -179,6 +179,8 @@ def _learn(connection: sa.Connection, ask: Ask, since: Watermark) -> Plan:
 def _catalog(connection: sa.Connection, ask: Ask) -> tuple[list[Column], set[str], tuple[str, ...]]:
     """The columns, the names of those that are read as text, and the primary key of a table."""
     reflected, primary = reflect(connection, ask.table or "", ask.who)
+    # Tables that inherit may do without the NOT NULL of their parent.
+    is_checked = ask.only or not _inheritors(connection, ask)
     columns, texts = [], set()
     for column in reflected:
         name = column["name"]
@@ -194,7 +196,7 @@ def _catalog(connection: sa.Connection, ask: Ask) -> tuple[list[Column], set[str
                 name,
                 kind,
                 str(column["type"]),
-                nullable=column.get("nullable", True),
+                nullable=not is_checked or column.get("nullable", True),
                 collation=getattr(column["type"], "collation", None),
             )
         )
@@ -233,13 +235,22 @@ def _source(connection: sa.Connection, ask: Ask, names: list[str]) -> Any:
 
     if ask.query is None:
         schema, name = split_name(ask.table or "")
-        if ask.only and connection.dialect.name == "postgresql":
-            quote = connection.dialect.identifier_preparer.quote_identifier
-            named = ".".join(quote(part) for part in (schema, name) if part is not None)
-            if connection.execute(sa.text(_HAS_INHERITORS), {"name": named}).scalar():
-                return sa.table(sa.sql.quoted_name(f"ONLY {named}", quote=False))
+        if ask.only and (named := _inheritors(connection, ask)):
+            return sa.table(sa.sql.quoted_name(f"ONLY {named}", quote=False))
         return sa.table(name, schema=schema)
     return sa.text(_escaped(ask.query)).columns(*map(sa.column, names)).subquery("h")
+
+
+def _inheritors(connection: sa.Connection, ask: Ask) -> str:
+    """Return the name of the table, as SQL, if tables inherit from it (PostgreSQL); else ""."""
+    import sqlalchemy as sa
+
+    if connection.dialect.name != "postgresql":
+        return ""
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    named = ".".join(quote(part) for part in split_name(ask.table or "") if part is not None)
+    has_inheritors = connection.execute(sa.text(_HAS_INHERITORS), {"name": named}).scalar()
+    return named if has_inheritors else ""
 
 
 def _escaped(sql: str) -> str:

@@ -62,7 +62,8 @@ def unsupported(database: Database, option: str) -> tuple[str, list[str]]:
     hints = [f"take `{option}` out"]
     if driver := _driver_with(database, option):
         hints.append(f"connect through the driver {driver}")
-    return f"{database.name} does not support `{option}`; {databases_with(option)} do", hints
+    do = "do" if sum(option in known.heeds for known in DATABASES) > 1 else "does"
+    return f"{database.name} does not support `{option}`; {databases_with(option)} {do}", hints
 
 
 def _driver_with(database: Database, option: str) -> str | None:

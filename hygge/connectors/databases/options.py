@@ -16,6 +16,8 @@ def refuse_unsupported(
     is_set = {"on_value": options.on_value not in ("error", {})}
     if isinstance(options, SQLHomeOptions):
         is_set["consistency"] = options.consistency != "snapshot"
+    else:
+        is_set["create_types"] = bool(options.create_types)
     for option in is_set:
         if not is_set[option] or option in database.heeds:
             continue

@@ -35,6 +35,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from hygge.batches import raw_format
 from hygge.connectors.databases.connection import (
     DatabaseSettings,
     connection_url,
@@ -129,6 +130,20 @@ class SQLStore(Store):
     def takes(self, run: Run, raw: pa.Schema, schema: pa.Schema) -> pa.Schema | None:
         verbs = self.database.passthrough()
         return verbs.takes(self._goal(), run, raw, schema) if verbs else None
+
+    def remarks(self, schema: pa.Schema | None) -> list[str]:
+        remarks = super().remarks(schema)
+        if schema is None or raw_format(schema) is not None:
+            return remarks
+        wider, goal = dict(self.database.wider_types), self._goal()
+        kept = [
+            f"'{field.name}' ({field.type}) as {wider[str(field.type)]}"
+            for field in schema
+            if str(field.type) in wider and goal.on_value(field.name) != "as_text"
+        ]
+        if kept:
+            remarks.append(f"kept in a wider type, with every value: {', '.join(kept)}")
+        return remarks
 
     def prepare(self, run: Run, schema: pa.Schema | None) -> None:
         if schema is not None and not schema.names:

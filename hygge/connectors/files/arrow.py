@@ -56,18 +56,22 @@ class ArrowHome(FileHome):
     def columns_of(self, files: Sequence[SourceFile]) -> tuple[tuple[Column, ...], FilesMetadata]:
         first: pa.Schema | None = None
         metadata = FilesMetadata()
+        may_be_null: set[str] = set()
         for file in files:
             with arrow.open_arrow(file.path) as opened:
                 self.check_names(file, opened.schema.names)
                 own = marked_schema(opened.schema)
             metadata.add(own)
             schema = plain_schema(own)
+            may_be_null.update(field.name for field in schema if field.nullable)
             if first is None:
                 first = schema
             self.check_alike(file, schema, files[0], first)
         assert first is not None  # find_files gives at least one file
         columns = (
-            Column(f.name, f.type, str(f.type), f.nullable, None, metadata.fields[f.name])
+            Column(
+                f.name, f.type, str(f.type), f.name in may_be_null, None, metadata.fields[f.name]
+            )
             for f in first
         )
         return tuple(columns), metadata

@@ -62,6 +62,7 @@ class ParquetHome(FileHome):
     def columns_of(self, files: Sequence[SourceFile]) -> tuple[tuple[Column, ...], FilesMetadata]:
         first: pa.Schema | None = None
         metadata = FilesMetadata()
+        may_be_null: set[str] = set()
         native: dict[str, str] = {}
         with parquet.open_parquet(files[0].path) as opened:
             unit = parquet.int96_unit(files[0].path, opened)
@@ -71,13 +72,21 @@ class ParquetHome(FileHome):
                 own = marked_schema(opened.schema_arrow)
                 metadata.add(own)
                 schema = plain_schema(own)
+                may_be_null.update(field.name for field in schema if field.nullable)
                 if first is None:
                     first, native = schema, parquet.native_types(opened)
             if not schema.equals(first, check_metadata=True):
                 self.check_alike(file, schema, files[0], first)
         assert first is not None  # find_files gives at least one file
         columns = (
-            Column(f.name, f.type, native.get(f.name), f.nullable, None, metadata.fields[f.name])
+            Column(
+                f.name,
+                f.type,
+                native.get(f.name),
+                f.name in may_be_null,
+                None,
+                metadata.fields[f.name],
+            )
             for f in first
         )
         return tuple(columns), metadata

@@ -202,9 +202,19 @@ def has_columns_of(goal: Goal, table: TargetTable, schema: pa.Schema, key: tuple
     if [column.name for column in table.columns] != schema.names:
         return False
     return all(
-        holds(goal, column, field.type) and (column.nullable == field.nullable or field.name in key)
+        holds(goal, column, field.type)
+        and (
+            column.nullable == field.nullable
+            or field.name in key
+            or _keeps_rule(goal, table, field)
+        )
         for column, field in zip(table.columns, schema, strict=True)
     )
+
+
+def _keeps_rule(goal: Goal, table: TargetTable, field: pa.Field) -> bool:
+    """Whether a table that cannot be made anew keeps a NOT NULL that `set_null` may break."""
+    return bool(table.dependent) and goal.on_value(field.name) == "set_null"
 
 
 def is_like(goal: Goal, table: TargetTable, schema: pa.Schema) -> bool:

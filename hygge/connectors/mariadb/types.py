@@ -78,7 +78,11 @@ _NATIVE = {
 def planned_column(ask: Ask, column: Column) -> model.Column:
     """Return a column as the plan describes it."""
     kind = ask.stated.get(column.name) or arrow_of(ask, column)
-    return model.Column(column.name, kind, column.native, column.nullable, column.collation)
+    # A value that becomes NULL is in a column that is NOT NULL at the source, too.
+    may_misfit = column.kind in _MISFITS or column.name in ask.stated
+    is_set_null = may_misfit and ask.on_value(column.name) == "set_null"
+    nullable = column.nullable or is_set_null
+    return model.Column(column.name, kind, column.native, nullable, column.collation)
 
 
 def arrow_of(ask: Ask, column: Column) -> pa.DataType:

@@ -45,15 +45,22 @@ SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.reltuples::float8,
   c.relhassubclass
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am a ON a.oid = c.relam
 """
-# A row is a _CatalogColumn. A NOT NULL that was added as NOT VALID may still have NULLs under it.
+# A row is a _CatalogColumn.
 _COLUMNS = """
 SELECT a.attname, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod),
-  a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = a.attrelid
-    AND k.contype = 'n' AND NOT k.convalidated AND a.attnum = ANY (k.conkey)),
   CASE WHEN a.attcollation <> t.typcollation THEN l.collname END
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_collation l ON l.oid = a.attcollation
 WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+"""
+# The columns that are NOT NULL in each of the tables whose rows are read together. A foreign table
+# only claims it, and a NOT NULL that was added as NOT VALID may still have NULLs under it.
+_NOT_NULL_IN_ALL = """
+SELECT a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE a.attrelid IN ({oids}) AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind <> 'f'
+  AND a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = a.attrelid
+    AND k.contype = 'n' AND NOT k.convalidated AND a.attnum = ANY (k.conkey))
+GROUP BY 1 HAVING count(*) = {count}
 """
 # The columns of the index behind the primary key, without those that it only INCLUDEs.
 _PRIMARY = """
@@ -82,7 +89,8 @@ WITH RECURSIVE d(top, oid, typtype, below, below_mod, typmod) AS (
   SELECT d.top, t.oid, t.typtype, t.typbasetype, t.typtypmod,
     CASE WHEN d.below_mod <> -1 THEN d.below_mod ELSE d.typmod END
   FROM d JOIN pg_type t ON d.typtype = 'd' AND t.oid = d.below)
-SELECT d.top, d.oid, d.typmod, t.typname, d.top = d.oid FROM d JOIN pg_type t ON t.oid = d.oid
+SELECT d.top, d.oid, d.typmod, t.typname, d.top = d.oid, format_type(d.oid, d.typmod)
+FROM d JOIN pg_type t ON t.oid = d.oid
 WHERE d.typtype <> 'd'
 """
 
@@ -99,6 +107,10 @@ class Column:
     collation: str | None = None
     builtin: bool = True
     """True if the number of its type means the same type in every database."""
+    type_oid: int = 0
+    """The number of its own type, which may be a domain."""
+    base: str = ""
+    """The name of its base type with its modifier, where its type is a domain."""
 
 
 class _CatalogColumn(NamedTuple):
@@ -108,7 +120,6 @@ class _CatalogColumn(NamedTuple):
     oid: int
     typmod: int
     native: str
-    not_null: bool
     collation: str | None
 
 
@@ -232,9 +243,10 @@ def columns(connection: psycopg.Connection, ask: Ask, relation: Relation | None)
             connection, _BASES.format(oids=f"'{{{listed}}}'::oid[]")
         )
     }
+    never_null = _never_null(connection, relation)
     resolved = []
     for column in described:
-        base_oid, base_typmod, type_name, is_base = base_types[column.oid]
+        base_oid, base_typmod, type_name, is_base, base = base_types[column.oid]
         # A number of the catalog (regclass, a row's types) means another thing in another database.
         is_bound = type_name.lstrip("_").startswith(("reg", "record"))
         resolved.append(
@@ -243,15 +255,29 @@ def columns(connection: psycopg.Connection, ask: Ask, relation: Relation | None)
                 base_oid,
                 column.typmod if is_base else base_typmod,
                 column.native,
-                # A view's columns never have a NOT NULL of their own.
-                nullable=not column.not_null or (relation is not None and relation.kind == "v"),
+                nullable=column.name not in never_null,
                 collation=column.collation,
                 builtin=column.oid < _FIRST_USER_OID
                 and base_oid < _FIRST_USER_OID
                 and not is_bound,
+                type_oid=column.oid,
+                base="" if is_base else base,
             )
         )
     return resolved
+
+
+def _never_null(connection: psycopg.Connection, relation: Relation | None) -> frozenset[str]:
+    """Return the columns that are NOT NULL in every table whose rows are read.
+
+    A table that inherits may do without its parent's rule. Views and queries have no such rule.
+    """
+    if relation is None or relation.kind not in ("r", "p"):
+        return frozenset()
+    oids = [table.oid for table in (relation, *relation.parts)]
+    listed = ", ".join(map(str, oids))
+    rows = session.fetch_all(connection, _NOT_NULL_IN_ALL.format(oids=listed, count=len(oids)))
+    return frozenset(name for (name,) in rows)
 
 
 def _query_columns(connection: psycopg.Connection, query: str) -> list[_CatalogColumn]:
@@ -264,7 +290,7 @@ def _query_columns(connection: psycopg.Connection, query: str) -> list[_CatalogC
         oid, typmod = result.ftype(at), result.fmod(at)
         (native,) = session.fetch_one(connection, f"SELECT format_type({oid}, {typmod})")
         name = (result.fname(at) or b"").decode()
-        described.append(_CatalogColumn(name, oid, typmod, native, False, None))
+        described.append(_CatalogColumn(name, oid, typmod, native, None))
     return described
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hygge.connectors.sql.database import INEXACT, NAMED_ZONES, NESTED, Database, zoned
 
-_LOSSY = (*NESTED, *INEXACT, "string holding NUL", "uint64", *zoned(NAMED_ZONES))
+_LOSSY = (*NESTED, *INEXACT, "string holding NUL", *zoned(NAMED_ZONES))
 
 POSTGRES = Database(
     name="PostgreSQL",
@@ -18,12 +18,18 @@ POSTGRES = Database(
     longest_name_bytes=63,
     port=5432,
     default_schema="public",
-    heeds=frozenset({"consistency", "on_value"}),
+    heeds=frozenset({"consistency", "on_value", "create_types"}),
     splits_by_several_columns=True,
     holds_snapshots=True,
     passes_through=True,
     home_lossy=_LOSSY,
     store_lossy=_LOSSY,
+    wider_types=(
+        ("uint64", "numeric(20,0)"),
+        ("uint32", "bigint"),
+        ("uint16", "integer"),
+        ("uint8", "smallint"),
+    ),
     also_sees="a table that is new, or has new columns, is empty to a REPEATABLE READ transaction "
     "that is older than the rows",
     example="postgresql://user@host/db",

@@ -8,7 +8,6 @@ whose columns are no longer those of the plan is SourceChanged.
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from hygge.batches import raw_format, raw_schema, raw_table, slices
-from hygge.connectors.postgres import catalog, session, types
+from hygge.batches import raw_format, raw_table, slices
+from hygge.connectors.postgres import catalog, passing, session, types
 from hygge.connectors.postgres import splits as pg_splits
 from hygge.connectors.postgres.catalog import Relation
 from hygge.connectors.postgres.copy_out import CopyOut
@@ -96,8 +95,9 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
         if raw is None and connection.info.parameter_status("server_encoding") == "SQL_ASCII":
             # The server checks no text then: CsvReader names what is not UTF-8.
             session.execute(connection, "SET client_encoding = 'SQL_ASCII'")
-        form = {"pgcopy-binary": "binary", "pgcopy-text": "text"}.get(raw or "", "csv")
-        statement = f"COPY (\n{where['sql']}\n) TO STDOUT (FORMAT {form})"
+        form = passing.FORMATS.get(raw or "", "csv")
+        sql = where["sql"] if raw is None else passing.wanted(where["sql"], ask.raw)
+        statement = f"COPY (\n{sql}\n) TO STDOUT (FORMAT {form})"
         with closing(copy_out(connection, statement, form, plain)) as copy:
             if raw is None:
                 yield from _tables(ask, where, copy)
@@ -185,19 +185,19 @@ class _Planner:
         )  # fmt: skip
         if by_split:
             why += "; each row is as of its split's read"
-        names = {column.name for column in self.columns}
+        key = primary_key if set(primary_key) <= {column.name for column in self.columns} else ()
         return Plan(
             tuple(
                 Column(c.name, selection.type, c.native, selection.nullable, c.collation)
                 for c, selection in zip(self.columns, self.selections, strict=True)
             ),
             splits,
-            primary_key if set(primary_key) <= names else (),
+            key,
             snapshot=None if by_split else f"snapshot {self.snapshot}, held until the run ends",
             watermark=upper,
             reason="; ".join([why, *self._remarks(), *notes]),
             dead_driver=self._dead_driver(by_split, rows, size),
-            raw=self._passthrough(primary_key),
+            raw=passing.offer(self.connection, ask, self.columns, self.selections, key),
         )
 
     def _where(self, part: pg_splits.Part) -> dict[str, Any]:
@@ -292,24 +292,6 @@ class _Planner:
         if self.cursor is None:
             return "staged splits are kept"
         return "staged splits are kept, unless rows came: the cursor's upper bound moves"
-
-    def _passthrough(self, primary_key: tuple[str, ...]) -> pa.Schema | None:
-        """Offer the rows as COPY sends them, where no option turns values into others."""
-        options = self.ask.options
-        if options.types or options.on_value != "error":
-            return None
-        columns: list[types.PassthroughColumn] = [
-            {"name": column.name, "type": column.native, "builtin": column.builtin,
-             "nullable": column.nullable, "collation": column.collation}
-            for column in self.columns
-        ]  # fmt: skip
-        names = {column.name for column in self.columns}
-        about: types.Passthrough = {
-            "columns": columns,
-            "key": list(primary_key) if set(primary_key) <= names else [],
-            "server": self.connection.info.server_version,
-        }
-        return raw_schema("pgcopy", json.dumps(about))
 
 
 def _some(names: Sequence[str]) -> str:

@@ -157,6 +157,8 @@ def _for_encoder(batch: pa.Table) -> pa.Table:
         column = batch.column(at)
         if pa.types.is_date64(field.type):
             column = column.cast(pa.date32())
+        elif field.type == pa.uint64():
+            column = column.cast(pa.decimal128(20, 0))
         elif pa.types.is_decimal256(field.type):
             column = pa.chunked_array([_numeric(column, field.type.scale)])
         else:

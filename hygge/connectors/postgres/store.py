@@ -16,19 +16,14 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from hygge.batches import again, plain, raw_format, raw_schema
-from hygge.connectors.postgres import ledger, publish, session, target
+from hygge.batches import again, plain, raw_format
+from hygge.connectors.postgres import choosing, ledger, publish, session, target
 from hygge.connectors.postgres.catalog import has_relation
 from hygge.connectors.postgres.load import load, load_passthrough
 from hygge.connectors.postgres.merge import merge
 from hygge.connectors.postgres.target import Names, columns_of, names_of
-from hygge.connectors.postgres.types import (
-    RAW_TEXT_ONLY,
-    are_known,
-    column_names,
-    key_in,
-    passthrough_of,
-)
+from hygge.connectors.postgres.typed_load import load_typed
+from hygge.connectors.postgres.types import column_names, key_in, passthrough_of
 from hygge.connectors.sql import ledger as sql_ledger
 from hygge.connectors.sql.commit import check, move_head, refuse_columns
 from hygge.connectors.sql.errors import is_unknown, unknown_commit
@@ -53,30 +48,13 @@ def head(goal: Goal, flow: str) -> Head | None:
 
 
 def takes(goal: Goal, run: Run, raw: pa.Schema, schema: pa.Schema) -> pa.Schema | None:
-    """Choose the COPY format of a passthrough from another PostgreSQL; None where it is not taken.
-
-    It is taken where this database has every type, and the target's columns are those of the rows.
-    """
+    """Choose the form of rows from another PostgreSQL, column by column: see `choosing`."""
     if raw_format(raw) != "pgcopy":
-        return None
-    passthrough = passthrough_of(raw)
-    columns = tuple((column["name"], column["type"]) for column in passthrough["columns"])
-    if any(goal.on_value(name) == "as_text" for name, _ in columns):
-        return None
-    if [name for name, _ in columns] != schema.names:
         return None
     with session.opened(goal) as connection:
         names = names_of(connection, goal, run.id)
-        if not are_known(connection, passthrough["columns"]):
-            return None
-        target_columns = columns_of(connection, names.schema, names.name)
-    if target_columns and not target.are_same(target_columns, columns):
-        return None
-    is_binary = all(
-        column["builtin"] and column["type"].removesuffix("[]") not in RAW_TEXT_ONLY
-        for column in passthrough["columns"]
-    )
-    return raw_schema("pgcopy-binary" if is_binary else "pgcopy-text", json.dumps(passthrough))
+        present, is_kept = choosing.present_columns(connection, run, names, raw)
+        return choosing.choose(connection, goal, raw, schema, present, is_kept)
 
 
 def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
@@ -86,6 +64,7 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
         with session.transaction(connection):
             _check(connection, goal, run, _stored_schema(goal, schema))
             if schema is not None:
+                choosing.create_types(connection, goal, schema)
                 _make_rows_table(connection, goal, run.id, schema, run.mode)
                 _check_columns(connection, goal, run)
         ledger.sweep(connection, goal, run)
@@ -192,7 +171,7 @@ def _stored_schema(goal: Goal, schema: pa.Schema | None) -> pa.Schema | None:
     """Return the columns as the database will have them; a passthrough as it is."""
     if schema is None or raw_format(schema):
         return schema
-    return stored(goal, schema)
+    return choosing.with_types_of(schema, stored(goal, schema))
 
 
 def _make_rows_table(
@@ -209,14 +188,21 @@ def _make_rows_table(
 
 def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     """Raise what can be known before a row moves; called again before rows become visible."""
-    is_raw = raw_format(schema) is not None
-    check(connection, goal, run, sql_ledger.target_of(goal), None if is_raw else schema)
+    choosing.check_types(goal, schema)
     names = names_of(connection, goal, run.id)
+    present = choosing.target_columns(connection, names)
+    columns = schema
+    if schema is not None and raw_format(schema) is not None:
+        columns = pa.schema([(name, pa.string()) for name in column_names(schema)])
+    check(
+        connection, goal, run, sql_ledger.target_of(goal), columns,
+        lambda field: choosing.misfit(schema, field, present.get(field.name)),
+    )  # fmt: skip
     old = target.existing(connection, names, () if schema is None else key_in(schema))
     if old is None:
         return
-    columns = None if schema is None else column_names(schema)
-    target.check_rights(connection, goal, run.mode, old, columns)
+    listed = None if schema is None else column_names(schema)
+    target.check_rights(connection, goal, run.mode, old, listed)
     if run.mode == "replace" and old.hangs:
         target.check_foreign_keys(connection, goal, old)
         target.check_deletes(connection, goal, old)
@@ -253,7 +239,11 @@ def _load(
     if raw_format(schema):
         names = column_names(schema)
         return load_passthrough(connection, goal, table, names, schema, batches, beat)
-    return load(connection, goal, table, stored(goal, schema), batches, beat)
+    written = _stored_schema(goal, schema)
+    assert written is not None
+    if choosing.is_typed_arrow(written):
+        return load_typed(connection, goal, table, written, batches, beat)
+    return load(connection, goal, table, written, batches, beat)
 
 
 def _build_key(connection: sa.Connection, goal: Goal, run: Run) -> None:
@@ -290,6 +280,8 @@ def _commit(
     rows = kept = ledger.count_staged(connection, goal, run, receipts, names.rows)
     _check(connection, goal, run, schema)
     target_exists = exists(connection, to)
+    if schema is not None and target_exists and run.mode != "replace":
+        choosing.check_lengths(connection, goal, names)
     is_made = not target_exists or sql_ledger.is_made(connection, goal)
     note = ""
     if schema is not None and run.mode == "merge":

@@ -14,14 +14,13 @@ after 294247) is an error that names it, or NULL, or text: `on_value`.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict
 
 import pyarrow as pa
 
 from hygge.batches import RAW_ABOUT, key_of, raw_format
-from hygge.connectors.postgres import session
 from hygge.connectors.postgres.catalog import Column
+from hygge.connectors.postgres.made_types import MadeType
 from hygge.connectors.postgres.session import quoted
 from hygge.connectors.sql.ask import Ask
 from hygge.connectors.sql.types import column_for
@@ -115,13 +114,23 @@ def _fits(name: str, column: Column, kind: pa.DataType) -> str | None:
 
 
 class PassthroughColumn(TypedDict):
-    """A column of a passthrough, as its Home describes it."""
+    """A column of a passthrough, as its Home describes it, and as the Store wants it."""
 
     name: str
     type: str
     builtin: bool
     nullable: NotRequired[bool]
     collation: NotRequired[str | None]
+    base: NotRequired[str]
+    """The type behind a domain, where the type is one."""
+    made: NotRequired[list[str]]
+    """Names of the types that somebody made, and that it needs."""
+    as_text: NotRequired[bool]
+    """True if it comes as the text of another type; `type` is `text` then."""
+    by_value: NotRequired[bool]
+    """True if the user stated a type that only Arrow can make of it."""
+    lacking: NotRequired[str]
+    """Why there can be no such column at the target, for people."""
 
 
 class Passthrough(TypedDict):
@@ -130,6 +139,7 @@ class Passthrough(TypedDict):
     columns: list[PassthroughColumn]
     key: NotRequired[list[str]]
     server: NotRequired[int]
+    types: NotRequired[list[MadeType]]
 
 
 class NewColumn(NamedTuple):
@@ -145,6 +155,13 @@ def passthrough_of(schema: pa.Schema) -> Passthrough:
     """Return what a passthrough says of its rows."""
     passthrough: Passthrough = json.loads((schema.metadata or {})[RAW_ABOUT])
     return passthrough
+
+
+def described(schema: pa.Schema | None) -> Passthrough | None:
+    """Return what a PostgreSQL says of the rows, which may come as Arrow; None: nothing."""
+    if schema is None or RAW_ABOUT not in (schema.metadata or {}):
+        return None
+    return passthrough_of(schema)
 
 
 def column_names(schema: pa.Schema) -> list[str]:
@@ -164,45 +181,28 @@ def key_in(schema: pa.Schema) -> tuple[str, ...]:
 
 
 def new_columns(connection: sa.Connection, schema: pa.Schema) -> list[NewColumn]:
-    """Return the columns of a table that is made for the rows of a schema."""
-    if raw_format(schema) is None:
-        return [
-            NewColumn(
-                field.name,
-                column_for(field.type, "postgresql", field.name).compile(
-                    dialect=connection.dialect
-                ),
-                field.nullable,
-                None,
-            )
-            for field in schema
-        ]
-    return [
-        NewColumn(
-            column["name"], column["type"], column.get("nullable", True), column.get("collation")
+    """Return the columns of a table that is made for the rows of a schema.
+
+    Rows of another PostgreSQL get its types, also where they come as Arrow.
+    """
+    about = described(schema)
+    natives = {} if about is None else {column["name"]: column for column in about["columns"]}
+    if raw_format(schema) is not None:
+        return [_native(column) for column in natives.values()]
+    columns = []
+    for field in schema:
+        native = natives.get(field.name)
+        if native is not None and not native.get("by_value"):
+            columns.append(_native(native)._replace(nullable=field.nullable))
+            continue
+        kind = column_for(field.type, "postgresql", field.name)
+        columns.append(
+            NewColumn(field.name, kind.compile(dialect=connection.dialect), field.nullable, None)
         )
-        for column in passthrough_of(schema)["columns"]
-    ]
+    return columns
 
 
-def are_known(connection: sa.Connection, columns: Sequence[PassthroughColumn]) -> bool:
-    """True if this database has the types and collations of a passthrough's columns."""
-    import psycopg
-
-    collation_sql = (
-        "SELECT 1 FROM pg_collation WHERE collname = %s AND pg_collation_is_visible(oid)"
+def _native(column: PassthroughColumn) -> NewColumn:
+    return NewColumn(
+        column["name"], column["type"], column.get("nullable", True), column.get("collation")
     )
-    for column in columns:
-        try:
-            # to_regtype takes the whole name of one type; anything behind it is an error.
-            if session.fetch_one(connection, "SELECT to_regtype(%s)", column["type"])[0] is None:
-                return False
-        except psycopg.Error as error:
-            if (error.sqlstate or "")[:2] in ("42", "22"):
-                connection.rollback()
-                return False
-            raise
-        collation = column.get("collation")
-        if collation and not session.fetch_all(connection, collation_sql, collation):
-            return False
-    return True

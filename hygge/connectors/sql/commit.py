@@ -15,7 +15,7 @@ from hygge.batches import plain_schema
 from hygge.connectors.sql import ledger
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import lost_target, not_ours
-from hygge.connectors.sql.target import Target, check_fit, exists, table_for
+from hygge.connectors.sql.target import Misfit, Target, check_fit, exists, table_for
 from hygge.connectors.sql.types import refuse_inexact
 from hygge.errors import Rejected, Superseded, Transient
 from hygge.model import Head, Receipt, Run
@@ -47,9 +47,14 @@ def move_head(
 
 
 def check(
-    connection: sa.Connection, goal: Goal, run: Run, target: Target, schema: pa.Schema | None
+    connection: sa.Connection,
+    goal: Goal,
+    run: Run,
+    target: Target,
+    schema: pa.Schema | None,
+    misfit: Misfit | None = None,
 ) -> None:
-    """Refuse what can be refused before a row moves."""
+    """Refuse what can be refused before a row moves; `misfit` is that of `check_fit`."""
     there = exists(connection, target)
     heads = ledger.heads_at(connection, goal)
     if schema is not None:
@@ -63,7 +68,7 @@ def check(
     if not there and run.flow in heads and heads[run.flow][0].columns:
         raise lost_target(goal.who, run.flow)
     if schema is not None:
-        check_fit(connection, target, plain_schema(schema), there, goal.who)
+        check_fit(connection, target, plain_schema(schema), there, goal.who, misfit)
 
 
 def refuse_columns(goal: Goal, schema: pa.Schema) -> None:

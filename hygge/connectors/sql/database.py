@@ -144,6 +144,8 @@ class Database:
     """Arrow types, or how their names begin, that a Home does not give exactly."""
     store_lossy: tuple[str, ...] = NESTED
     """Arrow types, or how their names begin, that a Store does not hold exactly."""
+    wider_types: tuple[tuple[str, str], ...] = ()
+    """Arrow types that a Store keeps as a wider type of its own, and what that is called."""
     max_lanes: int | None = None
     """How many lanes may write at once; None: as many as there are."""
     also_sees: str = ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Literal, TypedDict
 
 import pyarrow as pa
@@ -25,6 +26,10 @@ class SQLStoreOptions(Settings):
     on_value: OnValue | dict[str, OnValue] = "error"
     """A value that the table cannot hold exactly (NUL in a text, a decimal beyond its precision):
     an error, NULL instead of it, or the column as text. For all columns, or by column."""
+    create_types: bool | None = None
+    """Whether types that somebody made at the source (enum, domain, composite), and that this
+    database lacks, are made with the table: PostgreSQL to PostgreSQL. Otherwise they are an error
+    before rows move."""
 
 
 class SQLStoreOptionsDict(TypedDict, total=False):
@@ -33,13 +38,14 @@ class SQLStoreOptionsDict(TypedDict, total=False):
     batch_size: int
     zones: Literal["error", "utc"]
     on_value: OnValue | Mapping[str, OnValue]
+    create_types: bool | None
 
 
 @dataclass(frozen=True)
 class Goal:
     """One table of one database, with the settings of SQLStore."""
 
-    url: str = field(repr=False)
+    url: str = dataclass_field(repr=False)
     who: str
     """The name in errors."""
     table: str
@@ -54,11 +60,23 @@ class Goal:
 
 
 def stored(goal: Goal, schema: pa.Schema) -> pa.Schema:
-    """The columns as they are written: plain types, and text where the user asked for it."""
-    fields = [
-        each.with_type(pa.string()) if goal.on_value(each.name) == "as_text" else each
-        for each in plain_schema(schema)
-    ]
+    """The columns as they are written: plain types, and text or NULL where the user asked for it.
+
+    A column in which a value may become NULL is not NOT NULL.
+    """
+    fields = []
+    for field in plain_schema(schema):
+        on_value = goal.on_value(field.name)
+        if on_value == "as_text":
+            field = field.with_type(pa.string())
+        elif on_value == "set_null" and not _is_always_held(field.type):
+            field = field.with_nullable(True)
+        fields.append(field)
     written = with_key(pa.schema(fields), key_of(schema))
     assert written is not None
     return written
+
+
+def _is_always_held(kind: pa.DataType) -> bool:
+    """True for a type all of whose values every database holds."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pyarrow as pa
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 
 ORDINAL = "_hygge_row"
 """The column of a staged table that numbers its rows."""
+
+
+Misfit = Callable[[pa.Field], "tuple[str, str] | tuple[()] | None"]
+"""See `check_fit`."""
 
 
 class Target(NamedTuple):
@@ -63,9 +69,19 @@ def table_for(target: Target, schema: pa.Schema | None, staged: bool = False) ->
 
 
 def check_fit(
-    connection: sa.Connection, target: Target, schema: pa.Schema, there: bool, who: str
+    connection: sa.Connection,
+    target: Target,
+    schema: pa.Schema,
+    there: bool,
+    who: str,
+    misfit: Misfit | None = None,
 ) -> None:
-    """Raise StoreError if the columns of the rows do not fit into the existing table."""
+    """Raise StoreError if the columns of the rows do not fit into the existing table.
+
+    `misfit` knows more of types than SQLAlchemy does: it returns the type of the table's column and
+    that of the rows where the first does not hold the second, () where it does, None where it does
+    not know.
+    """
     table_for(target, schema)
     if not there:
         return
@@ -78,13 +94,12 @@ def check_fit(
                 "add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, or use `mode: "
                 f"replace`; {one_of('its columns', field.name, list(columns))}",
             )
-        has = arrow_for(column["type"], target.dialect)[0]
-        wants, _ = arrow_for(column_for(field.type, target.dialect, field.name), target.dialect)
-        fits = widens(wants, has) or _holds_any(column["type"], wants)
-        if not fits or _rounds(column, field):
+        types = misfit(field) if misfit is not None else None
+        if types is None:
+            types = _misfit(column, field, target)
+        if types:
             raise StoreError(
-                f"{who}: column '{field.name}' is {column['type']}, which cannot keep {field.type} "
-                "exactly",
+                f"{who}: column '{field.name}' is {types[0]}, which cannot keep {types[1]} exactly",
                 "change the column's type, or use `mode: replace`",
             )
     for name, column in columns.items():
@@ -95,6 +110,16 @@ def check_fit(
                 f"{who} has column '{name}', which the rows lack",
                 "give it a DEFAULT, drop it, or use `mode: replace`",
             )
+
+
+def _misfit(column: Any, field: pa.Field, target: Target) -> tuple[str, str] | tuple[()]:
+    """Return the types of a column and of the rows, if the column does not keep them."""
+    has = arrow_for(column["type"], target.dialect)[0]
+    wants, _ = arrow_for(column_for(field.type, target.dialect, field.name), target.dialect)
+    fits = widens(wants, has) or _holds_any(column["type"], wants)
+    if fits and not _rounds(column, field):
+        return ()
+    return str(column["type"]), str(field.type)
 
 
 def _holds_any(kind: Any, wants: pa.DataType) -> bool:
@@ -118,4 +143,7 @@ def reflected_columns(connection: sa.Connection, target: Target) -> list[Any]:
     """The columns of a table as SQLAlchemy reflects them."""
     import sqlalchemy as sa
 
-    return list(sa.inspect(connection).get_columns(target.name, target.schema))
+    with warnings.catch_warnings():
+        # Of types that SQLAlchemy does not know it says so, and gives NullType.
+        warnings.filterwarnings("ignore", "Did not recognize type", sa.exc.SAWarning)
+        return list(sa.inspect(connection).get_columns(target.name, target.schema))

@@ -28,7 +28,7 @@ def refuse_inexact(schema: pa.Schema, dialect: str, who: str, zones: bool) -> No
         kind: Any = field.type
         if pa.types.is_timestamp(kind) and kind.tz not in (None, "UTC") and zones:
             remedy = "turn it into UTC before, or keep its moments only: options: {zones: utc}"
-        elif kind == pa.uint64() and dialect not in _MYSQL:
+        elif kind == pa.uint64() and dialect not in (*_MYSQL, "postgresql"):
             remedy = "make it decimal(20,0), or int64 where it fits, before"
         elif type(kind) is pa.FixedSizeBinaryType:
             remedy = "make it binary before"

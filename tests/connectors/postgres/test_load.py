@@ -96,7 +96,7 @@ def test_columns_that_are_asked_for_as_text_are_text(pg, schema):
             "plain": ["x", None],
         }
     )
-    with pytest.raises(UnfitValue, match="column '(at|big)'"):
+    with pytest.raises(UnfitValue, match="column 'at'"):
         store_at(pg.url, schema).prepare(Run("r0", "f"), rows.schema)
     wishes = {"at": "as_text", "big": "as_text", "price": "as_text"}
     store = store_at(pg.url, schema, options={"on_value": wishes})

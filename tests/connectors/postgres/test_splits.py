@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 
@@ -234,6 +235,13 @@ def test_what_is_turned_is_not_offered_as_it_is(pg, schema):
     assert told == [("integer", "true"), (f"{schema}.mood", "false"), ("regclass", "false"),
                     ("integer[]", "true")]  # fmt: skip
     assert '"key": ["n"]' in about
-    for options in ({"types": {"n": "string"}}, {"on_value": {"n": "set_null"}}):
+    for options, told in (
+        ({"types": {"n": "string"}}, {"type": "text", "as_text": True}),
+        ({"types": {"n": "int64"}}, {"type": "integer", "by_value": True}),
+        ({"on_value": {"n": "set_null"}}, {"type": "integer"}),
+    ):
         with home_of(pg, f"{schema}.t", options=options).open() as plan:
-            assert plan.raw is None
+            (n, *others) = json.loads(plan.raw.metadata[b"hygge.about"])["columns"]
+        ways = ("type", "as_text", "by_value")
+        assert {key: value for key, value in n.items() if key in ways} == told
+        assert not any("as_text" in column or "by_value" in column for column in others)

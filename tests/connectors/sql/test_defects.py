@@ -319,7 +319,7 @@ def test_a_commit_that_had_to_wait_may_be_called_again(store, path, mode, monkey
         (pa.timestamp("us"), True),
         (pa.timestamp("us", "Europe/Berlin"), False),
         (pa.timestamp("ms", "+02:00"), False),
-        (pa.uint64(), False),
+        (pa.uint64(), True),
         (pa.uint32(), True),
         (pa.binary(4), False),
     ],
