@@ -29,6 +29,7 @@ from hygge.connectors.databases.known import database_of
 from hygge.connectors.sql.catalog import Catalog, catalog_of, chosen
 from hygge.connectors.sql.connection import shown, split_name
 from hygge.connectors.sql.listing import Table
+from hygge.connectors.sql.names import fault_of
 from hygge.errors import ConfigError, SourceMissing, Transient, one_of
 from hygge.run.engines import backoff_s
 
@@ -174,13 +175,12 @@ def _table_setting(store: EndSpec, table: Table) -> str:
         schema, name = split_name(setting)
         parts = [_fill(part, names) for part in (schema, name) if part is not None]
         unquoted = r"[^.\"]+"
-    longest = database.longest_name_bytes
     for part in parts:
-        if longest and len(part.encode()) > longest:
+        fault = fault_of(database.names, part)
+        if fault is not None:
             raise ConfigError(
-                f"the table '{part}' would have a name of {len(part.encode())} bytes in the store, "
-                f"and {longest} are possible",
-                "make the `table` of the store shorter, or leave this table out with `exclude`",
+                f"the name '{part}' that {table.text} would have in the store {fault}",
+                "write `table` of the store otherwise, or leave this table out with `exclude`",
             )
     return ".".join(
         part if re.fullmatch(unquoted, part) else '"' + part.replace('"', '""') + '"'

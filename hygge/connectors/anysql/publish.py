@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from hygge.batches import plain_schema
 from hygge.connectors.sql.commit import check_all_in, check_merge
+from hygge.connectors.sql.names import key_index
 from hygge.connectors.sql.target import ORDINAL, Target, reflected_columns, table_for
 from hygge.connectors.sql.types import arrow_for, column_for
 from hygge.errors import Rejected, StoreError
@@ -48,7 +49,7 @@ def apply(
         table.create(connection)
         if run.mode == "merge" and target.dialect in TRANSACTIONAL_DDL:
             key = [_column(table, name) for name in run.key]
-            index = sa.Index(f"_hygge_key_{target.name}"[:63], *key, unique=True)
+            index = sa.Index(key_index(target.name), *key, unique=True)
             index.create(connection)
     elif run.mode == "merge" and target.dialect == "postgresql":
         _lock_out_writers(connection, target)

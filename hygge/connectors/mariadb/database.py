@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hygge.connectors.sql.database import INEXACT, NAMED_ZONES, NESTED, Database, zoned
+from hygge.connectors.sql.names import NameRules
 from hygge.errors import HyggeError
 
 
@@ -18,7 +19,7 @@ MARIADB = Database(
     package="hygge.connectors.mariadb",
     default_driver="pymysql",
     timeout_drivers=("pymysql", "mysqldb"),
-    longest_name_bytes=64,
+    names=NameRules(longest=64, cased_columns=False, blank_at_end=False, beyond_bmp=False),
     port=3306,
     heeds=frozenset({"consistency", "on_value"}),
     holds_snapshots=True,

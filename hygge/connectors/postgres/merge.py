@@ -18,6 +18,7 @@ from hygge.connectors.postgres.target import ROW, SPLIT, Names, create_sql
 from hygge.connectors.postgres.types import column_names
 from hygge.connectors.sql.commit import check_all_in, check_merge
 from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.names import key_index
 from hygge.model import Run
 
 if TYPE_CHECKING:
@@ -87,9 +88,9 @@ def _keep_last_of_each_key(connection: sa.Connection, goal: Goal, run: Run, name
 def _create_target(connection: sa.Connection, run: Run, names: Names, schema: pa.Schema) -> None:
     """Create the target, with a unique index of its key."""
     session.execute(connection, create_sql(connection, names, schema, "append", names.target))
-    index = f"_hygge_key_{names.name}".encode()[:63].decode(errors="ignore")
+    index = key_index(names.name)
     key = session.quoted_list(run.key)
-    # Names of two tables may begin alike: PostgreSQL finds a name itself where this one is taken.
+    # PostgreSQL finds a name itself where this one is taken.
     name = "" if has_relation(connection, names.schema, index) else session.quoted(index)
     session.execute(connection, f"CREATE UNIQUE INDEX {name} ON {names.target} ({key})")
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SPLIT, ROW = "_hygge_split", "_hygge_row"
 """Columns of a run table that is to be merged: which split a row is of, and the order in it."""
 
+_LONGEST_NAME = 63
 ColumnTypes = tuple[tuple[str, str], ...]
 """Names and types of a table's columns, as PostgreSQL prints them, in the table's order."""
 
@@ -87,14 +88,16 @@ def create_sql(
 ) -> str:
     """Return CREATE TABLE for the run table, or for `table`; with `merge` it numbers its rows."""
     columns = []
-    for column in new_columns(connection, schema):
+    for at, column in enumerate(new_columns(connection, schema)):
         words = [session.quoted(column.name), column.type]
         if column.collation:
             words.append(f"COLLATE {session.quoted(column.collation)}")
         if not column.nullable:
             # Named like those of the target, which it may become.
-            rule = f"{names.name.encode()[:20].decode(errors='ignore')}_{column.name}_not_null"
-            rule = rule.encode()[:63].decode(errors="ignore")
+            beginning = names.name.encode()[:20].decode(errors="ignore")
+            rule = f"{beginning}_{column.name}_not_null"
+            if len(rule.encode()) > _LONGEST_NAME:  # cut, it could be that of another column
+                rule = f"{beginning}_{at + 1}_not_null"
             words.append(f"CONSTRAINT {session.quoted(rule)} NOT NULL")
         columns.append(" ".join(words))
     if mode == "merge":

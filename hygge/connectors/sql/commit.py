@@ -15,6 +15,7 @@ from hygge.batches import plain_schema
 from hygge.connectors.sql import ledger
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import lost_target, not_ours
+from hygge.connectors.sql.names import check_free_in_postgres
 from hygge.connectors.sql.target import Target, check_fit, exists, table_for
 from hygge.connectors.sql.types import refuse_inexact
 from hygge.errors import Rejected, Superseded, Transient
@@ -50,6 +51,8 @@ def check(
     connection: sa.Connection, goal: Goal, run: Run, target: Target, schema: pa.Schema | None
 ) -> None:
     """Refuse what can be refused before a row moves."""
+    if target.dialect == "postgresql":
+        check_free_in_postgres(connection, target, goal.who)
     there = exists(connection, target)
     heads = ledger.heads_at(connection, goal)
     if schema is not None:

@@ -93,6 +93,12 @@ def kind_of(connection: sqlite3.Connection, table: str) -> str | None:
     return kind
 
 
+def is_index(connection: sqlite3.Connection, name: str) -> bool:
+    """Whether there is an index of this name."""
+    sql = "SELECT 1 FROM sqlite_master WHERE type = 'index' AND lower(name) = lower(?)"
+    return fetch_value(connection, sql, name) is not None
+
+
 def created_by(connection: sqlite3.Connection, table: str) -> str | None:
     """Return the CREATE TABLE statement of a table, or None where there is no such table."""
     sql: str | None = fetch_value(connection, _CREATED_BY, table)

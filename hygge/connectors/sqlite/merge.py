@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from hygge.connectors.sql.commit import check_all_in, check_merge
+from hygge.connectors.sql.names import ascii_folded
 from hygge.connectors.sqlite import catalog
 from hygge.connectors.sqlite.session import fetch_value, quoted
 from hygge.connectors.sqlite.target import TargetColumn, key_index
@@ -125,7 +126,7 @@ def _index_key(connection: sqlite3.Connection, target: str, key: Sequence[str], 
 def _name_in(columns: Sequence[TargetColumn], name: str) -> str:
     """Return the column's name as the table writes it; SQLite's names ignore case."""
     for column in columns:
-        if column.name.lower() == name.lower():
+        if ascii_folded(column.name) == ascii_folded(name):
             return column.name
     raise Rejected(f"the rows have no column '{name}'", "check `key` and `cursor`")
 

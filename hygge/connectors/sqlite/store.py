@@ -68,7 +68,7 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     """Raise what can be known before rows move, and make the run's staging file."""
     path = path_of(goal.url)
     if schema is not None and (run.mode == "replace" or not os.path.exists(path)):
-        new_columns(schema, goal.who)
+        new_columns(schema)
     if os.path.exists(path):
         with session.opened(path, goal.who, StoreError) as connection:
             _check_target(connection, goal, run, schema)
@@ -290,6 +290,10 @@ def _check_target(
     kind, heads = catalog.kind_of(connection, target), ledger.heads_at(connection, goal)
     if kind == "view":
         raise StoreError(f"{goal.who} is a view", "name a table")
+    if kind is None and catalog.is_index(connection, target):
+        raise StoreError(
+            f"{goal.who} is an index: no table of this name can be made", "choose another name"
+        )
     if run.mode == "replace":
         if kind is not None and not ledger.is_made(connection, goal):
             raise not_ours(goal.who)
@@ -304,7 +308,7 @@ def _columns_for(goal: Goal, mode: str, schema: pa.Schema) -> list[TargetColumn]
     """Return the target's columns, read on a connection of its own."""
     path = path_of(goal.url)
     if mode == "replace" or not os.path.exists(path):
-        return new_columns(schema, goal.who)
+        return new_columns(schema)
     with session.opened(path, goal.who, StoreError) as connection:
         return target_columns(connection, table_name(goal.table), mode, schema, goal.who)
 

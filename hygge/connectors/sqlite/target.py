@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from hygge.batches import plain_schema, widens
+from hygge.connectors.sql.names import ascii_folded
 from hygge.connectors.sqlite import catalog
 from hygge.connectors.sqlite.session import quoted
 from hygge.connectors.sqlite.types import affinity_of, arrow_for, declared_for
-from hygge.errors import StoreError, UnfitValue, one_of
+from hygge.errors import StoreError, one_of
 from hygge.formats.exact_text import has_text
 
 _ONE_WORD = re.compile(r"\w+(\(\s*[+-]?\d+\s*(,\s*[+-]?\d+\s*)?\))?")
@@ -46,22 +47,14 @@ def target_columns(
     present = [] if mode == "replace" else catalog.columns(connection, target)
     if present:
         return existing_columns(present, schema, who)
-    return new_columns(schema, who)
+    return new_columns(schema)
 
 
-def new_columns(schema: pa.Schema, who: str) -> list[TargetColumn]:
+def new_columns(schema: pa.Schema) -> list[TargetColumn]:
     """Return the columns of a table that hygge makes for `schema`.
 
-    Raises UnfitValue if SQLite cannot keep a type, or takes two names for one.
+    Raises UnfitValue if SQLite cannot keep a type.
     """
-    names: dict[str, str] = {}
-    for name in schema.names:
-        other = names.setdefault(name.lower(), name)
-        if other != name:
-            raise UnfitValue(
-                f"{who}: columns '{other}' and '{name}' differ in case only, which SQLite's do not",
-                "rename one of them before",
-            )
     return [
         TargetColumn(
             field.name, declared_for(field.type, field.name), field.type, not field.nullable
@@ -78,10 +71,10 @@ def existing_columns(
     Raises StoreError if a column is missing, does not fit, or must be written but is not in the
     rows.
     """
-    by_name = {column.name.lower(): column for column in columns}
+    by_name = {ascii_folded(column.name): column for column in columns}
     targets = []
     for field in plain_schema(schema):
-        column = by_name.pop(field.name.lower(), None)
+        column = by_name.pop(ascii_folded(field.name), None)
         if column is None or column.generated:
             raise StoreError(
                 f"{who} has no column '{field.name}', which the rows have",
