@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from hygge.batches import plain_schema
-from hygge.connectors.sql.commit import check_all_in, check_merge
+from hygge.connectors.sql.commit import check_all_in, check_filled, check_merge
 from hygge.connectors.sql.names import key_index
 from hygge.connectors.sql.target import ORDINAL, Target, reflected_columns, table_for
 from hygge.connectors.sql.types import arrow_for, column_for
@@ -53,6 +53,7 @@ def apply(
             index.create(connection)
     elif run.mode == "merge" and target.dialect == "postgresql":
         _lock_out_writers(connection, target)
+    _check_nulls(connection, target, staged, schema, who)
     count = 0
     try:
         for source in staged:
@@ -73,6 +74,24 @@ def apply(
             "use `mode: merge` with a key, or leave these rows out with `where`",
         ) from error
     _check_count(count, rows, who)
+
+
+def _check_nulls(
+    connection: sa.Connection, target: Target, staged: Sequence[Any], schema: pa.Schema, who: str
+) -> None:
+    """Raise Rejected for NULLs in a column in which the database numbers rows itself."""
+    import sqlalchemy as sa
+
+    for column in reflected_columns(connection, target):
+        name = column["name"]
+        if column.get("autoincrement") is not True or name not in schema.names:
+            continue
+        nulls = 0
+        for source in staged:
+            counted = sa.select(sa.func.count()).select_from(source)
+            counted = counted.where(_column(source, name).is_(None))
+            nulls += connection.execute(counted).scalar_one()
+        check_filled(nulls, name, who)
 
 
 def _merge(

@@ -37,7 +37,7 @@ from hygge.connectors.mariadb.target import (
     quoted_table,
     quoted_target,
 )
-from hygge.connectors.sql.commit import check_all_in
+from hygge.connectors.sql.commit import check_all_in, check_filled
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import HEADS, already, check_base
 from hygge.connectors.sql.ledger import run_name
@@ -132,6 +132,20 @@ def swap(
     for table in (old_heads, old_table):
         execute(connection, f"DROP TABLE IF EXISTS {quoted_table(goal, table)}")
     return None
+
+
+def check_nulls(
+    connection: Connection, goal: Goal, target: TargetTable | None, name: str, schema: pa.Schema
+) -> None:
+    """Raise Rejected for NULLs in a column of the run table where the target writes own values."""
+    columns = () if target is None else target.fill_nulls
+    for column in columns:
+        if column in schema.names:
+            (nulls,) = fetch_one(
+                connection,
+                f"SELECT COUNT(*) FROM {quoted_table(goal, name)} WHERE {quoted(column)} IS NULL",
+            )
+            check_filled(nulls, column, goal.who)
 
 
 def fill(connection: Connection, goal: Goal, name: str, schema: pa.Schema, rows: int) -> None:

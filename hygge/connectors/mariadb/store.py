@@ -354,6 +354,8 @@ def _transact(
     with transaction(connection, serial=run.mode == "merge"):
         if run.mode == "replace" and table is not None:
             publish.empty(connection, goal)
+        if schema is not None:
+            publish.check_nulls(connection, goal, table, name, schema)
         if schema is not None and run.mode == "merge":
             merge.merge(connection, goal, run, name, schema, rows)
         elif schema is not None:

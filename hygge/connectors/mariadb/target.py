@@ -41,6 +41,8 @@ class TargetTable(NamedTuple):
     """What would be lost with the table, in words; empty if nothing depends on it."""
     filled: frozenset[str]
     """Columns that the database fills in where a row does not give them."""
+    fill_nulls: tuple[str, ...] = ()
+    """Columns in which the database writes a value of its own for NULL."""
 
 
 def quoted_target(goal: Goal) -> str:
@@ -83,16 +85,18 @@ def find_target(connection: Connection, goal: Goal, dependents: bool = False) ->
     if kind != "BASE TABLE":
         raise StoreError(f"{goal.who} is a {kind.lower()}", "write to a table")
     columns, key = table_columns(connection, _ask_of(goal))
-    filled = fetch_all(
+    fills = fetch_all(
         connection,
-        f"SELECT column_name FROM information_schema.columns WHERE {is_target} "
-        "AND (column_default IS NOT NULL OR is_nullable = 'YES' "
-        "OR extra LIKE '%auto_increment%' OR extra LIKE '%GENERATED%')",
+        "SELECT column_name, column_default IS NOT NULL OR is_nullable = 'YES' "
+        "OR extra LIKE '%auto_increment%' OR extra LIKE '%GENERATED%', "
+        "extra LIKE '%auto_increment%' OR (data_type = 'timestamp' AND is_nullable = 'NO') "
+        f"FROM information_schema.columns WHERE {is_target}",
     )
     return TargetTable(
         columns, key, str(engine),
         _dependent(connection, in_schema(schema), name) if dependents else "",
-        frozenset(column for (column,) in filled),
+        frozenset(column for column, is_filled, _ in fills if is_filled),
+        tuple(column for column, _, is_null_filled in fills if is_null_filled),
     )  # fmt: skip
 
 

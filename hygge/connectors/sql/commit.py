@@ -86,6 +86,20 @@ def check_staged(receipt: Receipt, sealed: int | None, counted: int | None, who:
         )
 
 
+def check_filled(nulls: int, column: str, who: str) -> None:
+    """Raise Rejected for NULLs in the place of which the database would write a value of its own.
+
+    Such a column numbers rows itself, or takes the present time.
+    """
+    if nulls:
+        raise Rejected(
+            f"{who}: {nulls:,} rows have NULL in column '{column}', and the database would write "
+            "a value of its own in its place",
+            "leave the column out with `columns`, leave these rows out with `where`, or write to a "
+            "table in which the column is a plain one",
+        )
+
+
 def check_all_in(applied: int, wanted: int, who: str) -> None:
     """Raise Rejected if the database did not take every row that it was given."""
     if applied != wanted:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from hygge.connectors.sql.commit import check_all_in, check_merge
 from hygge.connectors.sql.names import ascii_folded
 from hygge.connectors.sqlite import catalog
+from hygge.connectors.sqlite.publish import check_nulls
 from hygge.connectors.sqlite.session import fetch_value, quoted
 from hygge.connectors.sqlite.target import TargetColumn, key_index
 from hygge.errors import Rejected
@@ -38,6 +39,7 @@ def merge(
     key = [quoted(_name_in(columns, name)) for name in run.key]
     rows, distinct = _gather(connection, target, columns, tables, key, run, who)
     connection.execute(f"CREATE INDEX temp._hygge_all_key ON _hygge_all ({', '.join(key)})")
+    check_nulls(connection, catalog.columns(connection, target), columns, [_ALL], who)
     if made:
         _index_key(connection, target, key, who)
     names = [quoted(column.name) for column in columns]

@@ -11,9 +11,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from hygge.connectors.sql.commit import check_all_in
+from hygge.connectors.sql.commit import check_all_in, check_filled
 from hygge.connectors.sqlite import catalog
-from hygge.connectors.sqlite.session import quoted
+from hygge.connectors.sqlite.session import fetch_value, quoted
 from hygge.connectors.sqlite.target import TargetColumn, create_table, key_index
 from hygge.errors import Rejected
 
@@ -38,7 +38,7 @@ def replace(
     ).fetchall()
     connection.execute(f"DROP TABLE IF EXISTS main.{quoted(target)}")
     create_table(connection, f"main.{quoted(target)}", columns)
-    check_all_in(_insert(connection, target, columns, tables), rows, who)
+    check_all_in(_insert(connection, target, columns, tables, who), rows, who)
     notes = []
     for name, sql in dependents:
         try:
@@ -63,7 +63,7 @@ def append(
 ) -> None:
     """Add the staged rows to the target; raise Rejected if they break a rule of the table."""
     try:
-        check_all_in(_insert(connection, target, columns, tables), rows, who)
+        check_all_in(_insert(connection, target, columns, tables, who), rows, who)
     except sqlite3.IntegrityError as error:
         raise Rejected(
             f"the new rows break a rule of '{target}': {error}",
@@ -71,15 +71,37 @@ def append(
         ) from error
 
 
+def check_nulls(
+    connection: sqlite3.Connection,
+    present: Sequence[catalog.Column],
+    columns: Sequence[TargetColumn],
+    sources: Sequence[str],
+    who: str,
+) -> None:
+    """Raise Rejected for NULLs in the place of which SQLite would write a number of its own."""
+    written = {column.name for column in columns}
+    for column in present:
+        if column.is_rowid and column.name in written:
+            is_null = f"WHERE {quoted(column.name)} IS NULL"
+            nulls = sum(
+                fetch_value(connection, f"SELECT count(*) FROM {source} {is_null}")
+                for source in sources
+            )
+            check_filled(nulls, column.name, who)
+
+
 def _insert(
     connection: sqlite3.Connection,
     target: str,
     columns: Sequence[TargetColumn],
     tables: Sequence[str],
+    who: str,
 ) -> int:
     """Insert the staged tables; return the number of rows that came in."""
-    present = [(column.name, column.declared) for column in catalog.columns(connection, target)]
-    is_same = present == [(column.name, column.declared) for column in columns]
+    present = catalog.columns(connection, target)
+    check_nulls(connection, present, columns, [f"staged.{table}" for table in tables], who)
+    names_and_types = [(column.name, column.declared) for column in present]
+    is_same = names_and_types == [(column.name, column.declared) for column in columns]
     names = ", ".join(quoted(column.name) for column in columns)
     into = f"INSERT OR ABORT INTO main.{quoted(target)}"
     count = 0
