@@ -16,9 +16,11 @@ from hygge.connectors.postgres.catalog import has_relation
 from hygge.connectors.postgres.publish import broken_rule_error, convert_texts
 from hygge.connectors.postgres.target import ROW, SPLIT, Names, create_sql
 from hygge.connectors.postgres.types import column_names
+from hygge.connectors.sql import ledger as sql_ledger
 from hygge.connectors.sql.commit import check_all_in, check_merge
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.names import key_index
+from hygge.connectors.sql.own_columns import own_columns
 from hygge.model import Run
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ def merge(
         session.execute(connection, f"LOCK TABLE {names.target} IN SHARE ROW EXCLUSIVE MODE")
         convert_texts(connection, names)
     kept = _keep_last_of_each_key(connection, goal, run, names)
-    columns = column_names(schema)
+    own = own_columns(connection, sql_ledger.target_of(goal))
+    columns = own.written(column_names(schema))
     updated = 0
     try:
         if target_exists:
@@ -52,7 +55,8 @@ def merge(
         listed = session.quoted_list(columns)
         added = session.execute(
             connection,
-            f"INSERT INTO {names.target} ({listed}) SELECT {listed} FROM {names.rows} s "
+            f"INSERT INTO {names.target} ({listed}) {own.overriding(columns)}"
+            f"SELECT {listed} FROM {names.rows} s "
             f"WHERE NOT EXISTS (SELECT FROM {names.target} t WHERE {_same_key(run)})",
         )
     except psycopg.IntegrityError as error:

@@ -17,6 +17,7 @@ from hygge.connectors.postgres import session
 from hygge.connectors.postgres.types import new_columns
 from hygge.connectors.sql import ledger as sql_ledger
 from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.own_columns import OwnColumns
 from hygge.errors import StoreError
 
 if TYPE_CHECKING:
@@ -345,6 +346,14 @@ def check_foreign_keys(connection: sa.Connection, goal: Goal, target: Existing) 
             f"use `mode: merge`, or make that key DEFERRABLE with ON DELETE NO ACTION: "
             f"ALTER TABLE {child} ALTER CONSTRAINT {session.quoted(name)} DEFERRABLE",
         )
+
+
+def takes_rows(old: Existing, own: OwnColumns, columns: ColumnTypes) -> bool:
+    """True if rows of these columns go into the table as it is: it fills all others itself."""
+    names = {name for name, _ in columns}
+    written = {column for column in columns if column[0] not in own.generated}
+    is_filled = all(name in names or name in own.filled for name, _ in old.columns)
+    return written <= set(old.columns) and is_filled
 
 
 def are_same(columns: ColumnTypes, other: ColumnTypes) -> bool:

@@ -36,6 +36,11 @@ class Column:
     """Whether the column is another name for the rowid."""
 
     @property
+    def is_supplied(self) -> bool:
+        """Whether the table has a value for the column that is not NULL, where rows lack it."""
+        return self.generated or (self.default or "NULL").upper() != "NULL"
+
+    @property
     def fills_itself(self) -> bool:
         """Whether an INSERT may leave the column out."""
         return self.default is not None or self.generated or self.is_rowid

@@ -42,7 +42,7 @@ def merge(
     check_nulls(connection, catalog.columns(connection, target), columns, [_ALL], who)
     if made:
         _index_key(connection, target, key, who)
-    names = [quoted(column.name) for column in columns]
+    names = [quoted(column.name) for column in columns if column.is_written]
     same_key = " AND ".join(f"t.{name} = s.{name}" for name in key)
     assignments = ", ".join(f"{name} = s.{name}" for name in names if name not in key)
     table, listed = f"main.{quoted(target)}", ", ".join(names)

@@ -53,6 +53,31 @@ def replace(
     return notes
 
 
+def refill(
+    connection: sqlite3.Connection,
+    target: str,
+    columns: Sequence[TargetColumn],
+    tables: Sequence[str],
+    rows: int,
+    who: str,
+) -> None:
+    """Put the staged rows in the place of the target's, in the table that is there.
+
+    Its triggers are not run, as they are not where the table is made anew.
+    """
+    triggers = connection.execute(
+        "SELECT name, sql FROM main.sqlite_master WHERE type = 'trigger' "
+        "AND lower(tbl_name) = lower(?)",
+        [target],
+    ).fetchall()
+    for name, _ in triggers:
+        connection.execute(f"DROP TRIGGER main.{quoted(name)}")
+    connection.execute(f"DELETE FROM main.{quoted(target)}")
+    append(connection, target, columns, tables, rows, who)
+    for _, sql in triggers:
+        connection.execute(sql)
+
+
 def append(
     connection: sqlite3.Connection,
     target: str,
@@ -102,7 +127,8 @@ def _insert(
     check_nulls(connection, present, columns, [f"staged.{table}" for table in tables], who)
     names_and_types = [(column.name, column.declared) for column in present]
     is_same = names_and_types == [(column.name, column.declared) for column in columns]
-    names = ", ".join(quoted(column.name) for column in columns)
+    is_same = is_same and not any(column.generated for column in present)
+    names = ", ".join(quoted(column.name) for column in columns if column.is_written)
     into = f"INSERT OR ABORT INTO main.{quoted(target)}"
     count = 0
     for table in tables:
