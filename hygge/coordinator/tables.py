@@ -21,6 +21,7 @@ from dataclasses import replace
 from functools import partial
 
 from hygge.config import connectors
+from hygge.config.checks import Places
 from hygge.config.problems import Problem, paragraph
 from hygge.config.specs import EndSpec, FlowSpec, Tables
 from hygge.config.tables import WORD
@@ -43,7 +44,7 @@ _TRIES = 3
 def open_tables(
     spec: FlowSpec,
     identity: str,
-    places: dict[str, str],
+    places: Places[str],
     readers: Callable[[Sequence[FlowSpec]], int],
 ) -> Iterator[tuple[FlowSpec, ...]]:
     """Return the flows of the tables of `spec`; their snapshot is held until it is closed.
@@ -212,7 +213,7 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _check_places(spec: FlowSpec, flows: Sequence[FlowSpec], places: dict[str, str]) -> None:
+def _check_places(spec: FlowSpec, flows: Sequence[FlowSpec], places: Places[str]) -> None:
     """Add the places of `flows` to `places`.
 
     Raises ConfigError where a table would be written to the place of another, or onto itself.
@@ -224,7 +225,8 @@ def _check_places(spec: FlowSpec, flows: Sequence[FlowSpec], places: dict[str, s
         place = store.place()
         if place is None:
             continue
-        first = places.setdefault(place, flow.name)
+        first = places.user_of(store, place) or flow.name
+        places.add(place, flow.name)
         if first != flow.name:
             raise _problem(
                 spec,

@@ -48,7 +48,7 @@ from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.database import NESTED, Database, StoreVerbs
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions, SQLStoreOptionsDict
 from hygge.connectors.sql.names import check_columns, check_table
-from hygge.errors import ConfigError, StoreError
+from hygge.errors import ConfigError, HyggeError, StoreError
 from hygge.model import Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
 from hygge.store import Store
 
@@ -115,6 +115,17 @@ class SQLStore(Store):
 
     def place(self) -> str | None:
         return place(self.settings.connection, self.table)
+
+    def is_also(self, place: str) -> bool:
+        database = self.database
+        if not database.is_cased:
+            return True
+        if database.ignores_case is None:
+            return False
+        try:
+            return database.ignores_case(self.settings.connection, self.describe(), StoreError)
+        except HyggeError:  # the run itself says that it cannot be reached
+            return False
 
     def on_disk(self) -> str | None:
         return file_of(self.settings.connection)

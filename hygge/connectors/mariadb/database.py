@@ -13,6 +13,12 @@ def _is_mariadb(url: str, who: str, side: type[HyggeError]) -> bool:
     return is_mariadb(url, who, side)  # type: ignore[arg-type]  # a class has a hash
 
 
+def _ignores_case(url: str, who: str, side: type[HyggeError]) -> bool:
+    from hygge.connectors.mariadb.session import ignores_case
+
+    return ignores_case(url, who, side)  # type: ignore[arg-type]  # a class has a hash
+
+
 MARIADB = Database(
     name="MariaDB",
     backends=("mysql", "mariadb"),
@@ -32,6 +38,7 @@ MARIADB = Database(
         *zoned(NAMED_ZONES),
     ),
     example="mariadb://user@host/db",
+    ignores_case=_ignores_case,
     is_served_by=_is_mariadb,
     other_server="MySQL",
 )

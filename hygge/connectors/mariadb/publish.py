@@ -116,10 +116,8 @@ def swap(
         check_base(now, base, goal.who)
         heads, copy = quoted_table(goal, HEADS), quoted_table(goal, new_heads)
         execute(connection, f"CREATE TABLE {copy} LIKE {heads}")
-        execute(
-            connection,
-            f"INSERT INTO {copy} SELECT * FROM {heads} WHERE NOT ({_is_replaced(run, row)})",
-        )
+        is_replaced = _is_replaced(connection, goal, run, row)
+        execute(connection, f"INSERT INTO {copy} SELECT * FROM {heads} WHERE NOT ({is_replaced})")
         execute(connection, _insert_head(copy, row))
         renames = []
         if exists:
@@ -186,18 +184,18 @@ def move_head(
     if done is not None:
         return done
     check_base(now, base, goal.who)
-    execute(connection, f"DELETE FROM {heads} WHERE {_is_replaced(run, row)}")
+    execute(connection, f"DELETE FROM {heads} WHERE {_is_replaced(connection, goal, run, row)}")
     execute(connection, _insert_head(heads, row))
     return None
 
 
-def _is_replaced(run: Run, row: Mapping[str, object]) -> str:
+def _is_replaced(connection: Connection, goal: Goal, run: Run, row: Mapping[str, object]) -> str:
     """Return the condition of heads that the new one replaces.
 
     `replace` leaves no rows of other flows, so their heads go too.
     """
     flows = "TRUE" if run.mode == "replace" else f"flow = {literal(row['flow'])}"
-    return f"target = {literal(row['target'])} AND {flows}"
+    return f"{ledger.is_of_target(connection, goal)} AND {flows}"
 
 
 def _insert_head(table: str, row: Mapping[str, object]) -> str:

@@ -34,6 +34,7 @@ from hygge.connectors.mariadb.target import (
     check_fit,
     exists,
     find_target,
+    head_name,
     identity,
     own_part,
     quoted_table,
@@ -295,7 +296,7 @@ def _commit(
         publish.prepare_table(connection, goal, name, table, schema)
         published = find_target(connection, replace(goal, table=_in_target_schema(goal, name)))
     row = head_values(
-        run, split_name(goal.table)[1], base, rows, watermark, schema,
+        run, head_name(connection, goal), base, rows, watermark, schema,
         identity(published) if made else None,
     )  # fmt: skip
     notes: list[str] = []

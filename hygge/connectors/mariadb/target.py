@@ -14,7 +14,14 @@ import pyarrow as pa
 from hygge.batches import key_of, widens
 from hygge.connectors.mariadb.catalog import Column, in_schema, table_columns
 from hygge.connectors.mariadb.load import ROW, SPLIT
-from hygge.connectors.mariadb.session import execute, fetch_all, fetch_one, literal, quoted
+from hygge.connectors.mariadb.session import (
+    execute,
+    fetch_all,
+    fetch_one,
+    literal,
+    quoted,
+    table_names_fold,
+)
 from hygge.connectors.mariadb.types import TEXT, arrow_of, column_ddl
 from hygge.connectors.sql.ask import Ask, SQLHomeOptions
 from hygge.connectors.sql.connection import split_name
@@ -81,6 +88,12 @@ def quoted_target(goal: Goal) -> str:
 def quoted_table(goal: Goal, name: str) -> str:
     """Return, as SQL, the name of a table in the target's schema."""
     return quoted(split_name(goal.table)[0], name)
+
+
+def head_name(connection: Connection, goal: Goal) -> str:
+    """Return the name of the target in its heads: in small letters where case does not count."""
+    _, name = split_name(goal.table)
+    return name.lower() if table_names_fold(connection) else name
 
 
 def exists(connection: Connection, goal: Goal, name: str) -> bool:

@@ -162,6 +162,9 @@ class Database:
     """The table's name for comparing places, where a database writes names its own way."""
     split_table: Callable[[str], tuple[str | None, ...]] | None = None
     """Reads the names in the setting `table`, where a database has no schemas."""
+    ignores_case: Callable[[str, str, type[HyggeError]], bool] | None = None
+    """Whether the server behind a URL takes `Users` and `users` for one table, where `is_cased`
+    does not know it."""
     is_served_by: Callable[[str, str, type[HyggeError]], bool] | None = None
     """Whether the server behind a URL is one that the code of `package` can talk to. None: each."""
     other_server: str = ""

@@ -39,11 +39,11 @@ class Maria:
 
     name = "mariadb"
 
-    def __init__(self, server, schema):
-        self.server, self.schema = server, schema
+    def __init__(self, server, schema, table="t"):
+        self.server, self.schema, self.table = server, schema, table
 
     def store(self):
-        return SQLStore("t", connection=self.server.url(self.schema))
+        return SQLStore(self.table, connection=self.server.url(self.schema))
 
     def ask(self, sql):
         with self.server.connect(database=self.schema) as connection, connection.cursor() as cursor:
@@ -58,7 +58,7 @@ class Generic(Maria):
 
     def store(self):
         url = self.server.url(self.schema)
-        goal = Goal(url, "shop#t", "t", SQLStoreOptions())
+        goal = Goal(url, "shop#t", self.table, SQLStoreOptions())
         names = ("head", "prepare", "stage", "commit", "discard")
         return SimpleNamespace(
             **{name: functools.partial(getattr(any_store, name), goal) for name in names}
@@ -96,9 +96,9 @@ def database(request, kind, tmp_path):
     return Postgres(request.getfixturevalue("pg"), request.getfixturevalue("schema"), driver)
 
 
-def moved(store, rows, mode="append", run="r1", key=()):
+def moved(store, rows, mode="append", run="r1", key=(), flow="f"):
     """Move rows; return the commit."""
-    started, base = Run(run, "f", mode, key), store.head("f")
+    started, base = Run(run, flow, mode, key), store.head(flow)
     store.prepare(started, rows.schema)
     receipt = store.stage(Ticket(run, 0), rows.schema, iter([rows]))
     try:
