@@ -117,6 +117,14 @@ class Store(Connector):
         """
         return self.traits.sees
 
+    def is_also(self, place: str) -> bool:
+        """Return whether a place that differs from this one in case or form alone is the same one.
+
+        Called for places that are equal after `str.casefold` and Unicode's NFC. A Store overrides
+        it where names of that kind mean one table or one folder.
+        """
+        return False
+
     def head(self, flow: str) -> Head | None:
         """Return the head of `flow`, or None. A simple Store keeps no head."""
         return None

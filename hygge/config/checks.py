@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from hygge.config.document import Node
 from hygge.config.environment import mask
@@ -11,6 +12,8 @@ from hygge.config.problems import Problems, suggest
 from hygge.config.specs import FlowSpec, Side
 from hygge.settings import Connector
 from hygge.store import Store
+
+User = TypeVar("User")
 
 
 class Draft(Protocol):
@@ -94,13 +97,13 @@ def check_flows(flows: Sequence[FlowSpec], drafts: Sequence[Draft], problems: Pr
 def _check_places(
     flows: Sequence[FlowSpec], drafts: Mapping[str, Draft], problems: Problems
 ) -> None:
-    replaced: dict[str, FlowSpec] = {}
+    replaced = Places[FlowSpec]()
     for flow in flows:
         store = drafts[flow.name].connectors.get("store")
         place = store.place() if store and flow.mode == "replace" else None
-        if store is None or place is None:
+        if not isinstance(store, Store) or place is None:
             continue
-        if first := replaced.get(place):
+        if first := replaced.user_of(store, place):
             problems.add(
                 flow.store.line,
                 f"it replaces the same place as flow '{first.name}' (line {first.store.line}): "
@@ -108,7 +111,36 @@ def _check_places(
                 "give each its own store, or let both append",
                 flow.name,
             )
-        replaced.setdefault(place, flow)
+        replaced.add(place, flow)
+
+
+class Places(Generic[User]):
+    """Who writes to which place.
+
+    Places whose names differ in case or in Unicode form alone may be one; the store knows it.
+    """
+
+    def __init__(self) -> None:
+        self._users: dict[str, User] = {}
+        self._by_form: dict[str, list[str]] = {}
+
+    def add(self, place: str, user: User) -> None:
+        """Note who writes to a place, unless somebody does already."""
+        if place not in self._users:
+            self._users[place] = user
+            self._by_form.setdefault(_form(place), []).append(place)
+
+    def user_of(self, store: Store, place: str) -> User | None:
+        """Return who writes to the place of `store` already; None: nobody."""
+        if place in self._users:
+            return self._users[place]
+        alike = self._by_form.get(_form(place), ())
+        return next((self._users[other] for other in alike if store.is_also(other)), None)
+
+
+def _form(place: str) -> str:
+    """Return what is equal for places that differ in case or in Unicode form alone."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", place).casefold())
 
 
 def _find_cycle(depends_on: Mapping[str, Sequence[str]]) -> list[str]:

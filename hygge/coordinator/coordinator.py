@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 
+from hygge.config.checks import Places
 from hygge.config.connectors import build
 from hygge.config.flows import read_flows
 from hygge.config.flows import select as select_flows
@@ -74,7 +75,7 @@ class Coordinator:
         )
         self._select = tuple(select)
         self.shares = divide(self.file.flows, _max_connections(self.file), self.parallel)
-        self._places: dict[str, str] = {}
+        self._places = Places[str]()
         """Place of a store → name of the flow that writes there, as far as it is known."""
 
     def __repr__(self) -> str:
@@ -192,10 +193,10 @@ class Coordinator:
             with suppress(HyggeError):  # that flow reports it itself
                 if flow.tables is None:
                     if (place := build(flow)[1].place()) is not None:
-                        self._places.setdefault(place, flow.name)
+                        self._places.add(place, flow.name)
                 elif comes_before and _have_same_places(flow.store, spec.store):
                     for place, table in places_of(flow).items():
-                        self._places.setdefault(place, table)
+                        self._places.add(place, table)
         project = self.file.project
         identity = f"{project}.{spec.name}" if project else spec.name
         return open_tables(

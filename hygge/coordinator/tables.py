@@ -21,6 +21,7 @@ from dataclasses import replace
 from functools import partial
 
 from hygge.config import connectors
+from hygge.config.checks import Places
 from hygge.config.problems import Problem, paragraph
 from hygge.config.specs import EndSpec, FlowSpec, Tables
 from hygge.config.tables import WORD
@@ -29,6 +30,7 @@ from hygge.connectors.databases.known import database_of
 from hygge.connectors.sql.catalog import Catalog, catalog_of, chosen
 from hygge.connectors.sql.connection import shown, split_name
 from hygge.connectors.sql.listing import Table
+from hygge.connectors.sql.names import fault_of
 from hygge.errors import ConfigError, SourceMissing, Transient, one_of
 from hygge.run.engines import backoff_s
 from hygge.run.stall import StallGuard
@@ -43,7 +45,7 @@ _TRIES = 3
 def open_tables(
     spec: FlowSpec,
     identity: str,
-    places: dict[str, str],
+    places: Places[str],
     readers: Callable[[Sequence[FlowSpec]], int],
 ) -> Iterator[tuple[FlowSpec, ...]]:
     """Return the flows of the tables of `spec`; their snapshot is held until it is closed.
@@ -180,13 +182,12 @@ def _table_setting(store: EndSpec, table: Table) -> str:
         schema, name = split_name(setting)
         parts = [_fill(part, names) for part in (schema, name) if part is not None]
         unquoted = r"[^.\"]+"
-    longest = database.longest_name_bytes
     for part in parts:
-        if longest and len(part.encode()) > longest:
+        fault = fault_of(database.names, part)
+        if fault is not None:
             raise ConfigError(
-                f"the table '{part}' would have a name of {len(part.encode())} bytes in the store, "
-                f"and {longest} are possible",
-                "make the `table` of the store shorter, or leave this table out with `exclude`",
+                f"the name '{part}' that {table.text} would have in the store {fault}",
+                "write `table` of the store otherwise, or leave this table out with `exclude`",
             )
     return ".".join(
         part if re.fullmatch(unquoted, part) else '"' + part.replace('"', '""') + '"'
@@ -218,7 +219,7 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _check_places(spec: FlowSpec, flows: Sequence[FlowSpec], places: dict[str, str]) -> None:
+def _check_places(spec: FlowSpec, flows: Sequence[FlowSpec], places: Places[str]) -> None:
     """Add the places of `flows` to `places`.
 
     Raises ConfigError where a table would be written to the place of another, or onto itself.
@@ -230,7 +231,8 @@ def _check_places(spec: FlowSpec, flows: Sequence[FlowSpec], places: dict[str, s
         place = store.place()
         if place is None:
             continue
-        first = places.setdefault(place, flow.name)
+        first = places.user_of(store, place) or flow.name
+        places.add(place, flow.name)
         if first != flow.name:
             raise _problem(
                 spec,

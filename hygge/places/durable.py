@@ -47,3 +47,20 @@ def write_synced(path: str, content: bytes) -> None:
         os.fsync(file.fileno())
     os.replace(temporary, path)
     sync(os.path.dirname(path))
+
+
+def ignores_case(path: str) -> bool:
+    """Return whether the disk that holds `path`, or will hold it, takes `A` and `a` for one name.
+
+    The nearest folder that exists is asked for by its name in the other case.
+    """
+    while True:
+        folder, name = os.path.split(path)
+        if name and name != name.swapcase() and os.path.exists(path):
+            try:
+                return os.path.samefile(path, os.path.join(folder, name.swapcase()))
+            except OSError:
+                return False
+        if folder == path:
+            return False
+        path = folder

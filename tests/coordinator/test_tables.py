@@ -16,6 +16,7 @@ import pytest
 
 from hygge import Coordinator
 from hygge.cli.main import main
+from hygge.config.checks import Places
 from hygge.config.flows import read_flows
 from hygge.connectors.sql.listing import Table
 from hygge.coordinator.tables import flow_name, open_tables, path_word
@@ -66,14 +67,14 @@ def run(path: Path, *select: str) -> Summary:
 
 
 def names(path: Path) -> list[str]:
-    with open_tables(read_flows(path).flows[0], "shop", {}, len) as members:
+    with open_tables(read_flows(path).flows[0], "shop", Places(), len) as members:
         return [each.name for each in members]
 
 
 def refused(path: Path) -> HyggeError:
     with (
         pytest.raises(HyggeError) as caught,
-        open_tables(read_flows(path).flows[0], "shop", {}, len),
+        open_tables(read_flows(path).flows[0], "shop", Places(), len),
     ):
         pass
     return caught.value

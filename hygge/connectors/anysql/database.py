@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hygge.connectors.sql.database import INEXACT, NESTED, Database, zoned
+from hygge.connectors.sql.names import NameRules
 
 ANYSQL = Database(
     name="any other database",
@@ -13,9 +14,22 @@ ANYSQL = Database(
     store_lossy=(*NESTED, *INEXACT, "string holding NUL", "uint64", *zoned(("",))),
 )
 KNOWN = (
-    replace(ANYSQL, name="SQL Server", backends=("mssql",), port=1433, is_cased=False),
+    replace(
+        ANYSQL,
+        name="SQL Server",
+        backends=("mssql",),
+        port=1433,
+        is_cased=False,
+        names=NameRules(longest=128, cased_columns=False),
+    ),
     replace(ANYSQL, name="Oracle", backends=("oracle",), port=1521),
-    replace(ANYSQL, name="DuckDB", backends=("duckdb",), is_file=True),
+    replace(
+        ANYSQL,
+        name="DuckDB",
+        backends=("duckdb",),
+        is_file=True,
+        names=NameRules(cased_columns=False),
+    ),
 )
 """Those of which more is known than the name."""
 NAMES = (

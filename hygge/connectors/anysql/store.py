@@ -19,7 +19,14 @@ from uuid import uuid4
 import pyarrow as pa
 
 from hygge.batches import plain, plain_schema
-from hygge.connectors.anysql.publish import TRANSACTIONAL_DDL, apply, winners
+from hygge.connectors.anysql.kept import check_foreign_keys, check_replace
+from hygge.connectors.anysql.publish import (
+    TRANSACTIONAL_DDL,
+    apply,
+    check_identity,
+    winners,
+    written_names,
+)
 from hygge.connectors.anysql.session import connected
 from hygge.connectors.anysql.values import encode
 from hygge.connectors.sql import ledger
@@ -33,7 +40,8 @@ from hygge.connectors.sql.heads import (
     head_values,
 )
 from hygge.connectors.sql.ledger import LEDGER, beating
-from hygge.connectors.sql.target import exists, identity, table_for
+from hygge.connectors.sql.own_columns import generated_note, own_notes
+from hygge.connectors.sql.target import Target, exists, identity, table_for
 from hygge.errors import HyggeError, Rejected, StoreError, UnfitValue
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
@@ -55,7 +63,7 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     with _open(goal) as connection:
         ledger.begin(connection, goal, run)
         with connection.begin():
-            check(connection, goal, run, ledger.target_of(goal), schema)
+            _check(connection, goal, run, schema)
         ledger.sweep(connection, goal, run)
 
 
@@ -162,29 +170,53 @@ def _commit(
                 return done
     if target.dialect == "postgresql":
         ledger.bound_wait_in_postgres(connection)
-    check(connection, goal, run, target, schema)
+    _check(connection, goal, run, schema)
     there = exists(connection, target)
     made = not there or ledger.is_made(connection, goal)
     heads = ledger.heads_table(goal)
     if run.mode == "replace":
         others = (heads.c.flow != run.flow) & (heads.c.target == target.name)
         connection.execute(heads.delete().where(others))
-    note = ""
+    notes: list[str] = []
     if schema is not None:
         apply(connection, target, schema, staged, run, there, kept, goal.who)
+        notes += _own_notes(connection, target, schema, staged)
     elif there and run.mode == "replace":
         connection.execute(table_for(target, None).delete())
-        note = "nothing to move: the table is now empty and keeps its columns"
-    if not kept and not note:
-        note = (
-            "nothing to move"
-            if schema is not None or there
-            else ("nothing to move, and no schema: no table was made")
-        )
+        notes = ["nothing to move: the table is now empty and keeps its columns"]
+    if not kept and not notes:
+        nothing = "nothing to move"
+        if schema is None and not there:
+            nothing += ", and no schema: no table was made"
+        notes.append(nothing)
     name = identity(connection, target) if made else None
     row = head_values(run, target.name, base, kept, watermark, schema, name)
     move_head(connection, goal, base, row)
-    return Commit(head_of(row, goal.who), kept, rows - kept, note=note)
+    return Commit(head_of(row, goal.who), kept, rows - kept, note="; ".join(notes))
+
+
+def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | None) -> None:
+    """Raise what can be known before a row moves; called again before rows become visible."""
+    target = ledger.target_of(goal)
+    check(connection, goal, run, target, schema)
+    if run.mode == "replace":
+        check_foreign_keys(connection, target, goal.who)
+    if schema is not None and exists(connection, target):
+        check_identity(connection, target, schema, goal.who)
+        if run.mode == "replace":
+            heads = [head for head, _ in ledger.heads_at(connection, goal).values()]
+            check_replace(connection, target, schema, heads, goal.who)
+
+
+def _own_notes(
+    connection: sa.Connection, target: Target, schema: pa.Schema, staged: Sequence[Any]
+) -> list[str]:
+    """Move the sequences that are known; return what there is to say of columns."""
+    if target.dialect == "postgresql":
+        return own_notes(connection, target, schema.names, staged)
+    written = written_names(connection, target, schema)
+    note = generated_note(name for name in schema.names if name not in written)
+    return [note] if note else []
 
 
 def _compare(

@@ -35,7 +35,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from hygge.batches import raw_format
+from hygge.batches import again, raw_format
 from hygge.connectors.databases.connection import (
     DatabaseSettings,
     connection_url,
@@ -47,7 +47,8 @@ from hygge.connectors.databases.options import refuse_unsupported
 from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.database import NESTED, Database, StoreVerbs
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions, SQLStoreOptionsDict
-from hygge.errors import ConfigError, StoreError
+from hygge.connectors.sql.names import check_columns, check_table
+from hygge.errors import ConfigError, HyggeError, StoreError
 from hygge.model import Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
 from hygge.store import Store
 
@@ -98,6 +99,7 @@ class SQLStore(Store):
         database = self.database
         if self.table.lower().startswith(database.reserved_prefixes):
             raise ConfigError(f"SQLStore: the name '{self.table}' is reserved", "choose another")
+        check_table(database.names, database.table_parts(self.table), self.describe())
         refuse_unsupported(database, self.settings.options, self.describe())
         traits = type(self).traits
         lanes = database.max_lanes or traits.max_lanes
@@ -114,6 +116,17 @@ class SQLStore(Store):
     def place(self) -> str | None:
         return place(self.settings.connection, self.table)
 
+    def is_also(self, place: str) -> bool:
+        database = self.database
+        if not database.is_cased:
+            return True
+        if database.ignores_case is None:
+            return False
+        try:
+            return database.ignores_case(self.settings.connection, self.describe(), StoreError)
+        except HyggeError:  # the run itself says that it cannot be reached
+            return False
+
     def on_disk(self) -> str | None:
         return file_of(self.settings.connection)
 
@@ -128,6 +141,7 @@ class SQLStore(Store):
         return self._verbs().head(self._goal(), flow)
 
     def takes(self, run: Run, raw: pa.Schema, schema: pa.Schema) -> pa.Schema | None:
+        self._check_names(schema)
         verbs = self.database.passthrough()
         return verbs.takes(self._goal(), run, raw, schema) if verbs else None
 
@@ -148,16 +162,15 @@ class SQLStore(Store):
     def prepare(self, run: Run, schema: pa.Schema | None) -> None:
         if schema is not None and not schema.names:
             raise StoreError(f"{self.describe()}: the rows have no columns")
-        if taken := [name for name in (schema.names if schema else ()) if name.startswith(_OURS)]:
-            raise StoreError(
-                f"{self.describe()}: hygge needs the name '{taken[0]}' for a column of its own",
-                "rename it in a query of the home, or leave it out with `columns`",
-            )
+        if schema is not None and raw_format(schema) is None:
+            self._check_names(schema)
         self._verbs().prepare(self._goal(), run, schema)
 
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
     ) -> Receipt:
+        if schema is None:  # only the rows know their columns
+            batches = self._with_checked_names(batches)
         return self._verbs().stage(self._goal(), ticket, schema, batches)
 
     def resume(self, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
@@ -170,6 +183,25 @@ class SQLStore(Store):
 
     def discard(self, run: Run) -> None:
         self._verbs().discard(self._goal(), run)
+
+    def _check_names(self, schema: pa.Schema) -> None:
+        """Raise StoreError for a column whose name this database or hygge itself cannot take."""
+        if taken := [name for name in schema.names if name.startswith(_OURS)]:
+            raise StoreError(
+                f"{self.describe()}: hygge needs the name '{taken[0]}' for a column of its own",
+                "rename it in a query of the home, or leave it out with `columns`",
+            )
+        database = self.database
+        check_columns(database.names, schema.names, database.name, self.describe())
+
+    def _with_checked_names(self, batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        """Return the batches; the names of their columns are checked before the first is taken."""
+        first = next(batches, None)
+        if first is not None:
+            self._check_names(first.schema)
+            batches = again(first, batches)
+            del first  # a batch is held by one at a time
+            yield from batches
 
     def _verbs(self) -> StoreVerbs:
         """Return the code of the database that answers; raise ConfigError for a wrong option."""

@@ -14,6 +14,7 @@ file that it speaks of, written before that file's rename.
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -78,6 +79,12 @@ class Directory:
 
     def place(self) -> str:
         return f"file:{self.path}"
+
+    def is_also(self, place: str) -> bool:
+        other = place.removeprefix("file:")
+        if unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", self.path):
+            return True  # macOS takes both for one, and nobody means two
+        return durable.ignores_case(self.path)
 
     def sees(self, declared: str) -> str:
         if self.single:

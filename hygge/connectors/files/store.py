@@ -86,6 +86,10 @@ class FileStore(Format, Store):
     def place(self) -> str | None:
         return self.target.place()
 
+    def is_also(self, place: str) -> bool:
+        # The names of objects in a bucket are bytes.
+        return isinstance(self.target, Directory) and self.target.is_also(place)
+
     def head(self, flow: str) -> Head | None:
         return self.target.head(flow)
 

@@ -14,6 +14,7 @@ from hygge.connectors.mariadb.session import (
     number_of,
     quoted,
     session,
+    table_names_fold,
 )
 from hygge.connectors.sql.ask import Ask
 from hygge.connectors.sql.connection import split_name
@@ -97,11 +98,7 @@ def table_columns(connection: Connection, ask: Ask) -> tuple[list[Column], tuple
     )
     # The catalog's comparison ignores case, so the rows may be of other tables too.
     names = {row[0] for row in rows}
-    if (
-        name not in names
-        and name.lower() in names
-        and fetch_one(connection, "SELECT @@lower_case_table_names") != (0,)
-    ):
+    if name not in names and name.lower() in names and table_names_fold(connection):
         name = name.lower()  # the server ignores the case of tables' names
     rows = [row for row in rows if row[0] == name]
     if not rows:

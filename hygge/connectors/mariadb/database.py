@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hygge.connectors.sql.database import INEXACT, NAMED_ZONES, NESTED, Database, zoned
+from hygge.connectors.sql.names import NameRules
 from hygge.errors import HyggeError
 
 
@@ -12,13 +13,19 @@ def _is_mariadb(url: str, who: str, side: type[HyggeError]) -> bool:
     return is_mariadb(url, who, side)  # type: ignore[arg-type]  # a class has a hash
 
 
+def _ignores_case(url: str, who: str, side: type[HyggeError]) -> bool:
+    from hygge.connectors.mariadb.session import ignores_case
+
+    return ignores_case(url, who, side)  # type: ignore[arg-type]  # a class has a hash
+
+
 MARIADB = Database(
     name="MariaDB",
     backends=("mysql", "mariadb"),
     package="hygge.connectors.mariadb",
     default_driver="pymysql",
     timeout_drivers=("pymysql", "mysqldb"),
-    longest_name_bytes=64,
+    names=NameRules(longest=64, cased_columns=False, blank_at_end=False, beyond_bmp=False),
     port=3306,
     heeds=frozenset({"consistency", "on_value"}),
     holds_snapshots=True,
@@ -31,6 +38,7 @@ MARIADB = Database(
         *zoned(NAMED_ZONES),
     ),
     example="mariadb://user@host/db",
+    ignores_case=_ignores_case,
     is_served_by=_is_mariadb,
     other_server="MySQL",
 )

@@ -32,12 +32,14 @@ from hygge.connectors.mariadb.session import (
     number_of,
     quoted,
     session,
+    table_names_fold,
 )
 from hygge.connectors.mariadb.target import (
     OPTIONS,
     TargetTable,
     create_run_table,
     exists,
+    head_name,
     identity,
     quoted_table,
 )
@@ -94,7 +96,7 @@ def alone(connection: Connection, goal: Goal, what: str) -> Iterator[None]:
     """
     import hashlib
 
-    schema, table = split_name(goal.table)
+    schema, table = split_name(goal.table)[0], head_name(connection, goal)
     schema = schema or str(fetch_one(connection, "SELECT DATABASE()")[0])
     key = f"{what} {schema}" if what == HEADS else f"{what} {schema}.{table}"
     # Names of locks are short, so they are hashed.
@@ -339,17 +341,25 @@ def sweep(connection: Connection, goal: Goal, run: str) -> None:
                 drop(connection, goal, other)
 
 
+def is_of_target(connection: Connection, goal: Goal) -> str:
+    """Return the condition of the heads of the target.
+
+    Where case does not count, an older hygge may have written the name otherwise.
+    """
+    column = "LOWER(target)" if table_names_fold(connection) else "target"
+    return f"{column} = {literal(head_name(connection, goal))}"
+
+
 def heads_at(connection: Connection, goal: Goal, lock: bool = False) -> dict[str, StoredHead]:
     """Return the heads of the target, by flow; `lock` keeps them for this transaction.
 
     Raises StoreError if the table holds what hygge would not write.
     """
     cursor = connection.cursor()
-    _, table = split_name(goal.table)
     try:
         cursor.execute(
             f"{connection.comment}SELECT * FROM {quoted_table(goal, HEADS)} "
-            f"WHERE target = {literal(table)}{' FOR UPDATE' * lock}"
+            f"WHERE {is_of_target(connection, goal)}{' FOR UPDATE' * lock}"
         )
     except Exception as error:
         if number_of(error) in (1054, 1347, 1356):  # no such column, a view

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -68,21 +69,21 @@ def keep_last(
 
 
 def merge(
-    connection: Connection, goal: Goal, run: Run, name: str, schema: pa.Schema, rows: int
+    connection: Connection, goal: Goal, run: Run, name: str, columns: Sequence[str], rows: int
 ) -> None:
     """Update the rows whose keys are there, and add the others, from the table of `keep_last`.
+
+    `columns` are those that are written.
 
     It runs in the caller's SERIALIZABLE transaction, so no row of a key comes in between.
     """
     target, source = quoted_target(goal), quoted_table(goal, name)
     same_key = " AND ".join(f"t.{quoted(column)} = s.{quoted(column)}" for column in run.key)
     assignments = ", ".join(
-        f"t.{quoted(column)} = s.{quoted(column)}"
-        for column in schema.names
-        if column not in run.key
+        f"t.{quoted(column)} = s.{quoted(column)}" for column in columns if column not in run.key
     )
-    names = quoted_list(schema.names)
-    values = ", ".join(f"s.{quoted(column)}" for column in schema.names)
+    names = quoted_list(columns)
+    values = ", ".join(f"s.{quoted(column)}" for column in columns)
     with rejecting(goal):
         # An UPDATE counts the target's rows, of which several may have one key.
         (matched,) = fetch_one(

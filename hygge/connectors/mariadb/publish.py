@@ -37,11 +37,12 @@ from hygge.connectors.mariadb.target import (
     quoted_table,
     quoted_target,
 )
-from hygge.connectors.sql.commit import check_all_in
+from hygge.connectors.sql.commit import check_all_in, check_filled
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import HEADS, already, check_base
 from hygge.connectors.sql.ledger import run_name
-from hygge.errors import HyggeError, Rejected, StoreError, UnfitValue
+from hygge.connectors.sql.own_columns import generated_note
+from hygge.errors import HyggeError, Rejected, UnfitValue
 from hygge.model import Commit, Head, Receipt, Run
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ _BROKEN_RULES = (1062, 1048, 1216, 1217, 1451, 1452, 4025)
 """Errors of rows that break a rule of their table: keys, NOT NULL, foreign keys, checks."""
 _ATOMIC_SINCE = (10, 6, 1)
 _RENAME_WAIT_S = 10
+_DENIED = 1142
 
 
 def is_atomic(connection: Connection) -> bool:
@@ -114,10 +116,8 @@ def swap(
         check_base(now, base, goal.who)
         heads, copy = quoted_table(goal, HEADS), quoted_table(goal, new_heads)
         execute(connection, f"CREATE TABLE {copy} LIKE {heads}")
-        execute(
-            connection,
-            f"INSERT INTO {copy} SELECT * FROM {heads} WHERE NOT ({_is_replaced(run, row)})",
-        )
+        is_replaced = _is_replaced(connection, goal, run, row)
+        execute(connection, f"INSERT INTO {copy} SELECT * FROM {heads} WHERE NOT ({is_replaced})")
         execute(connection, _insert_head(copy, row))
         renames = []
         if exists:
@@ -134,9 +134,22 @@ def swap(
     return None
 
 
-def fill(connection: Connection, goal: Goal, name: str, schema: pa.Schema, rows: int) -> None:
-    """Insert the run table's rows into the target, in the caller's transaction."""
-    columns = quoted_list(schema.names)
+def check_nulls(
+    connection: Connection, goal: Goal, target: TargetTable | None, name: str, schema: pa.Schema
+) -> None:
+    """Raise Rejected for NULLs in a column of the run table where the target writes own values."""
+    for column, own in target.own.items() if target is not None else ():
+        if own.fills_nulls and column in schema.names:
+            (nulls,) = fetch_one(
+                connection,
+                f"SELECT COUNT(*) FROM {quoted_table(goal, name)} WHERE {quoted(column)} IS NULL",
+            )
+            check_filled(nulls, column, goal.who)
+
+
+def fill(connection: Connection, goal: Goal, name: str, names: Sequence[str], rows: int) -> None:
+    """Insert the columns `names` of the run table into the target, in the caller's transaction."""
+    columns = quoted_list(names)
     with rejecting(goal):
         inserted = execute(
             connection,
@@ -171,18 +184,18 @@ def move_head(
     if done is not None:
         return done
     check_base(now, base, goal.who)
-    execute(connection, f"DELETE FROM {heads} WHERE {_is_replaced(run, row)}")
+    execute(connection, f"DELETE FROM {heads} WHERE {_is_replaced(connection, goal, run, row)}")
     execute(connection, _insert_head(heads, row))
     return None
 
 
-def _is_replaced(run: Run, row: Mapping[str, object]) -> str:
+def _is_replaced(connection: Connection, goal: Goal, run: Run, row: Mapping[str, object]) -> str:
     """Return the condition of heads that the new one replaces.
 
     `replace` leaves no rows of other flows, so their heads go too.
     """
     flows = "TRUE" if run.mode == "replace" else f"flow = {literal(row['flow'])}"
-    return f"target = {literal(row['target'])} AND {flows}"
+    return f"{ledger.is_of_target(connection, goal)} AND {flows}"
 
 
 def _insert_head(table: str, row: Mapping[str, object]) -> str:
@@ -211,10 +224,35 @@ def check_warnings(connection: Connection, goal: Goal) -> None:
         raise UnfitValue(f"{goal.who}: {warnings[0][2]}", "widen the column in the database")
 
 
-def has_other_columns(goal: Goal, table: TargetTable) -> StoreError:
-    """Return the error for a table that does not fit, and cannot be made anew."""
-    return StoreError(
-        f"{goal.who} has other columns than the rows, and {table.dependent} hangs on it, which "
-        "would go with the table",
-        "drop it, alter the table's columns yourself, or keep the columns with `columns`",
-    )
+def own_notes(
+    connection: Connection, goal: Goal, target: TargetTable, name: str, names: Sequence[str]
+) -> list[str]:
+    """Move the sequences behind the columns `names` past the rows of the run table `name`.
+
+    Returns what there is to say of columns. SETVAL never goes back.
+    """
+    from pymysql.err import MySQLError
+
+    note = generated_note(column for column in names if column in target.generated)
+    notes = [note] if note else []
+    for column in target.written(names):
+        sequence = target.own[column].sequence
+        if not sequence:
+            continue
+        (number,) = fetch_one(
+            connection, f"SELECT MAX({quoted(column)}) FROM {quoted_table(goal, name)}"
+        )
+        if number is None:
+            continue
+        try:
+            moved = fetch_one(connection, f"SELECT SETVAL({sequence}, {int(number)})")[0]
+        except MySQLError as error:
+            if number_of(error) != _DENIED:
+                raise
+            notes.append(
+                f"the sequence {sequence} stays where it is, since this user has no right INSERT "
+                f"on it: it may give numbers up to {int(number)} once more"
+            )
+        else:
+            notes += [f"the sequence {sequence} goes on after {int(number)}"] * (moved is not None)
+    return notes

@@ -81,6 +81,18 @@ def is_mariadb(url: str, who: str, side: type[HyggeError]) -> bool:
         return "mariadb" in str(fetch_one(connection, "SELECT VERSION()")[0]).lower()
 
 
+@lru_cache(maxsize=64)
+def ignores_case(url: str, who: str, side: type[HyggeError]) -> bool:
+    """Whether the server takes `Users` and `users` for one table."""
+    with session(url, who, side, None) as connection:
+        return table_names_fold(connection)
+
+
+def table_names_fold(connection: Connection) -> bool:
+    """Whether the server ignores the case of names of tables and databases."""
+    return bool(int(fetch_one(connection, "SELECT @@lower_case_table_names")[0]))
+
+
 @contextmanager
 def session(
     url: str, who: str, side: type[HyggeError], flow: str | None, *, load: bool = False

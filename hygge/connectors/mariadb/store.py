@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from hygge.batches import again, key_of, plain
-from hygge.connectors.mariadb import ledger, merge, publish
+from hygge.batches import again, plain
+from hygge.connectors.mariadb import kept, ledger, merge, publish
 from hygge.connectors.mariadb.load import SPLIT, load_split
 from hygge.connectors.mariadb.session import (
     execute,
@@ -34,8 +34,9 @@ from hygge.connectors.mariadb.target import (
     check_fit,
     exists,
     find_target,
-    has_columns_of,
+    head_name,
     identity,
+    own_part,
     quoted_table,
 )
 from hygge.connectors.mariadb.types import column_ddl
@@ -207,10 +208,9 @@ def _check(
     if run.mode == "replace":
         if table is not None and not ledger.is_made(connection, goal, table):
             raise not_ours(goal.who)
-        if schema is None or table is None or not table.dependent:
-            return
-        if not has_columns_of(goal, table, schema, key_of(schema)):
-            raise publish.has_other_columns(goal, table)
+        if table is not None:
+            written = [stored.head for stored in ledger.heads_at(connection, goal).values()]
+            kept.check_replace(connection, goal, table, schema, written)
         return
     heads = ledger.heads_at(connection, goal)
     if table is None and run.flow in heads and heads[run.flow].head.columns:
@@ -289,22 +289,25 @@ def _commit(
     if schema is not None and run.mode == "merge":
         name, rows = merge.keep_last(connection, goal, run, name, schema)
     swaps = schema is not None and (table is None or run.mode == "replace")
-    if table is not None and (table.dependent or not publish.is_atomic(connection)):
-        swaps = False
+    if swaps and table is not None and schema is not None:
+        swaps = not own_part(table, schema) and publish.is_atomic(connection)
     published = table
     if swaps and schema is not None:
         publish.prepare_table(connection, goal, name, table, schema)
         published = find_target(connection, replace(goal, table=_in_target_schema(goal, name)))
     row = head_values(
-        run, split_name(goal.table)[1], base, rows, watermark, schema,
+        run, head_name(connection, goal), base, rows, watermark, schema,
         identity(published) if made else None,
     )  # fmt: skip
+    notes: list[str] = []
     try:
         if swaps:
             done = publish.swap(
                 connection, goal, run, base, receipts, name, row, exists=table is not None
             )
         else:
+            if schema is not None and table is not None:
+                notes = publish.own_notes(connection, goal, table, name, schema.names)
             done = _transact(connection, goal, run, base, receipts, schema, name, row, table)
     except HyggeError:
         raise
@@ -314,7 +317,7 @@ def _commit(
         raise
     if done is not None:
         return done
-    note = _note(run, schema, staged, table)
+    note = "; ".join(filter(None, [_note(run, schema, staged, table), *notes]))
     return Commit(head_of(row, goal.who), rows, staged - rows, note=note)
 
 
@@ -351,13 +354,17 @@ def _transact(
 ) -> Commit | None:
     """Move the rows into the table that is there, and the head, in one transaction."""
     rows = row["rows"]
+    names = [] if schema is None else schema.names
+    names = names if table is None else table.written(names)
     with transaction(connection, serial=run.mode == "merge"):
         if run.mode == "replace" and table is not None:
             publish.empty(connection, goal)
+        if schema is not None:
+            publish.check_nulls(connection, goal, table, name, schema)
         if schema is not None and run.mode == "merge":
-            merge.merge(connection, goal, run, name, schema, rows)
+            merge.merge(connection, goal, run, name, names, rows)
         elif schema is not None:
-            publish.fill(connection, goal, name, schema, rows)
+            publish.fill(connection, goal, name, names, rows)
         with ledger.alone(connection, goal, HEADS):
             done = publish.move_head(connection, goal, run, base, receipts, row)
             if done is not None:

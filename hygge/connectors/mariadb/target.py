@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
@@ -13,7 +14,14 @@ import pyarrow as pa
 from hygge.batches import key_of, widens
 from hygge.connectors.mariadb.catalog import Column, in_schema, table_columns
 from hygge.connectors.mariadb.load import ROW, SPLIT
-from hygge.connectors.mariadb.session import execute, fetch_all, fetch_one, literal, quoted
+from hygge.connectors.mariadb.session import (
+    execute,
+    fetch_all,
+    fetch_one,
+    literal,
+    quoted,
+    table_names_fold,
+)
 from hygge.connectors.mariadb.types import TEXT, arrow_of, column_ddl
 from hygge.connectors.sql.ask import Ask, SQLHomeOptions
 from hygge.connectors.sql.connection import split_name
@@ -31,6 +39,21 @@ _KEYABLE = ("int", "decimal", "date", "time", "bool", "uint")
 _FRACTION_DIGITS = {"s": 0, "ms": 3, "us": 6}
 
 
+class OwnValues(NamedTuple):
+    """What the database writes into a column by itself."""
+
+    is_filled: bool
+    """Where a row does not give the column; NULL counts too."""
+    is_supplied: bool
+    """The same, and it is not NULL: a default, a number, a generated value."""
+    fills_nulls: bool
+    """Also in the place of NULL."""
+    is_generated: bool
+    """It is computed, and nothing can be written."""
+    sequence: str
+    """The sequence, as SQL, that the default takes numbers of; empty: none."""
+
+
 class TargetTable(NamedTuple):
     """The target as it is now."""
 
@@ -39,8 +62,22 @@ class TargetTable(NamedTuple):
     engine: str
     dependent: str
     """What would be lost with the table, in words; empty if nothing depends on it."""
-    filled: frozenset[str]
-    """Columns that the database fills in where a row does not give them."""
+    own: dict[str, OwnValues]
+    """What the database writes into each column by itself."""
+
+    @property
+    def filled(self) -> frozenset[str]:
+        """Columns that the database fills in where a row does not give them."""
+        return frozenset(name for name, own in self.own.items() if own.is_filled)
+
+    @property
+    def generated(self) -> frozenset[str]:
+        """Columns that cannot be written: the table computes them."""
+        return frozenset(name for name, own in self.own.items() if own.is_generated)
+
+    def written(self, names: Sequence[str]) -> list[str]:
+        """Return those of `names` that can be written."""
+        return [name for name in names if name not in self.generated]
 
 
 def quoted_target(goal: Goal) -> str:
@@ -51,6 +88,12 @@ def quoted_target(goal: Goal) -> str:
 def quoted_table(goal: Goal, name: str) -> str:
     """Return, as SQL, the name of a table in the target's schema."""
     return quoted(split_name(goal.table)[0], name)
+
+
+def head_name(connection: Connection, goal: Goal) -> str:
+    """Return the name of the target in its heads: in small letters where case does not count."""
+    _, name = split_name(goal.table)
+    return name.lower() if table_names_fold(connection) else name
 
 
 def exists(connection: Connection, goal: Goal, name: str) -> bool:
@@ -83,17 +126,31 @@ def find_target(connection: Connection, goal: Goal, dependents: bool = False) ->
     if kind != "BASE TABLE":
         raise StoreError(f"{goal.who} is a {kind.lower()}", "write to a table")
     columns, key = table_columns(connection, _ask_of(goal))
-    filled = fetch_all(
+    own = fetch_all(
         connection,
-        f"SELECT column_name FROM information_schema.columns WHERE {is_target} "
-        "AND (column_default IS NOT NULL OR is_nullable = 'YES' "
-        "OR extra LIKE '%auto_increment%' OR extra LIKE '%GENERATED%')",
+        "SELECT table_name, column_name, column_default, is_nullable, extra, data_type "
+        f"FROM information_schema.columns WHERE {is_target}",
     )
     return TargetTable(
         columns, key, str(engine),
         _dependent(connection, in_schema(schema), name) if dependents else "",
-        frozenset(column for (column,) in filled),
+        {row[1]: _own_values(*row[2:]) for row in own if row[0] == rows[0][0]},
     )  # fmt: skip
+
+
+def _own_values(default: str | None, nullable: str, extra: str, kind: str) -> OwnValues:
+    """Return what the database writes into a column, by its row of the catalog."""
+    is_numbered = "auto_increment" in extra.lower()
+    is_generated = "GENERATED" in extra.upper()
+    is_supplied = default not in (None, "NULL") or is_numbered or is_generated
+    sequence = re.fullmatch(r"nextval\((`.*`)\)", default or "", re.DOTALL)
+    return OwnValues(
+        is_filled=is_supplied or nullable == "YES",
+        is_supplied=is_supplied,
+        fills_nulls=is_numbered or (kind == "timestamp" and nullable == "NO"),
+        is_generated=is_generated,
+        sequence=sequence[1] if sequence else "",
+    )
 
 
 def _dependent(connection: Connection, schema: str, name: str) -> str:
@@ -147,7 +204,7 @@ def check_fit(goal: Goal, table: TargetTable, schema: pa.Schema) -> None:
                 "add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, or use `mode: "
                 f"replace`; {one_of('its columns', field.name, names)}",
             )
-        if not holds(goal, column, field.type):
+        if column.name not in table.generated and not holds(goal, column, field.type):
             raise StoreError(
                 f"{goal.who}: column '{field.name}' is {column.native}, which cannot keep "
                 f"{field.type} exactly",
@@ -217,9 +274,22 @@ def _keeps_rule(goal: Goal, table: TargetTable, field: pa.Field) -> bool:
     return bool(table.dependent) and goal.on_value(field.name) == "set_null"
 
 
+def own_part(table: TargetTable, schema: pa.Schema) -> str:
+    """Return what only the table itself has, so that it must stay; empty if it has nothing.
+
+    That are triggers and foreign keys, and columns that the table fills and no rows write.
+    """
+    if table.dependent:
+        return table.dependent
+    for name, own in table.own.items():
+        if own.is_generated or (own.is_supplied and name not in schema.names):
+            return f"column '{name}', which it fills itself,"
+    return ""
+
+
 def is_like(goal: Goal, table: TargetTable, schema: pa.Schema) -> bool:
     """Whether the run table is made LIKE the old table, whose place it will take."""
-    if table.dependent or table.engine != "InnoDB":
+    if own_part(table, schema) or table.engine != "InnoDB":
         return False
     return has_columns_of(goal, table, schema, key_of(schema))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hygge.connectors.sql.database import INEXACT, NAMED_ZONES, NESTED, Database, zoned
+from hygge.connectors.sql.names import NameRules
 
 _LOSSY = (*NESTED, *INEXACT, "string holding NUL", *zoned(NAMED_ZONES))
 
@@ -15,7 +16,11 @@ POSTGRES = Database(
     sync_drivers=(("asyncpg", "psycopg"),),
     default_driver="psycopg",
     timeout_drivers=("psycopg", "psycopg2", "asyncpg"),
-    longest_name_bytes=63,
+    names=NameRules(
+        longest=63,
+        in_bytes=True,
+        system_columns=frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}),
+    ),
     port=5432,
     default_schema="public",
     heeds=frozenset({"consistency", "on_value", "create_types"}),

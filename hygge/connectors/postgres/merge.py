@@ -16,8 +16,11 @@ from hygge.connectors.postgres.catalog import has_relation
 from hygge.connectors.postgres.publish import broken_rule_error, convert_texts
 from hygge.connectors.postgres.target import ROW, SPLIT, Names, create_sql
 from hygge.connectors.postgres.types import column_names
+from hygge.connectors.sql import ledger as sql_ledger
 from hygge.connectors.sql.commit import check_all_in, check_merge
 from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.names import key_index
+from hygge.connectors.sql.own_columns import own_columns
 from hygge.model import Run
 
 if TYPE_CHECKING:
@@ -41,7 +44,8 @@ def merge(
         session.execute(connection, f"LOCK TABLE {names.target} IN SHARE ROW EXCLUSIVE MODE")
         convert_texts(connection, names)
     kept = _keep_last_of_each_key(connection, goal, run, names)
-    columns = column_names(schema)
+    own = own_columns(connection, sql_ledger.target_of(goal))
+    columns = own.written(column_names(schema))
     updated = 0
     try:
         if target_exists:
@@ -51,7 +55,8 @@ def merge(
         listed = session.quoted_list(columns)
         added = session.execute(
             connection,
-            f"INSERT INTO {names.target} ({listed}) SELECT {listed} FROM {names.rows} s "
+            f"INSERT INTO {names.target} ({listed}) {own.overriding(columns)}"
+            f"SELECT {listed} FROM {names.rows} s "
             f"WHERE NOT EXISTS (SELECT FROM {names.target} t WHERE {_same_key(run)})",
         )
     except psycopg.IntegrityError as error:
@@ -87,9 +92,9 @@ def _keep_last_of_each_key(connection: sa.Connection, goal: Goal, run: Run, name
 def _create_target(connection: sa.Connection, run: Run, names: Names, schema: pa.Schema) -> None:
     """Create the target, with a unique index of its key."""
     session.execute(connection, create_sql(connection, names, schema, "append", names.target))
-    index = f"_hygge_key_{names.name}".encode()[:63].decode(errors="ignore")
+    index = key_index(names.name)
     key = session.quoted_list(run.key)
-    # Names of two tables may begin alike: PostgreSQL finds a name itself where this one is taken.
+    # PostgreSQL finds a name itself where this one is taken.
     name = "" if has_relation(connection, names.schema, index) else session.quoted(index)
     session.execute(connection, f"CREATE UNIQUE INDEX {name} ON {names.target} ({key})")
 

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 from hygge.connectors.postgres import session, target
 from hygge.connectors.postgres.catalog import has_relation
+from hygge.connectors.postgres.kept import check_columns, lost_not_null
 from hygge.connectors.postgres.target import Existing, Names, columns_of
 from hygge.connectors.sql import ledger as sql_ledger
 from hygge.connectors.sql.commit import check_all_in
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import not_ours
+from hygge.connectors.sql.own_columns import own_columns
 from hygge.errors import Rejected, Transient
 
 if TYPE_CHECKING:
@@ -85,8 +87,8 @@ def replace(
     key: tuple[str, ...],
     rows: int,
     last_change: int | None,
-) -> None:
-    """Put the run table's rows in the place of the target's.
+) -> list[str]:
+    """Put the run table's rows in the place of the target's; return what there is to say.
 
     `key` is the primary key of the rows' source; `last_change` the last transaction that changed
     the run table. Raises NotOurs where hygge did not make the target, Rejected where other columns
@@ -100,10 +102,10 @@ def replace(
         else:
             _create_like_run_table(connection, names)
             insert(connection, goal, names, rows)
-        return
-    same_columns = target.are_same(
-        old.columns, columns_of(connection, names.schema, names.rows_name)
-    )
+        return []
+    own = own_columns(connection, sql_ledger.target_of(goal))
+    columns = columns_of(connection, names.schema, names.rows_name)
+    same_columns = target.takes_rows(old, own, columns)
     if not old.hangs and can_swap and same_columns:
         can_swap = _lock_at_once(connection, names)
     elif not old.hangs and not same_columns:
@@ -112,12 +114,15 @@ def replace(
     old = target.existing(connection, names, key)
     if old is None or not sql_ledger.is_made(connection, goal):
         raise not_ours(goal.who)
+    check_columns(connection, goal, old, columns)
     if same_columns and (old.hangs or not can_swap):
         _delete_all(connection, goal, names)
         insert(connection, goal, names, rows)
-    elif old.hangs:
-        raise other_columns_error(goal, old)
-    elif can_swap:
+        return []
+    if can_swap and key:
+        add_key(connection, goal, names, key)
+    notes = lost_not_null(connection, names)
+    if can_swap:
         _swap(connection, goal, names, old, key)
     else:
         statements = _attributes_of(connection, names, old, names.target)
@@ -125,27 +130,25 @@ def replace(
         _create_like_run_table(connection, names)
         _set_attributes(connection, names.target, old, statements)
         insert(connection, goal, names, rows)
-
-
-def other_columns_error(goal: Goal, old: Existing) -> Rejected:
-    """Return the error for a table that would have to be made anew, and must not be."""
-    listed = ", ".join(old.hangs[:5]) + (" …" if len(old.hangs) > 5 else "")
-    return Rejected(
-        f"{goal.who} has other columns than the rows, and something depends on it: {listed}",
-        "drop what depends on it, or keep the columns with `columns`",
-    )
+    return notes
 
 
 def insert(connection: sa.Connection, goal: Goal, names: Names, rows: int) -> None:
-    """Insert the run table's rows into the target; Rejected unless it took all `rows` of them."""
+    """Insert the run table's rows into the target; Rejected unless it took all `rows` of them.
+
+    Columns that the target generates are left out.
+    """
     import psycopg
 
+    own = own_columns(connection, sql_ledger.target_of(goal))
     columns = [name for name, _ in columns_of(connection, names.schema, names.rows_name)]
+    columns = own.written(columns)
     listed = session.quoted_list(columns)
     try:
         count = session.execute(
             connection,
-            f"INSERT INTO {names.target} ({listed}) SELECT {listed} FROM {names.rows}",
+            f"INSERT INTO {names.target} ({listed}) {own.overriding(columns)}"
+            f"SELECT {listed} FROM {names.rows}",
         )
     except psycopg.IntegrityError as error:
         raise broken_rule_error(goal, error) from error

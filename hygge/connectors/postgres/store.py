@@ -19,6 +19,7 @@ import pyarrow as pa
 from hygge.batches import again, plain, raw_format
 from hygge.connectors.postgres import choosing, ledger, publish, session, target
 from hygge.connectors.postgres.catalog import has_relation
+from hygge.connectors.postgres.kept import check_columns
 from hygge.connectors.postgres.load import load, load_passthrough
 from hygge.connectors.postgres.merge import merge
 from hygge.connectors.postgres.target import Names, columns_of, names_of
@@ -30,6 +31,7 @@ from hygge.connectors.sql.errors import is_unknown, unknown_commit
 from hygge.connectors.sql.goal import Goal, stored
 from hygge.connectors.sql.heads import already, check_base, head_of, head_values
 from hygge.connectors.sql.ledger import LEDGER, beating
+from hygge.connectors.sql.own_columns import check_identity, own_columns, own_notes
 from hygge.connectors.sql.target import exists, identity, table_for
 from hygge.errors import Rejected, StoreError
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
@@ -201,8 +203,10 @@ def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | 
     old = target.existing(connection, names, () if schema is None else key_in(schema))
     if old is None:
         return
-    listed = None if schema is None else column_names(schema)
+    own = own_columns(connection, sql_ledger.target_of(goal))
+    listed = None if schema is None else own.written(column_names(schema))
     target.check_rights(connection, goal, run.mode, old, listed)
+    check_identity(own, listed or (), run, goal.who)
     if run.mode == "replace" and old.hangs:
         target.check_foreign_keys(connection, goal, old)
         target.check_deletes(connection, goal, old)
@@ -216,8 +220,8 @@ def _check_columns(connection: sa.Connection, goal: Goal, run: Run) -> None:
         return
     old = target.existing(connection, names, key_in(schema))
     columns = columns_of(connection, names.schema, names.rows_name)
-    if old is not None and old.hangs and not target.are_same(old.columns, columns):
-        raise publish.other_columns_error(goal, old)
+    if old is not None:
+        check_columns(connection, goal, old, columns)
 
 
 def _load(
@@ -266,6 +270,8 @@ def _commit(
     receipts: Sequence[Receipt],
     watermark: Watermark,
 ) -> Commit:
+    import sqlalchemy as sa
+
     to, names = sql_ledger.target_of(goal), names_of(connection, goal, run.id)
     sql_ledger.lock_in_postgres(connection, to)
     now, _ = sql_ledger.heads_at(connection, goal, lock=True).get(run.flow, (None, None))
@@ -283,7 +289,7 @@ def _commit(
     if schema is not None and target_exists and run.mode != "replace":
         choosing.check_lengths(connection, goal, names)
     is_made = not target_exists or sql_ledger.is_made(connection, goal)
-    note = ""
+    note, notes = "", []
     if schema is not None and run.mode == "merge":
         kept = merge(connection, goal, run, names, schema, target_exists)
     elif schema is not None and run.mode == "append" and target_exists:
@@ -292,26 +298,34 @@ def _commit(
     elif schema is not None:
         key = key_in(schema) if run.mode == "replace" else ()
         last_change = ledger.last_change(connection, goal, run)
-        publish.replace(connection, goal, names, key, rows, last_change)
+        notes += publish.replace(connection, goal, names, key, rows, last_change)
     elif target_exists and run.mode == "replace":
         connection.execute(table_for(to, None).delete())
         note = "nothing to move: the table is now empty and keeps its columns"
+    notes += [note] if note else []
+    if schema is not None and target_exists:
+        columns = column_names(schema)
+        rows_table = sa.table(names.rows_name, *map(sa.column, columns), schema=names.schema)
+        notes += own_notes(connection, to, columns, [rows_table])
     heads = sql_ledger.heads_table(goal)
     if run.mode == "replace":  # the rows of other flows are gone, so they start anew
         others = (heads.c.flow != run.flow) & (heads.c.target == to.name)
         connection.execute(heads.delete().where(others))
     if not kept and not note:
-        note = "nothing to move"
+        nothing = "nothing to move"
         if schema is None and not target_exists:
-            note += ", and no schema: no table was made"
+            nothing += ", and no schema: no table was made"
+        notes.append(nothing)
     made = identity(connection, to) if is_made else None
     is_raw = raw_format(schema) is not None
     row = head_values(run, to.name, base, kept, watermark, None if is_raw else schema, made)
     if schema is not None and is_raw:
-        columns = [[column["name"], column["type"]] for column in passthrough_of(schema)["columns"]]
-        row["columns"] = json.dumps(columns)
+        described = [
+            [column["name"], column["type"]] for column in passthrough_of(schema)["columns"]
+        ]
+        row["columns"] = json.dumps(described)
     move_head(connection, goal, base, row)
-    return Commit(head_of(row, goal.who), kept, rows - kept, note=note)
+    return Commit(head_of(row, goal.who), kept, rows - kept, note="; ".join(notes))
 
 
 def _lock_staged(connection: sa.Connection, goal: Goal, run: Run, names: Names) -> pa.Schema | None:

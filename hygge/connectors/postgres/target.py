@@ -17,6 +17,7 @@ from hygge.connectors.postgres import session
 from hygge.connectors.postgres.types import new_columns
 from hygge.connectors.sql import ledger as sql_ledger
 from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.own_columns import OwnColumns
 from hygge.errors import StoreError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 SPLIT, ROW = "_hygge_split", "_hygge_row"
 """Columns of a run table that is to be merged: which split a row is of, and the order in it."""
 
+_LONGEST_NAME = 63
 ColumnTypes = tuple[tuple[str, str], ...]
 """Names and types of a table's columns, as PostgreSQL prints them, in the table's order."""
 
@@ -87,14 +89,16 @@ def create_sql(
 ) -> str:
     """Return CREATE TABLE for the run table, or for `table`; with `merge` it numbers its rows."""
     columns = []
-    for column in new_columns(connection, schema):
+    for at, column in enumerate(new_columns(connection, schema)):
         words = [session.quoted(column.name), column.type]
         if column.collation:
             words.append(f"COLLATE {session.quoted(column.collation)}")
         if not column.nullable:
             # Named like those of the target, which it may become.
-            rule = f"{names.name.encode()[:20].decode(errors='ignore')}_{column.name}_not_null"
-            rule = rule.encode()[:63].decode(errors="ignore")
+            beginning = names.name.encode()[:20].decode(errors="ignore")
+            rule = f"{beginning}_{column.name}_not_null"
+            if len(rule.encode()) > _LONGEST_NAME:  # cut, it could be that of another column
+                rule = f"{beginning}_{at + 1}_not_null"
             words.append(f"CONSTRAINT {session.quoted(rule)} NOT NULL")
         columns.append(" ".join(words))
     if mode == "merge":
@@ -342,6 +346,14 @@ def check_foreign_keys(connection: sa.Connection, goal: Goal, target: Existing) 
             f"use `mode: merge`, or make that key DEFERRABLE with ON DELETE NO ACTION: "
             f"ALTER TABLE {child} ALTER CONSTRAINT {session.quoted(name)} DEFERRABLE",
         )
+
+
+def takes_rows(old: Existing, own: OwnColumns, columns: ColumnTypes) -> bool:
+    """True if rows of these columns go into the table as it is: it fills all others itself."""
+    names = {name for name, _ in columns}
+    written = {column for column in columns if column[0] not in own.generated}
+    is_filled = all(name in names or name in own.filled for name, _ in old.columns)
+    return written <= set(old.columns) and is_filled
 
 
 def are_same(columns: ColumnTypes, other: ColumnTypes) -> bool:

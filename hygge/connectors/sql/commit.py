@@ -15,6 +15,7 @@ from hygge.batches import plain_schema
 from hygge.connectors.sql import ledger
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import lost_target, not_ours
+from hygge.connectors.sql.names import check_free_in_postgres
 from hygge.connectors.sql.target import Misfit, Target, check_fit, exists, table_for
 from hygge.connectors.sql.types import refuse_inexact
 from hygge.errors import Rejected, Superseded, Transient
@@ -55,6 +56,8 @@ def check(
     misfit: Misfit | None = None,
 ) -> None:
     """Refuse what can be refused before a row moves; `misfit` is that of `check_fit`."""
+    if target.dialect == "postgresql":
+        check_free_in_postgres(connection, target, goal.who)
     there = exists(connection, target)
     heads = ledger.heads_at(connection, goal)
     if schema is not None:
@@ -85,6 +88,20 @@ def check_staged(receipt: Receipt, sealed: int | None, counted: int | None, who:
             f"{who}: split {receipt.ticket.split} was staged with {receipt.rows:,} rows, "
             f"but {there} can be found",
             "its staging was removed or changed; run again",
+        )
+
+
+def check_filled(nulls: int, column: str, who: str) -> None:
+    """Raise Rejected for NULLs in the place of which the database would write a value of its own.
+
+    Such a column numbers rows itself, or takes the present time.
+    """
+    if nulls:
+        raise Rejected(
+            f"{who}: {nulls:,} rows have NULL in column '{column}', and the database would write "
+            "a value of its own in its place",
+            "leave the column out with `columns`, leave these rows out with `where`, or write to a "
+            "table in which the column is a plain one",
         )
 
 

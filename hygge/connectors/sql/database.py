@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
+from hygge.connectors.sql.connection import split_name
+from hygge.connectors.sql.names import NameRules
 from hygge.errors import HyggeError
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ NAMED_ZONES = (
 def zoned(zones: Sequence[str]) -> tuple[str, ...]:
     """The timestamp types whose zones begin like one of `zones`."""
     return tuple(f"timestamp[{unit}, tz={zone}" for unit in ("s", "ms", "us") for zone in zones)
+
+
+_ANY_NAMES = NameRules()
 
 
 class HomeVerbs(Protocol):
@@ -121,8 +126,8 @@ class Database:
     """Whether a database is a file on a disk: it has no server, no port and no connections."""
     is_cased: bool = True
     """Whether the names `Users` and `users` mean two tables."""
-    longest_name_bytes: int | None = None
-    """The longest name of a table, in bytes of UTF-8."""
+    names: NameRules = _ANY_NAMES
+    """The names that it takes as they are."""
     port: int = 0
     """The port of a URL that names none."""
     default_schema: str = ""
@@ -157,10 +162,21 @@ class Database:
     """Checks a URL, and gives the one that every process understands; ConfigError."""
     place_name: Callable[[str], str] | None = None
     """The table's name for comparing places, where a database writes names its own way."""
+    split_table: Callable[[str], tuple[str | None, ...]] | None = None
+    """Reads the names in the setting `table`, where a database has no schemas."""
+    ignores_case: Callable[[str, str, type[HyggeError]], bool] | None = None
+    """Whether the server behind a URL takes `Users` and `users` for one table, where `is_cased`
+    does not know it."""
     is_served_by: Callable[[str, str, type[HyggeError]], bool] | None = None
     """Whether the server behind a URL is one that the code of `package` can talk to. None: each."""
     other_server: str = ""
     """The server that it is otherwise."""
+
+    def table_parts(self, table: str) -> tuple[str | None, ...]:
+        """Return the names in the setting `table`: schema, if it has one, and table."""
+        if self.split_table is not None:
+            return self.split_table(table)
+        return split_name(table)
 
     def home(self) -> HomeVerbs:
         """The code that reads; loaded here."""

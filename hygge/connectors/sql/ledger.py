@@ -59,11 +59,16 @@ def heads_table(goal: Goal) -> sa.Table:
 def _heads_table(schema: str | None) -> sa.Table:
     """The same object for each schema, since SQLAlchemy keeps the SQL that it made for it."""
     import sqlalchemy as sa
+    from sqlalchemy.dialects.mysql import VARCHAR
 
+    # Names that differ in case alone are two: MySQL's own collations would make them one.
+    name = sa.String(255).with_variant(
+        VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+    )
     return sa.Table(
         HEADS, sa.MetaData(),
-        sa.Column("flow", sa.String(255), primary_key=True),
-        sa.Column("target", sa.String(255), primary_key=True),
+        sa.Column("flow", name, primary_key=True),
+        sa.Column("target", name, primary_key=True),
         sa.Column("format", sa.Integer, nullable=False),
         sa.Column("generation", sa.BigInteger, nullable=False),
         sa.Column("run", sa.String(64), nullable=False),

@@ -94,6 +94,8 @@ def check_fit(
                 "add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, or use `mode: "
                 f"replace`; {one_of('its columns', field.name, list(columns))}",
             )
+        if column.get("computed"):
+            continue  # its values are not written
         types = misfit(field) if misfit is not None else None
         if types is None:
             types = _misfit(column, field, target)

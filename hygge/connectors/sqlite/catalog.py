@@ -32,11 +32,13 @@ class Column:
     key: int
     """Position in the primary key, from 1; 0 for a column outside of it."""
     generated: bool
+    is_rowid: bool
+    """Whether the column is another name for the rowid."""
 
     @property
-    def is_rowid(self) -> bool:
-        """Whether the column is another name for the rowid."""
-        return self.key == 1 and self.declared.upper() == "INTEGER"
+    def is_supplied(self) -> bool:
+        """Whether the table has a value for the column that is not NULL, where rows lack it."""
+        return self.generated or (self.default or "NULL").upper() != "NULL"
 
     @property
     def fills_itself(self) -> bool:
@@ -93,6 +95,12 @@ def kind_of(connection: sqlite3.Connection, table: str) -> str | None:
     return kind
 
 
+def is_index(connection: sqlite3.Connection, name: str) -> bool:
+    """Whether there is an index of this name."""
+    sql = "SELECT 1 FROM sqlite_master WHERE type = 'index' AND lower(name) = lower(?)"
+    return fetch_value(connection, sql, name) is not None
+
+
 def created_by(connection: sqlite3.Connection, table: str) -> str | None:
     """Return the CREATE TABLE statement of a table, or None where there is no such table."""
     sql: str | None = fetch_value(connection, _CREATED_BY, table)
@@ -102,12 +110,21 @@ def created_by(connection: sqlite3.Connection, table: str) -> str | None:
 def columns(connection: sqlite3.Connection, table: str) -> list[Column]:
     """Return the columns of a table or view, in order; an empty list where there is none."""
     rows = connection.execute(f"PRAGMA table_xinfo({quoted(table)})").fetchall()
+    key = [row for row in rows if row[5]]
+    rowid = key[0][1] if len(key) == 1 and (key[0][2] or "").upper() == "INTEGER" else None
+    if rowid is not None and _has_no_rowid(connection, table):
+        rowid = None
     return [
         # `hidden`: 1 is a column of a virtual table, 2 and 3 are generated columns.
-        Column(name, declared or "", bool(notnull), default, key, hidden in (2, 3))
+        Column(name, declared or "", bool(notnull), default, key, hidden in (2, 3), name == rowid)
         for _, name, declared, notnull, default, key, hidden in rows
         if hidden != 1
     ]
+
+
+def _has_no_rowid(connection: sqlite3.Connection, table: str) -> bool:
+    rows = connection.execute(f"PRAGMA table_list({quoted(table)})").fetchall()
+    return any(without_rowid for _, _, _, _, without_rowid, *_ in rows)
 
 
 def collations(connection: sqlite3.Connection, table: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from hygge.connectors.sql.database import Database
+from hygge.connectors.sql.names import NameRules
 from hygge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ SQLITE = Database(
     sync_drivers=(("aiosqlite", "pysqlite"),),
     is_file=True,
     is_cased=False,
+    names=NameRules(cased_columns=False, only_ascii_case=True, empty=True),
     reserved_prefixes=("_hygge_", "sqlite_"),
     harmless_connect_args=frozenset(
         {"check_same_thread", "timeout", "isolation_level", "detect_types", "cached_statements"}
@@ -65,4 +67,5 @@ SQLITE = Database(
     example="sqlite:///path/to.db",
     normalized=normalized,
     place_name=_place_name,
+    split_table=lambda table: (table_name(table),),
 )

@@ -10,7 +10,9 @@ import sqlite3
 from collections.abc import Sequence
 
 from hygge.connectors.sql.commit import check_all_in, check_merge
+from hygge.connectors.sql.names import ascii_folded
 from hygge.connectors.sqlite import catalog
+from hygge.connectors.sqlite.publish import check_nulls
 from hygge.connectors.sqlite.session import fetch_value, quoted
 from hygge.connectors.sqlite.target import TargetColumn, key_index
 from hygge.errors import Rejected
@@ -37,9 +39,10 @@ def merge(
     key = [quoted(_name_in(columns, name)) for name in run.key]
     rows, distinct = _gather(connection, target, columns, tables, key, run, who)
     connection.execute(f"CREATE INDEX temp._hygge_all_key ON _hygge_all ({', '.join(key)})")
+    check_nulls(connection, catalog.columns(connection, target), columns, [_ALL], who)
     if made:
         _index_key(connection, target, key, who)
-    names = [quoted(column.name) for column in columns]
+    names = [quoted(column.name) for column in columns if column.is_written]
     same_key = " AND ".join(f"t.{name} = s.{name}" for name in key)
     assignments = ", ".join(f"{name} = s.{name}" for name in names if name not in key)
     table, listed = f"main.{quoted(target)}", ", ".join(names)
@@ -125,7 +128,7 @@ def _index_key(connection: sqlite3.Connection, target: str, key: Sequence[str], 
 def _name_in(columns: Sequence[TargetColumn], name: str) -> str:
     """Return the column's name as the table writes it; SQLite's names ignore case."""
     for column in columns:
-        if column.name.lower() == name.lower():
+        if ascii_folded(column.name) == ascii_folded(name):
             return column.name
     raise Rejected(f"the rows have no column '{name}'", "check `key` and `cursor`")
 

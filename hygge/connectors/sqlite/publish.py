@@ -11,9 +11,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from hygge.connectors.sql.commit import check_all_in
+from hygge.connectors.sql.commit import check_all_in, check_filled
 from hygge.connectors.sqlite import catalog
-from hygge.connectors.sqlite.session import quoted
+from hygge.connectors.sqlite.session import fetch_value, quoted
 from hygge.connectors.sqlite.target import TargetColumn, create_table, key_index
 from hygge.errors import Rejected
 
@@ -38,7 +38,7 @@ def replace(
     ).fetchall()
     connection.execute(f"DROP TABLE IF EXISTS main.{quoted(target)}")
     create_table(connection, f"main.{quoted(target)}", columns)
-    check_all_in(_insert(connection, target, columns, tables), rows, who)
+    check_all_in(_insert(connection, target, columns, tables, who), rows, who)
     notes = []
     for name, sql in dependents:
         try:
@@ -53,6 +53,31 @@ def replace(
     return notes
 
 
+def refill(
+    connection: sqlite3.Connection,
+    target: str,
+    columns: Sequence[TargetColumn],
+    tables: Sequence[str],
+    rows: int,
+    who: str,
+) -> None:
+    """Put the staged rows in the place of the target's, in the table that is there.
+
+    Its triggers are not run, as they are not where the table is made anew.
+    """
+    triggers = connection.execute(
+        "SELECT name, sql FROM main.sqlite_master WHERE type = 'trigger' "
+        "AND lower(tbl_name) = lower(?)",
+        [target],
+    ).fetchall()
+    for name, _ in triggers:
+        connection.execute(f"DROP TRIGGER main.{quoted(name)}")
+    connection.execute(f"DELETE FROM main.{quoted(target)}")
+    append(connection, target, columns, tables, rows, who)
+    for _, sql in triggers:
+        connection.execute(sql)
+
+
 def append(
     connection: sqlite3.Connection,
     target: str,
@@ -63,7 +88,7 @@ def append(
 ) -> None:
     """Add the staged rows to the target; raise Rejected if they break a rule of the table."""
     try:
-        check_all_in(_insert(connection, target, columns, tables), rows, who)
+        check_all_in(_insert(connection, target, columns, tables, who), rows, who)
     except sqlite3.IntegrityError as error:
         raise Rejected(
             f"the new rows break a rule of '{target}': {error}",
@@ -71,16 +96,39 @@ def append(
         ) from error
 
 
+def check_nulls(
+    connection: sqlite3.Connection,
+    present: Sequence[catalog.Column],
+    columns: Sequence[TargetColumn],
+    sources: Sequence[str],
+    who: str,
+) -> None:
+    """Raise Rejected for NULLs in the place of which SQLite would write a number of its own."""
+    written = {column.name for column in columns}
+    for column in present:
+        if column.is_rowid and column.name in written:
+            is_null = f"WHERE {quoted(column.name)} IS NULL"
+            nulls = sum(
+                fetch_value(connection, f"SELECT count(*) FROM {source} {is_null}")
+                for source in sources
+            )
+            check_filled(nulls, column.name, who)
+
+
 def _insert(
     connection: sqlite3.Connection,
     target: str,
     columns: Sequence[TargetColumn],
     tables: Sequence[str],
+    who: str,
 ) -> int:
     """Insert the staged tables; return the number of rows that came in."""
-    present = [(column.name, column.declared) for column in catalog.columns(connection, target)]
-    is_same = present == [(column.name, column.declared) for column in columns]
-    names = ", ".join(quoted(column.name) for column in columns)
+    present = catalog.columns(connection, target)
+    check_nulls(connection, present, columns, [f"staged.{table}" for table in tables], who)
+    names_and_types = [(column.name, column.declared) for column in present]
+    is_same = names_and_types == [(column.name, column.declared) for column in columns]
+    is_same = is_same and not any(column.generated for column in present)
+    names = ", ".join(quoted(column.name) for column in columns if column.is_written)
     into = f"INSERT OR ABORT INTO main.{quoted(target)}"
     count = 0
     for table in tables:

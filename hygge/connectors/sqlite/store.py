@@ -34,16 +34,19 @@ from hygge.connectors.sql.heads import (
     not_ours,
 )
 from hygge.connectors.sql.ledger import ticket_name
+from hygge.connectors.sql.own_columns import generated_note
 from hygge.connectors.sqlite import catalog, ledger, session
 from hygge.connectors.sqlite.database import table_name
 from hygge.connectors.sqlite.errors import in_words
 from hygge.connectors.sqlite.merge import merge
-from hygge.connectors.sqlite.publish import append, replace
+from hygge.connectors.sqlite.publish import append, refill, replace
 from hygge.connectors.sqlite.session import path_of, quoted
 from hygge.connectors.sqlite.target import (
     TargetColumn,
+    check_replace,
     create_table,
     identity,
+    must_stay,
     new_columns,
     target_columns,
 )
@@ -68,7 +71,7 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     """Raise what can be known before rows move, and make the run's staging file."""
     path = path_of(goal.url)
     if schema is not None and (run.mode == "replace" or not os.path.exists(path)):
-        new_columns(schema, goal.who)
+        new_columns(schema)
     if os.path.exists(path):
         with session.opened(path, goal.who, StoreError) as connection:
             _check_target(connection, goal, run, schema)
@@ -184,7 +187,7 @@ def _commit(
         if declared and _declared(columns) != declared:
             raise Rejected(f"{goal.who} changed its columns while the run was staged", "run again")
         notes, superseded = _publish(
-            connection, goal, run, columns, tables, rows, exists=exists, made=made
+            connection, goal, run, schema, columns, tables, rows, exists=exists, made=made
         )
     made_as = identity(connection, target) if made else None
     row = head_values(run, target.lower(), base, rows - superseded, watermark, schema, made_as)
@@ -206,6 +209,7 @@ def _publish(
     connection: sqlite3.Connection,
     goal: Goal,
     run: Run,
+    schema: pa.Schema,
     columns: Sequence[TargetColumn],
     tables: Sequence[str],
     rows: int,
@@ -215,10 +219,14 @@ def _publish(
 ) -> tuple[list[str], int]:
     """Move the staged rows; return notes, and the number of superseded rows."""
     target = table_name(goal.table)
-    notes: list[str] = []
+    generated = generated_note(column.name for column in columns if not column.is_written)
+    notes = [generated] if generated else []
     superseded = 0
     if run.mode == "replace":
-        notes += replace(connection, target, columns, tables, rows, goal.who)
+        if exists and must_stay(catalog.columns(connection, target), schema):
+            refill(connection, target, columns, tables, rows, goal.who)
+        else:
+            notes += replace(connection, target, columns, tables, rows, goal.who)
     else:
         if not exists:
             create_table(connection, f"main.{quoted(target)}", columns)
@@ -290,9 +298,17 @@ def _check_target(
     kind, heads = catalog.kind_of(connection, target), ledger.heads_at(connection, goal)
     if kind == "view":
         raise StoreError(f"{goal.who} is a view", "name a table")
+    if kind is None and catalog.is_index(connection, target):
+        raise StoreError(
+            f"{goal.who} is an index: no table of this name can be made", "choose another name"
+        )
     if run.mode == "replace":
         if kind is not None and not ledger.is_made(connection, goal):
             raise not_ours(goal.who)
+        if kind is not None and schema is not None:
+            present = catalog.columns(connection, target)
+            check_replace(present, schema, [stored.head for stored in heads.values()], goal.who)
+            target_columns(connection, target, run.mode, schema, goal.who)
         return
     if kind is None and run.flow in heads and heads[run.flow].head.columns:
         raise lost_target(goal.who, run.flow)
@@ -303,8 +319,8 @@ def _check_target(
 def _columns_for(goal: Goal, mode: str, schema: pa.Schema) -> list[TargetColumn]:
     """Return the target's columns, read on a connection of its own."""
     path = path_of(goal.url)
-    if mode == "replace" or not os.path.exists(path):
-        return new_columns(schema, goal.who)
+    if not os.path.exists(path):
+        return new_columns(schema)
     with session.opened(path, goal.who, StoreError) as connection:
         return target_columns(connection, table_name(goal.table), mode, schema, goal.who)
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from hygge.batches import plain_schema, widens
+from hygge.connectors.sql.names import ascii_folded
+from hygge.connectors.sql.own_columns import check_added
 from hygge.connectors.sqlite import catalog
 from hygge.connectors.sqlite.session import quoted
 from hygge.connectors.sqlite.types import affinity_of, arrow_for, declared_for
-from hygge.errors import StoreError, UnfitValue, one_of
+from hygge.errors import StoreError, one_of
 from hygge.formats.exact_text import has_text
+from hygge.model import Head
 
 _ONE_WORD = re.compile(r"\w+(\(\s*[+-]?\d+\s*(,\s*[+-]?\d+\s*)?\))?")
 _UNCHANGED = (pa.int64(), pa.float64(), pa.binary())
@@ -30,6 +33,8 @@ class TargetColumn:
     type: pa.DataType
     """The Arrow type that values are converted to before they are written."""
     notnull: bool = False
+    is_written: bool = True
+    """False for a column that the table generates: the values of the rows are left out."""
 
     def ddl(self) -> str:
         """Return the column's part of CREATE TABLE; a type of several words is quoted."""
@@ -43,25 +48,47 @@ def target_columns(
     connection: sqlite3.Connection, target: str, mode: str, schema: pa.Schema, who: str
 ) -> list[TargetColumn]:
     """Return where the columns of `schema` go: in the table that is there, or in a new one."""
-    present = [] if mode == "replace" else catalog.columns(connection, target)
-    if present:
+    present = catalog.columns(connection, target)
+    if present and (mode != "replace" or must_stay(present, schema)):
         return existing_columns(present, schema, who)
-    return new_columns(schema, who)
+    return new_columns(schema)
 
 
-def new_columns(schema: pa.Schema, who: str) -> list[TargetColumn]:
+def must_stay(present: Sequence[catalog.Column], schema: pa.Schema) -> bool:
+    """Whether a `replace` must keep the table, for the columns that it fills itself."""
+    names = {ascii_folded(name) for name in schema.names}
+    return any(
+        column.generated or (column.is_supplied and ascii_folded(column.name) not in names)
+        for column in present
+    )
+
+
+def check_replace(
+    present: Sequence[catalog.Column], schema: pa.Schema, heads: Iterable[Head], who: str
+) -> None:
+    """Raise StoreError where a replace would lose columns of the table that people added.
+
+    `heads` are those of the table.
+    """
+    names = {ascii_folded(name) for name in schema.names}
+    if not must_stay(present, schema):
+        check_added([column.name for column in present], schema.names, heads, who)
+        return
+    lacking = [column for column in present if ascii_folded(column.name) not in names]
+    unfilled = [column.name for column in lacking if not column.is_supplied]
+    if unfilled:
+        raise StoreError(
+            f"{who} has column '{unfilled[0]}', which the rows lack, and other columns that the "
+            "table fills itself, which would go with it",
+            "drop the column, or use `mode: merge`",
+        )
+
+
+def new_columns(schema: pa.Schema) -> list[TargetColumn]:
     """Return the columns of a table that hygge makes for `schema`.
 
-    Raises UnfitValue if SQLite cannot keep a type, or takes two names for one.
+    Raises UnfitValue if SQLite cannot keep a type.
     """
-    names: dict[str, str] = {}
-    for name in schema.names:
-        other = names.setdefault(name.lower(), name)
-        if other != name:
-            raise UnfitValue(
-                f"{who}: columns '{other}' and '{name}' differ in case only, which SQLite's do not",
-                "rename one of them before",
-            )
     return [
         TargetColumn(
             field.name, declared_for(field.type, field.name), field.type, not field.nullable
@@ -78,11 +105,15 @@ def existing_columns(
     Raises StoreError if a column is missing, does not fit, or must be written but is not in the
     rows.
     """
-    by_name = {column.name.lower(): column for column in columns}
+    by_name = {ascii_folded(column.name): column for column in columns}
     targets = []
     for field in plain_schema(schema):
-        column = by_name.pop(field.name.lower(), None)
-        if column is None or column.generated:
+        column = by_name.pop(ascii_folded(field.name), None)
+        if column is not None and column.generated:
+            declared = declared_for(field.type, field.name)
+            targets.append(TargetColumn(column.name, declared, field.type, is_written=False))
+            continue
+        if column is None:
             raise StoreError(
                 f"{who} has no column '{field.name}', which the rows have",
                 f"add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, or use `mode: "

@@ -183,9 +183,10 @@ def test_triggers_and_foreign_keys_stay_with_their_table(my, my_schema):
     foreign = f"FOREIGN KEY (id) REFERENCES {my_schema}.t (id)"
     my.ask(f"CREATE TABLE {my_schema}.child (id bigint, {foreign})")
     my.ask(f"INSERT INTO {my_schema}.child VALUES (1)")
-    with pytest.raises(Rejected, match="a foreign key constraint fails"):
+    with pytest.raises(StoreError, match="rows of child may refer to it"):
         commit_run(store, pa.table({"id": [9], "v": ["x"]}))
     assert my.ask(f"SELECT COUNT(*) FROM {my_schema}.t") == [(3,)]
+    my.ask(f"DELETE FROM {my_schema}.child")
     with pytest.raises(StoreError, match="other columns than the rows, and a trigger"):
         commit_run(store, pa.table({"id": [9]}))
 

@@ -72,7 +72,7 @@ def test_an_object_is_as_complete_as_its_code(database):
     assert hasattr(database.home(), "held") or not database.holds_snapshots
     assert hasattr(database.store(), "takes") or not database.passes_through
     option_names = {field.name for field in fields(database)}
-    assert {"heeds", "is_file", "longest_name_bytes"} <= option_names
+    assert {"heeds", "is_file", "names"} <= option_names
 
 
 def test_a_connection_and_a_place_are_what_they_were():

@@ -19,7 +19,6 @@ from hygge.errors import (
     StoreError,
     Superseded,
     Transient,
-    UnfitValue,
 )
 from hygge.model import Run, Ticket
 
@@ -335,7 +334,7 @@ def test_odd_names_are_names(path, name):
 
 
 def test_columns_that_differ_in_case_only_are_refused(store):
-    with pytest.raises(UnfitValue, match="differ in case"):
+    with pytest.raises(StoreError, match="differ in case"):
         store.prepare(Run("r1", "f"), pa.schema([("a", pa.int64()), ("A", pa.int64())]))
 
 
