@@ -191,7 +191,7 @@ class _ActiveRun:
     def _resume(self, record: RunRecord) -> Run | None:
         """Return the run of `record` if some of its receipts can be used; else abandon it."""
         if record.columns != _columns(self.schema):
-            self.driver.abandon(record.run, "the columns of the source changed")
+            self.driver.abandon(record.run, "its columns, or the form that they come in, changed")
             return None
         self.reused = reusable_receipts(self.journal.receipts(record.run), self.digests)
         if not self.reused:
