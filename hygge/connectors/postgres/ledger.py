@@ -164,10 +164,7 @@ def make_rows_table(
 
 
 def _are_alike(made_for: pa.Schema, schema: pa.Schema) -> bool:
-    """True if rows of a schema go into a run table that was made for the other one.
-
-    The key that `prepare` is given with the columns, and `stage` is not, does not count.
-    """
+    """True if rows of a schema go into a run table for the other one; `key_of` does not count."""
     form = raw_format(schema)
     if raw_format(made_for) != form:
         return False
