@@ -9,7 +9,7 @@
     ├── UnfitValue            a value that its column's type cannot hold
     ├── StoreError            the target cannot be written
     │   ├── NotOurs           the target holds something that hygge did not write
-    │   ├── Rejected          the store refused the commit; nothing became visible
+    │   ├── Rejected          the store refused the commit; nothing became visible, the run is over
     │   │   └── Superseded    another run moved the head first
     │   └── Unknown           the commit may or may not have happened: ask the head
     ├── JournalError          the entries of earlier runs cannot be read, or forbid this run
@@ -26,7 +26,8 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class NotOurs(StoreError):
 
 
 class Rejected(StoreError):
-    """The store refused the commit: nothing became visible."""
+    """The store refused the commit: nothing became visible, and trying it again is of no use."""
 
 
 class Superseded(Rejected):
@@ -118,6 +119,20 @@ class FlowFailed(HyggeError):
 
 class Stopped(HyggeError):
     """The run was asked to stop; nothing of it became visible."""
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Raise a StoreError as Rejected: a commit found what `prepare` would have refused.
+
+    The target has changed since. It is for the part of a commit that made nothing visible.
+    """
+    try:
+        yield
+    except (Rejected, Unknown):
+        raise
+    except StoreError as error:
+        raise Rejected(error.message, error.hint) from error
 
 
 def _rebuild(

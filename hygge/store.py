@@ -47,8 +47,10 @@ resume(run, receipts)
 commit(run, base, receipts, watermark)
     Called by the Flow, in the driver, at least once. It is a compare-and-swap: head is `base` →
     rows and head move together to base + 1; head is this run already → nothing to do; else it
-    raises Superseded. Returns a `Commit`, or raises Rejected (nothing became visible) or Unknown
-    (the head can tell). MUST check that the rows and parts that the receipts count are there.
+    raises Superseded. Returns a `Commit`, or raises Rejected (nothing became visible, and never
+    will: the target was altered, its trigger refuses a row; the run is closed) or Unknown (the head
+    can tell). After any other error the run stays decided, and the next run commits it. MUST check
+    that the rows and parts that the receipts count are there.
 
 discard(run)
     Called by the Flow, in the driver, any number of times, only after a decision. Removes what the

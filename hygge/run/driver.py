@@ -12,7 +12,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from hygge.errors import JournalError, Stopped, Transient, Unknown
+from hygge.errors import (
+    ConfigError,
+    JournalError,
+    NotOurs,
+    Rejected,
+    Stopped,
+    StoreError,
+    Transient,
+    UnfitValue,
+    Unknown,
+)
 from hygge.home import Home
 from hygge.journal import Decision, FlowJournal
 from hygge.model import Commit, Head, Limits, Mode, Receipt, Run, Watermark
@@ -26,6 +36,10 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+COMMITTED = "committed"
+"""The outcome of a run whose rows are visible."""
+REFUSALS = (Rejected, NotOurs, UnfitValue, ConfigError)
+"""Errors of a commit after which it is of no use to try it again: the run is over."""
 _LONGEST_PAUSE_S = 10.0
 """Between two attempts to commit: what is decided should be known soon."""
 
@@ -130,13 +144,25 @@ class Driver:
                 self.stop.wait(min(_LONGEST_PAUSE_S, backoff_s(n)))
                 if isinstance(error, Unknown):
                     with contextlib.suppress(Transient):
-                        head = self._ask_head()
-                        if head is not None and head.run == run.id:
-                            return commit_from_head(head, receipts, "settled by asking the head")
+                        if (done := self._committed(run, receipts)) is not None:
+                            return done
                 if n == self.flow.limits.retries:
                     raise
                 self.say(f"the commit is tried again: {error.message}")
+            except REFUSALS:
+                # The run is given up now, and this is the last look: another driver may have
+                # committed it. Where the head cannot be read, nobody knows, and it stays decided.
+                if (done := self._committed(run, receipts)) is not None:
+                    return done
+                raise
         raise AssertionError("unreachable")
+
+    def _committed(self, run: Run, receipts: Sequence[Receipt]) -> Commit | None:
+        """Return the commit of a run if the head of the store is this run; else None."""
+        head = self._ask_head()
+        if head is None or head.run != run.id:
+            return None
+        return commit_from_head(head, receipts, "settled by asking the head")
 
     def abandon(self, run: Run, why: str) -> None:
         """Decide that a run does not commit, and remove what it staged.
@@ -154,12 +180,19 @@ class Driver:
     def close(self, run: Run, how: str, answers_request: bool = False) -> None:
         """Remove what a run staged, and note how it ended.
 
+        What cannot be removed of a run that is not committed, such as tables without the right to
+        drop them, does not keep it open: the store sweeps it later.
         `answers_request`: the run is what this attempt was asked for.
         """
-        self.retry(
-            "the clean-up",
-            lambda: self.ask_store("the clean-up", lambda: self.flow.store.discard(run)),
-        )
+        try:
+            self.retry(
+                "the clean-up",
+                lambda: self.ask_store("the clean-up", lambda: self.flow.store.discard(run)),
+            )
+        except (StoreError, Transient) as error:
+            if how == COMMITTED:
+                raise
+            self.say(f"what the run staged is not removed yet: {error.message}")
         request = self.attempt.request if answers_request else ""
         self.journal.end(run, how, request=request)
 

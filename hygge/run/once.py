@@ -24,19 +24,17 @@ from typing import TYPE_CHECKING, Any
 
 from hygge.batches import RAW_ABOUT, raw_format, with_key
 from hygge.errors import (
-    ConfigError,
     Rejected,
     Stopped,
     StoreError,
     Superseded,
-    UnfitValue,
     as_hygge_error,
 )
 from hygge.journal import Decision, RunRecord
 from hygge.journal.fingerprint import fingerprint
 from hygge.journal.runs import digest_of, reusable_receipts
 from hygge.model import Commit, Plan, Receipt, Run, Watermark
-from hygge.run.driver import Driver
+from hygge.run.driver import COMMITTED, REFUSALS, Driver
 from hygge.run.engines import (
     Engine,
     MoveRequest,
@@ -81,7 +79,7 @@ def run_flow(driver: Driver, engine: Engine, fresh: bool) -> Outcome:
     today = fingerprint(flow.home, flow.store, flow.mode, flow.key)
     if driver.attempt.is_repeated:
         runs = driver.journal.runs_of_request(driver.attempt.request)
-        done = next((run for run, how in runs.items() if how == "committed"), None)
+        done = next((run for run, how in runs.items() if how == COMMITTED), None)
         if done is not None:
             reason = "its driver died before it said so"
             if driver.attempt.is_named:
@@ -214,12 +212,12 @@ class _ActiveRun:
                 *self.flow.store.remarks(self.schema),
             ],
         )
-        self.driver.close(self.run, "committed", answers_request=True)
+        self.driver.close(self.run, COMMITTED, answers_request=True)
 
     def _resume(self, record: RunRecord) -> Run | None:
         """Return the run of `record` if some of its receipts can be used; else abandon it."""
         if record.columns != _columns(self.schema):
-            self.driver.abandon(record.run, "the columns of the source changed")
+            self.driver.abandon(record.run, "its columns, or the form that they come in, changed")
             return None
         self.reused = reusable_receipts(self.journal.receipts(record.run), self.digests)
         if not self.reused:
@@ -289,7 +287,7 @@ class _ActiveRun:
         if self.given_up is not None:
             self.driver.close(self.run, f"abandoned: {self.given_up}")
         elif self.is_decided:
-            if isinstance(error, Rejected | UnfitValue | ConfigError):
+            if isinstance(error, REFUSALS):
                 self.driver.close(self.run, f"refused: {why}")
             else:  # it may be committed, now or later: the next run asks the head
                 self.journal.note_stop(self.run, self.driver.epoch, why)

@@ -13,11 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from hygge.errors import ConfigError, HyggeError, JournalError, Rejected, UnfitValue
+from hygge.errors import HyggeError, JournalError
 from hygge.journal import GIVEN_UP, Decision, RunRecord
 from hygge.journal.fingerprint import default_fingerprint, difference
 from hygge.model import Commit, Head, Run
-from hygge.run.driver import Driver, commit_from_head
+from hygge.run.driver import COMMITTED, REFUSALS, Driver, commit_from_head
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _finish(
         driver.journal.decide(run, decision)
         try:
             commit = driver.commit(run, record.base, decision.receipts, decision.watermark)
-        except (Rejected, UnfitValue, ConfigError) as error:
+        except REFUSALS as error:
             driver.say(f"the run of {_started(record)} is given up: {error.message}")
             driver.close(run, f"refused: {error.message}")
             return None
@@ -141,7 +141,7 @@ def _finish(
             hint = error.hint or "fix that, then run it again"
             error.hint = f"{hint}; `--fresh` gives that run up"
             raise
-    driver.close(run, "committed", _is_answer(driver, record))
+    driver.close(run, COMMITTED, _is_answer(driver, record))
     return commit
 
 
@@ -177,7 +177,7 @@ def _give_up_all(driver: Driver) -> Head | None:
     for run_id, was_undecided in given_up:
         run = Run(run_id, driver.flow.identity, driver.flow.mode)
         if head is not None and head.run == run_id:
-            driver.close(run, "committed")
+            driver.close(run, COMMITTED)
             if driver.flow.mode == "append" and driver.flow.cursor is None:
                 raise JournalError(
                     f"run {run_id}, which --fresh would give up, is committed: its {head.rows:,} "

@@ -32,9 +32,9 @@ LOCKED = ("is committing in", "locked")
 class Drivers:
     """The process that forks drivers."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = DRIVER) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def ask(self, **asked: Any) -> dict[str, Any]:

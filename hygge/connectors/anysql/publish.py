@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from hygge.connectors.anysql.kept import stays
 from hygge.connectors.sql.commit import check_all_in, check_filled, check_merge
+from hygge.connectors.sql.errors import state_of
 from hygge.connectors.sql.names import key_index
 from hygge.connectors.sql.target import ORDINAL, Target, reflected_columns, table_for
 from hygge.errors import Rejected, StoreError
@@ -224,7 +225,7 @@ def _emptied(
     try:
         table.drop(connection)
     except DBAPIError as error:
-        if str(getattr(error.orig, "sqlstate", "")) == "2BP01":
+        if state_of(error.orig) == "2BP01":
             raise Rejected(
                 f"{who} has other columns than the rows, and something depends on it: {error.orig}",
                 "drop what depends on it, or keep the columns with `columns`",

@@ -31,7 +31,7 @@ from hygge.connectors.anysql.session import connected
 from hygge.connectors.anysql.values import encode
 from hygge.connectors.sql import ledger
 from hygge.connectors.sql.commit import check, check_staged, move_head, refuse_columns
-from hygge.connectors.sql.errors import is_unknown, unknown_commit
+from hygge.connectors.sql.errors import in_words, is_unknown, unknown_commit
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import (
     already,
@@ -42,7 +42,7 @@ from hygge.connectors.sql.heads import (
 from hygge.connectors.sql.ledger import LEDGER, beating
 from hygge.connectors.sql.own_columns import generated_note, own_notes
 from hygge.connectors.sql.target import Target, exists, identity, table_for
-from hygge.errors import HyggeError, Rejected, StoreError, UnfitValue
+from hygge.errors import HyggeError, Rejected, StoreError, UnfitValue, refusing
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
 if TYPE_CHECKING:
@@ -122,19 +122,20 @@ def commit(
             if done is not None:
                 return done
             check_base(now, base, goal.who)
-        transaction = connection.begin()
-        try:
-            done = _commit(connection, goal, run, base, receipts, watermark)
-        except BaseException:
-            with suppress(DBAPIError):  # the first error is the one to tell
-                transaction.rollback()
-            raise
-        try:
-            transaction.commit()
-        except DBAPIError as error:
-            if is_unknown(error):
-                raise unknown_commit(goal.who, error) from error
-            raise
+        with in_words(goal.who, Rejected), refusing():
+            transaction = connection.begin()
+            try:
+                done = _commit(connection, goal, run, base, receipts, watermark)
+            except BaseException:
+                with suppress(DBAPIError):  # the first error is the one to tell
+                    transaction.rollback()
+                raise
+            try:
+                transaction.commit()
+            except DBAPIError as error:
+                if is_unknown(error):
+                    raise unknown_commit(goal.who, error) from error
+                raise
         return done
 
 

@@ -45,7 +45,7 @@ from hygge.connectors.files.parts import (
     ticket_name,
 )
 from hygge.connectors.files.target import SCHEMA, check_staged_rows, committed_already, next_commit
-from hygge.errors import NotOurs, Rejected, StoreError, Superseded
+from hygge.errors import NotOurs, Rejected, StoreError, Superseded, refusing
 from hygge.formats.format import Format
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 from hygge.places import durable
@@ -142,10 +142,16 @@ class Directory:
     ) -> Commit:
         with publish.disk_errors(self.path):
             publish.put_back(self.path)
-            # One run may be committed twice at once: by a driver that was taken for dead, too.
-            with publish.one_at_a_time(self._held_staging(run)):
-                done = self._done(run, base, receipts)
-                return done or self._commit(run, base, receipts, watermark)
+            try:
+                # One run may be committed twice at once: by a driver that was taken for dead, too.
+                with publish.one_at_a_time(self._held_staging(run)):
+                    done = self._done(run, base, receipts)
+                    return done or self._commit(run, base, receipts, watermark)
+            except (OSError, StoreError):
+                if self._is_shown(run):
+                    raise
+                with publish.disk_errors(self.path, Rejected), refusing():
+                    raise
 
     def discard(self, run: Run) -> None:
         with publish.disk_errors(self.path):
@@ -168,6 +174,14 @@ class Directory:
         if run.id not in self._alive or not os.path.isdir(self._staging(run)):
             self._alive[run.id] = publish.Alive(self._staging(run))
         return self._staging(run)
+
+    def _is_shown(self, run: Run) -> bool:
+        """Whether a run is visible, or may be: where the target cannot be read."""
+        try:
+            published = self._published(run.flow)
+        except (OSError, StoreError):
+            return True
+        return published is not None and published.head.run == run.id
 
     def _head(self, flow: str) -> Head | None:
         published = self._published(flow)
@@ -265,12 +279,7 @@ class Directory:
 
     def _show(self, run: Run, staged: str, published: Published, schema: pa.Schema) -> None:
         """Under the lock of the target: look once more, rename, and look at what that shows."""
-        try:
-            self._check_writable(run, schema)
-        except NotOurs:
-            raise
-        except StoreError as error:  # it became so after `prepare`
-            raise Rejected(error.message, error.hint) from error
+        self._check_writable(run, schema)
         shown = self.path
         if self.single:
             published.write_beside(self.path, staged)

@@ -57,7 +57,7 @@ from hygge.connectors.files.parts import (
     write_parts,
 )
 from hygge.connectors.files.target import SCHEMA, check_staged_rows, committed_already, next_commit
-from hygge.errors import ConfigError, NotOurs, Rejected, StoreError, Transient, Unknown
+from hygge.errors import ConfigError, NotOurs, Rejected, StoreError, Transient, Unknown, refusing
 from hygge.formats.format import Format, Writer, check_rows
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 from hygge.open_connections import for_this_call
@@ -272,12 +272,8 @@ class Prefix:
         )
         if schema is None:
             return commit, None
-        try:
+        with refusing():
             self._check_writable(shown, run, schema)
-        except NotOurs:
-            raise
-        except StoreError as error:  # it became so after `prepare`
-            raise Rejected(error.message, error.hint) from error
         if not files and not (base and run.mode == "append"):
             files = [self._empty_file(run, schema)]
         return commit, next_manifest(shown, run, commit.head, files, schema_text(schema))

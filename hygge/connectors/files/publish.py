@@ -305,8 +305,12 @@ def _rename_dead(folder: str, name: str) -> None:
 
 
 @contextmanager
-def disk_errors(target: str) -> Iterator[None]:
-    """Turn the operating system's errors into a StoreError that says what to do."""
+def disk_errors(target: str, side: type[StoreError] = StoreError) -> Iterator[None]:
+    """Turn the operating system's errors into a StoreError that says what to do.
+
+    `side`: Rejected in a commit, for what is in the way of the target; a full disk and the like,
+    which can be mended, is a StoreError all the same.
+    """
     try:
         yield
     except OSError as error:
@@ -321,9 +325,15 @@ def disk_errors(target: str) -> Iterator[None]:
                 "nothing of this run is visible",
             ) from error
         hint = _HINTS.get(number, "look at the disk and the folder, then run it again")
-        raise StoreError(f"{target} cannot be written: {reason}{where}", hint) from error
+        if number not in _IN_THE_WAY_OF_IT:
+            side = StoreError
+        raise side(f"{target} cannot be written: {reason}{where}", hint) from error
 
 
+_IN_THE_WAY_OF_IT = (
+    errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY,
+    errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG,
+)  # fmt: skip
 _PERMIT = "let this user write the folder; hygge writes beside the target, then renames"
 _IN_THE_WAY = "a file stands where a folder is needed; choose another path"
 _HINTS = {

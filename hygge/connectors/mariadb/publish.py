@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -48,8 +48,8 @@ from hygge.model import Commit, Head, Receipt, Run
 if TYPE_CHECKING:
     from pymysql.connections import Connection
 
-_BROKEN_RULES = (1062, 1048, 1216, 1217, 1451, 1452, 4025)
-"""Errors of rows that break a rule of their table: keys, NOT NULL, foreign keys, checks."""
+_BROKEN_RULES = (1062, 1048, 1216, 1217, 1451, 1452, 1644, 4025)
+"""Errors of rows that break a rule of their table: keys, NOT NULL, foreign keys, checks, SIGNAL."""
 _ATOMIC_SINCE = (10, 6, 1)
 _RENAME_WAIT_S = 10
 _DENIED = 1142
@@ -129,8 +129,10 @@ def swap(
         ]
         execute(connection, f"SET lock_wait_timeout = {_RENAME_WAIT_S}")
         execute(connection, f"RENAME TABLE {', '.join(renames)}")
+    # It is committed: what cannot be dropped now, `discard` drops.
     for table in (old_heads, old_table):
-        execute(connection, f"DROP TABLE IF EXISTS {quoted_table(goal, table)}")
+        with suppress(Exception):
+            execute(connection, f"DROP TABLE IF EXISTS {quoted_table(goal, table)}")
     return None
 
 

@@ -23,6 +23,7 @@ from hygge.errors import (
     ConfigError,
     HomeError,
     HyggeError,
+    Rejected,
     SourceMissing,
     StoreError,
     Transient,
@@ -41,11 +42,12 @@ LOCK_WAIT_S = 30
 _INSTALL = "pip install 'hygge-data[mysql]' brings pymysql"
 _LOST = 2013
 _HINTS: dict[tuple[int, ...], tuple[str, str]] = {
-    # Numbers of errors: what kind of error it is to hygge, and its hint.
-    (1044, 1045, 1049, 1251, 1698, 2059): (
-        "fatal", "check user, password, host and database in the connection",
+    # Numbers of errors: what kind of error it is to hygge, and its hint. What is mendable keeps a
+    # server from its work, and the same commit may be done later.
+    (1045, 1049, 1251, 1698, 2059): (
+        "mendable", "check user, password, host and database in the connection",
     ),
-    (1142, 1143, 1227, 1370, 1410): ("fatal", "grant this user the right to do so"),
+    (1044, 1142, 1143, 1227, 1370, 1410): ("fatal", "grant this user the right to do so"),
     (1054, 1146): ("missing", "check the names in `table`, `columns`, `where` and `query`"),
     (1205, 1213): (
         "retry", "another program holds the table or its rows; end its transaction, then run again",
@@ -58,15 +60,15 @@ _HINTS: dict[tuple[int, ...], tuple[str, str]] = {
         "retry", "is the server up, and reachable from here?",
     ),
     (1969, 3024): (
-        "fatal", "raise max_statement_time (statement_timeout in the URL), or read smaller parts "
-        "with `split_by`",
+        "mendable", "raise max_statement_time (statement_timeout in the URL), or read smaller "
+        "parts with `split_by`",
     ),
-    (3, 1021, 1114): ("fatal", "make room on the database's disk; nothing became visible"),
-    (1290, 1792, 1836): ("fatal", "connect to the primary, or let this user write"),
+    (3, 1021, 1114): ("mendable", "make room on the database's disk; nothing became visible"),
+    (1290, 1792, 1836): ("mendable", "connect to the primary, or let this user write"),
     (1148, 3948, 4166): (
         "fatal", "rows are loaded by LOAD DATA LOCAL: SET GLOBAL local_infile = ON on the server",
     ),
-    (1153, 1301): ("fatal", "raise max_allowed_packet on the server"),
+    (1153, 1301): ("mendable", "raise max_allowed_packet on the server"),
     (1264, 1265, 1292, 1366, 1406, 1048, 1364, 1367, 1411, 4161): (
         "unfit", "widen the column in the database, or leave these rows out with `where`",
     ),
@@ -226,7 +228,10 @@ def transaction(connection: Connection, *, serial: bool = False) -> Iterator[Non
 
 @contextmanager
 def in_words(who: str, side: type[HyggeError]) -> Iterator[None]:
-    """Raise pymysql's errors as hygge's: `side`, SourceMissing, UnfitValue or Transient."""
+    """Raise pymysql's errors as hygge's: `side`, SourceMissing, UnfitValue or Transient.
+
+    The side of a commit is Rejected, but for a full disk and the like, which can be mended.
+    """
     try:
         yield
     except HyggeError:
@@ -272,6 +277,8 @@ def _translated(error: BaseException, who: str, side: type[HyggeError]) -> Hygge
         return side(text, "was it altered or dropped while the run went on? run again")
     if kind == "unfit":
         return UnfitValue(text, hint)
+    if kind == "mendable" and side is Rejected:
+        side = StoreError
     return side(text, hint)
 
 

@@ -24,6 +24,7 @@ from hygge.connectors.mariadb.session import (
     execute,
     fetch_all,
     fetch_one,
+    in_words,
     is_lost,
     quoted,
     transaction,
@@ -54,7 +55,7 @@ from hygge.connectors.sql.heads import (
     not_ours,
 )
 from hygge.connectors.sql.ledger import LEDGER, beating, run_name
-from hygge.errors import HyggeError, Rejected, StoreError, Transient
+from hygge.errors import HyggeError, Rejected, StoreError, Transient, refusing
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
 if TYPE_CHECKING:
@@ -150,7 +151,11 @@ def commit(
         if done is not None:
             return done
         check_base(now, base, goal.who)
-        with ledger.alone(connection, goal, "table"):
+        with (
+            in_words(goal.who, Rejected),
+            refusing(),
+            ledger.alone(connection, goal, "table"),
+        ):
             ledger.close(connection, goal, run.id)
             ledger.kill(connection, run.id)
             _keep_only(connection, goal, run, receipts)

@@ -26,6 +26,7 @@ from hygge.connectors.postgres import session
 from hygge.connectors.postgres.catalog import has_relation
 from hygge.connectors.postgres.session import opened, store_errors, transaction
 from hygge.connectors.postgres.target import rows_table, schema_of
+from hygge.connectors.postgres.types import passthrough_of
 from hygge.connectors.sql import ledger as sql_ledger
 from hygge.connectors.sql.ask import pack, unpack
 from hygge.connectors.sql.commit import check_staged
@@ -163,9 +164,12 @@ def make_rows_table(
 
 
 def _are_alike(made_for: pa.Schema, schema: pa.Schema) -> bool:
-    """True if rows of a schema go into a run table that was made for the other one."""
-    if raw_format(made_for) or raw_format(schema):
-        return bool(made_for.metadata == schema.metadata)
+    """True if rows of a schema go into a run table for the other one; `key_of` does not count."""
+    form = raw_format(schema)
+    if raw_format(made_for) != form:
+        return False
+    if form is not None:
+        return passthrough_of(made_for) == passthrough_of(schema)
     return bool(plain_schema(made_for).equals(plain_schema(schema)))
 
 

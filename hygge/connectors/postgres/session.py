@@ -192,9 +192,9 @@ def end_predecessors(connection: psycopg.Connection, name: str) -> None:
 
 
 @contextmanager
-def store_errors(goal: Goal) -> Iterator[None]:
-    """Raise errors of psycopg and of SQLAlchemy as StoreError, Transient or UnfitValue."""
-    with in_words(goal.who, StoreError), translated_errors(goal.who, StoreError):
+def store_errors(goal: Goal, side: type[StoreError] = StoreError) -> Iterator[None]:
+    """Raise errors of psycopg and of SQLAlchemy as `side`, Transient or UnfitValue."""
+    with in_words(goal.who, side), translated_errors(goal.who, side):
         yield
 
 

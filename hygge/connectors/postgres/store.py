@@ -33,7 +33,7 @@ from hygge.connectors.sql.heads import already, check_base, head_of, head_values
 from hygge.connectors.sql.ledger import LEDGER, beating
 from hygge.connectors.sql.own_columns import check_identity, own_columns, own_notes
 from hygge.connectors.sql.target import exists, identity, table_for
-from hygge.errors import Rejected, StoreError
+from hygge.errors import Rejected, StoreError, refusing
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
 if TYPE_CHECKING:
@@ -139,18 +139,19 @@ def commit(
             if done is not None:
                 return done
             check_base(now, base, goal.who)
-        ledger.end_sessions(connection, run.id)
-        ledger.tidy(connection, goal, run, receipts)
-        with session.transaction(connection):
-            _build_key(connection, goal, run)
-        try:
+        with session.store_errors(goal, Rejected), refusing():
+            ledger.end_sessions(connection, run.id)
+            ledger.tidy(connection, goal, run, receipts)
             with session.transaction(connection):
-                done = _commit(connection, goal, run, base, receipts, watermark)
-                only_commit_is_left = True
-        except DBAPIError as error:
-            if only_commit_is_left and is_unknown(error):
-                raise unknown_commit(goal.who, error) from error
-            raise
+                _build_key(connection, goal, run)
+            try:
+                with session.transaction(connection):
+                    done = _commit(connection, goal, run, base, receipts, watermark)
+                    only_commit_is_left = True
+            except DBAPIError as error:
+                if only_commit_is_left and is_unknown(error):
+                    raise unknown_commit(goal.who, error) from error
+                raise
         return done
 
 

@@ -2,7 +2,9 @@
 
 A driver's error becomes `HomeError` or `StoreError`, by the side that it happened on; `Transient`
 where running again may help; `UnfitValue` where a value does not fit its column; `SourceMissing`
-where a table or a column is not there.
+where a table or a column is not there. The side of a commit is `Rejected`: what the target refuses
+ends the run. A full disk and the like, which somebody can mend so that the same run is committed
+later, is a StoreError there too.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from hygge.errors import (
     ConfigError,
     HomeError,
     HyggeError,
+    Rejected,
     SourceMissing,
+    StoreError,
     Transient,
     UnfitValue,
     Unknown,
@@ -84,11 +88,37 @@ _ROW_SECURITY = (
 )
 
 
-_ROW_SECURITY = (
-    "policies of the table hide rows from this user: ALTER ROLE … BYPASSRLS, or use the owner of "
-    "the table (without FORCE ROW LEVEL SECURITY); where only these rows are meant, read a view of "
-    "them that the owner of the table made"
+_MENDABLE = ("25006", "28", "3D", "53", "57014", "58")
+"""What keeps a server from its work, and can be mended: the same commit may be done later."""
+_PASSING = (
+    *(1040, 1053, 1077, 1079, 1129, 1158, 1159, 1160, 1161, 1180, 1184, 1203, 1205, 1213, 1226),
+    *(1317, 1412, 1927, 3, 1021, 1045, 1114, 1153, 1251, 1290, 1301, 1698, 1792, 1836, 1969, 3024),
+    4031,
 )
+"""The same by MySQL's numbers, and what passes by itself; its drivers tell no SQLSTATE."""
+
+
+SQLITE_MENDABLE = (5, 6, 7, 10, 13)
+"""The same by SQLite's codes: BUSY, LOCKED, NOMEM, IOERR, FULL."""
+
+
+def state_of(error: object) -> str:
+    """Return the SQLSTATE of a driver's error; "" where it has none."""
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)  # psycopg, psycopg2
+    arguments = getattr(error, "args", ())
+    if state is None and arguments and isinstance(arguments[0], dict):  # pg8000
+        state = arguments[0].get("C")
+    return str(state or "")
+
+
+def _is_refusal(orig: Any) -> bool:
+    """True if a database without SQLSTATE refused a statement, by its number: SIGNAL, RAISE."""
+    code = getattr(orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF not in SQLITE_MENDABLE
+    number = orig.args[0] if getattr(orig, "args", ()) else None
+    is_of_server = isinstance(number, int) and (1000 <= number < 2000 or number >= 3000)
+    return is_of_server and number not in _PASSING
 
 
 def driver_error(orig: Any, who: str, side: type[HyggeError], lost: bool) -> HyggeError:
@@ -96,13 +126,13 @@ def driver_error(orig: Any, who: str, side: type[HyggeError], lost: bool) -> Hyg
     kinds = {each.__name__ for each in type(orig).__mro__}
     said = without_password(str(orig)).strip()
     text = f"{who}: {said}"
-    state = str(getattr(orig, "sqlstate", None) or "")
+    state = state_of(orig)
+    if side is Rejected and state.startswith(_MENDABLE):
+        side = StoreError
     if state in ("42P01", "42703", "3F000"):
         if side is HomeError:
             return SourceMissing(text, "check the names in `table`, `columns`, `where` and `query`")
         return side(text, "was it altered or dropped while the run went on? run again")
-    if "affected by row-level security" in said:
-        return side(text, _ROW_SECURITY)
     if "affected by row-level security" in said:
         return side(text, _ROW_SECURITY)
     for start, hint in _STOPS.items():
@@ -111,6 +141,8 @@ def driver_error(orig: Any, who: str, side: type[HyggeError], lost: bool) -> Hyg
     if state.startswith(_RETRY):
         found = (hint for start, hint in _ADVICE.items() if state.startswith(start))
         return Transient(text, next(found, "run again"))
+    if side is Rejected and not lost and not state and _is_refusal(orig):
+        return side(text)
     if not state and _FATAL.search(said):
         return side(text, _STOPS["28"])
     if lost or (not state and "OperationalError" in kinds):
@@ -126,7 +158,7 @@ def driver_error(orig: Any, who: str, side: type[HyggeError], lost: bool) -> Hyg
 
 def is_unknown(error: Any) -> bool:
     """True if a COMMIT that gave this error may have been done all the same."""
-    state = str(getattr(error.orig, "sqlstate", None) or "")
+    state = state_of(error.orig)
     return bool(error.connection_invalidated) or state in ("08007", "40003")
 
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 from hygge.batches import plain_schema
 from hygge.connectors.sql.ask import pack, unpack
 from hygge.connectors.sql.connection import split_name
-from hygge.connectors.sql.errors import in_words
+from hygge.connectors.sql.errors import in_words, state_of
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import HEADS, head_of, not_a_head, still
 from hygge.connectors.sql.target import Target, exists, identity, table_for
@@ -156,7 +156,7 @@ def heads_at(
     try:
         rows = connection.execute(asked.with_for_update() if lock else asked).mappings().all()
     except ProgrammingError as error:
-        state = str(getattr(error.orig, "sqlstate", ""))
+        state = state_of(error.orig)
         if state in ("42703", "42883", "42809"):  # no such column, other types, no table
             raise not_a_head(goal.who, f"{error.orig}") from error
         raise

@@ -6,12 +6,24 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hygge.errors import HomeError, HyggeError, SourceMissing, Transient, UnfitValue
+from hygge.connectors.sql.errors import SQLITE_MENDABLE
+from hygge.errors import (
+    HomeError,
+    HyggeError,
+    Rejected,
+    SourceMissing,
+    StoreError,
+    Transient,
+    UnfitValue,
+)
 
 
 @contextmanager
 def in_words(who: str, side: type[HyggeError]) -> Iterator[None]:
-    """Raise SQLite's errors as `side` (HomeError or StoreError), or as a more exact one."""
+    """Raise SQLite's errors as `side` (HomeError or StoreError), or as a more exact one.
+
+    The side of a commit is Rejected, but for a full disk and the like, which can be mended.
+    """
     try:
         yield
     except sqlite3.Error as error:
@@ -21,6 +33,8 @@ def in_words(who: str, side: type[HyggeError]) -> Iterator[None]:
 def _translated(error: sqlite3.Error, who: str, side: type[HyggeError]) -> HyggeError:
     code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
     text = f"{who}: {error}"
+    if side is Rejected and code in SQLITE_MENDABLE:
+        side = StoreError
     if code in (5, 6):  # BUSY, LOCKED
         return Transient(
             text, "another program holds the database; end its transaction, then run again"

@@ -51,7 +51,7 @@ from hygge.connectors.sqlite.target import (
     target_columns,
 )
 from hygge.connectors.sqlite.values import encode
-from hygge.errors import HyggeError, Rejected, StoreError
+from hygge.errors import HyggeError, Rejected, StoreError, refusing
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
 NEEDS: tuple[str, ...] = ()
@@ -133,29 +133,42 @@ def commit(
         done = already(ledger.head_at(connection, goal, run.flow), run, receipts)
         if done is not None:
             return done
-        if not ledger.attach(connection, path, run):
-            # Another process may have committed the run and discarded its file just now.
-            done = already(ledger.head_at(connection, goal, run.flow), run, receipts)
-            if done is not None:
-                return done
-            raise Rejected(f"{goal.who}: what run {run.id} staged is gone", "run again")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            done = _commit(connection, goal, run, base, receipts, watermark)
-        except BaseException:
-            if connection.in_transaction:  # an error such as a full disk has ended it already
-                connection.execute("ROLLBACK")
-            raise
-        try:
-            connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            return _after_failure(connection, goal, run, done, error)
-        return done
+        with in_words(goal.who, Rejected), refusing():
+            return _commit_staged(connection, goal, run, base, receipts, watermark)
 
 
 def discard(goal: Goal, run: Run) -> None:
     """Remove the run's staging file."""
     ledger.remove(path_of(goal.url), run)
+
+
+def _commit_staged(
+    connection: sqlite3.Connection,
+    goal: Goal,
+    run: Run,
+    base: Head | None,
+    receipts: Sequence[Receipt],
+    watermark: Watermark,
+) -> Commit:
+    """Attach the staging file, and commit in one transaction."""
+    if not ledger.attach(connection, path_of(goal.url), run):
+        # Another process may have committed the run and discarded its file just now.
+        done = already(ledger.head_at(connection, goal, run.flow), run, receipts)
+        if done is not None:
+            return done
+        raise Rejected(f"{goal.who}: what run {run.id} staged is gone", "run again")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        done = _commit(connection, goal, run, base, receipts, watermark)
+    except BaseException:
+        if connection.in_transaction:  # an error such as a full disk has ended it already
+            connection.execute("ROLLBACK")
+        raise
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        return _after_failure(connection, goal, run, done, error)
+    return done
 
 
 def _commit(
