@@ -17,7 +17,6 @@ from hygge.errors import HomeError, UnfitValue
 
 RAW_FORMAT, RAW_ABOUT, _RAW_ROWS = b"hygge.format", b"hygge.about", b"hygge.rows"
 _KEY, _NOTES = b"hygge.key", b"hygge.notes"
-_EXTENSION_NAME, _EXTENSION_PARAMETERS = b"ARROW:extension:name", b"ARROW:extension:metadata"
 
 
 def with_key(schema: pa.Schema | None, key: Sequence[str]) -> pa.Schema | None:
@@ -145,46 +144,6 @@ def serialized(schema: pa.Schema) -> bytes:
 def bare(schema: pa.Schema) -> pa.Schema:
     """Return a schema without the metadata of itself and of its columns."""
     return pa.schema([field.remove_metadata() for field in schema])
-
-
-def extension_of(field: pa.Field) -> tuple[bytes, bytes] | None:
-    """Return name and parameters of the extension type that a field is marked as, or None."""
-    metadata = field.metadata or {}
-    name = metadata.get(_EXTENSION_NAME)
-    return None if name is None else (name, metadata.get(_EXTENSION_PARAMETERS, b""))
-
-
-def as_marked(table: pa.Table) -> pa.Table:
-    """Return `table` with columns of extension types of Python as their storage, marked as such.
-
-    Whether Arrow knows such a type depends on what a process has imported; the mark does not.
-    """
-    if not any(isinstance(kind, pa.ExtensionType) for kind in table.schema.types):
-        return table
-    columns = [
-        pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
-        if isinstance(column.type, pa.ExtensionType)
-        else column
-        for column in table.columns
-    ]
-    return pa.Table.from_arrays(columns, schema=marked_schema(table.schema))
-
-
-def marked_schema(schema: pa.Schema) -> pa.Schema:
-    """Return the schema that `as_marked` gives."""
-    return pa.schema([_marked(field) for field in schema], metadata=schema.metadata)
-
-
-def _marked(field: pa.Field) -> pa.Field:
-    if not isinstance(field.type, pa.ExtensionType):
-        return field
-    mark = {
-        _EXTENSION_NAME: field.type.extension_name.encode(),
-        _EXTENSION_PARAMETERS: field.type.__arrow_ext_serialize__(),
-    }
-    return field.with_type(field.type.storage_type).with_metadata(
-        {**(field.metadata or {}), **mark}
-    )
 
 
 def plain(table: pa.Table) -> pa.Table:

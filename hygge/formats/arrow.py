@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from hygge.batches import as_marked
 from hygge.errors import HomeError
+from hygge.extension_types import as_marked
 from hygge.formats import first_bytes
 from hygge.formats.format import FileStatistics, RowCounter
 from hygge.formats.source import open_source

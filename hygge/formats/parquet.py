@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from hygge.batches import as_marked
 from hygge.errors import HomeError
+from hygge.extension_types import as_marked
 from hygge.formats import first_bytes, int96
 from hygge.formats.format import ColumnStatistics, FileStatistics, RowCounter
 from hygge.formats.source import open_source

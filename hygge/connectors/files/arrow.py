@@ -16,7 +16,7 @@ from typing import ClassVar, Literal, Unpack
 
 import pyarrow as pa
 
-from hygge.batches import as_marked, marked_schema, plain, plain_schema
+from hygge.batches import plain, plain_schema
 from hygge.connectors.files.home import (
     FileHome,
     FileHomeArguments,
@@ -32,6 +32,7 @@ from hygge.connectors.files.store import (
     FileStoreOptions,
     FileStoreOptionsDict,
 )
+from hygge.extension_types import as_marked, marked_schema
 from hygge.formats import arrow
 from hygge.formats.format import Writer
 from hygge.model import MIB, Column

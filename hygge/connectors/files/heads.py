@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
-from hygge.batches import extension_of, marked_schema, widens
+from hygge.batches import widens
 from hygge.connectors.files import publish
 from hygge.connectors.files.metadata import differ
 from hygge.errors import StoreError
+from hygge.extension_types import extension_of, marked_schema
 from hygge.model import Head
 from hygge.places import durable
 from hygge.places.names import file_name

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from hygge.batches import extension_of
+from hygge.extension_types import extension_of
 
 Texts = dict[bytes, bytes]
 Change = Callable[[dict[str, Any], Any], dict[str, Any] | None]

@@ -20,7 +20,7 @@ from typing import ClassVar, Literal, Unpack
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from hygge.batches import as_marked, marked_schema, plain, plain_schema
+from hygge.batches import plain, plain_schema
 from hygge.connectors.files.home import (
     FileHome,
     FileHomeArguments,
@@ -37,6 +37,7 @@ from hygge.connectors.files.store import (
     FileStoreOptionsDict,
 )
 from hygge.errors import UnfitValue
+from hygge.extension_types import as_marked, marked_schema
 from hygge.formats import parquet
 from hygge.formats.format import Writer
 from hygge.model import MIB, Column
