@@ -46,6 +46,7 @@ bench-files: $(VENV)/.installed-bench
 bench-cluster: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/many_splits.py
+	$(BIN)/python benchmarks/bucket_commit.py
 
 bench-databases: $(VENV)/.installed-bench benchmarks/.venv/.installed
 	$(BIN)/python benchmarks/databases.py

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _RECEIPTS_AT_ONCE = 8
+"""Receipts that are written at one time, at least; an object store takes more, for its latency."""
 
 
 @dataclass
@@ -313,7 +314,8 @@ class _ReceiptLog:
 
     def __init__(self, active: _ActiveRun) -> None:
         self.active = active
-        self.pool = ThreadPoolExecutor(_RECEIPTS_AT_ONCE, thread_name_prefix="hygge-seal")
+        at_once = max(_RECEIPTS_AT_ONCE, active.journal.place.at_once)
+        self.pool = ThreadPoolExecutor(at_once, thread_name_prefix="hygge-seal")
         self.writing: deque[tuple[Receipt, Future[None]]] = deque()
         self.written: list[Receipt] = []
 

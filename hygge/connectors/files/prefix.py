@@ -74,7 +74,8 @@ _MOST_BYTES = 5 * 1024**3
 """The most that an S3 endpoint copies in one request."""
 _MANIFESTS_KEPT = 2
 _TRIES = 20
-_REQUESTS_AT_ONCE = 8
+_REQUESTS_AT_ONCE = 64
+"""Copies, and reads of receipts, under way at one time: each waits for the object store."""
 _URL = re.compile(r"(?P<above>\w+://[^/]+(?:/.*)?)/(?P<name>[^/]+)", re.DOTALL)
 
 Item = TypeVar("Item")
