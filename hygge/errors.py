@@ -194,6 +194,11 @@ def raised_at(error: BaseException, own: str | None = None) -> str:
     Where all frames are in libraries, it is the deepest of them. `own` is one file that counts as
     the user's code although it is installed among the libraries: that of a plug-in's connector.
     """
+    return _raised_at(error, own)[0]
+
+
+def _raised_at(error: BaseException, own: str | None = None) -> tuple[str, bool]:
+    """Return `file:line` as `raised_at` does, and whether that is in the user's code."""
     deepest = deepest_of_user = ""
     frame = error.__traceback__
     while frame is not None:
@@ -204,7 +209,7 @@ def raised_at(error: BaseException, own: str | None = None) -> str:
         ):
             deepest_of_user = deepest
         frame = frame.tb_next
-    return deepest_of_user or deepest
+    return deepest_of_user or deepest, bool(deepest_of_user)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -225,17 +230,34 @@ def one_of(what: str, word: str, known: Iterable[str]) -> str:
 
 
 def as_hygge_error(error: BaseException) -> HyggeError:
-    """Return `error` itself if it is a HyggeError, else one that quotes it without secrets."""
+    """Return `error` itself if it is a HyggeError, else one that quotes it without secrets.
+
+    Only for an error of the user's own class it names the class of the error and the line to mend.
+    """
     if isinstance(error, HyggeError):
         return error
     text = without_password(str(error)).strip() or "no message"
     if len(text) > 1000:
         text = f"{text[:1000]} …"
-    # Engines note both as attributes of the error: a traceback does not travel between processes.
+    # Engines note these as attributes of the error: a traceback does not travel between processes.
     who = getattr(error, "hygge_who", "")
-    where = getattr(error, "hygge_where", "") or raised_at(error)
+    where, is_own = _raised_at(error)
+    where = getattr(error, "hygge_where", "") or where
+    if getattr(error, "hygge_own", is_own) or not where:
+        return HyggeError(
+            f"{who}{' raised ' if who else ''}{type(error).__name__}: {text}"
+            + (f" ({where})" if where else ""),
+            "fix it there; the whole traceback: `--debug`, or in Python `error.__cause__`",
+        )
+    if isinstance(error, OSError) and error.strerror:
+        path = f"{error.filename}: " if error.filename else ""
+        return HyggeError(f"{path}{error.strerror}", "see what is there, and who may use it")
+    if isinstance(error, MemoryError):
+        return HyggeError(
+            "there is not enough memory", "lower `memory_per_lane` or `lanes`, then run it again"
+        )
     return HyggeError(
-        f"{who}{' raised ' if who else ''}{type(error).__name__}: {text}"
-        + (f" ({where})" if where else ""),
-        "fix it there; --debug shows the whole traceback",
+        f"{f'{who}: ' if who else ''}something that hygge did not expect: {text} ({where})",
+        "this is a defect of hygge: please report it with this message and the whole traceback "
+        "(`--debug`, or in Python `error.__cause__`)",
     )

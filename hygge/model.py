@@ -218,6 +218,18 @@ class Commit:
     """One sentence for the report; empty: nothing to say."""
 
 
+@dataclass(frozen=True)
+class TargetState:
+    """What a store's place holds before a run, as `Store.examine` finds it."""
+
+    exists: bool
+    """False: nothing is there, and the run makes it."""
+    rows: int | None = None
+    """Number of rows; None: not known."""
+    is_exact: bool = True
+    """False: there are more than `rows`."""
+
+
 Status = Literal["done", "failed", "skipped", "stopped"]
 
 

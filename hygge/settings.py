@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hygge.errors import ConfigError, is_secret_name, nearest, one_of, without_password
-from hygge.model import HomeTraits, StoreTraits
+from hygge.model import HomeTraits, Mode, StoreTraits
 
 if TYPE_CHECKING:
     from inspect import Signature
@@ -206,6 +206,12 @@ class Connector:
         """Return the modules that its process will import; it may do so while a run is planned."""
         module = type(self).__module__
         return (module, *self.imports) if module.startswith("hygge.") else ()
+
+    def check_here(self, mode: Mode) -> None:
+        """Raise what this machine alone can tell: a missing file or driver, a folder of others.
+
+        `hygge check` calls it. It opens no connection and reads no rows.
+        """
 
     def place(self) -> str | None:
         """Return a string that is equal for two connectors to the same data; None if unknown."""

@@ -27,6 +27,10 @@ prepare(run, schema)
     Raises NotOurs where `replace` would drop something that hygge did not write, StoreError where
     there is no permission or no space; both before any row moves.
 
+examine(run, schema)
+    Called by `hygge plan`, in the driver. Raises what `prepare` would raise, and returns what the
+    place holds now, or None where that is not known. MUST change nothing.
+
 remarks(schema)
     Called by the Flow and by `hygge plan`, in the driver, for the schema that `prepare` gets.
     Returns a sentence for each column that the Store keeps as another type than it has.
@@ -70,7 +74,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hygge.batches import as_table, notes_of
 from hygge.errors import ConfigError, StoreError
-from hygge.model import Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
+from hygge.model import (
+    Commit,
+    Head,
+    Receipt,
+    Run,
+    StoreTraits,
+    TargetState,
+    Ticket,
+    Watermark,
+)
 from hygge.settings import Connector, is_rebuilt_class
 
 if TYPE_CHECKING:
@@ -137,6 +150,10 @@ class Store(Connector):
 
     def prepare(self, run: Run, schema: pa.Schema | None) -> None:
         """Make the invisible place for staging; a simple Store has none."""
+
+    def examine(self, run: Run, schema: pa.Schema | None) -> TargetState | None:
+        """Raise what `prepare` would raise; return what the place holds now, None: not known."""
+        return None
 
     def remarks(self, schema: pa.Schema | None) -> list[str]:
         """Return what there is to say of columns that become others."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 
@@ -62,6 +63,88 @@ def type_of(word: str) -> pa.DataType:
     )
 
 
+_WORD_OF_TYPE: dict[pa.DataType, str] = {
+    pa.large_string(): "string", pa.string_view(): "string", pa.large_binary(): "binary",
+    pa.binary_view(): "binary", pa.float64(): "float64", pa.float32(): "float32",
+    pa.float16(): "float16", pa.date32(): "date", pa.date64(): "date", pa.time64("us"): "time",
+    pa.timestamp("us"): "timestamp", pa.timestamp("us", "UTC"): "timestamp_tz", pa.null(): "null",
+}  # fmt: skip
+
+
+def word_of(kind: pa.DataType) -> str:
+    """Return the word for a type, as people write it under `types:`; else Arrow's own text."""
+    if kind in _WORD_OF_TYPE:
+        return _WORD_OF_TYPE[kind]
+    if pa.types.is_decimal(kind):
+        return f"decimal({kind.precision},{kind.scale})"
+    if pa.types.is_fixed_size_binary(kind):
+        return f"binary({kind.byte_width})"
+    if pa.types.is_dictionary(kind):
+        return word_of(kind.value_type)
+    return str(kind)
+
+
+NOT_IN_PARQUET = ("sparse_union", "dense_union", "month_day_nano_interval")
+"""Types that only an Arrow file holds, each as the beginning of its text."""
+_NOT_IN_JSON = (*NOT_IN_PARQUET, "duration", "map", "extension")
+
+
+def has_type(kind: pa.DataType, names: tuple[str, ...]) -> bool:
+    """Return whether a type, or one inside it, begins with one of `names` in Arrow's text."""
+    inner = (kind.field(at).type for at in range(kind.num_fields))
+    return str(kind).startswith(names) or any(has_type(each, names) for each in inner)
+
+
+def formats_with(kind: pa.DataType) -> str:
+    """Return the formats of files that hold a type which CSV does not hold, for hints."""
+    if has_type(kind, NOT_IN_PARQUET):
+        return "arrow"
+    return "parquet or arrow" if has_type(kind, _NOT_IN_JSON) else "jsonl or parquet"
+
+
+def value_text(value: object) -> str:
+    """Return a value as a person writes it, at most 60 letters: `'a text'`, `2024-05-01`, `0xff00`.
+
+    Of an Arrow scalar also where Python has no such date or moment.
+    """
+    if isinstance(value, pa.Scalar):
+        value = _python_value(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        raw = bytes(value)
+        if sum(0x20 <= byte < 0x7F for byte in raw) * 2 > len(raw):  # mostly a text
+            text = repr(raw)[1:]
+            return text if len(text) <= 60 else f"{text[:42]}…{text[-15:]}"
+        return f"0x{raw[:24].hex()}" + ("…" if len(raw) > 24 else "")
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else f"{text[:42]}…{text[-15:]}"
+
+
+def _python_value(scalar: pa.Scalar) -> object:
+    import numpy as np
+
+    kind = scalar.type
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return scalar.as_buffer().to_pybytes()
+    except (ValueError, OverflowError):  # Python's years are 1 to 9999
+        if pa.types.is_date32(kind):
+            return np.datetime64(scalar.value, "D")
+        unit: Any = "ms" if pa.types.is_date64(kind) else kind.unit
+        moment = str(np.datetime64(scalar.value, unit)).replace("T", " ")
+        zone = getattr(kind, "tz", None)
+        return _Written(f"{moment} UTC" if zone else moment)
+
+
+class _Written(str):
+    """A text that is shown without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def nested_type_of(word: str) -> pa.DataType:
     """Return the Arrow type of a word that may also be a list or a struct, as JSONL knows them.
 
@@ -79,16 +162,6 @@ def nested_type_of(word: str) -> pa.DataType:
             raise ValueError(f"'{word}': two fields have one name")
         return pa.struct([(name.strip(), nested_type_of(inner)) for name, _, inner in fields])
     return type_of(word)
-
-
-def word_of(kind: pa.DataType) -> str:
-    """Return the word for a type as people write it in `types:`."""
-    if pa.types.is_decimal(kind):
-        return f"decimal({kind.precision},{kind.scale})"
-    for word in ("float16", "float32", "float64", "date", "time", "timestamp", "timestamp_tz"):
-        if _TYPE_OF_WORD[word] == kind:
-            return word
-    return str(kind)
 
 
 def types_of(words: Mapping[str, str], *, nested: bool = False) -> dict[str, pa.DataType]:

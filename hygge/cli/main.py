@@ -18,13 +18,19 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from hygge.cli.arguments import parse, wants_json_log
-from hygge.errors import HyggeError, UsageError, as_hygge_error, nearest, without_password
+from hygge.errors import (
+    HomeError,
+    HyggeError,
+    UsageError,
+    as_hygge_error,
+    nearest,
+    without_password,
+)
 
 if TYPE_CHECKING:
     from hygge.config.specs import FlowSpec
     from hygge.coordinator.coordinator import Coordinator
     from hygge.model import Summary
-    from hygge.run.flow import Flow
     from hygge.run.watch import Watch
 
 _STOP_WITHIN_S = 2.5
@@ -217,8 +223,14 @@ def _print_report(summary: Summary, arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from hygge.engine.jobs.cluster import choose_address
+
     coordinator = _coordinator(arguments)
     number = len(coordinator.file.flows)
+    if address := choose_address(None):
+        print(f"flows run at {address}: files and drivers of this machine are not looked at")
+    else:
+        coordinator.check_here()
     print(f"{arguments.file}: {number} flow{'s' if number != 1 else ''}, nothing wrong found")
     return 0
 
@@ -232,7 +244,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
     def add_plan(spec: FlowSpec, brief: bool) -> None:
         try:
-            texts.append(_plan_text(coordinator.flow(spec), brief))
+            texts.append(_plan_text(coordinator, spec, brief))
         except Exception as error:
             add_error(spec, error)
 
@@ -262,22 +274,32 @@ def _plan(arguments: argparse.Namespace) -> int:
     return 1 if errors else 0
 
 
-def _plan_text(flow: Flow, brief: bool) -> str:
+def _plan_text(coordinator: Coordinator, spec: FlowSpec, brief: bool) -> str:
     from hygge.report.text import plan_line, plan_text
     from hygge.run.engines import schema_of
     from hygge.run.stall import StallGuard
 
+    flow = coordinator.flow(spec)
     guard = StallGuard(flow.limits, lambda text: print(text, file=sys.stderr))
-    base = guard.call(
-        f"the store {flow.store.describe()} (the head)", lambda: flow.store.head(flow.identity)
-    )
-    with contextlib.ExitStack() as stack:
-        opened = flow.home.open(flow.since(base))
-        plan = guard.call(
-            f"the home {flow.home.describe()} (the plan)", lambda: stack.enter_context(opened)
-        )
-        flow.check_columns(schema_of(plan))
-        return plan_line(flow, plan) if brief else plan_text(flow, plan, flow.left_open())
+    store = f"the store {flow.store.describe()}"
+    try:
+        flow.check_here()
+        base = guard.call(f"{store} (the head)", lambda: flow.store.head(flow.identity))
+        with contextlib.ExitStack() as stack:
+            opened = flow.home.open(flow.since(base))
+            plan = guard.call(
+                f"the home {flow.home.describe()} (the plan)", lambda: stack.enter_context(opened)
+            )
+            flow.check_columns(schema_of(plan))
+            state = guard.call(f"{store} (what it holds)", lambda: flow.examine(plan))
+            if brief:
+                return plan_line(flow, plan, state)
+            return plan_text(flow, plan, state, flow.left_open())
+    except HomeError:
+        first = coordinator.written_before(spec, flow.home)
+        if not first:
+            raise
+        return f"{flow.name}: {flow.mode}; '{first}' writes its home, so it is planned after that"
 
 
 def _check_file(file: str) -> None:

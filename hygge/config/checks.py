@@ -97,21 +97,64 @@ def check_flows(flows: Sequence[FlowSpec], drafts: Sequence[Draft], problems: Pr
 def _check_places(
     flows: Sequence[FlowSpec], drafts: Mapping[str, Draft], problems: Problems
 ) -> None:
-    replaced = Places[FlowSpec]()
+    """Add a problem for each flow whose rows another one drops, by replacing what it wrote.
+
+    A flow that appends after the other one, as its `depends_on` says, adds to the new rows.
+    """
+    depends_on = {draft.name: draft.depends_on for draft in drafts.values()}
+    seen: list[tuple[FlowSpec, str]] = []
     for flow in flows:
         store = drafts[flow.name].connectors.get("store")
-        place = store.place() if store and flow.mode == "replace" else None
+        place = store.place() if store else None
         if not isinstance(store, Store) or place is None:
             continue
-        if first := replaced.user_of(store, place):
-            problems.add(
-                flow.store.line,
-                f"it replaces the same place as flow '{first.name}' (line {first.store.line}): "
-                f"{mask(store.describe(), flow.store.hidden)}",
-                "give each its own store, or let both append",
-                flow.name,
-            )
-        replaced.add(place, flow)
+        shown = mask(store.describe(), flow.store.hidden)
+        for first, first_place in seen:
+            where = f"flow '{first.name}' (line {first.store.line})"
+            is_same = place == first_place
+            if not is_same and _form(place) == _form(first_place):
+                is_same = store.is_also(first_place)
+            if is_same and "replace" in (flow.mode, first.mode):
+                if _runs_after(flow, first, depends_on) or _runs_after(first, flow, depends_on):
+                    continue
+                text = f"it writes to the same place as {where}: {shown}"
+                if flow.mode == first.mode:
+                    text = f"it replaces the same place as {where}: {shown}"
+                elif flow.mode == "replace":
+                    text = f"it replaces what {where} writes: {shown}"
+                else:
+                    text = f"it writes to a place that {where} replaces: {shown}"
+                hint = "give each its own store, or let both append"
+                problems.add(flow.store.line, text, hint, flow.name)
+                break
+            inside = place.startswith(f"{first_place}/") and first.mode == "replace"
+            around = first_place.startswith(f"{place}/") and flow.mode == "replace"
+            if inside or around:
+                relation = "inside" if inside else "around"
+                problems.add(
+                    flow.store.line,
+                    f"its store lies {relation} that of {where}, and the outer one is replaced as "
+                    f"a whole: {shown}",
+                    "put the two stores side by side",
+                    flow.name,
+                )
+                break
+        seen.append((flow, place))
+
+
+def _runs_after(flow: FlowSpec, first: FlowSpec, depends_on: Mapping[str, Sequence[str]]) -> bool:
+    """Return whether `flow` adds to what `first` has replaced, which it waits for."""
+    if first.mode != "replace" or flow.mode == "replace":
+        return False
+    waiting, seen = [flow.name], set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name == first.name:
+            return True
+        if name not in seen:
+            seen.add(name)
+            waiting += depends_on.get(name, ())
+    return False
 
 
 class Places(Generic[User]):

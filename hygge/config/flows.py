@@ -357,11 +357,15 @@ class Reader:
             flow_limits,
             draft.node.line,
             self.file,
-            replace(draft.tables, overrides=overrides) if draft.tables else None,
+            _with_overrides(draft.tables, overrides, draft.node) if draft.tables else None,
         )
         if self.problems.count == problems_before:
             checks.check_flow(flow, draft, full, self.problems)
         return flow
+
+
+def _with_overrides(taken: Tables, overrides: Mapping[str, FlowSpec], flow: Node) -> Tables:
+    return replace(taken, overrides=overrides, columns=tables.named_columns(flow))
 
 
 def _lines(node: Node) -> set[int]:

@@ -16,6 +16,7 @@ from hygge.config.environment import shorten
 from hygge.config.problems import Problem
 from hygge.config.specs import GOES_WITH_THE_JOB, Side
 from hygge.connectors.databases.known import database_of
+from hygge.places.names import unexpanded
 from hygge.places.shipped import SHIPPED
 
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
@@ -43,8 +44,11 @@ def folder_of(file: str) -> str:
 def absolute(path: str, root: str, line: int) -> str:
     """Return `path` as an absolute path, or as a URL where it or its root is one."""
     if is_bucket_url(path):
+        if re.search(r"\$[A-Z_][A-Z0-9_]*\b", path):  # `_$folder$` is a name that Hadoop gives
+            _refuse_variable(path, line)
         return path
     text = os.path.expanduser(path.removeprefix("file://"))
+    _refuse_variable(text, line, root)
     if not is_bucket_url(root) or os.path.isabs(text):
         return os.path.normpath(os.path.join(root, text))
     scheme, _, rest = root.partition("://")
@@ -64,13 +68,30 @@ def absolute_url(url: str, root: str, line: int) -> str:
     match = re.match(r"(\w+(?:\+\w+)?:///)([^/?#:][^?]*)(.*)", url, re.DOTALL)
     if match is None or match[2].startswith("file:") or not database_of(url).is_file:
         return url
+    path = os.path.expanduser(match[2])
+    _refuse_variable(path, line, root)
     if is_bucket_url(root):
         raise Problem(
             line,
             f"the database {shorten(match[2])} would lie in {root}, and it has to be on a disk",
             f"give an absolute path: {match[1]}/path/to/{shorten(match[2])}",
         )
-    return match[1] + os.path.normpath(os.path.join(root, match[2])) + match[3]
+    return match[1] + os.path.normpath(os.path.join(root, path)) + match[3]
+
+
+def _refuse_variable(path: str, line: int, root: str = "") -> None:
+    """Raise Problem for `$VAR` or `~name` in a path, which would be the name of a folder."""
+    name = unexpanded(path)
+    if name is None or os.path.lexists(os.path.join(root, path)):
+        return
+    filled = "write the folder itself"
+    if name.startswith("$"):
+        filled = f'write "{shorten(path.replace(name, f"${{{name[1:]}}}"))}", with the quotes'
+    raise Problem(
+        line,
+        f"the path {shorten(path)} holds {name}, which would be the name of a folder",
+        f"{filled}; where a folder has that name indeed, make it first",
+    )
 
 
 def refuse_scheme(node: Node, scheme: str) -> None:

@@ -43,6 +43,8 @@ class Tables:
     views: bool = False
     overrides: Mapping[str, FlowSpec] = field(default_factory=dict)
     """Tables with settings of their own → their flow, in which only the table's name is missing."""
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Tables with settings of their own → the columns that these name."""
     selected: tuple[str, ...] = ()
     """The tables to move, as `<schema>.<table>`; () is all that the patterns match."""
 
@@ -65,6 +67,8 @@ class FlowSpec:
     """The flow with `tables` that this one was made from."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Texts for the metadata of its Ray job."""
+    columns: tuple[str, ...] = ()
+    """Columns that the settings of this one table of many name."""
     snapshot: str | None = field(default=None, repr=False)
     """The snapshot that all flows of one `tables` read; the Coordinator holds it."""
     no_snapshot_reason: str = ""

@@ -2,27 +2,33 @@
 
     home: {connection: shop, tables: ["public.*"], exclude: ["public.tmp_*"], views: true}
     store: data/lake/{schema}/{table}
-    tables: {public.orders: {key: [id], mode: merge}}      # settings of one table
+    tables:
+      "*": {types: {price: "decimal(12,2)"}}               # of every table that it matches
+      public.orders: {key: [id], mode: merge}              # of one table
 
 The database is not asked here: the Coordinator finds the tables when the flow begins. The settings
-of one table are merged into those of the flow, and checked as a flow.
+of a pattern and of one table are merged into those of the flow, and checked as a flow. Of several
+patterns the first that matches a table counts, and what stands at the table itself comes over it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from hygge.config import connectors
 from hygge.config.document import Node, merge
 from hygge.config.ends import End
 from hygge.config.problems import Problem, Problems, suggest
-from hygge.config.specs import LIMIT_KEYS, EndSpec, Tables
+from hygge.config.specs import LIMIT_KEYS, EndSpec, FlowSpec, Tables
 
-_HOME_KEYS = ("columns", "where", "cursor", "split_by", "max_bytes_per_second")
+_HOME_KEYS = ("columns", "where", "cursor", "split_by", "types", "max_bytes_per_second")
 _FLOW_KEYS = ("mode", "key", "on_value", *LIMIT_KEYS)
 _EXAMPLE = 'tables: ["public.*"]'
+_OVER = "\n"
+"""Between a table and a pattern, in the name of the override that has the settings of both."""
+_WILDCARD = re.compile(r"[*?\[]")
 WORD = re.compile(r"\{(\w*)\}")
 """`{schema}` and `{table}` in a store."""
 
@@ -84,6 +90,7 @@ def overrides(flow: Node, problems: Problems, name: str) -> Iterator[tuple[str, 
         problems.add(node.line, f"'tables' is {node.describe()}, not a mapping", example, name)
         return
     shared = Node({key: n for key, n in flow.mapping.items() if key != "tables"}, flow.line)
+    patterns: dict[str, Node] = {}
     for table, settings in node.mapping.items():
         if not settings.is_mapping:
             message = f"table '{table}' is {settings.describe()}, not a mapping"
@@ -97,11 +104,62 @@ def overrides(flow: Node, problems: Problems, name: str) -> Iterator[tuple[str, 
                 message = f"table '{table}' cannot have its own '{key}'"
                 problems.add(value.line, message, hint, name)
         home = {key: value for key, value in settings.mapping.items() if key in _HOME_KEYS}
+        if types := home.pop("types", None):
+            home["options"] = Node({"types": types}, types.line)
         override = {key: value for key, value in settings.mapping.items() if key in _FLOW_KEYS}
         if home:
             override["home"] = Node(home, flow.mapping["home"].line)
-        merged = merge(shared, Node(override, settings.line))
-        yield table, replace(merged, line=settings.line)
+        own = Node(override, settings.line)
+        merged = replace(merge(shared, own), line=settings.line)
+        yield table, merged
+        if _WILDCARD.search(table):
+            patterns[table] = merged
+            continue
+        for pattern, under in patterns.items():
+            yield f"{table}{_OVER}{pattern}", replace(merge(under, own), line=settings.line)
+
+
+def named_columns(flow: Node) -> dict[str, tuple[str, ...]]:
+    """Return the columns that `types` and `on_value` of one table name: these must be there."""
+    node = flow.mapping.get("tables")
+    tables = node.mapping if node is not None and node.is_mapping else {}
+    return {
+        table: tuple(
+            column
+            for key in ("types", "on_value")
+            if settings.is_mapping and key in settings.mapping
+            for column in settings.mapping[key].mapping
+        )
+        for table, settings in tables.items()
+        if not _WILDCARD.search(table)
+    }
+
+
+def override_of(
+    tables: Tables, is_table: Callable[[str], bool], matches: Callable[[str], bool]
+) -> tuple[FlowSpec | None, tuple[str, ...]]:
+    """Return the settings of one table, and the columns that they name; None: it has none.
+
+    `is_table` says whether a name is the table's, `matches` whether a pattern takes it.
+    """
+    names = [name for name in tables.overrides if _OVER not in name]
+    patterns = [name for name in names if _WILDCARD.search(name)]
+    table = next((name for name in names if name not in patterns and is_table(name)), None)
+    pattern = next((name for name in patterns if matches(name)), None)
+    key = _OVER.join(name for name in (table, pattern) if name is not None)
+    # A pattern behind the table is not below it: the first in the file counts.
+    own = tables.overrides.get(key) or tables.overrides.get(table or "")
+    return own, tables.columns.get(table or "", ())
+
+
+def single_names(tables: Tables) -> list[str]:
+    """Return the tables that have settings of their own, without patterns."""
+    return [n for n in tables.overrides if not _WILDCARD.search(n) and _OVER not in n]
+
+
+def patterns_of(tables: Tables) -> list[str]:
+    """Return the patterns of tables that have settings of their own."""
+    return [n for n in tables.overrides if _WILDCARD.search(n) and _OVER not in n]
 
 
 def check_store(store: EndSpec, tables: Tables | None) -> None:

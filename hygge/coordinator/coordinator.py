@@ -22,6 +22,7 @@ from hygge.config.connectors import build
 from hygge.config.flows import read_flows
 from hygge.config.flows import select as select_flows
 from hygge.config.specs import EndSpec, FlowsFile, FlowSpec, Jobs
+from hygge.coordinator import checking
 from hygge.coordinator.connections import (
     ConnectionShares,
     count_at_once,
@@ -32,6 +33,7 @@ from hygge.coordinator.done import DoneFlows
 from hygge.coordinator.schedule import OpenTables, RunFlow, Schedule
 from hygge.engine.jobs.instructions import Instructions, digest, instructions, is_flow_job
 from hygge.errors import ConfigError, FlowFailed, HyggeError, as_hygge_error, without_password
+from hygge.home import Home
 from hygge.model import Report, Summary
 from hygge.places.shipped import SHIPPED
 from hygge.run.engines import EngineName, find_engine
@@ -88,8 +90,9 @@ class Coordinator:
         home, store = build(spec)
         if spec.snapshot is not None:
             home.snapshot = spec.snapshot  # type: ignore[attr-defined]  # a SQLHome
-        if spec.of is not None:
+        if spec.of:
             home.only = True  # type: ignore[attr-defined]  # a SQLHome
+            home.own_columns = spec.columns  # type: ignore[attr-defined]  # a SQLHome
         flow = Flow(
             home,
             store,
@@ -110,6 +113,14 @@ class Coordinator:
         )
         flow.attempt = instructions().attempt
         return flow
+
+    def check_here(self) -> None:
+        """Raise ConfigError with all that runs would refuse, as far as this machine shows it."""
+        checking.check_here(self.file.flows, self.file.state, self.file.shared_paths)
+
+    def written_before(self, spec: FlowSpec, home: Home) -> str:
+        """Return the flow that writes what `home` of `spec` reads, and runs before it; else ""."""
+        return checking.written_before(spec, home, self.file.flows)
 
     async def start(self, watch: Watch | None = None) -> Summary:
         """Run every flow in a thread. Raises FlowFailed with the Summary unless all are done."""

@@ -24,10 +24,10 @@ from hygge.config import connectors
 from hygge.config.checks import Places
 from hygge.config.problems import Problem, paragraph
 from hygge.config.specs import EndSpec, FlowSpec, Tables
-from hygge.config.tables import WORD
+from hygge.config.tables import WORD, override_of, patterns_of, single_names
 from hygge.connectors.databases.connection import connection_url
 from hygge.connectors.databases.known import database_of
-from hygge.connectors.sql.catalog import Catalog, catalog_of, chosen
+from hygge.connectors.sql.catalog import Catalog, catalog_of, chosen, takes
 from hygge.connectors.sql.connection import shown, split_name
 from hygge.connectors.sql.listing import Table
 from hygge.connectors.sql.names import fault_of
@@ -101,10 +101,17 @@ def _find_tables(spec: FlowSpec) -> tuple[Catalog, list[Table]]:
     catalog = catalog_of(database_of(url), url, wanted.include)
     tables = chosen(catalog, wanted.include, wanted.exclude, wanted.views)
     names = [table.text for table in tables]
-    for pattern, own in wanted.overrides.items():
-        if catalog.named(pattern) not in tables:
-            hint = one_of("tables", ".".join(catalog.full(pattern)), names)
-            raise _problem(own, f"no pattern takes the table '{pattern}'", hint)
+    for name in single_names(wanted):
+        if catalog.named(name) not in tables:
+            hint = one_of("tables", ".".join(catalog.full(name)), names)
+            raise _problem(wanted.overrides[name], f"no pattern takes the table '{name}'", hint)
+    for pattern in patterns_of(wanted):
+        if not any(takes(catalog, pattern, table) for table in tables):
+            raise _problem(
+                wanted.overrides[pattern],
+                f"'{pattern}' of `tables:` matches none of the tables that the flow takes",
+                one_of("tables", ".".join(catalog.full(pattern)), names),
+            )
     return catalog, _select(spec, wanted, tables)
 
 
@@ -139,15 +146,16 @@ def flow_name(flow: str, table: Table) -> str:
 def _flow_of(spec: FlowSpec, catalog: Catalog, table: Table) -> FlowSpec:
     """Return the flow of one table."""
     assert spec.tables is not None
-    own = spec
-    for pattern, flow in spec.tables.overrides.items():
-        if catalog.named(pattern) == table:
-            own = flow
-            break
+    found, columns = override_of(
+        spec.tables,
+        lambda name: catalog.named(name) == table,
+        lambda pattern: takes(catalog, pattern, table),
+    )
+    own = found or spec
     home = replace(own.home, settings={**own.home.settings, "table": catalog.setting(table)})
     return replace(
         own, name=flow_name(spec.name, table), of=spec.name, tables=None, depends_on=(),
-        home=home, store=_store_of(own.store, catalog, table),
+        columns=columns, home=home, store=_store_of(own.store, catalog, table),
     )  # fmt: skip
 
 

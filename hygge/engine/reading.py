@@ -39,7 +39,9 @@ def _attributing_errors(end: Home | Store) -> Iterator[None]:
         ) from error
     except Exception as error:
         if not hasattr(error, "hygge_where"):  # `errors.as_hygge_error` reads both
-            error.__dict__.update(hygge_who=name, hygge_where=_find_line(end, error))
+            own = not type(end).__module__.startswith("hygge.")
+            where = _find_line(end, error)
+            error.__dict__.update(hygge_who=name, hygge_where=where, hygge_own=own)
         raise
 
 

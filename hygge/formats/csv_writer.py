@@ -31,6 +31,7 @@ from hygge.formats.text_values import (
     decimals_as_text,
     is_bytes,
 )
+from hygge.type_words import formats_with
 
 
 def header_line(schema: pa.Schema, delimiter: str) -> bytes:
@@ -50,7 +51,7 @@ def check_csv_schema(schema: pa.Schema) -> None:
         if is_unknown or str(field.type).startswith(NO_TEXT):
             raise UnfitValue(
                 f"column '{field.name}' is {field.type}, which CSV has no form for",
-                "leave it out with `columns`, or write jsonl or parquet",
+                f"leave it out with `columns`, or write {formats_with(field.type)}",
             )
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from hygge.errors import UnfitValue
+from hygge.type_words import value_text
 
 ArrowColumn: TypeAlias = pa.Array | pa.ChunkedArray
 _PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
@@ -138,6 +139,4 @@ def _decode(value: bytes | None) -> None:
         if value is not None:
             value.decode()
     except UnicodeDecodeError:
-        shown = repr(value)
-        shown = shown if len(shown) <= 60 else shown[:40] + "…" + shown[-15:]
-        raise NoText(f"{shown}, which is no UTF-8 text") from None
+        raise NoText(f"{value_text(value)}, which is no UTF-8 text") from None

@@ -28,6 +28,7 @@ from hygge.formats.json_values import NO_JSON
 from hygge.formats.text import CompressedFile, Compression
 from hygge.formats.text_values import base64_text, decimals_as_text
 from hygge.model import MIB
+from hygge.type_words import formats_with
 
 _ROWS, _BYTES = 65_536, 32 * MIB
 """The most that is turned into text at a time."""
@@ -39,7 +40,7 @@ def check_json_schema(schema: pa.Schema) -> None:
         if unfit := _unfit_type(field.type):
             raise UnfitValue(
                 f"column '{field.name}' is {field.type}, and JSON has no form for {unfit}",
-                "leave it out with `columns`, or write parquet",
+                f"leave it out with `columns`, or write {formats_with(field.type)}",
             )
 
 

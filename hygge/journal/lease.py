@@ -138,7 +138,8 @@ class Lease:
             elif beats:
                 raise JournalError(
                     f"flow '{self.flow}' is being run by {_who(now)}, since {now['since']}",
-                    "wait for it or end it, then run again; one that died is taken over by itself",
+                    "wait for it or end it, then run again; one that died is taken over by itself; "
+                    "if it is a flow of that name in another file, give each file a `project:`",
                 )
 
     def _newest(self) -> tuple[int, str, Facts | None]:

@@ -98,6 +98,9 @@ class Bucket:
         finally:
             self.remove(key)
 
+    def check_rights(self) -> None:
+        self.check()
+
     def create(self, key: str, content: bytes) -> bool:
         may_be_ours = False  # after a put whose answer was lost
         for attempt in range(_TRIES):

@@ -32,6 +32,17 @@ def make_folder(folder: str) -> None:
     sync(above)
 
 
+def check_rights(folder: str) -> None:
+    """Raise OSError where this user may not write into a folder, or make it."""
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+        raise PermissionError(number, os.strerror(number), folder)
+
+
 def sync_tree(top: str) -> None:
     """Call fsync on `top` and every directory below; files were synced when they were closed."""
     for folder, _, _ in os.walk(top):

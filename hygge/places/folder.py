@@ -14,7 +14,8 @@ import uuid
 from collections.abc import Callable, Iterator
 
 from hygge.errors import HyggeError
-from hygge.places.durable import make_folder, sync
+from hygge.places.durable import check_rights, make_folder, sync
+from hygge.places.names import expanded
 
 _TEMPORARY = ".tmp-"
 _TRIES = 20
@@ -26,7 +27,7 @@ class Folder:
     at_once = 1
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(os.path.expanduser(path))
+        self.path = os.path.abspath(expanded(path, "the state"))
 
     def describe(self) -> str:
         return self.path
@@ -41,6 +42,10 @@ class Folder:
                 )
         finally:
             self.remove(key)
+
+    def check_rights(self) -> None:
+        with self._explained():
+            check_rights(self.path)
 
     def create(self, key: str, content: bytes) -> bool:
         return self._written(key, content, _linked)

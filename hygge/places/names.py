@@ -8,10 +8,11 @@ import os
 import re
 from collections.abc import Sequence
 
-from hygge.errors import nearest
+from hygge.errors import ConfigError, nearest
 
 _SHOWN = 8
 """How many entries of a folder a hint shows."""
+_VARIABLE = re.compile(r"\$[A-Za-z_]\w*|^~[^/]*")
 
 
 def file_name(flow: str) -> str:
@@ -30,6 +31,26 @@ def fixed_prefix(pattern: str) -> str:
         if glob.has_magic(part):
             return os.sep.join(parts[:index])
     return pattern
+
+
+def unexpanded(path: str) -> str | None:
+    """Return the `$VAR` or `~name` of a path that would become the name of a folder; else None.
+
+    A path that is there has such a name indeed.
+    """
+    found = _VARIABLE.search(path)
+    return None if found is None or os.path.lexists(path) else found[0]
+
+
+def expanded(path: str, who: str) -> str:
+    """Return `path` with `~` as the home folder; ConfigError for `$VAR`, which nobody fills in."""
+    path = os.path.expanduser(path)
+    if name := unexpanded(path):
+        raise ConfigError(
+            f"{who}: the path {path} holds {name}, which would be the name of a folder",
+            "fill it in: os.path.expandvars(path), in flows.yml ${VAR}; or make that folder first",
+        )
+    return path
 
 
 def hint_for_missing(path: str) -> str:

@@ -9,17 +9,33 @@ from __future__ import annotations
 import io
 import os
 import re
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import TypeVar
 
 from hygge.errors import HyggeError, SourceChanged, nearest
 from hygge.model import MIB
+from hygge.open_connections import for_this_call
 from hygge.places.access import ENVIRONMENT_PREFIXES, SCHEMES, Access, access_of
 from hygge.places.bucket import Bucket, Entry
 from hygge.places.names import contents
 
 _BLOCK_BYTES = 4 * MIB
 """The least that one request asks for, unless the caller says otherwise."""
+_REQUESTS_AT_ONCE = 64
+"""Copies, and reads of receipts, under way at one time: each waits for the object store."""
 _SCHEME = re.compile(r"(\w+)://")
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def at_once(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Do `work` on several items at once: they wait for the object store, not for each other."""
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="hygge-objects") as pool:
+        return list(pool.map(for_this_call(work), items))
 
 
 def is_object_url(path: str) -> bool:

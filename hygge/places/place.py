@@ -29,6 +29,10 @@ class Place(Protocol):
         """Raise unless `create` refuses to create one key twice. Leaves nothing behind."""
         ...
 
+    def check_rights(self) -> None:
+        """Raise where this user may not write there. Leaves nothing behind."""
+        ...
+
     def create(self, key: str, content: bytes) -> bool:
         """Write `key` if there is none. Returns whether this call wrote it."""
         ...

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING
 
 from hygge.batches import raw_format
 from hygge.errors import HyggeError
-from hygge.model import MIB, Column, Limits, Plan, Report, Run, Summary, from_facts
+from hygge.model import (
+    MIB,
+    Column,
+    Limits,
+    Mode,
+    Plan,
+    Report,
+    Run,
+    Summary,
+    TargetState,
+    from_facts,
+)
 from hygge.report.progress import bytes_text, count_text, resources_text
 from hygge.run.engines import passthrough, schema_of
 
@@ -26,6 +37,8 @@ REPORT_MARK = '{"hygge_report":'
 _SHOWN_TABLES = 12
 """A flow of more tables has one line for all that are done."""
 _SHOWN_ERRORS = 20
+_NAMED = 4
+"""Flows that a note names, where many have it."""
 
 
 def report_text(summary: Summary) -> str:
@@ -102,18 +115,21 @@ def _tables_line(name: str, reports: list[Report], width: int) -> str:
 
 
 def _notes(flows: Sequence[Report], grouped: Iterable[str]) -> list[str]:
-    """Return a line for each note; one that many tables have stands there once."""
-    flows_of: dict[tuple[str, str], list[str]] = {}
+    """Return a line for each note; one that many flows have stands there once."""
+    flows_of: dict[str, dict[str, list[str]]] = {}
     for report in flows:
         if report.note and report.status == "done":
             name = report.of if report.of in grouped else report.flow
-            flows_of.setdefault((name, report.note), []).append(report.flow)
+            flows_of.setdefault(report.note, {}).setdefault(name, []).append(report.flow)
     lines = []
-    for (name, note), names in flows_of.items():
-        if len(names) > 1:
-            lines.append(f"note: {name}: {len(names)} tables, such as {names[0]}: {note}")
-        else:
-            lines.append(f"note: {names[0]}: {note}")
+    for note, names in flows_of.items():
+        for name, tables in names.items():
+            if len(tables) > 1:
+                lines.append(f"note: {name}: {len(tables)} tables, such as {tables[0]}: {note}")
+        single = [tables[0] for tables in names.values() if len(tables) == 1]
+        if single:
+            more = f" and {len(single) - _NAMED} more" if len(single) > _NAMED else ""
+            lines.append(f"note: {', '.join(single[:_NAMED])}{more}: {note}")
     return lines
 
 
@@ -172,13 +188,20 @@ def report_from_json(line: str) -> Summary | None:
         return None
 
 
-def plan_text(flow: Flow, plan: Plan, left_open: Iterable[str] = ()) -> str:
-    """Return what a run would do, for `hygge plan`; `left_open`: sentences about earlier runs."""
+def plan_text(
+    flow: Flow, plan: Plan, state: TargetState | None = None, left_open: Iterable[str] = ()
+) -> str:
+    """Return what a run would do, for `hygge plan`.
+
+    `state` is what the store holds now, `left_open` are sentences about earlier runs.
+    """
     traits = flow.store.traits
     lines = [
         f"{flow.name}: {flow.mode}, {traits.guarantee}",
         f"  home    {relative(flow.home.describe())}",
         f"  store   {relative(flow.store.describe())}",
+        *([f"  holds   {_state_text(state, flow.mode)}"] if state is not None else []),
+        *([f"  again   {repeats}"] if (repeats := flow.repeats()) else []),
         f"  splits  {plan.reason or len(plan.splits)}",
     ]
     if plan.found:
@@ -203,6 +226,21 @@ def plan_text(flow: Flow, plan: Plan, left_open: Iterable[str] = ()) -> str:
         lines.append(f"  loses   {lost}")
     lines += _columns(plan, traits.lossy)
     return "\n".join(lines)
+
+
+def _state_text(state: TargetState, mode: Mode) -> str:
+    """Return what a store holds now, and what a run of `mode` does with it."""
+    if not state.exists:
+        return "nothing: it is new, and the run makes it"
+    then = {
+        "replace": "which the run replaces",
+        "append": "which stay; the run adds its own",
+        "merge": "which stay, unless a row with the same key comes",
+    }[mode]
+    if state.rows is None:
+        return f"rows, {then}; how many is not known"
+    rows = f"{state.rows:,} row{'s'[: state.rows != 1]}"
+    return f"{'' if state.is_exact else 'more than '}{rows}, {then}"
 
 
 def _limits(limits: Limits) -> list[str]:
@@ -250,12 +288,16 @@ def tables_text(name: str, tables: Sequence[FlowSpec], brief: bool) -> str:
     return f"{name}: {len(tables)} tables, {reading}{more}"
 
 
-def plan_line(flow: Flow, plan: Plan) -> str:
+def plan_line(flow: Flow, plan: Plan, state: TargetState | None = None) -> str:
     """Return the plan of one of many tables in one line."""
     rows = _planned_rows(plan)
     text = f"  {flow.name}: {flow.mode}{f'  {rows} rows' if rows else ''}"
     text += f"  {len(plan.splits)} split{'s'[: len(plan.splits) != 1]}"
     text += f"  → {relative(flow.store.describe())}"
+    if state is not None and not state.exists:
+        text += "  new"
+    elif state is not None and state.rows is not None:
+        text += f"  holds {'' if state.is_exact else 'more than '}{count_text(state.rows)}"
     columns = plan.columns or ()
     lossy = [column.name for column in columns if _is_lossy(column, flow.store.traits.lossy)]
     return f"{text}  cannot keep exactly: {', '.join(lossy)}" if lossy else text

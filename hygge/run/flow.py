@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from hygge.batches import with_key
 from hygge.config.specs import GOES_WITH_THE_JOB
 from hygge.errors import (
     ConfigError,
@@ -27,21 +28,20 @@ from hygge.errors import (
 )
 from hygge.home import Home
 from hygge.journal import FlowJournal, Lease
-from hygge.model import Head, Limits, Mode, Report, Watermark
+from hygge.model import Head, Limits, Mode, Plan, Report, Run, TargetState, Watermark
 from hygge.places.folder import Folder
 from hygge.places.place import place_at
 from hygge.places.shipped import SHIPPED
 from hygge.run.driver import Attempt, Driver
-from hygge.run.engines import Engine, EngineName, find_engine
+from hygge.run.engines import Engine, EngineName, find_engine, passthrough, schema_of
 from hygge.run.once import Outcome, run_flow
 from hygge.run.stall import StallGuard
-from hygge.run.watch import Progress, Silent, Watch
-from hygge.store import Store
+from hygge.run.watch import LinkedStop, Progress, Silent, Watch
+from hygge.store import Store, new_run_id
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_LOOK_S = 0.1
 _PATIENCE_S = 40.0
 """Time that the lease of an earlier attempt's driver, which Ray took for dead, needs to run out."""
 _checked: set[str] = set()
@@ -181,7 +181,7 @@ class Flow:
         return engine.check_paths(read_paths, written_paths, self.shared_paths, self.limits)
 
     def _run(self, engine: Engine, watch: Watch, stop: threading.Event) -> Outcome:
-        stop = _Stop(stop)  # losing the lease stops this flow, and no other one
+        stop = LinkedStop(stop)  # losing the lease stops this flow, and no other one
         place = place_at(self.state)
         if place.describe() not in _checked:  # once a process: many small flows share a place
             place.check()
@@ -250,6 +250,30 @@ class Flow:
             sentences.append(f"the run of {began} did not end; {state}")
         return sentences
 
+    def check_here(self) -> None:
+        """Raise what this machine alone can tell: no connection is opened, and no row is read."""
+        self.home.check_here(self.mode)
+        self.store.check_here(self.mode)
+        if isinstance(place := place_at(self.state), Folder):
+            place.check_rights()
+
+    def examine(self, plan: Plan) -> TargetState | None:
+        """Raise what a run of `plan` would before a row moves; return what the store holds now."""
+        place_at(self.state).check_rights()
+        run = Run(new_run_id(), self.identity, self.mode, self.key, self.cursor)
+        schema = passthrough(self.store, run, plan) or schema_of(plan)
+        return self.store.examine(run, with_key(schema, plan.key))
+
+    def repeats(self) -> str:
+        """Return a sentence where each run appends all rows of the home again, else ""."""
+        is_own_class = not type(self.home).__module__.startswith("hygge.")
+        if is_own_class or self.mode != "append" or self.cursor is not None:
+            return ""
+        why = "a home of files does not know which are new"
+        if self.home.traits.cursor:
+            why = "no `cursor` says which are new"
+        return f"each run adds all rows of the home again: {why}"
+
     def since(self, base: Head | None) -> Watermark:
         """Return the watermark to read from, or None to read everything.
 
@@ -312,7 +336,11 @@ class Flow:
         if schema is None:
             return
         names = [*self.key, *([self.cursor] if self.cursor else ())]
-        for end in (self.home, self.store):
+        is_of_many = getattr(
+            self.home, "only", False
+        )  # then a column of another table may be meant
+        names += getattr(self.home, "own_columns", ())
+        for end in () if is_of_many else (self.home, self.store):
             on_value = getattr(getattr(end.settings, "options", None), "on_value", None)
             names += on_value if isinstance(on_value, dict) else ()
         for name in names:
@@ -336,30 +364,12 @@ class Flow:
                 f"WRONG COUNT: {rows:,} rows were staged and the store accounts for {accounted:,}; "
                 "compare the store with its source, and report this as a defect of the store"
             )
+        if commit.applied and (repeats := self.repeats()):
+            notes.append(repeats)
         may_repeat = outcome.move.retries or outcome.follows_open_run
         if self.store.traits.guarantee == "at least once" and may_repeat:
             notes.append("a batch may have been written twice: this store delivers at least once")
         return notes
-
-
-class _Stop(threading.Event):
-    """A stop event of one flow; it counts as set too when `outer` is set."""
-
-    def __init__(self, outer: threading.Event) -> None:
-        super().__init__()
-        self.outer = outer
-
-    def is_set(self) -> bool:
-        return self.outer.is_set() or super().is_set()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        until = None if timeout is None else time.monotonic() + timeout
-        while not self.is_set():
-            left_s = _LOOK_S if until is None else until - time.monotonic()
-            if left_s <= 0:
-                break
-            super().wait(min(_LOOK_S, left_s))
-        return self.is_set()
 
 
 def _check_type(given: object, wanted: type, argument: str) -> None:

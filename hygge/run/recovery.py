@@ -117,7 +117,8 @@ def _finish(
             f"the run of {_started(record)} was about to commit when its driver died, and the "
             f"flow has changed since: {changed}",
             "run it once as it was, so that this run is finished; or give that run up with "
-            "`--fresh`",
+            "`--fresh`; or, if that was a flow of the same name in another file, give each file a "
+            "`project:` of its own",
         )
     elif store.traits.guarantee == "exactly once" and _version(head) != _version(record.base):
         driver.say(

@@ -7,10 +7,14 @@ show something stand in `hygge/report`.
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import dataclass
 from typing import Protocol
 
 from hygge.model import Report
+
+_LOOK_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -65,3 +69,23 @@ class Silent:
     def said(self, flow: str, text: str) -> None: ...
     def ended(self, report: Report) -> None: ...
     def close(self) -> None: ...
+
+
+class LinkedStop(threading.Event):
+    """A stop event of one flow; it counts as set too when `outer` is set."""
+
+    def __init__(self, outer: threading.Event) -> None:
+        super().__init__()
+        self.outer = outer
+
+    def is_set(self) -> bool:
+        return self.outer.is_set() or super().is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        until = None if timeout is None else time.monotonic() + timeout
+        while not self.is_set():
+            left_s = _LOOK_S if until is None else until - time.monotonic()
+            if left_s <= 0:
+                break
+            super().wait(min(_LOOK_S, left_s))
+        return self.is_set()

@@ -249,7 +249,7 @@ def test_a_path_that_is_not_writable_is_said_before_rows_move(store, here, mount
     mounted("ro")
     USERS(here)
     written("u.parquet", store)
-    refused(capsys, RUN, ("t/o", "Read-only file system"))
+    refused(capsys, CHECK, ("t/o", "Read-only file system"))
 
 
 @pytest.mark.parametrize("store", KINDS.values(), ids=KINDS.keys())

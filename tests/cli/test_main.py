@@ -95,7 +95,10 @@ def test_the_report_in_json_is_one_line(flows, capsys):
     ("arguments", "absent"),
     [
         (["--help"], ["ray", "pandas", "pyarrow", "sqlalchemy", "pydantic"]),
-        (["check", "FLOWS"], ["ray", "pandas", "pyarrow.dataset", "sqlalchemy"]),
+        (
+            ["check", "FLOWS", "--select", "first"],
+            ["ray", "pandas", "pyarrow.dataset", "sqlalchemy"],
+        ),
         (["plan", "FLOWS", "--select", "first"], ["ray", "pandas", "pyarrow.dataset"]),
     ],
     ids=["help", "check", "plan"],

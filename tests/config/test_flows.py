@@ -192,10 +192,10 @@ def test_variables_come_from_the_process_then_from_dotenv_then_from_the_default(
         "# words\n\nexport DIR=dotenv # said why\nQUOTED=\"a # b\\n\"\nSINGLE='x y'\nBOTH=dotenv\n"
         "EMPTY=\n"
     )
-    home = "${DIR}/${BOTH}/${QUOTED}/${SINGLE}/${NONE:-def}/${EMPTY:-e}/${file:secret}/$${L}$HOME"
+    home = "${DIR}/${BOTH}/${QUOTED}/${SINGLE}/${NONE:-def}/${EMPTY:-e}/${file:secret}/$${L}"
     text = f"flows:\n  a:\n    home: '{home}.parquet'\n    store: out\n    lanes: ${{N}}\n"
     flow = read(text, {"BOTH": "process", "N": "3"}).flows[0]
-    there = "dotenv/process/a # b\n/x y/def/e/from-file/${L}$HOME.parquet"
+    there = "dotenv/process/a # b\n/x y/def/e/from-file/${L}.parquet"
     assert flow.home.settings["path"] == f"{tmp_path}/{there}"
     assert flow.limits.lanes == 3
 

@@ -67,7 +67,7 @@ def test_a_far_date_or_moment_is_written_as_it_is(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "sqlite"])
 def test_text_that_is_no_utf8_is_an_error_with_column_and_value(tmp_path, kind):
-    with pytest.raises(FlowFailed, match=r"column 'town' holds b'R\\xc9UNION', which is no UTF-8"):
+    with pytest.raises(FlowFailed, match=r"column 'town' holds 'R\\xc9UNION', which is no UTF-8"):
         move({"town": BAD}, kind, tmp_path)
 
 

@@ -138,8 +138,8 @@ def _learn(connection: sa.Connection, ask: Ask, since: Watermark) -> Plan:
         return Plan(None, (Split(0, ""),), reason="one split: a query")
     everything, texts, primary = _catalog(connection, ask)
     by_name = {column.name: column for column in everything}
-    for name in (ask.cursor, ask.split_by, *(ask.columns or ()), *ask.stated):
-        if name is not None and name not in by_name:
+    for name in ask.named:
+        if name not in by_name:
             raise missing_column(ask.who, name, list(by_name))
     chosen = everything if ask.columns is None else [by_name[name] for name in ask.columns]
     schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in chosen])

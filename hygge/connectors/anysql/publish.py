@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from hygge.connectors.anysql.kept import stays
-from hygge.connectors.sql.commit import check_all_in, check_filled, check_merge
+from hygge.connectors.sql.commit import check_all_in, check_filled, check_merge, rule_hint
 from hygge.connectors.sql.errors import state_of
 from hygge.connectors.sql.names import key_index
 from hygge.connectors.sql.target import ORDINAL, Target, reflected_columns, table_for
@@ -72,7 +72,7 @@ def apply(
     except IntegrityError as error:
         raise Rejected(
             f"the rows break a rule of {who}: {error.orig}",
-            "use `mode: merge` with a key, or leave these rows out with `where`",
+            rule_hint(str(error.orig), run.mode == "merge"),
         ) from error
     _check_count(count, rows, who)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hygge.connectors.sql import pins
 from hygge.connectors.sql.connection import close_lost, seconds_of, shown
 from hygge.connectors.sql.errors import in_words
-from hygge.errors import ConfigError, HyggeError, StoreError
+from hygge.errors import ConfigError, HyggeError, StoreError, UnfitValue
 from hygge.open_connections import opened
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def _engine(url: str, writes: bool) -> sa.Engine:
         sa.event.listen(engine, "do_connect", connect)
     if statements:
         sa.event.listen(engine, "connect", pin)
+    if engine.dialect.driver == "psycopg2":
+        sa.event.listen(engine, "connect", _refuse_infinity)
     sa.event.listen(engine, "handle_error", close_lost)
     return engine
 
@@ -99,3 +102,21 @@ def _for_driver(url: str) -> URL:
         f"{shown(url)}: 'statement_timeout' is not built for this database",
         "write what its driver knows into the URL",
     )
+
+
+def _refuse_infinity(connection: Any, _: object) -> None:
+    """Let psycopg2 raise for `infinity`, which it gives as the last day that Python has."""
+    extensions = importlib.import_module("psycopg2.extensions")
+    for number, name in ((1082, "PYDATE"), (1114, "PYDATETIME"), (1184, "PYDATETIMETZ")):
+        cast = getattr(extensions, name)
+
+        def read(text: str | None, cursor: Any, cast: Any = cast) -> Any:
+            if text is not None and text.lstrip("-") == "infinity":
+                raise UnfitValue(
+                    f"a date or timestamp is {text}, and those of Python end with the year 9999",
+                    "read the column as text in a query (CAST(… AS text)), or connect with "
+                    "postgresql:// and decide with `on_value`",
+                )
+            return cast(text, cursor)
+
+        extensions.register_type(extensions.new_type((number,), name, read), connection)

@@ -31,6 +31,7 @@ from hygge.connectors.anysql.session import connected
 from hygge.connectors.anysql.values import encode
 from hygge.connectors.sql import ledger
 from hygge.connectors.sql.commit import check, check_staged, move_head, refuse_columns
+from hygge.connectors.sql.counting import MOST, state_of
 from hygge.connectors.sql.errors import in_words, is_unknown, unknown_commit
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import (
@@ -42,8 +43,8 @@ from hygge.connectors.sql.heads import (
 from hygge.connectors.sql.ledger import LEDGER, beating
 from hygge.connectors.sql.own_columns import generated_note, own_notes
 from hygge.connectors.sql.target import Target, exists, identity, table_for
-from hygge.errors import HyggeError, Rejected, StoreError, UnfitValue, refusing
-from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
+from hygge.errors import HyggeError, Rejected, StoreError, UnfitValue, one_of, refusing
+from hygge.model import Commit, Head, Receipt, Run, TargetState, Ticket, Watermark
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -65,6 +66,26 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
         with connection.begin():
             _check(connection, goal, run, schema)
         ledger.sweep(connection, goal, run)
+
+
+def examine(goal: Goal, run: Run, schema: pa.Schema | None) -> TargetState:
+    """Refuse what `prepare` would, and change nothing; return what the target holds."""
+    import sqlalchemy as sa
+
+    with _open(goal) as connection, connection.begin():
+        target = ledger.target_of(goal)
+        schemas = sa.inspect(connection).get_schema_names() if target.schema else ()
+        if target.schema and target.schema.lower() not in {name.lower() for name in schemas}:
+            raise StoreError(
+                f"{goal.who}: there is no schema '{target.schema}'",
+                one_of("schemas", target.schema, schemas),
+            )
+        check(connection, goal, run, target, schema)
+        if not exists(connection, target):
+            return TargetState(exists=False)
+        some = sa.select(sa.literal(1)).select_from(table_for(target, None)).limit(MOST + 1)
+        counted = sa.select(sa.func.count()).select_from(some.subquery())
+        return state_of(connection.execute(counted).scalar_one())
 
 
 def stage(
@@ -303,7 +324,7 @@ def _insert(
         rows = [dict(zip(keys, row, strict=True)) for row in zip(*columns, numbers, strict=True)]
         try:
             connection.execute(table.insert(), rows)
-        except DataError as error:
+        except (DataError, ValueError) as error:  # psycopg2 refuses NUL by itself
             # The table was made for these types, so it is a value that its type does not show.
             for name, values in zip(piece.schema.names, columns, strict=True):
                 if any(type(value) is str and "\0" in value for value in values):

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.errors import UnfitValue
+from hygge.type_words import value_text, word_of
 
 _CLASSES: dict[str, set[type]] = {
     "integer": {int},
@@ -47,9 +48,8 @@ def decode(values: Sequence[Any], kind: Any, who: str, column: str) -> Any:
             try:
                 made([value])
             except (pa.ArrowException, TypeError, ValueError, OverflowError) as misfit:
-                text = repr(value)[:60]
                 raise UnfitValue(
-                    f"{who}: column '{column}' is {kind}, but holds {text}",
+                    f"{who}: column '{column}' is {word_of(kind)}, but holds {value_text(value)}",
                     f"read it as text: options: {{types: {{{column}: string}}}}",
                 ) from misfit
         raise UnfitValue(f"{who}: column '{column}': {error}") from error

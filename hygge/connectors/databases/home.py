@@ -24,6 +24,7 @@ read by the first run; later runs fail at them unless `options.null_cursor` deci
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,14 +40,17 @@ from hygge.connectors.databases.connection import (
     file_of,
     place,
 )
+from hygge.connectors.databases.errors import in_words
 from hygge.connectors.databases.known import database_of, reached
 from hygge.connectors.databases.options import refuse_unsupported
 from hygge.connectors.sql.ask import Ask, SQLHomeOptions, SQLHomeOptionsDict
 from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.database import NESTED, Database
-from hygge.errors import ConfigError, HomeError
+from hygge.connectors.sql.drivers import check_driver
+from hygge.errors import ConfigError, HomeError, SourceMissing
 from hygge.home import Home
-from hygge.model import HomeTraits, Plan, Split, Watermark
+from hygge.model import HomeTraits, Mode, Plan, Split, Watermark
+from hygge.places.names import hint_for_missing
 
 if TYPE_CHECKING:
     from hygge.connectors.databases.connection import Connectable
@@ -75,6 +79,9 @@ class SQLHome(Home):
     """The name of a snapshot that the Coordinator holds for several flows."""
     only: bool = False
     """True for one table of `tables:`: tables that inherit from it are tables of their own."""
+
+    own_columns: tuple[str, ...] = ()
+    """Columns that settings of this one table of `tables:` name, and that must be there."""
 
     class Settings(DatabaseSettings):
         table: str | None = None
@@ -139,6 +146,14 @@ class SQLHome(Home):
     def place(self) -> str | None:
         return place(self.settings.connection, self.table) if self.table else None
 
+    def check_here(self, mode: Mode) -> None:
+        check_driver(self.settings.connection, self.describe())
+        path = file_of(self.settings.connection)
+        if path is not None and not os.path.isfile(path):
+            raise SourceMissing(
+                f"there is no {self.database.name} database {path}", hint_for_missing(path)
+            )
+
     def on_disk(self) -> str | None:
         return file_of(self.settings.connection)
 
@@ -148,14 +163,17 @@ class SQLHome(Home):
 
     @contextmanager
     def open(self, since: Watermark = None) -> Iterator[Plan]:
-        database, ask = self._reached(), self._ask()
-        with database.home().planned(ask, since) as plan:
+        with contextlib.ExitStack() as stack:
+            with in_words(self.describe(), HomeError):
+                database, ask = self._reached(), self._ask()
+                plan = stack.enter_context(database.home().planned(ask, since))
             if database.package != self.database.package:
                 plan = replace(plan, reason=f"{plan.reason}; {database.name}: read row by row")
             yield plan
 
     def read(self, split: Split) -> Iterator[pa.Table]:
-        return self._reached().home().read(self._ask(), split)
+        with in_words(self.describe(), HomeError):
+            yield from self._reached().home().read(self._ask(), split)
 
     def passing(self, raw: pa.Schema) -> SQLHome:
         passing = copy(self)

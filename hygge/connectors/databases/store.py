@@ -32,24 +32,38 @@ staged rows with one key, unless the home has a `cursor`: then the last one by c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from hygge.batches import again, raw_format
+from hygge.connectors.anysql.database import ANYSQL
 from hygge.connectors.databases.connection import (
     DatabaseSettings,
     connection_url,
     file_of,
     place,
 )
+from hygge.connectors.databases.errors import in_words
 from hygge.connectors.databases.known import database_of, reached
 from hygge.connectors.databases.options import refuse_unsupported
 from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.database import NESTED, Database, StoreVerbs
+from hygge.connectors.sql.drivers import check_driver
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions, SQLStoreOptionsDict
 from hygge.connectors.sql.names import check_columns, check_table
-from hygge.errors import ConfigError, HyggeError, StoreError
-from hygge.model import Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
+from hygge.errors import ConfigError, HyggeError, StoreError, UnfitValue
+from hygge.model import (
+    Commit,
+    Head,
+    Mode,
+    Receipt,
+    Run,
+    StoreTraits,
+    TargetState,
+    Ticket,
+    Watermark,
+)
 from hygge.store import Store
 
 if TYPE_CHECKING:
@@ -138,12 +152,14 @@ class SQLStore(Store):
         return (*super().needs(), f"{self.database.package}.store", *verbs.NEEDS)
 
     def head(self, flow: str) -> Head | None:
-        return self._verbs().head(self._goal(), flow)
+        with self._in_words():
+            return self._verbs().head(self._goal(), flow)
 
     def takes(self, run: Run, raw: pa.Schema, schema: pa.Schema) -> pa.Schema | None:
         self._check_names(schema)
         verbs = self.database.passthrough()
-        return verbs.takes(self._goal(), run, raw, schema) if verbs else None
+        with self._in_words():
+            return verbs.takes(self._goal(), run, raw, schema) if verbs else None
 
     def remarks(self, schema: pa.Schema | None) -> list[str]:
         remarks = super().remarks(schema)
@@ -160,29 +176,53 @@ class SQLStore(Store):
         return remarks
 
     def prepare(self, run: Run, schema: pa.Schema | None) -> None:
-        if schema is not None and not schema.names:
-            raise StoreError(f"{self.describe()}: the rows have no columns")
-        if schema is not None and raw_format(schema) is None:
-            self._check_names(schema)
-        self._verbs().prepare(self._goal(), run, schema)
+        self._refuse_columns(schema)
+        with self._in_words():
+            self._verbs().prepare(self._goal(), run, schema)
+
+    def check_here(self, mode: Mode) -> None:
+        check_driver(self.settings.connection, self.describe())
+        if self.database.is_file and self.database.package != ANYSQL.package:
+            self.examine(Run("check", "", mode), None)
+
+    def examine(self, run: Run, schema: pa.Schema | None) -> TargetState:
+        self._refuse_columns(schema)
+        with self._in_words():
+            return self._verbs().examine(self._goal(), run, schema)
 
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
     ) -> Receipt:
         if schema is None:  # only the rows know their columns
             batches = self._with_checked_names(batches)
-        return self._verbs().stage(self._goal(), ticket, schema, batches)
+        with self._in_words():
+            return self._verbs().stage(self._goal(), ticket, schema, batches)
 
     def resume(self, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
-        return self._verbs().resume(self._goal(), run, receipts)
+        with self._in_words():
+            return self._verbs().resume(self._goal(), run, receipts)
 
     def commit(
         self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
     ) -> Commit:
-        return self._verbs().commit(self._goal(), run, base, receipts, watermark)
+        with self._in_words(StoreError):
+            return self._verbs().commit(self._goal(), run, base, receipts, watermark)
 
     def discard(self, run: Run) -> None:
-        self._verbs().discard(self._goal(), run)
+        with self._in_words():
+            self._verbs().discard(self._goal(), run)
+
+    def _in_words(self, unfit: type[HyggeError] = UnfitValue) -> AbstractContextManager[None]:
+        return in_words(self.describe(), StoreError, unfit)
+
+    def _refuse_columns(self, schema: pa.Schema | None) -> None:
+        """Raise StoreError for rows without columns, and for columns that hygge itself needs."""
+        if schema is not None and not schema.names:
+            raise StoreError(
+                f"{self.describe()}: the rows have no columns", "choose some with `columns`"
+            )
+        if schema is not None and raw_format(schema) is None:
+            self._check_names(schema)
 
     def _check_names(self, schema: pa.Schema) -> None:
         """Raise StoreError for a column whose name this database or hygge itself cannot take."""

@@ -67,7 +67,7 @@ class ArrowHome(FileHome):
             may_be_null.update(field.name for field in schema if field.nullable)
             if first is None:
                 first = schema
-            self.check_alike(file, schema, files[0], first)
+            first = self.merged(file, schema, files[0], first)
         assert first is not None  # find_files gives at least one file
         columns = (
             Column(

@@ -33,6 +33,7 @@ from hygge.connectors.files.heads import (
     head_of_file,
     newest_in_directory,
     read_schema,
+    rows_in_directory,
     schema_text,
     text_schema,
 )
@@ -47,8 +48,9 @@ from hygge.connectors.files.parts import (
 from hygge.connectors.files.target import SCHEMA, check_staged_rows, committed_already, next_commit
 from hygge.errors import NotOurs, Rejected, StoreError, Superseded, refusing
 from hygge.formats.format import Format
-from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
+from hygge.model import Commit, Head, Mode, Receipt, Run, TargetState, Ticket, Watermark
 from hygge.places import durable
+from hygge.places.names import expanded
 
 SEES = """the old files or the new ones, never both: one rename shows a run; who lists a \
 directory in the moment of a replace may find its files gone, and has to list it again"""
@@ -65,7 +67,7 @@ class Directory:
 
     def __init__(self, path: str, file_format: Format, file_bytes: int) -> None:
         # A link is followed here, so that what is renamed later is the directory itself.
-        self.path = os.path.realpath(os.path.expanduser(path))
+        self.path = os.path.realpath(expanded(path, type(file_format).__name__))
         self.format, self.file_bytes = file_format, file_bytes
         self.single = self.path.lower().endswith(file_format.suffixes)
         self._alive: dict[str, publish.Alive] = {}
@@ -108,6 +110,20 @@ class Directory:
             publish.sweep(self.path, keep=run.id)
             if schema is not None:
                 durable.write_synced(os.path.join(folder, SCHEMA), serialized(schema))
+
+    def check_here(self, mode: Mode) -> None:
+        self.examine(Run("check", "", mode), None)
+
+    def examine(self, run: Run, schema: pa.Schema | None) -> TargetState:
+        with publish.disk_errors(self.path):
+            self._check_writable(run, schema)
+            publish.check_rights(self.path)
+            if not os.path.exists(self.path):
+                return TargetState(exists=False)
+            if self.single:
+                published = head_of_file(self.path)
+                return TargetState(True, published.head.rows if published else None)
+            return TargetState(True, rows_in_directory(self.path))
 
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]

@@ -78,6 +78,12 @@ def head_of_directory(target: str, flow: str) -> Published | None:
     return max(heads, key=lambda published: published.head.generation, default=None)
 
 
+def rows_in_directory(target: str) -> int | None:
+    """Return the rows that hygge wrote into a directory; None where it did not write there."""
+    rows = [published.head.rows for _, published in _heads(target)]
+    return sum(rows) if rows else None
+
+
 def head_of_file(target: str) -> Published | None:
     """Return the head of a single file as it is now."""
     if not os.path.exists(target):

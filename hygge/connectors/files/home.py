@@ -19,17 +19,19 @@ from typing import Any, ClassVar, TypedDict
 import pyarrow as pa
 from pydantic import Field
 
-from hygge.batches import conform, slices
+from hygge.arrow_errors import in_words
+from hygge.batches import conform, slices, widens
 from hygge.connectors.files.listing import check_unchanged, find_files
 from hygge.connectors.files.metadata import FilesMetadata, differ
 from hygge.connectors.files.source_file import SourceFile, is_hidden, partition_columns
-from hygge.errors import ConfigError, HomeError, HyggeError, SourceChanged, SourceMissing, one_of
+from hygge.errors import ConfigError, HomeError, SourceChanged, SourceMissing, one_of
 from hygge.home import Home
-from hygge.model import MIB, Column, HomeTraits, Plan, Split, Watermark
+from hygge.model import MIB, Column, HomeTraits, Mode, Plan, Split, Watermark
 from hygge.places.access import Access, AccessDict, ObjectUrl
-from hygge.places.names import fixed_prefix
+from hygge.places.names import expanded, fixed_prefix
 from hygge.places.objects import is_object_url
 from hygge.settings import Connector, Settings
+from hygge.type_words import word_of
 
 _MOST_DEPTH = 60
 """Levels of nesting; Arrow IPC refuses more than 64."""
@@ -96,12 +98,17 @@ class FileHome(Home):
         if not path:
             raise ConfigError(f"{type(self).__name__} needs a path", "path='data/users'")
         # Actors have another working directory, so a relative path is made absolute here.
-        self.path: str = os.path.abspath(os.path.expanduser(path))
         if is_object_url(path):
-            self.path = ObjectUrl(path, self.settings.connection)
+            self.path: str = ObjectUrl(path, self.settings.connection)
+        else:
+            self.path = os.path.abspath(expanded(path, type(self).__name__))
 
     def describe(self) -> str:
         return self.path
+
+    def check_here(self, mode: Mode) -> None:
+        if not is_object_url(self.path):
+            self._listed()
 
     def place(self) -> str | None:
         if is_object_url(self.path):
@@ -141,17 +148,17 @@ class FileHome(Home):
         """Yield tables with the columns of `schema`, lazily, in file order."""
         raise HomeError(f"{type(self).__name__} does not read")
 
+    def _listed(self) -> list[SourceFile]:
+        """Return the files that the path means; raise SourceMissing or HomeError."""
+        with self._disk_errors():
+            return find_files(self.path, self.suffixes)
+
     @contextmanager
-    def open(self, since: Watermark = None) -> Iterator[Plan]:
+    def _disk_errors(self) -> Iterator[None]:
+        """Raise errors of a disk and of Arrow as SourceChanged or HomeError."""
         try:
-            files = find_files(self.path, self.suffixes)
-            own, metadata = self.columns_of(files)
-            self._check_depth(own)
-            columns = self._projected((*own, *self._partitions(files, own)))
-            # Without metadata: a split is of the same digest with it and without it.
-            schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in columns])
-            texts = metadata.of_columns(schema.names)
-            splits = tuple(self._pack(files, schema))
+            with in_words(self.path, HomeError):
+                yield
         except FileNotFoundError as error:
             raise SourceChanged(
                 f"{error.filename or self.path} was there when {self.path} was listed, and is gone",
@@ -162,6 +169,18 @@ class FileHome(Home):
                 f"{error.filename} cannot be read: {error.strerror}",
                 "check its permissions, and that hygge runs as a user who may read it",
             ) from error
+
+    @contextmanager
+    def open(self, since: Watermark = None) -> Iterator[Plan]:
+        with self._disk_errors():
+            files = self._listed()
+            own, metadata = self.columns_of(files)
+            self._check_depth(own)
+            columns = self._projected((*own, *self._partitions(files, own)))
+            # Without metadata: a split is of the same digest with it and without it.
+            schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in columns])
+            texts = metadata.of_columns(schema.names)
+            splits = tuple(self._pack(files, schema))
         count = f"{_counted(f'{len(files):,}', 'file')} in {_counted(str(len(splits)), 'split')}"
         yield Plan(
             columns,
@@ -175,6 +194,10 @@ class FileHome(Home):
         )
 
     def read(self, split: Split) -> Iterator[pa.Table]:
+        with self._disk_errors():
+            yield from self._read(split)
+
+    def _read(self, split: Split) -> Iterator[pa.Table]:
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(split.where["schema"])))
         options = self.settings.options
         for path, size, mtime_ns, keys, pieces in split.where["files"]:
@@ -199,10 +222,14 @@ class FileHome(Home):
             return schema
         return pa.schema([field for field in schema if field.name in wanted])
 
-    def check_alike(
+    def merged(
         self, file: SourceFile, schema: pa.Schema, first_file: SourceFile, first: pa.Schema
-    ) -> None:
-        """Raise HomeError where the chosen columns of `file` do not go with the first file's."""
+    ) -> pa.Schema:
+        """Return the schema that holds the chosen columns of the files before, and of `file`.
+
+        A column that is only NULL so far takes the type of `file`; one that may be NULL in one of
+        them may be NULL. Raises HomeError where they do not go together otherwise.
+        """
         for mine in self.chosen(schema):
             index = first.get_field_index(mine.name)
             if index >= 0 and differ(mine, first.field(index)):
@@ -211,13 +238,37 @@ class FileHome(Home):
                     "another extension type, so that the same values mean others",
                     "move them in flows of their own, or choose the common ones with `columns`",
                 )
-        try:
-            conform(self.chosen(schema).empty_table(), self.chosen(first), "it")
-        except HyggeError as error:
-            raise HomeError(
-                f"{file.path} does not go with {first_file.path}: {error.message}",
-                "move them in flows of their own, or choose the common ones with `columns`",
-            ) from error
+        new, old = self.chosen(schema), self.chosen(first)
+        for names, other, others in (
+            (old.names, new, file.path),
+            (new.names, old, first_file.path),
+        ):
+            if missing := [name for name in names if name not in other.names]:
+                common = [name for name in old.names if name in new.names]
+                raise HomeError(
+                    f"{file.path} does not go with {first_file.path}: {others} has no column "
+                    f"'{missing[0]}'",
+                    f"choose those that both have: `columns: [{', '.join(common)}]`; or move the "
+                    "files in flows of their own",
+                )
+        fields = []
+        for column in first:
+            index = new.get_field_index(column.name)
+            if index < 0:
+                fields.append(column)
+                continue
+            came = new.field(index)
+            kind = came.type if pa.types.is_null(column.type) else column.type
+            if not widens(came.type, kind):
+                rest = [name for name in old.names if name != column.name]
+                raise HomeError(
+                    f"{file.path} does not go with {first_file.path}: column '{column.name}' is "
+                    f"{word_of(came.type)} in the first of them, and {word_of(kind)} in the other",
+                    f"leave it out: `columns: [{', '.join(rest)}]`; or move the files in flows of "
+                    "their own",
+                )
+            fields.append(column.with_type(kind).with_nullable(column.nullable or came.nullable))
+        return pa.schema(fields, first.metadata)
 
     def check_names(self, file: SourceFile, names: Sequence[str]) -> None:
         """Raise HomeError where two columns of `file` have one name."""
@@ -250,12 +301,21 @@ class FileHome(Home):
     ) -> tuple[Column, ...]:
         keys = partition_columns(files)
         for name in keys:
-            if name in (column.name for column in own):
+            if name not in (column.name for column in own):
+                continue
+            if self.settings.columns is None or name in self.settings.columns:
+                others = [column.name for column in own if column.name not in keys]
                 raise HomeError(
-                    f"column '{name}' is both in the files and in their folders ({name}=…)",
-                    "rename one of them, or leave one out with `columns`",
+                    f"{self.path}: column '{name}' is both in the files and in their folders "
+                    f"({name}=…), and hygge does not choose",
+                    f"leave it out: `columns: [{', '.join(others)}]`; or rename the folders",
                 )
-        return tuple(Column(name, kind, "hive partition") for name, kind in keys.items())
+        inside = {column.name for column in own}  # both: `columns` leaves it out
+        return tuple(
+            Column(name, kind, "hive partition")
+            for name, kind in keys.items()
+            if name not in inside
+        )
 
     def _projected(self, columns: tuple[Column, ...]) -> tuple[Column, ...]:
         wanted = self.settings.columns

@@ -96,6 +96,10 @@ class JsonlHomeArguments(FileHomeArguments, total=False):
     options: JsonlOptions | JsonlOptionsDict
 
 
+_MORE_FILES = 20
+"""Files whose samples are read for the type of a column that is only null in the first one."""
+
+
 class JsonlHome(FileHome):
     """`JsonlHome("events", path="data/events.jsonl", options={"types": {"id": "uint64"}})`."""
 
@@ -123,7 +127,19 @@ class JsonlHome(FileHome):
                 f"{path} has no column: there is no object with a field in it",
                 "leave it out, or state its columns with `types`",
             )
-        return tuple(self._column(name, rows, path, stated) for name in names)
+        columns = [self._column(name, rows, path, stated) for name in names]
+        unknown = {name for name in names if all(row.get(name) is None for _, row in rows)}
+        unknown -= set(stated)
+        for other in files[files.index(file) + 1 :][:_MORE_FILES]:
+            if not unknown:
+                break
+            rows = self._jsonl_file(other).sample()
+            known = {name for name in unknown if any(row.get(name) is not None for _, row in rows)}
+            for at, column in enumerate(columns):
+                if column.name in known:
+                    columns[at] = self._column(column.name, rows, other.path, stated)
+            unknown -= known
+        return tuple(columns)
 
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         options = self.settings.options

@@ -41,6 +41,7 @@ from hygge.extension_types import as_marked, marked_schema
 from hygge.formats import parquet
 from hygge.formats.format import Writer
 from hygge.model import MIB, Column
+from hygge.type_words import NOT_IN_PARQUET, has_type
 
 _MOST_GROUP_BYTES = 256 * MIB
 
@@ -77,7 +78,7 @@ class ParquetHome(FileHome):
                 if first is None:
                     first, native = schema, parquet.native_types(opened)
             if not schema.equals(first, check_metadata=True):
-                self.check_alike(file, schema, files[0], first)
+                first = self.merged(file, schema, files[0], first)
         assert first is not None  # find_files gives at least one file
         columns = (
             Column(
@@ -175,6 +176,11 @@ class ParquetStore(FileStore):
 
     def check_schema(self, schema: pa.Schema) -> None:
         for field in schema:
+            if has_type(field.type, NOT_IN_PARQUET):
+                raise UnfitValue(
+                    f"column '{field.name}' is {field.type}, which Parquet cannot hold",
+                    "leave it out with `columns`, or write arrow",
+                )
             if pa.types.is_struct(field.type) and field.type.num_fields == 0:
                 raise UnfitValue(
                     f"column '{field.name}' is a struct without fields, which Parquet cannot hold",

@@ -27,9 +27,7 @@ import random
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
@@ -59,10 +57,10 @@ from hygge.connectors.files.parts import (
 from hygge.connectors.files.target import SCHEMA, check_staged_rows, committed_already, next_commit
 from hygge.errors import ConfigError, NotOurs, Rejected, StoreError, Transient, Unknown, refusing
 from hygge.formats.format import Format, Writer, check_rows
-from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
-from hygge.open_connections import for_this_call
+from hygge.model import Commit, Head, Mode, Receipt, Run, TargetState, Ticket, Watermark
 from hygge.places.access import Access
 from hygge.places.bucket import Bucket
+from hygge.places.objects import at_once
 
 SEES = """whole files, one by one: while a run is shown, a plain listing has some of its files, \
 and in a replace for a moment old and new ones together; the newest of _hygge/*.json beside them \
@@ -74,12 +72,7 @@ _MOST_BYTES = 5 * 1024**3
 """The most that an S3 endpoint copies in one request."""
 _MANIFESTS_KEPT = 2
 _TRIES = 20
-_REQUESTS_AT_ONCE = 64
-"""Copies, and reads of receipts, under way at one time: each waits for the object store."""
 _URL = re.compile(r"(?P<above>\w+://[^/]+(?:/.*)?)/(?P<name>[^/]+)", re.DOTALL)
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Prefix:
@@ -121,10 +114,20 @@ class Prefix:
     def prepare(self, run: Run, schema: pa.Schema | None) -> None:
         shown, _ = self.settle()
         self._check_writable(shown, run, schema)
-        Bucket(f"{self.bucket.describe()}/{self.staging}/{_CHECK}", self.bucket.access).check()
+        self._check_bucket()
         content = b"" if schema is None else serialized(schema)
         self.bucket.put(self._key(run.id, SCHEMA), content)
         self._sweep(run)
+
+    def check_here(self, mode: Mode) -> None:
+        """Do nothing: a bucket is reached through a connection only."""
+
+    def examine(self, run: Run, schema: pa.Schema | None) -> TargetState:
+        shown = self._look()
+        self._check_writable(shown, run, schema)
+        self._check_bucket()  # by an object that it removes: no listing tells who may write
+        rows = sum(file.rows for file in shown.manifest.files) if shown.manifest else None
+        return TargetState(bool(shown.entries), rows)
 
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
@@ -154,7 +157,7 @@ class Prefix:
 
     def resume(self, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
         sizes = self._sizes(run)
-        staged = _at_once(lambda receipt: self._staged(run, receipt), receipts)
+        staged = at_once(lambda receipt: self._staged(run, receipt), receipts)
         whole = [
             receipt
             for receipt, parts in zip(receipts, staged, strict=True)
@@ -214,7 +217,7 @@ class Prefix:
             if not missing or missing == before:
                 self._clear(shown)
                 return shown, missing
-            copied = _at_once(self._copy, missing)
+            copied = at_once(self._copy, missing)
             before = [file for file, done in zip(missing, copied, strict=True) if not done]
         raise Transient(
             f"{self.describe()} does not show what was copied there",
@@ -222,6 +225,9 @@ class Prefix:
         )
 
     # How they do it.
+
+    def _check_bucket(self) -> None:
+        Bucket(f"{self.bucket.describe()}/{self.staging}/{_CHECK}", self.bucket.access).check()
 
     def _copy(self, file: File) -> bool:
         source, target = f"{self.staging}/{file.staged}", f"{self.name}/{file.name}"
@@ -314,7 +320,7 @@ class Prefix:
         sizes = self._sizes(run)
         files: dict[str, File] = {}
         ordered = sorted(receipts, key=lambda receipt: receipt.ticket.split)
-        staged = _at_once(lambda receipt: self._staged(run, receipt), ordered)
+        staged = at_once(lambda receipt: self._staged(run, receipt), ordered)
         for receipt, parts in zip(ordered, staged, strict=True):
             split = receipt.ticket.split
             if parts is None:
@@ -388,9 +394,3 @@ class Prefix:
             if old and self._claimed(other, _SWEPT):
                 self.bucket.drop(keys)
                 self.bucket.drop([self._key(other, _FATE)])
-
-
-def _at_once(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Do `work` on several items at once: they wait for the object store, not for each other."""
-    with ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="hygge-objects") as pool:
-        return list(pool.map(for_this_call(work), items))

@@ -304,6 +304,13 @@ def _rename_dead(folder: str, name: str) -> None:
         os.close(handle)
 
 
+def check_rights(target: str) -> None:
+    """Raise OSError where this user may not write the folders that a run of `target` needs."""
+    durable.check_rights(os.path.dirname(target))
+    if os.path.isdir(target):
+        durable.check_rights(target)
+
+
 @contextmanager
 def disk_errors(target: str, side: type[StoreError] = StoreError) -> Iterator[None]:
     """Turn the operating system's errors into a StoreError that says what to do.

@@ -9,18 +9,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, TypedDict
 
 import pyarrow as pa
 from pydantic import Field
 
+from hygge.arrow_errors import in_words
 from hygge.connectors.files import directory, prefix
 from hygge.connectors.files.directory import Directory
 from hygge.connectors.files.prefix import Prefix
 from hygge.connectors.files.target import Target
+from hygge.errors import HyggeError, StoreError, UnfitValue
 from hygge.formats.format import Format
-from hygge.model import MIB, Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
+from hygge.model import (
+    MIB,
+    Commit,
+    Head,
+    Mode,
+    Receipt,
+    Run,
+    StoreTraits,
+    TargetState,
+    Ticket,
+    Watermark,
+)
 from hygge.places.access import Access, AccessDict
 from hygge.settings import Settings
 from hygge.store import Store
@@ -91,25 +105,44 @@ class FileStore(Format, Store):
         return isinstance(self.target, Directory) and self.target.is_also(place)
 
     def head(self, flow: str) -> Head | None:
-        return self.target.head(flow)
+        with self._in_words():
+            return self.target.head(flow)
 
     def prepare(self, run: Run, schema: pa.Schema | None) -> None:
-        if schema is not None:
-            self.check_schema(schema)
-        self.target.prepare(run, schema)
+        with self._in_words():
+            if schema is not None:
+                self.check_schema(schema)
+            self.target.prepare(run, schema)
+
+    def check_here(self, mode: Mode) -> None:
+        with self._in_words():
+            self.target.check_here(mode)
+
+    def examine(self, run: Run, schema: pa.Schema | None) -> TargetState:
+        with self._in_words():
+            if schema is not None:
+                self.check_schema(schema)
+            return self.target.examine(run, schema)
 
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
     ) -> Receipt:
-        return self.target.stage(ticket, schema, batches)
+        with self._in_words():
+            return self.target.stage(ticket, schema, batches)
 
     def resume(self, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
-        return self.target.resume(run, receipts)
+        with self._in_words():
+            return self.target.resume(run, receipts)
 
     def commit(
         self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
     ) -> Commit:
-        return self.target.commit(run, base, receipts, watermark)
+        with self._in_words(StoreError):
+            return self.target.commit(run, base, receipts, watermark)
 
     def discard(self, run: Run) -> None:
-        self.target.discard(run)
+        with self._in_words():
+            self.target.discard(run)
+
+    def _in_words(self, unfit: type[HyggeError] = UnfitValue) -> AbstractContextManager[None]:
+        return in_words(self.path, StoreError, unfit)

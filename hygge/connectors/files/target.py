@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from hygge.connectors.files.heads import text_schema
 from hygge.errors import Rejected, Superseded
-from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
+from hygge.model import Commit, Head, Mode, Receipt, Run, TargetState, Ticket, Watermark
 
 SCHEMA = "schema.arrow"
 """The name, in a run's staging, of the schema that the run was prepared with."""
@@ -31,6 +31,11 @@ class Target(Protocol):
 
     def head(self, flow: str) -> Head | None: ...
     def prepare(self, run: Run, schema: pa.Schema | None) -> None: ...
+    def check_here(self, mode: Mode) -> None:
+        """Raise what this machine alone can tell of the place, before a run of `mode`."""
+        ...
+
+    def examine(self, run: Run, schema: pa.Schema | None) -> TargetState: ...
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
     ) -> Receipt: ...

@@ -240,8 +240,6 @@ def source_of(ask: Ask) -> str:
 def check_names(ask: Ask, columns: Sequence[Column]) -> None:
     """Raise SourceMissing if a column that the settings name is missing."""
     names = [column.name for column in columns]
-    on_value = ask.options.on_value
-    decided = () if isinstance(on_value, str) else tuple(on_value)
-    for name in (ask.cursor, ask.split_by, *(ask.columns or ()), *ask.stated, *decided):
-        if name is not None and name not in names:
+    for name in ask.named:
+        if name not in names:
             raise missing_column(ask.who, name, names)

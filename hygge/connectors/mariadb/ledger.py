@@ -355,6 +355,8 @@ def heads_at(connection: Connection, goal: Goal, lock: bool = False) -> dict[str
 
     Raises StoreError if the table holds what hygge would not write.
     """
+    if not lock and not exists(connection, goal, HEADS):
+        return {}  # before the first run
     cursor = connection.cursor()
     try:
         cursor.execute(

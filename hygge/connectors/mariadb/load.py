@@ -18,6 +18,7 @@ from hygge.connectors.mariadb.wire import load
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.prefetch import prefetched
 from hygge.errors import StoreError, UnfitValue
+from hygge.type_words import value_text, word_of
 
 if TYPE_CHECKING:
     from pymysql.connections import Connection
@@ -79,13 +80,13 @@ def load_split(
         f"({', '.join(fields)}, @end) SET {', '.join(assignments)}",
         chunks(),
     )
-    _check_warnings(connection, goal)
+    _check_warnings(connection, goal, merges=first_row is not None)
     if taken != sent:
         raise StoreError(f"{goal.who} took {taken:,} of {sent:,} rows, and did not say why")
     return sent, size
 
 
-def _check_warnings(connection: Connection, goal: Goal) -> None:
+def _check_warnings(connection: Connection, goal: Goal, merges: bool) -> None:
     """Raise UnfitValue if the last statement gave a warning."""
     warnings = fetch_all(connection, "SHOW WARNINGS LIMIT 1")
     if not warnings:
@@ -94,7 +95,8 @@ def _check_warnings(connection: Connection, goal: Goal) -> None:
     if number in _DUPLICATE:
         raise UnfitValue(
             f"{goal.who}: two rows have one key: {message}",
-            "use `mode: merge` with a `cursor`, or leave one of them out with `where`",
+            f"{'name' if merges else 'use `mode: merge` with'} a `cursor`, so that the last of "
+            "them counts, or leave one of them out with `where`",
         )
     raise UnfitValue(
         f"{goal.who}: {message}",
@@ -138,7 +140,7 @@ def _field_texts(goal: Goal, field: pa.Field, array: pa.Array) -> pa.Array:
                 array = array.cast(pa.large_string())
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise UnfitValue(
-                    f"{goal.who}: column '{field.name}' is {kind}, which has no text: {error}",
+                    f"{goal.who}: column '{field.name}' is {word_of(kind)}, which has no text",
                     "turn it into text before, or leave it out with `columns`",
                 ) from error
         return _escaped(array.cast(pa.large_string()))
@@ -149,8 +151,8 @@ def _field_texts(goal: Goal, field: pa.Field, array: pa.Array) -> pa.Array:
         if goal.on_value(field.name) != "set_null":
             first = array.filter(is_misfit)[0]
             raise UnfitValue(
-                f"{goal.who}: column '{field.name}' holds {_shown(first)}, which MariaDB cannot "
-                f"keep in a column of {kind}",
+                f"{goal.who}: column '{field.name}' holds {value_text(first)}, which MariaDB "
+                f"cannot keep in a column of {word_of(kind)}",
                 f"decide: options: {{on_value: {{{field.name}: set_null}}}} on the store writes "
                 f"NULL, {{on_value: {{{field.name}: as_text}}}} makes the column a text",
             )
@@ -164,13 +166,6 @@ def _field_texts(goal: Goal, field: pa.Field, array: pa.Array) -> pa.Array:
     elif t.is_timestamp(kind):
         array = array.cast(pa.int64()).cast(pa.timestamp(kind.unit))
     return array.cast(pa.string()).cast(pa.large_string())
-
-
-def _shown(value: pa.Scalar) -> str:
-    try:
-        return str(value.as_py())
-    except (ValueError, OverflowError):  # Python has no such moment
-        return f"{value.type} {value.value}"
 
 
 def _misfits(array: pa.Array) -> pa.Array | None:

@@ -84,7 +84,7 @@ def merge(
     )
     names = quoted_list(columns)
     values = ", ".join(f"s.{quoted(column)}" for column in columns)
-    with rejecting(goal):
+    with rejecting(goal, merges=True):
         # An UPDATE counts the target's rows, of which several may have one key.
         (matched,) = fetch_one(
             connection,

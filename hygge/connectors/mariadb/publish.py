@@ -37,7 +37,7 @@ from hygge.connectors.mariadb.target import (
     quoted_table,
     quoted_target,
 )
-from hygge.connectors.sql.commit import check_all_in, check_filled
+from hygge.connectors.sql.commit import check_all_in, check_filled, rule_hint
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import HEADS, already, check_base
 from hygge.connectors.sql.ledger import run_name
@@ -206,7 +206,7 @@ def _insert_head(table: str, row: Mapping[str, object]) -> str:
 
 
 @contextmanager
-def rejecting(goal: Goal) -> Iterator[None]:
+def rejecting(goal: Goal, merges: bool = False) -> Iterator[None]:
     """Raise Rejected, with the server's message, if rows break a rule of the table."""
     try:
         yield
@@ -215,7 +215,7 @@ def rejecting(goal: Goal) -> Iterator[None]:
             raise
         raise Rejected(
             f"the rows break a rule of {goal.who}: {error.args[1]}",
-            "use `mode: merge` with a key, or leave these rows out with `where`",
+            rule_hint(str(error.args[1]), merges),
         ) from error
 
 

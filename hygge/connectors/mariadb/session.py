@@ -16,6 +16,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from hygge.arrow_errors import is_noted
 from hygge.connectors.sql import pins
 from hygge.connectors.sql.connection import seconds_of
 from hygge.connectors.sql.errors import driver_error
@@ -236,12 +237,15 @@ def in_words(who: str, side: type[HyggeError]) -> Iterator[None]:
         yield
     except HyggeError:
         raise
-    except OSError as error:
-        raise Transient(f"{who}: {without_password(error)}", _BY_NUMBER[_LOST][1]) from error
     except Exception as error:
+        if is_noted(error):  # of the home, whose rows only pass through
+            raise
+        if isinstance(error, OSError):
+            text = f"{who}: {without_password(error)}"
+            raise Transient(text, _BY_NUMBER[_LOST][1]) from error
         if not _is_of_pymysql(error):
             raise
-        raise _translated(error, who, side) from error
+        raise translated(error, who, side) from error
 
 
 def _is_of_pymysql(error: BaseException) -> bool:
@@ -260,7 +264,8 @@ def is_lost(error: BaseException) -> bool:
     return number_of(error) in (0, 1053, 1317, 1927, 2006, _LOST, 4031)
 
 
-def _translated(error: BaseException, who: str, side: type[HyggeError]) -> HyggeError:
+def translated(error: BaseException, who: str, side: type[HyggeError]) -> HyggeError:
+    """Return an error of pymysql as one of hygge."""
     known = _BY_NUMBER.get(number_of(error))
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         known = ("fatal", "check the certificates that the connection names: ssl_ca, ssl_cert …")

@@ -20,6 +20,7 @@ import pyarrow as pa
 from hygge.batches import again, plain
 from hygge.connectors.mariadb import kept, ledger, merge, publish
 from hygge.connectors.mariadb.load import SPLIT, load_split
+from hygge.connectors.mariadb.rights import check_rights, count_rows
 from hygge.connectors.mariadb.session import (
     execute,
     fetch_all,
@@ -39,10 +40,12 @@ from hygge.connectors.mariadb.target import (
     identity,
     own_part,
     quoted_table,
+    quoted_target,
 )
 from hygge.connectors.mariadb.types import column_ddl
 from hygge.connectors.sql.commit import check_staged
 from hygge.connectors.sql.connection import split_name
+from hygge.connectors.sql.counting import state_of
 from hygge.connectors.sql.errors import unknown_commit
 from hygge.connectors.sql.goal import Goal, stored
 from hygge.connectors.sql.heads import (
@@ -56,7 +59,7 @@ from hygge.connectors.sql.heads import (
 )
 from hygge.connectors.sql.ledger import LEDGER, beating, run_name
 from hygge.errors import HyggeError, Rejected, StoreError, Transient, refusing
-from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
+from hygge.model import Commit, Head, Receipt, Run, TargetState, Ticket, Watermark
 
 if TYPE_CHECKING:
     from pymysql.connections import Connection
@@ -72,8 +75,6 @@ _PAUSE_S = 60
 def head(goal: Goal, flow: str) -> Head | None:
     """Return what is committed for `flow`."""
     with ledger.opened(goal) as connection:
-        if not exists(connection, goal, HEADS):
-            return None
         return ledger.head_at(connection, goal, flow)
 
 
@@ -86,6 +87,18 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
         if written is not None:
             ledger.make(connection, goal, run.id, run.mode, written)
         ledger.sweep(connection, goal, run.id)
+
+
+def examine(goal: Goal, run: Run, schema: pa.Schema | None) -> TargetState:
+    """Raise what `prepare` would, and change nothing; return what the target holds."""
+    written = None if schema is None else stored(goal, schema)
+    with ledger.opened(goal) as connection:
+        check_rights(connection, goal)
+        table = find_target(connection, goal, run.mode == "replace")
+        _check(connection, goal, run, written, table)
+        if table is None:
+            return TargetState(exists=False)
+        return state_of(count_rows(connection, quoted_target(goal)))
 
 
 def stage(

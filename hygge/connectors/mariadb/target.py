@@ -26,6 +26,7 @@ from hygge.connectors.mariadb.types import TEXT, arrow_of, column_ddl
 from hygge.connectors.sql.ask import Ask, SQLHomeOptions
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.heads import OR_REPLACE
 from hygge.errors import StoreError, one_of
 from hygge.model import Run
 
@@ -201,20 +202,20 @@ def check_fit(goal: Goal, table: TargetTable, schema: pa.Schema) -> None:
         if column is None:
             raise StoreError(
                 f"{goal.who} has no column '{field.name}', which the rows have",
-                "add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, or use `mode: "
-                f"replace`; {one_of('its columns', field.name, names)}",
+                f"add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, {OR_REPLACE}; "
+                f"{one_of('its columns', field.name, names)}",
             )
         if column.name not in table.generated and not holds(goal, column, field.type):
             raise StoreError(
                 f"{goal.who}: column '{field.name}' is {column.native}, which cannot keep "
                 f"{field.type} exactly",
-                "change the column's type, or use `mode: replace`",
+                f"change the column's type, {OR_REPLACE}",
             )
     for name in by_name:
         if name not in table.filled:
             raise StoreError(
                 f"{goal.who} has column '{name}', which the rows lack",
-                "give it a DEFAULT, drop it, or use `mode: replace`",
+                f"give it a DEFAULT, drop it, {OR_REPLACE}",
             )
 
 

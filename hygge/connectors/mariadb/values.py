@@ -23,6 +23,7 @@ from hygge.connectors.mariadb.types import BYTES, LARGE, SHAPES, TEXTS
 from hygge.connectors.mariadb.wire import Block
 from hygge.connectors.sql.ask import OnValue
 from hygge.errors import UnfitValue
+from hygge.type_words import word_of
 
 _LARGE_BYTES = 65_536
 """The longest value that is part of the line."""
@@ -182,7 +183,8 @@ def _checked(texts: pa.Array, kind: pa.DataType, name: str, reading: Reading) ->
     misfits = [text for text in texts.unique().drop_null().to_pylist() if not _fits(text, kind)]
     if reading.on_value.get(name) != "set_null":
         raise UnfitValue(
-            f"{reading.who}: column '{name}' holds {misfits[0]!r}, which {kind} cannot hold",
+            f"{reading.who}: column '{name}' holds {misfits[0]!r}, which {word_of(kind)} "
+            "cannot hold",
             f"decide: options: {{on_value: {{{name}: set_null}}}} reads such values as NULL, "
             f"{{on_value: {{{name}: as_text}}}} reads the column as text",
         )
@@ -251,5 +253,8 @@ def _with_large(array: pa.Array, column: int, block: Block) -> pa.Array:
     try:
         replacements = replacements.cast(array.type)
     except pa.ArrowInvalid as error:
-        raise UnfitValue(f"a value of more than 64 KiB is no {array.type}: {error}") from error
+        raise UnfitValue(
+            f"a value of more than 64 KiB is no {word_of(array.type)}",
+            "leave such rows out with `where`, or read the column as binary with `types`",
+        ) from error
     return pc.replace_with_mask(array, pa.array(mask), replacements)

@@ -330,10 +330,8 @@ def columns_with_misfits(
 def check_names(ask: Ask, columns: Sequence[Column]) -> dict[str, Column]:
     """Return the columns by name; SourceMissing where the user names one that is not there."""
     by_name = {column.name: column for column in columns}
-    on_value = ask.options.on_value
-    decided = () if isinstance(on_value, str) else tuple(on_value)
-    for name in (ask.cursor, *ask.split_keys, *(ask.columns or ()), *ask.stated, *decided):
-        if name is not None and name not in by_name:
+    for name in ask.named:
+        if name not in by_name:
             raise missing_column(ask.who, name, list(by_name))
     return by_name
 

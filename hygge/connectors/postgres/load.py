@@ -26,6 +26,7 @@ from hygge.connectors.sql.errors import driver_error
 from hygge.connectors.sql.goal import Goal, stored
 from hygge.connectors.sql.prefetch import prefetched
 from hygge.errors import StoreError, UnfitValue
+from hygge.type_words import value_text, word_of
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -283,13 +284,13 @@ def misfit_error(
 ) -> UnfitValue:
     """Return the error that names the column and the first value for which `mask` is true."""
     first = column.filter(pc.fill_null(mask, False))[0]
-    kind, value = column.type, _shown(first)
+    kind, value = column.type, value_text(first)
     option = f"or NULL instead of it: options: {{on_value: {{{name}: set_null}}}}"
     if kind in _TEXTS:
-        what = "the character NUL" if "\0" in value else "bytes that are not UTF-8"
+        what = "the character NUL" if "\\x00" in value else "bytes that are not UTF-8"
         return UnfitValue(
             f"{goal.who}: column '{name}' holds {what}, which a text of PostgreSQL cannot keep; "
-            f"the first such value is {value!r}",
+            f"the first such value is {value}",
             f"take it out before, make the column binary, {option}",
         )
     if pa.types.is_decimal(kind):
@@ -297,19 +298,9 @@ def misfit_error(
     else:
         why = "which is outside of the years that PostgreSQL has"
     return UnfitValue(
-        f"{goal.who}: column '{name}' is {kind}, but holds {value}, {why}",
+        f"{goal.who}: column '{name}' is {word_of(kind)}, but holds {value}, {why}",
         f"leave such rows out, write text (options: {{on_value: {{{name}: as_text}}}}), {option}",
     )
-
-
-def _shown(value: pa.Scalar) -> str:
-    try:
-        text = str(value.as_py())
-    except UnicodeDecodeError:
-        text = repr(value.as_buffer().to_pybytes())
-    except (ValueError, OverflowError):  # Python's years end at 9999
-        text = str(value.value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _as_text(goal: Goal, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -317,6 +308,6 @@ def _as_text(goal: Goal, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column.cast(pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         raise UnfitValue(
-            f"{goal.who}: column '{name}' is {column.type}, which does not become text: {error}",
+            f"{goal.who}: column '{name}' is {word_of(column.type)}, which does not become text",
             "turn it into text before, or leave it out with `columns`",
         ) from error

@@ -60,7 +60,7 @@ def merge(
             f"WHERE NOT EXISTS (SELECT FROM {names.target} t WHERE {_same_key(run)})",
         )
     except psycopg.IntegrityError as error:
-        raise broken_rule_error(goal, error) from error
+        raise broken_rule_error(goal, error, merges=True) from error
     check_all_in(updated + added, kept, goal.who)
     return kept
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from hygge.batches import again, plain, raw_format
-from hygge.connectors.postgres import choosing, ledger, publish, session, target
+from hygge.connectors.postgres import choosing, ledger, publish, rights, session, target
 from hygge.connectors.postgres.catalog import has_relation
 from hygge.connectors.postgres.kept import check_columns
 from hygge.connectors.postgres.load import load, load_passthrough
@@ -27,6 +27,7 @@ from hygge.connectors.postgres.typed_load import load_typed
 from hygge.connectors.postgres.types import column_names, key_in, passthrough_of
 from hygge.connectors.sql import ledger as sql_ledger
 from hygge.connectors.sql.commit import check, move_head, refuse_columns
+from hygge.connectors.sql.counting import count_sql, state_of
 from hygge.connectors.sql.errors import is_unknown, unknown_commit
 from hygge.connectors.sql.goal import Goal, stored
 from hygge.connectors.sql.heads import already, check_base, head_of, head_values
@@ -34,7 +35,7 @@ from hygge.connectors.sql.ledger import LEDGER, beating
 from hygge.connectors.sql.own_columns import check_identity, own_columns, own_notes
 from hygge.connectors.sql.target import exists, identity, table_for
 from hygge.errors import Rejected, StoreError, refusing
-from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
+from hygge.model import Commit, Head, Receipt, Run, TargetState, Ticket, Watermark
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -70,6 +71,17 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
                 _make_rows_table(connection, goal, run.id, schema, run.mode)
                 _check_columns(connection, goal, run)
         ledger.sweep(connection, goal, run)
+
+
+def examine(goal: Goal, run: Run, schema: pa.Schema | None) -> TargetState:
+    """Refuse what `prepare` would, and change nothing; return what the target holds."""
+    with session.opened(goal) as connection, session.transaction(connection):
+        names = names_of(connection, goal, run.id)
+        rights.check_schema_rights(connection, goal, names)
+        _check(connection, goal, run, _stored_schema(goal, schema))
+        if not exists(connection, sql_ledger.target_of(goal)):
+            return TargetState(exists=False)
+        return state_of(rights.count_rows(connection, count_sql(names.target), names.target))
 
 
 def stage(

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from hygge.connectors.postgres.session import quoted
 from hygge.errors import HomeError, UnfitValue
+from hygge.type_words import value_text, word_of
 
 if TYPE_CHECKING:
     from psycopg.abc import Buffer
@@ -157,12 +158,13 @@ class CsvReader:
             shown = value.decode()
         except UnicodeDecodeError:
             return UnfitValue(
-                f"{self.who}: column '{field.name}' holds bytes that are not UTF-8: {value!r:.80}",
+                f"{self.who}: column '{field.name}' holds bytes that are not UTF-8: "
+                f"{value_text(value)}",
                 "the database does not check its text (SQL_ASCII): mend it there, or read the "
                 f"bytes with a query: SELECT {quoted(field.name)}::bytea",
             )
         shown = shown if len(shown) < 80 else shown[:77] + "..."
-        message = f"{self.who}: column '{field.name}' is {field.type}, but holds {shown}"
+        message = f"{self.who}: column '{field.name}' is {word_of(field.type)}, but holds {shown}"
         if field.name in self.stated:
             return UnfitValue(
                 message, f"state another type: options: {{types: {{{field.name}: string}}}}"

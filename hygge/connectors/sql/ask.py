@@ -118,6 +118,20 @@ class Ask:
         ways = self.options.on_value
         return ways if isinstance(ways, str) else ways.get(column, "error")
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The columns that the settings name, and that must be there.
+
+        Where `tables:` takes many tables, `types` and `on_value` may name columns of some of them.
+        """
+        keys = self.split_keys or ((self.split_by,) if self.split_by else ())
+        cursor = (self.cursor,) if self.cursor else ()
+        names = (*cursor, *keys, *(self.columns or ()))
+        if self.only:
+            return names
+        on_value = self.options.on_value
+        return (*names, *self.stated, *(() if isinstance(on_value, str) else on_value))
+
     @cached_property
     def stated(self) -> dict[str, pa.DataType]:
         """The types that the user stated, by column."""

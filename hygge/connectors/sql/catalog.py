@@ -66,12 +66,12 @@ def chosen(
     """
     taken: set[Table] = set()
     for pattern in include:
-        matches = [table for table in catalog.tables if _matches(catalog, pattern, table)]
+        matches = [table for table in catalog.tables if takes(catalog, pattern, table)]
         if not matches or (not views and all(table.view for table in matches)):
             raise _nothing(catalog, pattern, matches)
         taken.update(table for table in matches if views or not table.view)
     for pattern in exclude:
-        matches = [table for table in catalog.tables if _matches(catalog, pattern, table)]
+        matches = [table for table in catalog.tables if takes(catalog, pattern, table)]
         if not matches and not re.search(r"[*?\[]", pattern):
             raise _nothing(catalog, pattern, [])
         taken.difference_update(matches)
@@ -88,7 +88,8 @@ def chosen(
     return tables
 
 
-def _matches(catalog: Catalog, pattern: str, table: Table) -> bool:
+def takes(catalog: Catalog, pattern: str, table: Table) -> bool:
+    """Whether a pattern takes a table."""
     schema, name = catalog.full(pattern)
     return fnmatchcase(table.schema, schema) and fnmatchcase(table.name, name)
 

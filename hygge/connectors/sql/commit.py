@@ -7,6 +7,7 @@ the swap of compare-and-swap.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -114,6 +115,18 @@ def check_all_in(applied: int, wanted: int, who: str) -> None:
             "write to a table without such triggers and rules, or leave these rows out with "
             "`where`",
         )
+
+
+def rule_hint(said: str, merges: bool) -> str:
+    """Return the hint for rows that break a rule of their table, by what the database `said`.
+
+    Only where a key is met twice does `merge` help, and not where the run merges already.
+    """
+    if not re.search(r"(?i)unique|duplicate|primary key", said):
+        return "mend these rows at the source, leave them out with `where`, or change the rule"
+    if merges:
+        return "merge by the columns of that rule (`key`), or leave these rows out with `where`"
+    return "use `mode: merge` with these columns as `key`, or leave these rows out with `where`"
 
 
 def check_merge(rows: int, nulls: int, distinct: int, run: Run, who: str) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hygge.connectors.sql.ask import Ask
     from hygge.connectors.sql.goal import Goal
     from hygge.connectors.sql.listing import Listing
-    from hygge.model import Commit, Head, Plan, Receipt, Run, Split, Ticket, Watermark
+    from hygge.model import Commit, Head, Plan, Receipt, Run, Split, TargetState, Ticket, Watermark
 
 NESTED = ("list", "large_list", "fixed_size_list", "struct", "map", "month_day_nano_interval")
 """Arrow types that a column of a database does not hold."""
@@ -71,6 +71,7 @@ class StoreVerbs(Protocol):
 
     def head(self, goal: Goal, flow: str) -> Head | None: ...
     def prepare(self, goal: Goal, run: Run, schema: pa.Schema | None) -> None: ...
+    def examine(self, goal: Goal, run: Run, schema: pa.Schema | None) -> TargetState: ...
     def stage(
         self, goal: Goal, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
     ) -> Receipt: ...

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from hygge.connectors.sql.drivers import missing_driver
 from hygge.errors import (
-    ConfigError,
     HomeError,
     HyggeError,
     Rejected,
@@ -42,12 +42,16 @@ def in_words(who: str, side: type[HyggeError]) -> Iterator[None]:
         lost = error.connection_invalidated or isinstance(error, InterfaceError)
         raise driver_error(error.orig, who, side, lost) from error
     except (NoSuchModuleError, ModuleNotFoundError) as error:
-        raise ConfigError(
-            f"{who}: the driver for this database is not installed: {without_password(error)}",
-            "install it, or name an installed one in the URL: mysql+pymysql://…",
-        ) from error
+        raise missing_driver(who, error) from error
     except SQLAlchemyError as error:
-        raise side(f"{who}: {without_password(error)}") from error
+        raise sqlalchemy_error(error, who, side) from error
+
+
+def sqlalchemy_error(error: Exception, who: str, side: type[HyggeError]) -> HyggeError:
+    """Return an error that SQLAlchemy itself raised, without its advertisements."""
+    text = without_password(error).partition("\n(Background on this error")[0].strip()
+    text = re.sub(r"^\([\w.]+\) ", "", text.splitlines()[0] if text else "no message")
+    return side(f"{who}: {text}", "check the table, the columns and the types that it names")
 
 
 # libpq gives no SQLSTATE where a connection is not made, so its words must do.
@@ -81,6 +85,12 @@ _STOPS = {
 }
 
 
+_CANNOT_COMPUTE = ("22012", "22003", "2201E", "2201F", "2201B", "22P02")
+"""Division by zero and the like: in a view, in a query, or in `where`."""
+COMPUTE_HINT = (
+    "the database cannot compute a value of `query`, of `where` or of the view: mend it, or leave "
+    "these rows out with `where`"
+)
 _ROW_SECURITY = (
     "policies of the table hide rows from this user: ALTER ROLE … BYPASSRLS, or use the owner of "
     "the table (without FORCE ROW LEVEL SECURITY); where only these rows are meant, read a view of "
@@ -124,7 +134,7 @@ def _is_refusal(orig: Any) -> bool:
 def driver_error(orig: Any, who: str, side: type[HyggeError], lost: bool) -> HyggeError:
     """A driver's error (PEP 249) as an error of hygge; `lost`: the connection was lost."""
     kinds = {each.__name__ for each in type(orig).__mro__}
-    said = without_password(str(orig)).strip()
+    said = re.sub(r"\s*\n\t", " ", without_password(str(orig)).strip())
     text = f"{who}: {said}"
     state = state_of(orig)
     if side is Rejected and state.startswith(_MENDABLE):
@@ -142,18 +152,22 @@ def driver_error(orig: Any, who: str, side: type[HyggeError], lost: bool) -> Hyg
         found = (hint for start, hint in _ADVICE.items() if state.startswith(start))
         return Transient(text, next(found, "run again"))
     if side is Rejected and not lost and not state and _is_refusal(orig):
-        return side(text)
+        return side(text, "see what the database says about it")
     if not state and _FATAL.search(said):
         return side(text, _STOPS["28"])
     if lost or (not state and "OperationalError" in kinds):
         return Transient(text, _ADVICE["08"])
+    if state in _CANNOT_COMPUTE and side is HomeError:
+        return HomeError(text, COMPUTE_HINT)
     if "DataError" in kinds or state.startswith("22"):
         if side is HomeError:
-            return UnfitValue(text, "read the column as text: options: {types: {name: string}}")
+            return UnfitValue(
+                text, "read the column as text, by its name: options: {types: {…: string}}"
+            )
         return UnfitValue(
             text, "widen the column in the database, or leave these rows out with `where`"
         )
-    return side(text)
+    return side(text, "see what the database says about it")
 
 
 def is_unknown(error: Any) -> bool:

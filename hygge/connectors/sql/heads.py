@@ -121,6 +121,10 @@ def check_base(now: Head | None, base: Head | None, who: str) -> None:
         )
 
 
+OR_REPLACE = "or use `mode: replace`, which makes a table of hygge's anew, or another table"
+"""The end of hints about a table that rows do not fit: `replace` refuses tables of others."""
+
+
 def not_ours(who: str) -> NotOurs:
     """The error for a `replace` onto a table that hygge did not make."""
     return NotOurs(

@@ -147,10 +147,15 @@ def bound_wait_in_postgres(connection: sa.Connection) -> None:
 def heads_at(
     connection: sa.Connection, goal: Goal, lock: bool = False
 ) -> dict[str, tuple[Head, Any]]:
-    """By flow, the head of the target and its `made`; StoreError if they make no sense."""
+    """By flow, the head of the target and its `made`; StoreError if they make no sense.
+
+    None where there is no table of heads yet, as before the first run.
+    """
     import sqlalchemy as sa
     from sqlalchemy.exc import ProgrammingError
 
+    if not lock and not exists(connection, target_of(goal, HEADS)):
+        return {}
     table, target = heads_table(goal), target_of(goal).name  # whose schema is that of the heads
     asked = sa.select(sa.text("*")).select_from(table).where(table.c.target == target)
     try:
@@ -169,8 +174,6 @@ def heads_at(
 
 def head_at(connection: sa.Connection, goal: Goal, flow: str) -> Head | None:
     """The head of `flow`; None also where there is no table of heads yet."""
-    if not exists(connection, target_of(goal, HEADS)):
-        return None
     return heads_at(connection, goal).get(flow, (None, None))[0]
 
 

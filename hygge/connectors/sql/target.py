@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import pyarrow as pa
 
 from hygge.batches import plain_schema, widens
+from hygge.connectors.sql.heads import OR_REPLACE
 from hygge.connectors.sql.types import arrow_for, column_for
 from hygge.errors import StoreError, one_of
 
@@ -86,13 +87,14 @@ def check_fit(
     if not there:
         return
     columns = {column["name"]: column for column in reflected_columns(connection, target)}
+    names = list(columns)
     for field in schema:
         column = columns.pop(field.name, None)
         if column is None:
             raise StoreError(
                 f"{who} has no column '{field.name}', which the rows have",
-                "add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, or use `mode: "
-                f"replace`; {one_of('its columns', field.name, list(columns))}",
+                f"add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, {OR_REPLACE}; "
+                f"{one_of('its columns', field.name, names)}",
             )
         if column.get("computed"):
             continue  # its values are not written
@@ -102,7 +104,7 @@ def check_fit(
         if types:
             raise StoreError(
                 f"{who}: column '{field.name}' is {types[0]}, which cannot keep {types[1]} exactly",
-                "change the column's type, or use `mode: replace`",
+                f"change the column's type, {OR_REPLACE}",
             )
     for name, column in columns.items():
         fills = column.get("default") is not None
@@ -110,7 +112,7 @@ def check_fit(
         if not fills and column.get("autoincrement") is not True:
             raise StoreError(
                 f"{who} has column '{name}', which the rows lack",
-                "give it a DEFAULT, drop it, or use `mode: replace`",
+                f"give it a DEFAULT, drop it, {OR_REPLACE}",
             )
 
 

@@ -199,8 +199,8 @@ def columns_of(connection: sqlite3.Connection, ask: Ask) -> list[Column]:
 def chosen(ask: Ask, available: list[Column]) -> list[Column]:
     """Return the columns to read; raise SourceMissing if one that the settings name is missing."""
     by_name = {column.name: column for column in available}
-    for name in (ask.cursor, ask.split_by, *(ask.columns or ()), *ask.stated):
-        if name is not None and name not in by_name:
+    for name in ask.named:
+        if name not in by_name:
             raise missing_column(ask.who, name, list(by_name))
     if ask.columns is None:
         return available

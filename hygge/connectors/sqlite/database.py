@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hygge.connectors.sql.database import Database
 from hygge.connectors.sql.names import NameRules
 from hygge.errors import ConfigError
+from hygge.places.names import expanded
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -35,7 +36,7 @@ def normalized(url: URL, who: str) -> URL:
     if unknown:
         raise ConfigError(f"{who}: SQLite setting '{unknown[0]}' in the URL is not built")
     # Links are resolved: SQLite keeps its logs beside the file itself, and so does hygge.
-    path = os.path.realpath(os.path.expanduser(database))
+    path = os.path.realpath(expanded(database, who))
     return url.set(database=path, query={})
 
 

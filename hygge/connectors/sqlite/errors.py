@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hygge.arrow_errors import is_noted
 from hygge.connectors.sql.errors import SQLITE_MENDABLE
 from hygge.errors import (
     HomeError,
@@ -27,10 +28,13 @@ def in_words(who: str, side: type[HyggeError]) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise _translated(error, who, side) from error
+        if is_noted(error):  # of the home, whose rows only pass through
+            raise
+        raise translated(error, who, side) from error
 
 
-def _translated(error: sqlite3.Error, who: str, side: type[HyggeError]) -> HyggeError:
+def translated(error: sqlite3.Error, who: str, side: type[HyggeError]) -> HyggeError:
+    """Return an error of SQLite as one of hygge."""
     code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
     text = f"{who}: {error}"
     if side is Rejected and code in SQLITE_MENDABLE:
@@ -53,4 +57,4 @@ def _translated(error: sqlite3.Error, who: str, side: type[HyggeError]) -> Hygge
         return (SourceMissing if side is HomeError else side)(text)
     if "Could not decode to UTF-8" in str(error):
         return UnfitValue(text, "it is no text: read it with CAST(… AS BLOB) in a query")
-    return side(text)
+    return side(text, "see what SQLite says about it")

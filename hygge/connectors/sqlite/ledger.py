@@ -31,6 +31,7 @@ from hygge.connectors.sqlite.session import Value, fetch_value, quoted
 from hygge.connectors.sqlite.target import identity
 from hygge.errors import StoreError
 from hygge.model import Head, Receipt, Run, Ticket
+from hygge.places import durable
 
 _TRIES = 100
 _HEADS_DDL = (
@@ -80,6 +81,19 @@ def begin(path: str, run: Run, who: str) -> None:
         connection.execute("CREATE TABLE IF NOT EXISTS run (mode TEXT)")
         if fetch_value(connection, "SELECT count(*) FROM run") == 0:
             connection.execute("INSERT INTO run VALUES (?)", [run.mode])
+
+
+def check_rights(path: str, who: str) -> None:
+    """Raise StoreError where this user may not write the database, or stage beside it."""
+    if os.path.exists(path) and not os.access(path, os.W_OK):
+        raise StoreError(f"{who}: the file may not be written", "allow this user to")
+    try:
+        durable.check_rights(os.path.dirname(path))
+    except OSError as error:
+        raise StoreError(
+            f"{who}: cannot stage in {error.filename}: {error.strerror}",
+            "the run is staged beside the database; allow this user to write there",
+        ) from error
 
 
 @contextmanager

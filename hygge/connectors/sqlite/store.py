@@ -23,6 +23,7 @@ import pyarrow as pa
 from hygge.batches import plain
 from hygge.connectors.sql.ask import unpack
 from hygge.connectors.sql.commit import check_staged
+from hygge.connectors.sql.counting import count_sql, state_of
 from hygge.connectors.sql.errors import unknown_commit
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import (
@@ -40,7 +41,7 @@ from hygge.connectors.sqlite.database import table_name
 from hygge.connectors.sqlite.errors import in_words
 from hygge.connectors.sqlite.merge import merge
 from hygge.connectors.sqlite.publish import append, refill, replace
-from hygge.connectors.sqlite.session import path_of, quoted
+from hygge.connectors.sqlite.session import fetch_value, path_of, quoted
 from hygge.connectors.sqlite.target import (
     TargetColumn,
     check_replace,
@@ -52,7 +53,7 @@ from hygge.connectors.sqlite.target import (
 )
 from hygge.connectors.sqlite.values import encode
 from hygge.errors import HyggeError, Rejected, StoreError, refusing
-from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
+from hygge.model import Commit, Head, Receipt, Run, TargetState, Ticket, Watermark
 
 NEEDS: tuple[str, ...] = ()
 """Modules that its processes import, beside this one."""
@@ -69,16 +70,30 @@ def head(goal: Goal, flow: str) -> Head | None:
 
 def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     """Raise what can be known before rows move, and make the run's staging file."""
+    examine(goal, run, schema, count=False)
+    path = path_of(goal.url)
+    ledger.begin(path, run, goal.who)
+    ledger.sweep(path)
+
+
+def examine(goal: Goal, run: Run, schema: pa.Schema | None, count: bool = True) -> TargetState:
+    """Raise what can be known before rows move; return what the target holds.
+
+    Its rows are counted only where `count` says so.
+    """
     path = path_of(goal.url)
     if schema is not None and (run.mode == "replace" or not os.path.exists(path)):
         new_columns(schema)
-    if os.path.exists(path):
-        with session.opened(path, goal.who, StoreError) as connection:
-            _check_target(connection, goal, run, schema)
-        if not os.access(path, os.W_OK):
-            raise StoreError(f"{goal.who}: the file may not be written", "allow this user to")
-    ledger.begin(path, run, goal.who)
-    ledger.sweep(path)
+    ledger.check_rights(path, goal.who)
+    if not os.path.exists(path):
+        return TargetState(exists=False)
+    with session.opened(path, goal.who, StoreError) as connection:
+        _check_target(connection, goal, run, schema)
+        target = table_name(goal.table)
+        if catalog.kind_of(connection, target) is None:
+            return TargetState(exists=False)
+        table = f"main.{quoted(target)}"
+        return state_of(fetch_value(connection, count_sql(table)) if count else None)
 
 
 def stage(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from hygge.batches import plain_schema, widens
+from hygge.connectors.sql.heads import OR_REPLACE
 from hygge.connectors.sql.names import ascii_folded
 from hygge.connectors.sql.own_columns import check_added
 from hygge.connectors.sqlite import catalog
@@ -116,15 +117,15 @@ def existing_columns(
         if column is None:
             raise StoreError(
                 f"{who} has no column '{field.name}', which the rows have",
-                f"add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, or use `mode: "
-                f"replace`; {one_of('its columns', field.name, [c.name for c in columns])}",
+                f"add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, {OR_REPLACE}; "
+                f"{one_of('its columns', field.name, [c.name for c in columns])}",
             )
         targets.append(TargetColumn(column.name, column.declared, _fitting(column, field, who)))
     left = [column.name for column in by_name.values() if not column.fills_itself]
     if left:
         raise StoreError(
             f"{who} has column '{left[0]}', which the rows lack",
-            "give it a DEFAULT, drop it, or use `mode: replace`",
+            f"give it a DEFAULT, drop it, {OR_REPLACE}",
         )
     return targets
 
@@ -148,7 +149,7 @@ def _fitting(column: catalog.Column, field: pa.Field, who: str) -> pa.DataType:
         declared = f"'{column.declared}'" if column.declared else "declared without a type"
         raise StoreError(
             f"{who}: column '{column.name}' is {declared}, which cannot keep {kind} exactly",
-            f"make it {declared_for(kind, column.name)}, or use `mode: replace`",
+            f"make it {declared_for(kind, column.name)}, {OR_REPLACE}",
         )
     return wanted
 

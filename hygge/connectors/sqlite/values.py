@@ -25,10 +25,10 @@ from hygge.formats.exact_text import (
     refuse_no_text,
     times_as_text,
 )
+from hygge.type_words import value_text, word_of
 
 NAN, MINUS_ZERO = "NaN", b"-0.0"
 """Stored in place of two floats that SQLite itself would change."""
-_REMEDY = "read it as text: options: {{types: {{{column}: string}}}}, or mend the value"
 
 
 Values = Sequence[Value]
@@ -101,10 +101,27 @@ def decode(
                 decoder([value], _classes([value]), kind, asked)
             except _MISFIT as misfit:
                 raise UnfitValue(
-                    f"{table}: column '{column}' is {kind}, but holds {_shown(value)}",
-                    _REMEDY.format(column=column),
+                    f"{table}: column '{column}' is {word_of(kind)}, but holds {_shown(value)}",
+                    _remedy(column, value),
                 ) from misfit
-        raise UnfitValue(f"{table}: column '{column}': {error}") from error
+        raise UnfitValue(
+            f"{table}: column '{column}' is {word_of(kind)}, and its values do not fit together: "
+            f"{error}",
+            _remedy(column, b"" if bytes in _classes(values) else ""),
+        ) from error
+
+
+def _remedy(column: str, value: Value) -> str:
+    """Return a type that holds `value` whatever the others are: bytes may be no text."""
+    is_text = True
+    if isinstance(value, bytes):
+        try:
+            value.decode()
+        except UnicodeDecodeError:
+            is_text = False
+        is_text = is_text and value != b""
+    word = "string" if is_text else "binary"
+    return f"state another type: options: {{types: {{{column}: {word}}}}}, or mend the value"
 
 
 def _classes(values: Values) -> Classes:
@@ -112,9 +129,8 @@ def _classes(values: Values) -> Classes:
 
 
 def _shown(value: Value) -> str:
-    text = repr(value)
-    names = {int: "the integer", float: "the real", str: "the text", bytes: "the blob"}
-    return f"{names.get(type(value), '')} {text if len(text) < 60 else text[:57] + '...'}".strip()
+    names = {int: "the integer", float: "the real", str: "the text", bytes: "the bytes"}
+    return f"{names.get(type(value), '')} {value_text(value)}".strip()
 
 
 def _decoder(kind: pa.DataType) -> _Decoder:

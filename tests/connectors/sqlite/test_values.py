@@ -16,6 +16,7 @@ from hygge.connectors.sqlite.values import decode
 from hygge.errors import UnfitValue
 from hygge.model import Run, Ticket
 from hygge.testing.values import difference, every_type, is_lossy, table_of
+from hygge.type_words import value_text
 
 FAR = {
     "far dates": pa.array([2**31 - 1, -(2**31), 3_000_000, 0, -719_163, None], pa.date32()),
@@ -128,7 +129,7 @@ def test_a_value_that_does_not_fit_is_named_with_its_remedy(value, kind):
     with pytest.raises(UnfitValue) as caught:
         decode([None, value], kind, "shop.db#orders", "price")
     assert "shop.db#orders: column 'price'" in caught.value.message
-    assert repr(value) in caught.value.message
+    assert value_text(value) in caught.value.message
     assert "types: {price: string}" in caught.value.hint
 
 
