@@ -136,7 +136,9 @@ def _watch(arguments: argparse.Namespace) -> Watch:
     from hygge.report.events import JsonLines
     from hygge.report.progress import Quiet, Terminal
 
-    watch: Watch = JsonLines() if arguments.log_format == "json" else Terminal()
+    watch: Watch = (
+        JsonLines(in_job=_is_submitted()) if arguments.log_format == "json" else Terminal()
+    )
     return Quiet(watch) if arguments.quiet else watch
 
 
@@ -217,9 +219,16 @@ def _kill_descendants() -> None:
 
 
 def _print_report(summary: Summary, arguments: argparse.Namespace) -> None:
+    from hygge.report.events import report_of_job
     from hygge.report.text import report_json, report_text
 
-    print(report_json(summary) if arguments.json else report_text(summary), flush=True)
+    as_json = report_of_job if _is_submitted() else report_json
+    print(as_json(summary) if arguments.json else report_text(summary), flush=True)
+
+
+def _is_submitted() -> bool:
+    """Return whether hygge submitted this process as a Ray job, and follows its log."""
+    return bool(os.environ.get("HYGGE_SUBMITTED_BY") or os.environ.get("HYGGE_FLOW_JOB"))
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -345,7 +354,7 @@ def _print_error(error: HyggeError, code: int, debug: bool, as_json: bool) -> in
     if as_json:
         from hygge.report.events import JsonLines
 
-        JsonLines().failed(str(error), code)
+        JsonLines(in_job=_is_submitted()).failed(str(error), code)
     else:
         print(f"error: {error}", file=sys.stderr)
     return code

@@ -3,6 +3,9 @@
 `JsonLines` is a Watch that writes each event as one JSON object on a line. `parse_event` reads such
 a line, and `replay` reports the event to another Watch. So the Coordinator follows the logs of its
 flows' jobs, a client follows the log of the Coordinator, and both see what a local run shows.
+
+Ray's dashboard shows the same log to people. So in a job each line begins with the time and a
+sentence, and has its JSON behind.
 """
 
 from __future__ import annotations
@@ -14,10 +17,15 @@ import time
 from dataclasses import asdict
 from typing import Any, TextIO
 
-from hygge.model import Report, from_facts
+from hygge.model import Report, Summary, from_facts
+from hygge.report.progress import flow_text
+from hygge.report.text import report_json, report_text
 from hygge.run.watch import Progress, Watch
 
 _MARK = '{"hygge_event": '
+_FOR_PEOPLE_ALONE = '{"hygge_event": "text"}'
+_WIDTH = 100
+"""Columns of the sentence in a line of a job's log."""
 _SHORTEST_S, _LONGEST_S = 1.0, 30.0
 """Between two lines about the progress of one flow."""
 
@@ -26,16 +34,19 @@ Event = dict[str, Any]
 
 
 class JsonLines:
-    """Writes a line for each event; for progress each second at first, and less often later."""
+    """Writes a line for each event; for progress each second at first, and less often later.
 
-    def __init__(self, out: TextIO | None = None) -> None:
-        self.out = out or sys.stderr
+    `in_job`: in the log of a Ray job, which people read as well.
+    """
+
+    def __init__(self, out: TextIO | None = None, in_job: bool = False) -> None:
+        self.out, self.in_job = out or sys.stderr, in_job
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self._due: dict[str, float] = {}
 
     def began(self, flow: str, splits: int) -> None:
-        self._write("began", flow=flow, splits=splits)
+        self._write(f"{flow}: begins", "began", flow=flow, splits=splits)
 
     def moved(self, flow: str, progress: Progress) -> None:
         now = time.monotonic()
@@ -43,30 +54,46 @@ class JsonLines:
             return
         # Followers read the whole log again and again, so a long run must not make it long.
         self._due[flow] = now + min(_LONGEST_S, max(_SHORTEST_S, (now - self._began) / 100))
-        self._write("moved", flow=flow, **asdict(progress))
+        self._write(flow_text(flow, progress), "moved", flow=flow, **asdict(progress))
 
     def said(self, flow: str, text: str) -> None:
-        self._write("said", flow=flow, text=text)
+        self._write(f"{flow}: {text}" if flow else text, "said", flow=flow, text=text)
 
     def ended(self, report: Report) -> None:
-        self._write("ended", flow=report.flow, report=asdict(report))
+        said = f"{report.flow}: {report.status}, {report.rows:,} rows"
+        said += f": {report.error}" if report.error else ""
+        self._write(said, "ended", flow=report.flow, report=asdict(report))
 
     def close(self) -> None: ...
 
     def failed(self, text: str, code: int) -> None:
         """Write that the whole command failed, and will exit with `code`."""
-        self._write("error", text=text, code=code)
+        self._write(f"error: {text}", "error", text=text, code=code)
 
-    def _write(self, kind: str, **facts: object) -> None:
+    def _write(self, sentence: str, kind: str, **facts: object) -> None:
         line = json.dumps({"hygge_event": kind, "at": round(time.time(), 3), **facts})
+        if self.in_job:
+            line = _for_both(sentence, line)
         with self._lock:
             self.out.write(line + "\n")
             self.out.flush()
 
 
+def report_of_job(summary: Summary) -> str:
+    """Return a report for the log of a Ray job: its text for people, then JSON for programs."""
+    lines = [_for_both(line, _FOR_PEOPLE_ALONE) for line in report_text(summary).splitlines()]
+    return "\n".join([*lines, _for_both("the report for programs:", report_json(summary))])
+
+
+def _for_both(sentence: str, line: str) -> str:
+    """Return a line that begins with the time and a sentence, and has its JSON behind."""
+    text = " ".join(sentence.splitlines())
+    return f"{time.strftime('%H:%M:%S')}  {text:<{_WIDTH}}  {line}"
+
+
 def parse_event(line: str) -> Event | None:
     """Return the event in a line of a log, or None if there is none in it."""
-    start = line.find(_MARK)  # not always 0: something may be printed without a line end before it
+    start = line.rfind(_MARK)  # not always 0: a sentence for people may be before it
     if start < 0:
         return None
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 
@@ -12,8 +13,9 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hygge.model import Report
-from hygge.report.events import JsonLines, parse_event, replay
+from hygge.model import Report, Summary
+from hygge.report.events import JsonLines, parse_event, replay, report_of_job
+from hygge.report.text import report_from_json
 from hygge.run.watch import Progress
 from tests.waiting import LIMIT_S
 
@@ -37,10 +39,14 @@ class Noted:
         self.told.append(("ended", report))
 
 
-@given(flow=st.text(), text=st.text(), rows=st.integers(0, 2**63), seconds=st.floats(0, 1e9))
-def test_an_event_arrives_unchanged_and_is_one_line(flow, text, rows, seconds):
+TEXTS = st.one_of(st.text(), st.sampled_from(['{"hygge_event": "said"}', "a\rb\u2028c"]))
+
+
+@given(flow=TEXTS, text=TEXTS, rows=st.integers(0, 2**63), seconds=st.floats(0, 1e9),
+       in_job=st.booleans())  # fmt: skip
+def test_an_event_arrives_unchanged_and_is_one_line(flow, text, rows, seconds, in_job):
     first, second, out = Noted(), Noted(), io.StringIO()
-    lines = JsonLines(out)
+    lines = JsonLines(out, in_job)
     for watch in (first, lines):
         watch.began(flow, 3)
         watch.moved(flow, Progress(rows=rows, splits_done=1, splits=3, waits_for=text))
@@ -54,6 +60,25 @@ def test_an_event_arrives_unchanged_and_is_one_line(flow, text, rows, seconds):
         assert told is not None
         replay(told, second)
     assert second.told == first.told
+
+
+def test_in_the_log_of_a_job_a_line_begins_with_the_time_and_a_sentence():
+    out = io.StringIO()
+    lines = JsonLines(out, in_job=True)
+    lines.moved("orders", Progress(rows=1_240_000, bytes=310_000_000, splits_done=12, splits=64))
+    lines.said("orders", "the commit is tried again")
+    lines.failed("no such file\n\nhint: look", 1)
+    report = Report("orders", "done", rows=3, started_at=1.0)
+    summary = Summary((report,), 2.5)
+    written = [*out.getvalue().splitlines(), *report_of_job(summary).splitlines()]
+    assert all(re.match(r"\d\d:\d\d:\d\d  \S", line) for line in written)
+    sentences = [line[10:].partition("{")[0].rstrip() for line in written]
+    assert sentences[0] == "orders: 1.24 M rows · 310 MB · 12/64 splits"
+    assert sentences[1] == "orders: the commit is tried again"
+    assert sentences[2] == "error: no such file  hint: look"
+    assert sentences[3].startswith("orders  done  ")
+    assert report_from_json(written[-1]) == summary
+    assert all(parse_event(line) or report_from_json(line) for line in written)
 
 
 def test_progress_is_written_once_a_second_and_not_for_each_batch():
