@@ -11,8 +11,10 @@ import csv
 import io
 import re
 import sys
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import pyarrow as pa
 
@@ -20,11 +22,14 @@ from hygge.errors import HomeError
 from hygge.formats.csv_syntax import NO_DELIMITER, Dialect
 from hygge.formats.text_values import shortened
 
-SAMPLE_BYTES = 256 * 1024
+SAMPLE_BYTES = 64 * 1024
 DELIMITERS = (",", ";", "\t", "|")
 _MOST = 0.8
 """The share of lines that speaks for a delimiter, where the first line has none of it."""
 _LINE_END = re.compile(r"\r\n|\n|\r")
+
+_TYPED = re.compile(r"[+-]?[.,]?\d|(true|false|[+-]?inf|[+-]?infinity|nan)$|.*\d{2}", re.IGNORECASE)
+"""The beginning of each name that may be a number, a bool, a date or a timestamp as well."""
 
 Infer = Callable[[pa.Array], pa.DataType]
 
@@ -75,8 +80,12 @@ def find(path: str, sample: str, is_cut: bool, dialect: Dialect, stated: Stated)
         sample = sample[: ends[-1].end()]
     sample = _without_title(sample, dialect.skip_lines)
     quotes = ('"', "'") if stated.quote is None else (stated.quote,)
+    if "'" not in sample:
+        quotes = quotes[:1]
     for quote in quotes[::-1]:
-        delimiters = DELIMITERS if stated.delimiter is None else (stated.delimiter,)
+        delimiters = tuple(sign for sign in DELIMITERS if sign in sample) or DELIMITERS[:1]
+        if stated.delimiter is not None:
+            delimiters = (stated.delimiter,)
         candidates = [replace(dialect, delimiter=sign, quote=quote) for sign in delimiters]
         if quote != quotes[0]:
             candidates = [each for each in candidates if _is_quoted(sample, each)]
@@ -106,22 +115,19 @@ def check_header(
         return
     first = records[0]
     rows = [record for record in records[1:] if len(record) == len(first)]
-    data = header = again = 0
-    for index, name in enumerate(first):
-        if not name or name in null_values:
-            continue
-        values = [row[index] for row in rows if row[index] and row[index] not in null_values]
-        kind = _family(infer(pa.array([name], pa.string())))
-        if not values:
-            data += kind != "text"
-            continue
-        family = _family(infer(pa.array(values, pa.string())))
-        if family == "text":
-            again += name in values
-        elif family == kind:
-            data += 1
-        else:
-            header += 1
+    nulls = {"", *null_values}
+    named = [index for index, name in enumerate(first) if name not in nulls]
+    again = sum(any(row[index] == first[index] for row in rows) for index in named)
+    data = header = 0
+    if again * 2 > len(first) or any(_TYPED.match(first[index]) for index in named):
+        # Only here are types needed: what infers them is slow to load.
+        for index in named:
+            values = [row[index] for row in rows if row[index] not in nulls]
+            kind = _family(infer(_texts([first[index]])))
+            family = _family(infer(_texts(values))) if values else kind
+            if family != "text":
+                data += family == kind
+                header += family != kind
     is_row = data > 0 and (header == 0 or data >= header)
     if not is_row and not (header == 0 and again * 2 > len(first)):
         return
@@ -251,6 +257,14 @@ class _Lines:
                 continue
             self.is_at_start = False
             yield line
+
+
+def _texts(values: Sequence[str]) -> pa.Array:
+    """Return an array; without `pa.array`, which loads pandas."""
+    encoded = [value.encode(errors="replace") for value in values]
+    offsets = array("i", accumulate(map(len, encoded), initial=0))
+    buffers = [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(values), buffers)
 
 
 def _without_title(sample: str, count: int) -> str:
