@@ -12,7 +12,7 @@ import io
 import re
 import sys
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -105,8 +105,12 @@ def check_header(
     dialect: Dialect,
     infer: Infer,
     null_values: Sequence[str],
+    known: Collection[str] = (),
 ) -> None:
-    """Raise HomeError where the first line of a sample may be a row as well as a header."""
+    """Raise HomeError where the first line of a sample may be a row as well as a header.
+
+    It is a header where it has one of the names that are `known` from the options.
+    """
     if is_cut and (ends := list(_LINE_END.finditer(sample[:-1]))):
         sample = sample[: ends[-1].end()]
     sample = _without_title(sample, dialect.skip_lines)
@@ -114,6 +118,8 @@ def check_header(
     if not records:
         return
     first = records[0]
+    if any(name in known for name in first):
+        return
     rows = [record for record in records[1:] if len(record) == len(first)]
     nulls = {"", *null_values}
     named = [index for index, name in enumerate(first) if name not in nulls]

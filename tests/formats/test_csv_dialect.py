@@ -121,6 +121,14 @@ def test_what_is_stated_is_not_doubted(file):
     assert found(path, **options) == ""
 
 
+def test_a_name_that_the_options_know_is_a_name(file):
+    path = file("country,2023,2024\nDE,5,6\n")
+    with pytest.raises(HyggeError, match="may be a row"):
+        read(path)
+    assert read(path, types={"2023": "int32"})["2023"].to_pylist() == [5]
+    assert read(path, ["country"])["country"].to_pylist() == ["DE"]
+
+
 def test_a_ragged_line_in_the_sample_does_not_make_one_column(file):
     with pytest.raises(HyggeError, match="line 3: 3 columns were found, 2 are expected"):
         read(file("id;name\n1;Ann\n2;Bob;x\n3;C\n"))

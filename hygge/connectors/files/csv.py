@@ -159,7 +159,8 @@ class CsvHome(FileHome):
             if stated.header is None:
                 nulls = options.null_values
                 infer = options.forms().infer
-                csv_dialect.check_header(path, sample, is_cut, found, infer, nulls)
+                known = {*options.types, *(self.settings.columns or ())}
+                csv_dialect.check_header(path, sample, is_cut, found, infer, nulls, known)
             self._found_text = csv_dialect.describe(found, stated)
 
     def _first_lines(self, files: Sequence[SourceFile]) -> tuple[str, str, bool]:
