@@ -28,6 +28,7 @@ _MOST = 0.8
 """The share of lines that speaks for a delimiter, where the first line has none of it."""
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
+_SEP = re.compile(r"(sep=.)[\r\n]", re.IGNORECASE)
 _TYPED = re.compile(r"[+-]?[.,]?\d|(true|false|[+-]?inf|[+-]?infinity|nan)$|.*\d{2}", re.IGNORECASE)
 """The beginning of each name that may be a number, a bool, a date or a timestamp as well."""
 
@@ -79,6 +80,11 @@ def find(path: str, sample: str, is_cut: bool, dialect: Dialect, stated: Stated)
     if is_cut and (ends := list(_LINE_END.finditer(sample[:-1]))):
         sample = sample[: ends[-1].end()]
     sample = _without_title(sample, dialect.skip_lines)
+    if excel := _SEP.match(sample):
+        raise HomeError(
+            f"{path}: the first line is {excel[1]!r}, by which Excel is told the delimiter",
+            f"say `options: {{skip_lines: {dialect.skip_lines + 1}}}`",
+        )
     quotes = ('"', "'") if stated.quote is None else (stated.quote,)
     if "'" not in sample:
         quotes = quotes[:1]
@@ -149,8 +155,7 @@ def describe(dialect: Dialect, stated: Stated) -> str:
     """Return what was found of a dialect, as a sentence for people; "": all of it was stated."""
     parts = []
     if stated.delimiter is None:
-        is_one = dialect.delimiter == NO_DELIMITER or stated.columns == 1
-        parts.append("one column" if is_one else f"delimiter {_shown(dialect.delimiter)}")
+        parts.append(shown_delimiter(dialect))
     if stated.quote is None:
         parts.append(f"quote {dialect.quote}")
     if stated.header is None:
@@ -287,6 +292,12 @@ def _family(kind: pa.DataType) -> str:
     if t.is_string(kind):
         return "text"
     return "bool" if t.is_boolean(kind) else "time"
+
+
+def shown_delimiter(dialect: Dialect) -> str:
+    """Return what separates the values, for people."""
+    is_one = dialect.delimiter == NO_DELIMITER
+    return "one column" if is_one else f"delimiter {_shown(dialect.delimiter)}"
 
 
 def _shown(sign: str) -> str:

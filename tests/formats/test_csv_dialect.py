@@ -88,6 +88,7 @@ DOUBT = {
         "the first line has no ','", "skip_lines: 1"),
     "two lines of a title": ("Report\n2024\n" + "id;name;n\n1;Ann;2\n" * 5, "no ';'",
         "skip_lines: 2"),
+    "Excel's delimiter": ("sep=;\r\nid;name\r\n1;Ann\r\n", "Excel is told", "skip_lines: 1"),
     "a row as header": ("1,Ann,2024-01-01\n2,Bob,2024-01-02\n", "may be a row", "header: false"),
     "a row as header, with an odd value": ("1,Ann,unknown\n2,Bob,2024-01-02\n3,C,2024-01-03\n",
         "may be a row", "header: true"),
@@ -119,6 +120,20 @@ def test_what_is_stated_is_not_doubted(file):
     assert read(path, header=False, column_names=["all"])["all"].to_pylist() == ["1;Ann", "2;Bob"]
     options = {"delimiter": ";", "quote": '"', "header": False, "column_names": ["a", "b"]}
     assert found(path, **options) == ""
+
+
+def test_a_hint_that_is_followed_helps(file):
+    assert read(file("sep=;\r\nid;name\r\n1;Ann\r\n2;Bob\r\n"), skip_lines=1).to_pylist() == ROWS
+    assert read(file("Report\nid,name\n1,Ann\n2,Bob\n"), skip_lines=1).to_pylist() == ROWS
+    path = file("id\tname\r\n1\tAnn\r\n2\tBob\r\n".encode("utf-16"))
+    with pytest.raises(HyggeError) as caught:
+        read(path)
+    assert "encoding: utf-16" in caught.value.hint
+    assert read(path, encoding="utf-16").to_pylist() == ROWS
+    path = file("name\nAnn, A.\nBob, B.\n")
+    with pytest.raises(HyggeError, match="the first line has no ','"):
+        read(path)
+    assert read(path, delimiter="\t")["name"].to_pylist() == ["Ann, A.", "Bob, B."]
 
 
 def test_a_name_that_the_options_know_is_a_name(file):

@@ -97,8 +97,8 @@ class CsvHome(FileHome):
                 raise HomeError(
                     f"{file.path} has the columns {', '.join(names)}; "
                     f"{files[0].path} has {', '.join(first)}",
-                    "move them in flows of their own; all files of one are read in one way, with "
-                    f"the delimiter {self._dialect(files[0].path).delimiter!r}",
+                    "move them in flows of their own; all files of one are read in one way "
+                    f"({csv_dialect.shown_delimiter(self._dialect(files[0].path))})",
                 )
         stated = types_of(self.settings.options.types)
         for name in stated:
