@@ -23,7 +23,10 @@ from hygge.formats.csv_syntax import NO_DELIMITER, Dialect
 from hygge.formats.text_values import shortened
 
 SAMPLE_BYTES = 64 * 1024
+TAB = "\t"
 DELIMITERS = (",", ";", "\t", "|")
+_RARE_DELIMITERS = ("\x01", "^", "~", ":")
+"""Never taken by themselves: where one of them fits, it has to be stated."""
 _MOST = 0.8
 """The share of lines that speaks for a delimiter, where the first line has none of it."""
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -85,6 +88,12 @@ def find(path: str, sample: str, is_cut: bool, dialect: Dialect, stated: Stated)
             f"{path}: the first line is {excel[1]!r}, by which Excel is told the delimiter",
             f"say `options: {{skip_lines: {dialect.skip_lines + 1}}}`",
         )
+
+    def rare() -> Iterator[_Reading]:
+        for sign in _RARE_DELIMITERS:
+            if sign in sample:
+                yield _read(sample, replace(candidates[0], delimiter=sign), is_cut)
+
     quotes = ('"', "'") if stated.quote is None else (stated.quote,)
     if "'" not in sample:
         quotes = quotes[:1]
@@ -100,7 +109,7 @@ def find(path: str, sample: str, is_cut: bool, dialect: Dialect, stated: Stated)
         if quote != quotes[0]:
             readings = [reading for reading in readings if reading.is_consistent]
         if readings:
-            return _best(path, readings, stated)
+            return _best(path, readings, stated, rare)
     return replace(dialect, delimiter=stated.delimiter or stated.usual, quote=quotes[0])
 
 
@@ -151,11 +160,11 @@ def check_header(
     )
 
 
-def describe(dialect: Dialect, stated: Stated) -> str:
+def describe(dialect: Dialect, stated: Stated, columns: int) -> str:
     """Return what was found of a dialect, as a sentence for people; "": all of it was stated."""
     parts = []
     if stated.delimiter is None:
-        parts.append(shown_delimiter(dialect))
+        parts.append("one column" if columns == 1 else shown_delimiter(dialect))
     if stated.quote is None:
         parts.append(f"quote {dialect.quote}")
     if stated.header is None:
@@ -163,7 +172,9 @@ def describe(dialect: Dialect, stated: Stated) -> str:
     return ", ".join(parts)
 
 
-def _best(path: str, readings: list[_Reading], stated: Stated) -> Dialect:
+def _best(
+    path: str, readings: list[_Reading], stated: Stated, rare: Callable[[], Iterator[_Reading]]
+) -> Dialect:
     if stated.delimiter is not None:
         return readings[0].dialect
     one_column = replace(readings[0].dialect, delimiter=NO_DELIMITER)
@@ -188,6 +199,14 @@ def _best(path: str, readings: list[_Reading], stated: Stated) -> Dialect:
         return splitting[0].dialect
     for reading in readings:
         _refuse_title(path, reading)
+    for reading in rare():
+        if reading.is_consistent:
+            raise HomeError(
+                f"{path} may be one column, or be delimited by "
+                f"{_shown(reading.dialect.delimiter)}, which every line has",
+                f"state `options: {{delimiter: {_stated(reading.dialect.delimiter)}}}`; where it "
+                f"is one column, a delimiter that does not occur: {_stated(TAB)}",
+            )
     if all(max(reading.counts) == 1 for reading in readings):
         return replace(one_column, delimiter=stated.usual)
     return one_column
@@ -201,9 +220,10 @@ def _refuse_title(path: str, reading: _Reading) -> None:
         return
     sign, title = _shown(reading.dialect.delimiter), 1 + rows.index(usual)
     first = shortened(reading.records[0][0])
+    titles = "the first line is" if title == 1 else f"the first {title} lines are"
     raise HomeError(
         f"{path}: the first line has no {sign}, and those after it have {usual - 1}: {first}",
-        f"where the first {title} are a title, say `options: {{skip_lines: {title}}}` (or "
+        f"where {titles} a title, say `options: {{skip_lines: {title}}}` (or "
         "`comment`); where it is one column, state a delimiter that does not occur: "
         '`options: {delimiter: "\\t"}`',
     )
@@ -301,8 +321,8 @@ def shown_delimiter(dialect: Dialect) -> str:
 
 
 def _shown(sign: str) -> str:
-    return "tab" if sign == "\t" else f"'{sign}'"
+    return "tab" if sign == TAB else f"'{sign}'".replace("\x01", r"\x01")
 
 
 def _stated(sign: str) -> str:
-    return '"\\t"' if sign == "\t" else f'"{sign}"'
+    return {TAB: r'"\t"', "\x01": r'"\x01"'}.get(sign, f'"{sign}"')
