@@ -11,7 +11,7 @@ from hygge.config.document import Node
 from hygge.config.environment import mask
 from hygge.config.problems import Problem, suggest
 from hygge.connectors.files.listing import find_files, matches
-from hygge.connectors.files.source_file import is_hidden
+from hygge.connectors.files.source_file import COMPRESSED, is_hidden
 from hygge.errors import HyggeError, nearest
 from hygge.places.names import hint_for_missing
 from hygge.places.objects import is_object_url
@@ -64,6 +64,12 @@ def infer_kind(
         )
     if os.path.exists(path):
         ending = os.path.splitext(text)[1]
+        if COMPRESSED.search(text):
+            raise Problem(
+                node.line,
+                f"{shown} is compressed as {ending}, which is not read",
+                "decompress it first; .csv and .jsonl files are read as .gz and .zst, too",
+            )
         reason = f"No home ends in '{ending}'" if ending else "It has no ending"
         raise Problem(
             node.line,

@@ -11,8 +11,10 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import pyarrow as pa
 
@@ -20,11 +22,18 @@ from hygge.errors import HomeError
 from hygge.formats.csv_syntax import NO_DELIMITER, Dialect
 from hygge.formats.text_values import shortened
 
-SAMPLE_BYTES = 256 * 1024
+SAMPLE_BYTES = 64 * 1024
+TAB = "\t"
 DELIMITERS = (",", ";", "\t", "|")
+_RARE_DELIMITERS = ("\x01", "^", "~", ":")
+"""Never taken by themselves: where one of them fits, it has to be stated."""
 _MOST = 0.8
 """The share of lines that speaks for a delimiter, where the first line has none of it."""
 _LINE_END = re.compile(r"\r\n|\n|\r")
+
+_SEP = re.compile(r"(sep=.)[\r\n]", re.IGNORECASE)
+_TYPED = re.compile(r"[+-]?[.,]?\d|(true|false|[+-]?inf|[+-]?infinity|nan)$|.*\d{2}", re.IGNORECASE)
+"""The beginning of each name that may be a number, a bool, a date or a timestamp as well."""
 
 Infer = Callable[[pa.Array], pa.DataType]
 
@@ -74,9 +83,24 @@ def find(path: str, sample: str, is_cut: bool, dialect: Dialect, stated: Stated)
     if is_cut and (ends := list(_LINE_END.finditer(sample[:-1]))):
         sample = sample[: ends[-1].end()]
     sample = _without_title(sample, dialect.skip_lines)
+    if excel := _SEP.match(sample):
+        raise HomeError(
+            f"{path}: the first line is {excel[1]!r}, by which Excel is told the delimiter",
+            f"say `options: {{skip_lines: {dialect.skip_lines + 1}}}`",
+        )
+
+    def rare() -> Iterator[_Reading]:
+        for sign in _RARE_DELIMITERS:
+            if sign in sample:
+                yield _read(sample, replace(candidates[0], delimiter=sign), is_cut)
+
     quotes = ('"', "'") if stated.quote is None else (stated.quote,)
+    if "'" not in sample:
+        quotes = quotes[:1]
     for quote in quotes[::-1]:
-        delimiters = DELIMITERS if stated.delimiter is None else (stated.delimiter,)
+        delimiters = tuple(sign for sign in DELIMITERS if sign in sample) or DELIMITERS[:1]
+        if stated.delimiter is not None:
+            delimiters = (stated.delimiter,)
         candidates = [replace(dialect, delimiter=sign, quote=quote) for sign in delimiters]
         if quote != quotes[0]:
             candidates = [each for each in candidates if _is_quoted(sample, each)]
@@ -85,7 +109,7 @@ def find(path: str, sample: str, is_cut: bool, dialect: Dialect, stated: Stated)
         if quote != quotes[0]:
             readings = [reading for reading in readings if reading.is_consistent]
         if readings:
-            return _best(path, readings, stated)
+            return _best(path, readings, stated, rare)
     return replace(dialect, delimiter=stated.delimiter or stated.usual, quote=quotes[0])
 
 
@@ -96,8 +120,12 @@ def check_header(
     dialect: Dialect,
     infer: Infer,
     null_values: Sequence[str],
+    known: Collection[str] = (),
 ) -> None:
-    """Raise HomeError where the first line of a sample may be a row as well as a header."""
+    """Raise HomeError where the first line of a sample may be a row as well as a header.
+
+    It is a header where it has one of the names that are `known` from the options.
+    """
     if is_cut and (ends := list(_LINE_END.finditer(sample[:-1]))):
         sample = sample[: ends[-1].end()]
     sample = _without_title(sample, dialect.skip_lines)
@@ -105,23 +133,22 @@ def check_header(
     if not records:
         return
     first = records[0]
+    if any(name in known for name in first):
+        return
     rows = [record for record in records[1:] if len(record) == len(first)]
-    data = header = again = 0
-    for index, name in enumerate(first):
-        if not name or name in null_values:
-            continue
-        values = [row[index] for row in rows if row[index] and row[index] not in null_values]
-        kind = _family(infer(pa.array([name], pa.string())))
-        if not values:
-            data += kind != "text"
-            continue
-        family = _family(infer(pa.array(values, pa.string())))
-        if family == "text":
-            again += name in values
-        elif family == kind:
-            data += 1
-        else:
-            header += 1
+    nulls = {"", *null_values}
+    named = [index for index, name in enumerate(first) if name not in nulls]
+    again = sum(any(row[index] == first[index] for row in rows) for index in named)
+    data = header = 0
+    if again * 2 > len(first) or any(_TYPED.match(first[index]) for index in named):
+        # Only here are types needed: what infers them is slow to load.
+        for index in named:
+            values = [row[index] for row in rows if row[index] not in nulls]
+            kind = _family(infer(_texts([first[index]])))
+            family = _family(infer(_texts(values))) if values else kind
+            if family != "text":
+                data += family == kind
+                header += family != kind
     is_row = data > 0 and (header == 0 or data >= header)
     if not is_row and not (header == 0 and again * 2 > len(first)):
         return
@@ -133,12 +160,11 @@ def check_header(
     )
 
 
-def describe(dialect: Dialect, stated: Stated) -> str:
+def describe(dialect: Dialect, stated: Stated, columns: int) -> str:
     """Return what was found of a dialect, as a sentence for people; "": all of it was stated."""
     parts = []
     if stated.delimiter is None:
-        is_one = dialect.delimiter == NO_DELIMITER or stated.columns == 1
-        parts.append("one column" if is_one else f"delimiter {_shown(dialect.delimiter)}")
+        parts.append("one column" if columns == 1 else shown_delimiter(dialect))
     if stated.quote is None:
         parts.append(f"quote {dialect.quote}")
     if stated.header is None:
@@ -146,7 +172,9 @@ def describe(dialect: Dialect, stated: Stated) -> str:
     return ", ".join(parts)
 
 
-def _best(path: str, readings: list[_Reading], stated: Stated) -> Dialect:
+def _best(
+    path: str, readings: list[_Reading], stated: Stated, rare: Callable[[], Iterator[_Reading]]
+) -> Dialect:
     if stated.delimiter is not None:
         return readings[0].dialect
     one_column = replace(readings[0].dialect, delimiter=NO_DELIMITER)
@@ -171,6 +199,14 @@ def _best(path: str, readings: list[_Reading], stated: Stated) -> Dialect:
         return splitting[0].dialect
     for reading in readings:
         _refuse_title(path, reading)
+    for reading in rare():
+        if reading.is_consistent:
+            raise HomeError(
+                f"{path} may be one column, or be delimited by "
+                f"{_shown(reading.dialect.delimiter)}, which every line has",
+                f"state `options: {{delimiter: {_stated(reading.dialect.delimiter)}}}`; where it "
+                f"is one column, a delimiter that does not occur: {_stated(TAB)}",
+            )
     if all(max(reading.counts) == 1 for reading in readings):
         return replace(one_column, delimiter=stated.usual)
     return one_column
@@ -184,9 +220,10 @@ def _refuse_title(path: str, reading: _Reading) -> None:
         return
     sign, title = _shown(reading.dialect.delimiter), 1 + rows.index(usual)
     first = shortened(reading.records[0][0])
+    titles = "the first line is" if title == 1 else f"the first {title} lines are"
     raise HomeError(
         f"{path}: the first line has no {sign}, and those after it have {usual - 1}: {first}",
-        f"where the first {title} are a title, say `options: {{skip_lines: {title}}}` (or "
+        f"where {titles} a title, say `options: {{skip_lines: {title}}}` (or "
         "`comment`); where it is one column, state a delimiter that does not occur: "
         '`options: {delimiter: "\\t"}`',
     )
@@ -253,6 +290,14 @@ class _Lines:
             yield line
 
 
+def _texts(values: Sequence[str]) -> pa.Array:
+    """Return an array; without `pa.array`, which loads pandas."""
+    encoded = [value.encode(errors="replace") for value in values]
+    offsets = array("i", accumulate(map(len, encoded), initial=0))
+    buffers = [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(values), buffers)
+
+
 def _without_title(sample: str, count: int) -> str:
     for _ in range(count):
         end = _LINE_END.search(sample)
@@ -269,9 +314,15 @@ def _family(kind: pa.DataType) -> str:
     return "bool" if t.is_boolean(kind) else "time"
 
 
+def shown_delimiter(dialect: Dialect) -> str:
+    """Return what separates the values, for people."""
+    is_one = dialect.delimiter == NO_DELIMITER
+    return "one column" if is_one else f"delimiter {_shown(dialect.delimiter)}"
+
+
 def _shown(sign: str) -> str:
-    return "tab" if sign == "\t" else f"'{sign}'"
+    return "tab" if sign == TAB else f"'{sign}'".replace("\x01", r"\x01")
 
 
 def _stated(sign: str) -> str:
-    return '"\\t"' if sign == "\t" else f'"{sign}"'
+    return {TAB: r'"\t"', "\x01": r'"\x01"'}.get(sign, f'"{sign}"')

@@ -10,8 +10,9 @@ to text, so that the bad value can be found). A mark after the last line shows t
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import contextmanager
 from typing import IO, NoReturn, cast
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ from hygge.type_words import word_of
 _LARGEST_ROW = 1024 * MIB
 _BLOCKS_AHEAD = 2
 _WAIT_S = 0.2
+_MOST_WAIT_S = 2.0
 _MARK = "\x02hygge\x03"
 
 
@@ -99,9 +101,9 @@ class CsvReader:
                 _MARK if name == marked else "" for name in names
             )
             last: pa.RecordBatch | None = None  # the mark may be in it
-            with closing(_Marked(text, check, last_line.encode())) as source:
+            with _read_by_pyarrow(_Marked(text, check, last_line.encode())) as (source, handles):
                 reader = pc.open_csv(
-                    cast("IO[bytes]", source),
+                    cast("IO[bytes]", handles.pop()),
                     pc.ReadOptions(use_threads=False, block_size=self.block, column_names=names),
                     pc.ParseOptions(
                         delimiter=file.dialect.delimiter,
@@ -118,14 +120,18 @@ class CsvReader:
                         quoted_strings_can_be_null=file.quoted_nulls,
                     ),
                 )
-                for batch in reader:
-                    source.blocks_allowed.release()
-                    if batch.num_rows:
-                        if last is not None:
-                            source.is_awaited = False
-                            yield last
-                            source.is_awaited = True
-                        last = batch
+                try:
+                    for batch in reader:
+                        source.blocks_allowed.release()
+                        if batch.num_rows:
+                            if last is not None:
+                                source.is_awaited = False
+                                yield last
+                                source.is_awaited = True
+                            last = batch
+                finally:
+                    source.close()
+                    del reader
         if last is None or last.column(marked)[last.num_rows - 1].as_py() != _MARK:
             raise HomeError(
                 f"{file.path}: rows at its end were not read", "report this as a defect of hygge"
@@ -206,6 +212,46 @@ def _has_infinity(array: pa.Array) -> bool:
     return pa.types.is_floating(array.type) and bool(pc.any(pc.is_inf(array)).as_py())
 
 
+class _Handle:
+    """The file that pyarrow holds; no traceback ever does."""
+
+    def __init__(self, source: _Marked) -> None:
+        self.read, self.close = source.read, source.close
+        self.readable, self.writable, self.seekable = _yes, _no, _no
+        self._text = source.text
+
+    closed = property(lambda self: self._text.closed)
+
+
+def _yes() -> bool:
+    return True
+
+
+def _no() -> bool:
+    return False
+
+
+@contextmanager
+def _read_by_pyarrow(source: _Marked) -> Iterator[tuple[_Marked, list[_Handle]]]:
+    """Give pyarrow a source; at the end, wait until no thread of pyarrow holds it any more.
+
+    A thread that lets go of a Python object while the interpreter ends aborts the process. The
+    caller takes the handle out of the list.
+    """
+    handle = _Handle(source)
+    is_gone = threading.Event()
+    reference = weakref.ref(handle, lambda _: is_gone.set())
+    handles = [handle]
+    del handle
+    try:
+        yield source, handles
+    finally:
+        source.close()
+        handles.clear()
+        if reference() is not None:
+            is_gone.wait(_MOST_WAIT_S)
+
+
 class _Marked:
     """A text that is checked, with the mark as its last line; file-like for pyarrow.
 
@@ -227,17 +273,6 @@ class _Marked:
         self.is_closed = False
         self.is_awaited = True
         """Whether the caller waits for a batch."""
-
-    closed = property(lambda self: self.text.closed)
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
 
     def close(self) -> None:
         """Give no more. The text itself is closed by the one who opened it."""

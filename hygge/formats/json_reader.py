@@ -9,6 +9,7 @@ The slow way gives the exact values, or an error that names file, line and colum
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -151,9 +152,8 @@ class JsonlFile:
             raise misencoded(self.path, self._line(begin, number), self.encoding) from error
         except (ValueError, RecursionError) as error:
             shown = text_values.shortened(raw.decode(errors="replace"))
-            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            self._fail(begin, number, f": {reason}: {shown}",
-                       "each line must be one whole JSON object")  # fmt: skip
+            reason, hint = _fault(raw, error)
+            self._fail(begin, number, f": {reason}: {shown}", hint)
         if isinstance(row, dict) and b"\\u" in raw:
             self._refuse_surrogates(row, begin, number)
         if not isinstance(row, dict):
@@ -205,6 +205,29 @@ class JsonlFile:
             for number, raw in enumerate(block.split(b"\n"))
         )
         return [(line, row) for line, row in parsed if row is not None]
+
+
+def _fault(raw: bytes, error: Exception) -> tuple[str, str]:
+    """Return what is wrong with a line that is no JSON, and what to do."""
+    hint = "each line must be one whole JSON object"
+    if isinstance(error, RecursionError):
+        return "nested too deeply", hint
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error), hint
+    if b"\x00" in raw:
+        return "a NUL byte stands in it", (
+            "say `options: {encoding: utf-16}` where that is how it is written (utf-16-le and "
+            "utf-16-be have no byte order mark); else the file is damaged"
+        )
+    reason = f"no JSON from character {error.pos + 1} on"
+    text = raw.decode(errors="replace").strip()
+    if text.startswith("\ufeff"):
+        return "a byte order mark stands within the file", "join files without their marks"
+    if text.startswith("[") or text == "{":
+        return reason, f"{hint}; `jq -c` writes others so (an array: `jq -c '.[]'`)"
+    if error.msg.startswith("Extra data"):
+        return "more stands after the first object", f"{hint}, with nothing after it"
+    return reason, f"{hint}; where it is the last line, the file may be cut off"
 
 
 def line_blocks(text: TextReader, size: int) -> Iterator[bytes]:

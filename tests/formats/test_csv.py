@@ -6,6 +6,8 @@ import datetime as dt
 import gzip
 import json
 import random
+import weakref
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -218,6 +220,30 @@ def test_a_row_longer_than_a_block_passes(tmp_path, monkeypatch):
     monkeypatch.setattr(hygge.formats.csv_reader.CsvReader.__init__, "__defaults__", (1024,))
     table = pa.table({"a": ["x", "y" * 50_000, "z"] * 20, "b": pa.array(range(60))})
     assert same(read(write(tmp_path / "a.csv", table)), table)
+
+
+@pytest.mark.parametrize("content", ["1,x\n" * 50_000, "1,x\n" * 9 + "1,x,y\n", '1,"x"y\n'])
+@pytest.mark.parametrize("rows", [1, None])
+def test_no_thread_of_pyarrow_holds_a_file_whose_read_is_over(file, monkeypatch, content, rows):
+    monkeypatch.setattr(hygge.formats.csv_reader.CsvReader.__init__, "__defaults__", (1024,))
+    handles = weakref.WeakSet()
+    init = hygge.formats.csv_reader._Handle.__init__
+
+    def remember(handle, source):
+        handles.add(handle)
+        init(handle, source)
+
+    monkeypatch.setattr(hygge.formats.csv_reader._Handle, "__init__", remember)
+    with suppress(UnfitValue):
+        if rows is None:
+            read(file("a,b\n" + content))
+        else:
+            home = CsvHome(path=str(file("a,b\n" + content)))
+            with home.open() as plan:
+                reading = home.read(plan.splits[0])
+                next(reading)
+                reading.close()
+    assert not list(handles)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hygge import Home, ParquetHome, ParquetStore, Settings
+from hygge import CsvHome, Home, ParquetHome, ParquetStore, Settings
 from hygge.journal.fingerprint import (
     default_fingerprint,
     difference,
@@ -38,3 +38,16 @@ def test_a_setting_that_the_other_version_did_not_know_has_its_default_there(tmp
     smaller = ParquetStore("t", path=tmp_path / "out", options={"compression": "zstd"})
     changed = difference(then, fingerprint(home, smaller, "append", []), defaults)
     assert changed == 'store.options.compression was not given, and is "zstd"'
+
+
+def test_what_csv_had_for_a_default_and_finds_today_is_no_change(tmp_path):
+    store = ParquetStore("t", path=tmp_path / "out")
+    home = CsvHome(path=tmp_path / "in.csv")
+    now, defaults = fingerprint(home, store, "append", []), default_fingerprint(home, store)
+    assert "home.options.quote" not in now
+    then = {**now, "home.options.quote": '"\\""', "home.options.header": "true"}
+    assert difference(then, now, defaults) is None
+    then = {**now, "home.options.quote": '"\'"'}
+    assert difference(then, now, defaults) == 'home.options.quote was "\'", and is not given'
+    stated = CsvHome(path=tmp_path / "in.csv", options={"quote": '"'})
+    assert difference(now, fingerprint(stated, store, "append", []), defaults) is not None

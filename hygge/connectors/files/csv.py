@@ -89,16 +89,17 @@ class CsvHome(FileHome):
         self._found_text = ""
 
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
-        self._find_dialect(files)
+        given = self._find_dialect(files)
         first = self._csv_file(files[0]).names()
+        self._found_text = csv_dialect.describe(self._dialect(files[0].path), given, len(first))
         for file in files[1:]:
             names = self._csv_file(file).names()
             if set(names) != set(first):
                 raise HomeError(
                     f"{file.path} has the columns {', '.join(names)}; "
                     f"{files[0].path} has {', '.join(first)}",
-                    "move them in flows of their own; all files of one are read in one way, with "
-                    f"the delimiter {self._dialect(files[0].path).delimiter!r}",
+                    "move them in flows of their own; all files of one are read in one way "
+                    f"({csv_dialect.shown_delimiter(self._dialect(files[0].path))})",
                 )
         stated = types_of(self.settings.options.types)
         for name in stated:
@@ -138,10 +139,13 @@ class CsvHome(FileHome):
     def found(self) -> str:
         return self._found_text
 
-    def _find_dialect(self, files: Sequence[SourceFile]) -> None:
-        """Find what is not stated of delimiter, quote and header, in the first file with rows."""
+    def _find_dialect(self, files: Sequence[SourceFile]) -> csv_dialect.Stated:
+        """Find what is not stated of delimiter, quote and header, in the first file with rows.
+
+        Return what is stated.
+        """
         options = self.settings.options
-        self._found, self._found_text = None, ""
+        self._found = None
         usual = self._dialect(files[0].path)
         stated = csv_dialect.Stated(
             options.delimiter,
@@ -159,8 +163,9 @@ class CsvHome(FileHome):
             if stated.header is None:
                 nulls = options.null_values
                 infer = options.forms().infer
-                csv_dialect.check_header(path, sample, is_cut, found, infer, nulls)
-            self._found_text = csv_dialect.describe(found, stated)
+                known = {*options.types, *(self.settings.columns or ())}
+                csv_dialect.check_header(path, sample, is_cut, found, infer, nulls, known)
+        return stated
 
     def _first_lines(self, files: Sequence[SourceFile]) -> tuple[str, str, bool]:
         """Return the path of the first file with rows, its beginning, and whether that is cut."""

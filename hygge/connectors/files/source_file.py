@@ -12,7 +12,7 @@ import pyarrow as pa
 from hygge.errors import HomeError
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
-_COMPRESSED = re.compile(r"(?i)\.(gz|gzip|zst|zstd|bz2|xz|zip|lz4|br|sz|snappy|7z|z)$")
+COMPRESSED = re.compile(r"(?i)\.(gz|gzip|zst|zstd|bz2|xz|zip|lz4|br|sz|snappy|7z|z)$")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def check_compression(paths: Iterable[str], suffixes: Sequence[str]) -> None:
     endings = tuple(suffixes)
     for path in paths:
         name = path.lower()
-        inner = _COMPRESSED.sub("", name)
+        inner = COMPRESSED.sub("", name)
         if name.endswith(endings) or inner == name:
             continue
         if "." not in inner.rpartition("/")[2]:

@@ -16,6 +16,7 @@ import pytest
 from obstore.store import from_url
 
 from hygge import ArrowHome, CsvHome, JsonlHome, ParquetHome
+from hygge.config.flows import build, read_flows
 from hygge.errors import HyggeError
 from hygge.home import Home
 from tests.servers.s3 import BUCKET, s3  # noqa: F401  # fixtures
@@ -136,3 +137,12 @@ def test_a_compressed_file_beside_plain_ones_is_read_or_said(place):
         read(CsvHome(path=top))
     assert len(read(CsvHome(path=f"{top}/*.csv"))) == 4
     assert len(read(CsvHome(path=f"{top}/*"))) == 6
+
+
+def test_a_compressed_file_whose_type_is_not_stated_is_named(tmp_path):
+    (tmp_path / "a.csv.bz2").write_bytes(bz2.compress(CSV))
+    flows = tmp_path / "f.yml"
+    flows.write_text(f"flows: {{f: {{home: {tmp_path}/a.csv.bz2, store: out.csv}}}}\n")
+    with pytest.raises(HyggeError, match=r"is compressed as .bz2, which is not read") as caught:
+        build(read_flows(flows, {}))
+    assert "decompress it first" in str(caught.value)
