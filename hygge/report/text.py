@@ -258,7 +258,9 @@ def plan_line(flow: Flow, plan: Plan) -> str:
     text += f"  → {relative(flow.store.describe())}"
     columns = plan.columns or ()
     lossy = [column.name for column in columns if _is_lossy(column, flow.store.traits.lossy)]
-    return f"{text}  cannot keep exactly: {', '.join(lossy)}" if lossy else text
+    text += f"  cannot keep exactly: {', '.join(lossy)}" if lossy else ""
+    remarks = flow.store.remarks(_taken(flow, plan))
+    return f"{text}  but {'; '.join(remarks)}" if remarks else text
 
 
 def _is_lossy(column: Column, lossy: Iterable[str]) -> bool:

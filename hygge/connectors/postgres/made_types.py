@@ -145,7 +145,7 @@ def is_here(connection: AnyConnection, name: str) -> bool:
     try:
         # to_regtype takes the whole name of one type; anything behind it is an error.
         rows = session.fetch_all(
-            connection, "SELECT FROM pg_type WHERE oid = to_regtype(%s) AND typtype <> 'p'", name
+            connection, "SELECT 1 FROM pg_type WHERE oid = to_regtype(%s) AND typtype <> 'p'", name
         )
     except psycopg.Error as error:
         if (error.sqlstate or "")[:2] in ("42", "22", "0A", "3F"):

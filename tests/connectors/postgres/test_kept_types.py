@@ -8,7 +8,7 @@ import pytest
 
 from hygge import Flow, SQLHome, SQLStore
 from hygge.errors import FlowFailed
-from hygge.report.text import plan_text
+from hygge.report.text import plan_line, plan_text
 
 pytest_plugins = ["tests.servers.postgres"]
 
@@ -231,7 +231,10 @@ def test_a_type_that_cannot_be_made_becomes_text_and_the_other_columns_keep_thei
     pair.ask_source("CREATE TABLE s (id int, r span, rs span[], u uuid)")
     pair.ask_source("INSERT INTO s VALUES (1, '[1.5,2)', '{\"[1,2)\"}', gen_random_uuid())")
     flow = pair.flow()
-    assert "'r' (span) becomes text, since this database has no type span" in pair.plan(flow)
+    words = "'r' (span) becomes text, since this database has no type span"
+    assert words in pair.plan(flow)
+    with flow.home.open() as plan:
+        assert words in plan_line(flow, plan), "also as one of many tables"
     assert "'rs' (span[]) becomes text" in flow.run().note
     assert pair.kinds() == {"id": "integer", "r": "text", "rs": "text", "u": "uuid"}
     assert same_rows(pair)
