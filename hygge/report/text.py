@@ -300,7 +300,9 @@ def plan_line(flow: Flow, plan: Plan, state: TargetState | None = None) -> str:
         text += f"  holds {'' if state.is_exact else 'more than '}{count_text(state.rows)}"
     columns = plan.columns or ()
     lossy = [column.name for column in columns if _is_lossy(column, flow.store.traits.lossy)]
-    return f"{text}  cannot keep exactly: {', '.join(lossy)}" if lossy else text
+    text += f"  cannot keep exactly: {', '.join(lossy)}" if lossy else ""
+    remarks = flow.store.remarks(_taken(flow, plan))
+    return f"{text}  but {'; '.join(remarks)}" if remarks else text
 
 
 def _is_lossy(column: Column, lossy: Iterable[str]) -> bool:

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from hygge.batches import again, plain
 from hygge.connectors.mariadb import kept, ledger, merge, publish
+from hygge.connectors.mariadb.fit import check_values
 from hygge.connectors.mariadb.load import SPLIT, load_split
 from hygge.connectors.mariadb.rights import check_rights, count_rows
 from hygge.connectors.mariadb.session import (
@@ -304,6 +305,9 @@ def _commit(
     made = table is None or ledger.is_made(connection, goal, table)
     staged = rows = sum(receipt.rows for receipt in receipts)
     name = ledger.rows_table(run.id)
+    if schema is not None and table is not None and run.mode != "replace":
+        written = [column for column in table.columns if column.name not in table.generated]
+        check_values(connection, goal, quoted_table(goal, name), written, schema)
     if schema is not None and run.mode == "merge":
         name, rows = merge.keep_last(connection, goal, run, name, schema)
     swaps = schema is not None and (table is None or run.mode == "replace")

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from hygge.batches import key_of, widens
 from hygge.connectors.mariadb.catalog import Column, in_schema, table_columns
+from hygge.connectors.mariadb.fit import FRACTION_DIGITS, digits_of, takes
 from hygge.connectors.mariadb.load import ROW, SPLIT
 from hygge.connectors.mariadb.session import (
     execute,
@@ -37,7 +38,6 @@ OPTIONS = f"ENGINE = InnoDB DEFAULT {TEXT}"
 """Of the tables that hygge makes."""
 _KEYABLE = ("int", "decimal", "date", "time", "bool", "uint")
 """How the Arrow types begin that a primary key may have: texts could be too long for it."""
-_FRACTION_DIGITS = {"s": 0, "ms": 3, "us": 6}
 
 
 class OwnValues(NamedTuple):
@@ -205,7 +205,9 @@ def check_fit(goal: Goal, table: TargetTable, schema: pa.Schema) -> None:
                 f"add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, {OR_REPLACE}; "
                 f"{one_of('its columns', field.name, names)}",
             )
-        if column.name not in table.generated and not holds(goal, column, field.type):
+        if column.name in table.generated:
+            continue
+        if not takes(goal, column, arrow_of(_ask_of(goal), column), field.type):
             raise StoreError(
                 f"{goal.who}: column '{field.name}' is {column.native}, which cannot keep "
                 f"{field.type} exactly",
@@ -243,9 +245,7 @@ def holds(goal: Goal, column: Column, kind: pa.DataType) -> bool:
 
 def _keeps_fraction(column: Column, unit: str) -> bool:
     """Whether `datetime(n)` or `time(n)` has the digits of an Arrow unit."""
-    match = re.search(r"\((\d)\)", column.native)
-    digits = int(match[1]) if match else 0
-    return _FRACTION_DIGITS.get(unit, 9) <= digits
+    return FRACTION_DIGITS.get(unit, 9) <= digits_of(column)
 
 
 def _ask_of(goal: Goal) -> Ask:

@@ -49,14 +49,6 @@ WITH RECURSIVE d(attnum, attname, written, oid, typtype, below, below_mod, typmo
   FROM d JOIN pg_type t ON d.typtype = 'd' AND t.oid = d.below)
 SELECT attname, written, format_type(oid, typmod) FROM d WHERE typtype <> 'd' ORDER BY attnum
 """
-# Texts of the run table that go into a column of a stated length.
-_LENGTHS = """
-SELECT a.attname, t.atttypmod - 4, format_type(t.atttypid, t.atttypmod) FROM pg_attribute a
-JOIN pg_attribute t ON t.attname = a.attname AND t.attrelid = %s::regclass
-WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped AND NOT t.attisdropped
-  AND a.atttypid = 'text'::regtype AND t.atttypid IN ('varchar'::regtype, 'bpchar'::regtype)
-  AND t.atttypmod > 4
-"""
 
 
 class TargetColumn(NamedTuple):
@@ -267,8 +259,13 @@ def check_lengths(connection: sa.Connection, goal: Goal, names: Names) -> None:
 
     The server would cut blanks at its end in silence.
     """
-    rows = session.fetch_all(connection, _LENGTHS, names.target, names.rows)
-    for name, length, kind in rows:
+    staged = dict(target.columns_of(connection, names.schema, names.rows_name))
+    for name, there in target_columns(connection, names).items():
+        form = fit.form_of(there.base)
+        has_length = form.name in ("character varying", "character") and form.modifiers
+        if not has_length or form.is_array or staged.get(name) != "text":
+            continue
+        length, kind = form.modifiers[0], there.type
         column = quoted(name)
         longer = session.fetch_all(
             connection,

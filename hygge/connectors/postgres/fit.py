@@ -29,11 +29,14 @@ _MOST_DIGITS = 6
 """Digits of a second that times have where no modifier says fewer."""
 _TIMED = ("time", "timestamp", "interval")
 _LOSSY = (
-    *_TIMED, "money", "name", '"char"', "real", "double precision", "point", "line", "lseg", "box",
-    "path", "polygon", "circle", "tsrange", "tstzrange", "tsmultirange", "tstzmultirange",
-    "character", "numeric", "oid",
+    "time without time zone", "time with time zone", "timestamp without time zone",
+    "timestamp with time zone", "interval", "date", "money", "name", '"char"', "oid", "real",
+    "double precision", "point", "line", "lseg", "box", "path", "polygon", "circle", "tsrange",
+    "tstzrange", "daterange", "tsmultirange", "tstzmultirange", "datemultirange",
 )  # fmt: skip
-"""How the types begin that may round or cut a text; `numeric` where it has a modifier."""
+"""Types that may round or cut a text which they read."""
+_OF_ARROW = ("boolean", "smallint", "integer", "bigint", "bytea")
+"""Types that Arrow has, too: a text is none of these."""
 
 
 class Form(NamedTuple):
@@ -117,4 +120,6 @@ def reads_texts(target: str) -> bool:
         return not form.is_array or not form.modifiers
     if form.name == "bit varying":
         return True
-    return not form.name.startswith(_LOSSY)
+    if form.name in _OF_ARROW and not form.is_array:
+        return False
+    return form.name not in _LOSSY and not form.name.startswith("interval ")

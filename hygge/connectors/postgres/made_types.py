@@ -139,17 +139,20 @@ def _describe(
 
 
 def is_here(connection: AnyConnection, name: str) -> bool:
-    """True if this database has a type of this name; the name may have modifiers."""
+    """True if a column here can have a type of this name; the name may have modifiers."""
     import psycopg
 
     try:
         # to_regtype takes the whole name of one type; anything behind it is an error.
-        return session.fetch_one(connection, "SELECT to_regtype(%s)", name)[0] is not None
+        rows = session.fetch_all(
+            connection, "SELECT 1 FROM pg_type WHERE oid = to_regtype(%s) AND typtype <> 'p'", name
+        )
     except psycopg.Error as error:
         if (error.sqlstate or "")[:2] in ("42", "22", "0A", "3F"):
             session.driver_connection(connection).rollback()
             return False
         raise
+    return bool(rows)
 
 
 def described_here(connection: AnyConnection, name: str) -> MadeType | None:

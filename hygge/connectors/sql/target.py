@@ -121,7 +121,7 @@ def _misfit(column: Any, field: pa.Field, target: Target) -> tuple[str, str] | t
     has = arrow_for(column["type"], target.dialect)[0]
     wants, _ = arrow_for(column_for(field.type, target.dialect, field.name), target.dialect)
     fits = widens(wants, has) or _holds_any(column["type"], wants)
-    if fits and not _rounds(column, field):
+    if fits and not _rounds(column, field, target.dialect):
         return ()
     return str(column["type"]), str(field.type)
 
@@ -135,9 +135,14 @@ def _holds_any(kind: Any, wants: pa.DataType) -> bool:
     return plain and (pa.types.is_decimal(wants) or pa.types.is_integer(wants))
 
 
-def _rounds(column: Any, field: pa.Field) -> bool:
+def _rounds(column: Any, field: pa.Field, dialect: str) -> bool:
     """True if a column of timestamps keeps fewer digits of the second than the rows have."""
-    digits = getattr(column["type"], "precision", None)
+    kind = column["type"]
+    digits = getattr(kind, "precision", None)
+    if hasattr(kind, "fsp"):  # MySQL's types keep whole seconds where nothing is said
+        digits = kind.fsp or 0
+    elif dialect == "mssql" and type(kind).__name__ in ("DATETIME", "SMALLDATETIME"):
+        digits = 0  # a DATETIME of SQL Server counts in 3.33 milliseconds
     has = {"s": 0, "ms": 3, "us": 6, "ns": 9}.get(getattr(field.type, "unit", ""), 0)
     moments = pa.types.is_timestamp(field.type) or pa.types.is_time(field.type)
     return moments and digits is not None and digits < has

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from hygge import Flow, SQLHome, SQLStore
 from hygge.errors import FlowFailed
-from hygge.report.text import plan_text
+from hygge.report.text import plan_line, plan_text
 
 pytest_plugins = ["tests.servers.postgres"]
 
@@ -229,7 +231,33 @@ def test_a_type_that_cannot_be_made_becomes_text_and_the_other_columns_keep_thei
     pair.ask_source("CREATE TABLE s (id int, r span, rs span[], u uuid)")
     pair.ask_source("INSERT INTO s VALUES (1, '[1.5,2)', '{\"[1,2)\"}', gen_random_uuid())")
     flow = pair.flow()
-    assert "'r' (span) becomes text, since this database has no type span" in pair.plan(flow)
+    words = "'r' (span) becomes text, since this database has no type span"
+    assert words in pair.plan(flow)
+    with flow.home.open() as plan:
+        assert words in plan_line(flow, plan), "also as one of many tables"
     assert "'rs' (span[]) becomes text" in flow.run().note
     assert pair.kinds() == {"id": "integer", "r": "text", "rs": "text", "u": "uuid"}
     assert same_rows(pair)
+
+
+def test_a_row_of_no_type_becomes_text(filled):
+    flow = filled.flow(query="SELECT id, u, ROW(id, n) AS r, ARRAY[ROW(1, n)] AS rs FROM s")
+    assert "'r' (record) becomes text" in flow.run().note
+    assert filled.kinds() == {"id": "integer", "u": "uuid", "r": "text", "rs": "text"}
+    assert filled.ask_target("SELECT r, rs FROM t") == [("(1,1.50)", '{"(1,1.50)"}')]
+
+
+def test_two_tables_at_once_make_a_type_that_both_need_once(pair):
+    pair.ask_source("CREATE TYPE mood AS ENUM ('sad', 'ok')")
+    for table in ("s", "s2", "s3", "s4"):
+        pair.ask_source(f"CREATE TABLE {table} (id int, m mood)")
+        pair.ask_source(f"INSERT INTO {table} VALUES (1, 'ok')")
+
+    def move(table):
+        store = SQLStore(table, connection=pair.target, options={"create_types": True})
+        home = SQLHome(table, connection=pair.source)
+        return Flow(home, store, name=table, engine="inline", state=pair.folder).run().rows
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(move, ("s", "s2", "s3", "s4"))) == [1] * 4
+    assert pair.kinds("s3") == {"id": "integer", "m": "mood"}

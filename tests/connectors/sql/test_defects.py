@@ -8,11 +8,13 @@ import threading
 
 import pyarrow as pa
 import pytest
+from sqlalchemy.dialects import mssql, mysql
 
 from hygge.connectors.anysql import store as sql_store
 from hygge.connectors.databases.home import SQLHome
 from hygge.connectors.databases.store import SQLStore
 from hygge.connectors.postgres.database import POSTGRES
+from hygge.connectors.sql import target
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions
 from hygge.connectors.sql.types import column_for, refuse_inexact
 from hygge.connectors.sqlite import session, snapshot
@@ -349,3 +351,20 @@ def test_a_zone_may_be_given_up_and_mysql_has_unsigned_numbers(path):
     store.prepare(Run("r2", "f"), None)
     with pytest.raises(UnfitValue, match="uint64"):
         store.stage(Ticket("r2", 0), None, iter([pa.table({"v": pa.array([1], pa.uint64())})]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "dialect", "unit", "fits"),
+    [
+        (mysql.DATETIME(), "mysql", "us", False),
+        (mysql.DATETIME(), "mysql", "s", True),
+        (mysql.DATETIME(fsp=6), "mysql", "us", True),
+        (mysql.DATETIME(fsp=3), "mysql", "us", False),
+        (mssql.DATETIME(), "mssql", "ms", False),
+        (mssql.DATETIME2(6), "mssql", "us", True),
+        (mssql.DATETIME2(3), "mssql", "us", False),
+    ],
+)
+def test_a_column_that_would_round_moments_is_refused_through_sqlalchemy(kind, dialect, unit, fits):
+    column, field = {"name": "v", "type": kind}, pa.field("v", pa.timestamp(unit))
+    assert (target._misfit(column, field, target.Target(None, "t", dialect)) == ()) is fits
