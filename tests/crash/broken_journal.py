@@ -13,6 +13,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 from hygge.connectors.files import directory, parts, publish
+from hygge.connectors.sql import heads
 from hygge.connectors.sqlite import store as sqlite_store
 from hygge.journal import Decision, FlowJournal
 from hygge.journal.entries import encode
@@ -22,19 +23,19 @@ from hygge.run.driver import Driver
 
 
 def a_commit_that_is_not_idempotent() -> None:
-    sqlite_store.already = lambda *_: None
-    sqlite_store.check_base = lambda *_: None
+    heads.already = sqlite_store.already = lambda *_: None
+    heads.check_base = lambda *_: None
 
 
 def a_head_that_is_not_compared() -> None:
-    sqlite_store.check_base = lambda *_: None
+    heads.check_base = lambda *_: None
 
 
 def a_watermark_before_its_rows() -> None:
     commit = sqlite_store.commit
 
     def early(goal, run, base, receipts, watermark):
-        with closing(sqlite3.connect(sqlite_store._path(goal))) as connection:
+        with closing(sqlite3.connect(sqlite_store.path_of(goal.url))) as connection:
             told = "UPDATE _hygge_heads SET watermark = ? WHERE flow = ?"
             connection.execute(told, [str(watermark), run.flow])
             connection.commit()

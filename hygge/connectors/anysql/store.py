@@ -34,12 +34,7 @@ from hygge.connectors.sql.commit import check, check_staged, move_head, refuse_c
 from hygge.connectors.sql.counting import MOST, state_of
 from hygge.connectors.sql.errors import in_words, is_unknown, unknown_commit
 from hygge.connectors.sql.goal import Goal
-from hygge.connectors.sql.heads import (
-    already,
-    check_base,
-    head_of,
-    head_values,
-)
+from hygge.connectors.sql.heads import compared, head_in, head_of, head_values
 from hygge.connectors.sql.ledger import LEDGER, beating
 from hygge.connectors.sql.own_columns import generated_note, own_notes
 from hygge.connectors.sql.target import Target, exists, identity, table_for
@@ -139,10 +134,9 @@ def commit(
     with _open(goal) as connection:
         with connection.begin():
             now = ledger.head_at(connection, goal, run.flow)
-            done = already(now, run, receipts)
-            if done is not None:
-                return done
-            check_base(now, base, goal.who)
+            done = compared(now, run, base, receipts, goal.who)
+        if done is not None:
+            return done
         with in_words(goal.who, Rejected), refusing():
             transaction = connection.begin()
             try:
@@ -248,11 +242,8 @@ def _compare(
     target = ledger.target_of(goal)
     if target.dialect == "postgresql":
         ledger.lock_in_postgres(connection, target)
-    now, _ = ledger.heads_at(connection, goal, lock=True).get(run.flow, (None, None))
-    done = already(now, run, receipts)
-    if done is None:
-        check_base(now, base, goal.who)
-    return done
+    now = head_in(ledger.heads_at(connection, goal, lock=True), run.flow)
+    return compared(now, run, base, receipts, goal.who)
 
 
 def _staged(

@@ -48,7 +48,7 @@ from hygge.connectors.sql import pins
 from hygge.connectors.sql.ask import pack, unpack
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.goal import Goal
-from hygge.connectors.sql.heads import HEADS, head_of, not_a_head, still
+from hygge.connectors.sql.heads import HEADS, Heads, head_in, not_a_head, still, stored_heads
 from hygge.connectors.sql.ledger import LEDGER, OLD_S, run_name
 from hygge.errors import HyggeError, StoreError, Transient
 from hygge.model import Head, Receipt, Ticket
@@ -66,14 +66,6 @@ class Seal(NamedTuple):
     ticket: Ticket
     rows: int
     bytes: int
-
-
-class StoredHead(NamedTuple):
-    """A row of the heads."""
-
-    head: Head
-    made: str | None
-    """The identity of the table that hygge made; None if it did not make it."""
 
 
 @contextmanager
@@ -350,7 +342,7 @@ def is_of_target(connection: Connection, goal: Goal) -> str:
     return f"{column} = {literal(head_name(connection, goal))}"
 
 
-def heads_at(connection: Connection, goal: Goal, lock: bool = False) -> dict[str, StoredHead]:
+def heads_at(connection: Connection, goal: Goal, lock: bool = False) -> Heads:
     """Return the heads of the target, by flow; `lock` keeps them for this transaction.
 
     Raises StoreError if the table holds what hygge would not write.
@@ -369,19 +361,14 @@ def heads_at(connection: Connection, goal: Goal, lock: bool = False) -> dict[str
         raise
     names = [column[0] for column in cursor.description]
     rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    heads = {row["flow"]: StoredHead(head_of(row, goal.who), row["made"]) for row in rows}
-    if len(heads) < len(rows):
-        raise not_a_head(goal.who, "there are two heads of one flow")
-    return heads
+    return stored_heads(rows, goal.who)
 
 
 def head_at(connection: Connection, goal: Goal, flow: str, lock: bool = False) -> Head | None:
     """Return the head of one flow on the target."""
-    stored = heads_at(connection, goal, lock).get(flow)
-    return None if stored is None else stored.head
+    return head_in(heads_at(connection, goal, lock), flow)
 
 
 def is_made(connection: Connection, goal: Goal, table: TargetTable | None) -> bool:
     """Whether hygge made the table that is there now."""
-    made = [stored.made for stored in heads_at(connection, goal).values()]
-    return still(identity(table), made)
+    return still(identity(table), heads_at(connection, goal))

@@ -39,7 +39,7 @@ from hygge.connectors.mariadb.target import (
 )
 from hygge.connectors.sql.commit import check_all_in, check_filled, rule_hint
 from hygge.connectors.sql.goal import Goal
-from hygge.connectors.sql.heads import HEADS, already, check_base
+from hygge.connectors.sql.heads import HEADS, compared
 from hygge.connectors.sql.ledger import run_name
 from hygge.connectors.sql.own_columns import generated_note
 from hygge.errors import HyggeError, Rejected, UnfitValue
@@ -110,10 +110,9 @@ def swap(
         ledger.remember(connection, goal, run.id, table, None)
     with ledger.alone(connection, goal, HEADS):
         now = ledger.head_at(connection, goal, run.flow)
-        done = already(now, run, receipts)
+        done = compared(now, run, base, receipts, goal.who)
         if done is not None:
             return done
-        check_base(now, base, goal.who)
         heads, copy = quoted_table(goal, HEADS), quoted_table(goal, new_heads)
         execute(connection, f"CREATE TABLE {copy} LIKE {heads}")
         is_replaced = _is_replaced(connection, goal, run, row)
@@ -182,10 +181,9 @@ def move_head(
     """
     heads = quoted_table(goal, HEADS)
     now = ledger.head_at(connection, goal, run.flow, lock=True)
-    done = already(now, run, receipts)
+    done = compared(now, run, base, receipts, goal.who)
     if done is not None:
         return done
-    check_base(now, base, goal.who)
     execute(connection, f"DELETE FROM {heads} WHERE {_is_replaced(connection, goal, run, row)}")
     execute(connection, _insert_head(heads, row))
     return None

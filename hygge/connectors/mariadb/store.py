@@ -51,8 +51,7 @@ from hygge.connectors.sql.errors import unknown_commit
 from hygge.connectors.sql.goal import Goal, stored
 from hygge.connectors.sql.heads import (
     HEADS,
-    already,
-    check_base,
+    compared,
     head_of,
     head_values,
     lost_target,
@@ -161,10 +160,9 @@ def commit(
     """Compare the head with `base`, and move the rows and the head, in one step."""
     with ledger.opened(goal) as connection:
         now = ledger.head_at(connection, goal, run.flow)
-        done = already(now, run, receipts)
+        done = compared(now, run, base, receipts, goal.who)
         if done is not None:
             return done
-        check_base(now, base, goal.who)
         with (
             in_words(goal.who, Rejected),
             refusing(),

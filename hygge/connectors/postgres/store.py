@@ -30,7 +30,7 @@ from hygge.connectors.sql.commit import check, move_head, refuse_columns
 from hygge.connectors.sql.counting import count_sql, state_of
 from hygge.connectors.sql.errors import is_unknown, unknown_commit
 from hygge.connectors.sql.goal import Goal, stored
-from hygge.connectors.sql.heads import already, check_base, head_of, head_values
+from hygge.connectors.sql.heads import compared, head_in, head_of, head_values
 from hygge.connectors.sql.ledger import LEDGER, beating
 from hygge.connectors.sql.own_columns import check_identity, own_columns, own_notes
 from hygge.connectors.sql.target import exists, identity, table_for
@@ -147,10 +147,9 @@ def commit(
     with session.opened(goal) as connection:
         with session.transaction(connection):
             now = sql_ledger.head_at(connection, goal, run.flow)
-            done = already(now, run, receipts)
-            if done is not None:
-                return done
-            check_base(now, base, goal.who)
+            done = compared(now, run, base, receipts, goal.who)
+        if done is not None:
+            return done
         with session.store_errors(goal, Rejected), refusing():
             ledger.end_sessions(connection, run.id)
             ledger.tidy(connection, goal, run, receipts)
@@ -287,11 +286,10 @@ def _commit(
 
     to, names = sql_ledger.target_of(goal), names_of(connection, goal, run.id)
     sql_ledger.lock_in_postgres(connection, to)
-    now, _ = sql_ledger.heads_at(connection, goal, lock=True).get(run.flow, (None, None))
-    done = already(now, run, receipts)
+    now = head_in(sql_ledger.heads_at(connection, goal, lock=True), run.flow)
+    done = compared(now, run, base, receipts, goal.who)
     if done is not None:
         return done
-    check_base(now, base, goal.who)
     sql_ledger.bound_wait_in_postgres(connection)
     # Rows that row security hides from this user are an error, and not left out.
     session.execute(connection, "SET LOCAL row_security = off")

@@ -69,7 +69,7 @@ def check(
         if schema is not None:
             table_for(target._replace(dialect=connection.dialect.name), schema)
         return
-    if not there and run.flow in heads and heads[run.flow][0].columns:
+    if not there and run.flow in heads and heads[run.flow].head.columns:
         raise lost_target(goal.who, run.flow)
     if schema is not None:
         check_fit(connection, target, plain_schema(schema), there, goal.who, misfit)

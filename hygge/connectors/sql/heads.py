@@ -10,9 +10,9 @@ a newer format, and rows that make no sense.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -89,6 +89,32 @@ def head_of(row: dict[str, Any], who: str) -> Head:
     return head
 
 
+class StoredHead(NamedTuple):
+    """A row of the heads."""
+
+    head: Head
+    made: str | None
+    """The identity of the table that hygge made; None if it did not make it."""
+
+
+Heads = dict[str, StoredHead]
+"""The heads of one target, by flow."""
+
+
+def stored_heads(rows: Sequence[dict[str, Any]], who: str) -> Heads:
+    """Return the heads in rows of `_hygge_heads`; StoreError if hygge would not write them."""
+    stored = [StoredHead(head_of(row, who), row["made"]) for row in rows]
+    heads = {each.head.flow: each for each in stored}
+    if len(heads) < len(stored):
+        raise not_a_head(who, "there are two heads of one flow")
+    return heads
+
+
+def head_in(heads: Heads, flow: str) -> Head | None:
+    """Return the head of one flow."""
+    return heads[flow].head if flow in heads else None
+
+
 def not_a_head(who: str, why: str) -> StoreError:
     """The error for something else where the head should be."""
     return StoreError(
@@ -98,8 +124,9 @@ def not_a_head(who: str, why: str) -> StoreError:
     )
 
 
-def still(now: str | None, made: Iterable[str | None]) -> bool:
+def still(now: str | None, heads: Heads) -> bool:
     """True if a table is one that hygge made; users may have added columns behind the others."""
+    made = [stored.made for stored in heads.values()]
     return now is not None and any(isinstance(each, str) and now.startswith(each) for each in made)
 
 
@@ -109,6 +136,19 @@ def already(now: Head | None, run: Run, receipts: Sequence[Receipt]) -> Commit |
         return None
     staged = sum(receipt.rows for receipt in receipts)
     return Commit(now, now.rows, max(0, staged - now.rows), note="it was committed before")
+
+
+def compared(
+    now: Head | None, run: Run, base: Head | None, receipts: Sequence[Receipt], who: str
+) -> Commit | None:
+    """Compare the head: the commit of this run if it was made before, None if `base` is the head.
+
+    Raises Superseded if it is another one.
+    """
+    done = already(now, run, receipts)
+    if done is None:
+        check_base(now, base, who)
+    return done
 
 
 def check_base(now: Head | None, base: Head | None, who: str) -> None:

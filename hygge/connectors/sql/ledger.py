@@ -23,7 +23,7 @@ from hygge.connectors.sql.ask import pack, unpack
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.errors import in_words, state_of
 from hygge.connectors.sql.goal import Goal
-from hygge.connectors.sql.heads import HEADS, head_of, not_a_head, still
+from hygge.connectors.sql.heads import HEADS, Heads, head_in, not_a_head, still, stored_heads
 from hygge.connectors.sql.target import Target, exists, identity, table_for
 from hygge.errors import StoreError, Transient
 from hygge.model import Head, Receipt, Run, Ticket
@@ -144,10 +144,8 @@ def bound_wait_in_postgres(connection: sa.Connection) -> None:
     connection.execute(sa.select(wait).where(unset))
 
 
-def heads_at(
-    connection: sa.Connection, goal: Goal, lock: bool = False
-) -> dict[str, tuple[Head, Any]]:
-    """By flow, the head of the target and its `made`; StoreError if they make no sense.
+def heads_at(connection: sa.Connection, goal: Goal, lock: bool = False) -> Heads:
+    """The heads of the target; StoreError if they make no sense.
 
     None where there is no table of heads yet, as before the first run.
     """
@@ -165,22 +163,17 @@ def heads_at(
         if state in ("42703", "42883", "42809"):  # no such column, other types, no table
             raise not_a_head(goal.who, f"{error.orig}") from error
         raise
-    found = [(head_of(dict(row), goal.who), row["made"]) for row in rows]
-    heads = {head.flow: (head, made) for head, made in found}
-    if len(heads) < len(found):
-        raise not_a_head(goal.who, "there are two heads of one flow")
-    return heads
+    return stored_heads([dict(row) for row in rows], goal.who)
 
 
 def head_at(connection: sa.Connection, goal: Goal, flow: str) -> Head | None:
     """The head of `flow`; None also where there is no table of heads yet."""
-    return heads_at(connection, goal).get(flow, (None, None))[0]
+    return head_in(heads_at(connection, goal), flow)
 
 
 def is_made(connection: sa.Connection, goal: Goal) -> bool:
     """True if the existing table is one that hygge made."""
-    heads = heads_at(connection, goal).values()
-    return still(identity(connection, target_of(goal)), [made for _, made in heads])
+    return still(identity(connection, target_of(goal)), heads_at(connection, goal))
 
 
 def begin(connection: sa.Connection, goal: Goal, run: Run) -> None:

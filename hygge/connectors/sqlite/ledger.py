@@ -16,14 +16,21 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import NamedTuple
 from urllib.parse import quote as url_quote
 
 import pyarrow as pa
 
 from hygge.connectors.sql.ask import pack
 from hygge.connectors.sql.goal import Goal
-from hygge.connectors.sql.heads import HEAD_COLUMNS, HEADS, head_of, not_a_head, still
+from hygge.connectors.sql.heads import (
+    HEAD_COLUMNS,
+    HEADS,
+    Heads,
+    head_in,
+    not_a_head,
+    still,
+    stored_heads,
+)
 from hygge.connectors.sql.ledger import OLD_S, ticket_name
 from hygge.connectors.sqlite import catalog, session
 from hygge.connectors.sqlite.database import table_name
@@ -53,14 +60,6 @@ class Entry:
     """Rows that are in the ticket's table now."""
     schema: str | None = None
     declared: str | None = None
-
-
-class StoredHead(NamedTuple):
-    """A row of the heads."""
-
-    head: Head
-    made: str | None
-    """The identity of the table that hygge made; None if it did not make it."""
 
 
 def begin(path: str, run: Run, who: str) -> None:
@@ -239,7 +238,7 @@ def create_heads(connection: sqlite3.Connection) -> None:
     connection.execute(_HEADS_DDL)
 
 
-def heads_at(connection: sqlite3.Connection, goal: Goal) -> dict[str, StoredHead]:
+def heads_at(connection: sqlite3.Connection, goal: Goal) -> Heads:
     """Return the heads of the target, by flow.
 
     Raises StoreError if the table holds what hygge would not write.
@@ -255,23 +254,17 @@ def heads_at(connection: sqlite3.Connection, goal: Goal) -> dict[str, StoredHead
         raise
     names = [column[0] for column in cursor.description]
     rows = [dict(zip(names, row, strict=True)) for row in cursor]
-    stored = [StoredHead(head_of(row, goal.who), row["made"]) for row in rows]
-    heads = {each.head.flow: each for each in stored}
-    if len(heads) < len(stored):
-        raise not_a_head(goal.who, "there are two heads of one flow")
-    return heads
+    return stored_heads(rows, goal.who)
 
 
 def head_at(connection: sqlite3.Connection, goal: Goal, flow: str) -> Head | None:
     """Return the head of one flow on the target."""
-    stored = heads_at(connection, goal).get(flow)
-    return None if stored is None else stored.head
+    return head_in(heads_at(connection, goal), flow)
 
 
 def is_made(connection: sqlite3.Connection, goal: Goal) -> bool:
     """Whether hygge made the table that is there now."""
-    made = [stored.made for stored in heads_at(connection, goal).values()]
-    return still(identity(connection, table_name(goal.table)), made)
+    return still(identity(connection, table_name(goal.table)), heads_at(connection, goal))
 
 
 def write_head(connection: sqlite3.Connection, row: dict[str, Value], mode: str) -> None:

@@ -28,7 +28,7 @@ from hygge.connectors.sql.errors import unknown_commit
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import (
     already,
-    check_base,
+    compared,
     head_of,
     head_values,
     lost_target,
@@ -197,10 +197,9 @@ def _commit(
     """Do all of `commit` that is inside its transaction."""
     ledger.create_heads(connection)
     now = ledger.head_at(connection, goal, run.flow)
-    done = already(now, run, receipts)
+    done = compared(now, run, base, receipts, goal.who)
     if done is not None:
         return done
-    check_base(now, base, goal.who)
     target = table_name(goal.table)
     ordered = sorted(receipts, key=lambda receipt: receipt.ticket.split)
     schema, declared, tables = _staged(connection, goal, ordered)

@@ -12,6 +12,7 @@ import pytest
 from hygge import Flow, SQLStore
 from hygge.connectors.mariadb import ledger, publish
 from hygge.connectors.mariadb import store as my_store
+from hygge.connectors.sql import heads
 from hygge.errors import (
     FlowFailed,
     HyggeError,
@@ -224,8 +225,7 @@ def test_what_a_dead_run_has_left_is_swept(my, my_schema):
     ],
 )
 def test_a_head_that_is_not_compared_is_caught(promise, my, tmp_path, monkeypatch):
-    monkeypatch.setattr(my_store, "check_base", lambda *_: None)
-    monkeypatch.setattr(publish, "check_base", lambda *_: None)
+    monkeypatch.setattr(heads, "check_base", lambda *_: None)
     suite = Contract()
     suite.server = my
     with pytest.raises(AssertionError):
