@@ -22,6 +22,8 @@ read(split)
     MUST give the same rows each time under the same split version, else raise SourceChanged.
     MUST be lazy, and MUST close what it opened, also when it is not read to its end.
     MUST give batches of the plan's schema. Raises Transient where a retry may help.
+    May end with a `hygge.batches.reached_table`: the rows reach to another watermark than the
+    plan's. Such a split has no version.
 
 passing(raw)
     Called by the Flow, in the driver, after `open`, where the plan has `raw` set and the Store

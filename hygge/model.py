@@ -180,6 +180,8 @@ class Receipt:
     """The highest value of the cursor column among the rows; None: not known."""
     set_aside: int = 0
     """Rows that were read and not staged, as the flow asked for."""
+    reached: Mapping[str, Any] | None = None
+    """What `hygge.batches.reached_table` said of the rows that are staged; None: nothing."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from hygge.errors import JournalError
@@ -85,7 +85,8 @@ class FlowJournal:
         `digest` is `digest_of` its split. Raises JournalError for a receipt over 1 KiB.
         """
         ticket = receipt.ticket
-        facts = {"run": run.id, "of": digest, **_receipt_facts(receipt)}
+        # What it reached is of use to its own driver only, which decides.
+        facts = {"run": run.id, "of": digest, **_receipt_facts(replace(receipt, reached=None))}
         content = encode("receipt", self.flow, facts)
         if len(content) > MAX_RECEIPT_BYTES:
             raise JournalError(
@@ -307,6 +308,8 @@ def reusable_receipts(
 def _receipt_facts(receipt: Receipt) -> Facts:
     facts = asdict(receipt)
     del facts["ticket"]
+    if receipt.reached is None:
+        del facts["reached"]
     ticket = receipt.ticket
     return {"split": ticket.split, "epoch": ticket.epoch, "n": ticket.n, **facts}
 
@@ -316,7 +319,7 @@ def _receipt(run: str, facts: Facts) -> Receipt:
     return Receipt(Ticket(run, facts["split"], facts["epoch"], facts["n"]), **fields)
 
 
-_RECEIPT_FIELDS = ("version", "rows", "bytes", "parts", "max_cursor", "set_aside")
+_RECEIPT_FIELDS = ("version", "rows", "bytes", "parts", "max_cursor", "set_aside", "reached")
 
 
 def _head(facts: Facts) -> Head:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -180,7 +181,7 @@ class _ActiveRun:
             receipts = self._check_receipts(result, receipts_log)
             if self.driver.stop.is_set():
                 raise Stopped("stopped before the commit")
-            watermark = since if self.plan.watermark is None else self.plan.watermark
+            watermark = _reached_watermark(receipts, self.plan, since)
             digests = tuple(self.digests[receipt.ticket.split] for receipt in receipts)
             self.is_decided = True  # from here on, another driver may finish this run
             decision = self.journal.decide(self.run, Decision(receipts, watermark, digests))
@@ -350,6 +351,15 @@ class _ReceiptLog:
 
 def _succeeded(write: Future[None]) -> bool:
     return write.done() and write.exception() is None
+
+
+def _reached_watermark(receipts: Sequence[Receipt], plan: Plan, since: Watermark) -> Watermark:
+    """Return the watermark after a run: what was reached while reading, else the plan's."""
+    for receipt in receipts:
+        if receipt.reached is not None:
+            watermark: Watermark = receipt.reached["watermark"]
+            return watermark
+    return since if plan.watermark is None else plan.watermark
 
 
 def _outcome_of(finished: FinishedRun, reason: str) -> Outcome:

@@ -1,34 +1,36 @@
 """Read any database through SQLAlchemy Core and a streaming cursor.
 
-One split is read in one transaction, so it shows one state. With `split_by` the ranges are read
-independently: each row is as of the read of its split, and the plan says so.
+One split is read in one SELECT, so it shows one state; with a cursor that SELECT also asks for the
+upper bound, which may be later than the plan's. With `split_by` the ranges are read independently:
+each row is as of the read of its split, and the plan says so.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from hygge.batches import reached_table
+from hygge.connectors.anysql.cursor import (
+    Reached,
+    conditions,
+    escaped,
+    holds_texts,
+    inheritors,
+    source_of,
+    typed,
+    upper_bound,
+)
 from hygge.connectors.anysql.session import connected
 from hygge.connectors.anysql.values import decode
 from hygge.connectors.sql import splits as sql_splits
-from hygge.connectors.sql.ask import Ask, column_groups, null_note, pack, tie_note, unpack
+from hygge.connectors.sql.ask import Ask, column_groups, pack, unpack
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.errors import missing_column, missing_table
-from hygge.connectors.sql.types import arrow_for, column_for, from_json, to_json
-from hygge.connectors.sql.watermarks import (
-    IS_UUID,
-    IS_UUID_7,
-    MOST_FORMS,
-    UUID,
-    UUID_7,
-    check_end,
-    check_forms,
-)
+from hygge.connectors.sql.types import arrow_for, from_json, to_json
 from hygge.errors import ConfigError, HomeError
 from hygge.model import Column, Plan, Split, Watermark
 
@@ -39,10 +41,6 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from sqlalchemy.engine.interfaces import ReflectedColumn
 
-# A partitioned table has no rows of its own, so it is never read ONLY.
-_HAS_INHERITORS = (
-    "SELECT relkind = 'r' AND relhassubclass FROM pg_class WHERE oid = to_regclass(:name)"
-)
 _BUFFERED_ROWS = 2000
 
 
@@ -70,15 +68,19 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
             sa.cast(sa.column(name), sa.Text).label(name) if name in texts else sa.column(name)
             for name in schema.names
         ]
-        statement = sa.select(*chosen).select_from(_source(connection, ask, kinds.names))
-        bounds = (where.get("since"), where.get("upper"))
-        for condition in _conditions(ask, kinds, dialect, *bounds):
+        reached = None
+        upper = where.get("upper")
+        if ask.cursor is not None and "key" not in where:
+            reached, upper = Reached(ask, where["since"], where["is_text"]), None
+            chosen.append(reached.column(connection, kinds))
+        statement = sa.select(*chosen).select_from(source_of(connection, ask, kinds.names))
+        for condition in conditions(ask, kinds, dialect, where.get("since"), upper):
             statement = statement.where(condition)
         if "key" in where:
             low, high = (
                 from_json(where[end], kinds.field(where["key"]).type) for end in ("low", "high")
             )
-            ranged = _between(_typed(where["key"], kinds, dialect), low, high)
+            ranged = _between(typed(where["key"], kinds, dialect), low, high)
             statement = statement if ranged is None else statement.where(ranged)
         streaming = connection.execution_options(
             stream_results=True, max_row_buffer=min(ask.options.batch_size, _BUFFERED_ROWS)
@@ -86,12 +88,16 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
         # Closed here: SQLAlchemy forgets the cursor of a connection that broke.
         with closing(streaming.execute(statement)) as result:
             for columns in column_groups(result.fetchmany, ask.options):
+                if reached is not None:
+                    reached.add(columns.pop())
                 arrays = [
                     decode(values, field.type, ask.who, field.name)
                     for values, field in zip(columns, schema, strict=True)
                 ]
                 columns.clear()
                 yield pa.Table.from_arrays(arrays, schema=schema)
+        if reached is not None:
+            yield reached_table(schema, {"watermark": reached.upper})
 
 
 @contextmanager
@@ -109,7 +115,7 @@ def _guessed(connection: sa.Connection, ask: Ask) -> Iterator[pa.Table]:
     import sqlalchemy as sa
 
     result = connection.execution_options(stream_results=True).execute(
-        sa.text(_escaped(ask.query or ""))
+        sa.text(escaped(ask.query or ""))
     )
     names = list(result.keys())
     _check_once(names, ask)
@@ -151,14 +157,15 @@ def _learn(connection: sa.Connection, ask: Ask, since: Watermark) -> Plan:
             "of their own",
             "use a column that only grows, a timestamp for example",
         )
-    upper, notes = _upper(connection, ask, kinds, texts, since)
+    upper, notes = upper_bound(connection, ask, kinds, texts, since)
     base: dict[str, Any] = {
         "schema": pack(schema),
         "types": pack(kinds),
         "texts": sorted(texts & set(schema.names)),
     }
     if ask.cursor:
-        base |= {"since": since, "upper": upper}
+        is_text = holds_texts(ask, kinds, texts)
+        base |= {"since": since, "upper": upper, "is_text": is_text}
     bounds: list[Any] = []
     if ask.split_by is None:
         notes.insert(0, "one split, of one state: name `split_by` to read ranges side by side")
@@ -180,7 +187,7 @@ def _catalog(connection: sa.Connection, ask: Ask) -> tuple[list[Column], set[str
     """The columns, the names of those that are read as text, and the primary key of a table."""
     reflected, primary = reflect(connection, ask.table or "", ask.who)
     # Tables that inherit may do without the NOT NULL of their parent.
-    is_checked = ask.only or not _inheritors(connection, ask)
+    is_checked = ask.only or not inheritors(connection, ask)
     columns, texts = [], set()
     for column in reflected:
         name = column["name"]
@@ -230,122 +237,12 @@ def _check_once(names: list[str], ask: Ask) -> None:
         )
 
 
-def _source(connection: sa.Connection, ask: Ask, names: list[str]) -> Any:
-    import sqlalchemy as sa
-
-    if ask.query is None:
-        schema, name = split_name(ask.table or "")
-        if ask.only and (named := _inheritors(connection, ask)):
-            return sa.table(sa.sql.quoted_name(f"ONLY {named}", quote=False))
-        return sa.table(name, schema=schema)
-    return sa.text(_escaped(ask.query)).columns(*map(sa.column, names)).subquery("h")
-
-
-def _inheritors(connection: sa.Connection, ask: Ask) -> str:
-    """Return the name of the table, as SQL, if tables inherit from it (PostgreSQL); else ""."""
-    import sqlalchemy as sa
-
-    if connection.dialect.name != "postgresql":
-        return ""
-    quote = connection.dialect.identifier_preparer.quote_identifier
-    named = ".".join(quote(part) for part in split_name(ask.table or "") if part is not None)
-    has_inheritors = connection.execute(sa.text(_HAS_INHERITORS), {"name": named}).scalar()
-    return named if has_inheritors else ""
-
-
-def _escaped(sql: str) -> str:
-    """The user's SQL for `sa.text`, which would take `:name` as a parameter."""
-    return re.sub(r"(?<![:\w\\]):(?=\w)", r"\\:", sql.strip().rstrip(";"))
-
-
-def _typed(name: str, kinds: pa.Schema, dialect: str) -> Any:
-    import sqlalchemy as sa
-
-    return sa.column(name, column_for(kinds.field(name).type, dialect, name))
-
-
-def _conditions(ask: Ask, kinds: pa.Schema, dialect: str, since: Any, upper: Any) -> list[Any]:
-    import sqlalchemy as sa
-
-    conditions: list[Any] = [sa.text(f"({_escaped(ask.where)})")] if ask.where else []
-    if ask.cursor is None or upper is None:
-        return conditions
-    column, kind = _typed(ask.cursor, kinds, dialect), kinds.field(ask.cursor).type
-    inside = column <= from_json(upper, kind)
-    if since is not None:
-        low = from_json(since, kind)
-        inside = sa.and_(column >= low if ask.reads_ties else column > low, inside)
-    if since is None or ask.options.null_cursor == "read":
-        inside = sa.or_(inside, column.is_(None))
-    return [*conditions, inside]
-
-
 def _between(column: Any, low: Any, high: Any) -> Any:
     import sqlalchemy as sa
 
     if low is None:
         return None if high is None else sa.or_(column < high, column.is_(None))
     return column >= low if high is None else sa.and_(column >= low, column < high)
-
-
-def _upper(
-    connection: sa.Connection, ask: Ask, kinds: pa.Schema, texts: set[str], since: Watermark
-) -> tuple[Watermark, list[str]]:
-    import sqlalchemy as sa
-
-    if ask.cursor is None:
-        return None, []
-    column = _typed(ask.cursor, kinds, connection.dialect.name)
-    # The highest beyond `since`, so that deleted rows do not take the watermark back.
-    beyond = column.is_not(None)
-    if since is not None:
-        beyond = column > from_json(since, kinds.field(ask.cursor).type)
-    asked = sa.select(
-        sa.func.max(sa.case((beyond, column))), sa.func.count() - sa.func.count(column)
-    ).select_from(_source(connection, ask, kinds.names))
-    if ask.where:
-        asked = asked.where(sa.text(f"({_escaped(ask.where)})"))
-    upper, absent = connection.execute(asked).one()
-    upper = since if upper is None else to_json(upper)
-    is_text = kinds.field(ask.cursor).type == pa.string() and ask.cursor not in texts
-    check_end(ask, upper, is_text)
-    if is_text:
-        _check_forms(connection, ask, column, kinds, since)
-    return upper, [*null_note(ask, since, absent), *tie_note(ask, upper)]
-
-
-def _check_forms(
-    connection: sa.Connection, ask: Ask, column: Any, kinds: pa.Schema, since: Watermark
-) -> None:
-    """Raise HomeError if the texts of the cursor do not sort as what they mean."""
-    import sqlalchemy as sa
-
-    text = sa.cast(column, sa.Text)
-
-    def over(*expressions: Any) -> Any:
-        select = sa.select(*expressions).select_from(_source(connection, ask, kinds.names))
-        select = select.where(column.is_not(None))
-        return select if not ask.where else select.where(sa.text(f"({_escaped(ask.where)})"))
-
-    form: Any = text
-    for digit in "123456789":
-        form = sa.func.replace(form, digit, "0")
-    inner = over(text.label("v"), form.label("f")).subquery("q")
-    is_uuid = inner.c.v.like(IS_UUID)
-    kind = sa.case(
-        (sa.and_(is_uuid, inner.c.v.like(IS_UUID_7)), UUID_7),
-        (is_uuid, UUID),
-        (inner.c.f.like("0%"), inner.c.f),
-    ).label("k")
-    kinds_of = sa.select(kind, inner.c.v).subquery("r")
-    by_kind = sa.select(kinds_of.c.k, sa.func.min(kinds_of.c.v), sa.func.max(kinds_of.c.v))
-
-    def zones(at: int) -> Any:
-        end = sa.func.substr(text, at)
-        return connection.execute(over(sa.func.min(end), sa.func.max(end))).one()
-
-    result = connection.execute(by_kind.group_by(kinds_of.c.k).limit(MOST_FORMS))
-    check_forms(ask, [tuple(row) for row in result], since, zones)
 
 
 def _bounds(
@@ -358,7 +255,7 @@ def _bounds(
     assert ask.split_by is not None  # asked only then
     dialect = connection.dialect.name
     kind = kinds.field(ask.split_by).type
-    column = _typed(ask.split_by, kinds, dialect)
+    column = typed(ask.split_by, kinds, dialect)
     whole = t.is_integer(kind)
     if not (whole or t.is_date(kind) or t.is_timestamp(kind) or kind == pa.string()):
         raise ConfigError(
@@ -369,10 +266,10 @@ def _bounds(
     def over(*what: Any) -> Any:
         found = (
             sa.select(*what)
-            .select_from(_source(connection, ask, kinds.names))
+            .select_from(source_of(connection, ask, kinds.names))
             .where(column.is_not(None))
         )
-        for condition in _conditions(ask, kinds, dialect, since, upper):
+        for condition in conditions(ask, kinds, dialect, since, upper):
             found = found.where(condition)
         return found
 

@@ -87,6 +87,9 @@ def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
         yield replace(plan, reason=f"{plan.reason} ({why})")
         return
     with closing(lender):
+        if ask.cursor is not None:  # its upper bound is of the moment of the rows
+            with snapshot.own(ask) as connection:
+                plan = _plan(connection, ask, since, lender.address)
         plan = replace(plan, reason=f"{plan.reason}; all of one moment")
         yield _read_at(plan, lender.address)
 

@@ -71,26 +71,66 @@ def upper_bound(
     nulls = fetch_value(
         connection, f"SELECT count(*) FROM {source} AS h WHERE {cursor} IS NULL{filtered}"
     )
-    kind = arrow_for(declared)
-    is_text = kind is None or not pa.types.is_temporal(kind)
-    check_end(ask, since if highest is None else highest, is_text)
+    check_end(ask, since if highest is None else highest, holds_texts(columns, ask.cursor))
     assert not isinstance(highest, bytes)  # check_end refuses it
     upper: Watermark = since if highest is None else highest
     return upper, [*null_note(ask, since, nulls or 0), *tie_note(ask, upper)]
 
 
+def holds_texts(columns: Sequence[Column], cursor: str) -> bool:
+    """Return whether a text in the cursor's column is a text, and no moment."""
+    declared = next(column.declared for column in columns if column.name == cursor)
+    kind = arrow_for(declared)
+    return kind is None or not pa.types.is_temporal(kind)
+
+
+class Reached:
+    """The upper bound of a split that is read in one SELECT, by that very SELECT."""
+
+    def __init__(self, ask: Ask, since: Watermark, is_text: bool) -> None:
+        self.ask, self.since, self.is_text = ask, since, is_text
+        self.upper: Watermark = since
+
+    def column(self, source: str, values: list[Value]) -> str:
+        """Return SQL of a column: the cursor in the rows that have its highest value, else NULL.
+
+        The values of its placeholders are appended to `values`.
+        """
+        ask, cursor = self.ask, f"h.{quoted(self.ask.cursor or '')}"
+        filters = [f"({ask.where})"] if ask.where else []
+        if self.since is not None:  # deleted rows must not take the watermark back
+            filters.append(f"{cursor} > {binder(values)(self.since)}")
+        highest = f"SELECT max({cursor}) FROM {source} AS h{where_clause(filters)}"
+        return f"CASE WHEN {cursor} = ({highest}) THEN {cursor} END"
+
+    def add(self, values: Sequence[Value]) -> None:
+        """Take that column of some rows. Raises HomeError where nothing can come above it."""
+        upper = next((value for value in values if value is not None), None)
+        if upper is None or self.upper == upper:
+            return
+        check_end(self.ask, upper, self.is_text)
+        assert not isinstance(upper, bytes)  # check_end refuses it
+        self.upper = upper
+
+    def facts(self) -> dict[str, Watermark]:
+        """Return the facts for `hygge.batches.reached_table`."""
+        return {"watermark": self.upper}
+
+
 def conditions(ask: Ask, since: Watermark, upper: Watermark, values: list[Value]) -> list[str]:
     """Return the conditions of a run's rows: `where`, and the cursor's window (since, upper].
 
-    The values of the placeholders are appended to `values`, in the order of the placeholders.
+    Without `upper` the window has no end. The values of the placeholders are appended to `values`,
+    in the order of the placeholders.
     """
     filters = [f"({ask.where})"] if ask.where else []
-    if ask.cursor is None or upper is None:  # without an upper bound no row has a cursor value
+    if ask.cursor is None or (since is None and upper is None):
         return filters
     bind, cursor = binder(values), f"h.{quoted(ask.cursor)}"
     above = ">=" if ask.reads_ties else ">"
-    lower = f"{cursor} {above} {bind(since)} AND " if since is not None else ""
-    window = f"{lower}{cursor} <= {bind(upper)}"
+    ends = [f"{cursor} {above} {bind(since)}"] if since is not None else []
+    ends += [f"{cursor} <= {bind(upper)}"] if upper is not None else []
+    window = " AND ".join(ends)
     if since is None or ask.options.null_cursor == "read":
         window = f"({window} OR {cursor} IS NULL)"
     return [*filters, window]

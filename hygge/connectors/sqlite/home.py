@@ -4,7 +4,9 @@ Life of a plan: one read transaction reads schema, watermark and ranges. Afterwa
 stays open without a transaction: so no writer has to wait, and SQLite does not remove the
 write-ahead log. Several splits carry the version of the file that was planned (`snapshot.version`);
 each lane begins a read transaction first, and then checks that the file still has this version.
-A single split is read in one transaction of its own, so it needs no version.
+A single split is read in one transaction of its own, so it needs no version. With a cursor its
+SELECT also asks for the upper bound: a run holds the rows of one moment, and its watermark is of
+that moment (`Reached`), which may be later than the plan's.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.batches import reached_table
 from hygge.connectors.sql import splits as sql_splits
 from hygge.connectors.sql.ask import Ask, column_groups, pack, unpack
 from hygge.connectors.sqlite import catalog, cursor, session, snapshot, splits
@@ -55,11 +58,17 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
     with session.opened(path, ask.who, HomeError) as connection:
         source = catalog.source_of(connection, ask)
         values: list[Value] = []
-        conditions = cursor.conditions(ask, where.get("since"), where.get("upper"), values)
+        names = ", ".join(f"h.{quoted(name)}" for name in schema.names)
+        reached = None
+        if ask.cursor is not None and "key" not in where:
+            reached = cursor.Reached(ask, where["since"], where["is_text"])
+            names += f", {reached.column(source, values)}"
+            conditions = cursor.conditions(ask, where["since"], None, values)
+        else:
+            conditions = cursor.conditions(ask, where.get("since"), where.get("upper"), values)
         if "key" in where:
             in_range = sql_splits.condition(where, f"h.{where['key']}", cursor.binder(values))
             conditions += [in_range] if in_range else []
-        names = ", ".join(f"h.{quoted(name)}" for name in schema.names)
         connection.execute("BEGIN")
         rows = connection.execute(
             f"SELECT {names} FROM {source} AS h{cursor.where_clause(conditions)}", values
@@ -74,10 +83,14 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
                 "options: {splits: 1}",
             )
         for columns in column_groups(rows.fetchmany, ask.options):
+            if reached is not None:
+                reached.add(columns.pop())
             table = _table(columns, schema, ask)
             columns.clear()  # the values, and below the table, are freed before the next batch
             yield table
             del table
+        if reached is not None:
+            yield reached_table(schema, reached.facts())
 
 
 def _table(columns: Sequence[Sequence[Value]], schema: pa.Schema, ask: Ask) -> pa.Table:
@@ -129,7 +142,8 @@ def _planned_splits(
     conditions = cursor.conditions(ask, since, upper, values)
     where: dict[str, Any] = {"schema": pack(schema)}
     if ask.cursor:
-        where |= {"since": since, "upper": upper}
+        is_text = cursor.holds_texts(available, ask.cursor)
+        where |= {"since": since, "upper": upper, "is_text": is_text}
     key, key_name = splits.split_key(connection, available, ask)
     bounds: list[Value] = []
     if key is None:

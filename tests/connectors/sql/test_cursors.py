@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import contextmanager
+from itertools import count
 
 import pytest
 
 from hygge import Flow, SQLHome, SQLStore
+from hygge.connectors.mariadb import snapshot
 from hygge.errors import ConfigError, HomeError
 
 pytest_plugins = ["tests.servers.postgres", "tests.servers.mariadb"]
@@ -218,3 +221,57 @@ def test_a_column_of_uuids_is_a_cursor_if_they_grow(source, tmp_path):
     source.ask("INSERT INTO t VALUES (3, 'fd444840-9dc0-41d1-b245-5ffdce74fad2', 3)")
     with pytest.raises(HomeError, match="a uuid of version 4"):
         source.home("at").open().__enter__()
+
+
+ACCOUNTS, EACH = 40, 100
+
+
+@pytest.mark.parametrize(
+    ("source", "splits"),
+    [("postgres", 1), ("mariadb", 1), ("mariadb", 4), ("sqlite", 1), ("anysql", 1)],
+    indirect=["source"],
+)
+def test_a_run_holds_rows_of_one_moment_while_money_moves(source, splits, tmp_path, monkeypatch):
+    """Another session pays between plan and reading; both rows get a new value of the cursor."""
+    source.ask("CREATE TABLE t (id int PRIMARY KEY, at int, v int)")
+    rows = ", ".join(f"({n}, {n}, {EACH})" for n in range(ACCOUNTS))
+    source.ask(f"INSERT INTO t VALUES {rows}")
+    moments = count(1000)
+    opened, read, begin = SQLHome.open, SQLHome.read, snapshot.begin_together
+
+    def pay(low, high):
+        source.ask(
+            f"UPDATE t SET v = CASE id WHEN {low} THEN v - 7 ELSE v + 7 END, at = {next(moments)} "
+            f"WHERE id IN ({low}, {high})"
+        )
+
+    @contextmanager
+    def open_and_pay(home, since=None):
+        home.lanes = splits
+        with opened(home, since) as plan:
+            assert len(plan.splits) == splits
+            pay(3, 30)
+            yield plan
+
+    def read_and_pay(home, split):
+        pay(1, 39)
+        for table in read(home, split):
+            yield table
+            if source.name != "sqlite":  # one file without a write-ahead log: the reader holds it
+                pay(20, 2)
+
+    def pay_and_begin(*arguments):
+        pay(5, 35)
+        return begin(*arguments)
+
+    monkeypatch.setattr(SQLHome, "open", open_and_pay)
+    monkeypatch.setattr(SQLHome, "read", read_and_pay)
+    monkeypatch.setattr(snapshot, "begin_together", pay_and_begin)
+    options = {"splits": splits, "batch_size": 10, "cursor_ties": "skip"}
+    source.ask("UPDATE t SET at = 100")
+    for _ in range(2):
+        rows = moved(source, tmp_path, "merge", **options)[1]
+        assert len(rows) == ACCOUNTS
+        assert sum(v for _, v in rows) == ACCOUNTS * EACH
+        source.ask(f"UPDATE t SET at = {next(moments)}")
+    assert dict(rows) != dict.fromkeys(range(ACCOUNTS), EACH)
