@@ -57,6 +57,8 @@ class RunRecord:
     decision: Decision | None = None
     request: str = ""
     """Id of the request that it was begun for, where several drivers may try the same."""
+    command: str = ""
+    """Id of the request to run many flows that it is a part of."""
 
 
 class FlowJournal:
@@ -77,6 +79,8 @@ class FlowJournal:
         }  # fmt: skip
         if record.request:
             facts["request"] = record.request
+        if record.command:
+            facts["command"] = record.command
         self.place.create(self._key(run, "plan"), encode("plan", self.flow, facts))
 
     def seal(self, run: Run, receipt: Receipt, digest: str) -> None:
@@ -189,14 +193,26 @@ class FlowJournal:
 
         The value of a run without an outcome is None.
         """
+        return {run: how for run, how, _ in self._runs_of_request(request)}
+
+    def committed_for(self, request: str) -> tuple[str, dict[str, str]] | None:
+        """Return id and fingerprint of the newest run that is noted as committed for `request`."""
+        for run, how, fingerprint in self._runs_of_request(request):
+            if how == "committed":
+                return run, with_current_types(fingerprint)
+        return None
+
+    def _runs_of_request(self, request: str) -> Iterator[tuple[str, str | None, dict[str, str]]]:
+        """Yield (run, how it ended, fingerprint) of the runs of a request, newest first."""
         keys = self.place.keys(f"{self.top}/runs")
         ids = sorted({key.split("/")[-2] for key in keys}, reverse=True)
         with ThreadPoolExecutor(self.place.at_once, thread_name_prefix="hygge-journal") as pool:
-            ends = dict(zip(ids, pool.map(self._requests_and_end, ids), strict=True))
-        return {run: how for run, (requests, how) in ends.items() if request in requests}
+            for run, facts in zip(ids, pool.map(self._plan_and_outcome, ids), strict=True):
+                plan, outcome = facts
+                if request in (plan.get("request"), plan.get("command"), outcome.get("request")):
+                    yield run, outcome.get("how"), plan.get("fingerprint", {})
 
-    def _requests_and_end(self, run: str) -> tuple[tuple[object, object], str | None]:
-        """Return the requests that a run was begun for and answers, and how it ended."""
+    def _plan_and_outcome(self, run: str) -> tuple[Facts, Facts]:
         folder = f"{self.top}/runs/{run}"
         outcome = self._read(f"{folder}/outcome.json", "outcome") or {}
         plan: Facts = {}
@@ -204,7 +220,7 @@ class FlowJournal:
         # it up.
         with contextlib.nullcontext() if outcome else contextlib.suppress(JournalError):
             plan = self._read(f"{folder}/plan.json", "plan") or {}
-        return (plan.get("request"), outcome.get("request")), outcome.get("how")
+        return plan, outcome
 
     def give_up_open_runs(self) -> list[tuple[str, bool]]:
         """Abandon each run without an outcome, also one that cannot be read.

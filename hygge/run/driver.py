@@ -59,6 +59,8 @@ class Attempt:
     """From 1."""
     is_named: bool = False
     """Whether the user gave the request its name, so that an earlier command may have it too."""
+    command: str = ""
+    """Unique id of the request to run many flows that this one is a part of; empty: none."""
 
     @property
     def is_repeated(self) -> bool:

@@ -44,7 +44,7 @@ from hygge.run.engines import (
     schema_for,
     schema_of,
 )
-from hygge.run.recovery import FinishedRun, Recovery, committed_run, recover
+from hygge.run.recovery import FinishedRun, Recovery, changed_since, committed_run, recover
 from hygge.run.stall import Stalled
 from hygge.store import new_run_id
 
@@ -81,12 +81,12 @@ def run_flow(driver: Driver, engine: Engine, fresh: bool) -> Outcome:
     today = fingerprint(flow.home, flow.store, flow.mode, flow.key)
     if driver.attempt.is_repeated:
         runs = driver.journal.runs_of_request(driver.attempt.request)
-        done = next((run for run, how in runs.items() if how == COMMITTED), None)
-        if done is not None:
-            reason = "its driver died before it said so"
-            if driver.attempt.is_named:
-                reason = f"that was for the request {driver.attempt.request}, which is done"
-            return _outcome_of(committed_run(driver, done), reason)
+        done = driver.journal.committed_for(driver.attempt.request)
+        if done is not None and driver.attempt.is_named:
+            reason = f"that was for the request {driver.attempt.request}, which is done"
+            return _outcome_of(committed_run(driver, done[0]), reason)
+        if done is not None and not changed_since(driver, done[1], today):
+            return _outcome_of(committed_run(driver, done[0]), "its driver died before it said so")
         fresh = fresh and not runs  # what such a run staged belongs to this very request
     recovery = recover(driver, today, fresh)
     if recovery.finished is not None and recovery.finished.is_answer:
@@ -169,6 +169,7 @@ class _ActiveRun:
                 _columns(self.schema),
                 today,
                 request=driver.attempt.request,
+                command=driver.attempt.command,
             )
         )
 
