@@ -37,7 +37,14 @@ import asyncio
 import inspect
 import itertools
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -58,6 +65,10 @@ class Home(Connector):
     """Highest number of lanes that will read it, where that is known when `open` is called."""
     flow_mode: Mode | None = None
     """The mode of the flow that reads it."""
+    flow_key: tuple[str, ...] = ()
+    """The key of the flow that reads it."""
+    ties: Mapping[str, Any] | None = None
+    """What the head of the store remembers of the rows at the watermark: see `Head.ties`."""
     schema: ClassVar[pa.Schema | None] = None
     """Simple form: the Arrow schema, where the first batches do not show it."""
 

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from hygge.errors import JournalError
 from hygge.journal.entries import MAX_RECEIPT_BYTES, Facts, decode, encode
 from hygge.journal.fingerprint import with_current_types
-from hygge.model import Head, Receipt, Run, Split, Ticket, Watermark
+from hygge.model import Head, Receipt, Run, Split, Ticket, Watermark, facts_of_head
 from hygge.places.names import file_name
 from hygge.places.place import Place
 
@@ -74,7 +74,7 @@ class FlowJournal:
         facts: Facts = {
             "run": run.id, "mode": run.mode, "key": list(run.key), "cursor": run.cursor,
             "epoch": record.epoch, "began": record.began.isoformat(),
-            "base": None if record.base is None else asdict(record.base),
+            "base": None if record.base is None else facts_of_head(replace(record.base, ties=None)),
             "columns": record.columns, "fingerprint": record.fingerprint,
         }  # fmt: skip
         if record.request:
@@ -299,9 +299,10 @@ class FlowJournal:
 def digest_of(split: Split) -> str:
     """Return a digest of what a split reads and of the state of the source.
 
-    It is empty for a split without a version, whose rows can never be used again.
+    It is empty for a split whose rows can never be used again: one without a version, and one that
+    tells its driver, beside the rows, what it has reached (`boundary`).
     """
-    if not split.version:
+    if not split.version or "boundary" in split.where:
         return ""
     text = json.dumps([split.index, split.version, split.where], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -84,6 +84,7 @@ class Flow:
         self.mode: Mode = mode or ("replace" if "replace" in modes else modes[0])
         home.flow_mode = self.mode
         self.key = (key,) if isinstance(key, str) else tuple(key)
+        home.flow_key = self.key
         self.limits = limits or Limits()
         home.lanes = self.limits.lanes
         self.engine = engine
@@ -256,9 +257,11 @@ class Flow:
         `base` is the head of the store. Raises ConfigError where reading everything would append
         rows that are there already.
         """
+        self.home.ties = None
         if base is None or self.mode == "replace":
             return None
         if base.cursor == self.cursor and (base.watermark is not None or not base.rows):
+            self.home.ties = base.ties
             return base.watermark
         if self.mode == "merge" or not (self.cursor or base.cursor):
             return None  # every row again: merge is the same twice, and a plain append asks for it
@@ -291,13 +294,12 @@ class Flow:
                 'give it one, `name="orders"`: under it the store keeps how far it has read',
             )
         options = getattr(self.home.settings, "options", None)
-        for option in ("cursor_ties", "null_cursor"):
-            if self.mode == "append" and getattr(options, option, None) == "read":
-                raise ConfigError(
-                    f"flow '{self.name}': `{option}: read` reads some rows in every run, and "
-                    "`append` would add them each time",
-                    "use `mode: merge` with a key, or take the option out",
-                )
+        if self.mode == "append" and getattr(options, "null_cursor", None) == "read":
+            raise ConfigError(
+                f"flow '{self.name}': `null_cursor: read` reads some rows in every run, and "
+                "`append` would add them each time",
+                "use `mode: merge` with a key, or take the option out",
+            )
         if self.home.holds(self.store):
             is_same = self.home.place() == self.store.place()
             relation = "the home is the store" if is_same else "the store is inside the home"

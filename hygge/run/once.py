@@ -215,6 +215,8 @@ class _ActiveRun:
                 *self.flow.store.remarks(self.schema),
             ],
         )
+        for receipt in decision.receipts:
+            self.outcome.notes += (receipt.reached or {}).get("notes", ())
         self.driver.close(self.run, COMMITTED, answers_request=True)
 
     def _resume(self, record: RunRecord) -> Run | None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from hygge.connectors.sql.ask import Ask, null_note, tie_note
 from hygge.connectors.sql.connection import split_name
+from hygge.connectors.sql.ties import MOST_ROWS
 from hygge.connectors.sql.types import column_for, from_json, to_json
 from hygge.connectors.sql.watermarks import (
     IS_UUID,
@@ -68,20 +69,60 @@ def typed(name: str, kinds: pa.Schema, dialect: str) -> Any:
     return sa.column(name, column_for(kinds.field(name).type, dialect, name))
 
 
-def conditions(ask: Ask, kinds: pa.Schema, dialect: str, since: Any, upper: Any) -> list[Any]:
+def conditions(
+    ask: Ask,
+    kinds: pa.Schema,
+    dialect: str,
+    since: Any,
+    upper: Any,
+    reads_ties: bool,
+    leaves_upper: bool = False,
+) -> list[Any]:
+    """Return the conditions of a run's rows: `where`, and the cursor's window (since, upper].
+
+    Without `upper` the window has no end. `reads_ties`: the rows at `since` are in the window;
+    `leaves_upper`: those at `upper` are not, since the boundary has them.
+    """
     import sqlalchemy as sa
 
     filters: list[Any] = [sa.text(f"({escaped(ask.where)})")] if ask.where else []
     if ask.cursor is None or (since is None and upper is None):
         return filters
     column, kind = typed(ask.cursor, kinds, dialect), kinds.field(ask.cursor).type
-    inside = sa.true() if upper is None else column <= from_json(upper, kind)
+    inside: Any = sa.true()
+    if upper is not None:
+        high = from_json(upper, kind)
+        inside = column < high if leaves_upper else column <= high
     if since is not None:
         low = from_json(since, kind)
-        inside = sa.and_(column >= low if ask.reads_ties else column > low, inside)
+        inside = sa.and_(column >= low if reads_ties else column > low, inside)
     if since is None or ask.options.null_cursor == "read":
         inside = sa.or_(inside, column.is_(None))
     return [*filters, inside]
+
+
+def equals(ask: Ask, kinds: pa.Schema, dialect: str, value: Any) -> list[Any]:
+    """Return the conditions of the rows with one value of the cursor."""
+    import sqlalchemy as sa
+
+    column = typed(ask.cursor or "", kinds, dialect)
+    filters: list[Any] = [sa.text(f"({escaped(ask.where)})")] if ask.where else []
+    return [*filters, column == from_json(value, kinds.field(ask.cursor or "").type)]
+
+
+def remembers(
+    connection: sa.Connection, ask: Ask, kinds: pa.Schema, since: Watermark, upper: Watermark
+) -> bool:
+    """Return whether the rows at the next watermark are remembered: the boundary has them."""
+    import sqlalchemy as sa
+
+    if not ask.remembers_ties or upper in (None, since):
+        return False
+    rows: Any = sa.select(sa.literal_column("1").label("n"))
+    rows = rows.select_from(source_of(connection, ask, kinds.names))
+    rows = rows.where(*equals(ask, kinds, connection.dialect.name, upper)).limit(MOST_ROWS + 1)
+    count = connection.execute(sa.select(sa.func.count()).select_from(rows.subquery("h"))).scalar()
+    return int(count or 0) <= MOST_ROWS
 
 
 class Reached:
@@ -91,13 +132,24 @@ class Reached:
         self.ask, self.since, self.is_text = ask, since, is_text
         self.upper: Watermark = since
 
-    def column(self, connection: sa.Connection, kinds: pa.Schema) -> Any:
-        """Return a column: the cursor in the rows that have its highest value, else NULL."""
+    def columns(self, connection: sa.Connection, kinds: pa.Schema) -> list[Any]:
+        """Return two columns that are NULL in most rows.
+
+        One is the cursor in the rows with its highest value, one is 1 in the rows at `since`.
+        """
         import sqlalchemy as sa
 
+        cursor = self.ask.cursor or ""
         highest = _highest(connection, self.ask, kinds, self.since).scalar_subquery()
-        column = typed(self.ask.cursor or "", kinds, connection.dialect.name)
-        return sa.case((column == highest, column)).label("_hygge_reached")
+        column = typed(cursor, kinds, connection.dialect.name)
+        at_since: Any = sa.null()
+        if self.since is not None:
+            since = from_json(self.since, kinds.field(cursor).type)
+            at_since = sa.case((column == since, sa.literal(1)))
+        return [
+            sa.case((column == highest, column)).label("_hygge_reached"),
+            at_since.label("_hygge_since"),
+        ]
 
     def add(self, values: list[Any]) -> None:
         """Take that column of some rows. Raises HomeError where nothing can come above it."""

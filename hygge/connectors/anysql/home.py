@@ -7,8 +7,9 @@ each row is as of the read of its split, and the plan says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -17,9 +18,11 @@ from hygge.batches import reached_table
 from hygge.connectors.anysql.cursor import (
     Reached,
     conditions,
+    equals,
     escaped,
     holds_texts,
     inheritors,
+    remembers,
     source_of,
     typed,
     upper_bound,
@@ -30,6 +33,7 @@ from hygge.connectors.sql import splits as sql_splits
 from hygge.connectors.sql.ask import Ask, column_groups, pack, unpack
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.errors import missing_column, missing_table
+from hygge.connectors.sql.ties import Ties
 from hygge.connectors.sql.types import arrow_for, from_json, to_json
 from hygge.errors import ConfigError, HomeError
 from hygge.model import Column, Plan, Split, Watermark
@@ -54,50 +58,113 @@ def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
 
 def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
     """The rows of one split, in batches of the plan's schema."""
-    import sqlalchemy as sa
-
     where = split.where
     with _reading(ask) as connection:
         if "schema" not in where:
             yield from _guessed(connection, ask)
             return
-        schema, texts = unpack(where["schema"]), set(where["texts"])
-        kinds = unpack(where["types"])
-        dialect = connection.dialect.name
-        chosen = [
-            sa.cast(sa.column(name), sa.Text).label(name) if name in texts else sa.column(name)
-            for name in schema.names
-        ]
-        reached = None
-        upper = where.get("upper")
+        select = _Select(connection, ask, where)
+        ties = None
+        if ask.remembers_ties and "boundary" in where:
+            ties = Ties(ask, where["since"], select.schema)
         if ask.cursor is not None and "key" not in where:
-            reached, upper = Reached(ask, where["since"], where["is_text"]), None
-            chosen.append(reached.column(connection, kinds))
-        statement = sa.select(*chosen).select_from(source_of(connection, ask, kinds.names))
-        for condition in conditions(ask, kinds, dialect, where.get("since"), upper):
-            statement = statement.where(condition)
+            yield from select.with_upper_bound(ties)
+            return
+        yield from select.of_range()
+        if ties is not None:
+            yield from select.boundary(ties)
+
+
+class _Select:
+    """The SELECTs of one split."""
+
+    def __init__(self, connection: sa.Connection, ask: Ask, where: dict[str, Any]) -> None:
+        import sqlalchemy as sa
+
+        self.connection, self.ask, self.where = connection, ask, where
+        self.schema, texts = unpack(where["schema"]), set(where["texts"])
+        self.kinds = unpack(where["types"])
+        self.dialect = connection.dialect.name
+        self.chosen = [
+            sa.cast(sa.column(name), sa.Text).label(name) if name in texts else sa.column(name)
+            for name in self.schema.names
+        ]
+
+    def with_upper_bound(self, ties: Ties | None) -> Iterator[pa.Table]:
+        """Yield the rows beyond the watermark, and at the end what they reach, in one SELECT."""
+        ask, since = self.ask, self.where["since"]
+        reached = Reached(ask, since, self.where["is_text"])
+        reads_ties = ask.reads_ties if ties is None else ties.reads_since
+        filters = conditions(ask, self.kinds, self.dialect, since, None, reads_ties)
+        marks = reached.columns(self.connection, self.kinds)
+        for columns in self._columns([*self.chosen, *marks], filters):
+            is_at_since = [value is not None for value in columns.pop()]
+            is_at_upper = [value is not None for value in columns[-1]]
+            reached.add(columns.pop())
+            table = self._table(columns)
+            if ties is not None:
+                table = ties.keep(table, is_at_since, is_at_upper)
+            yield table
+            del table
+        if ties is not None:
+            yield ties.end(reached.upper)
+        else:
+            yield reached_table(self.schema, {"watermark": reached.upper})
+
+    def of_range(self) -> Iterator[pa.Table]:
+        """Yield the rows of a range of `split_by`; of all rows, if there is none."""
+        where, kinds = self.where, self.kinds
+        bounds = (where.get("since"), where.get("upper"))
+        leaves_upper = where.get("leaves_upper", False)
+        filters = conditions(
+            self.ask, kinds, self.dialect, *bounds, self.ask.reads_ties, leaves_upper
+        )
         if "key" in where:
             low, high = (
                 from_json(where[end], kinds.field(where["key"]).type) for end in ("low", "high")
             )
-            ranged = _between(typed(where["key"], kinds, dialect), low, high)
-            statement = statement if ranged is None else statement.where(ranged)
-        streaming = connection.execution_options(
-            stream_results=True, max_row_buffer=min(ask.options.batch_size, _BUFFERED_ROWS)
+            ranged = _between(typed(where["key"], kinds, self.dialect), low, high)
+            filters += [] if ranged is None else [ranged]
+        return self._tables(filters)
+
+    def boundary(self, ties: Ties) -> Iterator[pa.Table]:
+        """Yield the rows at the watermarks, which the ranges leave out."""
+        upper = self.where["upper"]
+        if ties.reads_since:
+            yield from ties.at_since(self._at(ties.since))
+        if self.where["leaves_upper"]:
+            yield from ties.at_upper(self._at(upper))
+        elif upper != ties.since:
+            ties.forget_upper()
+        yield ties.end(upper)
+
+    def _at(self, value: Watermark) -> Iterator[pa.Table]:
+        return self._tables(equals(self.ask, self.kinds, self.dialect, value))
+
+    def _tables(self, filters: Sequence[Any]) -> Iterator[pa.Table]:
+        for columns in self._columns(self.chosen, filters):
+            yield self._table(columns)
+
+    def _table(self, columns: list[list[Any]]) -> pa.Table:
+        arrays = [
+            decode(values, field.type, self.ask.who, field.name)
+            for values, field in zip(columns, self.schema, strict=True)
+        ]
+        columns.clear()
+        return pa.Table.from_arrays(arrays, schema=self.schema)
+
+    def _columns(self, chosen: Sequence[Any], filters: Sequence[Any]) -> Iterator[list[list[Any]]]:
+        import sqlalchemy as sa
+
+        options = self.ask.options
+        source = source_of(self.connection, self.ask, self.kinds.names)
+        statement = sa.select(*chosen).select_from(source).where(*filters)
+        streaming = self.connection.execution_options(
+            stream_results=True, max_row_buffer=min(options.batch_size, _BUFFERED_ROWS)
         )
         # Closed here: SQLAlchemy forgets the cursor of a connection that broke.
         with closing(streaming.execute(statement)) as result:
-            for columns in column_groups(result.fetchmany, ask.options):
-                if reached is not None:
-                    reached.add(columns.pop())
-                arrays = [
-                    decode(values, field.type, ask.who, field.name)
-                    for values, field in zip(columns, schema, strict=True)
-                ]
-                columns.clear()
-                yield pa.Table.from_arrays(arrays, schema=schema)
-        if reached is not None:
-            yield reached_table(schema, {"watermark": reached.upper})
+            yield from column_groups(result.fetchmany, options)
 
 
 @contextmanager
@@ -166,6 +233,7 @@ def _learn(connection: sa.Connection, ask: Ask, since: Watermark) -> Plan:
     if ask.cursor:
         is_text = holds_texts(ask, kinds, texts)
         base |= {"since": since, "upper": upper, "is_text": is_text}
+        base["leaves_upper"] = remembers(connection, ask, kinds, since, upper)
     bounds: list[Any] = []
     if ask.split_by is None:
         notes.insert(0, "one split, of one state: name `split_by` to read ranges side by side")
@@ -180,6 +248,9 @@ def _learn(connection: sa.Connection, ask: Ask, since: Watermark) -> Plan:
     for index, part in enumerate(sql_splits.ranges([to_json(bound) for bound in bounds])):
         where = {**base, **part, "key": ask.split_by} if bounds else base
         splits.append(Split(index, "", where, sql_splits.label(part, ask.split_by or "")))
+    if ask.remembers_ties:
+        notes += Ties(ask, since, schema).notes
+        splits[0] = replace(splits[0], where={**splits[0].where, "boundary": True})
     return Plan(tuple(chosen), tuple(splits), primary, watermark=upper, reason="; ".join(notes))
 
 
@@ -269,7 +340,7 @@ def _bounds(
             .select_from(source_of(connection, ask, kinds.names))
             .where(column.is_not(None))
         )
-        for condition in conditions(ask, kinds, dialect, since, upper):
+        for condition in conditions(ask, kinds, dialect, since, upper, ask.reads_ties):
             found = found.where(condition)
         return found
 

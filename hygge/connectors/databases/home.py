@@ -13,13 +13,14 @@ database:
 - Other databases: one split, unless `split_by` is given.
 
 With `cursor`, a run reads `cursor > watermark AND cursor <= the highest value now`. Rows that share
-the highest value are read together; rows that are written later belong to the next run. So a row
-that gets a cursor value at or below the watermark later is never read: two rows within one tick of
-a clock, or a transaction that was open during the read. `mode: merge` reads the rows at the
-watermark again, which a merge can do without duplicates (`options: {cursor_ties: skip}` turns that
-off); rows below it stay unread. A highest value above which nothing can come, texts that do not
-sort as what they mean and uuids of another version than 7 are errors. Rows whose cursor is NULL are
-read by the first run; later runs fail at them unless `options.null_cursor` decides.
+the highest value are read together. Rows that get the watermark's own value later are read by the
+next run: `merge` reads all rows at the watermark again, and `append` leaves out those that came
+before, which the head of the store remembers by the flow's `key`, or by all of their values (up to
+10,000 rows; beyond that `options: {cursor_ties: …}` decides, and plan and report say so). Rows that
+get a value below the watermark later are never read: a transaction that was open during the read,
+for example. A highest value above which nothing can come, texts that do not sort as what they mean
+and uuids of another version than 7 are errors. Rows whose cursor is NULL are read by the first run;
+later runs fail at them unless `options.null_cursor` decides.
 """
 
 from __future__ import annotations
@@ -168,13 +169,12 @@ class SQLHome(Home):
         refuse_unsupported(database, self.settings.options, self.describe())
         return database
 
-    def _default_ties(self) -> str:
-        return "read" if self.flow_mode == "merge" else "skip"
-
     def _ask(self) -> Ask:
         given = self.settings
         columns = None if given.columns is None else tuple(given.columns)
         keys = self.split_keys
+        ties = given.options.cursor_ties
+        is_append = self.flow_mode == "append" and given.cursor is not None
         return Ask(
             given.connection,
             self.describe(),
@@ -190,6 +190,9 @@ class SQLHome(Home):
             self.snapshot,
             keys,
             self.lanes or max(1, (os.cpu_count() or 1) // 2),
-            (given.options.cursor_ties or self._default_ties()) == "read",
+            not is_append and (ties == "read" or (ties is None and self.flow_mode == "merge")),
+            is_append and ties != "skip",
+            self.ties,
+            self.flow_key,
             self.only,
         )

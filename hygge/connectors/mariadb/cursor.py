@@ -10,6 +10,7 @@ import pyarrow as pa
 from hygge.connectors.mariadb.catalog import Column
 from hygge.connectors.mariadb.session import fetch_all, fetch_one, literal, quoted
 from hygge.connectors.sql.ask import Ask, null_note, tie_note
+from hygge.connectors.sql.ties import MOST_ROWS
 from hygge.connectors.sql.types import from_json, to_json
 from hygge.connectors.sql.watermarks import check_end, check_forms, forms_query, zeroed
 from hygge.errors import ConfigError
@@ -79,16 +80,41 @@ def check_values(
     check_forms(ask, rows, since, zones)
 
 
-def window(ask: Ask, cursor: Column, since: Watermark, upper: Watermark) -> str:
-    """Return the condition of a run's rows: beyond `since`, and up to `upper`."""
+def window(ask: Ask, cursor: Column, since: Watermark, upper: Watermark, leaves_upper: bool) -> str:
+    """Return the condition of a run's rows: beyond `since`, and up to `upper`.
+
+    `leaves_upper`: the rows at `upper` are left out, since the boundary has them.
+    """
     value = compared(cursor)
-    condition = f"{value} <= {_literal(cursor, upper)}"
+    condition = f"{value} {'<' if leaves_upper else '<='} {_literal(cursor, upper)}"
     if since is not None:
         above = ">=" if ask.reads_ties else ">"
         condition = f"({value} {above} {_literal(cursor, since)} AND {condition})"
     if since is None or ask.options.null_cursor == "read":
         condition = f"({condition} OR {value} IS NULL)"
     return condition
+
+
+def remembers(
+    connection: Connection,
+    ask: Ask,
+    cursor: Column,
+    source: str,
+    since: Watermark,
+    upper: Watermark,
+) -> bool:
+    """Return whether the rows at the next watermark are remembered: the boundary has them."""
+    if not ask.remembers_ties or upper in (None, since):
+        return False
+    filtered = f"({ask.where}\n) AND " if ask.where else ""
+    rows = f"SELECT 1 FROM {source} WHERE {filtered}{equals(cursor, upper)} LIMIT {MOST_ROWS + 1}"
+    (count,) = fetch_one(connection, f"SELECT COUNT(*) FROM ({rows}) AS h")
+    return int(count) <= MOST_ROWS
+
+
+def equals(cursor: Column, value: Watermark) -> str:
+    """Return the condition of the rows with one value of the cursor."""
+    return f"{compared(cursor)} = {_literal(cursor, value)}"
 
 
 def compared(column: Column) -> str:

@@ -35,18 +35,26 @@ class Cursor:
     def __init__(self, ask: Ask, column: Column) -> None:
         self.ask, self.column, self.name = ask, column, quoted(column.name)
 
-    def between(self, since: Watermark, upper: Watermark) -> str:
-        """Return the SQL condition of the rows that a run reads: above `since`, up to `upper`."""
+    def between(self, since: Watermark, upper: Watermark, leaves_upper: bool = False) -> str:
+        """Return the SQL condition of the rows that a run reads: above `since`, up to `upper`.
+
+        `leaves_upper`: the rows at `upper` are left out, since the boundary has them.
+        """
         is_null = f"{self.name} IS NULL"
         if upper is None:
             return f"({is_null})"
-        condition = f"{self.name} <= {typed_literal(upper, self.column)}"
+        below = "<" if leaves_upper else "<="
+        condition = f"{self.name} {below} {typed_literal(upper, self.column)}"
         if since is not None:
             above = ">=" if self.ask.reads_ties else ">"
             condition = f"{self.name} {above} {typed_literal(since, self.column)} AND {condition}"
         if since is None or self.ask.options.null_cursor == "read":
             condition = f"{condition} OR {is_null}"
         return f"({condition})"
+
+    def equals(self, value: Watermark) -> str:
+        """Return the SQL condition of the rows with one value of the cursor."""
+        return f"{self.name} = {typed_literal(value, self.column)}"
 
 
 def watermark(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from hygge.connectors.sql.ask import Ask, null_note, tie_note
+from hygge.connectors.sql.ties import MOST_ROWS
 from hygge.connectors.sql.watermarks import check_end, check_forms, forms_query, zeroed
 from hygge.connectors.sqlite.catalog import Column
 from hygge.connectors.sqlite.session import Value, fetch_value, quoted
@@ -117,23 +118,44 @@ class Reached:
         return {"watermark": self.upper}
 
 
-def conditions(ask: Ask, since: Watermark, upper: Watermark, values: list[Value]) -> list[str]:
+def conditions(
+    ask: Ask,
+    since: Watermark,
+    upper: Watermark,
+    values: list[Value],
+    reads_ties: bool,
+    leaves_upper: bool = False,
+) -> list[str]:
     """Return the conditions of a run's rows: `where`, and the cursor's window (since, upper].
 
-    Without `upper` the window has no end. The values of the placeholders are appended to `values`,
-    in the order of the placeholders.
+    Without `upper` the window has no end. `reads_ties`: the rows at `since` are in the window;
+    `leaves_upper`: those at `upper` are not, since the boundary has them. The values of the
+    placeholders are appended to `values`, in the order of the placeholders.
     """
     filters = [f"({ask.where})"] if ask.where else []
     if ask.cursor is None or (since is None and upper is None):
         return filters
     bind, cursor = binder(values), f"h.{quoted(ask.cursor)}"
-    above = ">=" if ask.reads_ties else ">"
+    above, below = ">=" if reads_ties else ">", "<" if leaves_upper else "<="
     ends = [f"{cursor} {above} {bind(since)}"] if since is not None else []
-    ends += [f"{cursor} <= {bind(upper)}"] if upper is not None else []
+    ends += [f"{cursor} {below} {bind(upper)}"] if upper is not None else []
     window = " AND ".join(ends)
     if since is None or ask.options.null_cursor == "read":
         window = f"({window} OR {cursor} IS NULL)"
     return [*filters, window]
+
+
+def remembers(
+    connection: sqlite3.Connection, source: str, ask: Ask, since: Watermark, upper: Watermark
+) -> bool:
+    """Return whether the rows at the next watermark are remembered: the boundary has them."""
+    if not ask.remembers_ties or upper in (None, since):
+        return False
+    filters = [f"({ask.where})"] if ask.where else []
+    where = where_clause([*filters, f"h.{quoted(ask.cursor or '')} = ?"])
+    rows = f"SELECT 1 FROM {source} AS h{where} LIMIT {MOST_ROWS + 1}"
+    count: int = fetch_value(connection, f"SELECT count(*) FROM ({rows})", upper)
+    return count <= MOST_ROWS
 
 
 def binder(values: list[Value]) -> Callable[[Value], str]:

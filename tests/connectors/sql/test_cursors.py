@@ -76,19 +76,35 @@ def test_merge_reads_rows_at_the_watermark_again(source, tmp_path):
     assert moved(source, tmp_path, "merge", cursor_ties="skip")[1] == [(1, 1), (2, 2), (3, 1)]
 
 
-def test_append_leaves_rows_at_the_watermark_out(source, tmp_path):
-    source.ask("CREATE TABLE t (id int PRIMARY KEY, at int, v int)")
-    source.ask("INSERT INTO t VALUES (1, 10, 1), (2, 20, 1)")
-    moved(source, tmp_path, "append")
-    source.ask("INSERT INTO t VALUES (3, 20, 1), (4, 21, 1)")
-    assert moved(source, tmp_path, "append")[1] == [(1, 1), (2, 1), (4, 1)]
+def test_append_adds_new_rows_at_the_watermark_and_leaves_out_those_that_came(source, tmp_path):
+    source.ask("CREATE TABLE t (id int, at int, v int)")
+    source.ask("INSERT INTO t VALUES (1, 10, 1), (2, 20, 1), (2, 20, 1), (2, 20, NULL)")
+    rows = [(1, 1), (2, None), (2, 1), (2, 1)]
+    for _ in range(2):
+        assert sorted_rows(moved(source, tmp_path, "append")) == rows
+    source.ask("INSERT INTO t VALUES (3, 20, 1), (2, 20, 1)")  # equal rows are counted
+    rows = [(1, 1), (2, None), (2, 1), (2, 1), (2, 1), (3, 1)]
+    for _ in range(2):
+        assert sorted_rows(moved(source, tmp_path, "append")) == rows
+    source.ask("INSERT INTO t VALUES (4, 20, 1), (5, 21, 1), (6, 21, 1)")
+    report, found = moved(source, tmp_path, "append")
+    assert (report.rows, report.applied) == (3, 3)
+    assert sorted_rows((report, found)) == [*rows, (4, 1), (5, 1), (6, 1)]
+    source.ask("INSERT INTO t VALUES (7, 21, 1), (8, 20, 1)")  # below the watermark: never
+    assert moved(source, tmp_path, "append")[1][-3:] == [(5, 1), (6, 1), (7, 1)]
+    source.ask("INSERT INTO t VALUES (9, 21, 1)")
+    assert moved(source, tmp_path, "append", cursor_ties="skip")[0].rows == 0
+
+
+def sorted_rows(result):
+    return sorted(result[1], key=lambda row: (row[0], row[1] is not None, row[1]))
 
 
 def test_the_plan_says_what_becomes_of_rows_at_the_watermark(source, tmp_path):
     source.ask("CREATE TABLE t (id int PRIMARY KEY, at int)")
     source.ask("INSERT INTO t VALUES (1, 10)")
     home = source.home("at")
-    for mode, note in (("append", "get 'at' 10 later, or"), ("merge", "are read again by the")):
+    for mode, note in (("append", "adds those that are new"), ("merge", "are read again by the")):
         Flow(home, SQLStore("t", connection=f"sqlite:///{tmp_path}/x.db"), name="f", mode=mode,
              key=("id",) if mode == "merge" else ())  # fmt: skip
         with home.open() as plan:
