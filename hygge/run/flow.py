@@ -300,6 +300,12 @@ class Flow:
                 "`append` would add them each time",
                 "use `mode: merge` with a key, or take the option out",
             )
+        if self.mode == "append" and not self.key and getattr(self.home.settings, "lag", None):
+            raise ConfigError(
+                f"flow '{self.name}': `lag` reads rows in more than one run, and `append` without "
+                "a key would add them each time",
+                "name the key by which they are known: `key: [id]`; or use `mode: merge`",
+            )
         if self.home.holds(self.store):
             is_same = self.home.place() == self.store.place()
             relation = "the home is the store" if is_same else "the store is inside the home"

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from hygge.connectors.sql.ask import Ask, null_note, tie_note
 from hygge.connectors.sql.connection import split_name
+from hygge.connectors.sql.lag import lowered
 from hygge.connectors.sql.ties import MOST_ROWS
 from hygge.connectors.sql.types import column_for, from_json, to_json
 from hygge.connectors.sql.watermarks import (
@@ -91,23 +92,33 @@ def conditions(
     column, kind = typed(ask.cursor, kinds, dialect), kinds.field(ask.cursor).type
     inside: Any = sa.true()
     if upper is not None:
-        high = from_json(upper, kind)
-        inside = column < high if leaves_upper else column <= high
+        inside = column <= from_json(upper, kind)
+        if leaves_upper:
+            inside = column < from_json(lowered(ask, upper), kind)
     if since is not None:
-        low = from_json(since, kind)
-        inside = sa.and_(column >= low if reads_ties else column > low, inside)
+        above = column > from_json(since, kind)
+        if reads_ties:
+            above = column >= from_json(lowered(ask, since), kind)
+        inside = sa.and_(above, inside)
     if since is None or ask.options.null_cursor == "read":
         inside = sa.or_(inside, column.is_(None))
     return [*filters, inside]
 
 
-def equals(ask: Ask, kinds: pa.Schema, dialect: str, value: Any) -> list[Any]:
-    """Return the conditions of the rows with one value of the cursor."""
+def at(
+    ask: Ask, kinds: pa.Schema, dialect: str, value: Watermark, since: Watermark = None
+) -> list[Any]:
+    """Return the conditions of the rows at a watermark: down to the lag, above `since`."""
     import sqlalchemy as sa
 
-    column = typed(ask.cursor or "", kinds, dialect)
+    column, kind = typed(ask.cursor or "", kinds, dialect), kinds.field(ask.cursor or "").type
     filters: list[Any] = [sa.text(f"({escaped(ask.where)})")] if ask.where else []
-    return [*filters, column == from_json(value, kinds.field(ask.cursor or "").type)]
+    if ask.lag is None:
+        return [*filters, column == from_json(value, kind)]
+    if since is not None:
+        filters.append(column > from_json(since, kind))
+    low = from_json(lowered(ask, value), kind)
+    return [*filters, column >= low, column <= from_json(value, kind)]
 
 
 def remembers(
@@ -120,7 +131,7 @@ def remembers(
         return False
     rows: Any = sa.select(sa.literal_column("1").label("n"))
     rows = rows.select_from(source_of(connection, ask, kinds.names))
-    rows = rows.where(*equals(ask, kinds, connection.dialect.name, upper)).limit(MOST_ROWS + 1)
+    rows = rows.where(*at(ask, kinds, connection.dialect.name, upper, since)).limit(MOST_ROWS + 1)
     count = connection.execute(sa.select(sa.func.count()).select_from(rows.subquery("h"))).scalar()
     return int(count or 0) <= MOST_ROWS
 
@@ -132,24 +143,32 @@ class Reached:
         self.ask, self.since, self.is_text = ask, since, is_text
         self.upper: Watermark = since
 
-    def columns(self, connection: sa.Connection, kinds: pa.Schema) -> list[Any]:
-        """Return two columns that are NULL in most rows.
+    def column(self, connection: sa.Connection, kinds: pa.Schema) -> Any:
+        """Return a column: the cursor in the rows that have its highest value, else NULL."""
+        import sqlalchemy as sa
 
-        One is the cursor in the rows with its highest value, one is 1 in the rows at `since`.
+        highest = _highest(connection, self.ask, kinds, self.since).scalar_subquery()
+        column = typed(self.ask.cursor or "", kinds, connection.dialect.name)
+        return sa.case((column == highest, column)).label("_hygge_reached")
+
+    def marks(self, kinds: pa.Schema, dialect: str, upper: Watermark) -> list[Any]:
+        """Return two columns that are 1 in some rows, else NULL: see `Ties.keep`.
+
+        One marks the rows up to `since`, one those that are remembered: at least those at `upper`
+        as of the plan.
         """
         import sqlalchemy as sa
 
         cursor = self.ask.cursor or ""
-        highest = _highest(connection, self.ask, kinds, self.since).scalar_subquery()
-        column = typed(cursor, kinds, connection.dialect.name)
+        column, kind = typed(cursor, kinds, dialect), kinds.field(cursor).type
         at_since: Any = sa.null()
         if self.since is not None:
-            since = from_json(self.since, kinds.field(cursor).type)
-            at_since = sa.case((column == since, sa.literal(1)))
-        return [
-            sa.case((column == highest, column)).label("_hygge_reached"),
-            at_since.label("_hygge_since"),
-        ]
+            at_since = sa.case((column <= from_json(self.since, kind), sa.literal(1)))
+        low: Any = column.is_not(None)
+        if upper is not None:
+            low = column >= from_json(lowered(self.ask, upper), kind)
+        at_upper = sa.case((low, sa.literal(1)))
+        return [at_since.label("_hygge_since"), at_upper.label("_hygge_upper")]
 
     def add(self, values: list[Any]) -> None:
         """Take that column of some rows. Raises HomeError where nothing can come above it."""

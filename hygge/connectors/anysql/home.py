@@ -17,8 +17,8 @@ import pyarrow as pa
 from hygge.batches import reached_table
 from hygge.connectors.anysql.cursor import (
     Reached,
+    at,
     conditions,
-    equals,
     escaped,
     holds_texts,
     inheritors,
@@ -96,14 +96,16 @@ class _Select:
         reached = Reached(ask, since, self.where["is_text"])
         reads_ties = ask.reads_ties if ties is None else ties.reads_since
         filters = conditions(ask, self.kinds, self.dialect, since, None, reads_ties)
-        marks = reached.columns(self.connection, self.kinds)
-        for columns in self._columns([*self.chosen, *marks], filters):
-            is_at_since = [value is not None for value in columns.pop()]
-            is_at_upper = [value is not None for value in columns[-1]]
+        chosen = [*self.chosen]
+        if ties is not None:
+            chosen += reached.marks(self.kinds, self.dialect, self.where["upper"])
+        chosen.append(reached.column(self.connection, self.kinds))
+        for columns in self._columns(chosen, filters):
             reached.add(columns.pop())
+            marks = [] if ties is None else [columns.pop(-2), columns.pop()]
             table = self._table(columns)
             if ties is not None:
-                table = ties.keep(table, is_at_since, is_at_upper)
+                table = ties.keep(table, *_are_set(marks))
             yield table
             del table
         if ties is not None:
@@ -131,15 +133,15 @@ class _Select:
         """Yield the rows at the watermarks, which the ranges leave out."""
         upper = self.where["upper"]
         if ties.reads_since:
-            yield from ties.at_since(self._at(ties.since))
+            yield from ties.at_since(self._at(ties.since, None))
         if self.where["leaves_upper"]:
-            yield from ties.at_upper(self._at(upper))
+            yield from ties.at_upper(self._at(upper, ties.since))
         elif upper != ties.since:
             ties.forget_upper()
         yield ties.end(upper)
 
-    def _at(self, value: Watermark) -> Iterator[pa.Table]:
-        return self._tables(equals(self.ask, self.kinds, self.dialect, value))
+    def _at(self, value: Watermark, since: Watermark) -> Iterator[pa.Table]:
+        return self._tables(at(self.ask, self.kinds, self.dialect, value, since))
 
     def _tables(self, filters: Sequence[Any]) -> Iterator[pa.Table]:
         for columns in self._columns(self.chosen, filters):
@@ -165,6 +167,10 @@ class _Select:
         # Closed here: SQLAlchemy forgets the cursor of a connection that broke.
         with closing(streaming.execute(statement)) as result:
             yield from column_groups(result.fetchmany, options)
+
+
+def _are_set(marks: Sequence[Sequence[Any]]) -> list[list[bool]]:
+    return [[mark is not None for mark in marked] for marked in marks]
 
 
 @contextmanager

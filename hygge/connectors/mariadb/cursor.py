@@ -10,6 +10,7 @@ import pyarrow as pa
 from hygge.connectors.mariadb.catalog import Column
 from hygge.connectors.mariadb.session import fetch_all, fetch_one, literal, quoted
 from hygge.connectors.sql.ask import Ask, null_note, tie_note
+from hygge.connectors.sql.lag import lowered
 from hygge.connectors.sql.ties import MOST_ROWS
 from hygge.connectors.sql.types import from_json, to_json
 from hygge.connectors.sql.watermarks import check_end, check_forms, forms_query, zeroed
@@ -86,10 +87,11 @@ def window(ask: Ask, cursor: Column, since: Watermark, upper: Watermark, leaves_
     `leaves_upper`: the rows at `upper` are left out, since the boundary has them.
     """
     value = compared(cursor)
-    condition = f"{value} {'<' if leaves_upper else '<='} {_literal(cursor, upper)}"
+    below, high = ("<", lowered(ask, upper)) if leaves_upper else ("<=", upper)
+    condition = f"{value} {below} {_literal(cursor, high)}"
     if since is not None:
-        above = ">=" if ask.reads_ties else ">"
-        condition = f"({value} {above} {_literal(cursor, since)} AND {condition})"
+        above, low = (">=", lowered(ask, since)) if ask.reads_ties else (">", since)
+        condition = f"({value} {above} {_literal(cursor, low)} AND {condition})"
     if since is None or ask.options.null_cursor == "read":
         condition = f"({condition} OR {value} IS NULL)"
     return condition
@@ -107,14 +109,19 @@ def remembers(
     if not ask.remembers_ties or upper in (None, since):
         return False
     filtered = f"({ask.where}\n) AND " if ask.where else ""
-    rows = f"SELECT 1 FROM {source} WHERE {filtered}{equals(cursor, upper)} LIMIT {MOST_ROWS + 1}"
+    condition = filtered + at(ask, cursor, upper, since)
+    rows = f"SELECT 1 FROM {source} WHERE {condition} LIMIT {MOST_ROWS + 1}"
     (count,) = fetch_one(connection, f"SELECT COUNT(*) FROM ({rows}) AS h")
     return int(count) <= MOST_ROWS
 
 
-def equals(cursor: Column, value: Watermark) -> str:
-    """Return the condition of the rows with one value of the cursor."""
-    return f"{compared(cursor)} = {_literal(cursor, value)}"
+def at(ask: Ask, cursor: Column, value: Watermark, since: Watermark = None) -> str:
+    """Return the condition of the rows at a watermark: down to the lag, above `since`."""
+    low, name = lowered(ask, value), compared(cursor)
+    if low == value:
+        return f"{name} = {_literal(cursor, value)}"
+    beyond = "" if since is None else f"{name} > {_literal(cursor, since)} AND "
+    return f"{beyond}{name} BETWEEN {_literal(cursor, low)} AND {_literal(cursor, value)}"
 
 
 def compared(column: Column) -> str:

@@ -227,11 +227,11 @@ def _plan(
     if ask.remembers_ties and ask.cursor is not None:
         column = by_name[ask.cursor]
         select = f"SELECT {selected} FROM {source} WHERE "
-        boundary = {
-            name: select + " AND ".join([*rows, cursor.equals(column, value)])
-            for name, value in (("since", since), ("upper", upper if leaves_upper else None))
-            if value is not None
-        }
+        boundary = {}
+        if since is not None:
+            boundary["since"] = select + " AND ".join([*rows, cursor.at(ask, column, since)])
+        if leaves_upper:
+            boundary["upper"] = select + " AND ".join([*rows, cursor.at(ask, column, upper, since)])
         more = {"since": since, "upper": upper, "boundary": boundary}
         parts[0] = replace(parts[0], where={**parts[0].where, **more})
         notes += Ties(ask, since, schema).notes

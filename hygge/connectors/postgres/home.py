@@ -244,7 +244,7 @@ class _Planner:
         """Return whether the rows at the next watermark are remembered: the boundary has them."""
         if not self.ask.remembers_ties or upper in (None, self.since) or self.cursor is None:
             return False
-        where = " AND ".join([*self.conditions, self.cursor.equals(upper)])
+        where = " AND ".join([*self.conditions, self.cursor.at(upper, self.since)])
         rows = f"SELECT 1 FROM {self.source} WHERE {where} LIMIT {MOST_ROWS + 1}"
         (count,) = session.fetch_one(self.connection, f"SELECT count(*) FROM ({rows}) AS h")
         return int(count) <= MOST_ROWS
@@ -254,8 +254,8 @@ class _Planner:
     ) -> Split:
         """Return the split with the rows at the watermarks that all others leave out."""
         assert self.cursor is not None  # ties are those of a cursor
-        at_since = None if self.since is None else self.cursor.equals(self.since)
-        at_upper = self.cursor.equals(upper) if reads_upper else None
+        at_since = None if self.since is None else self.cursor.at(self.since)
+        at_upper = self.cursor.at(upper, self.since) if reads_upper else None
         names = [column.name for column in self.columns]
         found = boundary.statements(names, self.selected, self.source, filters, at_since, at_upper)
         more = {"since": self.since, "upper": upper, "boundary": found}

@@ -117,6 +117,8 @@ class Ask:
     """What the last run remembered of the rows at its watermark; None: nothing."""
     key: tuple[str, ...] = ()
     """The key of the flow."""
+    lag: str | int | float | None = None
+    """How far below the watermark rows are read again: a duration, or a number."""
     only: bool = False
     """True if rows of tables that inherit from this one are not meant."""
 
@@ -152,6 +154,11 @@ def tie_note(ask: Ask, upper: Watermark) -> list[str]:
     """Say which rows a later run will not see."""
     if upper is None:
         return []
+    if ask.lag is not None and (ask.remembers_ties or ask.reads_ties):
+        return [
+            f"rows whose '{ask.cursor}' is up to {ask.lag} below {upper} are read again by the "
+            "next run; rows that get one further below later are not seen"
+        ]
     if ask.remembers_ties:
         return [
             f"rows whose '{ask.cursor}' is {upper} are read again by the next run, which adds "

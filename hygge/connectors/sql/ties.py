@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from hygge.batches import reached_table
 from hygge.connectors.sql.ask import Ask
+from hygge.connectors.sql.lag import overlaps
 from hygge.errors import HomeError
 from hygge.model import Watermark
 
@@ -97,7 +98,7 @@ class Ties:
             return table
         dropped = set()
         for at, digest in zip(marked, digests(table.take(marked), self.names), strict=True):
-            if at_upper[at]:
+            if at_upper[at] and not at_since[at]:
                 self._at_upper[digest] += 1
             if at_since[at]:
                 self._at_since[digest] += 1
@@ -146,7 +147,8 @@ class Ties:
         facts: dict[str, Any] = {"watermark": upper}
         notes = [*self.notes]
         if upper is not None and upper != self.since:
-            facts["ties"] = self._facts(self._at_upper)
+            below = self._at_since if overlaps(self.ask, self.since, upper) else Counter[bytes]()
+            facts["ties"] = self._facts(self._at_upper + below)
         elif self.known is not None:
             # Rows that came before and cannot be seen just now must not come twice later.
             facts["ties"] = self._facts(self._at_since | self.known)

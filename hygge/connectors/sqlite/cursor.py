@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from hygge.connectors.sql.ask import Ask, null_note, tie_note
+from hygge.connectors.sql.lag import lowered
 from hygge.connectors.sql.ties import MOST_ROWS
 from hygge.connectors.sql.watermarks import check_end, check_forms, forms_query, zeroed
 from hygge.connectors.sqlite.catalog import Column
@@ -104,6 +105,19 @@ class Reached:
         highest = f"SELECT max({cursor}) FROM {source} AS h{where_clause(filters)}"
         return f"CASE WHEN {cursor} = ({highest}) THEN {cursor} END"
 
+    def marks(self, values: list[Value], upper: Watermark) -> str:
+        """Return SQL of two columns that are 1 in some rows, else NULL: see `Ties.keep`.
+
+        One marks the rows up to `since`, one those that are remembered: at least those at `upper`
+        as of the plan. The values of their placeholders are appended to `values`.
+        """
+        bind, cursor = binder(values), f"h.{quoted(self.ask.cursor or '')}"
+        at_since = f"CASE WHEN {cursor} <= {bind(self.since)} THEN 1 END"
+        low = f"{cursor} IS NOT NULL"
+        if upper is not None:
+            low = f"{cursor} >= {bind(lowered(self.ask, upper))}"
+        return f"{at_since}, CASE WHEN {low} THEN 1 END"
+
     def add(self, values: Sequence[Value]) -> None:
         """Take that column of some rows. Raises HomeError where nothing can come above it."""
         upper = next((value for value in values if value is not None), None)
@@ -136,9 +150,13 @@ def conditions(
     if ask.cursor is None or (since is None and upper is None):
         return filters
     bind, cursor = binder(values), f"h.{quoted(ask.cursor)}"
-    above, below = ">=" if reads_ties else ">", "<" if leaves_upper else "<="
-    ends = [f"{cursor} {above} {bind(since)}"] if since is not None else []
-    ends += [f"{cursor} {below} {bind(upper)}"] if upper is not None else []
+    ends = []
+    if since is not None:
+        above, low = (">=", lowered(ask, since)) if reads_ties else (">", since)
+        ends.append(f"{cursor} {above} {bind(low)}")
+    if upper is not None:
+        below, high = ("<", lowered(ask, upper)) if leaves_upper else ("<=", upper)
+        ends.append(f"{cursor} {below} {bind(high)}")
     window = " AND ".join(ends)
     if since is None or ask.options.null_cursor == "read":
         window = f"({window} OR {cursor} IS NULL)"
@@ -152,10 +170,19 @@ def remembers(
     if not ask.remembers_ties or upper in (None, since):
         return False
     filters = [f"({ask.where})"] if ask.where else []
-    where = where_clause([*filters, f"h.{quoted(ask.cursor or '')} = ?"])
+    values: list[Value] = []
+    where = where_clause([*filters, at(ask, upper, values, since)])
     rows = f"SELECT 1 FROM {source} AS h{where} LIMIT {MOST_ROWS + 1}"
-    count: int = fetch_value(connection, f"SELECT count(*) FROM ({rows})", upper)
+    count: int = fetch_value(connection, f"SELECT count(*) FROM ({rows})", *values)
     return count <= MOST_ROWS
+
+
+def at(ask: Ask, value: Watermark, values: list[Value], since: Watermark = None) -> str:
+    """Return the condition of the rows at a watermark: down to the lag, above `since`."""
+    bind, cursor = binder(values), f"h.{quoted(ask.cursor or '')}"
+    beyond = "" if since is None else f"{cursor} > {bind(since)} AND "
+    low = bind(lowered(ask, value))
+    return f"{beyond}{cursor} >= {low} AND {cursor} <= {bind(value)}"
 
 
 def binder(values: list[Value]) -> Callable[[Value], str]:

@@ -74,7 +74,9 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
                 "options: {splits: 1}",
             )
         if ask.cursor is not None and "key" not in where:
-            yield from select.with_upper_bound(where["since"], where["is_text"], ties)
+            yield from select.with_upper_bound(
+                where["since"], where["upper"], where["is_text"], ties
+            )
             return
         yield from select.of_range(where)
         if ties is not None:
@@ -91,26 +93,28 @@ class _Select:
         self.names = ", ".join(f"h.{quoted(name)}" for name in schema.names)
 
     def with_upper_bound(
-        self, since: Watermark, is_text: bool, ties: Ties | None
+        self, since: Watermark, upper: Watermark, is_text: bool, ties: Ties | None
     ) -> Iterator[pa.Table]:
         """Yield the rows beyond `since`, and at the end what they reach, in one SELECT."""
         ask = self.ask
         values: list[Value] = []
         reached = cursor.Reached(ask, since, is_text)
-        names = f"{self.names}, {reached.column(self.source, values)}"
-        at_since = f"h.{quoted(ask.cursor or '')} = {cursor.binder(values)(since)}"
-        names += f", CASE WHEN {at_since} THEN 1 END"
+        names = self.names
+        if ties is not None:
+            names += f", {reached.marks(values, upper)}"
+        names += f", {reached.column(self.source, values)}"
         reads_ties = ask.reads_ties if ties is None else ties.reads_since
         conditions = cursor.conditions(ask, since, None, values, reads_ties)
         rows = self._execute(names, conditions, values)
         for columns in column_groups(rows.fetchmany, ask.options):
-            is_at_since = [value is not None for value in columns.pop()]
-            is_at_upper = [value is not None for value in columns[-1]]
             reached.add(columns.pop())
+            marks = [] if ties is None else [columns.pop(-2), columns.pop()]
             table = _table(columns, self.schema, ask)
             columns.clear()
             if ties is not None:
-                table = ties.keep(table, is_at_since, is_at_upper)
+                table = ties.keep(
+                    table, *([mark is not None for mark in marked] for marked in marks)
+                )
             yield table
             del table
         if ties is not None:
@@ -137,18 +141,17 @@ class _Select:
     def boundary(self, ties: Ties, upper: Watermark, reads_upper: bool) -> Iterator[pa.Table]:
         """Yield the rows at the watermarks, which the ranges leave out."""
         if ties.reads_since:
-            yield from ties.at_since(self._at(ties.since))
+            yield from ties.at_since(self._at(ties.since, None))
         if reads_upper:
-            yield from ties.at_upper(self._at(upper))
+            yield from ties.at_upper(self._at(upper, ties.since))
         elif upper != ties.since:
             ties.forget_upper()
         yield ties.end(upper)
 
-    def _at(self, value: Watermark) -> Iterator[pa.Table]:
+    def _at(self, value: Watermark, since: Watermark) -> Iterator[pa.Table]:
         values: list[Value] = []
         filters = [f"({self.ask.where})"] if self.ask.where else []
-        equal = f"h.{quoted(self.ask.cursor or '')} = {cursor.binder(values)(value)}"
-        return self._tables([*filters, equal], values)
+        return self._tables([*filters, cursor.at(self.ask, value, values, since)], values)
 
     def _tables(self, conditions: Sequence[str], values: Sequence[Value]) -> Iterator[pa.Table]:
         rows = self._execute(self.names, conditions, values)
@@ -164,6 +167,10 @@ class _Select:
         return self.connection.execute(
             f"SELECT {names} FROM {self.source} AS h{cursor.where_clause(conditions)}", values
         )
+
+
+def _are_set(marks: Sequence[Sequence[Value]]) -> list[list[bool]]:
+    return [[mark is not None for mark in marked] for marked in marks]
 
 
 def _table(columns: Sequence[Sequence[Value]], schema: pa.Schema, ask: Ask) -> pa.Table:

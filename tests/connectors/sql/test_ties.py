@@ -11,13 +11,15 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
-from hygge import Flow, ParquetStore, SQLStore
+from hygge import Flow, ParquetStore, SQLHome, SQLStore
 from hygge.connectors.anysql import cursor as any_cursor
 from hygge.connectors.mariadb import cursor as mariadb_cursor
 from hygge.connectors.postgres import home as postgres_home
 from hygge.connectors.sql import ties
+from hygge.connectors.sql.ask import Ask, SQLHomeOptions
+from hygge.connectors.sql.lag import lowered
 from hygge.connectors.sqlite import cursor as sqlite_cursor
-from hygge.errors import FlowFailed
+from hygge.errors import ConfigError, FlowFailed
 from tests.connectors.sql.test_cursors import source  # noqa: F401  # a fixture
 
 pytest_plugins = ["tests.servers.postgres", "tests.servers.mariadb"]
@@ -294,3 +296,99 @@ def test_a_decided_run_that_the_next_driver_commits_remembers_too(
     assert target.store.head("f").ties["digests"]
     run(source, target, tmp_path)
     assert target.ids() == [1, 2]
+
+
+LAGS = [
+    ("int", ["100", "95", "101", "89"], 10, "merge"),
+    ("timestamp", ["'2024-01-01 10:00:00'", "'2024-01-01 09:55:00'",
+                            "'2024-01-01 10:00:01'", "'2024-01-01 09:49:00'"], "10m", "append"),
+    ("date", ["'2024-01-31'", "'2024-01-30'", "'2024-02-01'", "'2024-01-20'"], "2d", "append"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "values", "lag", "mode"), LAGS, ids=["int", "time", "date"])
+def test_a_lag_reads_back_by_that_much(source, kind, values, lag, mode, tmp_path):
+    target = Target("sqlite", None, tmp_path)
+    kind = "datetime" if kind == "timestamp" and source.name == "mariadb" else kind
+    source.ask(f"CREATE TABLE t (id int PRIMARY KEY, at {kind}, x float)")
+
+    def moved():
+        home = source.home("at", lag=lag)
+        Flow(home, target.store, name="f", mode=mode, key="id", engine="inline",
+             state=tmp_path / "state").run()  # fmt: skip
+        return target.ids()
+
+    now, late, newer, too_late = values
+    source.ask(f"INSERT INTO t VALUES (1, {now}, 1), (2, {late}, 1)")
+    assert moved() == [1, 2]
+    source.ask(f"INSERT INTO t VALUES (3, {late}, 1), (4, {now}, 1), (5, {too_late}, 1)")
+    assert moved() == [1, 2, 3, 4]
+    assert moved() == [1, 2, 3, 4]
+    source.ask(f"INSERT INTO t VALUES (6, {newer}, 1), (7, {late}, 1)")
+    assert moved() == [1, 2, 3, 4, 6, 7]
+    source.ask(f"INSERT INTO t VALUES (8, {newer}, 1), (9, {now}, 1)")
+    assert moved() == moved() == [1, 2, 3, 4, 6, 7, 8, 9]
+
+
+def test_a_lag_of_ranges(source, tmp_path):
+    target = Target("sqlite", None, tmp_path)
+    source.ask("CREATE TABLE t (id int PRIMARY KEY, at int, x float)")
+    source.ask(f"INSERT INTO t VALUES {', '.join(f'({n}, {n}, 1)' for n in range(60))}")
+
+    def moved():
+        home = source.home("at", lag=7, options={"splits": 4})
+        flow = Flow(home, target.store, name="f", mode="append", key="id", state=tmp_path / "state")
+        flow.engine = Lanes(2)
+        return flow.run()
+
+    moved()
+    expected = list(range(60))
+    for more in ([(100, 55)], [(101, 52), (102, 62)], [(103, 55)], [(104, 90), (105, 57)], []):
+        for n, at in more:
+            source.ask(f"INSERT INTO t VALUES ({n}, {at}, 1)")
+            expected.append(n)
+        moved()
+        assert target.ids() == expected
+
+
+def test_a_lag_that_means_nothing_is_refused(tmp_path):
+    url = f"sqlite:///{tmp_path}/source.db"
+    store = ParquetStore(tmp_path / "lake")
+    for settings, reason in (
+        ({"lag": "10m"}, "lag needs a cursor"),
+        ({"lag": "ten", "cursor": "at"}, "lag is 'ten'"),
+        ({"lag": -1, "cursor": "at"}, "lag is -1"),
+        ({"lag": 1, "cursor": "at", "options": {"cursor_ties": "skip"}}, "leaves them out"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            SQLHome("t", connection=url, **settings)
+    home = SQLHome("t", connection=url, cursor="at", lag=1)
+    with pytest.raises(ConfigError, match="`append` without a key") as no:
+        Flow(home, store, name="f", mode="append")
+    assert "key: [id]" in no.value.hint
+    connection = sqlite3.connect(tmp_path / "source.db")
+    connection.executescript("CREATE TABLE t (id int, at int); INSERT INTO t VALUES (1, 1)")
+    connection.close()
+    home = SQLHome("t", connection=url, cursor="at", lag="10m")
+    with pytest.raises(FlowFailed, match="lag is '10m', and the cursor 'at' is at 1"):
+        Flow(home, store, name="f", mode="append", key="id", engine="inline",
+             state=tmp_path / "state").run()  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "lag", "low"),
+    [
+        ("2024-03-01T00:00:00+00:00", "1s", "2024-02-29T23:59:59+00:00"),
+        ("2024-03-01 00:00:00.250", "500ms", "2024-02-29 23:59:59.750"),
+        ("2024-03-01 00:05", "10m", "2024-02-29 23:55"),
+        ("2024-03-01T00:00:00.123456789Z", "1h", "2024-02-29T23:00:00.123456789Z"),
+        ("2024-03-01", "10m", "2024-02-29"),
+        ("0001-01-01", "9w", "0001-01-01"),
+        ("12.50", 0.5, "12.00"),
+        (5, 7, -2),
+        (None, "1d", None),
+    ],
+)
+def test_a_watermark_is_lowered_in_its_own_form(value, lag, low):
+    ask = Ask("sqlite://", "t", "t", None, None, None, None, "at", SQLHomeOptions(), lag=lag)
+    assert lowered(ask, value) == low
