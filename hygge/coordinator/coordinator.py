@@ -54,7 +54,8 @@ class Coordinator:
 
     `path` is a file or the URL of an object. `select` names the flows to run; empty: all. `engine`
     is `ray` or `inline`. `jobs` and `max_parallel_flows` override the file's. `dashboard` starts a
-    Ray dashboard. `fresh` starts every flow anew, whatever a run that died has left.
+    Ray dashboard. `fresh` starts every flow anew, whatever a run that died has left. `start_from`
+    is a value of the cursor above which one flow reads, where its store knows no watermark.
     Raises ConfigError at once when the file is wrong, with everything that is wrong in it.
     """
 
@@ -68,6 +69,7 @@ class Coordinator:
         max_parallel_flows: int | None = None,
         dashboard: bool = False,
         fresh: bool = False,
+        start_from: str | None = None,
     ) -> None:
         file = read_flows(os.fspath(path))
         self.file: FlowsFile = select_flows(file, select) if select else file
@@ -75,6 +77,9 @@ class Coordinator:
         """All flows of the file, selected or not: no flow may write where another one writes."""
         _check_variables(file)
         self.engine, self.dashboard, self.fresh = engine, dashboard, fresh
+        self.start_from = instructions().start_from if start_from is None else start_from
+        if self.start_from is not None:
+            _check_is_one(self.file.flows)
         self.jobs = jobs or self.file.jobs
         self.errors: dict[str, BaseException] = {}
         """Name of a flow that ran in this process → why it failed, with its traceback."""
@@ -118,6 +123,7 @@ class Coordinator:
             fresh=self.fresh,
             shared_paths=self.file.shared_paths,
         )
+        flow.start_from = self.start_from
         flow.attempt = instructions().attempt
         if self.request is not None:
             flow.attempt = self.request.attempt(flow, flow.attempt)
@@ -278,6 +284,7 @@ class Coordinator:
                 for_job = Instructions(
                     command="" if request is None else request.id,
                     earlier=earlier,
+                    start_from=self.start_from,
                     parallel=tables_at_once(self.file.flows, self.parallel),
                     store_share=1 / count_at_once(self.file.flows, self.parallel),
                 )
@@ -323,6 +330,16 @@ def _run_once(flow: Flow, watch: Watch, stop: threading.Event, request: Request 
     )
     watch.ended(report)
     return report
+
+
+def _check_is_one(flows: Sequence[FlowSpec]) -> None:
+    """Raise ConfigError unless there is one flow, or one table of one, to start from a value."""
+    names = [name for flow in flows for name in (flow.tables.selected if flow.tables else ("",))]
+    if len(flows) != 1 or len(names) != 1:
+        raise ConfigError(
+            "--from is a value of one cursor, and here are several flows",
+            "name the flow, or the table of a flow: --select shop.public.orders",
+        )
 
 
 def _may_append(spec: FlowSpec) -> bool:

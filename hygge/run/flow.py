@@ -35,6 +35,7 @@ from hygge.run.driver import Attempt, Driver
 from hygge.run.engines import Engine, EngineName, find_engine
 from hygge.run.once import Outcome, run_flow
 from hygge.run.stall import StallGuard
+from hygge.run.start import watermark_of
 from hygge.run.watch import Progress, Silent, Watch
 from hygge.store import Store
 
@@ -91,6 +92,8 @@ class Flow:
         self.state = os.fspath(state or os.environ.get("HYGGE_STATE") or ".hygge")
         self.fresh = fresh
         self.attempt = Attempt()
+        self.start_from: str | None = None
+        """A value of the cursor above which it reads, where the store knows no watermark."""
         self.shared_paths = tuple(os.path.abspath(path) for path in shared_paths)
         self.cursor = getattr(home.settings, "cursor", None)
         self._check(name)
@@ -257,20 +260,10 @@ class Flow:
         `base` is the head of the store. Raises ConfigError where reading everything would append
         rows that are there already.
         """
-        self.home.ties = None
-        if base is None or self.mode == "replace":
-            return None
-        if base.cursor == self.cursor and (base.watermark is not None or not base.rows):
-            self.home.ties = base.ties
-            return base.watermark
-        if self.mode == "merge" or not (self.cursor or base.cursor):
-            return None  # every row again: merge is the same twice, and a plain append asks for it
-        was = f"the watermark of '{base.cursor}'" if base.cursor else "rows without a watermark"
-        raise ConfigError(
-            f"{self.store.describe()} holds {was} of this flow, and now the "
-            f"cursor is {repr(self.cursor) if self.cursor else 'gone'}: rows would come twice",
-            "keep the cursor, use `mode: merge` with a key, or give the flow another name",
-        )
+        watermark = watermark_of(self, base, self.start_from)
+        is_the_heads = base is not None and watermark is not None and self.start_from is None
+        self.home.ties = base.ties if base is not None and is_the_heads else None
+        return watermark
 
     def _check(self, given_name: str | None) -> None:
         """Raise ConfigError for what can never work, before anything begins."""

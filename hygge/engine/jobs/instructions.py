@@ -44,6 +44,9 @@ class Instructions:
     earlier: str = ""
     """When the earlier run of the command began that did not end that request; empty: none did."""
 
+    start_from: str | None = None
+    """The value of the cursor that the flow starts from, where its store knows none."""
+
     variables: Mapping[str, str] = field(default_factory=dict)
     """Name of each variable in the file → digest of the value that the Coordinator saw."""
     is_named: bool = False
