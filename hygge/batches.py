@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ import pyarrow as pa
 from hygge.errors import HomeError, UnfitValue
 
 RAW_FORMAT, RAW_ABOUT, _RAW_ROWS = b"hygge.format", b"hygge.about", b"hygge.rows"
-_KEY, _NOTES = b"hygge.key", b"hygge.notes"
+_KEY, _NOTES, _REACHED = b"hygge.key", b"hygge.notes", b"hygge.reached"
 
 
 def with_key(schema: pa.Schema | None, key: Sequence[str]) -> pa.Schema | None:
@@ -90,6 +90,22 @@ def rows_in(table: pa.Table) -> int:
     """Return the number of the source's rows in a batch, passthrough or not."""
     rows = _metadata(table.schema, _RAW_ROWS)
     return table.num_rows if rows is None else int(rows)
+
+
+def reached_table(schema: pa.Schema, facts: Mapping[str, Any]) -> pa.Table:
+    """Return a table without rows that ends a split: it says what its reading has reached.
+
+    `facts` are JSON: `watermark`, the highest value of the cursor in the transaction that read the
+    rows, which takes the place of the plan's. No Store sees the table; its receipt has the facts.
+    """
+    metadata = {**(schema.metadata or {}), _REACHED: json.dumps(dict(facts)).encode()}
+    return schema.with_metadata(metadata).empty_table()
+
+
+def reached_of(table: pa.Table) -> dict[str, Any] | None:
+    """Return the facts of a `reached_table`; None for any other table."""
+    facts = _metadata(table.schema, _REACHED)
+    return None if facts is None else dict(json.loads(facts))
 
 
 def as_table(obj: Any, who: str = "the batch") -> pa.Table:

@@ -22,6 +22,8 @@ read(split)
     MUST give the same rows each time under the same split version, else raise SourceChanged.
     MUST be lazy, and MUST close what it opened, also when it is not read to its end.
     MUST give batches of the plan's schema. Raises Transient where a retry may help.
+    May end with a `hygge.batches.reached_table`: the rows reach to another watermark than the
+    plan's. Such a split has no version.
 
 passing(raw)
     Called by the Flow, in the driver, after `open`, where the plan has `raw` set and the Store
@@ -35,7 +37,14 @@ import asyncio
 import inspect
 import itertools
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -56,6 +65,10 @@ class Home(Connector):
     """Highest number of lanes that will read it, where that is known when `open` is called."""
     flow_mode: Mode | None = None
     """The mode of the flow that reads it."""
+    flow_key: tuple[str, ...] = ()
+    """The key of the flow that reads it."""
+    ties: Mapping[str, Any] | None = None
+    """What the head of the store remembers of the rows at the watermark: see `Head.ties`."""
     schema: ClassVar[pa.Schema | None] = None
     """Simple form: the Arrow schema, where the first batches do not show it."""
 

@@ -8,7 +8,7 @@ its `Head` and answers with a `Commit` → people read the `Report`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
@@ -146,6 +146,8 @@ class Run:
     """Names of the columns by which `merge` finds a row."""
     cursor: str | None = None
     """Name of the column by which only new rows are read; None: all rows are read."""
+    ties: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """At a commit: what its head remembers of the rows at the new watermark; see `Head.ties`."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,8 @@ class Receipt:
     """The highest value of the cursor column among the rows; None: not known."""
     set_aside: int = 0
     """Rows that were read and not staged, as the flow asked for."""
+    reached: Mapping[str, Any] | None = None
+    """What `hygge.batches.reached_table` said of the rows that are staged; None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +204,9 @@ class Head:
     """(name, Arrow type as text) of each column that was committed."""
     cursor: str | None = None
     """The column that the watermark belongs to."""
+    ties: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """What it remembers of the rows at the watermark, as JSON, for the Home that wrote it (see
+    `hygge/connectors/sql/ties.py`); None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -341,6 +348,14 @@ class Limits:
     rows move, and in the commit (which a very large merge may need to be longer for)."""
     resume_within_s: float = 24 * 3600.0
     """Seconds after which a run that died is abandoned instead of resumed."""
+
+
+def facts_of_head(head: Head) -> dict[str, Any]:
+    """Return a head as JSON; older versions know no `ties`, so it is left out where it is None."""
+    facts = asdict(head)
+    if head.ties is None:
+        del facts["ties"]
+    return facts
 
 
 def from_facts(record: type[Record], facts: Mapping[str, Any]) -> Record:

@@ -12,6 +12,7 @@ appends, and delivers at least once: after a failure a batch may come again. Mod
 head(flow)
     Called by the Flow, in the driver, any number of times. Returns the `Head` of what is committed
     for that flow, or None. The head lives in the store itself and MUST move together with the rows.
+    It keeps the `ties` of the run that `commit` got, which are JSON of up to 150 kB.
 
 takes(run, raw, schema)
     Called by the Flow, in the driver, before `prepare`, where the Home offers passthrough (`raw`,

@@ -24,7 +24,7 @@ COMMANDS = {
 _WITH_FILE = ("run", "check", "plan", "submit")
 _DEFAULTS: dict[str, object] = {
     "select": [], "inline": False, "jobs": None, "json": False, "quiet": False, "dashboard": False,
-    "fresh": False, "log_format": "text", "address": None, "no_wait": False,
+    "fresh": False, "start_from": None, "log_format": "text", "address": None, "no_wait": False,
     "runtime_env": None,
 }  # fmt: skip
 
@@ -153,5 +153,12 @@ def _run_options(command: argparse.ArgumentParser, here: bool) -> None:
     command.add_argument(
         "--fresh", action="store_true", help="start anew, whatever a run that died has left"
     )
+    if here:
+        command.add_argument(
+            "--from",
+            dest="start_from",
+            metavar="VALUE",
+            help="read what is above this value of the cursor, where the store knows none",
+        )
     command.add_argument("--json", action="store_true", help="print the report as one line of JSON")
     command.add_argument("--quiet", action="store_true", help="show no progress")

@@ -344,6 +344,7 @@ def _coordinator(arguments: argparse.Namespace) -> Coordinator:
         jobs=arguments.jobs,
         dashboard=arguments.dashboard,
         fresh=arguments.fresh,
+        start_from=arguments.start_from,
     )
 
 

@@ -23,7 +23,7 @@ from hygge.config.ends import End
 from hygge.config.problems import Problem, Problems, suggest
 from hygge.config.specs import LIMIT_KEYS, EndSpec, FlowSpec, Tables
 
-_HOME_KEYS = ("columns", "where", "cursor", "split_by", "types", "max_bytes_per_second")
+_HOME_KEYS = ("columns", "where", "cursor", "lag", "split_by", "types", "max_bytes_per_second")
 _FLOW_KEYS = ("mode", "key", "on_value", *LIMIT_KEYS)
 _EXAMPLE = 'tables: ["public.*"]'
 _OVER = "\n"

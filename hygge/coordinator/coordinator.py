@@ -13,9 +13,10 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
 
 from hygge.config.checks import Places
 from hygge.config.connectors import build
@@ -29,10 +30,17 @@ from hygge.coordinator.connections import (
     divide,
     tables_at_once,
 )
-from hygge.coordinator.done import DoneFlows
+from hygge.coordinator.done import SKIPPED, Request, begin, state_at
 from hygge.coordinator.schedule import OpenTables, RunFlow, Schedule
 from hygge.engine.jobs.instructions import Instructions, digest, instructions, is_flow_job
-from hygge.errors import ConfigError, FlowFailed, HyggeError, as_hygge_error, without_password
+from hygge.errors import (
+    ConfigError,
+    FlowFailed,
+    HyggeError,
+    JournalError,
+    as_hygge_error,
+    without_password,
+)
 from hygge.home import Home
 from hygge.model import Report, Summary
 from hygge.places.shipped import SHIPPED
@@ -48,7 +56,8 @@ class Coordinator:
 
     `path` is a file or the URL of an object. `select` names the flows to run; empty: all. `engine`
     is `ray` or `inline`. `jobs` and `max_parallel_flows` override the file's. `dashboard` starts a
-    Ray dashboard. `fresh` starts every flow anew, whatever a run that died has left.
+    Ray dashboard. `fresh` starts every flow anew, whatever a run that died has left. `start_from`
+    is a value of the cursor above which one flow reads, where its store knows no watermark.
     Raises ConfigError at once when the file is wrong, with everything that is wrong in it.
     """
 
@@ -62,6 +71,7 @@ class Coordinator:
         max_parallel_flows: int | None = None,
         dashboard: bool = False,
         fresh: bool = False,
+        start_from: str | None = None,
     ) -> None:
         file = read_flows(os.fspath(path))
         self.file: FlowsFile = select_flows(file, select) if select else file
@@ -69,6 +79,9 @@ class Coordinator:
         """All flows of the file, selected or not: no flow may write where another one writes."""
         _check_variables(file)
         self.engine, self.dashboard, self.fresh = engine, dashboard, fresh
+        self.start_from = instructions().start_from if start_from is None else start_from
+        if self.start_from is not None:
+            _check_is_one(self.file.flows)
         self.jobs = jobs or self.file.jobs
         self.errors: dict[str, BaseException] = {}
         """Name of a flow that ran in this process → why it failed, with its traceback."""
@@ -76,6 +89,8 @@ class Coordinator:
             max_parallel_flows or instructions().parallel or self.file.max_parallel_flows
         )
         self._select = tuple(select)
+        self.request: Request | None = None
+        """What running the same command again goes on with; from `run`."""
         self.shares = divide(self.file.flows, _max_connections(self.file), self.parallel)
         self._places = Places[str]()
         """Place of a store → name of the flow that writes there, as far as it is known."""
@@ -111,7 +126,10 @@ class Coordinator:
             fresh=self.fresh,
             shared_paths=self.file.shared_paths,
         )
+        flow.start_from = self.start_from
         flow.attempt = instructions().attempt
+        if self.request is not None:
+            flow.attempt = self.request.attempt(flow, flow.attempt)
         return flow
 
     def check_here(self) -> None:
@@ -156,8 +174,11 @@ class Coordinator:
                 "warning: .env was shipped with this Ray job, which keeps it in clear on the head "
                 "and on the nodes; name it in a .rayignore, or let `hygge submit` ship the folder",
             )
-        done = self._done_flows()
-        run_flow, open_tables, shares = self._runner(watch, stop, done)
+        try:
+            self.request = self._begin_request()
+            run_flow, open_tables, shares = self._runner(watch, stop)
+        except JournalError as error:
+            run_flow, open_tables, shares = _refuse(error), None, self.shares
         schedule = Schedule(
             self.file.flows,
             self.parallel,
@@ -169,27 +190,50 @@ class Coordinator:
             stop,
         )
         reports = tuple(schedule.reports())
-        if done is not None and done.skipped:
-            then = f"{min(done.skipped.values()).astimezone():%H:%M}"
-            watch.said("", f"{len(done.skipped)} of {len(reports)} were done in the run of {then}")
-        if done is not None and all(report.status == "done" for report in reports):
-            done.forget()
+        if self.request is not None and not is_flow_job():
+            self._end_request(self.request, reports, watch)
         return Summary(reports, time.monotonic() - began)
 
-    def _done_flows(self) -> DoneFlows | None:
-        """Return the notes of what an earlier run of this command did; None for a single flow."""
-        is_single = len(self.file.flows) == 1 and self.file.flows[0].tables is None
-        # Of a request with a name the journal of each flow knows what is done.
-        if is_single or is_flow_job() or instructions().is_named:
-            return None
-        done = DoneFlows(self.file.path, self._select, self.file.state)
-        if self.fresh:
-            done.forget()
-        return done
+    def _begin_request(self) -> Request | None:
+        """Return the request that this run begins or goes on with.
 
-    def open_tables(
-        self, spec: FlowSpec, planning: bool = False
-    ) -> AbstractContextManager[tuple[FlowSpec, ...]]:
+        There is none where running the command again adds no row a second time anyway. The Ray job
+        of a flow has that of the command which submitted it. Raises JournalError.
+        """
+        if is_flow_job():
+            told = instructions()
+            earlier = datetime.fromisoformat(told.earlier) if told.earlier else None
+            place = state_at(self.file.state)
+            return Request(place, told.command, earlier) if told.command else None
+        flows = self.file.flows
+        # Of a request with a name the journal of each flow knows what is done.
+        if instructions().is_named or (len(flows) == 1 and flows[0].tables is None):
+            return None
+        if not any(map(_may_append, flows)):
+            return None
+        members = [(self._identity(flow.name), flow.tables is not None) for flow in flows]
+        try:
+            return begin(self.file.path, self._select, self.file.state, members, self.fresh)
+        except JournalError:
+            raise
+        except HyggeError:  # each flow reports that its state cannot be reached
+            return None
+
+    def _end_request(self, request: Request, reports: Sequence[Report], watch: Watch) -> None:
+        """Say what was left out, and end the request if all of it is done."""
+        skipped = [report for report in reports if report.note.startswith(SKIPPED)]
+        if skipped and request.earlier is not None:
+            then = f"{request.earlier.astimezone():%H:%M}"
+            watch.said("", f"{len(skipped)} of {len(reports)} were done in the run of {then}")
+        if all(report.status == "done" for report in reports):
+            with suppress(HyggeError):  # the next run sees that all of it is done
+                request.forget()
+
+    def _identity(self, flow: str) -> str:
+        return f"{self.file.project}.{flow}" if self.file.project else flow
+
+    @contextmanager
+    def open_tables(self, spec: FlowSpec, planning: bool = False) -> Iterator[tuple[FlowSpec, ...]]:
         """Return the flows of the tables of `spec`; what they share is held until it is closed.
 
         `planning`: no row will be read, so the engine is not started to count readers.
@@ -208,11 +252,13 @@ class Coordinator:
                 elif comes_before and _have_same_places(flow.store, spec.store):
                     for place, table in places_of(flow).items():
                         self._places.add(place, table)
-        project = self.file.project
-        identity = f"{project}.{spec.name}" if project else spec.name
-        return open_tables(
+        identity = self._identity(spec.name)
+        with open_tables(
             spec, identity, self._places, (lambda _: 1) if planning else self._readers
-        )
+        ) as tables:
+            if self.request is not None and not planning:
+                self.request.note_tables(identity, [self._identity(table.name) for table in tables])
+            yield tables
 
     def _readers(self, tables: Sequence[FlowSpec]) -> int:
         """Return how many lanes of these flows, which have one connection, may read at once."""
@@ -228,7 +274,7 @@ class Coordinator:
         return min(at_once) * max(lanes)
 
     def _runner(
-        self, watch: Watch, stop: threading.Event, done: DoneFlows | None
+        self, watch: Watch, stop: threading.Event
     ) -> tuple[RunFlow, OpenTables | None, ConnectionShares]:
         """Return how flows run here: as Ray jobs, or in this process."""
         if self.engine == "ray" and not is_flow_job():
@@ -243,7 +289,13 @@ class Coordinator:
                     self.file.flows, self.file.max_connections, self.parallel, one_job_a_flow=True
                 )
 
+                request, earlier = self.request, ""
+                if request is not None and request.earlier is not None:
+                    earlier = request.earlier.isoformat()
                 for_job = Instructions(
+                    command="" if request is None else request.id,
+                    earlier=earlier,
+                    start_from=self.start_from,
                     parallel=tables_at_once(self.file.flows, self.parallel),
                     store_share=1 / count_at_once(self.file.flows, self.parallel),
                 )
@@ -255,7 +307,7 @@ class Coordinator:
 
         def run_here(spec: FlowSpec, watch: Watch) -> Sequence[Report]:
             try:
-                report = _run_once(self.flow(spec), watch, stop, done)
+                report = _run_once(self.flow(spec), watch, stop, self.request)
             except Exception as error:
                 report = self._report_failure(spec, error)
             return [replace(report, of=spec.of)]
@@ -272,34 +324,48 @@ class Coordinator:
         return Report(spec.name, "failed", error=reason.message, hint=reason.hint)
 
 
-def _run_once(flow: Flow, watch: Watch, stop: threading.Event, done: DoneFlows | None) -> Report:
+def _run_once(flow: Flow, watch: Watch, stop: threading.Event, request: Request | None) -> Report:
     """Run a flow, unless an earlier run of this command, which failed, brought it to its end."""
-    began = None if done is None else done.since_when(flow)
-    if began is not None:
-        assert done is not None
-        done.skipped[flow.name] = began
-        report = Report(
-            flow.name,
-            "done",
-            home=flow.home.describe(),
-            store=flow.store.describe(),
-            mode=flow.mode,
-            guarantee=flow.store.traits.guarantee,
-            note=f"skipped: done in the run of {began.astimezone():%Y-%m-%d %H:%M}; it is appended "
-            "again when all flows of that run are done, or with --fresh",
-        )
-        watch.ended(report)
-        return report
-    report = flow.run(watch, stop)
-    if done is not None:
-        try:
-            done.note(flow)
-        except Exception as error:  # the rows are visible: the flow has not failed
-            why = (
-                f"not noted as done, so the next run appends again: {as_hygge_error(error).message}"
-            )
-            report = replace(report, note="; ".join(filter(None, [report.note, why])))
+    began = None if request is None else request.done_since(flow)
+    if began is None:
+        return flow.run(watch, stop)
+    report = Report(
+        flow.name,
+        "done",
+        home=flow.home.describe(),
+        store=flow.store.describe(),
+        mode=flow.mode,
+        guarantee=flow.store.traits.guarantee,
+        note=f"{SKIPPED}{began.astimezone():%Y-%m-%d %H:%M}; it is appended again when all flows "
+        "of that run are done, or with --fresh",
+    )
+    watch.ended(report)
     return report
+
+
+def _check_is_one(flows: Sequence[FlowSpec]) -> None:
+    """Raise ConfigError unless there is one flow, or one table of one, to start from a value."""
+    names = [name for flow in flows for name in (flow.tables.selected if flow.tables else ("",))]
+    if len(flows) != 1 or len(names) != 1:
+        raise ConfigError(
+            "--from is a value of one cursor, and here are several flows",
+            "name the flow, or the table of a flow: --select shop.public.orders",
+        )
+
+
+def _may_append(spec: FlowSpec) -> bool:
+    """Return whether a flow, or a table of it, may add its rows in each run."""
+    overrides = () if spec.tables is None else spec.tables.overrides.values()
+    return "append" in (spec.mode, *(own.mode for own in overrides))
+
+
+def _refuse(error: HyggeError) -> RunFlow:
+    """Return a way to run flows that fails for each of them."""
+
+    def refused(spec: FlowSpec, watch: Watch) -> Sequence[Report]:
+        raise error
+
+    return refused
 
 
 def _check_variables(file: FlowsFile) -> None:

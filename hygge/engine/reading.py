@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Generator, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 
-from hygge.batches import conform, peek, rows_in, slices
+from hygge.batches import conform, peek, reached_of, rows_in, slices
 from hygge.errors import HyggeError, StoreError, raised_at
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
@@ -74,6 +76,9 @@ def _read_split(
         for table in rest:  # enumerate() would keep each table until the next one is made
             has_rows, number = has_rows or table.num_rows > 0, number + 1
             assert schema is not None  # a stream that gives a table has a schema
+            if reached_of(table) is not None:
+                yield table
+                continue
             whole = conform(table, schema, f"{name}: batch {number}")
             del table
             yield from slices(whole, _MOST_ROWS, limits.batch_bytes)
@@ -113,15 +118,25 @@ def stage_split(
             f"receipt says {receipt.rows:,} and {receipt.set_aside:,} set aside",
             "a receipt counts every row that `stage` pulled",
         )
-    return receipt
+    if handed.reached is not None and receipt.ticket != ticket:
+        raise StoreError(
+            f"split {ticket.split} was staged by an earlier attempt, which may have read up to "
+            "another value of the cursor",
+            "run it again",
+        )
+    return replace(receipt, reached=handed.reached)
 
 
 class _CountedTables:
-    """An iterator of tables that counts their rows and keeps no table that it has given."""
+    """An iterator of tables that counts their rows and keeps no table that it has given.
+
+    It keeps what a `reached_table` says to itself.
+    """
 
     def __init__(self, tables: Iterator[pa.Table]) -> None:
         self.tables, self.rows = tables, 0
         self.peeked: list[pa.Table] = []
+        self.reached: dict[str, Any] | None = None
 
     def peek_schema(self) -> pa.Schema | None:
         """Return the schema of the first table, which stays the next one to be given."""
@@ -136,5 +151,8 @@ class _CountedTables:
 
     def __next__(self) -> pa.Table:
         table = self.peeked.pop() if self.peeked else next(self.tables)
+        while (reached := reached_of(table)) is not None:
+            self.reached = reached
+            table = next(self.tables)
         self.rows += rows_in(table)
         return table

@@ -14,13 +14,13 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from hygge.errors import JournalError
 from hygge.journal.entries import MAX_RECEIPT_BYTES, Facts, decode, encode
 from hygge.journal.fingerprint import with_current_types
-from hygge.model import Head, Receipt, Run, Split, Ticket, Watermark
+from hygge.model import Head, Receipt, Run, Split, Ticket, Watermark, facts_of_head
 from hygge.places.names import file_name
 from hygge.places.place import Place
 
@@ -57,6 +57,8 @@ class RunRecord:
     decision: Decision | None = None
     request: str = ""
     """Id of the request that it was begun for, where several drivers may try the same."""
+    command: str = ""
+    """Id of the request to run many flows that it is a part of."""
 
 
 class FlowJournal:
@@ -72,11 +74,13 @@ class FlowJournal:
         facts: Facts = {
             "run": run.id, "mode": run.mode, "key": list(run.key), "cursor": run.cursor,
             "epoch": record.epoch, "began": record.began.isoformat(),
-            "base": None if record.base is None else asdict(record.base),
+            "base": None if record.base is None else facts_of_head(replace(record.base, ties=None)),
             "columns": record.columns, "fingerprint": record.fingerprint,
         }  # fmt: skip
         if record.request:
             facts["request"] = record.request
+        if record.command:
+            facts["command"] = record.command
         self.place.create(self._key(run, "plan"), encode("plan", self.flow, facts))
 
     def seal(self, run: Run, receipt: Receipt, digest: str) -> None:
@@ -85,7 +89,8 @@ class FlowJournal:
         `digest` is `digest_of` its split. Raises JournalError for a receipt over 1 KiB.
         """
         ticket = receipt.ticket
-        facts = {"run": run.id, "of": digest, **_receipt_facts(receipt)}
+        # What it reached is of use to its own driver only, which decides.
+        facts = {"run": run.id, "of": digest, **_receipt_facts(replace(receipt, reached=None))}
         content = encode("receipt", self.flow, facts)
         if len(content) > MAX_RECEIPT_BYTES:
             raise JournalError(
@@ -188,14 +193,26 @@ class FlowJournal:
 
         The value of a run without an outcome is None.
         """
+        return {run: how for run, how, _ in self._runs_of_request(request)}
+
+    def committed_for(self, request: str) -> tuple[str, dict[str, str]] | None:
+        """Return id and fingerprint of the newest run that is noted as committed for `request`."""
+        for run, how, fingerprint in self._runs_of_request(request):
+            if how == "committed":
+                return run, with_current_types(fingerprint)
+        return None
+
+    def _runs_of_request(self, request: str) -> Iterator[tuple[str, str | None, dict[str, str]]]:
+        """Yield (run, how it ended, fingerprint) of the runs of a request, newest first."""
         keys = self.place.keys(f"{self.top}/runs")
         ids = sorted({key.split("/")[-2] for key in keys}, reverse=True)
         with ThreadPoolExecutor(self.place.at_once, thread_name_prefix="hygge-journal") as pool:
-            ends = dict(zip(ids, pool.map(self._requests_and_end, ids), strict=True))
-        return {run: how for run, (requests, how) in ends.items() if request in requests}
+            for run, facts in zip(ids, pool.map(self._plan_and_outcome, ids), strict=True):
+                plan, outcome = facts
+                if request in (plan.get("request"), plan.get("command"), outcome.get("request")):
+                    yield run, outcome.get("how"), plan.get("fingerprint", {})
 
-    def _requests_and_end(self, run: str) -> tuple[tuple[object, object], str | None]:
-        """Return the requests that a run was begun for and answers, and how it ended."""
+    def _plan_and_outcome(self, run: str) -> tuple[Facts, Facts]:
         folder = f"{self.top}/runs/{run}"
         outcome = self._read(f"{folder}/outcome.json", "outcome") or {}
         plan: Facts = {}
@@ -203,7 +220,7 @@ class FlowJournal:
         # it up.
         with contextlib.nullcontext() if outcome else contextlib.suppress(JournalError):
             plan = self._read(f"{folder}/plan.json", "plan") or {}
-        return (plan.get("request"), outcome.get("request")), outcome.get("how")
+        return plan, outcome
 
     def give_up_open_runs(self) -> list[tuple[str, bool]]:
         """Abandon each run without an outcome, also one that cannot be read.
@@ -282,9 +299,10 @@ class FlowJournal:
 def digest_of(split: Split) -> str:
     """Return a digest of what a split reads and of the state of the source.
 
-    It is empty for a split without a version, whose rows can never be used again.
+    It is empty for a split whose rows can never be used again: one without a version, and one that
+    tells its driver, beside the rows, what it has reached (`boundary`).
     """
-    if not split.version:
+    if not split.version or "boundary" in split.where:
         return ""
     text = json.dumps([split.index, split.version, split.where], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -307,6 +325,8 @@ def reusable_receipts(
 def _receipt_facts(receipt: Receipt) -> Facts:
     facts = asdict(receipt)
     del facts["ticket"]
+    if receipt.reached is None:
+        del facts["reached"]
     ticket = receipt.ticket
     return {"split": ticket.split, "epoch": ticket.epoch, "n": ticket.n, **facts}
 
@@ -316,7 +336,7 @@ def _receipt(run: str, facts: Facts) -> Receipt:
     return Receipt(Ticket(run, facts["split"], facts["epoch"], facts["n"]), **fields)
 
 
-_RECEIPT_FIELDS = ("version", "rows", "bytes", "parts", "max_cursor", "set_aside")
+_RECEIPT_FIELDS = ("version", "rows", "bytes", "parts", "max_cursor", "set_aside", "reached")
 
 
 def _head(facts: Facts) -> Head:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from hygge.errors import (
@@ -59,6 +59,8 @@ class Attempt:
     """From 1."""
     is_named: bool = False
     """Whether the user gave the request its name, so that an earlier command may have it too."""
+    command: str = ""
+    """Unique id of the request to run many flows that this one is a part of; empty: none."""
 
     @property
     def is_repeated(self) -> bool:
@@ -133,6 +135,9 @@ class Driver:
         self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
     ) -> Commit:
         """Commit; again after Transient or Unknown, unless the head shows that it happened."""
+        for receipt in receipts:
+            if receipt.reached is not None:
+                run = replace(run, ties=receipt.reached.get("ties"))
         for n in range(self.flow.limits.retries + 1):
             try:
                 return self.ask_store(

@@ -36,6 +36,7 @@ from hygge.run.driver import Attempt, Driver
 from hygge.run.engines import Engine, EngineName, find_engine, passthrough, schema_of
 from hygge.run.once import Outcome, run_flow
 from hygge.run.stall import StallGuard
+from hygge.run.start import watermark_of
 from hygge.run.watch import LinkedStop, Progress, Silent, Watch
 from hygge.store import Store, new_run_id
 
@@ -84,12 +85,15 @@ class Flow:
         self.mode: Mode = mode or ("replace" if "replace" in modes else modes[0])
         home.flow_mode = self.mode
         self.key = (key,) if isinstance(key, str) else tuple(key)
+        home.flow_key = self.key
         self.limits = limits or Limits()
         home.lanes = self.limits.lanes
         self.engine = engine
         self.state = os.fspath(state or os.environ.get("HYGGE_STATE") or ".hygge")
         self.fresh = fresh
         self.attempt = Attempt()
+        self.start_from: str | None = None
+        """A value of the cursor above which it reads, where the store knows no watermark."""
         self.shared_paths = tuple(os.path.abspath(path) for path in shared_paths)
         self.cursor = getattr(home.settings, "cursor", None)
         self._check(name)
@@ -280,18 +284,10 @@ class Flow:
         `base` is the head of the store. Raises ConfigError where reading everything would append
         rows that are there already.
         """
-        if base is None or self.mode == "replace":
-            return None
-        if base.cursor == self.cursor and (base.watermark is not None or not base.rows):
-            return base.watermark
-        if self.mode == "merge" or not (self.cursor or base.cursor):
-            return None  # every row again: merge is the same twice, and a plain append asks for it
-        was = f"the watermark of '{base.cursor}'" if base.cursor else "rows without a watermark"
-        raise ConfigError(
-            f"{self.store.describe()} holds {was} of this flow, and now the "
-            f"cursor is {repr(self.cursor) if self.cursor else 'gone'}: rows would come twice",
-            "keep the cursor, use `mode: merge` with a key, or give the flow another name",
-        )
+        watermark = watermark_of(self, base, self.start_from)
+        is_the_heads = base is not None and watermark is not None and self.start_from is None
+        self.home.ties = base.ties if base is not None and is_the_heads else None
+        return watermark
 
     def _check(self, given_name: str | None) -> None:
         """Raise ConfigError for what can never work, before anything begins."""
@@ -315,13 +311,18 @@ class Flow:
                 'give it one, `name="orders"`: under it the store keeps how far it has read',
             )
         options = getattr(self.home.settings, "options", None)
-        for option in ("cursor_ties", "null_cursor"):
-            if self.mode == "append" and getattr(options, option, None) == "read":
-                raise ConfigError(
-                    f"flow '{self.name}': `{option}: read` reads some rows in every run, and "
-                    "`append` would add them each time",
-                    "use `mode: merge` with a key, or take the option out",
-                )
+        if self.mode == "append" and getattr(options, "null_cursor", None) == "read":
+            raise ConfigError(
+                f"flow '{self.name}': `null_cursor: read` reads some rows in every run, and "
+                "`append` would add them each time",
+                "use `mode: merge` with a key, or take the option out",
+            )
+        if self.mode == "append" and not self.key and getattr(self.home.settings, "lag", None):
+            raise ConfigError(
+                f"flow '{self.name}': `lag` reads rows in more than one run, and `append` without "
+                "a key would add them each time",
+                "name the key by which they are known: `key: [id]`; or use `mode: merge`",
+            )
         if self.home.holds(self.store):
             is_same = self.home.place() == self.store.place()
             relation = "the home is the store" if is_same else "the store is inside the home"

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -43,7 +44,7 @@ from hygge.run.engines import (
     schema_for,
     schema_of,
 )
-from hygge.run.recovery import FinishedRun, Recovery, committed_run, recover
+from hygge.run.recovery import FinishedRun, Recovery, changed_since, committed_run, recover
 from hygge.run.stall import Stalled
 from hygge.store import new_run_id
 
@@ -80,12 +81,12 @@ def run_flow(driver: Driver, engine: Engine, fresh: bool) -> Outcome:
     today = fingerprint(flow.home, flow.store, flow.mode, flow.key)
     if driver.attempt.is_repeated:
         runs = driver.journal.runs_of_request(driver.attempt.request)
-        done = next((run for run, how in runs.items() if how == COMMITTED), None)
-        if done is not None:
-            reason = "its driver died before it said so"
-            if driver.attempt.is_named:
-                reason = f"that was for the request {driver.attempt.request}, which is done"
-            return _outcome_of(committed_run(driver, done), reason)
+        done = driver.journal.committed_for(driver.attempt.request)
+        if done is not None and driver.attempt.is_named:
+            reason = f"that was for the request {driver.attempt.request}, which is done"
+            return _outcome_of(committed_run(driver, done[0]), reason)
+        if done is not None and not changed_since(driver, done[1], today):
+            return _outcome_of(committed_run(driver, done[0]), "its driver died before it said so")
         fresh = fresh and not runs  # what such a run staged belongs to this very request
     recovery = recover(driver, today, fresh)
     if recovery.finished is not None and recovery.finished.is_answer:
@@ -168,6 +169,7 @@ class _ActiveRun:
                 _columns(self.schema),
                 today,
                 request=driver.attempt.request,
+                command=driver.attempt.command,
             )
         )
 
@@ -180,7 +182,7 @@ class _ActiveRun:
             receipts = self._check_receipts(result, receipts_log)
             if self.driver.stop.is_set():
                 raise Stopped("stopped before the commit")
-            watermark = since if self.plan.watermark is None else self.plan.watermark
+            watermark = _reached_watermark(receipts, self.plan, since)
             digests = tuple(self.digests[receipt.ticket.split] for receipt in receipts)
             self.is_decided = True  # from here on, another driver may finish this run
             decision = self.journal.decide(self.run, Decision(receipts, watermark, digests))
@@ -213,6 +215,8 @@ class _ActiveRun:
                 *self.flow.store.remarks(self.schema),
             ],
         )
+        for receipt in decision.receipts:
+            self.outcome.notes += (receipt.reached or {}).get("notes", ())
         self.driver.close(self.run, COMMITTED, answers_request=True)
 
     def _resume(self, record: RunRecord) -> Run | None:
@@ -350,6 +354,15 @@ class _ReceiptLog:
 
 def _succeeded(write: Future[None]) -> bool:
     return write.done() and write.exception() is None
+
+
+def _reached_watermark(receipts: Sequence[Receipt], plan: Plan, since: Watermark) -> Watermark:
+    """Return the watermark after a run: what was reached while reading, else the plan's."""
+    for receipt in receipts:
+        if receipt.reached is not None:
+            watermark: Watermark = receipt.reached["watermark"]
+            return watermark
+    return since if plan.watermark is None else plan.watermark
 
 
 def _outcome_of(finished: FinishedRun, reason: str) -> Outcome:

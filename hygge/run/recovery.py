@@ -84,7 +84,7 @@ def _why_not_resumable(
     """Return why an undecided run cannot be resumed, or None if it can."""
     if recovery.resumable is not None:
         return "a newer run began after it"
-    changed = _changed(driver, record, fingerprint)
+    changed = changed_since(driver, record.fingerprint, fingerprint)
     if changed is not None:
         return f"the flow changed: {changed}"
     within = timedelta(seconds=driver.flow.limits.resume_within_s)
@@ -95,10 +95,10 @@ def _why_not_resumable(
     return None
 
 
-def _changed(driver: Driver, record: RunRecord, fingerprint: dict[str, str]) -> str | None:
-    """Return what changed in the flow since a run began, for people, or None."""
+def changed_since(driver: Driver, then: dict[str, str], fingerprint: dict[str, str]) -> str | None:
+    """Return what changed in the flow since a run with the fingerprint `then`, for people."""
     defaults = default_fingerprint(driver.flow.home, driver.flow.store)
-    return difference(record.fingerprint, fingerprint, defaults)
+    return difference(then, fingerprint, defaults)
 
 
 def _finish(
@@ -112,7 +112,7 @@ def _finish(
     run, store = record.run, driver.flow.store
     if head is not None and head.run == run.id:
         commit = commit_from_head(head, decision.receipts, "")
-    elif changed := _changed(driver, record, fingerprint):
+    elif changed := changed_since(driver, record.fingerprint, fingerprint):
         raise JournalError(
             f"the run of {_started(record)} was about to commit when its driver died, and the "
             f"flow has changed since: {changed}",

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from hygge.batches import as_table
+from hygge.batches import as_table, reached_of
 from hygge.errors import SourceChanged
 from hygge.home import Home
 from hygge.model import Plan, Split
@@ -251,6 +251,30 @@ class HomeContract:
             fresh = _joined(plan, [b for split in plan.splits for b in grown.read(split)])
         problem = difference(fresh, table.slice(600))
         assert problem is None, f"after the watermark: {problem}"
+
+    def test_rows_that_tie_with_the_watermark_are_not_lost(self, tmp_path: Path) -> None:
+        """A row gets the watermark's own value later: a merge reads it, an append adds it once."""
+        table = _table(600)
+        if not self.make(table.slice(0, 1), _folder(tmp_path, "declared")).traits.cursor:
+            pytest.skip("traits.cursor: this Home keeps no watermark")
+        late = table.slice(599).set_column(2, "text", pa.array(["late"]))
+        first = self.make_with_cursor(table, _folder(tmp_path, "first"))
+        second = self.make_with_cursor(pa.concat_tables([table, late]), _folder(tmp_path, "second"))
+        for mode in ("merge", "append"):
+            first.flow_mode = second.flow_mode = mode
+            with first.open(None) as plan:
+                watermark = plan.watermark
+                tables = [batch for split in plan.splits for batch in first.read(split)]
+            ties = [facts.get("ties") for table in tables if (facts := reached_of(table))]
+            second.ties = ties[0] if ties else None
+            if mode == "append" and second.ties is None:
+                return  # it does not remember which rows came
+            with second.open(watermark) as plan:
+                again = _joined(plan, [b for split in plan.splits for b in second.read(split)])
+            texts = again.column("text").to_pylist()
+            assert "late" in texts, f"{mode}: a row at the watermark that came later is not read"
+            if mode == "append":
+                assert texts == ["late"], f"{mode}: rows at the watermark came again: {texts}"
 
     def test_secrets_are_never_printed(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -189,6 +189,21 @@ class StoreContract(Attempts):
         stage_run(store, tagged_rows("a", 20), tagged_rows("a", 40), mode="append").commit()
         self.assert_shows(store, tagged_rows("a", 0, 60))
 
+    def test_the_head_keeps_what_a_run_remembers(self, tmp_path: Path) -> None:
+        store = self.make_exactly_once(tmp_path)
+        self.skip_without_mode(store, "append")
+        ties = {"by": ["n"], "digests": "aGVsbG8=" * 1000}
+        staged = stage_run(store, tagged_rows("a"), mode="append")
+        remembering = replace(staged, run=replace(staged.run, cursor="n", ties=ties))
+        remembering.commit(watermark=19)
+        head = copy_of(store).head(FLOW)
+        assert head is not None
+        assert head.ties == ties, "the head has not kept `run.ties`"
+        stage_run(store, tagged_rows("b", 100), mode="append").commit()
+        head = store.head(FLOW)
+        assert head is not None
+        assert head.ties is None, "the head has kept the `ties` of an older run"
+
     def test_merging_updates_and_inserts(self, tmp_path: Path) -> None:
         store = self.make(tmp_path)
         self.skip_without_mode(store, "merge")

@@ -158,6 +158,11 @@ class TakesTheWatermarkAgain(FolderHome):
         return pc.greater_equal(table.column("n"), since)
 
 
+class LosesTies(FolderHome):
+    def is_fresh(self, table, since):
+        return pc.greater(table.column("n"), since)
+
+
 class PrintsItsPassword(FolderHome):
     @contextmanager
     def open(self, since=None):

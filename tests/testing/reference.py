@@ -101,6 +101,8 @@ class FolderHome(Home):
         self.check_unchanged(split)
 
     def is_fresh(self, table, since):
+        if self.flow_mode == "merge":
+            return pc.greater_equal(table.column(self.settings.cursor), since)
         return pc.greater(table.column(self.settings.cursor), since)
 
     def tables(self, path):
@@ -202,6 +204,7 @@ class FolderStore(Store):
                 rows,
                 watermark,
                 self.describe_columns(tables),
+                ties=run.ties,
             )
             self.make_visible(run, tables, head)
         return Commit(head, applied=rows)

@@ -119,6 +119,7 @@ HOMES = [
     ("a_change_while_reading_is_noticed", twins.NeverLooksAgain, {}),
     ("a_watermark_divides_the_rows", twins.IgnoresTheWatermark, {}),
     ("a_watermark_divides_the_rows", twins.TakesTheWatermarkAgain, {}),
+    ("rows_that_tie_with_the_watermark_are_not_lost", twins.LosesTies, {}),
     ("secrets_are_never_printed", twins.PrintsItsPassword, {}),
 ]
 STORES = [
@@ -126,6 +127,7 @@ STORES = [
     ("staged_rows_are_invisible_before_the_commit", broken.ShowsInStage, {}),
     ("committing_twice_is_committing_once", broken.CommitsTwice, {}),
     ("the_head_moves_with_the_rows", broken.AlwaysTheFirstGeneration, {}),
+    ("the_head_keeps_what_a_run_remembers", broken.ForgetsTies, {}),
     ("a_reader_sees_the_old_rows_or_the_new", broken.SplitBySplit, {}),
     ("a_reader_sees_the_old_rows_or_the_new", broken.HeadBeforeRows, {}),
     ("an_attempt_that_lost_changes_nothing", broken.SharesAPath, {"winner": "first"}),

@@ -1,34 +1,40 @@
 """Read any database through SQLAlchemy Core and a streaming cursor.
 
-One split is read in one transaction, so it shows one state. With `split_by` the ranges are read
-independently: each row is as of the read of its split, and the plan says so.
+One split is read in one SELECT, so it shows one state; with a cursor that SELECT also asks for the
+upper bound, which may be later than the plan's. With `split_by` the ranges are read independently:
+each row is as of the read of its split, and the plan says so.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from hygge.batches import reached_table
+from hygge.connectors.anysql.cursor import (
+    Reached,
+    at,
+    conditions,
+    escaped,
+    holds_texts,
+    inheritors,
+    remembers,
+    source_of,
+    typed,
+    upper_bound,
+)
 from hygge.connectors.anysql.session import connected
 from hygge.connectors.anysql.values import decode
 from hygge.connectors.sql import splits as sql_splits
-from hygge.connectors.sql.ask import Ask, column_groups, null_note, pack, tie_note, unpack
+from hygge.connectors.sql.ask import Ask, column_groups, pack, unpack
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.errors import missing_column, missing_table
-from hygge.connectors.sql.types import arrow_for, column_for, from_json, to_json
-from hygge.connectors.sql.watermarks import (
-    IS_UUID,
-    IS_UUID_7,
-    MOST_FORMS,
-    UUID,
-    UUID_7,
-    check_end,
-    check_forms,
-)
+from hygge.connectors.sql.ties import Ties
+from hygge.connectors.sql.types import arrow_for, from_json, to_json
 from hygge.errors import ConfigError, HomeError
 from hygge.model import Column, Plan, Split, Watermark
 
@@ -39,10 +45,6 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from sqlalchemy.engine.interfaces import ReflectedColumn
 
-# A partitioned table has no rows of its own, so it is never read ONLY.
-_HAS_INHERITORS = (
-    "SELECT relkind = 'r' AND relhassubclass FROM pg_class WHERE oid = to_regclass(:name)"
-)
 _BUFFERED_ROWS = 2000
 
 
@@ -56,42 +58,119 @@ def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
 
 def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
     """The rows of one split, in batches of the plan's schema."""
-    import sqlalchemy as sa
-
     where = split.where
     with _reading(ask) as connection:
         if "schema" not in where:
             yield from _guessed(connection, ask)
             return
-        schema, texts = unpack(where["schema"]), set(where["texts"])
-        kinds = unpack(where["types"])
-        dialect = connection.dialect.name
-        chosen = [
+        select = _Select(connection, ask, where)
+        ties = None
+        if ask.remembers_ties and "boundary" in where:
+            ties = Ties(ask, where["since"], select.schema)
+        if ask.cursor is not None and "key" not in where:
+            yield from select.with_upper_bound(ties)
+            return
+        yield from select.of_range()
+        if ties is not None:
+            yield from select.boundary(ties)
+
+
+class _Select:
+    """The SELECTs of one split."""
+
+    def __init__(self, connection: sa.Connection, ask: Ask, where: dict[str, Any]) -> None:
+        import sqlalchemy as sa
+
+        self.connection, self.ask, self.where = connection, ask, where
+        self.schema, texts = unpack(where["schema"]), set(where["texts"])
+        self.kinds = unpack(where["types"])
+        self.dialect = connection.dialect.name
+        self.chosen = [
             sa.cast(sa.column(name), sa.Text).label(name) if name in texts else sa.column(name)
-            for name in schema.names
+            for name in self.schema.names
         ]
-        statement = sa.select(*chosen).select_from(_source(connection, ask, kinds.names))
+
+    def with_upper_bound(self, ties: Ties | None) -> Iterator[pa.Table]:
+        """Yield the rows beyond the watermark, and at the end what they reach, in one SELECT."""
+        ask, since = self.ask, self.where["since"]
+        reached = Reached(ask, since, self.where["is_text"])
+        reads_ties = ask.reads_ties if ties is None else ties.reads_since
+        filters = conditions(ask, self.kinds, self.dialect, since, None, reads_ties)
+        chosen = [*self.chosen]
+        if ties is not None:
+            chosen += reached.marks(self.kinds, self.dialect, self.where["upper"])
+        chosen.append(reached.column(self.connection, self.kinds))
+        for columns in self._columns(chosen, filters):
+            reached.add(columns.pop())
+            marks = [] if ties is None else [columns.pop(-2), columns.pop()]
+            table = self._table(columns)
+            if ties is not None:
+                table = ties.keep(table, *_are_set(marks))
+            yield table
+            del table
+        if ties is not None:
+            yield ties.end(reached.upper)
+        else:
+            yield reached_table(self.schema, {"watermark": reached.upper})
+
+    def of_range(self) -> Iterator[pa.Table]:
+        """Yield the rows of a range of `split_by`; of all rows, if there is none."""
+        where, kinds = self.where, self.kinds
         bounds = (where.get("since"), where.get("upper"))
-        for condition in _conditions(ask, kinds, dialect, *bounds):
-            statement = statement.where(condition)
+        leaves_upper = where.get("leaves_upper", False)
+        filters = conditions(
+            self.ask, kinds, self.dialect, *bounds, self.ask.reads_ties, leaves_upper
+        )
         if "key" in where:
             low, high = (
                 from_json(where[end], kinds.field(where["key"]).type) for end in ("low", "high")
             )
-            ranged = _between(_typed(where["key"], kinds, dialect), low, high)
-            statement = statement if ranged is None else statement.where(ranged)
-        streaming = connection.execution_options(
-            stream_results=True, max_row_buffer=min(ask.options.batch_size, _BUFFERED_ROWS)
+            ranged = _between(typed(where["key"], kinds, self.dialect), low, high)
+            filters += [] if ranged is None else [ranged]
+        return self._tables(filters)
+
+    def boundary(self, ties: Ties) -> Iterator[pa.Table]:
+        """Yield the rows at the watermarks, which the ranges leave out."""
+        upper = self.where["upper"]
+        if ties.reads_since:
+            yield from ties.at_since(self._at(ties.since, None))
+        if self.where["leaves_upper"]:
+            yield from ties.at_upper(self._at(upper, ties.since))
+        elif upper != ties.since:
+            ties.forget_upper()
+        yield ties.end(upper)
+
+    def _at(self, value: Watermark, since: Watermark) -> Iterator[pa.Table]:
+        return self._tables(at(self.ask, self.kinds, self.dialect, value, since))
+
+    def _tables(self, filters: Sequence[Any]) -> Iterator[pa.Table]:
+        for columns in self._columns(self.chosen, filters):
+            yield self._table(columns)
+
+    def _table(self, columns: list[list[Any]]) -> pa.Table:
+        arrays = [
+            decode(values, field.type, self.ask.who, field.name)
+            for values, field in zip(columns, self.schema, strict=True)
+        ]
+        columns.clear()
+        return pa.Table.from_arrays(arrays, schema=self.schema)
+
+    def _columns(self, chosen: Sequence[Any], filters: Sequence[Any]) -> Iterator[list[list[Any]]]:
+        import sqlalchemy as sa
+
+        options = self.ask.options
+        source = source_of(self.connection, self.ask, self.kinds.names)
+        statement = sa.select(*chosen).select_from(source).where(*filters)
+        streaming = self.connection.execution_options(
+            stream_results=True, max_row_buffer=min(options.batch_size, _BUFFERED_ROWS)
         )
         # Closed here: SQLAlchemy forgets the cursor of a connection that broke.
         with closing(streaming.execute(statement)) as result:
-            for columns in column_groups(result.fetchmany, ask.options):
-                arrays = [
-                    decode(values, field.type, ask.who, field.name)
-                    for values, field in zip(columns, schema, strict=True)
-                ]
-                columns.clear()
-                yield pa.Table.from_arrays(arrays, schema=schema)
+            yield from column_groups(result.fetchmany, options)
+
+
+def _are_set(marks: Sequence[Sequence[Any]]) -> list[list[bool]]:
+    return [[mark is not None for mark in marked] for marked in marks]
 
 
 @contextmanager
@@ -109,7 +188,7 @@ def _guessed(connection: sa.Connection, ask: Ask) -> Iterator[pa.Table]:
     import sqlalchemy as sa
 
     result = connection.execution_options(stream_results=True).execute(
-        sa.text(_escaped(ask.query or ""))
+        sa.text(escaped(ask.query or ""))
     )
     names = list(result.keys())
     _check_once(names, ask)
@@ -151,14 +230,16 @@ def _learn(connection: sa.Connection, ask: Ask, since: Watermark) -> Plan:
             "of their own",
             "use a column that only grows, a timestamp for example",
         )
-    upper, notes = _upper(connection, ask, kinds, texts, since)
+    upper, notes = upper_bound(connection, ask, kinds, texts, since)
     base: dict[str, Any] = {
         "schema": pack(schema),
         "types": pack(kinds),
         "texts": sorted(texts & set(schema.names)),
     }
     if ask.cursor:
-        base |= {"since": since, "upper": upper}
+        is_text = holds_texts(ask, kinds, texts)
+        base |= {"since": since, "upper": upper, "is_text": is_text}
+        base["leaves_upper"] = remembers(connection, ask, kinds, since, upper)
     bounds: list[Any] = []
     if ask.split_by is None:
         notes.insert(0, "one split, of one state: name `split_by` to read ranges side by side")
@@ -173,6 +254,9 @@ def _learn(connection: sa.Connection, ask: Ask, since: Watermark) -> Plan:
     for index, part in enumerate(sql_splits.ranges([to_json(bound) for bound in bounds])):
         where = {**base, **part, "key": ask.split_by} if bounds else base
         splits.append(Split(index, "", where, sql_splits.label(part, ask.split_by or "")))
+    if ask.remembers_ties:
+        notes += Ties(ask, since, schema).notes
+        splits[0] = replace(splits[0], where={**splits[0].where, "boundary": True})
     return Plan(tuple(chosen), tuple(splits), primary, watermark=upper, reason="; ".join(notes))
 
 
@@ -180,7 +264,7 @@ def _catalog(connection: sa.Connection, ask: Ask) -> tuple[list[Column], set[str
     """The columns, the names of those that are read as text, and the primary key of a table."""
     reflected, primary = reflect(connection, ask.table or "", ask.who)
     # Tables that inherit may do without the NOT NULL of their parent.
-    is_checked = ask.only or not _inheritors(connection, ask)
+    is_checked = ask.only or not inheritors(connection, ask)
     columns, texts = [], set()
     for column in reflected:
         name = column["name"]
@@ -230,122 +314,12 @@ def _check_once(names: list[str], ask: Ask) -> None:
         )
 
 
-def _source(connection: sa.Connection, ask: Ask, names: list[str]) -> Any:
-    import sqlalchemy as sa
-
-    if ask.query is None:
-        schema, name = split_name(ask.table or "")
-        if ask.only and (named := _inheritors(connection, ask)):
-            return sa.table(sa.sql.quoted_name(f"ONLY {named}", quote=False))
-        return sa.table(name, schema=schema)
-    return sa.text(_escaped(ask.query)).columns(*map(sa.column, names)).subquery("h")
-
-
-def _inheritors(connection: sa.Connection, ask: Ask) -> str:
-    """Return the name of the table, as SQL, if tables inherit from it (PostgreSQL); else ""."""
-    import sqlalchemy as sa
-
-    if connection.dialect.name != "postgresql":
-        return ""
-    quote = connection.dialect.identifier_preparer.quote_identifier
-    named = ".".join(quote(part) for part in split_name(ask.table or "") if part is not None)
-    has_inheritors = connection.execute(sa.text(_HAS_INHERITORS), {"name": named}).scalar()
-    return named if has_inheritors else ""
-
-
-def _escaped(sql: str) -> str:
-    """The user's SQL for `sa.text`, which would take `:name` as a parameter."""
-    return re.sub(r"(?<![:\w\\]):(?=\w)", r"\\:", sql.strip().rstrip(";"))
-
-
-def _typed(name: str, kinds: pa.Schema, dialect: str) -> Any:
-    import sqlalchemy as sa
-
-    return sa.column(name, column_for(kinds.field(name).type, dialect, name))
-
-
-def _conditions(ask: Ask, kinds: pa.Schema, dialect: str, since: Any, upper: Any) -> list[Any]:
-    import sqlalchemy as sa
-
-    conditions: list[Any] = [sa.text(f"({_escaped(ask.where)})")] if ask.where else []
-    if ask.cursor is None or upper is None:
-        return conditions
-    column, kind = _typed(ask.cursor, kinds, dialect), kinds.field(ask.cursor).type
-    inside = column <= from_json(upper, kind)
-    if since is not None:
-        low = from_json(since, kind)
-        inside = sa.and_(column >= low if ask.reads_ties else column > low, inside)
-    if since is None or ask.options.null_cursor == "read":
-        inside = sa.or_(inside, column.is_(None))
-    return [*conditions, inside]
-
-
 def _between(column: Any, low: Any, high: Any) -> Any:
     import sqlalchemy as sa
 
     if low is None:
         return None if high is None else sa.or_(column < high, column.is_(None))
     return column >= low if high is None else sa.and_(column >= low, column < high)
-
-
-def _upper(
-    connection: sa.Connection, ask: Ask, kinds: pa.Schema, texts: set[str], since: Watermark
-) -> tuple[Watermark, list[str]]:
-    import sqlalchemy as sa
-
-    if ask.cursor is None:
-        return None, []
-    column = _typed(ask.cursor, kinds, connection.dialect.name)
-    # The highest beyond `since`, so that deleted rows do not take the watermark back.
-    beyond = column.is_not(None)
-    if since is not None:
-        beyond = column > from_json(since, kinds.field(ask.cursor).type)
-    asked = sa.select(
-        sa.func.max(sa.case((beyond, column))), sa.func.count() - sa.func.count(column)
-    ).select_from(_source(connection, ask, kinds.names))
-    if ask.where:
-        asked = asked.where(sa.text(f"({_escaped(ask.where)})"))
-    upper, absent = connection.execute(asked).one()
-    upper = since if upper is None else to_json(upper)
-    is_text = kinds.field(ask.cursor).type == pa.string() and ask.cursor not in texts
-    check_end(ask, upper, is_text)
-    if is_text:
-        _check_forms(connection, ask, column, kinds, since)
-    return upper, [*null_note(ask, since, absent), *tie_note(ask, upper)]
-
-
-def _check_forms(
-    connection: sa.Connection, ask: Ask, column: Any, kinds: pa.Schema, since: Watermark
-) -> None:
-    """Raise HomeError if the texts of the cursor do not sort as what they mean."""
-    import sqlalchemy as sa
-
-    text = sa.cast(column, sa.Text)
-
-    def over(*expressions: Any) -> Any:
-        select = sa.select(*expressions).select_from(_source(connection, ask, kinds.names))
-        select = select.where(column.is_not(None))
-        return select if not ask.where else select.where(sa.text(f"({_escaped(ask.where)})"))
-
-    form: Any = text
-    for digit in "123456789":
-        form = sa.func.replace(form, digit, "0")
-    inner = over(text.label("v"), form.label("f")).subquery("q")
-    is_uuid = inner.c.v.like(IS_UUID)
-    kind = sa.case(
-        (sa.and_(is_uuid, inner.c.v.like(IS_UUID_7)), UUID_7),
-        (is_uuid, UUID),
-        (inner.c.f.like("0%"), inner.c.f),
-    ).label("k")
-    kinds_of = sa.select(kind, inner.c.v).subquery("r")
-    by_kind = sa.select(kinds_of.c.k, sa.func.min(kinds_of.c.v), sa.func.max(kinds_of.c.v))
-
-    def zones(at: int) -> Any:
-        end = sa.func.substr(text, at)
-        return connection.execute(over(sa.func.min(end), sa.func.max(end))).one()
-
-    result = connection.execute(by_kind.group_by(kinds_of.c.k).limit(MOST_FORMS))
-    check_forms(ask, [tuple(row) for row in result], since, zones)
 
 
 def _bounds(
@@ -358,7 +332,7 @@ def _bounds(
     assert ask.split_by is not None  # asked only then
     dialect = connection.dialect.name
     kind = kinds.field(ask.split_by).type
-    column = _typed(ask.split_by, kinds, dialect)
+    column = typed(ask.split_by, kinds, dialect)
     whole = t.is_integer(kind)
     if not (whole or t.is_date(kind) or t.is_timestamp(kind) or kind == pa.string()):
         raise ConfigError(
@@ -369,10 +343,10 @@ def _bounds(
     def over(*what: Any) -> Any:
         found = (
             sa.select(*what)
-            .select_from(_source(connection, ask, kinds.names))
+            .select_from(source_of(connection, ask, kinds.names))
             .where(column.is_not(None))
         )
-        for condition in _conditions(ask, kinds, dialect, since, upper):
+        for condition in conditions(ask, kinds, dialect, since, upper, ask.reads_ties):
             found = found.where(condition)
         return found
 

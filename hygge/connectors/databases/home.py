@@ -13,13 +13,15 @@ database:
 - Other databases: one split, unless `split_by` is given.
 
 With `cursor`, a run reads `cursor > watermark AND cursor <= the highest value now`. Rows that share
-the highest value are read together; rows that are written later belong to the next run. So a row
-that gets a cursor value at or below the watermark later is never read: two rows within one tick of
-a clock, or a transaction that was open during the read. `mode: merge` reads the rows at the
-watermark again, which a merge can do without duplicates (`options: {cursor_ties: skip}` turns that
-off); rows below it stay unread. A highest value above which nothing can come, texts that do not
-sort as what they mean and uuids of another version than 7 are errors. Rows whose cursor is NULL are
-read by the first run; later runs fail at them unless `options.null_cursor` decides.
+the highest value are read together. Rows that get the watermark's own value later are read by the
+next run: `merge` reads all rows at the watermark again, and `append` leaves out those that came
+before, which the head of the store remembers by the flow's `key`, or by all of their values (up to
+10,000 rows; beyond that `options: {cursor_ties: …}` decides, and plan and report say so). Rows that
+get a value below the watermark later are never read (a transaction that was open during the read,
+for example), unless `lag` reads back by so much in each run. A highest value above which nothing
+can come, texts that do not sort as what they mean and uuids of another version than 7 are errors.
+Rows whose cursor is NULL are read by the first run; later runs fail at them unless
+`options.null_cursor` decides.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ from hygge.connectors.sql.ask import Ask, SQLHomeOptions, SQLHomeOptionsDict
 from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.database import NESTED, Database
 from hygge.connectors.sql.drivers import check_driver
+from hygge.connectors.sql.lag import DURATION
 from hygge.errors import ConfigError, HomeError, SourceMissing
 from hygge.home import Home
 from hygge.model import HomeTraits, Mode, Plan, Split, Watermark
@@ -66,6 +69,7 @@ class SQLHomeArguments(TypedDict, total=False):
     where: str | None
     split_by: str | list[str] | tuple[str, ...] | None
     cursor: str | None
+    lag: str | int | float | None
     options: SQLHomeOptions | SQLHomeOptionsDict
 
 
@@ -97,6 +101,10 @@ class SQLHome(Home):
         several for a composite key."""
         cursor: str | None = None
         """A column that only grows: `append` and `merge` read what is beyond the last run."""
+        lag: str | int | float | None = None
+        """How far below the watermark rows are read again in each run: `10m`, `1h` or `2d` of dates
+        and timestamps, a number of numbers. `merge` merges them; `append` needs a `key`, by which
+        it leaves out those that came before."""
         options: SQLHomeOptions = SQLHomeOptions()
 
     settings: SQLHome.Settings
@@ -118,6 +126,7 @@ class SQLHome(Home):
                 'SQLHome("users") reads the table users; or give table= or query=',
             )
 
+        _check_lag(given.lag, given.cursor, given.options.cursor_ties)
         keys = given.split_by
         self.split_keys: tuple[str, ...] = (
             () if keys is None else (keys,) if isinstance(keys, str) else tuple(keys)
@@ -186,13 +195,12 @@ class SQLHome(Home):
         refuse_unsupported(database, self.settings.options, self.describe())
         return database
 
-    def _default_ties(self) -> str:
-        return "read" if self.flow_mode == "merge" else "skip"
-
     def _ask(self) -> Ask:
         given = self.settings
         columns = None if given.columns is None else tuple(given.columns)
         keys = self.split_keys
+        ties = given.options.cursor_ties
+        is_append = self.flow_mode == "append" and given.cursor is not None
         return Ask(
             given.connection,
             self.describe(),
@@ -208,6 +216,30 @@ class SQLHome(Home):
             self.snapshot,
             keys,
             self.lanes or max(1, (os.cpu_count() or 1) // 2),
-            (given.options.cursor_ties or self._default_ties()) == "read",
+            not is_append and (ties == "read" or (ties is None and self.flow_mode == "merge")),
+            is_append and ties != "skip",
+            self.ties,
+            self.flow_key,
+            given.lag,
             self.only,
+        )
+
+
+def _check_lag(lag: str | int | float | None, cursor: str | None, ties: str | None) -> None:
+    """Raise ConfigError for a lag that means nothing."""
+    if lag is None:
+        return
+    if cursor is None:
+        raise ConfigError("SQLHome: lag needs a cursor", "name one, or take the lag out")
+    if ties == "skip":
+        raise ConfigError(
+            "SQLHome: lag reads rows again, and `cursor_ties: skip` leaves them out",
+            "take one of the two out",
+        )
+    good = DURATION.fullmatch(lag.strip()) is not None if isinstance(lag, str) else lag >= 0
+    if not good:
+        raise ConfigError(
+            f"SQLHome: lag is {lag!r}",
+            "write a duration (`30s`, `10m`, `1h`, `2d`) for dates and timestamps, or a number for "
+            "numbers",
         )

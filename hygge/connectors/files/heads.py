@@ -12,7 +12,7 @@ import base64
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -21,7 +21,7 @@ from hygge.connectors.files import publish
 from hygge.connectors.files.metadata import differ
 from hygge.errors import StoreError
 from hygge.extension_types import extension_of, marked_schema
-from hygge.model import Head
+from hygge.model import Head, facts_of_head
 from hygge.places import durable
 from hygge.places.names import file_name
 
@@ -43,7 +43,12 @@ class Published:
 
     def to_json(self) -> bytes:
         """Return the head as JSON that people can read, with the format number first."""
-        content = {"hygge": FORMAT, **asdict(self.head), "files": self.files, "schema": self.schema}
+        content = {
+            "hygge": FORMAT,
+            **facts_of_head(self.head),
+            "files": self.files,
+            "schema": self.schema,
+        }
         return json.dumps(content, indent=1).encode()
 
     def write_beside(self, target: str, staged: str) -> None:

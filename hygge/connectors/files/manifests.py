@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from hygge.errors import StoreError
-from hygge.model import Head, Run
+from hygge.model import Head, Run, facts_of_head
 from hygge.places.bucket import Bucket, Entry
 
 FORMAT = 1
@@ -51,7 +51,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Return JSON that people can read: the format number first, one file a line."""
-        heads = [asdict(head) for head in self.heads.values()]
+        heads = [facts_of_head(head) for head in self.heads.values()]
         listed = {
             "files": [[file.name, file.rows, file.size, file.staged] for file in self.files],
             "gone": self.gone,

@@ -85,7 +85,7 @@ def next_commit(
         note = "nothing came: emptied, with the schema it had"
     generation = base.generation + 1 if base else 1
     columns = tuple((field.name, str(field.type)) for field in schema or ())
-    head = Head(run.flow, generation, run.id, rows, watermark, columns, run.cursor)
+    head = Head(run.flow, generation, run.id, rows, watermark, columns, run.cursor, run.ties)
     if schema is None:
         return Commit(head, applied=0, note="nothing came, so nothing was written"), None
     return Commit(head, applied=rows, note=note), schema

@@ -10,6 +10,8 @@ import pyarrow as pa
 from hygge.connectors.mariadb.catalog import Column
 from hygge.connectors.mariadb.session import fetch_all, fetch_one, literal, quoted
 from hygge.connectors.sql.ask import Ask, null_note, tie_note
+from hygge.connectors.sql.lag import lowered
+from hygge.connectors.sql.ties import MOST_ROWS
 from hygge.connectors.sql.types import from_json, to_json
 from hygge.connectors.sql.watermarks import check_end, check_forms, forms_query, zeroed
 from hygge.errors import ConfigError
@@ -79,16 +81,47 @@ def check_values(
     check_forms(ask, rows, since, zones)
 
 
-def window(ask: Ask, cursor: Column, since: Watermark, upper: Watermark) -> str:
-    """Return the condition of a run's rows: beyond `since`, and up to `upper`."""
+def window(ask: Ask, cursor: Column, since: Watermark, upper: Watermark, leaves_upper: bool) -> str:
+    """Return the condition of a run's rows: beyond `since`, and up to `upper`.
+
+    `leaves_upper`: the rows at `upper` are left out, since the boundary has them.
+    """
     value = compared(cursor)
-    condition = f"{value} <= {_literal(cursor, upper)}"
+    below, high = ("<", lowered(ask, upper)) if leaves_upper else ("<=", upper)
+    condition = f"{value} {below} {_literal(cursor, high)}"
     if since is not None:
-        above = ">=" if ask.reads_ties else ">"
-        condition = f"({value} {above} {_literal(cursor, since)} AND {condition})"
+        above, low = (">=", lowered(ask, since)) if ask.reads_ties else (">", since)
+        condition = f"({value} {above} {_literal(cursor, low)} AND {condition})"
     if since is None or ask.options.null_cursor == "read":
         condition = f"({condition} OR {value} IS NULL)"
     return condition
+
+
+def remembers(
+    connection: Connection,
+    ask: Ask,
+    cursor: Column,
+    source: str,
+    since: Watermark,
+    upper: Watermark,
+) -> bool:
+    """Return whether the rows at the next watermark are remembered: the boundary has them."""
+    if not ask.remembers_ties or upper in (None, since):
+        return False
+    filtered = f"({ask.where}\n) AND " if ask.where else ""
+    condition = filtered + at(ask, cursor, upper, since)
+    rows = f"SELECT 1 FROM {source} WHERE {condition} LIMIT {MOST_ROWS + 1}"
+    (count,) = fetch_one(connection, f"SELECT COUNT(*) FROM ({rows}) AS h")
+    return int(count) <= MOST_ROWS
+
+
+def at(ask: Ask, cursor: Column, value: Watermark, since: Watermark = None) -> str:
+    """Return the condition of the rows at a watermark: down to the lag, above `since`."""
+    low, name = lowered(ask, value), compared(cursor)
+    if low == value:
+        return f"{name} = {_literal(cursor, value)}"
+    beyond = "" if since is None else f"{name} > {_literal(cursor, since)} AND "
+    return f"{beyond}{name} BETWEEN {_literal(cursor, low)} AND {_literal(cursor, value)}"
 
 
 def compared(column: Column) -> str:

@@ -31,6 +31,7 @@ from hygge.connectors.mariadb.values import Reading, is_hexadecimal, select_list
 from hygge.connectors.mariadb.wire import TooLong, blocks, hang_up
 from hygge.connectors.sql.ask import Ask, SQLHomeOptions, pack, unpack
 from hygge.connectors.sql.prefetch import prefetched
+from hygge.connectors.sql.ties import Ties
 from hygge.errors import HomeError
 from hygge.model import Plan, Split, Watermark
 
@@ -87,6 +88,9 @@ def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
         yield replace(plan, reason=f"{plan.reason} ({why})")
         return
     with closing(lender):
+        if ask.cursor is not None:  # its upper bound is of the moment of the rows
+            with snapshot.own(ask) as connection:
+                plan = _plan(connection, ask, since, lender.address)
         plan = replace(plan, reason=f"{plan.reason}; all of one moment")
         yield _read_at(plan, lender.address)
 
@@ -144,10 +148,25 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
         ask.who, schema, frozenset(where["hex"]), tuple(where["wide"]),
         {name: ask.on_value(name) for name in schema.names},
     )  # fmt: skip
+    yield from _tables(ask, where, reading, where["my"])
+    if "boundary" not in where:
+        return
+    ties, at = Ties(ask, where["since"], schema), where["boundary"]
+    if ties.reads_since:
+        yield from ties.at_since(_tables(ask, where, reading, at["since"]))
+    if "upper" in at:
+        yield from ties.at_upper(_tables(ask, where, reading, at["upper"]))
+    elif where["upper"] != ties.since:
+        ties.forget_upper()
+    yield ties.end(where["upper"])
+
+
+def _tables(ask: Ask, where: dict[str, Any], reading: Reading, sql: str) -> Iterator[pa.Table]:
+    """Yield the rows of one SELECT, which is read in a session of its own or a borrowed one."""
     limits = (ask.options.batch_size, ask.options.batch_bytes)
     with _reading(ask, where) as connection:
         try:
-            received = blocks(connection, where["my"], len(reading.large), *limits)
+            received = blocks(connection, sql, len(reading.large), *limits)
             for block in prefetched(received, partial(hang_up, connection)):
                 yield table_of(block, reading)
         except TooLong:
@@ -184,8 +203,11 @@ def _plan(
         upper, notes = cursor.upper_bound(reading, ask, by_name, source, since)
     cursor.check_values(connection, ask, by_name, source, since)
     conditions = [f"({ask.where}\n)"] if ask.where else []
+    rows, leaves_upper = list(conditions), False
     if ask.cursor is not None and upper is not None:
-        conditions.append(cursor.window(ask, by_name[ask.cursor], since, upper))
+        column = by_name[ask.cursor]
+        leaves_upper = cursor.remembers(connection, ask, column, source, since, upper)
+        conditions.append(cursor.window(ask, column, since, upper, leaves_upper))
     ranges, reason = splits.ranges(connection, ask, by_name, primary, source, conditions)
     (mode,) = fetch_one(connection, "SELECT @@sql_mode")
     selected, large = select_list(chosen, schema, is_oracle="ORACLE" in mode)
@@ -202,6 +224,17 @@ def _plan(
         if filters:
             sql += f" WHERE {' AND '.join(filters)}"
         parts.append(Split(index, "split" if is_apart else "", {**where, "my": sql}, label))
+    if ask.remembers_ties and ask.cursor is not None:
+        column = by_name[ask.cursor]
+        select = f"SELECT {selected} FROM {source} WHERE "
+        boundary = {}
+        if since is not None:
+            boundary["since"] = select + " AND ".join([*rows, cursor.at(ask, column, since)])
+        if leaves_upper:
+            boundary["upper"] = select + " AND ".join([*rows, cursor.at(ask, column, upper, since)])
+        more = {"since": since, "upper": upper, "boundary": boundary}
+        parts[0] = replace(parts[0], where={**parts[0].where, **more})
+        notes += Ties(ask, since, schema).notes
     return Plan(
         columns,
         tuple(parts),

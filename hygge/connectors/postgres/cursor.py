@@ -11,6 +11,7 @@ from hygge.connectors.postgres.catalog import Column
 from hygge.connectors.postgres.session import quoted
 from hygge.connectors.postgres.splits import typed_literal
 from hygge.connectors.sql.ask import Ask, null_note, tie_note
+from hygge.connectors.sql.lag import lowered
 from hygge.connectors.sql.watermarks import check_end, check_forms, check_uuid, forms_query
 from hygge.model import Watermark
 
@@ -35,18 +36,31 @@ class Cursor:
     def __init__(self, ask: Ask, column: Column) -> None:
         self.ask, self.column, self.name = ask, column, quoted(column.name)
 
-    def between(self, since: Watermark, upper: Watermark) -> str:
-        """Return the SQL condition of the rows that a run reads: above `since`, up to `upper`."""
+    def between(self, since: Watermark, upper: Watermark, leaves_upper: bool = False) -> str:
+        """Return the SQL condition of the rows that a run reads: above `since`, up to `upper`.
+
+        `leaves_upper`: the rows at `upper` are left out, since the boundary has them.
+        """
         is_null = f"{self.name} IS NULL"
         if upper is None:
             return f"({is_null})"
-        condition = f"{self.name} <= {typed_literal(upper, self.column)}"
+        below, high = ("<", lowered(self.ask, upper)) if leaves_upper else ("<=", upper)
+        condition = f"{self.name} {below} {typed_literal(high, self.column)}"
         if since is not None:
-            above = ">=" if self.ask.reads_ties else ">"
-            condition = f"{self.name} {above} {typed_literal(since, self.column)} AND {condition}"
+            above, low = (">=", lowered(self.ask, since)) if self.ask.reads_ties else (">", since)
+            condition = f"{self.name} {above} {typed_literal(low, self.column)} AND {condition}"
         if since is None or self.ask.options.null_cursor == "read":
             condition = f"{condition} OR {is_null}"
         return f"({condition})"
+
+    def at(self, value: Watermark, since: Watermark = None) -> str:
+        """Return the SQL condition of the rows at a watermark: down to the lag, above `since`."""
+        low, column = lowered(self.ask, value), self.column
+        if low == value:
+            return f"{self.name} = {typed_literal(value, column)}"
+        beyond = "" if since is None else f"{self.name} > {typed_literal(since, column)} AND "
+        within = f"BETWEEN {typed_literal(low, column)} AND {typed_literal(value, column)}"
+        return f"{beyond}{self.name} {within}"
 
 
 def watermark(

@@ -11,12 +11,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from hygge.batches import raw_format, raw_table, slices
-from hygge.connectors.postgres import catalog, passing, session, types
+from hygge.connectors.postgres import boundary, catalog, passing, session, types
 from hygge.connectors.postgres import splits as pg_splits
 from hygge.connectors.postgres.catalog import Relation
 from hygge.connectors.postgres.copy_out import CopyOut
@@ -27,6 +28,7 @@ from hygge.connectors.postgres.values import CsvReader
 from hygge.connectors.postgres.wire import copy_out, has_plain_socket
 from hygge.connectors.sql.ask import Ask, pack, unpack
 from hygge.connectors.sql.prefetch import prefetched
+from hygge.connectors.sql.ties import MOST_ROWS, Ties
 from hygge.errors import SourceChanged
 from hygge.model import Column, Plan, Split, Watermark
 
@@ -96,13 +98,28 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
             # The server checks no text then: CsvReader names what is not UTF-8.
             session.execute(connection, "SET client_encoding = 'SQL_ASCII'")
         form = passing.FORMATS.get(raw or "", "csv")
-        sql = where["sql"] if raw is None else passing.wanted(where["sql"], ask.raw)
+        sql, at_watermarks = where["sql"], None
+
+        def texts(select: str) -> Iterator[pa.Table]:
+            names = unpack(where["schema"]).names
+            strings = pa.schema([pa.field(name, pa.large_string()) for name in names])
+            statement = f"COPY (\n{select}\n) TO STDOUT (FORMAT csv)"
+            with closing(copy_out(connection, statement, "csv", plain)) as copy:
+                yield from _tables(ask, {"schema": pack(strings), "hexed": []}, copy)
+
+        if "boundary" in where:
+            at_watermarks = boundary.Boundary(ask, where)
+            sql = "\nUNION ALL\n".join([sql, *at_watermarks.selects(texts)])
+        if ask.raw is not None:
+            sql = passing.wanted(sql, ask.raw)
         statement = f"COPY (\n{sql}\n) TO STDOUT (FORMAT {form})"
         with closing(copy_out(connection, statement, form, plain)) as copy:
             if raw is None:
                 yield from _tables(ask, where, copy)
             else:
                 yield from _raw_tables(ask, form, copy)
+        if at_watermarks is not None:
+            yield at_watermarks.end()
 
 
 def _tables(ask: Ask, where: dict[str, Any], copy: CopyOut) -> Iterator[pa.Table]:
@@ -162,11 +179,13 @@ class _Planner:
         ask, relation = self.ask, self.relation
         upper: Watermark = None
         notes: list[str] = []
+        filters, leaves_upper = list(self.conditions), False
         if self.cursor is not None:
             upper, notes = watermark(
                 self.connection, self.cursor, self.source, self.conditions, self.since
             )
-            self.conditions.append(self.cursor.between(self.since, upper))
+            leaves_upper = self._remembers(upper)
+            self.conditions.append(self.cursor.between(self.since, upper, leaves_upper))
             self.expected = self._explain()
         primary_key = catalog.primary_key(self.connection, relation)
         by_split = ask.options.consistency == "split" and self.snapshot is None
@@ -183,6 +202,9 @@ class _Planner:
                   part.rows, part.bytes)
             for at, part in enumerate(parts)
         )  # fmt: skip
+        if ask.remembers_ties:
+            splits = (self._with_boundary(splits[0], filters, upper, leaves_upper), *splits[1:])
+            notes += Ties(ask, self.since, unpack(splits[0].where["schema"])).notes
         if by_split:
             why += "; each row is as of its split's read"
         key = primary_key if set(primary_key) <= {column.name for column in self.columns} else ()
@@ -217,6 +239,27 @@ class _Planner:
             "snapshot": self.snapshot, "sql": sql, "shape": self.shape, "schema": pack(schema),
             "hexed": hex_columns,
         }  # fmt: skip
+
+    def _remembers(self, upper: Watermark) -> bool:
+        """Return whether the rows at the next watermark are remembered: the boundary has them."""
+        if not self.ask.remembers_ties or upper in (None, self.since) or self.cursor is None:
+            return False
+        where = " AND ".join([*self.conditions, self.cursor.at(upper, self.since)])
+        rows = f"SELECT 1 FROM {self.source} WHERE {where} LIMIT {MOST_ROWS + 1}"
+        (count,) = session.fetch_one(self.connection, f"SELECT count(*) FROM ({rows}) AS h")
+        return int(count) <= MOST_ROWS
+
+    def _with_boundary(
+        self, split: Split, filters: Sequence[str], upper: Watermark, reads_upper: bool
+    ) -> Split:
+        """Return the split with the rows at the watermarks that all others leave out."""
+        assert self.cursor is not None  # ties are those of a cursor
+        at_since = None if self.since is None else self.cursor.at(self.since)
+        at_upper = self.cursor.at(upper, self.since) if reads_upper else None
+        names = [column.name for column in self.columns]
+        found = boundary.statements(names, self.selected, self.source, filters, at_since, at_upper)
+        more = {"since": self.since, "upper": upper, "boundary": found}
+        return replace(split, where={**split.where, **more})
 
     def _select(self, source: str, condition: str | None = None) -> str:
         conditions = [*self.conditions, *([condition] if condition else [])]

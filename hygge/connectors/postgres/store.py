@@ -9,7 +9,6 @@ them, and moves the head. `ledger` tells which rows a split has, `publish` what 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -30,7 +29,7 @@ from hygge.connectors.sql.commit import check, move_head, refuse_columns
 from hygge.connectors.sql.counting import count_sql, state_of
 from hygge.connectors.sql.errors import is_unknown, unknown_commit
 from hygge.connectors.sql.goal import Goal, stored
-from hygge.connectors.sql.heads import compared, head_in, head_of, head_values
+from hygge.connectors.sql.heads import columns_text, compared, head_in, head_of, head_values
 from hygge.connectors.sql.ledger import LEDGER, beating
 from hygge.connectors.sql.own_columns import check_identity, own_columns, own_notes
 from hygge.connectors.sql.target import exists, identity, table_for
@@ -332,9 +331,9 @@ def _commit(
     row = head_values(run, to.name, base, kept, watermark, None if is_raw else schema, made)
     if schema is not None and is_raw:
         described = [
-            [column["name"], column["type"]] for column in passthrough_of(schema)["columns"]
+            (column["name"], column["type"]) for column in passthrough_of(schema)["columns"]
         ]
-        row["columns"] = json.dumps(described)
+        row["columns"] = columns_text(described, run)
     move_head(connection, goal, base, row)
     return Commit(head_of(row, goal.who), kept, rows - kept, note="; ".join(notes))
 

@@ -45,9 +45,10 @@ class SQLHomeOptions(Settings):
     them out, or reads them in every run. A first run always reads them."""
 
     cursor_ties: Literal["skip", "read"] | None = None
-    """Rows whose cursor equals the watermark: read again in every run, which is the default of
-    `mode: merge`; or left out, also those that were written after the last run, which is the
-    default of `append` (it would have them twice)."""
+    """Rows whose cursor equals the watermark. By default both `merge` and `append` read them again;
+    `append` leaves out those that came before. It knows them by the flow's `key`, or by all of
+    their values, up to 10,000 rows. Where there are more: `skip` (the default) leaves all of them
+    out, also new ones; `read` adds all of them again. Stated `skip` never reads them again."""
 
     consistency: Literal["snapshot", "split"] = "snapshot"
     """`snapshot`: all rows as of one moment, which ends with the driver. `split`: each split as of
@@ -109,7 +110,15 @@ class Ask:
     lanes: int = 1
     """How many lanes will read, as far as planning knows."""
     reads_ties: bool = False
-    """True if rows whose cursor equals the watermark are read again."""
+    """True if rows whose cursor equals the watermark are read again, whatever came before."""
+    remembers_ties: bool = False
+    """True if the rows at the watermark are remembered, so that a later run adds only new ones."""
+    ties: Mapping[str, Any] | None = None
+    """What the last run remembered of the rows at its watermark; None: nothing."""
+    key: tuple[str, ...] = ()
+    """The key of the flow."""
+    lag: str | int | float | None = None
+    """How far below the watermark rows are read again: a duration, or a number."""
     only: bool = False
     """True if rows of tables that inherit from this one are not meant."""
 
@@ -159,6 +168,16 @@ def tie_note(ask: Ask, upper: Watermark) -> list[str]:
     """Say which rows a later run will not see."""
     if upper is None:
         return []
+    if ask.lag is not None and (ask.remembers_ties or ask.reads_ties):
+        return [
+            f"rows whose '{ask.cursor}' is up to {ask.lag} below {upper} are read again by the "
+            "next run; rows that get one further below later are not seen"
+        ]
+    if ask.remembers_ties:
+        return [
+            f"rows whose '{ask.cursor}' is {upper} are read again by the next run, which adds "
+            "those that are new; rows that get one below it later are not seen"
+        ]
     if ask.reads_ties:
         return [
             f"rows whose '{ask.cursor}' is {upper} are read again by the next run; rows that get "

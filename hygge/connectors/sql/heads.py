@@ -10,7 +10,7 @@ a newer format, and rows that make no sense.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -25,6 +25,9 @@ HEADS = "_hygge_heads"
 FORMAT = 1
 """The format of the rows of `_hygge_heads`."""
 
+_TIES = "\0ties"
+"""The name of no column: beside it `columns` has what the head remembers of the rows at its
+watermark. So tables of heads that older versions made have room for it."""
 
 HEAD_COLUMNS = (
     "flow", "target", "format", "generation", "run", "rows", "watermark", "cursor", "columns",
@@ -42,7 +45,7 @@ def head_values(
     made: str | None,
 ) -> dict[str, Any]:
     """The row of `_hygge_heads` that a commit writes."""
-    columns = [] if schema is None else [[each.name, str(each.type)] for each in schema]
+    columns = [] if schema is None else [(each.name, str(each.type)) for each in schema]
     cursor = run.cursor
     if cursor is None and base is not None and watermark is not None:
         cursor = base.cursor  # a run without one has taken the watermark over
@@ -55,10 +58,16 @@ def head_values(
         "rows": rows,
         "watermark": json.dumps(watermark),
         "cursor": cursor,
-        "columns": json.dumps(columns),
+        "columns": columns_text(columns, run),
         "made": made,
         "committed_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
     }
+
+
+def columns_text(columns: Iterable[tuple[str, str]], run: Run) -> str:
+    """The text for `columns`: (name, type) of each, and what `run` remembers of its last rows."""
+    ties = [] if run.ties is None else [(_TIES, json.dumps(dict(run.ties)))]
+    return json.dumps([*columns, *ties])
 
 
 def head_of(row: dict[str, Any], who: str) -> Head:
@@ -74,10 +83,12 @@ def head_of(row: dict[str, Any], who: str) -> Head:
     if lacks:
         raise not_a_head(who, f"there is no column '{lacks[0]}'")
     try:
-        columns = tuple((str(name), str(kind)) for name, kind in json.loads(row["columns"]))
+        pairs = tuple((str(name), str(kind)) for name, kind in json.loads(row["columns"]))
+        columns = tuple(pair for pair in pairs if pair[0] != _TIES)
+        ties = next((json.loads(text) for name, text in pairs if name == _TIES), None)
         head = Head(
             row["flow"], row["generation"], row["run"], row["rows"],
-            json.loads(row["watermark"]), columns, cursor=row["cursor"],
+            json.loads(row["watermark"]), columns, cursor=row["cursor"], ties=ties,
         )  # fmt: skip
     except (ValueError, TypeError) as error:
         raise not_a_head(who, f"of flow {row['flow']!r}: {error}") from error

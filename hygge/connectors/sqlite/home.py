@@ -4,7 +4,9 @@ Life of a plan: one read transaction reads schema, watermark and ranges. Afterwa
 stays open without a transaction: so no writer has to wait, and SQLite does not remove the
 write-ahead log. Several splits carry the version of the file that was planned (`snapshot.version`);
 each lane begins a read transaction first, and then checks that the file still has this version.
-A single split is read in one transaction of its own, so it needs no version.
+A single split is read in one transaction of its own, so it needs no version. With a cursor its
+SELECT also asks for the upper bound: a run holds the rows of one moment, and its watermark is of
+that moment (`Reached`), which may be later than the plan's.
 """
 
 from __future__ import annotations
@@ -12,12 +14,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
+from hygge.batches import reached_table
 from hygge.connectors.sql import splits as sql_splits
 from hygge.connectors.sql.ask import Ask, column_groups, pack, unpack
+from hygge.connectors.sql.ties import Ties
 from hygge.connectors.sqlite import catalog, cursor, session, snapshot, splits
 from hygge.connectors.sqlite.database import table_name
 from hygge.connectors.sqlite.errors import in_words
@@ -54,16 +59,11 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
     schema = unpack(where["schema"])
     with session.opened(path, ask.who, HomeError) as connection:
         source = catalog.source_of(connection, ask)
-        values: list[Value] = []
-        conditions = cursor.conditions(ask, where.get("since"), where.get("upper"), values)
-        if "key" in where:
-            in_range = sql_splits.condition(where, f"h.{where['key']}", cursor.binder(values))
-            conditions += [in_range] if in_range else []
-        names = ", ".join(f"h.{quoted(name)}" for name in schema.names)
+        select = _Select(connection, ask, source, schema)
+        ties = None
+        if ask.remembers_ties and "boundary" in where:
+            ties = Ties(ask, where["since"], schema)
         connection.execute("BEGIN")
-        rows = connection.execute(
-            f"SELECT {names} FROM {source} AS h{cursor.where_clause(conditions)}", values
-        )
         # Begins the read transaction of the file, also where the query itself reads no table.
         fetch_value(connection, "SELECT 1 FROM main.sqlite_master")
         # Compared only now: from here on the transaction reads the state that the file shows.
@@ -73,11 +73,104 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
                 "run again while nobody writes, or read it in one transaction: "
                 "options: {splits: 1}",
             )
+        if ask.cursor is not None and "key" not in where:
+            yield from select.with_upper_bound(
+                where["since"], where["upper"], where["is_text"], ties
+            )
+            return
+        yield from select.of_range(where)
+        if ties is not None:
+            yield from select.boundary(ties, where["upper"], where["leaves_upper"])
+
+
+class _Select:
+    """The SELECTs of one split, in one read transaction."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, ask: Ask, source: str, schema: pa.Schema
+    ) -> None:
+        self.connection, self.ask, self.source, self.schema = connection, ask, source, schema
+        self.names = ", ".join(f"h.{quoted(name)}" for name in schema.names)
+
+    def with_upper_bound(
+        self, since: Watermark, upper: Watermark, is_text: bool, ties: Ties | None
+    ) -> Iterator[pa.Table]:
+        """Yield the rows beyond `since`, and at the end what they reach, in one SELECT."""
+        ask = self.ask
+        values: list[Value] = []
+        reached = cursor.Reached(ask, since, is_text)
+        names = self.names
+        if ties is not None:
+            names += f", {reached.marks(values, upper)}"
+        names += f", {reached.column(self.source, values)}"
+        reads_ties = ask.reads_ties if ties is None else ties.reads_since
+        conditions = cursor.conditions(ask, since, None, values, reads_ties)
+        rows = self._execute(names, conditions, values)
         for columns in column_groups(rows.fetchmany, ask.options):
-            table = _table(columns, schema, ask)
+            reached.add(columns.pop())
+            marks = [] if ties is None else [columns.pop(-2), columns.pop()]
+            table = _table(columns, self.schema, ask)
+            columns.clear()
+            if ties is not None:
+                table = ties.keep(
+                    table, *([mark is not None for mark in marked] for marked in marks)
+                )
+            yield table
+            del table
+        if ties is not None:
+            yield ties.end(reached.upper)
+        else:
+            yield reached_table(self.schema, {"watermark": reached.upper})
+
+    def of_range(self, where: dict[str, Any]) -> Iterator[pa.Table]:
+        """Yield the rows of a range of the key; of all rows, if there is no key."""
+        values: list[Value] = []
+        conditions = cursor.conditions(
+            self.ask,
+            where.get("since"),
+            where.get("upper"),
+            values,
+            self.ask.reads_ties,
+            where.get("leaves_upper", False),
+        )
+        if "key" in where:
+            in_range = sql_splits.condition(where, f"h.{where['key']}", cursor.binder(values))
+            conditions += [in_range] if in_range else []
+        return self._tables(conditions, values)
+
+    def boundary(self, ties: Ties, upper: Watermark, reads_upper: bool) -> Iterator[pa.Table]:
+        """Yield the rows at the watermarks, which the ranges leave out."""
+        if ties.reads_since:
+            yield from ties.at_since(self._at(ties.since, None))
+        if reads_upper:
+            yield from ties.at_upper(self._at(upper, ties.since))
+        elif upper != ties.since:
+            ties.forget_upper()
+        yield ties.end(upper)
+
+    def _at(self, value: Watermark, since: Watermark) -> Iterator[pa.Table]:
+        values: list[Value] = []
+        filters = [f"({self.ask.where})"] if self.ask.where else []
+        return self._tables([*filters, cursor.at(self.ask, value, values, since)], values)
+
+    def _tables(self, conditions: Sequence[str], values: Sequence[Value]) -> Iterator[pa.Table]:
+        rows = self._execute(self.names, conditions, values)
+        for columns in column_groups(rows.fetchmany, self.ask.options):
+            table = _table(columns, self.schema, self.ask)
             columns.clear()  # the values, and below the table, are freed before the next batch
             yield table
             del table
+
+    def _execute(
+        self, names: str, conditions: Sequence[str], values: Sequence[Value]
+    ) -> sqlite3.Cursor:
+        return self.connection.execute(
+            f"SELECT {names} FROM {self.source} AS h{cursor.where_clause(conditions)}", values
+        )
+
+
+def _are_set(marks: Sequence[Sequence[Value]]) -> list[list[bool]]:
+    return [[mark is not None for mark in marked] for marked in marks]
 
 
 def _table(columns: Sequence[Sequence[Value]], schema: pa.Schema, ask: Ask) -> pa.Table:
@@ -126,10 +219,13 @@ def _planned_splits(
     schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in columns])
     upper, notes = cursor.upper_bound(connection, source, available, ask, since)
     values: list[Value] = []
-    conditions = cursor.conditions(ask, since, upper, values)
+    leaves_upper = cursor.remembers(connection, source, ask, since, upper)
+    conditions = cursor.conditions(ask, since, upper, values, ask.reads_ties, leaves_upper)
     where: dict[str, Any] = {"schema": pack(schema)}
     if ask.cursor:
-        where |= {"since": since, "upper": upper}
+        is_text = cursor.holds_texts(available, ask.cursor)
+        where |= {"since": since, "upper": upper, "is_text": is_text}
+        where["leaves_upper"] = leaves_upper
     key, key_name = splits.split_key(connection, available, ask)
     bounds: list[Value] = []
     if key is None:
@@ -158,6 +254,10 @@ def _planned_splits(
         )
         for index, part in enumerate(sql_splits.ranges(bounds))
     )
+    if ask.remembers_ties:
+        notes += Ties(ask, since, schema).notes
+        boundary = replace(parts[0], where={**parts[0].where, "boundary": True})
+        parts = (boundary, *parts[1:])
     primary = sorted((column.key, column.name) for column in available if column.key)
     return Plan(
         columns,

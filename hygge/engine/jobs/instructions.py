@@ -39,6 +39,14 @@ class Instructions:
     store_share: float = 1.0
     """The part of the nodes' object stores that lanes of this job may fill, 0 to 1."""
 
+    command: str = ""
+    """The id of the command's request for all of its flows; empty: it has none."""
+    earlier: str = ""
+    """When the earlier run of the command began that did not end that request; empty: none did."""
+
+    start_from: str | None = None
+    """The value of the cursor that the flow starts from, where its store knows none."""
+
     variables: Mapping[str, str] = field(default_factory=dict)
     """Name of each variable in the file → digest of the value that the Coordinator saw."""
     is_named: bool = False
@@ -47,7 +55,7 @@ class Instructions:
     @property
     def attempt(self) -> Attempt:
         """The request and the number; all flows of a job share them, each has its own journal."""
-        return Attempt(self.request, self.number, self.is_named)
+        return Attempt(self.request, self.number, self.is_named, self.command)
 
     def to_json(self) -> str:
         """Return the text of the environment variable."""

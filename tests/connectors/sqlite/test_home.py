@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
+from hygge.batches import reached_of
 from hygge.connectors.databases.home import SQLHome
 from hygge.connectors.sqlite import session
 from hygge.errors import ConfigError, HomeError, SourceChanged, SourceMissing, UnfitValue
@@ -162,9 +163,11 @@ def test_a_cursor_reads_what_is_beyond_and_ties_come_together(db, url):
     assert (plan.watermark, len(rows)) == (7, 3)
     db.execute("INSERT INTO t VALUES (4, '', 8), (5, '', 8)")
     with home.open(7) as plan:
-        db.execute("INSERT INTO t VALUES (6, '', 9)")  # after the plan: for the next run
-        rows = [row["id"] for s in plan.splits for t in home.read(s) for row in t.to_pylist()]
-    assert (plan.watermark, rows) == (8, [4, 5])
+        db.execute("INSERT INTO t VALUES (6, '', 9)")  # after the plan, and before it is read
+        tables = list(home.read(plan.splits[0]))
+    rows = [row["id"] for table in tables for row in table.to_pylist()]
+    assert (plan.watermark, rows) == (8, [4, 5, 6])
+    assert reached_of(tables[-1]) == {"watermark": 9}
     db.execute("DELETE FROM t WHERE at > 6")
     plan, rows = rows_of(home, 9)
     assert (plan.watermark, rows) == (9, [])

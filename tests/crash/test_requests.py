@@ -1,0 +1,33 @@
+"""A command of many flows dies at any point: the same command adds no row twice, and skips none."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.crash.points import ALL
+from tests.waiting import said_by
+
+
+def killed(folder, *twin):
+    """Run the program of `request_points.py`; return its result."""
+    command = [sys.executable, "-m", "tests.crash.request_points", str(folder), *twin]
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    said = said_by(program)
+    assert program.returncode == 0, said
+    return json.loads(said[0])
+
+
+def test_no_kill_point_of_a_command_doubles_or_skips(tmp_path):
+    result = killed(tmp_path)
+    assert result["wrong"] == []
+    assert result["points"] >= 200
+
+
+@pytest.mark.skipif(not ALL, reason="the points that bite are those of the test above")
+@pytest.mark.parametrize("twin", ["forgets", "never done"])
+def test_a_broken_twin_is_caught(tmp_path, twin):
+    assert killed(tmp_path, twin)["wrong"]
