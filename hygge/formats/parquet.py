@@ -18,6 +18,7 @@ from hygge.errors import HomeError
 from hygge.extension_types import as_marked
 from hygge.formats import first_bytes, int96
 from hygge.formats.format import ColumnStatistics, FileStatistics, RowCounter
+from hygge.formats.parquet_types import storage_of
 from hygge.formats.source import open_source
 from hygge.model import MIB
 from hygge.places.objects import is_object_url
@@ -231,7 +232,7 @@ class ParquetWriter:
         self._gathered, self._gathered_bytes = [], 0
         if last is not None:
             tables.append(last)
-        table = pa.concat_tables(tables) if tables else self.schema.empty_table()
+        table = pa.concat_tables(tables) if tables else pa.Table.from_batches([], self.schema)
         del tables, last
         if self._writer is None:
             self._writer = self._open(table)
@@ -300,7 +301,7 @@ def statistics_of(
     leaf = 0
     for field in schema:
         least = most = None
-        if not pa.types.is_nested(field.type):
+        if not isinstance(field.type, pa.BaseExtensionType) and not pa.types.is_nested(field.type):
             least, most = _limits([group.column(leaf).statistics for group in groups], field.type)
         columns[field.name] = ColumnStatistics(counted[field.name].null_count, least, most)
         leaf += _leaf_count(field.type)
@@ -309,6 +310,7 @@ def statistics_of(
 
 def _leaf_count(kind: pa.DataType) -> int:
     """Return how many columns Parquet itself makes of one of this type."""
+    kind = storage_of(kind)
     if not pa.types.is_nested(kind):
         return 1
     return sum(_leaf_count(kind.field(index).type) for index in range(kind.num_fields))

@@ -3,9 +3,9 @@
 Home: splits are runs of record batches; a stream is read as a whole.
 
 Store: a directory of files, or one file where the path ends in `.arrow`. A foreign reader sees the
-old files or the new ones, never a mixture: a run is shown by one rename. Every Arrow type is kept
-exactly. On an object store (`s3://bucket/prefix`) files come one by one: see
-`hygge/connectors/files/prefix.py`.
+old files or the new ones, never a mixture: a run is shown by one rename. Every Arrow type is
+kept exactly, except for dictionaries, views and run-end encoding, which become plain values. On an
+object store (`s3://bucket/prefix`) files come one by one: see `hygge/connectors/files/prefix.py`.
 """
 
 from __future__ import annotations

@@ -212,7 +212,8 @@ class FileHome(Home):
                     "move them in flows of their own, or choose the common ones with `columns`",
                 )
         try:
-            conform(self.chosen(schema).empty_table(), self.chosen(first), "it")
+            nothing = pa.Table.from_batches([], self.chosen(schema))
+            conform(nothing, self.chosen(first), "it")
         except HyggeError as error:
             raise HomeError(
                 f"{file.path} does not go with {first_file.path}: {error.message}",

@@ -36,10 +36,10 @@ from hygge.connectors.files.store import (
     FileStoreOptions,
     FileStoreOptionsDict,
 )
-from hygge.errors import UnfitValue
 from hygge.extension_types import as_marked, marked_schema
 from hygge.formats import parquet
 from hygge.formats.format import Writer
+from hygge.formats.parquet_types import check_parquet_schema
 from hygge.model import MIB, Column
 
 _MOST_GROUP_BYTES = 256 * MIB
@@ -174,12 +174,7 @@ class ParquetStore(FileStore):
         parquet.join_parquet(parts, target, schema, self._written_as())
 
     def check_schema(self, schema: pa.Schema) -> None:
-        for field in schema:
-            if pa.types.is_struct(field.type) and field.type.num_fields == 0:
-                raise UnfitValue(
-                    f"column '{field.name}' is a struct without fields, which Parquet cannot hold",
-                    "leave it out with `columns`",
-                )
+        check_parquet_schema(schema)
 
     def count(self, path: str) -> int:
         return parquet.count_rows(path)
