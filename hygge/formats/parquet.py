@@ -31,6 +31,7 @@ _BUFFER_BYTES, _OBJECT_BUFFER_BYTES = 64 * 1024, 2 * MIB
 _SAMPLE_ROWS = 20_000
 _LONG_BYTES = 64 * 1024
 """Longer values (of a row, on average) get neither statistics nor a dictionary."""
+_NOT_IN_ARROW = ("Interval", "Enum", "BSON", "Geometry", "Geography", "Variant")
 _DICTIONARY_BELOW = 0.5
 """A dictionary pays where fewer than this share of the sampled values are distinct."""
 
@@ -73,6 +74,21 @@ def native_types(file: pq.ParquetFile) -> dict[str, str]:
         logical = str(column.logical_type)
         types[column.path] = logical if logical != "None" else column.physical_type
     return types
+
+
+def marks_without_arrow(file: pq.ParquetFile) -> Iterator[tuple[str, str]]:
+    """Yield (path of a column, its type in Parquet) where Arrow has no such type.
+
+    DuckDB's TIMETZ is a time that is adjusted to UTC; other writers mark any time so.
+    """
+    is_duckdb = str(file.metadata.created_by).startswith("DuckDB")
+    for index in range(len(file.schema)):
+        column = file.schema.column(index)
+        logical = str(column.logical_type)
+        if logical.startswith(_NOT_IN_ARROW):
+            yield column.path, logical.partition("(")[0].upper()
+        elif is_duckdb and logical.startswith("Time(isAdjustedToUTC=true"):
+            yield column.path, "TIMETZ"
 
 
 def row_groups(file: pq.ParquetFile) -> Iterator[tuple[int, int]]:

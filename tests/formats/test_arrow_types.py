@@ -108,6 +108,14 @@ def test_a_type_that_parquet_cannot_hold_is_refused_by_name_and_kept_by_arrow(tm
     assert not (tmp_path / "p.parquet").exists()
 
 
+def test_a_date64_with_a_part_of_a_day_is_an_error(tmp_path):
+    day = pa.array([86_400_000, 86_400_005])
+    array = pa.Array.from_buffers(pa.date64(), 2, day.buffers())
+    write(pa.table({"c": array}), tmp_path / "in.arrow")
+    with pytest.raises(FlowFailed, match="in.arrow cannot be read .* whole number of days"):
+        move(ArrowHome(path=tmp_path / "in.arrow"), ParquetStore(path=tmp_path / "p.parquet"))
+
+
 LINES = """{"id": 1, "a": {}}
 {"id": 2, "a": "x"}
 {"id": 3, "a" : {"b" : 1.50, "\\u00e9": [1, 2e1]} , "c": null}

@@ -97,6 +97,9 @@ class ArrowHome(FileHome):
             with arrow.open_arrow(file.path) as opened:
                 for batch in opened.batches(where.get("from", 0), where.get("to", 0)):
                     chosen = pa.Table.from_batches([batch]).select(schema.names)
+                    for column in chosen.columns:
+                        if pa.types.is_date64(column.type):
+                            column.validate(full=True)  # a part of a day would be cut off
                     yield plain(as_marked(chosen))
         except (pa.ArrowException, OSError) as error:
             raise arrow.unreadable(file.path, error) from error

@@ -76,6 +76,8 @@ class ParquetHome(FileHome):
                 may_be_null.update(field.name for field in schema if field.nullable)
                 if first is None:
                     first, native = schema, parquet.native_types(opened)
+                    for path, mark in parquet.marks_without_arrow(opened):
+                        metadata.lose(f"'{mark}' of column '{path}': Arrow has no such type")
             if not schema.equals(first, check_metadata=True):
                 self.check_alike(file, schema, files[0], first)
         assert first is not None  # find_files gives at least one file
