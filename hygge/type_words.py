@@ -5,8 +5,9 @@
     decimal(p,s)                        timestamp (microseconds, no zone)
     timestamp_tz (microseconds, UTC)    timestamp[ns]  timestamp[us, tz=Europe/Berlin]
 
-JSONL also knows list<int64>, fixed_size_list<int64>[2] and struct<id: int64, tags: list<string>>,
-with any of these words inside. Arrow's own text of a type (`str(pa.float16())`) is a word, too.
+JSONL also knows json (any value, as the JSON text that stands there), list<int64>,
+fixed_size_list<int64>[2] and struct<id: int64, tags: list<string>>, with any of these words inside.
+Arrow's own text of a type (`str(pa.float16())`) is a word, too.
 """
 
 from __future__ import annotations
@@ -164,11 +165,19 @@ def nested_type_of(word: str) -> pa.DataType:
     return type_of(word)
 
 
+def is_json(word: str) -> bool:
+    """Return whether a word means any JSON value as its text."""
+    return word.strip().lower() == "json"
+
+
 def types_of(words: Mapping[str, str], *, nested: bool = False) -> dict[str, pa.DataType]:
     """Return the types of an option `types` by column. Raises ValueError that names the column."""
     types = {}
     for column, word in words.items():
         try:
+            if nested and is_json(word):
+                types[column] = pa.string()
+                continue
             types[column] = nested_type_of(word) if nested else type_of(word)
         except ValueError as error:
             raise ValueError(f"column '{column}': {error}") from None

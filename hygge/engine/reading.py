@@ -84,7 +84,9 @@ def _read_split(
             yield from slices(whole, _MOST_ROWS, limits.batch_bytes)
             del whole
         if not has_rows and planned is None and schema is not None:
-            yield schema.empty_table()  # it tells the Store what the columns are
+            yield pa.Table.from_batches(
+                [], schema=schema
+            )  # it tells the Store what the columns are
     finally:
         close = getattr(tables, "close", None)
         if close is not None:

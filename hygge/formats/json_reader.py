@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from hygge.errors import UnfitValue, one_of
 from hygge.formats import text_values
-from hygge.formats.json_values import Json, Misfit, as_json, parse, value_of
+from hygge.formats.json_values import Json, Misfit, as_json, parse, texts_of, value_of
 from hygge.formats.text import BLOCK_BYTES, TextReader, lines_before, misencoded
 from hygge.type_words import word_of
 
@@ -36,6 +36,8 @@ class JsonlFile:
     sample_bytes: int
     strict: bool
     """Whether a field that the schema does not have is an error (no `columns` were chosen)."""
+    as_json: frozenset[str] = frozenset()
+    """The columns whose values are given as the JSON text that stands there."""
 
     def tables(self, where: Mapping[str, int], schema: pa.Schema) -> Iterator[pa.Table]:
         """Yield the rows of the file, or of the byte range `where`, as tables of `schema`."""
@@ -55,7 +57,7 @@ class JsonlFile:
         """Return the block as a table, or None where the slow way must read it."""
         import pyarrow.json as pj
 
-        if not is_lines_of_objects(block):
+        if not is_lines_of_objects(block) or not self.as_json.isdisjoint(schema.names):
             return None
         parsed_as = schema_for_pyarrow(schema, nested=self.strict)
         if parsed_as is None or not self._floats_are_exact(block, schema):
@@ -80,7 +82,7 @@ class JsonlFile:
                 elif field.type == pa.float32() and _has_infinity(array):
                     return None
                 arrays.append(array)
-        except (pa.ArrowInvalid, UnicodeDecodeError, text_values.Unfit):
+        except (pa.ArrowException, UnicodeDecodeError, text_values.Unfit):
             return None
         if not arrays:
             return table.select([])
@@ -105,6 +107,8 @@ class JsonlFile:
         known = set(schema.names)
         rows: list[dict[str, Json]] = []
         numbers: list[int] = []
+        texts: list[dict[str, str]] = []
+        keeps_text = not self.as_json.isdisjoint(known)
         for number, raw in enumerate(block.split(b"\n")):
             row = self._parsed(raw, begin, number)
             if row is None:
@@ -120,8 +124,13 @@ class JsonlFile:
                 )
             rows.append(row)
             numbers.append(number)
+            if keeps_text:
+                texts.append(texts_of(raw.decode()))
         arrays = []
         for field in schema:
+            if field.name in self.as_json:
+                arrays.append(pa.array(_kept(field.name, rows, texts), field.type))
+                continue
             stated = field.name in self.stated
             values = []
             for row, number in zip(rows, numbers, strict=True):
@@ -136,7 +145,8 @@ class JsonlFile:
                     )
                 except Misfit as misfit:
                     message = f", column '{field.name}': {misfit} is no {word_of(field.type)}"
-                    self._fail(begin, number, message, self._hint(field.name, field.type))
+                    hint = self._hint(field.name, field.type, row.get(field.name))
+                    self._fail(begin, number, message, hint)
             arrays.append(pa.array(values, field.type))
         if not arrays:
             return pa.table({"row": pa.nulls(len(rows))}).select([])
@@ -180,12 +190,14 @@ class JsonlFile:
                     "mend the text at the source: a character beyond U+FFFF needs both halves",
                 )
 
-    def _hint(self, name: str, kind: pa.DataType) -> str:
+    def _hint(self, name: str, kind: pa.DataType, value: Json) -> str:
+        is_mixed = pa.types.is_struct(kind) != isinstance(value, dict)
+        remedy = f"`options: {{types: {{{name}: {'json' if is_mixed else 'string'}}}}}`"
         if name in self.stated:
-            return f"`options: {{types: {{{name}: string}}}}` keeps it as it is written"
+            return f"{remedy} keeps it as it is written"
         return (
-            f"the first {self.sample_bytes:,} bytes look like {word_of(kind)}: say "
-            f"`options: {{types: {{{name}: string}}}}`, or take a larger sample_bytes"
+            f"the first {self.sample_bytes:,} bytes look like {word_of(kind)}: say {remedy}, or "
+            "take a larger sample_bytes"
         )
 
     def _line(self, begin: tuple[int, int], number: int) -> int:
@@ -228,6 +240,13 @@ def _fault(raw: bytes, error: Exception) -> tuple[str, str]:
     if error.msg.startswith("Extra data"):
         return "more stands after the first object", f"{hint}, with nothing after it"
     return reason, f"{hint}; where it is the last line, the file may be cut off"
+
+
+def _kept(name: str, rows: list[dict[str, Json]], texts: list[dict[str, str]]) -> list[str | None]:
+    """Return the JSON texts of a column; null, and a field that is not there, is NULL."""
+    return [
+        None if row.get(name) is None else text[name] for row, text in zip(rows, texts, strict=True)
+    ]
 
 
 def line_blocks(text: TextReader, size: int) -> Iterator[bytes]:

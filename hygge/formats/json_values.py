@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
@@ -64,6 +64,31 @@ def _object(pairs: Sequence[tuple[str, Json]]) -> dict[str, Json]:
     return fields
 
 
+_RAW = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+_BLANKS = re.compile(r"[ \t\n\r]*")
+
+
+def texts_of(line: str) -> dict[str, str]:
+    """Return the text of each field's value as it stands in a line that `parse` has accepted."""
+    texts: dict[str, str] = {}
+    at = _after_blanks(line, line.index("{") + 1)
+    while line[at] != "}":
+        name, at = _RAW.raw_decode(line, at)
+        start = _after_blanks(line, _after_blanks(line, at) + 1)  # behind the colon
+        _, at = _RAW.raw_decode(line, start)
+        texts[name] = line[start:at]
+        at = _after_blanks(line, at)
+        if line[at] == ",":
+            at = _after_blanks(line, at + 1)
+    return texts
+
+
+def _after_blanks(line: str, at: int) -> int:
+    match = _BLANKS.match(line, at)
+    assert match is not None
+    return match.end()
+
+
 def value_of(value: Json, kind: pa.DataType, stated: bool) -> object:
     """Return a parsed value as `pa.array` takes it for a type, exactly. Raises Misfit."""
     t = pa.types
@@ -79,7 +104,7 @@ def value_of(value: Json, kind: pa.DataType, stated: bool) -> object:
         return value
     if t.is_string(kind):
         return _text_of(value, stated)
-    if isinstance(value, str):
+    if isinstance(value, str) and not t.is_nested(kind):
         converted = _number_of(value, kind, stated)
         if converted is not None:
             return converted
@@ -170,7 +195,7 @@ def infer(
         (one, one_line), (other, other_line) = by_line[:2]
         raise UnfitValue(
             f"{path}: '{name}' is {one} on line {one_line}, {other} on line {other_line}",
-            f"`{hint}string}}}}` keeps them as JSON text",
+            f"`{hint}{_word_for(first_lines)}}}}}` keeps them as text",
         )
     kind = next(iter(first_lines))
     if kind == "a text":
@@ -196,13 +221,18 @@ def _infer_struct(
     if not keys:
         raise UnfitValue(
             f"{path}, line {values[0][0]}: '{name}' is an object without fields",
-            f"`options: {{types: {{{column}: string}}}}` keeps it as JSON text",
+            f"`options: {{types: {{{column}: json}}}}` keeps it as JSON text",
         )
     fields = []
     for key in keys:
         inner = [(line, value.get(key)) for line, value in values]
         fields.append((key, infer(f"{name}.{key}", inner, path, column)))
     return pa.struct(fields)
+
+
+def _word_for(kinds: Iterable[str]) -> str:
+    """Return the word of `types` that keeps values of these kinds apart."""
+    return "json" if "an object" in kinds else "string"
 
 
 def _described(value: Json) -> str:

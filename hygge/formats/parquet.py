@@ -18,6 +18,7 @@ from hygge.errors import HomeError
 from hygge.extension_types import as_marked
 from hygge.formats import first_bytes, int96
 from hygge.formats.format import ColumnStatistics, FileStatistics, RowCounter
+from hygge.formats.parquet_types import storage_of
 from hygge.formats.source import open_source
 from hygge.model import MIB
 from hygge.places.objects import is_object_url
@@ -30,6 +31,7 @@ _BUFFER_BYTES, _OBJECT_BUFFER_BYTES = 64 * 1024, 2 * MIB
 _SAMPLE_ROWS = 20_000
 _LONG_BYTES = 64 * 1024
 """Longer values (of a row, on average) get neither statistics nor a dictionary."""
+_NOT_IN_ARROW = ("Interval", "Enum", "BSON", "Geometry", "Geography", "Variant")
 _DICTIONARY_BELOW = 0.5
 """A dictionary pays where fewer than this share of the sampled values are distinct."""
 
@@ -72,6 +74,21 @@ def native_types(file: pq.ParquetFile) -> dict[str, str]:
         logical = str(column.logical_type)
         types[column.path] = logical if logical != "None" else column.physical_type
     return types
+
+
+def marks_without_arrow(file: pq.ParquetFile) -> Iterator[tuple[str, str]]:
+    """Yield (path of a column, its type in Parquet) where Arrow has no such type.
+
+    DuckDB's TIMETZ is a time that is adjusted to UTC; other writers mark any time so.
+    """
+    is_duckdb = str(file.metadata.created_by).startswith("DuckDB")
+    for index in range(len(file.schema)):
+        column = file.schema.column(index)
+        logical = str(column.logical_type)
+        if logical.startswith(_NOT_IN_ARROW):
+            yield column.path, logical.partition("(")[0].upper()
+        elif is_duckdb and logical.startswith("Time(isAdjustedToUTC=true"):
+            yield column.path, "TIMETZ"
 
 
 def row_groups(file: pq.ParquetFile) -> Iterator[tuple[int, int]]:
@@ -231,7 +248,7 @@ class ParquetWriter:
         self._gathered, self._gathered_bytes = [], 0
         if last is not None:
             tables.append(last)
-        table = pa.concat_tables(tables) if tables else self.schema.empty_table()
+        table = pa.concat_tables(tables) if tables else pa.Table.from_batches([], self.schema)
         del tables, last
         if self._writer is None:
             self._writer = self._open(table)
@@ -300,7 +317,7 @@ def statistics_of(
     leaf = 0
     for field in schema:
         least = most = None
-        if not pa.types.is_nested(field.type):
+        if not isinstance(field.type, pa.BaseExtensionType) and not pa.types.is_nested(field.type):
             least, most = _limits([group.column(leaf).statistics for group in groups], field.type)
         columns[field.name] = ColumnStatistics(counted[field.name].null_count, least, most)
         leaf += _leaf_count(field.type)
@@ -309,6 +326,7 @@ def statistics_of(
 
 def _leaf_count(kind: pa.DataType) -> int:
     """Return how many columns Parquet itself makes of one of this type."""
+    kind = storage_of(kind)
     if not pa.types.is_nested(kind):
         return 1
     return sum(_leaf_count(kind.field(index).type) for index in range(kind.num_fields))

@@ -3,9 +3,9 @@
 Home: splits are runs of record batches; a stream is read as a whole.
 
 Store: a directory of files, or one file where the path ends in `.arrow`. A foreign reader sees the
-old files or the new ones, never a mixture: a run is shown by one rename. Every Arrow type is kept
-exactly. On an object store (`s3://bucket/prefix`) files come one by one: see
-`hygge/connectors/files/prefix.py`.
+old files or the new ones, never a mixture: a run is shown by one rename. Every Arrow type is
+kept exactly, except for dictionaries, views and run-end encoding, which become plain values. On an
+object store (`s3://bucket/prefix`) files come one by one: see `hygge/connectors/files/prefix.py`.
 """
 
 from __future__ import annotations
@@ -97,6 +97,9 @@ class ArrowHome(FileHome):
             with arrow.open_arrow(file.path) as opened:
                 for batch in opened.batches(where.get("from", 0), where.get("to", 0)):
                     chosen = pa.Table.from_batches([batch]).select(schema.names)
+                    for column in chosen.columns:
+                        if pa.types.is_date64(column.type):
+                            column.validate(full=True)  # a part of a day would be cut off
                     yield plain(as_marked(chosen))
         except (pa.ArrowException, OSError) as error:
             raise arrow.unreadable(file.path, error) from error

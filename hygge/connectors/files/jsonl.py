@@ -57,7 +57,7 @@ from hygge.formats.text import (
     with_compressed,
 )
 from hygge.model import MIB, Column, HomeTraits, StoreTraits
-from hygge.type_words import types_of
+from hygge.type_words import is_json, types_of
 
 
 class JsonlOptions(FileOptions):
@@ -192,6 +192,7 @@ class JsonlHome(FileHome):
             stated=frozenset(options.types),
             sample_bytes=options.sample_bytes,
             strict=self.settings.columns is None,
+            as_json=frozenset(name for name, word in options.types.items() if is_json(word)),
         )
 
 

@@ -52,7 +52,7 @@ class FilesMetadata:
                 for key in [key for key in marks if other.get(key) != marks[key]]:
                     del marks[key]
                     if not key.startswith(b"PARQUET:"):
-                        self._lose(f"'{_shown(key)}' of column '{name}': not all files have it")
+                        self.lose(f"'{_shown(key)}' of column '{name}': not all files have it")
         self.files += 1
 
     def _agree(self, texts: Texts) -> None:
@@ -62,7 +62,7 @@ class FilesMetadata:
             if joined is not None:
                 self.texts[key] = joined
             elif self.texts.pop(key, None) is not None or other is not None:
-                self._lose(f"'{_shown(key)}': the files differ in it")
+                self.lose(f"'{_shown(key)}': the files differ in it")
 
     def of_columns(self, read: Sequence[str]) -> Texts:
         """Return the texts that hold true of the columns `read`; say what does not."""
@@ -76,12 +76,13 @@ class FilesMetadata:
             elif any(_names(text, name) for name in left_out) or (added and key in _OF_ALL_COLUMNS):
                 reduced = None
             if reduced is None:
-                self._lose(f"'{_shown(key)}': it is about other columns than those that are read")
+                self.lose(f"'{_shown(key)}': it is about other columns than those that are read")
             else:
                 kept[key] = reduced
         return kept
 
-    def _lose(self, sentence: str) -> None:
+    def lose(self, sentence: str) -> None:
+        """Note what is not kept, and why."""
         self.lost[sentence] = None
 
 

@@ -36,12 +36,11 @@ from hygge.connectors.files.store import (
     FileStoreOptions,
     FileStoreOptionsDict,
 )
-from hygge.errors import UnfitValue
 from hygge.extension_types import as_marked, marked_schema
 from hygge.formats import parquet
 from hygge.formats.format import Writer
+from hygge.formats.parquet_types import check_parquet_schema
 from hygge.model import MIB, Column
-from hygge.type_words import NOT_IN_PARQUET, has_type
 
 _MOST_GROUP_BYTES = 256 * MIB
 
@@ -77,6 +76,8 @@ class ParquetHome(FileHome):
                 may_be_null.update(field.name for field in schema if field.nullable)
                 if first is None:
                     first, native = schema, parquet.native_types(opened)
+                    for path, mark in parquet.marks_without_arrow(opened):
+                        metadata.lose(f"'{mark}' of column '{path}': Arrow has no such type")
             if not schema.equals(first, check_metadata=True):
                 first = self.merged(file, schema, files[0], first)
         assert first is not None  # find_files gives at least one file
@@ -175,17 +176,7 @@ class ParquetStore(FileStore):
         parquet.join_parquet(parts, target, schema, self._written_as())
 
     def check_schema(self, schema: pa.Schema) -> None:
-        for field in schema:
-            if has_type(field.type, NOT_IN_PARQUET):
-                raise UnfitValue(
-                    f"column '{field.name}' is {field.type}, which Parquet cannot hold",
-                    "leave it out with `columns`, or write arrow",
-                )
-            if pa.types.is_struct(field.type) and field.type.num_fields == 0:
-                raise UnfitValue(
-                    f"column '{field.name}' is a struct without fields, which Parquet cannot hold",
-                    "leave it out with `columns`",
-                )
+        check_parquet_schema(schema)
 
     def count(self, path: str) -> int:
         return parquet.count_rows(path)

@@ -59,6 +59,7 @@ class RayEngine:
         )
         importing.start()
         grows = connection.connect().outlives
+        connection.check_alive()
         from hygge.engine.ray.lanes import start_first_lane
         from hygge.engine.ray.placement import describe_missing_node, lane_bounds, list_nodes
 
@@ -68,10 +69,11 @@ class RayEngine:
             self.first_lane.warm(home_modules, store_modules)
             if list_nodes(limits):
                 self.first_lane.wait(_FIRST_LANE_S)
+        connection.check_alive()
         if limits.lanes is None and not list_nodes(limits):
             on_wait(describe_missing_node(limits))
             while not stop.wait(_LOOK_S) and not list_nodes(limits):
-                pass
+                connection.check_alive()
         importing.join()
 
     def lanes(self, limits: Limits) -> int:

@@ -83,6 +83,7 @@ def wait_for_lane(
         _waiting.append(me)
         try:
             while not stop.is_set():
+                connection.check_alive()
                 if _waiting[0] is me:
                     if (lane := _take_idle(limits)) is not None:
                         return lane

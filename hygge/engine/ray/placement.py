@@ -18,6 +18,7 @@ from typing import TypedDict
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table
 
+from hygge.engine.ray import connection
 from hygge.errors import ConfigError
 from hygge.model import MIB, Limits
 from hygge.report.progress import resources_text
@@ -204,6 +205,7 @@ def lane_bounds(limits: Limits, grows: bool) -> list[int]:
     """
     nodes = list_nodes(limits)
     if not nodes and not grows:
+        connection.check_alive()
         raise _no_such_node(limits)
     places = _count_places(limits, nodes)
     if limits.lanes is not None:
@@ -252,6 +254,7 @@ def _count_places(limits: Limits, nodes: Iterable[Node]) -> int:
 
 def describe_pending(limits: Limits, groups: Sequence[PlacementGroup]) -> str:
     """Return what these placement groups wait for, in words; "" where each has its node."""
+    connection.check_alive()  # otherwise the call below may wait for ever
     # The groups behind were asked for later. Asking for all at once would list the whole cluster.
     missing = sum(
         placement_group_table(group).get("state") != "CREATED" for group in groups[:_MOST_ASKED]

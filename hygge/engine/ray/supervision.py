@@ -52,6 +52,7 @@ from hygge.run.watch import Progress, Watch
 _WAKE_EVERY_S = 0.25
 _PATIENCE_S = 5.0
 _GROW_EVERY_S = 5.0
+_CHECK_EVERY_S = 1.0
 _AT_ONCE = 32
 """Lanes that are created before the loop looks again whether to stop."""
 _lock = threading.Lock()
@@ -89,6 +90,7 @@ class Supervision:
         self.free_lanes: dict[Lane, None] = {}
         """Lanes that may be given a split, in the order in which they became free."""
         self.adjusted_at = time.monotonic()
+        self.checked_at = 0.0
         self.watching = Watching(move, watch)
 
     def run(self) -> MoveResult:
@@ -98,6 +100,7 @@ class Supervision:
         while len(self.moved.receipts) < total:
             if self.stop.is_set():
                 raise Stopped("stopped")
+            self._check_ray()
             if self.lanes[0].waits_for_cpu:
                 self._take_idle_lane()
             self._assign_splits()
@@ -193,6 +196,13 @@ class Supervision:
         before, self.reserved = self.reserved, lanes * self.move.limits.memory_per_lane
         _reserved[0] += self.reserved - before
 
+    def _check_ray(self) -> None:
+        """Raise HyggeError where Ray has died; once a second, as it may ask a socket."""
+        now = time.monotonic()
+        if now - self.checked_at > _CHECK_EVERY_S:
+            self.checked_at = now
+            connection.check_alive()
+
     # Calls
 
     def _await(self, lane: Lane, calls: Iterable[ray.ObjectRef]) -> None:
@@ -271,6 +281,8 @@ class Supervision:
     def _handle_failure(self, lane: Lane, call: ray.ObjectRef, error: BaseException) -> None:
         """Replace the lane and put its splits back, or raise what a retry cannot mend."""
         cause = find_cause(error)
+        if is_ray_failure(error):
+            connection.check_alive()
         if is_ray_failure(error):
             other = lane.find_other_error(call)
             if other is not None and not is_ray_failure(other):

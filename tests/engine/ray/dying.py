@@ -1,0 +1,91 @@
+"""A program that moves rows over a Ray of its own, of which it kills a process at a moment.
+
+    dying.py <folder> <raylet | agent> <moment>
+
+It prints how the run ended, and then how the next one did, which is without Ray.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from hygge import Flow, FlowFailed, Limits, ParquetHome, ParquetStore
+from hygge.engine.ray import connection, lanes
+from hygge.engine.ray.lane import Lane
+from hygge.run.watch import Silent
+
+COMMANDS = {"raylet": ("/raylet/raylet",), "agent": ("DashboardAgent", "dashboard/agent.py")}
+
+
+def below(parent: int) -> list[int]:
+    """Return the ids of the processes that this one has started, and theirs."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(entry.name))
+        except (OSError, ValueError):
+            continue
+    return found + [each for child in found for each in below(child)]
+
+
+def kill(what: str) -> None:
+    killed = 0
+    for pid in below(os.getpid()):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if any(word in command for word in COMMANDS[what]):
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+    assert killed, f"there is no {what}"
+
+
+def at(owner: object, verb: str, what: str, is_after: bool = False) -> None:
+    """Kill once, before `owner` does `verb`, or after it."""
+    do = getattr(owner, verb)
+
+    def instead(*values, **named):
+        setattr(owner, verb, do)
+        if not is_after:
+            kill(what)
+        result = do(*values, **named)
+        if is_after:
+            kill(what)
+        return result
+
+    setattr(owner, verb, instead)
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def main(folder: Path, what: str, moment: str) -> None:
+    home = ParquetHome(path=folder / "in", options={"split_bytes": 1})
+    store = ParquetStore(path=folder / "out")
+    if moment == "before the first lane":
+        at(lanes, "start_first_lane", what)
+    elif moment == "while it is made":
+        at(lanes, "start_first_lane", what, is_after=True)
+    elif moment == "in mid-run":
+        at(Lane, "start", what, is_after=True)
+    else:
+        at(ParquetStore, "commit", what)
+    connection.connect()
+    flow = Flow(home, store, name="f", mode="append", state=folder / "state", limits=Limits())
+    try:
+        say(flow.run(Silent()).status)
+    except FlowFailed as error:
+        say(f"failed: {error}")
+    flow.engine = "inline"
+    if moment != "in the commit":
+        say(flow.run().status)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])

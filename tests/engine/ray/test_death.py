@@ -1,0 +1,38 @@
+"""A run ends, and says why, whatever part of Ray dies under it; the next run is right."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests import ROOT
+from tests.waiting import LIMIT_S
+
+
+@pytest.mark.parametrize(
+    ("what", "moment"),
+    [
+        ("raylet", "before the first lane"),
+        ("agent", "while it is made"),
+        ("raylet", "in mid-run"),
+        ("raylet", "in the commit"),
+    ],
+)
+def test_a_run_fails_with_the_part_of_ray_that_died(tmp_path, what, moment):
+    (tmp_path / "in").mkdir()
+    for n in range(4):
+        pq.write_table(pa.table({"n": range(n * 10, n * 10 + 10)}), tmp_path / f"in/{n}.parquet")
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.engine.ray.dying", str(tmp_path), what, moment], cwd=ROOT,
+        text=True, capture_output=True, timeout=LIMIT_S,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    if moment != "in the commit":  # which needs no Ray
+        assert "failed: f: Ray has ended under the run: its raylet died" in ran.stdout
+    assert ran.stdout.splitlines()[-1] == "done", ran.stdout + ran.stderr
+    (out,) = (tmp_path / "out").glob("run-*")
+    assert sorted(pq.read_table(out)["n"].to_pylist()) == list(range(40))
