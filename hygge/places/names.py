@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from hygge.errors import nearest
+from hygge.errors import ConfigError, nearest
 
 _SHOWN = 8
 """How many entries of a folder a hint shows."""
@@ -30,6 +30,15 @@ def fixed_prefix(pattern: str) -> str:
         if glob.has_magic(part):
             return os.sep.join(parts[:index])
     return pattern
+
+
+def refuse_nul(path: str, who: str) -> None:
+    """Raise ConfigError for a path with the character NUL, which no file can have."""
+    if "\0" in path:
+        raise ConfigError(
+            f"{who}: the path {path!r} holds the character NUL, which no name may hold",
+            "choose another path",
+        )
 
 
 def hint_for_missing(path: str) -> str:

@@ -40,7 +40,7 @@ from hygge.connectors.sql.heads import (
     head_values,
 )
 from hygge.connectors.sql.ledger import LEDGER, beating
-from hygge.connectors.sql.own_columns import generated_note, own_notes
+from hygge.connectors.sql.own_columns import check_written, generated_note, own_notes
 from hygge.connectors.sql.target import Target, exists, identity, table_for
 from hygge.errors import HyggeError, Rejected, StoreError, UnfitValue, refusing
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
@@ -204,6 +204,7 @@ def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | 
         check_foreign_keys(connection, target, goal.who)
     if schema is not None and exists(connection, target):
         check_identity(connection, target, schema, goal.who)
+        check_written(written_names(connection, target, schema), goal.who)
         if run.mode == "replace":
             heads = [head for head, _ in ledger.heads_at(connection, goal).values()]
             check_replace(connection, target, schema, heads, goal.who)

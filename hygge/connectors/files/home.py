@@ -27,7 +27,7 @@ from hygge.errors import ConfigError, HomeError, HyggeError, SourceChanged, Sour
 from hygge.home import Home
 from hygge.model import MIB, Column, HomeTraits, Plan, Split, Watermark
 from hygge.places.access import Access, AccessDict, ObjectUrl
-from hygge.places.names import fixed_prefix
+from hygge.places.names import fixed_prefix, refuse_nul
 from hygge.places.objects import is_object_url
 from hygge.settings import Connector, Settings
 
@@ -95,6 +95,7 @@ class FileHome(Home):
         path = self.settings.path or name
         if not path:
             raise ConfigError(f"{type(self).__name__} needs a path", "path='data/users'")
+        refuse_nul(path, type(self).__name__)
         # Actors have another working directory, so a relative path is made absolute here.
         self.path: str = os.path.abspath(os.path.expanduser(path))
         if is_object_url(path):

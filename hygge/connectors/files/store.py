@@ -22,6 +22,7 @@ from hygge.connectors.files.target import Target
 from hygge.formats.format import Format
 from hygge.model import MIB, Commit, Head, Receipt, Run, StoreTraits, Ticket, Watermark
 from hygge.places.access import Access, AccessDict
+from hygge.places.names import refuse_nul
 from hygge.settings import Settings
 from hygge.store import Store
 
@@ -67,6 +68,7 @@ class FileStore(Format, Store):
             settings["path"] = os.fspath(settings["path"])
         super().__init__(name, **settings)
         path = self.settings.path or os.path.join("data", name or type(self).__name__)
+        refuse_nul(path, type(self).__name__)
         file_bytes = self.settings.options.file_bytes
         self.target: Target
         if "://" in path:

@@ -55,6 +55,7 @@ from hygge.connectors.sql.heads import (
     not_ours,
 )
 from hygge.connectors.sql.ledger import LEDGER, beating, run_name
+from hygge.connectors.sql.own_columns import check_written
 from hygge.errors import HyggeError, Rejected, StoreError, Transient, refusing
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
@@ -210,6 +211,8 @@ def _check(
         column_ddl(goal, field, field.name in run.key)
     if table is not None:
         check_engine(goal, table, run)
+        if schema is not None:
+            check_written(table.written(schema.names), goal.who)
     if run.mode == "replace":
         if table is not None and not ledger.is_made(connection, goal, table):
             raise not_ours(goal.who)
@@ -322,6 +325,8 @@ def _commit(
         raise
     if done is not None:
         return done
+    if swaps and table is not None:
+        notes += kept.broken_views(connection, goal)
     note = "; ".join(filter(None, [_note(run, schema, staged, table), *notes]))
     return Commit(head_of(row, goal.who), rows, staged - rows, note=note)
 

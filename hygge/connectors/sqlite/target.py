@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from hygge.batches import plain_schema, widens
 from hygge.connectors.sql.names import ascii_folded
-from hygge.connectors.sql.own_columns import check_added
+from hygge.connectors.sql.own_columns import check_added, check_written
 from hygge.connectors.sqlite import catalog
 from hygge.connectors.sqlite.session import quoted
 from hygge.connectors.sqlite.types import affinity_of, arrow_for, declared_for
@@ -120,6 +120,7 @@ def existing_columns(
                 f"replace`; {one_of('its columns', field.name, [c.name for c in columns])}",
             )
         targets.append(TargetColumn(column.name, column.declared, _fitting(column, field, who)))
+    check_written([target.name for target in targets if target.is_written], who)
     left = [column.name for column in by_name.values() if not column.fills_itself]
     if left:
         raise StoreError(

@@ -169,3 +169,23 @@ def test_a_column_that_comes_in_mid_run_is_an_error_at_the_commit(pg, schema):
     with pytest.raises(Rejected, match="'note'"):
         store.commit(run, head, [receipt], None)
     assert base.ask("SELECT count(*) FROM t") == [(2,)]
+
+
+def test_a_view_of_sqlite_that_breaks_is_said(tmp_path):
+    base = Lite(tmp_path / "x.db")
+    moved(base.store(), WIDER, "replace", "r1")
+    base.ask("CREATE VIEW whole AS SELECT id, v FROM t")
+    base.ask("CREATE VIEW part AS SELECT w FROM t")
+    base.ask("CREATE VIEW never AS SELECT lacking FROM t")
+    note = moved(base.store(), NEW, "replace", "r2").note
+    assert note == "the view 'part' cannot be read any more: no such column: w"
+
+
+def test_a_view_of_mariadb_that_breaks_is_said(my, my_schema):
+    base = Maria(my, my_schema)
+    moved(base.store(), WIDER, "replace", "r1")
+    base.ask("CREATE VIEW whole AS SELECT id, v FROM t")
+    base.ask("CREATE VIEW part AS SELECT w FROM t")
+    note = moved(base.store(), NEW, "replace", "r2").note
+    assert note.startswith("the view 'part' cannot be read any more: View ")
+    assert "whole" not in note
