@@ -55,7 +55,7 @@ from hygge.connectors.sql.heads import (
     not_ours,
 )
 from hygge.connectors.sql.ledger import LEDGER, beating, run_name
-from hygge.connectors.sql.own_columns import check_written
+from hygge.connectors.sql.own_columns import check_written, gone_notes
 from hygge.errors import HyggeError, Rejected, StoreError, Transient, refusing
 from hygge.model import Commit, Head, Receipt, Run, Ticket, Watermark
 
@@ -325,7 +325,8 @@ def _commit(
         raise
     if done is not None:
         return done
-    if swaps and table is not None:
+    if swaps and table is not None and schema is not None:
+        notes += gone_notes([column.name for column in table.columns], schema.names)
         notes += kept.broken_views(connection, goal)
     note = "; ".join(filter(None, [_note(run, schema, staged, table), *notes]))
     return Commit(head_of(row, goal.who), rows, staged - rows, note=note)

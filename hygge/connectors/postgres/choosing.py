@@ -55,7 +55,7 @@ SELECT a.attname, t.atttypmod - 4, format_type(t.atttypid, t.atttypmod) FROM pg_
 JOIN pg_attribute t ON t.attname = a.attname AND t.attrelid = %s::regclass
 WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped AND NOT t.attisdropped
   AND a.atttypid = 'text'::regtype AND t.atttypid IN ('varchar'::regtype, 'bpchar'::regtype)
-  AND t.atttypmod > 4
+  AND t.atttypmod > 4 AND coalesce(to_jsonb(t)->>'attgenerated', '') = ''
 """
 
 

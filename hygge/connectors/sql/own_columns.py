@@ -104,6 +104,16 @@ def check_added(
         )
 
 
+def gone_notes(present: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Return what to say of columns that a table lacks once it is made anew.
+
+    `present` are those of the old table, and `names` those of the rows.
+    """
+    rows = set(names)
+    listed = ", ".join(f"'{name}'" for name in present if name not in rows)
+    return [f"the rows have no column {listed} any more, nor has the table"] if listed else []
+
+
 def own_columns(connection: sa.Connection, target: Target) -> OwnColumns:
     """Return the columns of a table of PostgreSQL that have values of their own."""
     import sqlalchemy as sa

@@ -91,6 +91,20 @@ def test_a_generated_column_is_left_out_of_what_is_written_and_said(request, tmp
             base.ask("DROP TABLE _hygge_heads")
 
 
+@pytest.mark.parametrize("kind", ["postgresql", "psycopg2", "mariadb", "sqlite"])
+@pytest.mark.parametrize("type_of_g", ["varchar(1)", "int"])
+def test_what_would_not_fit_into_a_generated_column_is_left_out_too(
+    request, tmp_path, kind, type_of_g
+):
+    base = database(request, kind, tmp_path)
+    stored = " STORED" if kind in ("postgresql", "psycopg2") else ""
+    text = TEXT if kind == "mariadb" else "text"
+    base.ask(f"CREATE TABLE t (id bigint, v {text}, g {type_of_g} GENERATED ALWAYS AS (7){stored})")
+    for mode, run in (("append", "r1"), ("merge", "r2")):
+        assert moved(base.store(), THREE, mode, run, ("id",)).applied == 2
+    assert [int(g) for (g,) in base.ask("SELECT g FROM t")] == [7, 7]
+
+
 @pytest.mark.parametrize("passthrough", [True, False])
 def test_tables_of_one_definition_with_generated_columns_and_identity(
     pg, schema, tmp_path, passthrough
