@@ -22,9 +22,12 @@ def check_columns(
 
     `columns` are those of the rows.
     """
-    if target.takes_rows(old, own_columns(connection, sql_ledger.target_of(goal)), columns):
+    own = own_columns(connection, sql_ledger.target_of(goal))
+    if target.takes_rows(old, own, columns):
         return
-    present, names = ([name for name, _ in each] for each in (old.columns, columns))
+    # What the table fills itself is told as something that depends on it.
+    present = [name for name, _ in old.columns if name not in own.filled]
+    names = [name for name, _ in columns]
     heads = sql_ledger.heads_at(connection, goal).values()
     check_added(present, names, [head for head, _ in heads], goal.who)
     if not old.hangs:
@@ -32,7 +35,8 @@ def check_columns(
     listed = ", ".join(old.hangs[:5]) + (" …" if len(old.hangs) > 5 else "")
     raise Rejected(
         f"{goal.who} has other columns than the rows, and something depends on it: {listed}",
-        "drop what depends on it, or keep the columns with `columns`",
+        "drop what depends on it, add new columns yourself (ALTER TABLE … ADD COLUMN), or keep the "
+        "columns with `columns`",
     )
 
 

@@ -74,6 +74,15 @@ def check_replace(
     if not must_stay(present, schema):
         check_added([column.name for column in present], schema.names, heads, who)
         return
+    columns = {ascii_folded(column.name) for column in present}
+    new = [name for name in schema.names if ascii_folded(name) not in columns]
+    if new:
+        raise StoreError(
+            f"{who} has no column '{new[0]}', which the rows have, and columns it fills itself, "
+            "which would go if it was made anew",
+            f"add it (ALTER TABLE … ADD COLUMN), or leave it out with `columns`; "
+            f"{one_of('its columns', new[0], [column.name for column in present])}",
+        )
     lacking = [column for column in present if ascii_folded(column.name) not in names]
     unfilled = [column.name for column in lacking if not column.is_supplied]
     if unfilled:

@@ -50,6 +50,21 @@ def test_a_column_that_the_table_fills_itself_stays(request, tmp_path, kind):
         assert base.ask("SELECT id, v, g, d FROM t ORDER BY id") == rows
 
 
+@pytest.mark.parametrize("kind", ["postgresql", "psycopg2", "mariadb", "sqlite"])
+def test_a_table_that_stays_gets_a_new_column_of_the_source_by_hand(request, tmp_path, kind):
+    base = database(request, kind, tmp_path)
+    moved(base.store(), OLD, "replace", "r1")
+    base.ask("ALTER TABLE t ADD COLUMN d varchar(9) DEFAULT 'new'")
+    with pytest.raises(StoreError) as caught:
+        base.store().prepare(Run("r2", "f", "replace"), WIDER.schema)
+    assert "ALTER TABLE … ADD COLUMN" in caught.value.hint
+    assert "DEFAULT" not in caught.value.hint
+    double = "double" if kind == "mariadb" else "double precision"
+    base.ask(f"ALTER TABLE t ADD COLUMN w {double}")
+    moved(base.store(), WIDER, "replace", "r3")
+    assert base.ask("SELECT id, v, w, d FROM t") == [(4, "d", 1.5, "new")]
+
+
 # Not "generic": MySQL cannot make a table anew in a transaction, and hygge says so.
 @pytest.mark.parametrize("kind", ["postgresql", "psycopg2", "mariadb", "sqlite"])
 def test_a_column_that_the_source_has_dropped_goes(request, tmp_path, kind):
