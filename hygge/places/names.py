@@ -53,6 +53,15 @@ def expanded(path: str, who: str) -> str:
     return path
 
 
+def refuse_nul(path: str, who: str) -> None:
+    """Raise ConfigError for a path with the character NUL, which no file can have."""
+    if "\0" in path:
+        raise ConfigError(
+            f"{who}: the path {path!r} holds the character NUL, which no name may hold",
+            "choose another path",
+        )
+
+
 def hint_for_missing(path: str) -> str:
     """Return a hint for a path that is not there: the nearest name, or what its folder holds."""
     path = path.rstrip(os.sep)

@@ -64,7 +64,10 @@ def stays(connection: sa.Connection, target: Target, schema: pa.Schema) -> bool:
 def _is_supplied(column: Any) -> bool:
     """Whether the table has a value of its own for a column that rows lack."""
     default = column.get("default")
-    return bool(column.get("identity")) or str(default or "NULL").upper() != "NULL"
+    return (
+        bool(column.get("identity") or column.get("computed"))
+        or str(default or "NULL").upper() != "NULL"
+    )
 
 
 def check_replace(
@@ -78,13 +81,15 @@ def check_replace(
     if stays(connection, target, schema):
         return
     columns = reflected_columns(connection, target)
-    check_added([column["name"] for column in columns], schema.names, heads, who)
+    present = [column["name"] for column in columns if not _is_supplied(column)]
+    check_added(present, schema.names, heads, who)
     lost = _properties(connection, target, columns)
     if lost:
         raise Rejected(
             f"{who} has other columns than the rows, and something depends on it: "
             f"{', '.join(lost[:5])}{' …' if len(lost) > 5 else ''}",
-            "drop what depends on it, or keep the columns with `columns`",
+            "drop what depends on it, add new columns yourself (ALTER TABLE … ADD COLUMN), or keep "
+            "the columns with `columns`",
         )
 
 

@@ -19,7 +19,7 @@ from uuid import uuid4
 import pyarrow as pa
 
 from hygge.batches import plain, plain_schema
-from hygge.connectors.anysql.kept import check_foreign_keys, check_replace
+from hygge.connectors.anysql.kept import check_foreign_keys, check_replace, stays
 from hygge.connectors.anysql.publish import (
     TRANSACTIONAL_DDL,
     apply,
@@ -36,8 +36,8 @@ from hygge.connectors.sql.errors import in_words, is_unknown, unknown_commit
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import compared, head_in, head_of, head_values
 from hygge.connectors.sql.ledger import LEDGER, beating
-from hygge.connectors.sql.own_columns import generated_note, own_notes
-from hygge.connectors.sql.target import Target, exists, identity, table_for
+from hygge.connectors.sql.own_columns import check_written, generated_note, gone_notes, own_notes
+from hygge.connectors.sql.target import Target, exists, identity, reflected_columns, table_for
 from hygge.errors import HyggeError, Rejected, StoreError, UnfitValue, one_of, refusing
 from hygge.model import Commit, Head, Receipt, Run, TargetState, Ticket, Watermark
 
@@ -195,6 +195,9 @@ def _commit(
         connection.execute(heads.delete().where(others))
     notes: list[str] = []
     if schema is not None:
+        if run.mode == "replace" and there and not stays(connection, target, schema):
+            present = [column["name"] for column in reflected_columns(connection, target)]
+            notes += gone_notes(present, schema.names)
         apply(connection, target, schema, staged, run, there, kept, goal.who)
         notes += _own_notes(connection, target, schema, staged)
     elif there and run.mode == "replace":
@@ -219,6 +222,7 @@ def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | 
         check_foreign_keys(connection, target, goal.who)
     if schema is not None and exists(connection, target):
         check_identity(connection, target, schema, goal.who)
+        check_written(written_names(connection, target, schema), goal.who)
         if run.mode == "replace":
             heads = [head for head, _ in ledger.heads_at(connection, goal).values()]
             check_replace(connection, target, schema, heads, goal.who)

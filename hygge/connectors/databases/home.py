@@ -50,6 +50,7 @@ from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.database import NESTED, Database
 from hygge.connectors.sql.drivers import check_driver
 from hygge.connectors.sql.lag import DURATION
+from hygge.connectors.sql.names import check_table
 from hygge.errors import ConfigError, HomeError, SourceMissing
 from hygge.home import Home
 from hygge.model import HomeTraits, Mode, Plan, Split, Watermark
@@ -140,6 +141,8 @@ class SQLHome(Home):
                 f"{database.name}",
                 f"split by one: split_by: {self.split_keys[0]}",
             )
+        if self.table:
+            check_table(database.names, database.table_parts(self.table), self.describe())
         refuse_unsupported(database, given.options, self.describe())
         self.traits = replace(type(self).traits, lossy=database.home_lossy)
 

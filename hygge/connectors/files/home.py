@@ -28,7 +28,7 @@ from hygge.errors import ConfigError, HomeError, SourceChanged, SourceMissing, o
 from hygge.home import Home
 from hygge.model import MIB, Column, HomeTraits, Mode, Plan, Split, Watermark
 from hygge.places.access import Access, AccessDict, ObjectUrl
-from hygge.places.names import expanded, fixed_prefix
+from hygge.places.names import expanded, fixed_prefix, refuse_nul
 from hygge.places.objects import is_object_url
 from hygge.settings import Connector, Settings
 from hygge.type_words import word_of
@@ -97,6 +97,7 @@ class FileHome(Home):
         path = self.settings.path or name
         if not path:
             raise ConfigError(f"{type(self).__name__} needs a path", "path='data/users'")
+        refuse_nul(path, type(self).__name__)
         # Actors have another working directory, so a relative path is made absolute here.
         if is_object_url(path):
             self.path: str = ObjectUrl(path, self.settings.connection)

@@ -36,6 +36,7 @@ from hygge.model import (
     Watermark,
 )
 from hygge.places.access import Access, AccessDict
+from hygge.places.names import refuse_nul
 from hygge.settings import Settings
 from hygge.store import Store
 
@@ -81,6 +82,7 @@ class FileStore(Format, Store):
             settings["path"] = os.fspath(settings["path"])
         super().__init__(name, **settings)
         path = self.settings.path or os.path.join("data", name or type(self).__name__)
+        refuse_nul(path, type(self).__name__)
         file_bytes = self.settings.options.file_bytes
         self.target: Target
         if "://" in path:

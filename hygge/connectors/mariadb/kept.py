@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pymysql.connections import Connection
 
 _DENIED = (1142, 1143)
+_INVALID_VIEW = 1356
 _QUOTED = r"'(?:[^'\\]|''|\\.)*'"
 
 
@@ -118,6 +120,31 @@ def _check_foreign_keys(connection: Connection, goal: Goal) -> None:
             f"{goal.who} cannot be replaced: {why} (foreign key {key})",
             "use `mode: merge`, or drop that key",
         )
+
+
+def broken_views(connection: Connection, goal: Goal) -> list[str]:
+    """Return what to say of views of the table that cannot be read; nothing where that is denied.
+
+    Called when the rows are visible: whatever goes wrong here is no error of the run.
+    """
+    from pymysql.err import MySQLError
+
+    schema, name = split_name(goal.table)
+    notes = []
+    with suppress(MySQLError):
+        views = fetch_all(
+            connection,
+            "SELECT table_schema, table_name FROM information_schema.views WHERE "
+            f"LOCATE(CONCAT('`', {in_schema(schema)}, '`.', {literal(quoted(name))}), "
+            "view_definition) > 0",
+        )
+        for view in views:
+            try:
+                fetch_all(connection, f"SELECT * FROM {quoted(*view)} LIMIT 0")
+            except MySQLError as error:
+                if number_of(error) == _INVALID_VIEW:
+                    notes.append(f"the view '{view[1]}' cannot be read any more: {error.args[1]}")
+    return notes
 
 
 def _properties(connection: Connection, goal: Goal) -> list[str]:

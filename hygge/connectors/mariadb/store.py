@@ -58,6 +58,7 @@ from hygge.connectors.sql.heads import (
     not_ours,
 )
 from hygge.connectors.sql.ledger import LEDGER, beating, run_name
+from hygge.connectors.sql.own_columns import check_written, gone_notes
 from hygge.errors import HyggeError, Rejected, StoreError, Transient, refusing
 from hygge.model import Commit, Head, Receipt, Run, TargetState, Ticket, Watermark
 
@@ -222,6 +223,8 @@ def _check(
         column_ddl(goal, field, field.name in run.key)
     if table is not None:
         check_engine(goal, table, run)
+        if schema is not None:
+            check_written(table.written(schema.names), goal.who)
     if run.mode == "replace":
         if table is not None and not ledger.is_made(connection, goal, table):
             raise not_ours(goal.who)
@@ -337,6 +340,9 @@ def _commit(
         raise
     if done is not None:
         return done
+    if swaps and table is not None and schema is not None:
+        notes += gone_notes([column.name for column in table.columns], schema.names)
+        notes += kept.broken_views(connection, goal)
     note = "; ".join(filter(None, [_note(run, schema, staged, table), *notes]))
     return Commit(head_of(row, goal.who), rows, staged - rows, note=note)
 

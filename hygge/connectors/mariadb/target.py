@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 OPTIONS = f"ENGINE = InnoDB DEFAULT {TEXT}"
 """Of the tables that hygge makes."""
+_VERSIONED = "SYSTEM VERSIONED"
 _KEYABLE = ("int", "decimal", "date", "time", "bool", "uint")
 """How the Arrow types begin that a primary key may have: texts could be too long for it."""
 
@@ -124,8 +125,11 @@ def find_target(connection: Connection, goal: Goal, dependents: bool = False) ->
     if not rows:
         return None
     _, kind, engine = rows[0]
-    if kind != "BASE TABLE":
+    if kind not in ("BASE TABLE", _VERSIONED):
         raise StoreError(f"{goal.who} is a {kind.lower()}", "write to a table")
+    dependent = "its history" if kind == _VERSIONED else ""
+    if dependents and not dependent:
+        dependent = _dependent(connection, in_schema(schema), name)
     columns, key = table_columns(connection, _ask_of(goal))
     own = fetch_all(
         connection,
@@ -133,8 +137,7 @@ def find_target(connection: Connection, goal: Goal, dependents: bool = False) ->
         f"FROM information_schema.columns WHERE {is_target}",
     )
     return TargetTable(
-        columns, key, str(engine),
-        _dependent(connection, in_schema(schema), name) if dependents else "",
+        columns, key, str(engine), dependent,
         {row[1]: _own_values(*row[2:]) for row in own if row[0] == rows[0][0]},
     )  # fmt: skip
 

@@ -28,6 +28,8 @@ from hygge.connectors.postgres.types import (
     passthrough_of,
 )
 from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.ledger import target_of
+from hygge.connectors.sql.own_columns import own_columns
 from hygge.errors import StoreError, UnfitValue
 from hygge.model import Run
 
@@ -260,10 +262,11 @@ def check_lengths(connection: sa.Connection, goal: Goal, names: Names) -> None:
     The server would cut blanks at its end in silence.
     """
     staged = dict(target.columns_of(connection, names.schema, names.rows_name))
+    written = own_columns(connection, target_of(goal)).written(list(staged))
     for name, there in target_columns(connection, names).items():
         form = fit.form_of(there.base)
         has_length = form.name in ("character varying", "character") and form.modifiers
-        if not has_length or form.is_array or staged.get(name) != "text":
+        if not has_length or form.is_array or staged.get(name) != "text" or name not in written:
             continue
         length, kind = form.modifiers[0], there.type
         column = quoted(name)

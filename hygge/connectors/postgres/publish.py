@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from hygge.connectors.postgres import session, target
 from hygge.connectors.postgres.catalog import has_relation
-from hygge.connectors.postgres.kept import check_columns, lost_not_null
+from hygge.connectors.postgres.kept import changes, check_columns
 from hygge.connectors.postgres.target import Existing, Names, columns_of
 from hygge.connectors.sql import ledger as sql_ledger
 from hygge.connectors.sql.commit import check_all_in, rule_hint
@@ -69,7 +69,7 @@ def convert_texts(connection: sa.Connection, names: Names) -> None:
         "JOIN pg_attribute t ON t.attname = a.attname AND t.attrelid = %s::regclass "
         "JOIN pg_type y ON y.oid = t.atttypid WHERE a.attrelid = %s::regclass AND a.attnum > 0 "
         "AND NOT a.attisdropped AND NOT t.attisdropped AND a.atttypid = 'text'::regtype "
-        "AND y.typcategory <> 'S'",
+        "AND y.typcategory <> 'S' AND coalesce(to_jsonb(t)->>'attgenerated', '') = ''",
         names.target, names.rows,
     )  # fmt: skip
     changes = [
@@ -121,7 +121,7 @@ def replace(
         return []
     if can_swap and key:
         add_key(connection, goal, names, key)
-    notes = lost_not_null(connection, names)
+    notes = changes(connection, names)
     if can_swap:
         _swap(connection, goal, names, old, key)
     else:

@@ -31,7 +31,7 @@ from hygge.connectors.sql.errors import is_unknown, unknown_commit
 from hygge.connectors.sql.goal import Goal, stored
 from hygge.connectors.sql.heads import columns_text, compared, head_in, head_of, head_values
 from hygge.connectors.sql.ledger import LEDGER, beating
-from hygge.connectors.sql.own_columns import check_identity, own_columns, own_notes
+from hygge.connectors.sql.own_columns import check_identity, check_written, own_columns, own_notes
 from hygge.connectors.sql.target import exists, identity, table_for
 from hygge.errors import Rejected, StoreError, refusing
 from hygge.model import Commit, Head, Receipt, Run, TargetState, Ticket, Watermark
@@ -218,6 +218,8 @@ def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | 
     listed = None if schema is None else own.written(column_names(schema))
     target.check_rights(connection, goal, run.mode, old, listed)
     check_identity(own, listed or (), run, goal.who)
+    if listed is not None:
+        check_written(listed, goal.who)
     if run.mode == "replace" and old.hangs:
         target.check_foreign_keys(connection, goal, old)
         target.check_deletes(connection, goal, old)

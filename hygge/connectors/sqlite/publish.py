@@ -36,6 +36,7 @@ def replace(
         "AND lower(tbl_name) = lower(?) AND sql IS NOT NULL AND name <> ? ORDER BY type, name",
         [target, key_index(target)],
     ).fetchall()
+    broken = _broken_views(connection)
     connection.execute(f"DROP TABLE IF EXISTS main.{quoted(target)}")
     create_table(connection, f"main.{quoted(target)}", columns)
     check_all_in(_insert(connection, target, columns, tables, who), rows, who)
@@ -50,7 +51,22 @@ def replace(
             ) from error
         except sqlite3.OperationalError as error:
             notes.append(f"'{name}' was not made again: {error}")
+    for name, why in _broken_views(connection).items():
+        if name not in broken:
+            notes.append(f"the view '{name}' cannot be read any more: {why}")
     return notes
+
+
+def _broken_views(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return the views that cannot be read, and why."""
+    views = connection.execute("SELECT name FROM main.sqlite_master WHERE type = 'view'").fetchall()
+    broken = {}
+    for (name,) in views:
+        try:
+            connection.execute(f"SELECT * FROM main.{quoted(name)} LIMIT 0")
+        except sqlite3.OperationalError as error:
+            broken[name] = str(error)
+    return broken
 
 
 def refill(

@@ -35,7 +35,7 @@ from hygge.connectors.sql.heads import (
     not_ours,
 )
 from hygge.connectors.sql.ledger import ticket_name
-from hygge.connectors.sql.own_columns import generated_note
+from hygge.connectors.sql.own_columns import generated_note, gone_notes
 from hygge.connectors.sqlite import catalog, ledger, session
 from hygge.connectors.sqlite.database import table_name
 from hygge.connectors.sqlite.errors import in_words
@@ -253,6 +253,8 @@ def _publish(
         if exists and must_stay(catalog.columns(connection, target), schema):
             refill(connection, target, columns, tables, rows, goal.who)
         else:
+            present = [column.name for column in catalog.columns(connection, target)]
+            notes += gone_notes(present, [column.name for column in columns])
             notes += replace(connection, target, columns, tables, rows, goal.who)
     else:
         if not exists:

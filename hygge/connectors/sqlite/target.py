@@ -12,7 +12,7 @@ import pyarrow as pa
 from hygge.batches import plain_schema, widens
 from hygge.connectors.sql.heads import OR_REPLACE
 from hygge.connectors.sql.names import ascii_folded
-from hygge.connectors.sql.own_columns import check_added
+from hygge.connectors.sql.own_columns import check_added, check_written
 from hygge.connectors.sqlite import catalog
 from hygge.connectors.sqlite.session import quoted
 from hygge.connectors.sqlite.types import affinity_of, arrow_for, declared_for
@@ -75,6 +75,15 @@ def check_replace(
     if not must_stay(present, schema):
         check_added([column.name for column in present], schema.names, heads, who)
         return
+    columns = {ascii_folded(column.name) for column in present}
+    new = [name for name in schema.names if ascii_folded(name) not in columns]
+    if new:
+        raise StoreError(
+            f"{who} has no column '{new[0]}', which the rows have, and columns it fills itself, "
+            "which would go if it was made anew",
+            f"add it (ALTER TABLE … ADD COLUMN), or leave it out with `columns`; "
+            f"{one_of('its columns', new[0], [column.name for column in present])}",
+        )
     lacking = [column for column in present if ascii_folded(column.name) not in names]
     unfilled = [column.name for column in lacking if not column.is_supplied]
     if unfilled:
@@ -121,6 +130,7 @@ def existing_columns(
                 f"{one_of('its columns', field.name, [c.name for c in columns])}",
             )
         targets.append(TargetColumn(column.name, column.declared, _fitting(column, field, who)))
+    check_written([target.name for target in targets if target.is_written], who)
     left = [column.name for column in by_name.values() if not column.fills_itself]
     if left:
         raise StoreError(

@@ -7,6 +7,7 @@ import sqlite3
 import pyarrow as pa
 import pytest
 
+from hygge.connectors.databases.home import SQLHome
 from hygge.connectors.databases.store import SQLStore
 from hygge.errors import ConfigError, StoreError
 from hygge.model import Run, Ticket
@@ -104,6 +105,12 @@ def test_a_table_of_such_a_name_is_an_error_of_the_settings(kind, name, words, s
     with pytest.raises(ConfigError, match=words) as caught:
         store_for(kind, f'"{name}"')
     assert caught.value.hint
+
+
+def test_a_home_reads_no_other_table_whose_name_is_the_beginning(pg, schema):
+    pg.ask(f"CREATE TABLE {schema}.{N63} (id int)")
+    with pytest.raises(ConfigError, match="64 bytes"):
+        SQLHome("h", table=f"{schema}.{N63}1", connection=pg.url)
 
 
 def test_mariadb_counts_characters_and_takes_64_of_them(my, store_for):

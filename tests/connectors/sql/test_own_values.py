@@ -10,7 +10,7 @@ from hygge.connectors.databases.store import SQLStore
 from hygge.errors import Rejected, StoreError
 from hygge.model import Run
 from hygge.run.flow import Flow
-from tests.connectors.sql.own_tables import Lite, Postgres, database, moved
+from tests.connectors.sql.own_tables import KINDS, Lite, Maria, Postgres, database, moved
 
 pytest_plugins = ["tests.servers.postgres", "tests.servers.mariadb"]
 
@@ -89,6 +89,20 @@ def test_a_generated_column_is_left_out_of_what_is_written_and_said(request, tmp
             assert set(merged) <= set(base.ask("SELECT * FROM t"))
             base.ask("DROP TABLE t")
             base.ask("DROP TABLE _hygge_heads")
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "psycopg2", "mariadb", "sqlite"])
+@pytest.mark.parametrize("type_of_g", ["varchar(1)", "int"])
+def test_what_would_not_fit_into_a_generated_column_is_left_out_too(
+    request, tmp_path, kind, type_of_g
+):
+    base = database(request, kind, tmp_path)
+    stored = " STORED" if kind in ("postgresql", "psycopg2") else ""
+    text = TEXT if kind == "mariadb" else "text"
+    base.ask(f"CREATE TABLE t (id bigint, v {text}, g {type_of_g} GENERATED ALWAYS AS (7){stored})")
+    for mode, run in (("append", "r1"), ("merge", "r2")):
+        assert moved(base.store(), THREE, mode, run, ("id",)).applied == 2
+    assert [int(g) for (g,) in base.ask("SELECT g FROM t")] == [7, 7]
 
 
 @pytest.mark.parametrize("passthrough", [True, False])
@@ -199,3 +213,34 @@ def test_an_identity_that_a_driver_cannot_write_is_an_error_before_rows_move(pg,
     assert moved(base.store(), TWO, run="r2").applied == 2
     base.ask("INSERT INTO t (v) VALUES ('c')")
     assert base.ask("SELECT id FROM t WHERE v = 'c'") == [(3,)]
+
+
+def test_rows_go_through_a_view_into_an_identity(pg, schema):
+    base = Postgres(pg, schema)
+    base.ask("CREATE TABLE b (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text)")
+    base.ask("CREATE VIEW t AS SELECT * FROM b")
+    for mode, run in (("append", "r1"), ("merge", "r2")):
+        assert moved(base.store(), TWO, mode, run, ("id",)).applied == 2
+    assert base.ask("SELECT * FROM b") == [(1, "a"), (2, "b")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_generated_columns_alone_are_an_error_before_rows_move(request, tmp_path, kind):
+    base = database(request, kind, tmp_path)
+    stored = " STORED" if kind in ("postgresql", "psycopg2") else ""
+    base.ask(f"CREATE TABLE t (id bigint DEFAULT 1, n bigint GENERATED ALWAYS AS (2){stored})")
+    with pytest.raises(StoreError, match="generates all columns"):
+        base.store().prepare(Run("r1", "f", "append"), pa.schema([("n", pa.int64())]))
+
+
+def test_a_table_with_a_history_takes_rows_and_keeps_it(my, my_schema):
+    base = Maria(my, my_schema)
+    moved(base.store(), TWO, "replace", "r1")
+    base.ask("ALTER TABLE t ADD SYSTEM VERSIONING")
+    moved(base.store(), TWO.slice(1), "append", "r2")
+    moved(base.store(), TWO.slice(0, 1), "replace", "r3")
+    assert base.ask("SELECT * FROM t") == [(1, "a")]
+    assert base.ask("SELECT count(*) FROM t FOR SYSTEM_TIME ALL") == [(4,)]
+    wider = TWO.append_column("w", [[1, 2]])
+    with pytest.raises(StoreError, match="its history hangs on it"):
+        base.store().prepare(Run("r4", "f", "replace"), wider.schema)

@@ -9,6 +9,7 @@ import unicodedata
 import pyarrow as pa
 import pytest
 
+from hygge import ParquetHome, ParquetStore
 from hygge.config.flows import read_flows
 from hygge.connectors.databases.store import SQLStore
 from hygge.coordinator.coordinator import Coordinator
@@ -117,3 +118,9 @@ def test_two_folders_that_a_disk_takes_for_one_are_an_error(tmp_path, mark):
         os.symlink(lake, tmp_path / "LAKE")  # as a disk is that ignores case
     with pytest.raises(ConfigError, match="it replaces the same place as flow 'f0'"):
         read_flows(path)
+
+
+def test_a_path_with_nul_is_an_error_of_the_settings():
+    for make in (ParquetHome, ParquetStore):
+        with pytest.raises(ConfigError, match="NUL"):
+            make(path="lake/a\0b")

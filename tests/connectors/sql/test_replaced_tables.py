@@ -50,13 +50,29 @@ def test_a_column_that_the_table_fills_itself_stays(request, tmp_path, kind):
         assert base.ask("SELECT id, v, g, d FROM t ORDER BY id") == rows
 
 
+@pytest.mark.parametrize("kind", ["postgresql", "psycopg2", "mariadb", "sqlite"])
+def test_a_table_that_stays_gets_a_new_column_of_the_source_by_hand(request, tmp_path, kind):
+    base = database(request, kind, tmp_path)
+    moved(base.store(), OLD, "replace", "r1")
+    base.ask("ALTER TABLE t ADD COLUMN d varchar(9) DEFAULT 'new'")
+    with pytest.raises(StoreError) as caught:
+        base.store().prepare(Run("r2", "f", "replace"), WIDER.schema)
+    assert "ALTER TABLE … ADD COLUMN" in caught.value.hint
+    assert "DEFAULT" not in caught.value.hint
+    double = "double" if kind == "mariadb" else "double precision"
+    base.ask(f"ALTER TABLE t ADD COLUMN w {double}")
+    moved(base.store(), WIDER, "replace", "r3")
+    assert base.ask("SELECT id, v, w, d FROM t") == [(4, "d", 1.5, "new")]
+
+
 # Not "generic": MySQL cannot make a table anew in a transaction, and hygge says so.
 @pytest.mark.parametrize("kind", ["postgresql", "psycopg2", "mariadb", "sqlite"])
 def test_a_column_that_the_source_has_dropped_goes(request, tmp_path, kind):
     base = database(request, kind, tmp_path)
     moved(base.store(), WIDER, "replace", "r1")
     commit = moved(base.store(), NEW, "replace", "r2")
-    assert (commit.applied, commit.note) == (1, "")
+    assert commit.applied == 1
+    assert commit.note == "the rows have no column 'w' any more, nor has the table"
     assert base.ask("SELECT * FROM t") == [(3, "c")]
     moved(base.store(), WIDER, "replace", "r3")
     assert base.ask("SELECT * FROM t") == [(4, "d", 1.5)]
@@ -131,6 +147,14 @@ def test_rows_of_other_tables_that_would_go_too_are_an_error_before_rows_move(
     assert base.ask("SELECT * FROM child") == [(1,)]
 
 
+def test_a_type_that_is_another_one_is_said(pg, schema):
+    base = Postgres(pg, schema)
+    moved(base.store(), OLD, "replace", "r1")
+    base.ask("ALTER TABLE t ALTER v TYPE varchar(9)")
+    note = moved(base.store(), NEW, "replace", "r2").note
+    assert note == "column 'v' was character varying(9) and is text"
+
+
 def test_not_null_that_is_gone_is_said(pg, schema):
     base = Postgres(pg, schema)
     moved(base.store(), OLD, "replace", "r1")
@@ -169,3 +193,25 @@ def test_a_column_that_comes_in_mid_run_is_an_error_at_the_commit(pg, schema):
     with pytest.raises(Rejected, match="'note'"):
         store.commit(run, head, [receipt], None)
     assert base.ask("SELECT count(*) FROM t") == [(2,)]
+
+
+def test_a_view_of_sqlite_that_breaks_is_said(tmp_path):
+    base = Lite(tmp_path / "x.db")
+    moved(base.store(), WIDER, "replace", "r1")
+    base.ask("CREATE VIEW whole AS SELECT id, v FROM t")
+    base.ask("CREATE VIEW part AS SELECT w FROM t")
+    base.ask("CREATE VIEW never AS SELECT lacking FROM t")
+    note = moved(base.store(), NEW, "replace", "r2").note
+    assert note.endswith("the view 'part' cannot be read any more: no such column: w")
+    assert "whole" not in note
+    assert "never" not in note
+
+
+def test_a_view_of_mariadb_that_breaks_is_said(my, my_schema):
+    base = Maria(my, my_schema)
+    moved(base.store(), WIDER, "replace", "r1")
+    base.ask("CREATE VIEW whole AS SELECT id, v FROM t")
+    base.ask("CREATE VIEW part AS SELECT w FROM t")
+    note = moved(base.store(), NEW, "replace", "r2").note
+    assert "the view 'part' cannot be read any more: View " in note
+    assert "whole" not in note
