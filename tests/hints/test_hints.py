@@ -12,7 +12,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -225,8 +224,8 @@ def test_files_of_which_the_first_has_only_nulls_go_together(tmp_path, monkeypat
     """B2 and B3 of the cases: no hint is needed where nothing is ambiguous."""
     monkeypatch.chdir(tmp_path)
     Path("t").mkdir()
-    pd.DataFrame({"id": [1], "n": [None]}).to_parquet("t/a.parquet")
-    pd.DataFrame({"id": [2], "n": ["x"]}).to_parquet("t/b.parquet")
+    pq.write_table(pa.table({"id": [1], "n": pa.nulls(1)}), "t/a.parquet")  # as pandas writes it
+    pq.write_table(pa.table({"id": [2], "n": ["x"]}), "t/b.parquet")
     text("u/a.jsonl", '{"n": null}\n')()
     text("u/b.jsonl", '{"n": 7}\n')()
     code, output = said(capsys, "{home: t, store: p.parquet}")

@@ -157,7 +157,7 @@ def test_files_need_only_be_alike_in_the_chosen_columns(home, tmp_path):
     put(pa.table({"id": [2], "x": ["b"]}), tmp_path / f"b{home.suffixes[0]}")
     with pytest.raises(HomeError) as caught:
         read(home(path=tmp_path))
-    assert "`columns`" in (caught.value.hint or "")
+    assert "`columns: [id]`" in (caught.value.hint or "")
     assert read(home(path=tmp_path, columns=["id"])) == [{"id": 1}, {"id": 2}]
 
 
