@@ -117,7 +117,7 @@ class Check:
 
     def carry(self, block: bytes) -> int:
         """Return how many bytes at the end of a block belong to the next one."""
-        count = 1 if block.endswith(b"\r") else 0
+        count = len(block) - len(block.rstrip(b"\r"))  # \r\r\n ends one line
         if self.escape:
             rest = block[: len(block) - count]
             count += (len(rest) - len(rest.rstrip(self.escape))) % 2

@@ -6,7 +6,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import hygge.formats.csv_reader
@@ -103,6 +103,7 @@ def test_a_fault_is_seen_wherever_the_border_of_a_block_falls(tmp_path, monkeypa
 
 
 @settings(max_examples=300, deadline=None)
+@example("aa\r\r\n", [4])
 @given(st.text('ab,"\n\r', max_size=24), st.lists(st.integers(0, 24), max_size=4))
 def test_the_check_agrees_with_a_reader_of_one_character_at_a_time(text, borders):
     content = text.encode()
