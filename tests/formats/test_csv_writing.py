@@ -1,4 +1,4 @@
-"""What a writer of CSV may be relied on for; `test_csv.py` has what it has in common with readers."""
+"""What a writer of CSV may be relied on for; `test_csv.py` has what readers need as well."""
 
 from __future__ import annotations
 
