@@ -125,7 +125,9 @@ class ArrowZipStore(Store):
             schema = self._schema(run, parts)
             columns = tuple((field.name, str(field.type)) for field in schema or ())
             generation = base.generation + 1 if base else 1
-            head = Head(run.flow, generation, run.id, rows, watermark, columns)
+            head = Head(
+                run.flow, generation, run.id, rows, watermark, columns, run.cursor, run.ties
+            )
             if schema is not None:
                 self._publish(run, head, parts, schema)
         return Commit(head, applied=rows)
