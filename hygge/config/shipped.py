@@ -39,9 +39,16 @@ def check_places(file: Path) -> None:
 
 
 class _Unknown(Environment):
-    """Variables of which nothing is known: a value that holds one is taken for unreadable."""
+    """Nothing is known of variables, nor of the user's own classes, whose modules are not imported.
+
+    A value that names one is taken for unreadable.
+    """
 
     def fill(self, node: Node, problems: Problems, flow: str | None = None) -> Node:
         if isinstance(node.value, str) and "${" in node.value:
             return replace(node, broken=True)
-        return super().fill(node, problems, flow)
+        filled = super().fill(node, problems, flow)
+        kind = filled.mapping.get("type") if filled.is_mapping else None
+        if kind is not None and ":" in str(kind.value):
+            return replace(filled, value={**filled.mapping, "type": replace(kind, broken=True)})
+        return filled

@@ -196,6 +196,16 @@ def test_another_version_of_hygge_submitted_it(folder):
     assert f"the cluster has hygge {__version__}, and hygge 0.0.9 submitted this run" in said
 
 
+def test_modules_of_the_folder_are_not_imported_to_look_for_what_would_be_lost(folder):
+    (folder / "mine.py").write_text("print('imported')\nopen('imported', 'w').close()\n")
+    (folder / "flows.yml").write_text(
+        "state: /s\nflows: {a: {home: {type: 'mine:Home'}, store: {type: 'mine:Store', path: y}}}"
+    )
+    said = refused(folder, "submit", "flows.yml", "--address", "http://127.0.0.1:1")
+    assert "there is no answer from http://127.0.0.1:1" in said
+    assert not (folder / "imported").exists()
+
+
 def test_a_module_that_is_not_there_is_named_by_the_cluster(folder):
     (folder / "flows.yml").write_text(
         "state: /none/state\nflows:\n  two: {home: {type: 'nowhere:Home'}, store: /none/two}\n"

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hygge.engine.jobs.instructions import FLOW_JOB, Instructions, digest
+from hygge.report.text import REPORT_MARK
 from tests.waiting import LIMIT_S
 
 KILLED = """
@@ -53,7 +54,8 @@ def tried(
     assert ran.returncode == (-signal.SIGKILL if killed else 0), ran.stdout + ran.stderr
     if killed:
         return []
-    reports: list[dict[str, Any]] = json.loads(ran.stdout)["hygge_report"]["flows"]
+    written = ran.stdout[ran.stdout.index(REPORT_MARK) :]
+    reports: list[dict[str, Any]] = json.loads(written)["hygge_report"]["flows"]
     return reports
 
 
