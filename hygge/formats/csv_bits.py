@@ -2,7 +2,7 @@
 
 Each byte of the block becomes one bit of a mask: is it a quote, a line end, within quotes? Whether
 a byte is within quotes is the parity of the quotes up to it, which shifts and XORs give for all of
-them at once. The test costs a third of looking at the place of each quote. It only says that
+them at once. The test costs half of looking at the place of each quote. It only says that
 nothing is wrong; where that is not sure, `hygge/formats/csv_syntax.py` looks at the places.
 """
 
