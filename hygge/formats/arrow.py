@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from hygge import encodings
+from hygge.batches import plain
 from hygge.errors import HomeError
 from hygge.extension_types import as_marked
 from hygge.formats import first_bytes
@@ -69,27 +72,69 @@ def unreadable(path: str, error: Exception) -> HomeError:
 
 
 class ArrowWriter:
-    """An Arrow IPC file that is being written."""
+    """An Arrow IPC file that is being written.
+
+    A file has one dictionary for each column, before its rows; so where there are some, the rows
+    are written plain first, and once more when all their values are known.
+    """
 
     def __init__(self, path: str, schema: pa.Schema, compression: str) -> None:
-        codec = None if compression == "none" else compression
+        self._path = path
+        self._kinds = encodings.encodings_of(schema)
+        self._categories = {
+            name: encodings.Categories(kind)
+            for name, kind in self._kinds.items()
+            if pa.types.is_dictionary(kind)
+        }
+        self._plain_schema = encodings.without_encodings(schema)
         self._counter = RowCounter(schema)
-        self._file = pa.OSFile(path, "wb")
-        self._writer = pa.ipc.new_file(
-            self._file, schema, options=pa.ipc.IpcWriteOptions(compression=codec)
-        )
+        codec = None if compression == "none" else compression
+        self._options = pa.ipc.IpcWriteOptions(compression=codec)
+        if self._categories:
+            self._open(f"{path}.plain", self._plain_schema)
+        else:
+            self._open(path, encodings.encoded_schema(schema, self._kinds))
 
     def write(self, table: pa.Table) -> None:
-        self._writer.write_table(table)
         self._counter.add(table)
+        for name, categories in self._categories.items():
+            categories.add(table.column(name))
+        if self._kinds and not self._categories:
+            for piece in encodings.encoded(table, self._schema, {}):
+                self._writer.write_table(piece)
+        else:
+            self._writer.write_table(table)
 
     def size(self) -> int:
         return int(self._file.tell())
 
     def close(self) -> FileStatistics:
+        self._close()
+        if self._categories:
+            self._write_encoded()
+        return self._counter.statistics()
+
+    def _open(self, path: str, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._file = pa.OSFile(path, "wb")
+        self._writer = pa.ipc.new_file(self._file, schema, options=self._options)
+
+    def _close(self) -> None:
         self._writer.close()
         self._file.close()
-        return self._counter.statistics()
+
+    def _write_encoded(self) -> None:
+        """Write the rows of the plain file again, with dictionaries, and remove it."""
+        kinds = self._kinds | {name: each.kind() for name, each in self._categories.items()}
+        self._open(self._path, encodings.encoded_schema(self._plain_schema, kinds))
+        with pa.OSFile(f"{self._path}.plain", "rb") as source:
+            reader = pa.ipc.open_file(source)
+            for index in range(reader.num_record_batches):
+                rows = as_marked(pa.Table.from_batches([reader.get_batch(index)]))
+                for piece in encodings.encoded(rows, self._schema, self._categories):
+                    self._writer.write_table(piece)
+        self._close()
+        os.unlink(f"{self._path}.plain")
 
 
 def join_arrow(parts: Sequence[str], target: str, schema: pa.Schema, compression: str) -> None:
@@ -99,7 +144,8 @@ def join_arrow(parts: Sequence[str], target: str, schema: pa.Schema, compression
         with pa.OSFile(part, "rb") as source:
             reader = pa.ipc.open_file(source)
             for index in range(reader.num_record_batches):
-                writer.write(as_marked(pa.Table.from_batches([reader.get_batch(index)])))
+                rows = as_marked(pa.Table.from_batches([reader.get_batch(index)]))
+                writer.write(plain(rows))
     writer.close()
 
 

@@ -7,6 +7,7 @@ repeat themselves: it makes those smaller, and the others slower.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from hygge import encodings
+from hygge.batches import plain
 from hygge.errors import HomeError
 from hygge.extension_types import as_marked
 from hygge.formats import first_bytes, int96
@@ -190,7 +193,7 @@ def join_parquet(
     for part in parts:
         with pq.ParquetFile(part) as file:
             for group in range(file.num_row_groups):
-                writer.write(as_marked(file.read_row_group(group, use_threads=False)))
+                writer.write(plain(as_marked(file.read_row_group(group, use_threads=False))))
     writer.close()
 
 
@@ -207,7 +210,16 @@ class ParquetWriter:
     """Gathers batches to row groups; opens the file when the first rows show what repeats."""
 
     def __init__(self, path: str, schema: pa.Schema, settings: ParquetSettings) -> None:
-        self.path, self.schema, self.settings = path, schema, settings
+        self.path, self.settings = path, settings
+        self.schema = encodings.without_encodings(schema)
+        kinds = encodings.encodings_of(schema).items()
+        forms = {name: encodings.in_parquet(kind) for name, kind in kinds}
+        self._kinds = {name: kind for name, kind in forms.items() if kind is not None}
+        self._categories = {
+            name: encodings.Categories(kind)
+            for name, kind in self._kinds.items()
+            if pa.types.is_dictionary(kind) and kind.index_type.bit_width < 32
+        }
         self._counter = RowCounter(schema)
         self._writer: pq.ParquetWriter | None = None
         self._file: pa.NativeFile | None = None
@@ -216,6 +228,8 @@ class ParquetWriter:
 
     def write(self, table: pa.Table) -> None:
         self._counter.add(table)
+        for name, categories in self._categories.items():
+            categories.add(table.column(name))
         if self._gathered_bytes + table.nbytes >= self.settings.row_group_bytes // 2:
             self._flush(table)
         else:
@@ -234,6 +248,8 @@ class ParquetWriter:
         assert self._writer is not None
         assert self._file is not None
         try:
+            if self._kinds:
+                self._writer.add_key_value_metadata(self._file_metadata())
             self._writer.close()
         finally:
             self._file.close()
@@ -255,6 +271,16 @@ class ParquetWriter:
         if table.num_rows:
             self._writer.write_table(table, row_group_size=table.num_rows)
 
+    def _file_metadata(self) -> dict[bytes, bytes]:
+        """Return the metadata of a file of which readers make dictionaries and views.
+
+        Its pages are those of plain values: only the schema of Arrow in it says what they were.
+        """
+        kinds = self._kinds | {name: each.kind() for name, each in self._categories.items()}
+        schema = encodings.encoded_schema(self.schema, kinds)
+        text = base64.b64encode(schema.serialize().to_pybytes())
+        return {**(self.schema.metadata or {}), b"ARROW:schema": text}
+
     def _open(self, first: pa.Table) -> pq.ParquetWriter:
         import pyarrow.parquet as pq
 
@@ -268,7 +294,7 @@ class ParquetWriter:
             write_statistics=_short_columns(first),
             write_page_checksum=True,
             store_decimal_as_integer=True,  # up to 18 digits; a third less of all the work
-            store_schema=True,
+            store_schema=not self._kinds,
         )
 
 

@@ -328,7 +328,7 @@ def _lost_metadata(plan: Plan, is_kept: bool) -> str:
 
 
 def _is_for_people(key: bytes) -> bool:
-    return not key.startswith((b"ARROW:", b"PARQUET:"))
+    return not key.startswith((b"ARROW:", b"PARQUET:", b"hygge."))
 
 
 def _columns(plan: Plan, lossy: Iterable[str]) -> list[str]:

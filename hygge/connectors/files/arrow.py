@@ -4,8 +4,9 @@ Home: splits are runs of record batches; a stream is read as a whole.
 
 Store: a directory of files, or one file where the path ends in `.arrow`. A foreign reader sees the
 old files or the new ones, never a mixture: a run is shown by one rename. Every Arrow type is
-kept exactly, except for dictionaries, views and run-end encoding, which become plain values. On an
-object store (`s3://bucket/prefix`) files come one by one: see `hygge/connectors/files/prefix.py`.
+kept exactly; of dictionaries, views and run-end encoding only those that `hygge/encodings.py` can
+bring back, and the others become plain values. On an object store (`s3://bucket/prefix`) files come
+one by one: see `hygge/connectors/files/prefix.py`.
 """
 
 from __future__ import annotations
@@ -69,9 +70,12 @@ class ArrowHome(FileHome):
                 first = schema
             first = self.merged(file, schema, files[0], first)
         assert first is not None  # find_files gives at least one file
+        for name, kind in metadata.types.items():
+            if pa.types.is_dictionary(kind) and not kind.ordered:
+                metadata.lose(f"'categories' of column '{name}': those of no row are left out")
         columns = (
             Column(
-                f.name, f.type, str(f.type), f.name in may_be_null, None, metadata.fields[f.name]
+                f.name, f.type, str(f.type), f.name in may_be_null, None, metadata.of_field(f.name)
             )
             for f in first
         )

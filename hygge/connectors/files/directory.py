@@ -20,21 +20,23 @@ from typing import Any
 
 import pyarrow as pa
 
-from hygge.batches import serialized
 from hygge.connectors.files import publish
 from hygge.connectors.files.heads import (
     HEAD,
     Published,
     check_appendable,
+    content_of,
     described,
     first_foreign,
     generation_name,
     head_of_directory,
     head_of_file,
     newest_in_directory,
+    prepared_content,
     read_schema,
     rows_in_directory,
     schema_text,
+    staged_schema,
     text_schema,
 )
 from hygge.connectors.files.parts import (
@@ -105,11 +107,12 @@ class Directory:
     def prepare(self, run: Run, schema: pa.Schema | None) -> None:
         with publish.disk_errors(self.path):
             publish.put_back(self.path)
-            self._check_writable(run, schema)
+            held = self._check_writable(run, schema)
             folder = self._held_staging(run)
             publish.sweep(self.path, keep=run.id)
             if schema is not None:
-                durable.write_synced(os.path.join(folder, SCHEMA), serialized(schema))
+                content = prepared_content(schema, content_of(folder, SCHEMA), held)
+                durable.write_synced(os.path.join(folder, SCHEMA), content)
 
     def check_here(self, mode: Mode) -> None:
         self.examine(Run("check", "", mode), None)
@@ -128,8 +131,10 @@ class Directory:
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
     ) -> Receipt:
-        folder = os.path.join(publish.prepared_staging(self.path, ticket.run), ticket_name(ticket))
+        staging = publish.prepared_staging(self.path, ticket.run)
+        folder = os.path.join(staging, ticket_name(ticket))
         with publish.disk_errors(self.path):
+            schema = staged_schema(schema, lambda: content_of(staging, SCHEMA))
             staged, size = stage_parts(folder, schema, batches, self.format, self.file_bytes)
         return Receipt(ticket, "", staged.rows, size, parts=len(staged.files))
 
@@ -209,8 +214,8 @@ class Directory:
     def _published(self, flow: str) -> Published | None:
         return head_of_file(self.path) if self.single else head_of_directory(self.path, flow)
 
-    def _check_writable(self, run: Run, schema: pa.Schema | None) -> None:
-        """Raise unless what is at the target now may be replaced, or appended to."""
+    def _check_writable(self, run: Run, schema: pa.Schema | None) -> pa.Schema | None:
+        """Raise unless the target may be replaced, or appended to: then return its schema."""
         if self.single and run.mode == "append" and os.path.exists(self.path):
             raise StoreError(
                 f"{self.path} is one file, which is replaced as a whole and cannot be appended to",
@@ -221,7 +226,10 @@ class Directory:
         elif os.path.exists(self.path) and not os.path.isdir(self.path):
             raise NotOurs(f"{self.path} is a file that hygge did not write", "choose another path")
         elif newest := newest_in_directory(self.path):
-            check_appendable(self.path, text_schema(newest.schema), schema)
+            held = text_schema(newest.schema)
+            check_appendable(self.path, held, schema)
+            return held
+        return None
 
     def _refuse_foreign(self) -> None:
         name = first_foreign(self.path, self.single)
@@ -323,11 +331,8 @@ class Directory:
 
         Raises Rejected where one of them is not as it was staged.
         """
-        schema: pa.Schema | None = None
-        prepared = os.path.join(self._staging(run), SCHEMA)
-        if os.path.exists(prepared):
-            with open(prepared, "rb") as file:
-                schema = read_schema(file.read())
+        prepared = content_of(self._staging(run), SCHEMA)
+        schema = read_schema(prepared) if prepared else None
         parts: dict[str, str] = {}
         for receipt in sorted(receipts, key=lambda receipt: receipt.ticket.split):
             split = receipt.ticket.split

@@ -11,14 +11,15 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from hygge.batches import widens
+from hygge.batches import serialized, widens
 from hygge.connectors.files import publish
 from hygge.connectors.files.metadata import differ
+from hygge.encodings import encodings_of, following
 from hygge.errors import StoreError
 from hygge.extension_types import extension_of, marked_schema
 from hygge.model import Head, facts_of_head
@@ -159,6 +160,39 @@ def check_appendable(path: str, held: pa.Schema | None, new: pa.Schema | None) -
             f"{path} has the columns {', '.join(held.names)}; this run has {', '.join(new.names)}",
             hint,
         )
+
+
+def prepared_content(
+    schema: pa.Schema | None, prepared: bytes | None, held: pa.Schema | None
+) -> bytes:
+    """Return the schema that a run writes in, as bytes of Arrow IPC; none for None.
+
+    Its encodings are those of what the run `prepared` before, or else of what is `held` where it
+    appends.
+    """
+    if schema is None:
+        return b""
+    before = read_schema(prepared) if prepared else held
+    return serialized(schema if before is None else following(schema, before))
+
+
+def staged_schema(
+    schema: pa.Schema | None, read_prepared: Callable[[], bytes | None]
+) -> pa.Schema | None:
+    """Return `schema` with the encodings of the schema that the run was prepared with."""
+    if schema is None or not encodings_of(schema):
+        return schema
+    prepared = read_prepared()
+    return following(schema, read_schema(prepared) if prepared else None)
+
+
+def content_of(folder: str, name: str) -> bytes | None:
+    """Return what a file holds; None where it is not there."""
+    try:
+        with open(os.path.join(folder, name), "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
 
 
 def schema_text(schema: pa.Schema | None) -> str | None:

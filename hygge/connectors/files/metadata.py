@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.encodings import can_be_kept, has_ordered, with_encoding
 from hygge.extension_types import extension_of
 
 Texts = dict[bytes, bytes]
@@ -35,6 +36,8 @@ class FilesMetadata:
     """The columns of the files."""
     texts: Texts = field(default_factory=dict)
     fields: dict[str, Texts] = field(default_factory=dict)
+    types: dict[str, pa.DataType] = field(default_factory=dict)
+    """The columns that are of one type in all files, as the files hold them."""
     lost: dict[str, None] = field(default_factory=dict)
     """Sentences about what is not kept, in order."""
     files: int = 0
@@ -43,10 +46,16 @@ class FilesMetadata:
         """Take in the schema of one more file."""
         texts = _without_own(schema.metadata)
         fields = {each.name: _without_own(each.metadata) for each in schema}
+        types = {each.name: each.type for each in schema}
+        for name, kind in types.items():
+            if has_ordered(kind):
+                self.lose(f"'ordered' of column '{name}': categories become plain values")
         if not self.files:
+            self.types = types
             self.names, self.texts, self.fields = list(schema.names), texts, fields
         else:
             self._agree(texts)
+            self.types = {n: kind for n, kind in self.types.items() if types.get(n) == kind}
             for name, marks in self.fields.items():
                 other = fields.get(name, {})
                 for key in [key for key in marks if other.get(key) != marks[key]]:
@@ -63,6 +72,11 @@ class FilesMetadata:
                 self.texts[key] = joined
             elif self.texts.pop(key, None) is not None or other is not None:
                 self.lose(f"'{_shown(key)}': the files differ in it")
+
+    def of_field(self, name: str) -> Texts:
+        """Return the metadata of a column, with its type in the files where that is encoded."""
+        texts, kind = self.fields[name], self.types.get(name)
+        return with_encoding(texts, kind) if kind is not None and can_be_kept(kind) else texts
 
     def of_columns(self, read: Sequence[str]) -> Texts:
         """Return the texts that hold true of the columns `read`; say what does not."""

@@ -88,7 +88,7 @@ class ParquetHome(FileHome):
                 native.get(f.name),
                 f.name in may_be_null,
                 None,
-                metadata.fields[f.name],
+                metadata.of_field(f.name),
             )
             for f in first
         )

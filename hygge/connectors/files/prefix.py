@@ -31,9 +31,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from hygge.batches import serialized
-from hygge.connectors.files import publish
-from hygge.connectors.files.heads import check_appendable, read_schema, schema_text, text_schema
+from hygge.connectors.files import heads, publish
 from hygge.connectors.files.manifests import (
     RUNS_KEPT,
     File,
@@ -113,9 +111,10 @@ class Prefix:
 
     def prepare(self, run: Run, schema: pa.Schema | None) -> None:
         shown, _ = self.settle()
-        self._check_writable(shown, run, schema)
+        held = self._check_writable(shown, run, schema)
         self._check_bucket()
-        content = b"" if schema is None else serialized(schema)
+        prepared = self.bucket.get(self._key(run.id, SCHEMA))
+        content = heads.prepared_content(schema, prepared, held)
         self.bucket.put(self._key(run.id, SCHEMA), content)
         self._sweep(run)
 
@@ -133,6 +132,7 @@ class Prefix:
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
     ) -> Receipt:
         folder = self._key(ticket.run, ticket_name(ticket))
+        schema = heads.staged_schema(schema, lambda: self.bucket.get(self._key(ticket.run, SCHEMA)))
 
         def close(writer: Writer, path: str, rows: int) -> Part:
             check_rows(path, writer.close().rows, rows)
@@ -283,7 +283,7 @@ class Prefix:
             self._check_writable(shown, run, schema)
         if not files and not (base and run.mode == "append"):
             files = [self._empty_file(run, schema)]
-        return commit, next_manifest(shown, run, commit.head, files, schema_text(schema))
+        return commit, next_manifest(shown, run, commit.head, files, heads.schema_text(schema))
 
     def _is_in_newest(self, manifest: Manifest, run: Run) -> bool:
         """Whether the manifest was the newest: the number of a removed one may be free again."""
@@ -292,16 +292,18 @@ class Prefix:
             raise Unknown(f"{self.describe()} has gone on for long since this run looked at it")
         return run.id in newest.runs
 
-    def _check_writable(self, shown: Shown, run: Run, schema: pa.Schema | None) -> None:
-        """Raise unless what is at the target now may be replaced, or appended to."""
+    def _check_writable(self, shown: Shown, run: Run, schema: pa.Schema | None) -> pa.Schema | None:
+        """Raise unless the target may be replaced, or appended to: then return its schema."""
         if run.mode == "append":
-            before = text_schema(shown.manifest.schema) if shown.manifest else None
-            check_appendable(self.describe(), before, schema)
-        elif name := shown.first_foreign(being_copied(self.bucket, self.staging, shown)):
+            before = heads.text_schema(shown.manifest.schema) if shown.manifest else None
+            heads.check_appendable(self.describe(), before, schema)
+            return before
+        if name := shown.first_foreign(being_copied(self.bucket, self.staging, shown)):
             raise NotOurs(
                 f"{self.describe()} holds something that hygge did not write: {name}",
                 "move it away, or choose another path: hygge reads there only what it wrote",
             )
+        return None
 
     def _collected(
         self, run: Run, receipts: Sequence[Receipt]
@@ -316,7 +318,7 @@ class Prefix:
                 "run it again",
             )
         prepared = self.bucket.get(self._key(run.id, SCHEMA))
-        schema = read_schema(prepared) if prepared else None
+        schema = heads.read_schema(prepared) if prepared else None
         sizes = self._sizes(run)
         files: dict[str, File] = {}
         ordered = sorted(receipts, key=lambda receipt: receipt.ticket.split)
@@ -333,7 +335,7 @@ class Prefix:
                 if name in files:
                     raise Rejected(f"split {split} has two receipts")
                 files[name] = File(name, rows, size, key.removeprefix(f"{self.staging}/"))
-            schema = schema or text_schema(parts.schema)
+            schema = schema or heads.text_schema(parts.schema)
         return list(files.values()), schema
 
     def _sizes(self, run: Run) -> dict[str, int]:

@@ -189,3 +189,8 @@ def test_plan_says_which_marks_of_parquet_arrow_has_no_type_for(tmp_path):
             "'INTERVAL' of column 'i': Arrow has no such type",
             "'TIMETZ' of column 't': Arrow has no such type",
         )
+        for store in (CsvStore(path=tmp_path / "o.csv"), ParquetStore(path=tmp_path / "o")):
+            assert (
+                "\n  loses   metadata 'INTERVAL' of column 'i': Arrow has no such type; "
+                "metadata 'TIMETZ' of column 't': Arrow has no such type"
+            ) in plan_text(move(ParquetHome(path=tmp_path / "in.parquet"), store), plan)

@@ -1,0 +1,188 @@
+"""Dictionaries, views and run-end encoding, for the Stores that have them.
+
+Rows travel as plain values (`hygge/batches.py`). A Home of Arrow or Parquet notes in the metadata
+of a field in which type the source holds its values, and their writers give them back in it. Only
+types are noted that hold exactly the plain values again: no floats, because equal ones may differ
+(-0.0), and no dictionary whose categories are ordered, because its order would be that of the rows.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+
+import pyarrow as pa
+
+KEY = b"hygge.encoding"
+_MOST_BYTES = 64 * 1024 * 1024
+"""Of the categories of one column of one file, which are held in memory."""
+_T = pa.types
+_VALUES = (
+    _T.is_string, _T.is_large_string, _T.is_binary, _T.is_large_binary, _T.is_fixed_size_binary,
+    _T.is_integer, _T.is_decimal128, _T.is_decimal256, _T.is_date, _T.is_time, _T.is_timestamp,
+)  # fmt: skip
+_IN_PARQUET = {
+    pa.string(): pa.string(), pa.large_string(): pa.string(),
+    pa.binary(): pa.binary(), pa.large_binary(): pa.binary(),
+}  # fmt: skip
+
+
+def can_be_kept(kind: pa.DataType) -> bool:
+    """Return whether plain values can be brought back into the type `kind` exactly."""
+    if kind in (pa.string_view(), pa.binary_view()):
+        return True
+    if _T.is_run_end_encoded(kind):
+        return any(is_value(kind.value_type) for is_value in _VALUES)
+    if _T.is_dictionary(kind) and not kind.ordered:
+        return any(is_value(_plain_of(kind)) for is_value in _VALUES)
+    return False
+
+
+def in_parquet(kind: pa.DataType) -> pa.DataType | None:
+    """Return the form of `kind` that readers of Parquet give back; None: they have none.
+
+    They make dictionaries of texts and bytes only, and have one type of each.
+    """
+    if _T.is_dictionary(kind):
+        value = _IN_PARQUET.get(_plain_of(kind))
+        return None if value is None else pa.dictionary(kind.index_type, value)
+    return None if _T.is_run_end_encoded(kind) else kind
+
+
+def has_ordered(kind: pa.DataType) -> bool:
+    """Return whether a dictionary with an order is in a type, at whatever depth."""
+    if _T.is_dictionary(kind):
+        return bool(kind.ordered) or has_ordered(kind.value_type)
+    if _T.is_run_end_encoded(kind):
+        return has_ordered(kind.value_type)
+    return any(has_ordered(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def with_encoding(metadata: Mapping[bytes, bytes], kind: pa.DataType) -> dict[bytes, bytes]:
+    """Return the metadata of a field with a note that its source is of the type `kind`."""
+    text = base64.b64encode(pa.schema([pa.field("", kind)]).serialize().to_pybytes())
+    return {**metadata, KEY: text}
+
+
+def encoding_of(field: pa.Field) -> pa.DataType | None:
+    """Return the type that `with_encoding` noted; None: none, or it is no form of these values."""
+    text = (field.metadata or {}).get(KEY)
+    if text is None:
+        return None
+    kind = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text))).field(0).type
+    return kind if _plain_of(kind) == field.type else None
+
+
+def encodings_of(schema: pa.Schema) -> dict[str, pa.DataType]:
+    """Return `encoding_of` of the columns that have one."""
+    found = ((field.name, encoding_of(field)) for field in schema)
+    return {name: kind for name, kind in found if kind is not None}
+
+
+def following(schema: pa.Schema, held: pa.Schema | None) -> pa.Schema:
+    """Return `schema` with the encodings that `held` has too: all files of a place are alike."""
+    noted = {} if held is None else encodings_of(held)
+    other = [field.name for field in schema if encoding_of(field) != noted.get(field.name)]
+    return _without(schema, other) if other else schema
+
+
+def without_encodings(schema: pa.Schema) -> pa.Schema:
+    """Return `schema` without the notes: no file has them."""
+    return _without(schema, schema.names)
+
+
+def encoded_schema(schema: pa.Schema, kinds: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Return `schema` with the types `kinds` of some columns, and without the notes."""
+    fields = [
+        field.with_type(kinds.get(field.name, field.type)) for field in without_encodings(schema)
+    ]
+    return pa.schema(fields, schema.metadata)
+
+
+def encoded(
+    table: pa.Table, schema: pa.Schema, categories: Mapping[str, Categories]
+) -> Iterator[pa.Table]:
+    """Yield a table of plain values in the types of `schema`, in as few pieces as these allow."""
+    import pyarrow.compute as pc
+
+    ends = [k.run_end_type.bit_width for k in schema.types if _T.is_run_end_encoded(k)]
+    most = 2 ** (min(ends, default=64) - 1) - 1
+    for start in range(0, table.num_rows, most):
+        columns = []
+        piece = table.slice(start, most)
+        for column, field in zip(piece.columns, schema, strict=True):
+            if _T.is_dictionary(field.type):
+                column = categories[field.name].encoded(column, field.type)
+            elif _T.is_run_end_encoded(field.type):
+                column = pc.run_end_encode(
+                    column.combine_chunks(), run_end_type=field.type.run_end_type
+                )
+            elif column.type != field.type:
+                column = column.cast(field.type)
+            columns.append(column)
+        yield pa.Table.from_arrays(columns, schema=schema)
+
+
+class Categories:
+    """The distinct values of one column of one file, in the order in which they came."""
+
+    def __init__(self, kind: pa.DataType) -> None:
+        self._kind = kind
+        self._values: pa.Array | None = pa.array([], _plain_of(kind))
+
+    def add(self, column: pa.ChunkedArray) -> None:
+        """Take in the values of more rows."""
+        import pyarrow.compute as pc
+
+        if self._values is None:
+            return
+        new = pc.drop_null(pc.unique(column)).cast(self._values.type)
+        if len(self._values):
+            new = new.filter(pc.invert(pc.is_in(new, value_set=self._values)))
+        if len(new):
+            self._values = pa.concat_arrays([self._values, new])
+        if self._values.nbytes > _MOST_BYTES:
+            self._values = None
+
+    def kind(self) -> pa.DataType:
+        """Return the type of the file's column.
+
+        It has a wider index where the values are more than the index can count, and is that of the
+        plain values where they are too large to be held in memory.
+        """
+        if self._values is None:
+            return _plain_of(self._kind)
+        index = self._kind.index_type
+        bits = index.bit_width - _T.is_signed_integer(index)
+        if len(self._values) <= 2**bits:
+            return self._kind
+        return pa.dictionary(pa.int32(), self._kind.value_type)
+
+    def encoded(self, column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+        """Return plain values as a dictionary of the type `kind`."""
+        import pyarrow.compute as pc
+
+        assert self._values is not None  # else `kind` is no dictionary
+        indices = pc.index_in(column, value_set=self._values).cast(kind.index_type)
+        values = self._values.cast(kind.value_type)
+        chunks = [pa.DictionaryArray.from_arrays(part, values) for part in indices.chunks]
+        return pa.chunked_array(chunks, kind)
+
+
+def _plain_of(kind: pa.DataType) -> pa.DataType:
+    """Return the plain type of the values of an encoded one."""
+    if _T.is_dictionary(kind) or _T.is_run_end_encoded(kind):
+        kind = kind.value_type
+    if kind == pa.string_view():
+        return pa.large_string()
+    return pa.large_binary() if kind == pa.binary_view() else kind
+
+
+def _without(schema: pa.Schema, names: list[str]) -> pa.Schema:
+    fields = []
+    for field in schema:
+        metadata = dict(field.metadata or {})
+        if field.name in names and metadata.pop(KEY, None) is not None:
+            field = field.with_metadata(metadata or None)
+        fields.append(field)
+    return pa.schema(fields, schema.metadata)

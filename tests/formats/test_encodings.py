@@ -1,0 +1,204 @@
+"""Arrow and Parquet keep dictionaries, views and run-end encoding, as far as they have them."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hygge import ArrowHome, ArrowStore, CsvHome, CsvStore, Flow, ParquetHome, ParquetStore
+from hygge.connectors.files.directory import Directory
+from hygge.encodings import KEY
+from hygge.report.text import plan_text
+
+WORDS = ["b", None, "a", "b", "b", "a", None, "c"]
+SMALL = pa.dictionary(pa.int8(), pa.string())
+ORDERED = pa.dictionary(pa.int32(), pa.string(), ordered=True)
+TYPES = {
+    "small": SMALL,
+    "unsigned": pa.dictionary(pa.uint32(), pa.string()),
+    "large": pa.dictionary(pa.int32(), pa.large_string()),
+    "bytes": pa.dictionary(pa.int16(), pa.binary()),
+    "numbers": pa.dictionary(pa.int32(), pa.decimal128(6, 2)),
+    "ordered": ORDERED,
+    "of_views": pa.dictionary(pa.uint32(), pa.string_view()),
+    "view": pa.string_view(),
+    "byte_view": pa.binary_view(),
+    "runs": pa.run_end_encoded(pa.int16(), pa.string()),
+    "list": pa.list_(SMALL),
+}
+PLAIN = {
+    "ordered": pa.string(), "list": pa.list_(pa.string()), "numbers": pa.decimal128(6, 2),
+}  # fmt: skip
+
+
+def move(home, store, name="f", **more) -> Flow:
+    return Flow(home, store, name=name, engine="inline", **more)
+
+
+def of(kind: pa.DataType, words: list[str | None]) -> pa.Array:
+    """Return words as an array of any of these types."""
+    if pa.types.is_list(kind):
+        whole = of(kind.value_type, words)
+        return pa.ListArray.from_arrays(pa.array(range(len(words) + 1), pa.int32()), whole)
+    value = kind.value_type if hasattr(kind, "value_type") else kind
+    if pa.types.is_decimal(value):
+        plain = pa.array([None if word is None else ord(word) for word in words], value)
+    else:
+        plain = pa.array(words, pa.string()).cast(value)
+    if pa.types.is_run_end_encoded(kind):
+        return pa.compute.run_end_encode(plain, run_end_type=kind.run_end_type)
+    if pa.types.is_dictionary(kind):
+        encoded = plain.dictionary_encode()
+        indices = encoded.indices.cast(kind.index_type)
+        return pa.DictionaryArray.from_arrays(indices, encoded.dictionary, ordered=kind.ordered)
+    return plain
+
+
+def table(words: list[str | None] = WORDS) -> pa.Table:
+    return pa.table({name: of(kind, words) for name, kind in TYPES.items()})
+
+
+def write_arrow(path, *tables: pa.Table) -> str:
+    with pa.ipc.new_stream(path, tables[0].schema) as writer:  # of which each batch may replace
+        for each in tables:
+            writer.write_table(each)
+    return str(path)
+
+
+def read_arrow(path) -> pa.Table:
+    if path.is_dir():
+        return pa.concat_tables(read_arrow(file) for file in sorted(path.rglob("*.arrow")))
+    with pa.ipc.open_file(path) as reader:
+        return reader.read_all()
+
+
+def values(*tables: pa.Table) -> list[dict]:
+    """Return the rows; pyarrow itself makes Python values of all these types."""
+    return [row for each in tables for row in each.to_pylist()]
+
+
+@pytest.mark.parametrize("target", ["o", "o.arrow"])
+def test_arrow_keeps_them_with_the_dictionaries_of_all_batches(tmp_path, target):
+    other = table(["z", "b", None])
+    source = write_arrow(tmp_path / "in.arrows", table(), other)
+    move(ArrowHome(path=source), ArrowStore(path=tmp_path / target)).run()
+    read = read_arrow(tmp_path / target)
+    expected = {**TYPES, **{name: PLAIN[name] for name in ("ordered", "list")}}
+    assert dict(zip(read.schema.names, read.schema.types, strict=True)) == expected
+    assert values(read) == values(table(), other)
+    assert not any((field.metadata or {}).get(KEY) for field in read.schema)
+    assert not list(tmp_path.rglob("*.plain"))
+
+
+@pytest.mark.parametrize("target", ["o", "o.parquet"])
+def test_parquet_keeps_what_its_readers_give_back(tmp_path, target):
+    fields = {b"PARQUET:field_id": b"7"}
+    content = table().select([name for name in TYPES if name != "runs"])
+    noted = [field.with_metadata(fields) for field in content.schema]
+    content = content.cast(pa.schema(noted, {"made by": "us"}))
+    source = write_arrow(tmp_path / "in.arrows", content)
+    store = ParquetStore(path=tmp_path / target, options={"row_group_bytes": 1})
+    move(ArrowHome(path=source), store).run()
+    read = pq.read_table(tmp_path / target)
+    plain = {name: PLAIN[name] for name in ("ordered", "list", "numbers")}
+    texts = {
+        "large": pa.dictionary(pa.int32(), pa.string()),
+        "of_views": pa.dictionary(pa.uint32(), pa.string()),
+    }
+    expected = {name: TYPES[name] for name in content.column_names} | plain | texts
+    assert dict(zip(read.schema.names, read.schema.types, strict=True)) == expected
+    assert values(read) == values(content)
+    assert read.schema.metadata == {b"made by": b"us"}
+    assert read.schema.field("small").metadata[b"PARQUET:field_id"] == b"7"
+    again = ParquetHome(path=tmp_path / target)
+    move(again, ArrowStore(path=tmp_path / "again.arrow")).run()
+    kept = read_arrow(tmp_path / "again.arrow")
+    assert kept.schema.types == read.schema.types
+    assert values(kept) == values(content)
+
+
+@pytest.mark.parametrize("store", [ParquetStore, ArrowStore])
+def test_an_index_that_is_too_narrow_for_all_values_becomes_a_wider_one(tmp_path, store):
+    """pyarrow writes such a Parquet file, and cannot read it."""
+    words = [f"w{n}" for n in range(200)]
+    parts = [pa.table({"c": of(SMALL, words[at : at + 100])}) for at in (0, 100)]
+    source = write_arrow(tmp_path / "in.arrows", *parts)
+    suffix = store.suffixes[0]
+    move(ArrowHome(path=source), store(path=tmp_path / f"o{suffix}")).run()
+    path = tmp_path / f"o{suffix}"
+    read = pq.read_table(path) if store is ParquetStore else read_arrow(path)
+    assert read.column("c").type == pa.dictionary(pa.int32(), pa.string())
+    assert read.column("c").to_pylist() == words
+
+
+def test_runs_longer_than_their_ends_can_count(tmp_path):
+    runs = pa.run_end_encoded(pa.int16(), pa.string())
+    part = pa.table({"c": of(runs, ["a"] * 20_000)})
+    source = write_arrow(tmp_path / "in.arrows", part, part)
+    move(ArrowHome(path=source), ArrowStore(path=tmp_path / "o.arrow")).run()
+    read = read_arrow(tmp_path / "o.arrow")
+    assert read.column("c").type == runs
+    assert read.num_rows == 40_000
+
+
+def test_an_append_follows_the_files_that_are_there(tmp_path):
+    """Some readers (polars) refuse a directory of files of more than one type."""
+    plain = pa.table({"c": ["a", "b"]})
+    encoded = pa.table({"c": of(SMALL, ["a", "c"])})
+    texts, codes = tmp_path / "texts.parquet", tmp_path / "codes.parquet"
+    pq.write_table(plain, texts)
+    pq.write_table(encoded, codes)
+    for first, second, kind in ((texts, codes, pa.string()), (codes, codes, SMALL)):
+        store = ParquetStore(path=tmp_path / f"{first.stem}-{second.stem}")
+        for number, source in enumerate((first, second)):
+            move(ParquetHome(path=source), store, mode="append", name=f"f{number}").run()
+        files = sorted((tmp_path / f"{first.stem}-{second.stem}").rglob("*.parquet"))
+        assert len(files) == 2
+        assert [pq.read_schema(file).field("c").type for file in files] == [kind, kind]
+
+
+def test_a_run_that_was_prepared_without_them_is_ended_without_them(tmp_path, monkeypatch):
+    """So goes a run on that an earlier version of hygge began."""
+    source = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"c": of(SMALL, ["a", "c"])}), source)
+    store = ParquetStore(path=tmp_path / "o")
+    prepare = Directory.prepare
+
+    def prepared_twice(self, run, schema):
+        prepare(self, run, pa.schema([field.remove_metadata() for field in schema]))
+        prepare(self, run, schema)
+
+    monkeypatch.setattr(Directory, "prepare", prepared_twice)
+    move(ParquetHome(path=source), store).run()
+    (file,) = (tmp_path / "o").rglob("*.parquet")
+    assert pq.read_schema(file).field("c").type == pa.string()
+
+
+def test_files_that_differ_in_them_come_as_plain_values(tmp_path):
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"c": of(SMALL, ["a"])}), tmp_path / "in" / "a.parquet")
+    pq.write_table(pa.table({"c": ["b"]}), tmp_path / "in" / "b.parquet")
+    move(ParquetHome(path=tmp_path / "in"), ParquetStore(path=tmp_path / "o.parquet")).run()
+    read = pq.read_table(tmp_path / "o.parquet")
+    assert read.column("c").type == pa.string()
+    assert read.column("c").to_pylist() == ["a", "b"]
+
+
+def test_plan_says_what_is_lost_of_categories(tmp_path):
+    rows = table().select(["small", "ordered", "view"])
+    home = ArrowHome(path=write_arrow(tmp_path / "in.arrows", rows))
+    for store in (CsvStore(path=tmp_path / "o.csv"), ArrowStore(path=tmp_path / "o")):
+        with home.open() as plan:
+            lines = plan_text(move(home, store), plan).splitlines()
+        assert [line for line in lines if line.startswith("  loses ")] == [
+            "  loses   metadata 'ordered' of column 'ordered': categories become plain values; "
+            "metadata 'categories' of column 'small': those of no row are left out"
+        ]
+
+
+def test_text_into_text_stays_what_it_was(tmp_path):
+    move(ArrowHome(path=write_arrow(tmp_path / "in.arrows", table().select(["small", "view"]))),
+         CsvStore(path=tmp_path / "o.csv")).run()  # fmt: skip
+    move(CsvHome(path=tmp_path / "o.csv"), ParquetStore(path=tmp_path / "o.parquet")).run()
+    read = pq.read_table(tmp_path / "o.parquet")
+    assert read.column("small").to_pylist() == WORDS
+    assert read.column("view").type == pa.string()
