@@ -104,8 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         else:
             command.add_argument("id", help="a run, as `hygge submit` printed it")
         command.add_argument("--debug", action="store_true", help="show tracebacks")
-        if name not in ("check", "plan"):
-            _cluster_options(command)
+        _cluster_options(command, has_log=name not in ("check", "plan"))
         if name in ("run", "submit"):
             _run_options(command, here=name == "run")
         elif name == "logs":
@@ -117,10 +116,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _cluster_options(command: argparse.ArgumentParser) -> None:
+def _cluster_options(command: argparse.ArgumentParser, has_log: bool) -> None:
     command.add_argument(
         "--address", metavar="URL", help="the Ray cluster's dashboard, http://head:8265"
     )
+    if not has_log:
+        return
     command.add_argument(
         "--log-format", choices=("text", "json"), help="messages as text, or as lines of JSON"
     )

@@ -12,7 +12,7 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -31,10 +31,12 @@ from hygge.engine.jobs.client import (
     is_from_hygge,
     metadata_of,
 )
+from hygge.engine.jobs.following import Following, is_ray_line
 from hygge.engine.jobs.runtime_env import read_runtime_env
 from hygge.engine.jobs.shipping import Package, make_package
 from hygge.errors import HyggeError, UsageError
 from hygge.model import Summary
+from hygge.report.events import parse_event
 from hygge.run.watch import Watch
 
 PrintReport = Callable[[Summary, argparse.Namespace], None]
@@ -48,15 +50,65 @@ def submit(
     arguments: argparse.Namespace, address: str, watch: Watch, print_report: PrintReport
 ) -> int:
     """Submit a run, and follow it to its end unless `--no-wait`; return the exit code."""
-    is_url = "://" in arguments.file  # the cluster reads it; nothing has to be shipped
-    file = Path(arguments.file.rpartition("/")[2] if is_url else arguments.file)
-    if is_url:
-        _check_url(arguments.file)
     if arguments.inline or arguments.dashboard:
         option = "--inline" if arguments.inline else "--dashboard"
         raise UsageError(
             f"{option} is for a run on this machine", f"leave {option} or --address out"
         )
+    cluster, run = _start(arguments, address, watch, "run", _options_there(arguments))
+    if arguments.no_wait:
+        print(run, flush=True)
+        return 0
+    watch.said(
+        "", f"{run} runs on {cluster.address}, also without this command: `hygge status {run}`"
+    )
+    return _follow(cluster, run, watch, arguments, print_report)
+
+
+def ask(arguments: argparse.Namespace, address: str, watch: Watch) -> int:
+    """Run `hygge check` or `hygge plan` as a job of the cluster; print what it prints.
+
+    So it sees the files, the variables and the drivers that a run there has. Returns its exit code.
+    """
+    words = [word for flows in arguments.select for word in ("--select", flows)]
+    words += ["--debug"] if arguments.debug else []
+    cluster, job = _start(arguments, address, watch, arguments.command, words)
+    following, error = Following(cluster.client, job), None
+    try:
+        while following.ended is None:
+            for line in following.read_lines():
+                event = parse_event(line)
+                if event is not None and event["hygge_event"] == "error":
+                    error = event
+                elif not is_ray_line(line):
+                    print(line, flush=True)
+            if following.ended is None:
+                time.sleep(following.pause_s())
+    except KeyboardInterrupt:
+        cluster.request_stop(job)
+        raise
+    if error is not None:
+        message, _, hint = str(error["text"]).partition("\n\nhint: ")
+        raise (UsageError if error["code"] == 2 else HyggeError)(message, hint or None)
+    if following.ended.status == "STOPPED":
+        return 130
+    code = following.ended.code
+    if code is None or code < 0 or code == 127:
+        raise HyggeError(
+            f"`hygge {arguments.command}` did not end well on the cluster: {following.ended.why}",
+            f"`hygge logs {job}` shows what it said",
+        )
+    return code
+
+
+def _start(
+    arguments: argparse.Namespace, address: str, watch: Watch, verb: str, words: Sequence[str]
+) -> tuple[remote.Cluster, str]:
+    """Ship the folder of the file and submit a command for it; return the cluster and the job."""
+    is_url = "://" in arguments.file  # the cluster reads it; nothing has to be shipped
+    file = Path(arguments.file.rpartition("/")[2] if is_url else arguments.file)
+    if is_url:
+        _check_url(arguments.file)
     runtime_env = read_runtime_env(arguments.runtime_env) if arguments.runtime_env else None
     if not is_url:
         check_places(file)
@@ -68,20 +120,14 @@ def submit(
     for warning in warnings:
         watch.said("", f"warning: {warning}")
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-") or "flows"
-    run = f"hygge-{stem}-{uuid.uuid4().hex[:8]}"
+    job = f"hygge-{stem}-{uuid.uuid4().hex[:8]}"
     try:
         name = arguments.file if is_url else file.name
-        cluster.submit(run, name, _options_there(arguments), package, runtime_env)
+        cluster.submit(job, name, words, package, runtime_env, verb)
     except KeyboardInterrupt:
-        _stop_if_submitted(cluster, run)
+        _stop_if_submitted(cluster, job)
         raise
-    if arguments.no_wait:
-        print(run, flush=True)
-        return 0
-    watch.said(
-        "", f"{run} runs on {cluster.address}, also without this command: `hygge status {run}`"
-    )
-    return _follow(cluster, run, watch, arguments, print_report)
+    return cluster, job
 
 
 def _check_url(url: str) -> None:

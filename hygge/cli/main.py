@@ -52,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parse(given)
         return _COMMANDS[arguments.command](arguments)
     except UsageError as error:
-        return _print_error(error, 2, debug, wants_json_log(given))
+        return _print_error(error, 2, debug, wants_json_log(given) or _is_submitted())
     except HyggeError as error:
-        return _print_error(error, 1, debug, wants_json_log(given))
+        return _print_error(error, 1, debug, wants_json_log(given) or _is_submitted())
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
@@ -150,6 +150,14 @@ def _submit_to(address: str, arguments: argparse.Namespace) -> int:
     return cluster.submit(arguments, address, _watch(arguments), _print_report)
 
 
+def _ask_at(address: str, arguments: argparse.Namespace) -> int:
+    from hygge.cli import cluster
+
+    _check_file(arguments.file)
+    _selection(arguments)
+    return cluster.ask(arguments, address, _watch(arguments))
+
+
 def _submit(arguments: argparse.Namespace) -> int:
     from hygge.engine.jobs.cluster import require_address
 
@@ -234,6 +242,8 @@ def _is_submitted() -> bool:
 def _check(arguments: argparse.Namespace) -> int:
     from hygge.engine.jobs.cluster import choose_address
 
+    if arguments.address:
+        return _ask_at(arguments.address, arguments)
     coordinator = _coordinator(arguments)
     number = len(coordinator.file.flows)
     if address := choose_address(None):
@@ -247,6 +257,8 @@ def _check(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace) -> int:
     from hygge.report.text import tables_text
 
+    if arguments.address:
+        return _ask_at(arguments.address, arguments)
     coordinator = _coordinator(arguments)
     texts: list[str] = []
     errors: list[str] = []

@@ -306,3 +306,24 @@ def test_plain_ray_job_submit_does_the_same_with_its_own_runtime_env(tmp_path):
     assert flow["metadata"]["hygge_flow"] == "slow"
     told = folder.hygge("status", f"own-{os.getpid()}")
     assert f"{flow['submission_id']}  succeeded  slow" in told
+
+
+def test_check_and_plan_see_what_the_cluster_sees(tmp_path):
+    one = "  one: {home: DISK/in, store: 'DISK/out/${SHOP_PASSWORD}'}\n"
+    folder = Folder(tmp_path, one)
+    here = [*HYGGE, "check", "flows.yml"]
+    ran = subprocess.run(here, cwd=folder.path, env=folder.laptop, text=True, capture_output=True)
+    assert "the variable SHOP_PASSWORD is not set" in ran.stderr
+    assert "flows.yml: 1 flow, nothing wrong found" in folder.hygge("check", "flows.yml")
+    said = folder.hygge("plan", "flows.yml")
+    assert "one: replace, exactly once" in said
+    assert "4 files in 1 split" in said
+    assert not (folder.disk / "out").exists()
+    (folder.disk / "in" / "0.parquet").write_text("PAR1")
+    said = folder.hygge("plan", "flows.yml", code=1)
+    assert "error: one: " in said
+    assert "0.parquet" in said
+    said = folder.hygge("check", "flows.yml", "--select", "two", code=2)
+    assert "error: flows.yml has no flow 'two'" in said
+    assert "hint: " in said
+    assert "plan" not in folder.hygge("status")

@@ -121,11 +121,12 @@ class Cluster:
         words: Sequence[str],
         package: Package | None,
         runtime_env: Mapping[str, Any] | None = None,
+        verb: str = "run",
     ) -> None:
-        """Start a job that runs the Coordinator of `file`, inside what `package` ships.
+        """Start a job that runs `hygge run`, or another `verb`, inside what `package` ships.
 
-        The caller chooses the id `job`; `words` are further words of the command `hygge run`.
-        `runtime_env` is what Ray installs on the nodes first, perhaps hygge itself.
+        The caller chooses the id `job`; `words` follow the name of the file. `runtime_env` is what
+        Ray installs on the nodes first, perhaps hygge itself. Only what runs is listed as a run.
         """
         for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -139,13 +140,16 @@ class Cluster:
             variables[REQUEST] = request
         # Where Ray brings hygge to the nodes there is no script of that name.
         command = ["python", "-m", "hygge"] if runtime_env else ["hygge"]
+        metadata = {FILE: name, NAME: name, "hygge_version": __version__}
+        if verb != "run":
+            metadata = {NAME: f"{verb} {name}"}
         try:
             submit_job(
                 self._client,
                 job,
-                entrypoint=make_entrypoint([*command, "run", file, *words]),
+                entrypoint=make_entrypoint([*command, verb, file, *words]),
                 runtime_env={**shipped, "env_vars": variables},
-                metadata={FILE: name, NAME: name, "hygge_version": __version__},
+                metadata=metadata,
             )
         except (RuntimeError, OSError, ValueError) as error:
             raise HyggeError(
