@@ -125,31 +125,6 @@ def test_an_id_that_nobody_knows_and_a_cluster_that_nobody_named(folder):
     assert "--inline is for a run on this machine" in said
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("flows: {a: {home: /x.csv, store: /y}}", "flows.yml:1: the state, .hygge, lies in the"),
-        ("state: /s\nflows: {a: {home: /x.csv, store: y}}", "flows.yml:2: flow 'a': the store"),
-        ("state: /s\nflows: {a: {home: /x.csv, store: 'sqlite:///y.db#t'}}", "the store lies in"),
-    ],
-)
-def test_what_would_go_with_the_job_is_refused_before_anything_is_sent(folder, text, words):
-    (folder / "flows.yml").write_text(text)
-    said = refused(folder, "submit", "flows.yml", "--address", "http://127.0.0.1:1")
-    assert words in said
-    assert "working directory that was shipped" in said
-
-
-@pytest.mark.parametrize("root", ["/data", "${ROOT:-.}"])
-def test_what_depends_on_root_or_a_variable_of_the_cluster_is_left_to_it(folder, root):
-    (folder / "flows.yml").write_text(
-        f"root: {root}\nstate: s\nflows:\n  a: {{home: x.csv, store: y}}\n"
-        "  b: {home: x.csv, store: '${OUT:-y}'}\n"
-    )
-    said = refused(folder, "submit", "flows.yml", "--address", "http://127.0.0.1:1")
-    assert "there is no answer from http://127.0.0.1:1" in said
-
-
 def test_the_token_does_not_follow_a_redirect_to_another_host(folder):
     seen: list[dict[str, str]] = []
 
@@ -194,16 +169,6 @@ def test_a_ray_that_cannot_be_used_as_it_is_named(folder):
 def test_another_version_of_hygge_submitted_it(folder):
     said = refused(folder, "flows.yml", HYGGE_SUBMITTED_BY="0.0.9")
     assert f"the cluster has hygge {__version__}, and hygge 0.0.9 submitted this run" in said
-
-
-def test_modules_of_the_folder_are_not_imported_to_look_for_what_would_be_lost(folder):
-    (folder / "mine.py").write_text("print('imported')\nopen('imported', 'w').close()\n")
-    (folder / "flows.yml").write_text(
-        "state: /s\nflows: {a: {home: {type: 'mine:Home'}, store: {type: 'mine:Store', path: y}}}"
-    )
-    said = refused(folder, "submit", "flows.yml", "--address", "http://127.0.0.1:1")
-    assert "there is no answer from http://127.0.0.1:1" in said
-    assert not (folder / "imported").exists()
 
 
 def test_a_module_that_is_not_there_is_named_by_the_cluster(folder):
