@@ -299,7 +299,7 @@ def _commit(
     _check(connection, goal, run, schema)
     target_exists = exists(connection, to)
     if schema is not None and target_exists and run.mode != "replace":
-        choosing.check_lengths(connection, goal, names)
+        choosing.check_texts(connection, goal, names)
     is_made = not target_exists or sql_ledger.is_made(connection, goal)
     note, notes = "", []
     if schema is not None and run.mode == "merge":
