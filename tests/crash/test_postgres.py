@@ -19,8 +19,9 @@ from tests.waiting import said_by
 
 pytest_plugins = ["tests.servers.postgres"]
 DRIVER = "tests.crash.postgres_points"
-# The least number of points of a run; fewer means that statements were missed.
-LEAST = {"append": 27, "replace": 31, "merge": 26}
+# The points of a run, as HYGGE_CRASH=all counts them; fewer means that statements were missed. A
+# replace has 34 points, and 33 where a transaction of another scenario is older than its rows.
+LEAST = {"append": 28, "replace": 33, "merge": 29}
 
 
 def killed_everywhere(pg, folder, *scenarios):
