@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from hygge.connectors.databases.store import SQLStore
-from hygge.connectors.postgres import store as pg_store
+from hygge.connectors.sql import commit as sql_commit
 from hygge.connectors.sql import heads, ledger
 from tests.connectors.postgres.test_store import (
     test_two_processes_that_commit_one_run_commit_it_once as commits_one_run_at_once,
@@ -60,7 +60,7 @@ def moves_any_head(connection, goal, base, row):
 @pytest.fixture
 def compares_nothing(monkeypatch):
     monkeypatch.setattr(heads, "check_base", lambda *_: None)
-    monkeypatch.setattr(pg_store, "move_head", moves_any_head)
+    monkeypatch.setattr(sql_commit, "move_head", moves_any_head)
 
 
 @pytest.mark.parametrize(
