@@ -23,7 +23,7 @@ from hygge.run.driver import Driver
 
 
 def a_commit_that_is_not_idempotent() -> None:
-    heads.already = sqlite_store.already = lambda *_: None
+    heads.already = lambda *_: None
     heads.check_base = lambda *_: None
 
 

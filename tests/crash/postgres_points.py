@@ -23,7 +23,7 @@ from pathlib import Path
 import psycopg
 
 from hygge import Flow, SQLHome, SQLStore
-from hygge.connectors.postgres import store as pg_store
+from hygge.connectors.sql import commit as sql_commit
 from tests.crash.points import STEP
 
 CHANGES = re.compile(r"\s*(INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|COPY|GRANT|REVOKE|COMMENT)\b")
@@ -134,13 +134,13 @@ def dying(moving: Flow, point: int) -> Callable[[], object]:
 
 def head_apart() -> None:
     """Break the store: commit the rows first, and move the head in a transaction of its own."""
-    real = pg_store.move_head
+    real = sql_commit.move_head
 
     def apart(connection: object, *given: object) -> None:
         connection.connection.dbapi_connection.commit()
         real(connection, *given)
 
-    pg_store.move_head = apart
+    sql_commit.move_head = apart
 
 
 def main(mode: str, url: str, schema: str, folder: Path, point: int, step: int) -> None:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from hygge.connectors.databases.store import SQLStore
-from hygge.connectors.postgres import store as pg_store
+from hygge.connectors.sql import commit as sql_commit
 from hygge.connectors.sql import heads, ledger
 from tests.connectors.postgres.test_store import (
     test_two_processes_that_commit_one_run_commit_it_once as commits_one_run_at_once,
@@ -19,8 +19,9 @@ from tests.waiting import said_by
 
 pytest_plugins = ["tests.servers.postgres"]
 DRIVER = "tests.crash.postgres_points"
-# The least number of points of a run; fewer means that statements were missed.
-LEAST = {"append": 27, "replace": 31, "merge": 26}
+# The points of a run, as HYGGE_CRASH=all counts them; fewer means that statements were missed. A
+# replace has 34 points, and 33 where a transaction of another scenario is older than its rows.
+LEAST = {"append": 28, "replace": 33, "merge": 29}
 
 
 def killed_everywhere(pg, folder, *scenarios):
@@ -59,7 +60,7 @@ def moves_any_head(connection, goal, base, row):
 @pytest.fixture
 def compares_nothing(monkeypatch):
     monkeypatch.setattr(heads, "check_base", lambda *_: None)
-    monkeypatch.setattr(pg_store, "move_head", moves_any_head)
+    monkeypatch.setattr(sql_commit, "move_head", moves_any_head)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_a_run_that_is_committed_is_never_noted_as_refused(worlds):  # noqa: F81
     settled = world.run()
     world.grow(2)
     assert world.run().done
-    assert "staged is gone" in world.go_on(first).error
+    assert "is committed, where" in world.go_on(first).error
     outcome = world.here / "state/flows/f/runs" / settled.run / "outcome.json"
     assert json.loads(outcome.read_text())["how"] == "committed"
 

@@ -12,7 +12,7 @@ open before the commit and had not touched the table yet.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -29,16 +29,16 @@ from hygge.connectors.anysql.publish import (
 )
 from hygge.connectors.anysql.session import connected
 from hygge.connectors.anysql.values import encode
-from hygge.connectors.sql import ledger
-from hygge.connectors.sql.commit import check, check_staged, move_head, refuse_columns
+from hygge.connectors.sql import frame, ledger
+from hygge.connectors.sql.commit import SQLPublisher, check, check_staged, refuse_columns
 from hygge.connectors.sql.counting import MOST, state_of
-from hygge.connectors.sql.errors import in_words, is_unknown, unknown_commit
+from hygge.connectors.sql.errors import in_words
+from hygge.connectors.sql.frame import Published
 from hygge.connectors.sql.goal import Goal
-from hygge.connectors.sql.heads import compared, head_in, head_of, head_values
 from hygge.connectors.sql.ledger import LEDGER, beating
 from hygge.connectors.sql.own_columns import check_written, generated_note, gone_notes, own_notes
 from hygge.connectors.sql.target import Target, exists, identity, reflected_columns, table_for
-from hygge.errors import HyggeError, Rejected, StoreError, UnfitValue, one_of, refusing
+from hygge.errors import HyggeError, Rejected, StoreError, UnfitValue, one_of
 from hygge.model import Commit, Head, Receipt, Run, TargetState, Ticket, Watermark
 
 if TYPE_CHECKING:
@@ -129,29 +129,8 @@ def commit(
     goal: Goal, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
 ) -> Commit:
     """Compare the head, then move the rows and the head, in one transaction."""
-    from sqlalchemy.exc import DBAPIError
-
     with _open(goal) as connection:
-        with connection.begin():
-            now = ledger.head_at(connection, goal, run.flow)
-            done = compared(now, run, base, receipts, goal.who)
-        if done is not None:
-            return done
-        with in_words(goal.who, Rejected), refusing():
-            transaction = connection.begin()
-            try:
-                done = _commit(connection, goal, run, base, receipts, watermark)
-            except BaseException:
-                with suppress(DBAPIError):  # the first error is the one to tell
-                    transaction.rollback()
-                raise
-            try:
-                transaction.commit()
-            except DBAPIError as error:
-                if is_unknown(error):
-                    raise unknown_commit(goal.who, error) from error
-                raise
-        return done
+        return frame.commit(_Publisher(connection, goal, run, base, receipts), watermark)
 
 
 def discard(goal: Goal, run: Run) -> None:
@@ -161,57 +140,46 @@ def discard(goal: Goal, run: Run) -> None:
             ledger.drop(connection, goal, run.id)
 
 
-def _commit(
-    connection: sa.Connection,
-    goal: Goal,
-    run: Run,
-    base: Head | None,
-    receipts: Sequence[Receipt],
-    watermark: Watermark,
-) -> Commit:
-    target = ledger.target_of(goal)
-    done = _compare(connection, goal, run, base, receipts)
-    if done is not None:
-        return done
-    schema, staged = _staged(connection, goal, receipts)
-    rows = kept = sum(receipt.rows for receipt in receipts)
-    if schema is not None and run.mode == "merge":
-        copy = f"{ledger.run_name(run.id)}_w{uuid4().hex[:8]}"
-        ledger.remember(connection, goal, run.id, copy)
-        staged, kept = winners(connection, target, copy, schema, staged, run, goal.who)
-        if target.dialect not in TRANSACTIONAL_DDL:
-            # Making that table has let go of the head.
-            done = _compare(connection, goal, run, base, receipts)
-            if done is not None:
-                return done
-    if target.dialect == "postgresql":
-        ledger.bound_wait_in_postgres(connection)
-    _check(connection, goal, run, schema)
-    there = exists(connection, target)
-    made = not there or ledger.is_made(connection, goal)
-    heads = ledger.heads_table(goal)
-    if run.mode == "replace":
-        others = (heads.c.flow != run.flow) & (heads.c.target == target.name)
-        connection.execute(heads.delete().where(others))
-    notes: list[str] = []
-    if schema is not None:
-        if run.mode == "replace" and there and not stays(connection, target, schema):
-            present = [column["name"] for column in reflected_columns(connection, target)]
-            notes += gone_notes(present, schema.names)
-        apply(connection, target, schema, staged, run, there, kept, goal.who)
-        notes += _own_notes(connection, target, schema, staged)
-    elif there and run.mode == "replace":
-        connection.execute(table_for(target, None).delete())
-        notes = ["nothing to move: the table is now empty and keeps its columns"]
-    if not kept and not notes:
-        nothing = "nothing to move"
-        if schema is None and not there:
-            nothing += ", and no schema: no table was made"
-        notes.append(nothing)
-    name = identity(connection, target) if made else None
-    row = head_values(run, target.name, base, kept, watermark, schema, name)
-    move_head(connection, goal, base, row)
-    return Commit(head_of(row, goal.who), kept, rows - kept, note="; ".join(notes))
+class _Publisher(SQLPublisher):
+    """The steps of a commit, which are those of `frame`."""
+
+    def rejecting(self) -> AbstractContextManager[None]:
+        return in_words(self.goal.who, Rejected)
+
+    def staged(self) -> pa.Schema | None:
+        connection, goal, run = self.connection, self.goal, self.run
+        schema, self.tables = _staged(connection, goal, self.receipts)
+        self.rows = self.staged_rows
+        if schema is not None and run.mode == "merge":
+            copy = f"{ledger.run_name(run.id)}_w{uuid4().hex[:8]}"
+            ledger.remember(connection, goal, run.id, copy)
+            self.tables, self.rows = winners(
+                connection, self.target, copy, schema, self.tables, run, goal.who
+            )
+            # Making that table has ended the transaction.
+            self.has_let_go = self.target.dialect not in TRANSACTIONAL_DDL
+        return schema
+
+    def check(self, schema: pa.Schema | None) -> bool:
+        if self.target.dialect == "postgresql":
+            ledger.bound_wait_in_postgres(self.connection)
+        _check(self.connection, self.goal, self.run, schema)
+        return exists(self.connection, self.target)
+
+    def publish(self, schema: pa.Schema | None, exists: bool) -> Published:
+        connection, goal, run, target = self.connection, self.goal, self.run, self.target
+        made = not exists or ledger.is_made(connection, goal)
+        notes: list[str] = []
+        if schema is not None:
+            if run.mode == "replace" and exists and not stays(connection, target, schema):
+                present = [column["name"] for column in reflected_columns(connection, target)]
+                notes += gone_notes(present, schema.names)
+            apply(connection, target, schema, self.tables, run, exists, self.rows, goal.who)
+            notes += _own_notes(connection, target, schema, self.tables)
+        elif exists and run.mode == "replace":
+            connection.execute(table_for(target, None).delete())
+        name = identity(connection, target) if made else None
+        return Published(self.rows, target.name, name, notes)
 
 
 def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | None) -> None:
@@ -239,23 +207,12 @@ def _own_notes(
     return [note] if note else []
 
 
-def _compare(
-    connection: sa.Connection, goal: Goal, run: Run, base: Head | None, receipts: Sequence[Receipt]
-) -> Commit | None:
-    """Lock and compare the head; gives the commit of this run if it is committed already."""
-    target = ledger.target_of(goal)
-    if target.dialect == "postgresql":
-        ledger.lock_in_postgres(connection, target)
-    now = head_in(ledger.heads_at(connection, goal, lock=True), run.flow)
-    return compared(now, run, base, receipts, goal.who)
-
-
 def _staged(
     connection: sa.Connection, goal: Goal, receipts: Sequence[Receipt]
 ) -> tuple[pa.Schema | None, list[Any]]:
     """The schema of the staged rows, and the tables that hold them, in split order."""
     schema, tables = None, []
-    for receipt in sorted(receipts, key=lambda receipt: receipt.ticket.split):
+    for receipt in receipts:
         sealed, counted, found = ledger.staged_at(connection, goal, receipt.ticket)
         check_staged(receipt, sealed, counted, goal.who)
         if found is not None:

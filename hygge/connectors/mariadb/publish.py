@@ -13,7 +13,7 @@ prepared before, in steps, and the next commit of the run finds out which of the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -39,11 +39,11 @@ from hygge.connectors.mariadb.target import (
 )
 from hygge.connectors.sql.commit import check_all_in, check_filled, rule_hint
 from hygge.connectors.sql.goal import Goal
-from hygge.connectors.sql.heads import HEADS, compared
+from hygge.connectors.sql.heads import HEADS
 from hygge.connectors.sql.ledger import run_name
 from hygge.connectors.sql.own_columns import generated_note
 from hygge.errors import HyggeError, Rejected, UnfitValue
-from hygge.model import Commit, Head, Receipt, Run
+from hygge.model import Run
 
 if TYPE_CHECKING:
     from pymysql.connections import Connection
@@ -93,15 +93,14 @@ def swap(
     connection: Connection,
     goal: Goal,
     run: Run,
-    base: Head | None,
-    receipts: Sequence[Receipt],
     name: str,
     row: Mapping[str, object],
     exists: bool,
-) -> Commit | None:
+    check_head: Callable[[], None],
+) -> None:
     """Put the table `name` and the head in their places, in one RENAME.
 
-    `exists`: there is an old target. Returns the commit if this run was committed before.
+    `exists`: there is an old target. `check_head` raises where another head was committed.
     """
     own = run_name(run.id)
     new_heads, old_heads, old_table = f"{own}_heads", f"{own}_heads_old", f"{own}_old"
@@ -109,10 +108,7 @@ def swap(
         execute(connection, f"DROP TABLE IF EXISTS {quoted_table(goal, table)}")
         ledger.remember(connection, goal, run.id, table, None)
     with ledger.alone(connection, goal, HEADS):
-        now = ledger.head_at(connection, goal, run.flow)
-        done = compared(now, run, base, receipts, goal.who)
-        if done is not None:
-            return done
+        check_head()
         heads, copy = quoted_table(goal, HEADS), quoted_table(goal, new_heads)
         execute(connection, f"CREATE TABLE {copy} LIKE {heads}")
         is_replaced = _is_replaced(connection, goal, run, row)
@@ -132,7 +128,6 @@ def swap(
     for table in (old_heads, old_table):
         with suppress(Exception):
             execute(connection, f"DROP TABLE IF EXISTS {quoted_table(goal, table)}")
-    return None
 
 
 def check_nulls(
@@ -171,22 +166,17 @@ def move_head(
     connection: Connection,
     goal: Goal,
     run: Run,
-    base: Head | None,
-    receipts: Sequence[Receipt],
     row: Mapping[str, object],
-) -> Commit | None:
+    check_head: Callable[[], None],
+) -> None:
     """Write the head, in the caller's transaction and under the caller's lock of the heads.
 
-    Returns the commit if this run was committed before. Raises Superseded if another one was.
+    `check_head` raises where another head was committed.
     """
     heads = quoted_table(goal, HEADS)
-    now = ledger.head_at(connection, goal, run.flow, lock=True)
-    done = compared(now, run, base, receipts, goal.who)
-    if done is not None:
-        return done
+    check_head()
     execute(connection, f"DELETE FROM {heads} WHERE {_is_replaced(connection, goal, run, row)}")
     execute(connection, _insert_head(heads, row))
-    return None
 
 
 def _is_replaced(connection: Connection, goal: Goal, run: Run, row: Mapping[str, object]) -> str:

@@ -11,7 +11,7 @@ Life of a run:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,22 +44,16 @@ from hygge.connectors.mariadb.target import (
     quoted_target,
 )
 from hygge.connectors.mariadb.types import column_ddl
+from hygge.connectors.sql import frame
 from hygge.connectors.sql.commit import check_staged
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.counting import state_of
-from hygge.connectors.sql.errors import unknown_commit
+from hygge.connectors.sql.frame import Published, Publisher
 from hygge.connectors.sql.goal import Goal, stored
-from hygge.connectors.sql.heads import (
-    HEADS,
-    compared,
-    head_of,
-    head_values,
-    lost_target,
-    not_ours,
-)
+from hygge.connectors.sql.heads import HEADS, lost_target, not_ours
 from hygge.connectors.sql.ledger import LEDGER, beating, run_name
 from hygge.connectors.sql.own_columns import check_written, gone_notes
-from hygge.errors import HyggeError, Rejected, StoreError, Transient, refusing
+from hygge.errors import Rejected, StoreError, Transient
 from hygge.model import Commit, Head, Receipt, Run, TargetState, Ticket, Watermark
 
 if TYPE_CHECKING:
@@ -160,21 +154,7 @@ def commit(
 ) -> Commit:
     """Compare the head with `base`, and move the rows and the head, in one step."""
     with ledger.opened(goal) as connection:
-        now = ledger.head_at(connection, goal, run.flow)
-        done = compared(now, run, base, receipts, goal.who)
-        if done is not None:
-            return done
-        with (
-            in_words(goal.who, Rejected),
-            refusing(),
-            ledger.alone(connection, goal, "table"),
-        ):
-            ledger.close(connection, goal, run.id)
-            ledger.kill(connection, run.id)
-            _keep_only(connection, goal, run, receipts)
-            schema = _staged_schema(connection, goal, run, receipts)
-            execute(connection, f"SET wait_timeout = {_PAUSE_S}")
-            return _commit(connection, goal, run, base, receipts, watermark, schema)
+        return frame.commit(_Publisher(connection, goal, run, base, receipts), watermark)
 
 
 def discard(goal: Goal, run: Run) -> None:
@@ -291,71 +271,104 @@ def _staged_schema(
     return ledger.staged_schema(connection, goal, run.id)
 
 
-def _commit(
-    connection: Connection,
-    goal: Goal,
-    run: Run,
-    base: Head | None,
-    receipts: Sequence[Receipt],
-    watermark: Watermark,
-    schema: pa.Schema | None,
-) -> Commit:
-    """Publish the staged rows: by a swap of tables where that is possible."""
-    table = find_target(connection, goal, run.mode == "replace")
-    _check(connection, goal, run, schema, table)
-    made = table is None or ledger.is_made(connection, goal, table)
-    staged = rows = sum(receipt.rows for receipt in receipts)
-    name = ledger.rows_table(run.id)
-    if schema is not None and table is not None and run.mode != "replace":
-        written = [column for column in table.columns if column.name not in table.generated]
-        check_values(connection, goal, quoted_table(goal, name), written, schema)
-    if schema is not None and run.mode == "merge":
-        name, rows = merge.keep_last(connection, goal, run, name, schema)
-    swaps = schema is not None and (table is None or run.mode == "replace")
-    if swaps and table is not None and schema is not None:
-        swaps = not own_part(table, schema) and publish.is_atomic(connection)
-    published = table
-    if swaps and schema is not None:
-        publish.prepare_table(connection, goal, name, table, schema)
-        published = find_target(connection, replace(goal, table=_in_target_schema(goal, name)))
-    row = head_values(
-        run, head_name(connection, goal), base, rows, watermark, schema,
-        identity(published) if made else None,
-    )  # fmt: skip
-    notes: list[str] = []
-    try:
-        if swaps:
-            done = publish.swap(
-                connection, goal, run, base, receipts, name, row, exists=table is not None
+class _Publisher(Publisher["Connection"]):
+    """The steps of a commit, all of them under a lock: another try at it may not change the table.
+
+    `publish` makes the run table ready; `finish` moves rows and head in one RENAME or transaction.
+    """
+
+    def __init__(self, connection: Connection, goal: Goal, run: Run, *of_run: Any) -> None:
+        super().__init__(connection, goal, run, *of_run)
+        self.name = ledger.rows_table(run.id)
+        self.notes: list[str] = []
+        self._locks = ExitStack()
+
+    def head(self, lock: bool) -> Head | None:
+        return ledger.head_at(self.connection, self.goal, self.run.flow, lock)
+
+    def rejecting(self) -> AbstractContextManager[None]:
+        return in_words(self.goal.who, Rejected)
+
+    def lock(self) -> None:
+        self._locks.enter_context(ledger.alone(self.connection, self.goal, "table"))
+
+    def staged(self) -> pa.Schema | None:
+        connection, goal, run = self.connection, self.goal, self.run
+        ledger.close(connection, goal, run.id)
+        ledger.kill(connection, run.id)
+        _keep_only(connection, goal, run, self.receipts)
+        schema = _staged_schema(connection, goal, run, self.receipts)
+        execute(connection, f"SET wait_timeout = {_PAUSE_S}")
+        return schema
+
+    def check(self, schema: pa.Schema | None) -> bool:
+        connection, goal, run = self.connection, self.goal, self.run
+        self.table = table = find_target(connection, goal, run.mode == "replace")
+        _check(connection, goal, run, schema, table)
+        if schema is not None and table is not None and run.mode != "replace":
+            written = [column for column in table.columns if column.name not in table.generated]
+            check_values(connection, goal, quoted_table(goal, self.name), written, schema)
+        return table is not None
+
+    def publish(self, schema: pa.Schema | None, exists: bool) -> Published:
+        connection, goal, run, table = self.connection, self.goal, self.run, self.table
+        made = table is None or ledger.is_made(connection, goal, table)
+        rows = self.staged_rows
+        if schema is not None and run.mode == "merge":
+            self.name, rows = merge.keep_last(connection, goal, run, self.name, schema)
+        self.schema, self.swaps, published = schema, False, table
+        if schema is not None and (table is None or run.mode == "replace"):
+            self.swaps = table is None or (
+                not own_part(table, schema) and publish.is_atomic(connection)
             )
-        else:
-            if schema is not None and table is not None:
-                notes = publish.own_notes(connection, goal, table, name, schema.names)
-            done = _transact(connection, goal, run, base, receipts, schema, name, row, table)
-    except HyggeError:
-        raise
-    except Exception as error:
-        if is_lost(error):
-            raise unknown_commit(goal.who, error) from error
-        raise
-    if done is not None:
-        return done
-    if swaps and table is not None and schema is not None:
-        notes += gone_notes([column.name for column in table.columns], schema.names)
-        notes += kept.broken_views(connection, goal)
-    note = "; ".join(filter(None, [_note(run, schema, staged, table), *notes]))
-    return Commit(head_of(row, goal.who), rows, staged - rows, note=note)
+        if schema is not None and self.swaps:
+            publish.prepare_table(connection, goal, self.name, table, schema)
+            published = find_target(
+                connection, replace(goal, table=_in_target_schema(goal, self.name))
+            )
+        elif schema is not None and table is not None:
+            self.notes += publish.own_notes(connection, goal, table, self.name, schema.names)
+        made_as = identity(published) if made else None
+        return Published(rows, head_name(connection, goal), made_as, self.notes)
 
+    def finish(self, row: dict[str, Any]) -> None:
+        connection, goal, table, schema = self.connection, self.goal, self.table, self.schema
+        if not self.swaps:
+            self._transact(row)
+            return
+        publish.swap(connection, goal, self.run, self.name, row, table is not None, self._recheck)
+        if table is not None and schema is not None:
+            self.notes += gone_notes([column.name for column in table.columns], schema.names)
+            self.notes += kept.broken_views(connection, goal)
 
-def _note(run: Run, schema: pa.Schema | None, staged: int, table: TargetTable | None) -> str:
-    """Return what there is to say of a commit without rows; else nothing."""
-    if schema is not None:
-        return "" if staged else "nothing to move"
-    if table is None:
-        return "nothing to move, and no schema: no table was made"
-    if run.mode == "replace":
-        return "nothing to move: the table is now empty and keeps its columns"
-    return "nothing to move"
+    def _transact(self, row: dict[str, Any]) -> None:
+        """Move the rows into the table that is there, and the head, in one transaction."""
+        connection, goal, table, schema = self.connection, self.goal, self.table, self.schema
+        mode, name, names = self.run.mode, self.name, [] if schema is None else schema.names
+        names = names if table is None else table.written(names)
+        with transaction(connection, serial=mode == "merge"):
+            if mode == "replace" and table is not None:
+                publish.empty(connection, goal)
+            if schema is not None:
+                publish.check_nulls(connection, goal, table, name, schema)
+            if schema is not None and mode == "merge":
+                merge.merge(connection, goal, self.run, name, names, row["rows"])
+            elif schema is not None:
+                publish.fill(connection, goal, name, names, row["rows"])
+            with ledger.alone(connection, goal, HEADS):
+                publish.move_head(connection, goal, self.run, row, self._recheck)
+                execute(connection, "COMMIT")  # while the lock of the heads is held
+
+    def _recheck(self) -> None:
+        """Raise unless the head is still the same: the lock of the target may have been lost."""
+        if self.compare(lock=True) is not None:
+            raise Transient(f"{self.goal.who}: this run was committed in this moment", "run again")
+
+    def is_committed(self, error: Exception) -> bool | None:
+        return None if is_lost(error) else False
+
+    def end(self) -> None:
+        self._locks.close()
 
 
 def _in_target_schema(goal: Goal, name: str) -> str:
@@ -365,35 +378,3 @@ def _in_target_schema(goal: Goal, name: str) -> str:
         return name
     escaped = schema.replace('"', '""')
     return f'"{escaped}".{name}'
-
-
-def _transact(
-    connection: Connection,
-    goal: Goal,
-    run: Run,
-    base: Head | None,
-    receipts: Sequence[Receipt],
-    schema: pa.Schema | None,
-    name: str,
-    row: dict[str, Any],
-    table: TargetTable | None,
-) -> Commit | None:
-    """Move the rows into the table that is there, and the head, in one transaction."""
-    rows = row["rows"]
-    names = [] if schema is None else schema.names
-    names = names if table is None else table.written(names)
-    with transaction(connection, serial=run.mode == "merge"):
-        if run.mode == "replace" and table is not None:
-            publish.empty(connection, goal)
-        if schema is not None:
-            publish.check_nulls(connection, goal, table, name, schema)
-        if schema is not None and run.mode == "merge":
-            merge.merge(connection, goal, run, name, names, rows)
-        elif schema is not None:
-            publish.fill(connection, goal, name, names, rows)
-        with ledger.alone(connection, goal, HEADS):
-            done = publish.move_head(connection, goal, run, base, receipts, row)
-            if done is not None:
-                raise Transient(f"{goal.who}: this run was committed in this moment", "run again")
-            execute(connection, "COMMIT")  # while the lock of the heads is held
-    return None

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 _TEXTS = ("text", "character varying")
+_IS_JSON_SINCE = 160000
 _STRINGS = (*_TEXTS, "character", "bpchar", "name", '"char"')
 _TARGET_COLUMNS = """
 WITH RECURSIVE d(attnum, attname, written, oid, typtype, below, below_mod, typmod) AS (
@@ -256,30 +257,45 @@ def misfit(
     return () if fits else (there.type, own)
 
 
-def check_lengths(connection: sa.Connection, goal: Goal, names: Names) -> None:
-    """Raise UnfitValue for a text that is longer than its column of the target.
+def check_texts(connection: sa.Connection, goal: Goal, names: Names) -> None:
+    """Raise UnfitValue for a text that the type of its column of the target would change.
 
-    The server would cut blanks at its end in silence.
+    The server cuts blanks behind a length, drops keys that a JSON repeats, and reads some texts as
+    other values, all in silence.
     """
     staged = dict(target.columns_of(connection, names.schema, names.rows_name))
     written = own_columns(connection, target_of(goal)).written(list(staged))
+    version = session.driver_connection(connection).info.server_version
     for name, there in target_columns(connection, names).items():
-        form = fit.form_of(there.base)
-        has_length = form.name in ("character varying", "character") and form.modifiers
-        if not has_length or form.is_array or staged.get(name) != "text" or name not in written:
+        if staged.get(name) != "text" or name not in written:
             continue
-        length, kind = form.modifiers[0], there.type
         column = quoted(name)
-        longer = session.fetch_all(
-            connection,
-            f"SELECT {column} FROM {names.rows} WHERE length({column}) > {length} LIMIT 1",
+        condition, why = _changes_text(column, there.base, version)
+        if not condition:
+            continue
+        changed = session.fetch_all(
+            connection, f"SELECT {column} FROM {names.rows} WHERE {condition} LIMIT 1"
         )
-        if longer:
+        if changed:
             raise UnfitValue(
-                f"{goal.who}: column '{name}' is {kind}, for which {longer[0][0]!r:.80} is too "
-                f"long: {len(longer[0][0]):,} characters",
-                "widen the column in the database, or leave such rows out with `where`",
+                f"{goal.who}: column '{name}' is {there.type}, "
+                + why.format(value=f"{changed[0][0]!r:.80}", length=f"{len(changed[0][0]):,}"),
+                "change the column's type in the database, or leave such rows out with `where`",
             )
+
+
+def _changes_text(column: str, kind: str, version: int) -> tuple[str, str]:
+    """Return the condition of texts that the type `kind` changes, and what to say of one."""
+    form, cast = fit.form_of(kind), fit.own_text_cast(kind)
+    if form.name in ("character varying", "character") and form.modifiers and not form.is_array:
+        why = "for which {value} is too long: {length} characters"
+        return f"length({column}) > {form.modifiers[0]}", why
+    if cast is not None:
+        return f"{column}::{cast}::text <> {column}", "which would read {value} as another value"
+    if kind == "jsonb" and version >= _IS_JSON_SINCE:
+        why = "which would keep the last one alone of the keys that {value} repeats"
+        return f"{column} IS JSON AND {column} IS NOT JSON WITH UNIQUE KEYS", why
+    return "", ""
 
 
 def with_types_of(schema: pa.Schema, written: pa.Schema) -> pa.Schema:

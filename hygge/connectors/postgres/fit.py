@@ -38,6 +38,13 @@ _LOSSY = (
 _OF_ARROW = ("boolean", "smallint", "integer", "bigint", "bytea")
 """Types that Arrow has, too: a text is none of these."""
 
+_READ_IN_MANY_WAYS = (
+    "bytea", "bit", "bit varying", "cidr", "macaddr8", "tsvector", "tsquery", "xid", "cid",
+    "regclass", "regcollation", "regconfig", "regdictionary", "regnamespace", "regoper",
+    "regoperator", "regproc", "regprocedure", "regrole", "regtype",
+)  # fmt: skip
+"""Types that read a text as something else, such as `b` for the bytes of a `b`, or padded."""
+
 
 class Form(NamedTuple):
     """A type in its parts: `numeric(5,1)[]`."""
@@ -111,7 +118,8 @@ def _has_room(one: Form, two: Form) -> bool:
 def reads_texts(target: str) -> bool:
     """True if a text that the type takes is kept with all its digits, whatever wrote it.
 
-    How long a text may be in `character varying(n)` is looked at value by value.
+    How long a text may be in `character varying(n)`, and what the types of `own_text_cast` read, is
+    looked at value by value.
     """
     form = form_of(target)
     if form.name == "numeric":
@@ -123,3 +131,15 @@ def reads_texts(target: str) -> bool:
     if form.name in _OF_ARROW and not form.is_array:
         return False
     return form.name not in _LOSSY and not form.name.startswith("interval ")
+
+
+def own_text_cast(target: str) -> str | None:
+    """Return the cast by which to find texts that a type reads as something else.
+
+    The type keeps the texts that it writes itself. None for types that read a text in one way.
+    """
+    form = form_of(target)
+    if form.name not in _READ_IN_MANY_WAYS:
+        return None
+    name = "bit varying" if form.name == "bit" else form.name  # a cast to `bit` cuts
+    return f"{name}[]" if form.is_array else name

@@ -10,7 +10,7 @@ them, and moves the head. `ledger` tells which rows a split has, `publish` what 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -24,16 +24,16 @@ from hygge.connectors.postgres.merge import merge
 from hygge.connectors.postgres.target import Names, columns_of, names_of
 from hygge.connectors.postgres.typed_load import load_typed
 from hygge.connectors.postgres.types import column_names, key_in, passthrough_of
+from hygge.connectors.sql import frame
 from hygge.connectors.sql import ledger as sql_ledger
-from hygge.connectors.sql.commit import check, move_head, refuse_columns
+from hygge.connectors.sql.commit import SQLPublisher, check, refuse_columns
 from hygge.connectors.sql.counting import count_sql, state_of
-from hygge.connectors.sql.errors import is_unknown, unknown_commit
+from hygge.connectors.sql.frame import Published
 from hygge.connectors.sql.goal import Goal, stored
-from hygge.connectors.sql.heads import columns_text, compared, head_in, head_of, head_values
 from hygge.connectors.sql.ledger import LEDGER, beating
 from hygge.connectors.sql.own_columns import check_identity, check_written, own_columns, own_notes
 from hygge.connectors.sql.target import exists, identity, table_for
-from hygge.errors import Rejected, StoreError, refusing
+from hygge.errors import Rejected, StoreError
 from hygge.model import Commit, Head, Receipt, Run, TargetState, Ticket, Watermark
 
 if TYPE_CHECKING:
@@ -140,29 +140,8 @@ def commit(
 
     Raises Superseded where the head is not `base`, Unknown where the answer to COMMIT was lost.
     """
-    from sqlalchemy.exc import DBAPIError
-
-    only_commit_is_left = False
     with session.opened(goal) as connection:
-        with session.transaction(connection):
-            now = sql_ledger.head_at(connection, goal, run.flow)
-            done = compared(now, run, base, receipts, goal.who)
-        if done is not None:
-            return done
-        with session.store_errors(goal, Rejected), refusing():
-            ledger.end_sessions(connection, run.id)
-            ledger.tidy(connection, goal, run, receipts)
-            with session.transaction(connection):
-                _build_key(connection, goal, run)
-            try:
-                with session.transaction(connection):
-                    done = _commit(connection, goal, run, base, receipts, watermark)
-                    only_commit_is_left = True
-            except DBAPIError as error:
-                if only_commit_is_left and is_unknown(error):
-                    raise unknown_commit(goal.who, error) from error
-                raise
-        return done
+        return frame.commit(_Publisher(connection, goal, run, base, receipts), watermark)
 
 
 def discard(goal: Goal, run: Run) -> None:
@@ -275,69 +254,68 @@ def _build_key(connection: sa.Connection, goal: Goal, run: Run) -> None:
         publish.add_key(connection, goal, names, key_in(schema))
 
 
-def _commit(
-    connection: sa.Connection,
-    goal: Goal,
-    run: Run,
-    base: Head | None,
-    receipts: Sequence[Receipt],
-    watermark: Watermark,
-) -> Commit:
-    import sqlalchemy as sa
+class _Publisher(SQLPublisher):
+    """The steps of a commit, which are those of `frame`."""
 
-    to, names = sql_ledger.target_of(goal), names_of(connection, goal, run.id)
-    sql_ledger.lock_in_postgres(connection, to)
-    now = head_in(sql_ledger.heads_at(connection, goal, lock=True), run.flow)
-    done = compared(now, run, base, receipts, goal.who)
-    if done is not None:
-        return done
-    sql_ledger.bound_wait_in_postgres(connection)
-    # Rows that row security hides from this user are an error, and not left out.
-    session.execute(connection, "SET LOCAL row_security = off")
-    schema = _lock_staged(connection, goal, run, names)
-    rows = kept = ledger.count_staged(connection, goal, run, receipts, names.rows)
-    _check(connection, goal, run, schema)
-    target_exists = exists(connection, to)
-    if schema is not None and target_exists and run.mode != "replace":
-        choosing.check_lengths(connection, goal, names)
-    is_made = not target_exists or sql_ledger.is_made(connection, goal)
-    note, notes = "", []
-    if schema is not None and run.mode == "merge":
-        kept = merge(connection, goal, run, names, schema, target_exists)
-    elif schema is not None and run.mode == "append" and target_exists:
-        publish.convert_texts(connection, names)
-        publish.insert(connection, goal, names, rows)
-    elif schema is not None:
-        key = key_in(schema) if run.mode == "replace" else ()
-        last_change = ledger.last_change(connection, goal, run)
-        notes += publish.replace(connection, goal, names, key, rows, last_change)
-    elif target_exists and run.mode == "replace":
-        connection.execute(table_for(to, None).delete())
-        note = "nothing to move: the table is now empty and keeps its columns"
-    notes += [note] if note else []
-    if schema is not None and target_exists:
+    def rejecting(self) -> AbstractContextManager[None]:
+        return session.store_errors(self.goal, Rejected)
+
+    def gather(self) -> None:
+        ledger.end_sessions(self.connection, self.run.id)
+        ledger.tidy(self.connection, self.goal, self.run, self.receipts)
+        with session.transaction(self.connection):
+            _build_key(self.connection, self.goal, self.run)
+
+    def staged(self) -> pa.Schema | None:
+        connection, goal, run = self.connection, self.goal, self.run
+        sql_ledger.bound_wait_in_postgres(connection)
+        # Rows that row security hides from this user are an error, and not left out.
+        session.execute(connection, "SET LOCAL row_security = off")
+        self.names = names_of(connection, goal, run.id)
+        schema = _lock_staged(connection, goal, run, self.names)
+        self.rows = ledger.count_staged(connection, goal, run, self.receipts, self.names.rows)
+        return schema
+
+    def check(self, schema: pa.Schema | None) -> bool:
+        _check(self.connection, self.goal, self.run, schema)
+        is_there = exists(self.connection, self.target)
+        if schema is not None and is_there and self.run.mode != "replace":
+            choosing.check_texts(self.connection, self.goal, self.names)
+        return is_there
+
+    def publish(self, schema: pa.Schema | None, exists: bool) -> Published:
+        connection, goal, run, names = self.connection, self.goal, self.run, self.names
+        is_made = not exists or sql_ledger.is_made(connection, goal)
+        rows, notes = self.rows, []
+        if schema is not None and run.mode == "merge":
+            rows = merge(connection, goal, run, names, schema, exists)
+        elif schema is not None and run.mode == "append" and exists:
+            publish.convert_texts(connection, names)
+            publish.insert(connection, goal, names, rows)
+        elif schema is not None:
+            key = key_in(schema) if run.mode == "replace" else ()
+            last_change = ledger.last_change(connection, goal, run)
+            notes = publish.replace(connection, goal, names, key, rows, last_change)
+        elif exists and run.mode == "replace":
+            connection.execute(table_for(self.target, None).delete())
+        if schema is not None and exists:
+            notes = [*notes, *self._own_notes(schema)]
+        made = identity(connection, self.target) if is_made else None
+        return Published(rows, self.target.name, made, notes, _head_columns(schema))
+
+    def _own_notes(self, schema: pa.Schema) -> list[str]:
+        import sqlalchemy as sa
+
         columns = column_names(schema)
-        rows_table = sa.table(names.rows_name, *map(sa.column, columns), schema=names.schema)
-        notes += own_notes(connection, to, columns, [rows_table])
-    heads = sql_ledger.heads_table(goal)
-    if run.mode == "replace":  # the rows of other flows are gone, so they start anew
-        others = (heads.c.flow != run.flow) & (heads.c.target == to.name)
-        connection.execute(heads.delete().where(others))
-    if not kept and not note:
-        nothing = "nothing to move"
-        if schema is None and not target_exists:
-            nothing += ", and no schema: no table was made"
-        notes.append(nothing)
-    made = identity(connection, to) if is_made else None
-    is_raw = raw_format(schema) is not None
-    row = head_values(run, to.name, base, kept, watermark, None if is_raw else schema, made)
-    if schema is not None and is_raw:
-        described = [
-            (column["name"], column["type"]) for column in passthrough_of(schema)["columns"]
-        ]
-        row["columns"] = columns_text(described, run)
-    move_head(connection, goal, base, row)
-    return Commit(head_of(row, goal.who), kept, rows - kept, note="; ".join(notes))
+        rows = sa.table(self.names.rows_name, *map(sa.column, columns), schema=self.names.schema)
+        return own_notes(self.connection, self.target, columns, [rows])
+
+
+def _head_columns(schema: pa.Schema | None) -> list[tuple[str, str]] | None:
+    """Return the columns of a passthrough for the head; None for those of Arrow."""
+    if schema is None or raw_format(schema) is None:
+        return None
+    return [(column["name"], column["type"]) for column in passthrough_of(schema)["columns"]]
 
 
 def _lock_staged(connection: sa.Connection, goal: Goal, run: Run, names: Names) -> pa.Schema | None:

@@ -8,14 +8,17 @@ the swap of compare-and-swap.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from hygge.batches import plain_schema
 from hygge.connectors.sql import ledger
+from hygge.connectors.sql.errors import is_unknown
+from hygge.connectors.sql.frame import Publisher
 from hygge.connectors.sql.goal import Goal
-from hygge.connectors.sql.heads import lost_target, not_ours
+from hygge.connectors.sql.heads import head_in, lost_target, not_ours
 from hygge.connectors.sql.names import check_free_in_postgres
 from hygge.connectors.sql.target import Misfit, Target, check_fit, exists, table_for
 from hygge.connectors.sql.types import refuse_inexact
@@ -24,6 +27,49 @@ from hygge.model import Head, Receipt, Run
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
+
+
+class SQLPublisher(Publisher["sa.Connection"]):
+    """The steps of a commit that databases take alike which are written through SQLAlchemy."""
+
+    _transaction: sa.RootTransaction | None = None
+    _only_commit_is_left = False
+
+    @property
+    def target(self) -> Target:
+        return ledger.target_of(self.goal)
+
+    def head(self, lock: bool) -> Head | None:
+        if lock:
+            return head_in(ledger.heads_at(self.connection, self.goal, lock=True), self.run.flow)
+        with self.connection.begin():
+            return ledger.head_at(self.connection, self.goal, self.run.flow)
+
+    def lock(self) -> None:
+        self._transaction = self.connection.begin()
+        if self.target.dialect == "postgresql":
+            ledger.lock_in_postgres(self.connection, self.target)
+
+    def finish(self, row: dict[str, Any]) -> None:
+        if self.run.mode == "replace":  # the rows of other flows are gone, so they start anew
+            heads = ledger.heads_table(self.goal)
+            others = (heads.c.flow != self.run.flow) & (heads.c.target == self.target.name)
+            self.connection.execute(heads.delete().where(others))
+        move_head(self.connection, self.goal, self.base, row)
+        self._only_commit_is_left = True
+        assert self._transaction is not None
+        self._transaction.commit()
+
+    def is_committed(self, error: Exception) -> bool | None:
+        from sqlalchemy.exc import DBAPIError
+
+        unknown = isinstance(error, DBAPIError) and is_unknown(error)
+        return None if self._only_commit_is_left and unknown else False
+
+    def end(self) -> None:
+        if self._transaction is not None and self._transaction.is_active:
+            with suppress(Exception):  # the first error is the one to tell
+                self._transaction.rollback()
 
 
 def move_head(

@@ -14,8 +14,6 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
 from hygge.errors import NotOurs, StoreError, Superseded
 from hygge.model import Commit, Head, Receipt, Run, Watermark
 
@@ -41,11 +39,10 @@ def head_values(
     base: Head | None,
     rows: int,
     watermark: Watermark,
-    schema: pa.Schema | None,
+    columns: Iterable[tuple[str, str]],
     made: str | None,
 ) -> dict[str, Any]:
     """The row of `_hygge_heads` that a commit writes."""
-    columns = [] if schema is None else [(each.name, str(each.type)) for each in schema]
     cursor = run.cursor
     if cursor is None and base is not None and watermark is not None:
         cursor = base.cursor  # a run without one has taken the watermark over
@@ -58,13 +55,13 @@ def head_values(
         "rows": rows,
         "watermark": json.dumps(watermark),
         "cursor": cursor,
-        "columns": columns_text(columns, run),
+        "columns": _columns_text(columns, run),
         "made": made,
         "committed_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
     }
 
 
-def columns_text(columns: Iterable[tuple[str, str]], run: Run) -> str:
+def _columns_text(columns: Iterable[tuple[str, str]], run: Run) -> str:
     """The text for `columns`: (name, type) of each, and what `run` remembers of its last rows."""
     ties = [] if run.ties is None else [(_TIES, json.dumps(dict(run.ties)))]
     return json.dumps([*columns, *ties])

@@ -17,23 +17,19 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import pyarrow as pa
 
 from hygge.batches import plain
+from hygge.connectors.sql import frame
 from hygge.connectors.sql.ask import unpack
 from hygge.connectors.sql.commit import check_staged
 from hygge.connectors.sql.counting import count_sql, state_of
-from hygge.connectors.sql.errors import unknown_commit
+from hygge.connectors.sql.frame import Published, Publisher
 from hygge.connectors.sql.goal import Goal
-from hygge.connectors.sql.heads import (
-    already,
-    compared,
-    head_of,
-    head_values,
-    lost_target,
-    not_ours,
-)
+from hygge.connectors.sql.heads import lost_target, not_ours
 from hygge.connectors.sql.ledger import ticket_name
 from hygge.connectors.sql.own_columns import generated_note, gone_notes
 from hygge.connectors.sqlite import catalog, ledger, session
@@ -52,7 +48,7 @@ from hygge.connectors.sqlite.target import (
     target_columns,
 )
 from hygge.connectors.sqlite.values import encode
-from hygge.errors import HyggeError, Rejected, StoreError, refusing
+from hygge.errors import HyggeError, Rejected, StoreError
 from hygge.model import Commit, Head, Receipt, Run, TargetState, Ticket, Watermark
 
 NEEDS: tuple[str, ...] = ()
@@ -145,11 +141,7 @@ def commit(
     with session.opened(path, goal.who, StoreError, "rwc") as connection:
         if is_new:
             connection.execute("PRAGMA journal_mode = WAL")
-        done = already(ledger.head_at(connection, goal, run.flow), run, receipts)
-        if done is not None:
-            return done
-        with in_words(goal.who, Rejected), refusing():
-            return _commit_staged(connection, goal, run, base, receipts, watermark)
+        return frame.commit(_Publisher(connection, goal, run, base, receipts), watermark)
 
 
 def discard(goal: Goal, run: Run) -> None:
@@ -157,136 +149,77 @@ def discard(goal: Goal, run: Run) -> None:
     ledger.remove(path_of(goal.url), run)
 
 
-def _commit_staged(
-    connection: sqlite3.Connection,
-    goal: Goal,
-    run: Run,
-    base: Head | None,
-    receipts: Sequence[Receipt],
-    watermark: Watermark,
-) -> Commit:
-    """Attach the staging file, and commit in one transaction."""
-    if not ledger.attach(connection, path_of(goal.url), run):
-        # Another process may have committed the run and discarded its file just now.
-        done = already(ledger.head_at(connection, goal, run.flow), run, receipts)
-        if done is not None:
-            return done
-        raise Rejected(f"{goal.who}: what run {run.id} staged is gone", "run again")
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        done = _commit(connection, goal, run, base, receipts, watermark)
-    except BaseException:
-        if connection.in_transaction:  # an error such as a full disk has ended it already
-            connection.execute("ROLLBACK")
-        raise
-    try:
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        return _after_failure(connection, goal, run, done, error)
-    return done
+class _Publisher(Publisher[sqlite3.Connection]):
+    """The steps of a commit; `gather` attaches the staging file."""
 
+    def head(self, lock: bool) -> Head | None:
+        return ledger.head_at(self.connection, self.goal, self.run.flow)
 
-def _commit(
-    connection: sqlite3.Connection,
-    goal: Goal,
-    run: Run,
-    base: Head | None,
-    receipts: Sequence[Receipt],
-    watermark: Watermark,
-) -> Commit:
-    """Do all of `commit` that is inside its transaction."""
-    ledger.create_heads(connection)
-    now = ledger.head_at(connection, goal, run.flow)
-    done = compared(now, run, base, receipts, goal.who)
-    if done is not None:
-        return done
-    target = table_name(goal.table)
-    ordered = sorted(receipts, key=lambda receipt: receipt.ticket.split)
-    schema, declared, tables = _staged(connection, goal, ordered)
-    _check_target(connection, goal, run, schema)
-    exists = catalog.kind_of(connection, target) is not None
-    made = not exists or ledger.is_made(connection, goal)
-    rows, superseded = sum(receipt.rows for receipt in receipts), 0
-    if schema is None:
-        notes = [_publish_nothing(connection, target, run.mode, exists)]
-    else:
-        columns = target_columns(connection, target, run.mode, schema, goal.who)
-        if declared and _declared(columns) != declared:
-            raise Rejected(f"{goal.who} changed its columns while the run was staged", "run again")
-        notes, superseded = _publish(
-            connection, goal, run, schema, columns, tables, rows, exists=exists, made=made
-        )
-    made_as = identity(connection, target) if made else None
-    row = head_values(run, target.lower(), base, rows - superseded, watermark, schema, made_as)
-    ledger.write_head(connection, row, run.mode)
-    return Commit(head_of(row, goal.who), rows - superseded, superseded, note="; ".join(notes))
+    def rejecting(self) -> AbstractContextManager[None]:
+        return in_words(self.goal.who, Rejected)
 
+    def gather(self) -> None:
+        self.is_attached = ledger.attach(self.connection, path_of(self.goal.url), self.run)
 
-def _publish_nothing(connection: sqlite3.Connection, target: str, mode: str, exists: bool) -> str:
-    """Commit a run without a schema, which has no rows; return what there is to say."""
-    if not exists:
-        return "nothing to move, and no schema: no table was made"
-    if mode != "replace":
-        return "nothing to move"
-    connection.execute(f"DELETE FROM main.{quoted(target)}")
-    return "nothing to move: the table is now empty and keeps its columns"
+    def lock(self) -> None:
+        self.connection.execute("BEGIN IMMEDIATE")
+        ledger.create_heads(self.connection)
 
+    def staged(self) -> pa.Schema | None:
+        if not self.is_attached:
+            raise Rejected(f"{self.goal.who}: what run {self.run.id} staged is gone", "run again")
+        schema, self.declared, self.tables = _staged(self.connection, self.goal, self.receipts)
+        return schema
 
-def _publish(
-    connection: sqlite3.Connection,
-    goal: Goal,
-    run: Run,
-    schema: pa.Schema,
-    columns: Sequence[TargetColumn],
-    tables: Sequence[str],
-    rows: int,
-    *,
-    exists: bool,
-    made: bool,
-) -> tuple[list[str], int]:
-    """Move the staged rows; return notes, and the number of superseded rows."""
-    target = table_name(goal.table)
-    generated = generated_note(column.name for column in columns if not column.is_written)
-    notes = [generated] if generated else []
-    superseded = 0
-    if run.mode == "replace":
-        if exists and must_stay(catalog.columns(connection, target), schema):
-            refill(connection, target, columns, tables, rows, goal.who)
-        else:
-            present = [column.name for column in catalog.columns(connection, target)]
-            notes += gone_notes(present, [column.name for column in columns])
-            notes += replace(connection, target, columns, tables, rows, goal.who)
-    else:
-        if not exists:
-            create_table(connection, f"main.{quoted(target)}", columns)
-        if run.mode == "append":
-            append(connection, target, columns, tables, rows, goal.who)
-        else:
-            superseded = merge(connection, target, columns, tables, made, run, goal.who)
-    if not rows and exists and run.mode != "replace":
-        notes.append("nothing to move")
-    elif not rows:
-        notes.append("nothing to move: the table is empty")
-    return notes, superseded
+    def check(self, schema: pa.Schema | None) -> bool:
+        _check_target(self.connection, self.goal, self.run, schema)
+        return catalog.kind_of(self.connection, table_name(self.goal.table)) is not None
 
+    def publish(self, schema: pa.Schema | None, exists: bool) -> Published:
+        connection, goal, target = self.connection, self.goal, table_name(self.goal.table)
+        made = not exists or ledger.is_made(connection, goal)
+        rows, notes = self.staged_rows, []
+        if schema is not None:
+            columns = target_columns(connection, target, self.run.mode, schema, goal.who)
+            if self.declared and _declared(columns) != self.declared:
+                raise Rejected(
+                    f"{goal.who} changed its columns while the run was staged", "run again"
+                )
+            if not exists and self.run.mode != "replace":
+                create_table(connection, f"main.{quoted(target)}", columns)
+            notes = [generated_note(column.name for column in columns if not column.is_written)]
+            moved = connection, target, columns, self.tables
+            if self.run.mode == "merge":
+                rows -= merge(*moved, made, self.run, goal.who)
+            elif self.run.mode == "append":
+                append(*moved, rows, goal.who)
+            elif exists and must_stay(catalog.columns(connection, target), schema):
+                refill(*moved, rows, goal.who)
+            else:
+                present = [column.name for column in catalog.columns(connection, target)]
+                notes += gone_notes(present, [column.name for column in columns])
+                notes += replace(*moved, rows, goal.who)
+        elif exists and self.run.mode == "replace":
+            connection.execute(f"DELETE FROM main.{quoted(target)}")
+        made_as = identity(connection, target) if made else None
+        return Published(rows, target.lower(), made_as, notes)
 
-def _after_failure(
-    connection: sqlite3.Connection, goal: Goal, run: Run, done: Commit, error: sqlite3.Error
-) -> Commit:
-    """Find out, after an error of COMMIT, whether it committed: the head says so.
+    def finish(self, row: dict[str, Any]) -> None:
+        ledger.write_head(self.connection, row, self.run.mode)
+        self.connection.execute("COMMIT")
 
-    Raises `error` if it did not, Unknown if the head cannot be read.
-    """
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")
-        raise error
-    try:
-        now = head(goal, run.flow)
-    except HyggeError:
-        raise unknown_commit(goal.who, error) from error
-    if now is not None and now.run == run.id:
-        return done
-    raise error
+    def is_committed(self, error: Exception) -> bool | None:
+        if self.connection.in_transaction:
+            return False
+        try:
+            now = head(self.goal, self.run.flow)
+        except HyggeError:
+            return None
+        return now is not None and now.run == self.run.id
+
+    def end(self) -> None:
+        if self.connection.in_transaction:  # an error such as a full disk has ended it already
+            self.connection.execute("ROLLBACK")
 
 
 def _staged(

@@ -137,6 +137,33 @@ def test_a_text_that_does_not_fit_its_column_fails_the_run(pg, schema, target, t
         assert pg.ask(f"SELECT v FROM {schema}.t") == [("x é",)]
 
 
+def test_a_text_that_its_column_would_read_as_another_value_fails_the_run(pg, schema):
+    cases = {
+        "bytea[]": ("{a}", '{"\\\\x61"}'),
+        "bit(4)": ("x5", "0101"),
+        "varbit(8)": ("x1F", "00011111"),
+        "cidr": ("10", "10.0.0.0/8"),
+        "macaddr8": ("08002b010203", "08:00:2b:ff:fe:01:02:03"),
+        "tsvector": ("a cat a", "'a' 'cat'"),
+        "regtype": ("int4", "integer"),
+        "jsonb": ('{"a": 1, "a": 2}', '{"a": 2}'),
+    }
+    columns = ", ".join(f"v{n} {kind}" for n, kind in enumerate(cases))
+    pg.ask(f"CREATE TABLE {schema}.t ({columns})")
+    store = store_at(pg.url, schema)
+    kept = {f"v{n}": [own, None] for n, (_, own) in enumerate(cases.values())}
+    for n, (kind, (text, _)) in enumerate(cases.items()):
+        with pytest.raises(UnfitValue, match=f"'v{n}' is .*, which would (read|keep) .*"):
+            changed = pa.table({**kept, f"v{n}": [None, text]})
+            moved(store, Run(f"r{n}", "f", "append"), changed)
+            pytest.fail(f"{kind} changes {text}")
+    assert pg.ask(f"SELECT * FROM {schema}.t") == []
+    moved(store, Run("r", "f", "append"), pa.table(kept))
+    texts = ", ".join(f"v{n}::text" for n in range(len(cases)))
+    there = pg.ask(f"SELECT {texts} FROM {schema}.t ORDER BY v0")
+    assert there[0] == tuple(own for _, own in cases.values())
+
+
 @pytest.mark.parametrize(
     "target",
     [

@@ -11,8 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 import pyarrow as pa
 import pytest
 
-from hygge.connectors.postgres import store as pg_store
 from hygge.connectors.postgres.target import rows_table
+from hygge.connectors.sql import commit as sql_commit
 from hygge.connectors.sql import ledger as sql_ledger
 from hygge.errors import Rejected, StoreError, Superseded, Transient
 from hygge.model import Run, Ticket
@@ -245,14 +245,14 @@ def test_a_driver_that_stands_still_in_its_commit_holds_up_nobody_for_ever(
     runs, base = [Run(name, "f", "append") for name in ("still", "quick")], store.head("f")
     receipts = [staged(store, run, MORE) for run in runs]
     monkeypatch.setattr(sql_ledger, "PAUSE", "700ms")
-    real, ended = pg_store.move_head, []
+    real, ended = sql_commit.move_head, []
 
     def stands_still(connection, goal, base, row):
         if row["run"] == "still" and not ended:
             ended.append(store.commit(runs[1], base, receipts[1], None))
         real(connection, goal, base, row)
 
-    monkeypatch.setattr(pg_store, "move_head", stands_still)
+    monkeypatch.setattr(sql_commit, "move_head", stands_still)
     with pytest.raises(Transient):
         store.commit(runs[0], base, receipts[0], None)
     with pytest.raises(Superseded):
