@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import ray
 
@@ -42,9 +42,10 @@ from hygge.engine.ray.lanes import (
     take_idle_lane,
     wait_for_lane,
 )
+from hygge.engine.ray.node_names import name_node
 from hygge.engine.ray.placement import count_lanes
 from hygge.engine.ray.watching import Watching
-from hygge.errors import Stopped, Transient
+from hygge.errors import HyggeError, Stopped, Transient
 from hygge.model import Receipt, Split, Ticket
 from hygge.run.engines import MoveRequest, MoveResult, backoff_s
 from hygge.run.watch import Progress, Watch
@@ -287,24 +288,27 @@ class Supervision:
             other = lane.find_other_error(call)
             if other is not None and not is_ray_failure(other):
                 error, cause = other, find_cause(other)
+        where = f"lane {lane.number} on node {name_node(lane.find_node())}"
         if not is_retryable(error, cause):
-            if cause is not error:
-                raise cause from error  # Ray's wrapping has the worker's traceback
-            raise cause
+            self._raise_with_place(error, cause, where)
         attempt = _find_attempt(lane, call)
         if attempt is None:
-            key, what, end = _failure_key(lane), f"lane {lane.number}", ""
+            key, end = _failure_key(lane), ""
         else:
-            key = attempt.split.index
-            what, end = f"split {key}", "home" if call == attempt.read else "store"
+            key, end = attempt.split.index, "home" if call == attempt.read else "store"
         count = self.failures[key] = self.failures.get(key, 0) + 1
         text, tries = describe_failure(error, cause, end), self.move.limits.retries + 1
+        if attempt is None:
+            what, last, again = where, "the last time", text
+        else:
+            what = f"split {key}"
+            last, again = f"the last time in {where}", f"{where}: {text}"
         if count == tries:
             raise Transient(
-                f"{what} failed {count} times; the last time: {text}", suggest_remedy(cause)
+                f"{what} failed {count} times; {last}: {text}", suggest_remedy(cause)
             ) from cause
         self.moved.retries += 1
-        self.watching.note_retry(f"{what} is tried again ({count + 1} of {tries} tries): {text}")
+        self.watching.note_retry(f"{what} is tried again ({count + 1} of {tries} tries): {again}")
         retry_at = time.monotonic() + backoff_s(count - 1)
         for other_attempt in reversed(lane.attempts):
             not_before = retry_at if other_attempt.split.index == key else 0.0
@@ -314,6 +318,17 @@ class Supervision:
         fresh = replace_lane(lane)
         self.lanes[self.lanes.index(lane)] = fresh
         self._load_one(fresh, lane.number)
+
+    def _raise_with_place(self, error: BaseException, cause: BaseException, where: str) -> NoReturn:
+        """Raise what no retry mends; where there are several nodes, say which lane it was."""
+        if sum(node["Alive"] for node in ray.nodes()) > 1:
+            if isinstance(cause, HyggeError):
+                cause.message = f"{cause.message} ({where})"
+            else:
+                self.watch.said(self.move.flow, f"{where} failed: {type(cause).__name__}")
+        if cause is not error:
+            raise cause from error  # Ray's wrapping has the worker's traceback
+        raise cause
 
 
 def _find_attempt(lane: Lane, call: ray.ObjectRef) -> SplitAttempt | None:

@@ -1,0 +1,43 @@
+"""Nodes without hygge or with a full disk: what is said of them, and how the flows end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.waiting import LIMIT_S
+
+
+@pytest.fixture(scope="module")
+def saw(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("faulty")
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.engine.ray.faulty", folder], capture_output=True, text=True,
+        timeout=2 * LIMIT_S,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    seen: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return {**seen, "folder": folder}
+
+
+def test_a_lane_that_cannot_start_is_said_with_its_node_and_the_import_error(saw):
+    flow, node = saw["bare"], saw["nodes"]["bare"]
+    why = "its processes cannot run there: ModuleNotFoundError: No module named 'hygge'"
+    assert flow["status"] == "failed"
+    assert flow["error"].endswith(f"on node {node} failed 2 times; the last time: {why}")
+    assert flow["error"].startswith("lane ")
+    assert any(said.startswith("lane ") and f"on node {node} " in said for said in flow["words"])
+    assert "same hygge, Python and Ray" in flow["hint"]
+    assert "memory" not in flow["hint"]
+
+
+def test_a_full_disk_is_said_with_its_node_and_lane(saw):
+    flow, node = saw["full"], saw["nodes"]["full"]
+    assert flow["status"] == "failed"
+    assert "the disk is full while writing /dev/full (lane " in flow["error"]
+    assert flow["error"].endswith(f"on node {node})")
+    assert "free some space" in flow["hint"]
