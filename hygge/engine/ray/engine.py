@@ -60,9 +60,11 @@ class RayEngine:
         importing.start()
         grows = connection.connect().outlives
         connection.check_alive()
+        from hygge.engine.ray import left
         from hygge.engine.ray.lanes import start_first_lane
         from hygge.engine.ray.placement import describe_missing_node, lane_bounds, list_nodes
 
+        left.forget_old()
         lane_bounds(limits, grows)
         self.first_lane = start_first_lane(limits.of or home.flow or "flow", limits)
         if self.first_lane is not None:

@@ -68,6 +68,10 @@ class Watching:
         self.meter.count_retry()
         self.watch.said(self.move.flow, text)
 
+    def note_left(self, where: str, text: str) -> None:
+        """Count a failure after which a node is left, and say so."""
+        self.note_retry(f"{where} failed: {text}; that node is left, its splits go elsewhere")
+
     def note_shut_down(self, lane: Lane) -> None:
         """Keep what a lane has sealed and how long it waited; its other rows are read again."""
         rows = self.before.rows + lane.sealed.rows

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,31 +53,35 @@ class Spilling(Careful):
 
 
 class Heard(Silent):
-    """Keeps what was said."""
+    """Keeps what was said, and opens `gate` when a node is left."""
 
-    def __init__(self) -> None:
+    def __init__(self, gate: Path) -> None:
+        self.gate = gate
         self.words: list[str] = []
         self.waits: set[str] = set()
 
     def said(self, flow: str, text: str) -> None:
         self.words.append(text)
+        if "that node is left" in text:
+            self.gate.touch()
 
     def moved(self, flow: str, progress: Progress) -> None:
         self.waits.add(progress.waits_for)
 
 
-def run(folder: Path, name: str, where: str, splits: int = 4, **limits: Any) -> None:
+def run(folder: Path, name: str, where: str, gate: str = "", **limits: Any) -> None:
+    """Run a flow of 8 splits; with `gate` none of them is staged before a node is left."""
     from hygge.engine.ray import lanes
 
     while lanes._idle:  # each has lanes of its own
         lanes.shut_down_lane(lanes._idle.pop())
     limits = {"memory_per_lane": 8 * MIB, "batch_bytes": MIB, **limits}
-    if where:
-        limits["label_selector"] = {"kind": where}
-    flow = Flow(
-        Counted(splits=splits), Spilling(path=folder / name), name=name, limits=Limits(**limits)
-    )
-    heard = Heard()
+    limits["label_selector"] = {"kind": where}
+    gate = gate and str(folder / gate)
+    store = Spilling(path=folder / name, gate=gate)
+    flow = Flow(Counted(splits=8), store, name=name, limits=Limits(**limits))
+    heard = Heard(Path(gate))
+    began = time.monotonic()
     try:
         report: Report = flow.run(heard)
     except FlowFailed as error:
@@ -84,6 +89,7 @@ def run(folder: Path, name: str, where: str, splits: int = 4, **limits: Any) -> 
     SAW[name] = {
         "status": report.status, "rows": report.rows, "error": report.error, "hint": report.hint,
         "note": report.note, "retries": report.retries, "lanes": report.lanes,
+        "seconds": time.monotonic() - began,
         "words": heard.words, "waits": sorted(heard.waits),
     }  # fmt: skip
 
@@ -91,12 +97,13 @@ def run(folder: Path, name: str, where: str, splits: int = 4, **limits: Any) -> 
 def main(folder: Path) -> None:
     from ray.cluster_utils import Cluster
 
-    from hygge.engine.ray import connection, node_names
+    from hygge.engine.ray import connection, left, node_names
 
     os.environ["HYGGE_STATE"] = str(folder / "state")
     (folder / "broken").mkdir()
     (folder / "broken" / "sitecustomize.py").write_text(_NO_HYGGE)
     cluster = Cluster()
+    began = time.monotonic()
 
     def add(kind: str, cpus: int, **environment: str) -> None:
         node = cluster.add_node(
@@ -112,9 +119,15 @@ def main(folder: Path) -> None:
         add("full", 2, TEST_SCRATCH="/dev/full")
         os.environ["RAY_ADDRESS"] = cluster.address
         connection.connect()
+        SAW["start_s"] = time.monotonic() - began
         SAW["nodes"] = {kind: node_names.name_node(node) for kind, node in NAMES.items()}
         run(folder, "bare", "bare", retries=1)
         run(folder, "full", "full", retries=1)
+        # One try of each split, so that no failure of a node may count as one of them.
+        run(folder, "around bare", "in(good, bare)", "gate 1", retries=0, lanes=4)
+        left.take_back(NAMES["bare"])
+        run(folder, "around full", "in(good, full)", "gate 2", retries=0, lanes=4)
+        run(folder, "avoided", "in(good, full)", lanes=4)
         sys.stdout.write(json.dumps(SAW) + "\n")
     finally:
         connection.disconnect()

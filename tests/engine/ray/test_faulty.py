@@ -41,3 +41,26 @@ def test_a_full_disk_is_said_with_its_node_and_lane(saw):
     assert "the disk is full while writing /dev/full (lane " in flow["error"]
     assert flow["error"].endswith(f"on node {node})")
     assert "free some space" in flow["hint"]
+
+
+def test_a_node_where_no_lane_can_start_is_left_and_the_report_says_it(saw):
+    flow, node = saw["around bare"], saw["nodes"]["bare"]
+    assert (flow["status"], flow["error"], flow["rows"]) == ("done", None, 3200)
+    assert f"node {node} was left, and its splits went elsewhere: lane " in flow["note"]
+    assert "No module named 'hygge'" in flow["note"]
+    (said,) = [text for text in flow["words"] if "that node is left" in text]
+    assert f"on node {node} failed: its processes cannot run there: " in said
+
+
+def test_a_node_with_a_full_disk_is_left_and_its_splits_go_elsewhere(saw):
+    flow, node = saw["around full"], saw["nodes"]["full"]
+    assert (flow["status"], flow["error"], flow["rows"]) == ("done", None, 3200)
+    assert f"node {node} was left" in flow["note"]
+    assert "the disk is full while writing /dev/full" in flow["note"]
+    assert flow["retries"] >= 1
+
+
+def test_the_next_flow_avoids_the_node_that_was_left_and_says_so(saw):
+    flow, node = saw["avoided"], saw["nodes"]["full"]
+    assert (flow["status"], flow["retries"]) == ("done", 0)
+    assert f"node {node} was left" in flow["note"]
