@@ -20,6 +20,10 @@ _RAISED = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception): .+", re.MULTILINE)
 """The last line of a traceback in the text of an ActorDiedError."""
 _NO_IMPORT = "failed to import on the worker"
 """Ray's words for an actor or a task whose code cannot be imported on its node."""
+SAME_VERSIONS = (
+    "install the same hygge, Python and Ray on every node where lanes may run (one image for all), "
+    "or keep lanes off the others with `label_selector`"
+)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -90,10 +94,7 @@ def suggest_remedy(cause: BaseException) -> str | None:
     if isinstance(cause, HyggeError):
         return cause.hint
     if find_raised(cause):
-        return (
-            "install the same hygge, Python and Ray on every node where lanes may run (one image "
-            "for all), or keep lanes off the others with `label_selector`"
-        )
+        return SAME_VERSIONS
     if is_disk_full(cause):
         return "free some space there, or keep lanes off that node with `label_selector`"
     is_killed = isinstance(cause, ActorDiedError) and "its node has died" not in str(cause)

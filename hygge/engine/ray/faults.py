@@ -38,14 +38,14 @@ class NodeFaults:
 
         `at_start`: the lane was not up yet. `why`: what happened, for people.
         """
+        if left.NODE_ID in self.limits.label_selector:
+            return False  # the user has chosen the nodes
         if left.is_left(node):
             return True
         if not self._is_faulty(node, error, cause, at_start):
             return False
         if not self.has_worked and len(self.left_here) >= _MOST_WITHOUT_WORK:
             return False
-        if left.NODE_ID in self.limits.label_selector:
-            return False  # the user has chosen the nodes
         suitable = [found["NodeID"] for found in list_nodes(self.limits)]
         if node not in suitable or len(suitable) < 2:
             return False

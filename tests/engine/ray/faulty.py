@@ -24,6 +24,7 @@ os.environ |= {
 }
 os.environ.pop("RAY_ADDRESS", None)
 
+import hygge
 from hygge import Flow, FlowFailed
 from hygge.connectors.files import publish
 from hygge.model import MIB, Limits, Report
@@ -97,12 +98,12 @@ def run(folder: Path, name: str, where: str, gate: str = "", **limits: Any) -> N
 def main(folder: Path) -> None:
     from ray.cluster_utils import Cluster
 
-    from hygge.engine.ray import connection, left, node_names
+    from hygge.engine.ray import connection, left, node_names, nodes
 
     os.environ["HYGGE_STATE"] = str(folder / "state")
     (folder / "broken").mkdir()
     (folder / "broken" / "sitecustomize.py").write_text(_NO_HYGGE)
-    cluster = Cluster()
+    cluster, version = Cluster(), hygge.__version__
     began = time.monotonic()
 
     def add(kind: str, cpus: int, **environment: str) -> None:
@@ -121,6 +122,15 @@ def main(folder: Path) -> None:
         connection.connect()
         SAW["start_s"] = time.monotonic() - began
         SAW["nodes"] = {kind: node_names.name_node(node) for kind, node in NAMES.items()}
+        run(folder, "asked", "in(good, bare)", retries=0)
+        left.take_back(NAMES["bare"])
+        nodes._seen.clear()
+        run(folder, "asked alone", "bare")
+        nodes._seen.clear()
+        hygge.__version__ = "0.0.9"  # the driver's
+        run(folder, "other version", "in(good, full)")
+        hygge.__version__ = version
+        nodes.check_nodes = lambda *_: ""  # as of nodes that join later
         run(folder, "bare", "bare", retries=1)
         run(folder, "full", "full", retries=1)
         # One try of each split, so that no failure of a node may count as one of them.

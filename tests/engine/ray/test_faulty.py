@@ -24,6 +24,29 @@ def saw(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {**seen, "folder": folder}
 
 
+def test_a_node_without_hygge_is_named_and_left_before_a_row_moves(saw):
+    flow, node = saw["asked"], saw["nodes"]["bare"]
+    why = "hygge cannot be imported there: ModuleNotFoundError: No module named 'hygge'"
+    assert (flow["status"], flow["rows"], flow["retries"]) == ("done", 3200, 0)
+    assert f"no lane runs on node {node}: {why}" in flow["words"]
+    assert f"node {node} was left, and its splits went elsewhere: {why}" in flow["note"]
+
+
+def test_where_no_node_has_hygge_the_flow_fails_before_a_row_moves(saw):
+    flow, node = saw["asked alone"], saw["nodes"]["bare"]
+    assert flow["error"].startswith(f"lanes can run on no node: node {node}: hygge cannot be")
+    assert "same hygge, Python and Ray" in flow["hint"]
+
+
+def test_a_node_with_another_version_is_named_before_a_row_moves(saw):
+    flow = saw["other version"]
+    assert flow["status"] == "failed"
+    for kind in ("good", "full"):
+        node = f"node {saw['nodes'][kind]}: it has another version: hygge "
+        assert node in flow["error"]
+    assert "there, 0.0.9 here" in flow["error"]
+
+
 def test_a_lane_that_cannot_start_is_said_with_its_node_and_the_import_error(saw):
     flow, node = saw["bare"], saw["nodes"]["bare"]
     why = "its processes cannot run there: ModuleNotFoundError: No module named 'hygge'"
