@@ -239,7 +239,7 @@ def lane_bounds(limits: Limits, grows: bool) -> list[int]:
 
 
 def _no_such_node(limits: Limits) -> ConfigError:
-    has = "; ".join(sorted(_describe_node(node) for node in ray.nodes() if node["Alive"]))
+    has = "; ".join(sorted(describe_node(node) for node in ray.nodes() if node["Alive"]))
     return ConfigError(
         f"a lane needs {resources_text(limits)}, and hygge's own Ray on this machine has {has}",
         "ask less with `cpus_per_lane`, `resources` and `label_selector`, or run it on a cluster "
@@ -247,7 +247,7 @@ def _no_such_node(limits: Limits) -> ConfigError:
     )
 
 
-def _describe_node(node: Node) -> str:
+def describe_node(node: Node) -> str:
     """Return what a lane may ask of a node, in words."""
     resources = {
         name: amount

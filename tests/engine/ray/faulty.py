@@ -98,7 +98,7 @@ def run(folder: Path, name: str, where: str, gate: str = "", **limits: Any) -> N
 def main(folder: Path) -> None:
     from ray.cluster_utils import Cluster
 
-    from hygge.engine.ray import connection, left, node_names, nodes
+    from hygge.engine.ray import connection, left, node_names, nodes, patience, watching
 
     os.environ["HYGGE_STATE"] = str(folder / "state")
     (folder / "broken").mkdir()
@@ -120,8 +120,13 @@ def main(folder: Path) -> None:
         add("full", 2, TEST_SCRATCH="/dev/full")
         os.environ["RAY_ADDRESS"] = cluster.address
         connection.connect()
+        watching._ASK_PENDING_EVERY_S = 0.5
         SAW["start_s"] = time.monotonic() - began
         SAW["nodes"] = {kind: node_names.name_node(node) for kind, node in NAMES.items()}
+        SAW["may_grow"] = patience.may_grow()
+        run(folder, "nowhere", "mars", lanes=2, wait_at_most_s=0.5)
+        patience.FIXED_S = 0.5
+        run(folder, "nowhere, auto", "mars")
         run(folder, "asked", "in(good, bare)", retries=0)
         left.take_back(NAMES["bare"])
         nodes._seen.clear()
@@ -137,7 +142,6 @@ def main(folder: Path) -> None:
         run(folder, "around bare", "in(good, bare)", "gate 1", retries=0, lanes=4)
         left.take_back(NAMES["bare"])
         run(folder, "around full", "in(good, full)", "gate 2", retries=0, lanes=4)
-        run(folder, "avoided", "in(good, full)", lanes=4)
         sys.stdout.write(json.dumps(SAW) + "\n")
     finally:
         connection.disconnect()

@@ -24,6 +24,18 @@ def saw(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {**seen, "folder": folder}
 
 
+def test_what_no_node_has_is_waited_for_so_long_and_then_said_with_what_there_is(saw):
+    assert saw["may_grow"] is False, "there is no autoscaler"
+    for name in ("nowhere", "nowhere, auto"):
+        flow = saw[name]
+        assert flow["status"] == "failed"
+        needs = "no node came that has what a lane needs, 1 CPU on nodes with kind=mars"
+        assert flow["error"].startswith(needs), flow
+        assert "1 × 2 CPUs" in flow["error"]
+        assert "kind=good" in flow["error"]
+        assert "wait_at_most" in flow["hint"]
+
+
 def test_a_node_without_hygge_is_named_and_left_before_a_row_moves(saw):
     flow, node = saw["asked"], saw["nodes"]["bare"]
     why = "hygge cannot be imported there: ModuleNotFoundError: No module named 'hygge'"
@@ -81,9 +93,3 @@ def test_a_node_with_a_full_disk_is_left_and_its_splits_go_elsewhere(saw):
     assert f"node {node} was left" in flow["note"]
     assert "the disk is full while writing /dev/full" in flow["note"]
     assert flow["retries"] >= 1
-
-
-def test_the_next_flow_avoids_the_node_that_was_left_and_says_so(saw):
-    flow, node = saw["avoided"], saw["nodes"]["full"]
-    assert (flow["status"], flow["retries"]) == ("done", 0)
-    assert f"node {node} was left" in flow["note"]
