@@ -8,6 +8,7 @@
     │   └── SourceChanged     a split no longer gives the rows that were planned
     ├── UnfitValue            a value that its column's type cannot hold
     ├── StoreError            the target cannot be written
+    │   ├── DiskFull          the disk of the machine that writes is full; another's may not be
     │   ├── NotOurs           the target holds something that hygge did not write
     │   ├── Rejected          the store refused the commit; nothing became visible, the run is over
     │   │   └── Superseded    another run moved the head first
@@ -78,6 +79,10 @@ class UnfitValue(HyggeError):
 
 class StoreError(HyggeError):
     """The target cannot be written."""
+
+
+class DiskFull(StoreError):
+    """The disk of the machine that writes is full; that of another node may have room."""
 
 
 class NotOurs(StoreError):

@@ -346,6 +346,9 @@ class Limits:
     stall_timeout_s: float = 3600.0
     """Seconds without any progress after which a flow fails: while it is planned or prepared, while
     rows move, and in the commit (which a very large merge may need to be longer for)."""
+    wait_at_most_s: float | None = None
+    """Seconds to wait for a node that has what a lane needs. None: 30 minutes on a cluster that may
+    grow, one minute on another."""
     resume_within_s: float = 24 * 3600.0
     """Seconds after which a run that died is abandoned instead of resumed."""
 

@@ -52,6 +52,7 @@ def read_limits(
         "batch_bytes": ("batch_bytes", values.read_bytes),
         "retries": ("retries", lambda node, key: values.read_count(node, key, 0)),
         "stall_timeout": ("stall_timeout_s", values.read_seconds),
+        "wait_at_most": ("wait_at_most_s", values.read_seconds),
         "resume_within": ("resume_within_s", values.read_seconds),
         RATE: (RATE, values.read_bytes),
     }

@@ -145,6 +145,7 @@ LIMIT_KEYS = (
     "batch_bytes",
     "retries",
     "stall_timeout",
+    "wait_at_most",
     "resume_within",
 )
 END_OPTIONS = {

@@ -13,6 +13,7 @@ tickets of that driver, so no two drivers ever use the same ticket, even if one 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import sys
@@ -159,7 +160,7 @@ class Lease:
     def _content(self, freed: bool = False) -> bytes:
         facts = {
             "host": socket.gethostname(), "pid": os.getpid(), "since": self.since,
-            "beat": self.beat, "freed": freed, **_process(os.getpid()),
+            "beat": self.beat, "freed": freed, **_process(os.getpid()), **_own_job(),
         }  # fmt: skip
         return encode("lease", self.flow, facts)
 
@@ -181,7 +182,20 @@ def _number(key: str) -> int:
 
 
 def _who(held: Facts) -> str:
-    return f"process {held['pid']} on {held['host']}"
+    job = held.get("job")  # absent outside a Ray job, and in a lease of an older version
+    in_job = (
+        f" (Ray job {job}: `hygge status {job}` tells, `hygge stop {job}` ends it)" if job else ""
+    )
+    return f"process {held['pid']} on {held['host']}{in_job}"
+
+
+def _own_job() -> dict[str, str]:
+    """Return the id of the Ray job that this process is the driver of; {} if of none."""
+    try:
+        config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+        return {"job": str(config["metadata"]["job_submission_id"])}
+    except (ValueError, KeyError, TypeError):
+        return {}
 
 
 def _process(pid: int) -> Facts:

@@ -65,6 +65,8 @@ class MoveResult:
     """Seconds that Homes waited for room in their Inboxes, over all lanes."""
     wait_store_s: float = 0.0
     """Seconds that Stores waited for batches, over all lanes."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences for people about how it went: which nodes were left, and why."""
 
 
 class Engine(Protocol):

@@ -352,7 +352,7 @@ class Flow:
                 )
 
     def _notes(self, outcome: Outcome) -> list[str]:
-        commit, notes = outcome.commit, [*outcome.notes]
+        commit, notes = outcome.commit, [*outcome.notes, *outcome.move.notes]
         if commit.note:
             notes.insert(0, commit.note)
         if commit.superseded:

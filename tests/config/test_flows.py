@@ -211,6 +211,7 @@ def test_defaults_lie_under_every_flow_and_scalars_of_the_flow_win(read: Reader)
           lanes: 2
           memory_per_lane: 1GiB
           stall_timeout: 10m
+          wait_at_most: 2m
           store: {options: {compression: zstd, file_bytes: 1000}}
         flows:
           a: {home: users.parquet, store: out/a}
@@ -225,7 +226,9 @@ def test_defaults_lie_under_every_flow_and_scalars_of_the_flow_win(read: Reader)
     )
     a, b = file.flows
     assert (a.mode, b.mode) == ("append", "replace")
-    assert a.limits == Limits(lanes=2, memory_per_lane=1024 * MIB, stall_timeout_s=600.0)
+    assert a.limits == Limits(
+        lanes=2, memory_per_lane=1024 * MIB, stall_timeout_s=600.0, wait_at_most_s=120.0
+    )
     assert (b.limits.lanes, b.limits.batch_bytes, b.limits.retries) == (None, MIB, 0)
     assert a.store.settings["options"] == {"compression": "zstd", "file_bytes": 1000}
     assert b.store.settings["options"] == {"compression": "snappy", "file_bytes": 1000}

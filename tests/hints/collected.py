@@ -12,10 +12,13 @@ from tests import ROOT
 
 LIST = Path(__file__).parent / "hints.txt"
 _ERRORS = re.compile(
-    r"\w*(Error|Missing|Changed|Unfit\w*|NotOurs|Rejected|Superseded|Unknown|Transient|Problem)"
+    r"\w*(Error|Missing|Changed|Unfit\w*|NotOurs|DiskFull|Rejected|Superseded|Unknown|Transient"
+    r"|Problem)"
 )
 _FACTORIES = ("side",)
-_CONSTANTS = re.compile(r"_?(ADVICE|STOPS|HINTS?|REMEDY|ROW_SECURITY|PERMIT|IN_THE_WAY|OR_REPLACE)")
+_CONSTANTS = re.compile(
+    r"_?(ADVICE|STOPS|HINTS?|REMEDY|ROW_SECURITY|PERMIT|IN_THE_WAY|OR_REPLACE|SAME_VERSIONS)"
+)
 _FUNCTIONS = re.compile(r"_?(hint\w*|\w*_hint|suggest\w*|\w*remedy|explain_unknown|remedies)")
 
 

@@ -106,6 +106,19 @@ def test_the_error_of_a_second_driver_says_who_drives_the_flow_and_since_when(pl
         assert after.epoch == 2
 
 
+@pytest.mark.usefixtures("quick")
+def test_the_error_of_a_second_driver_names_the_ray_job_of_the_first(place, monkeypatch):
+    config = {"metadata": {"job_submission_id": "hygge-1-shop"}}
+    with monkeypatch.context() as in_job:
+        in_job.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(config))
+        held = a_lease(place)
+        with (
+            held,
+            pytest.raises(JournalError, match=r"Ray job hygge-1-shop: `hygge status hygge-1"),
+        ):
+            a_lease(place).__enter__()
+
+
 @pytest.mark.usefixtures("nobody_waits")
 def test_a_killed_process_of_this_machine_is_followed_at_once(place):
     with another_process(place) as child:

@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
-from hygge.errors import StoreError, Transient
+from hygge.errors import DiskFull, StoreError, Transient
 from hygge.places import durable
 
 _AT_FDCWD = -100
@@ -326,7 +326,7 @@ def disk_errors(target: str, side: type[StoreError] = StoreError) -> Iterator[No
         reason = os.strerror(number) if number else str(error)
         where = f" ({path})" if path != target else ""
         if number in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(
+            raise DiskFull(
                 f"the disk is full while writing {path}",
                 "free some space, or give a store on another disk, then run it again; "
                 "nothing of this run is visible",

@@ -60,9 +60,12 @@ class RayEngine:
         importing.start()
         grows = connection.connect().outlives
         connection.check_alive()
+        from hygge.engine.ray import left
         from hygge.engine.ray.lanes import start_first_lane
+        from hygge.engine.ray.patience import Patience
         from hygge.engine.ray.placement import describe_missing_node, lane_bounds, list_nodes
 
+        left.forget_old()
         lane_bounds(limits, grows)
         self.first_lane = start_first_lane(limits.of or home.flow or "flow", limits)
         if self.first_lane is not None:
@@ -72,8 +75,10 @@ class RayEngine:
         connection.check_alive()
         if limits.lanes is None and not list_nodes(limits):
             on_wait(describe_missing_node(limits))
+            patience = Patience(limits)
             while not stop.wait(_LOOK_S) and not list_nodes(limits):
                 connection.check_alive()
+                patience.check()
         importing.join()
 
     def lanes(self, limits: Limits) -> int:

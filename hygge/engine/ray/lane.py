@@ -20,7 +20,11 @@ from dataclasses import dataclass, field
 
 import ray
 from ray.actor import ActorHandle
-from ray.util.placement_group import PlacementGroup, remove_placement_group
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group_table,
+    remove_placement_group,
+)
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from hygge.engine.ray import connection
@@ -177,6 +181,13 @@ class Lane:
             self.created_at = None
             self.idle_s = max(SHORTEST_IDLE_S, min(took_s, LONGEST_IDLE_S))
         return self.is_up
+
+    def find_node(self) -> str:
+        """Return the id of its node, also while its processes start; "" where it has none yet."""
+        if self._node_call is None:
+            return self.node
+        placed = placement_group_table(self.place.group).get("bundles_to_node_id") or {}
+        return placed.get(0) or self.node
 
     def can_start(self) -> bool:
         """Return whether it may be given a split: it has none, or only one that is read already."""

@@ -4,7 +4,7 @@ A flow gets its first lane before it is planned (`start_first_lane`) or waits fo
 (`wait_for_lane`), and then its further lanes (`get_lanes`). When it ends, each of them is kept idle
 for a few seconds (`release_lane`), in which another flow may take it: a file of many small tables
 does not pay for three processes a table. `replace_lane` puts a new lane in the place of one that
-failed.
+failed, on another node where its node is left.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import ray
 
 from hygge.engine.ray import connection
 from hygge.engine.ray.lane import Lane, Place
+from hygge.engine.ray.left import is_left
 from hygge.engine.ray.placement import Spread, has_room, lane_resources
 from hygge.model import Limits
 
@@ -112,6 +113,9 @@ def take_idle_lane(limits: Limits) -> Lane | None:
 def _take_idle(limits: Limits) -> Lane | None:
     """Return an idle lane that takes the same of its node as one with these limits would."""
     needed = (lane_resources(limits), limits.label_selector)
+    for lane in [lane for lane in _idle if is_left(lane.node)]:
+        _idle.remove(lane)
+        shut_down_lane(lane)
     for lane in reversed(_idle):
         if (lane_resources(lane.limits), lane.limits.label_selector) == needed:
             _idle.remove(lane)
@@ -126,10 +130,13 @@ def _is_room(limits: Limits) -> bool:
 def _create_lanes(flow: str, limits: Limits, numbers: range = range(1)) -> list[Lane]:
     if not numbers:
         return []
+    return _place_lanes(limits, [f"{flow}/lane {number}" for number in numbers])
+
+
+def _place_lanes(limits: Limits, labels: Sequence[str]) -> list[Lane]:
     spread = Spread(limits, [(lane.node, lane.limits) for lane in _alive])
     lanes = []
-    for number in numbers:
-        label = f"{flow}/lane {number}"
+    for label in labels:
         group, node = spread.place_next(label)
         lanes.append(_create_lane(Place(group, node, limits, label)))
     return lanes
@@ -146,9 +153,13 @@ def _create_lane(place: Place) -> Lane:
 
 
 def replace_lane(lane: Lane) -> Lane:
-    """Shut down a lane that failed, and return a new one in its bundle."""
-    shut_down_lane(lane, keep_bundle=True)
-    return _create_lane(lane.place)
+    """Shut down a lane, and return a new one: in its bundle, unless its node is left."""
+    if not is_left(lane.find_node()):
+        shut_down_lane(lane, keep_bundle=True)
+        return _create_lane(lane.place)
+    shut_down_lane(lane)
+    with _changed:
+        return _place_lanes(lane.limits, [lane.place.label])[0]
 
 
 def shut_down_lane(lane: Lane, keep_bundle: bool = False) -> None:
@@ -165,7 +176,7 @@ def release_lane(lane: Lane) -> None:
     The time is short because an idle lane keeps its CPU, and its processes the modules that they
     imported. It is as long as a new lane takes to start, where that is longer.
     """
-    if not lane.is_up or lane.attempts:
+    if not lane.is_up or lane.attempts or is_left(lane.node):
         shut_down_lane(lane)
         return
     lane.drop_calls()

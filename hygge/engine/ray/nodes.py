@@ -5,22 +5,28 @@ do not tell whether two nodes see one disk, because each system names it differe
 writes a file with a new name, and the other nodes look for it. A shared disk passes this check
 whatever shares it, and so do nodes that are processes of one machine.
 
-The check also refuses a node whose shared memory is smaller than Ray's object store. A node that
-dies or does not answer is skipped and named. A node that joins later is not checked: a lane there
-fails with the file that it does not find, or with a Store where its run was not prepared.
+The check also refuses a node whose shared memory is smaller than Ray's object store. A node where
+hygge cannot be imported, or with another version of hygge, Python or Ray, is left and named. A node
+that dies or does not answer is skipped and named. A node that joins later is not checked: a lane
+there fails with the file that it does not find, or with a Store where its run was not prepared.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+import hygge
+from hygge.engine.ray import left
+from hygge.engine.ray.failures import SAME_VERSIONS
+from hygge.engine.ray.node_names import name_node
 from hygge.engine.ray.placement import Node, list_nodes
 from hygge.errors import ConfigError
 from hygge.model import MIB, Limits
@@ -34,16 +40,22 @@ _PATIENCE_S = 30.0
 _PATIENCE_AGAIN_S = 1.0
 _seen: set[tuple[int | str, str]] = set()
 """(file system as a device number, or path that is read; node): what a node was found to see."""
+_RawAnswer = tuple[tuple[str, ...], tuple[int, int] | None, dict[str, str], str]
+"""Names that are missing, blocks of /dev/shm (size, number), versions, and why hygge is missing."""
 _silent: set[str] = set()
 """Nodes that did not answer. Each flow asks them again, but waits less than the first one did."""
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """The answer of one node: names that it does not see, and the bytes of its shared memory."""
+    """The answer of one node: names that it does not see, and the bytes of its shared memory.
 
-    missing: tuple[str, ...]
-    shm_bytes: int | None
+    `fault`: why no lane can run there, for people; "" where they can.
+    """
+
+    missing: tuple[str, ...] = ()
+    shm_bytes: int | None = None
+    fault: str = ""
 
 
 def check_nodes(
@@ -56,8 +68,8 @@ def check_nodes(
 
     `read` and `written`: what it is, in words → its absolute path. `shared`: folders that the user
     declares to be one disk on every node; nothing below them is checked. Only nodes where a lane
-    with these `limits` may run are asked. Returns a sentence with the nodes that did not answer, or
-    "".
+    with these `limits` may run are asked. Returns sentences with the nodes that did not answer, and
+    those that are left because no lane can run there; or "".
     """
     own_id = ray.get_runtime_context().get_node_id()
     nodes = {node["NodeID"]: node for node in list_nodes(limits or Limits())}
@@ -83,7 +95,11 @@ def check_nodes(
             if any(what in unseen[node] for node in asked)
         }
         answers = _ask_nodes(asked, sorted({name for listed in names.values() for name in listed}))
+    faults = {node: answer.fault for node, answer in answers.items() if answer.fault}
+    said = _leave_nodes(faults, nodes)
     for node, answer in answers.items():
+        if node in faults:
+            continue
         _check_memory(nodes[node], answer.shm_bytes)
         for what, needed in names.items():
             if set(needed) & set(answer.missing):
@@ -92,10 +108,23 @@ def check_nodes(
     _silent.difference_update(answers)
     silent = asked - answers.keys()
     _silent.update(silent)
-    if not silent:
-        return ""
-    addresses = ", ".join(sorted(nodes[node]["NodeManagerAddress"] for node in silent))
-    return f"whether node {addresses} sees the same files is not known: it did not answer"
+    if silent:
+        addresses = ", ".join(sorted(nodes[node]["NodeManagerAddress"] for node in silent))
+        said.append(f"whether node {addresses} sees the same files is not known: it did not answer")
+    return "; ".join(said)
+
+
+def _leave_nodes(faults: Mapping[str, str], nodes: Mapping[str, Node]) -> list[str]:
+    """Leave the nodes where no lane can run, and return a sentence on each.
+
+    Raises ConfigError where no lane can run on any of `nodes`.
+    """
+    said = [f"node {name_node(node)}: {fault}" for node, fault in sorted(faults.items())]
+    if said and len(faults) == len(nodes):
+        raise ConfigError(f"lanes can run on no node: {'; '.join(said)}", SAME_VERSIONS)
+    for node, fault in faults.items():
+        left.leave(node, fault)
+    return [f"no lane runs on {text}" for text in said]
 
 
 def _not_shared(what: str, path: str, node: Node) -> ConfigError:
@@ -181,7 +210,7 @@ def _device_of(path: str) -> int:
 
 def _ask_nodes(nodes: frozenset[str], names: list[str]) -> dict[str, _Answer]:
     """Return node → its answer, of those nodes that answer in time."""
-    task = ray.remote(num_cpus=0, max_retries=0)(_look_for)
+    task = ray.remote(num_cpus=0, max_retries=0)(_make_task())
     on = {node: NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes}
     calls = {task.options(scheduling_strategy=on[node]).remote(names): node for node in nodes}
     patience_s = _PATIENCE_S if nodes - _silent else _PATIENCE_AGAIN_S
@@ -189,10 +218,56 @@ def _ask_nodes(nodes: frozenset[str], names: list[str]) -> dict[str, _Answer]:
     answers: dict[str, _Answer] = {}
     for call in done:
         with contextlib.suppress(ray.exceptions.RayError):
-            answers[calls[call]] = ray.get(call)
+            missing, shm, versions, failed = ray.get(call)
+            shm_bytes = shm[0] * shm[1] if shm else None
+            answers[calls[call]] = _Answer(missing, shm_bytes, _find_fault(versions, failed))
     return answers
 
 
-def _look_for(names: list[str]) -> _Answer:
-    missing = tuple(name for name in names if not os.path.lexists(name))
-    return _Answer(missing, _read_shm_bytes())
+def _find_fault(versions: Mapping[str, str], failed: str) -> str:
+    """Return why no lane can run on a node with these versions, for people; "" where they can."""
+    if failed:
+        return f"hygge cannot be imported there: {failed}"
+    others = [
+        f"{name} {versions[name]} there, {version} here"
+        for name, version in _read_versions().items()
+        if versions[name] != version
+    ]
+    return f"it has another version: {'; '.join(others)}" if others else ""
+
+
+def _read_versions() -> dict[str, str]:
+    """Return the versions that all nodes must have in common, by their names for people."""
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    return {"hygge": hygge.__version__, "Python": python, "Ray": ray.__version__}
+
+
+def _make_task() -> Callable[[list[str]], _RawAnswer]:
+    """Return the function that looks on a node.
+
+    It travels by value and answers in plain types, because its node may lack hygge; so it uses
+    nothing of this module.
+    """
+    shm = SHM
+
+    def look(names: list[str]) -> _RawAnswer:
+        import importlib
+        import os
+        import sys
+
+        missing = tuple(name for name in names if not os.path.lexists(name))
+        try:
+            status = os.statvfs(shm)
+            memory = (status.f_frsize, status.f_blocks)
+        except OSError:
+            memory = None
+        versions, failed = {"Python": f"{sys.version_info[0]}.{sys.version_info[1]}"}, ""
+        try:
+            for name, module in (("Ray", "ray"), ("hygge", "hygge")):
+                versions[name] = importlib.import_module(module).__version__
+            importlib.import_module("hygge.engine.ray.actors")
+        except Exception as error:
+            failed = f"{type(error).__name__}: {error}"
+        return missing, memory, versions, failed
+
+    return look

@@ -18,7 +18,7 @@ from typing import TypedDict
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table
 
-from hygge.engine.ray import connection
+from hygge.engine.ray import connection, left
 from hygge.errors import ConfigError
 from hygge.model import MIB, Limits
 from hygge.report.progress import resources_text
@@ -58,7 +58,20 @@ def divide_cpus(cpus: float) -> tuple[float, float]:
 
 def list_nodes(limits: Limits) -> list[Node]:
     """Return the living nodes where a lane may run, whether they have room now or not."""
-    return [node for node in ray.nodes() if node["Alive"] and _is_suitable(node, limits)]
+    return [node for node in _living_nodes() if _is_suitable(node, limits)]
+
+
+def describe_left(limits: Limits) -> list[str]:
+    """Return a sentence for people on each node where a lane might run and which is left."""
+    return [
+        left.describe(node["NodeID"])
+        for node in ray.nodes()
+        if left.is_left(node["NodeID"]) and _is_suitable(node, limits)
+    ]
+
+
+def _living_nodes() -> list[Node]:
+    return [node for node in ray.nodes() if node["Alive"] and not left.is_left(node["NodeID"])]
 
 
 def _is_suitable(node: Node, limits: Limits) -> bool:
@@ -117,7 +130,9 @@ class Spread:
         node = min(with_room, key=self._rank, default="")
         if node:
             self._count_lane(node, self.limits)
-        selector = dict(self.limits.label_selector)
+        wanted = self.limits.label_selector.items()
+        # Ray takes a blank behind a comma for a part of the value.
+        selector = left.avoid_left({name: text.replace(" ", "") for name, text in wanted})
         group = placement_group(
             [self.needs],
             strategy="STRICT_PACK",  # for one bundle it changes nothing; only it takes a node
@@ -154,7 +169,9 @@ def _read_free_resources() -> dict[str, dict[str, float]]:
 
 def has_room(limits: Limits, existing: Iterable[Limits]) -> bool:
     """Return whether the cluster has room for one lane more than this process has already."""
-    total, taken = ray.cluster_resources(), Counter[str]()
+    total, taken = Counter[str](), Counter[str]()
+    for node in _living_nodes():
+        total.update(node["Resources"])
     for lane_limits in existing:
         taken.update(lane_resources(lane_limits))
     return not taken or all(
@@ -222,7 +239,7 @@ def lane_bounds(limits: Limits, grows: bool) -> list[int]:
 
 
 def _no_such_node(limits: Limits) -> ConfigError:
-    has = "; ".join(sorted(_describe_node(node) for node in ray.nodes() if node["Alive"]))
+    has = "; ".join(sorted(describe_node(node) for node in ray.nodes() if node["Alive"]))
     return ConfigError(
         f"a lane needs {resources_text(limits)}, and hygge's own Ray on this machine has {has}",
         "ask less with `cpus_per_lane`, `resources` and `label_selector`, or run it on a cluster "
@@ -230,7 +247,7 @@ def _no_such_node(limits: Limits) -> ConfigError:
     )
 
 
-def _describe_node(node: Node) -> str:
+def describe_node(node: Node) -> str:
     """Return what a lane may ask of a node, in words."""
     resources = {
         name: amount

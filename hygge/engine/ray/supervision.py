@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import ray
 
@@ -33,6 +33,7 @@ from hygge.engine.ray.failures import (
     is_retryable,
     suggest_remedy,
 )
+from hygge.engine.ray.faults import NodeFaults
 from hygge.engine.ray.lane import Lane, SplitAttempt, pack
 from hygge.engine.ray.lanes import (
     get_lanes,
@@ -42,9 +43,11 @@ from hygge.engine.ray.lanes import (
     take_idle_lane,
     wait_for_lane,
 )
-from hygge.engine.ray.placement import count_lanes
+from hygge.engine.ray.left import is_left
+from hygge.engine.ray.node_names import name_node
+from hygge.engine.ray.placement import count_lanes, describe_left
 from hygge.engine.ray.watching import Watching
-from hygge.errors import Stopped, Transient
+from hygge.errors import HyggeError, Stopped, Transient
 from hygge.model import Receipt, Split, Ticket
 from hygge.run.engines import MoveRequest, MoveResult, backoff_s
 from hygge.run.watch import Progress, Watch
@@ -92,6 +95,7 @@ class Supervision:
         self.adjusted_at = time.monotonic()
         self.checked_at = 0.0
         self.watching = Watching(move, watch)
+        self.faults = NodeFaults(move.limits)
 
     def run(self) -> MoveResult:
         """Block until every split has its receipt; raise Stopped, or what no retry mends."""
@@ -109,10 +113,13 @@ class Supervision:
             self.watching.look(self.lanes, len(self.moved.receipts), bool(self.todo))
             self._adjust_lanes()
         self.watching.finish(self.lanes, self.moved)
+        self.moved.notes += describe_left(self.move.limits)
         return self.moved
 
     def close(self, keep_lanes: bool) -> None:
         """Release the lanes for the next flow, or shut them down."""
+        if not keep_lanes:
+            self.faults.take_back()
         for lane in self.lanes:
             if keep_lanes:
                 release_lane(lane)
@@ -139,6 +146,8 @@ class Supervision:
             if lane is None:
                 raise Stopped("stopped")
             self.lanes = [lane]
+        elif is_left(self.lanes[0].node):
+            self.lanes = [replace_lane(self.lanes[0])]
         self._load(self.lanes)
         self._add_lanes()
 
@@ -253,7 +262,8 @@ class Supervision:
         if call in lane.start_calls:
             if lane.note_started(call, value):
                 self.failures.pop(_failure_key(lane), None)  # failures count in a row
-                self.free_lanes[lane] = None
+                self.faults.has_worked = True
+                self._free(lane)
             return
         attempt = _find_attempt(lane, call)
         assert attempt is not None  # a lane that is up has no other calls
@@ -262,10 +272,10 @@ class Supervision:
             self.rows_read[attempt.ticket] = value
         else:
             lane.attempts.remove(attempt)
-        if lane.can_start():
-            self.free_lanes[lane] = None
         if call == attempt.stage:
             self._keep_receipt(lane, attempt, value)
+        if lane.can_start():
+            self._free(lane)
 
     def _keep_receipt(self, lane: Lane, attempt: SplitAttempt, receipt: Receipt) -> None:
         self.moved.receipts.append(receipt)
@@ -287,33 +297,90 @@ class Supervision:
             other = lane.find_other_error(call)
             if other is not None and not is_ray_failure(other):
                 error, cause = other, find_cause(other)
-        if not is_retryable(error, cause):
-            if cause is not error:
-                raise cause from error  # Ray's wrapping has the worker's traceback
-            raise cause
+        node = lane.find_node()
+        where = f"lane {lane.number} on node {name_node(node)}"
         attempt = _find_attempt(lane, call)
         if attempt is None:
-            key, what, end = _failure_key(lane), f"lane {lane.number}", ""
+            key, end = _failure_key(lane), ""
         else:
-            key = attempt.split.index
-            what, end = f"split {key}", "home" if call == attempt.read else "store"
-        count = self.failures[key] = self.failures.get(key, 0) + 1
+            key, end = attempt.split.index, "home" if call == attempt.read else "store"
         text, tries = describe_failure(error, cause, end), self.move.limits.retries + 1
+        was_left = is_left(node)
+        if self.faults.note(node, error, cause, attempt is None, f"lane {lane.number}: {text}"):
+            if not was_left:
+                self.watching.note_left(where, text)
+            self._put_back(lane, 0.0)
+            self._leave_node(node, lane)
+            return
+        if not is_retryable(error, cause):
+            self._raise_with_place(error, cause, where)
+        count = self.failures[key] = self.failures.get(key, 0) + 1
+        if attempt is None:
+            what, last, again = where, "the last time", text
+        else:
+            what = f"split {key}"
+            last, again = f"the last time in {where}", f"{where}: {text}"
         if count == tries:
             raise Transient(
-                f"{what} failed {count} times; the last time: {text}", suggest_remedy(cause)
+                f"{what} failed {count} times; {last}: {text}", suggest_remedy(cause)
             ) from cause
+        self.watching.note_retry(f"{what} is tried again ({count + 1} of {tries} tries): {again}")
+        self._put_back(lane, time.monotonic() + backoff_s(count - 1), key)
+        self._replace(lane)
+
+    def _put_back(self, lane: Lane, retry_at: float, key: int | None = None) -> None:
+        """Have other lanes do the splits of a lane that failed; the split `key` from `retry_at`."""
         self.moved.retries += 1
-        self.watching.note_retry(f"{what} is tried again ({count + 1} of {tries} tries): {text}")
-        retry_at = time.monotonic() + backoff_s(count - 1)
-        for other_attempt in reversed(lane.attempts):
-            not_before = retry_at if other_attempt.split.index == key else 0.0
-            self.todo.appendleft(_Waiting(other_attempt.split, not_before))
+        for attempt in reversed(lane.attempts):
+            not_before = retry_at if attempt.split.index == key else 0.0
+            self.todo.appendleft(_Waiting(attempt.split, not_before))
+
+    def _replace(self, lane: Lane) -> None:
         self.watching.note_shut_down(lane)
         self._forget(lane)
         fresh = replace_lane(lane)
         self.lanes[self.lanes.index(lane)] = fresh
         self._load_one(fresh, lane.number)
+
+    def _leave_node(self, node: str, failed: Lane) -> None:
+        """Replace the lane that failed, and those of its node that have no split, elsewhere.
+
+        A lane that is amid a split is replaced when it has ended it. There are no more lanes than
+        the other nodes have room for.
+        """
+        idle = [
+            lane
+            for lane in self.lanes
+            if lane is not failed and lane.node == node and not lane.attempts
+        ]
+        with _lock:
+            most = count_lanes(self.move, _reserved[0] - self.reserved, self.grows)
+        for lane in [failed, *idle]:
+            if len(self.lanes) <= most:
+                self._replace(lane)
+                continue
+            self.watching.note_shut_down(lane)
+            self._forget(lane)
+            self.lanes.remove(lane)
+            shut_down_lane(lane)
+
+    def _free(self, lane: Lane) -> None:
+        """Let a lane have a split; one whose node is left is replaced instead."""
+        if not is_left(lane.node):
+            self.free_lanes[lane] = None
+        elif not lane.attempts:
+            self._leave_node(lane.node, lane)
+
+    def _raise_with_place(self, error: BaseException, cause: BaseException, where: str) -> NoReturn:
+        """Raise what no retry mends; where there are several nodes, say which lane it was."""
+        if sum(node["Alive"] for node in ray.nodes()) > 1:
+            if isinstance(cause, HyggeError):
+                cause.message = f"{cause.message} ({where})"
+            else:
+                self.watch.said(self.move.flow, f"{where} failed: {type(cause).__name__}")
+        if cause is not error:
+            raise cause from error  # Ray's wrapping has the worker's traceback
+        raise cause
 
 
 def _find_attempt(lane: Lane, call: ray.ObjectRef) -> SplitAttempt | None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from hygge.engine.ray.lane import Lane
 from hygge.engine.ray.lanes import refresh_stats
 from hygge.engine.ray.metrics import Meter
+from hygge.engine.ray.patience import Patience
 from hygge.engine.ray.placement import describe_pending
 from hygge.errors import HyggeError
 from hygge.model import Receipt
@@ -49,6 +50,7 @@ class Watching:
         self.waited = {"home": 0.0, "store": 0.0, "rate": 0.0}
         """Seconds that the same lanes waited, by who was waited for."""
         self.next_asked = 0
+        self.patience = Patience(move.limits)
         self.pending = ""
         """The CPUs and resources that lanes without a node wait for, in words."""
         self.said_pending, self.said_pending_at = "", -_SAY_PENDING_EVERY_S
@@ -67,6 +69,10 @@ class Watching:
         """Count a failure that is tried again, and say so."""
         self.meter.count_retry()
         self.watch.said(self.move.flow, text)
+
+    def note_left(self, where: str, text: str) -> None:
+        """Count a failure after which a node is left, and say so."""
+        self.note_retry(f"{where} failed: {text}; that node is left, its splits go elsewhere")
 
     def note_shut_down(self, lane: Lane) -> None:
         """Keep what a lane has sealed and how long it waited; its other rows are read again."""
@@ -93,7 +99,8 @@ class Watching:
     def look(self, lanes: Sequence[Lane], splits_done: int, has_more: bool) -> None:
         """Report progress, if the last report is old enough. `has_more`: some splits have no lane.
 
-        Raises HyggeError where nothing has moved for longer than `stall_timeout`.
+        Raises HyggeError where nothing has moved for longer than `stall_timeout`, or where no node
+        fits for longer than `wait_at_most`.
         """
         now = time.monotonic()
         if now - self.looked_at < LOOK_EVERY_S:
@@ -152,6 +159,8 @@ class Watching:
             self.pending = ""
         elif now - self.asked_pending_at > _ASK_PENDING_EVERY_S:
             self.asked_pending_at = now
+            if not up:
+                self.patience.check()
             groups = [lane.place.group for lane in lanes if not lane.is_up]
             missing = describe_pending(self.move.limits, groups)
             self.pending = f"{missing}; {up} of {len(lanes)} lanes run" if missing else ""
