@@ -49,7 +49,7 @@ def test_a_head_that_moves_apart_from_its_rows_is_caught(my, tmp_path):
 
 
 RESUMED = """
-import os, signal, sys
+import os, pathlib, signal, sys, time
 from hygge import Flow, SQLHome, SQLStore
 from hygge.connectors.mariadb import store as my_store
 url, state, kill = sys.argv[1], sys.argv[2], sys.argv[3] == "kill"
@@ -57,6 +57,8 @@ real, calls = my_store.load_split, []
 def load_split(*given):
     calls.append(1)
     if kill and len(calls) == 3:
+        while not list(pathlib.Path(state).rglob("receipts/*/*.json")):
+            time.sleep(0.01)  # receipts are written by threads
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*given)
 my_store.load_split = load_split
