@@ -7,6 +7,7 @@ It prints how the run ended, and then how the next one did, which is without Ray
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -18,6 +19,8 @@ from hygge.engine.ray.lane import Lane
 from hygge.run.watch import Silent
 
 COMMANDS = {"raylet": ("/raylet/raylet",), "agent": ("DashboardAgent", "dashboard/agent.py")}
+STARTED: set[int] = set()
+"""Processes of Ray: some of them outlive the raylet that is killed, and this program."""
 
 
 def below(parent: int) -> list[int]:
@@ -34,6 +37,7 @@ def below(parent: int) -> list[int]:
 
 def kill(what: str) -> None:
     killed = 0
+    STARTED.update(below(os.getpid()))
     for pid in below(os.getpid()):
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
@@ -88,4 +92,9 @@ def main(folder: Path, what: str, moment: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])
+    try:
+        main(Path(sys.argv[1]), *sys.argv[2:])
+    finally:
+        for pid in STARTED:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
