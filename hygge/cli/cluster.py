@@ -156,9 +156,12 @@ def status(arguments: argparse.Namespace) -> int:
     """Print the state of a run and its flows, or of every run; return the exit code."""
     cluster = remote.Cluster(remote.require_address(arguments.address))
     if arguments.id:
-        lines = [_line(arguments.id, cluster.find_job(arguments.id))]
+        job = cluster.find_job(arguments.id)
+        lines = [_line(arguments.id, job, find_wait(cluster, job))]
         flows = cluster.list_flow_jobs(arguments.id)
-        lines += [f"  {_line(flow.submission_id, flow)}" for flow in flows]
+        lines += [
+            f"  {_line(flow.submission_id, flow, find_wait(cluster, flow))}" for flow in flows
+        ]
     else:
         jobs = [job for job in cluster.list_jobs() if is_from_hygge(job)]
         runs = [job for job in jobs if FLOW not in metadata_of(job)]
@@ -167,7 +170,7 @@ def status(arguments: argparse.Namespace) -> int:
         metadata = [metadata_of(job) for job in jobs]
         names = {facts[RUN] for facts in metadata if RUN in facts}
         others = names - {run.submission_id for run in runs}
-        lines = [_line(run.submission_id, run) for run in runs]
+        lines = [_line(run.submission_id, run, find_wait(cluster, run)) for run in runs]
         lines += [_line(name, None) for name in sorted(others)]
     print("\n".join(lines) or "nothing was submitted there yet", flush=True)
     return 0
@@ -282,13 +285,32 @@ def _not_shipped(package: Package) -> list[str]:
     ]
 
 
-def _line(name: str, job: JobDetails | None) -> str:
+def find_wait(cluster: remote.Cluster, job: JobDetails | None) -> str:
+    """Return what a running job waits for, as its log says; "" where a lane of it works."""
+    if job is None or job.status.value != "RUNNING":
+        return ""
+    try:
+        log = cluster.client.get_job_logs(job.submission_id)
+    except (RuntimeError, OSError):
+        return ""  # its state is known all the same
+    waits: dict[str, str] = {}
+    for line in log.splitlines():
+        event = parse_event(line) or {}
+        if event.get("hygge_event") == "moved":
+            waits[event["flow"]] = "" if event.get("lanes") else event.get("waits_for", "")
+        elif event.get("hygge_event") == "ended":
+            waits.pop(event["flow"], None)
+    return next(iter(waits.values()), "") if all(waits.values()) else ""
+
+
+def _line(name: str, job: JobDetails | None, waits_for: str = "") -> str:
     """Return one line about a job; None: Ray has no such job."""
     if job is None:
         return f"{name}  driven from another machine"
     metadata = metadata_of(job)
     what = metadata.get(FLOW) or metadata.get(FILE) or job.entrypoint
-    parts = [name, job.status.value.lower(), what]
+    state = f"waiting for {waits_for}" if waits_for else job.status.value.lower()
+    parts = [name, state, what]
     if TRY in metadata:
         parts.append(f"try {metadata[TRY]}")
     if job.start_time:

@@ -87,6 +87,9 @@ class Supervision:
         self.reserved = 0
         self.lanes = [first_lane] if first_lane is not None else []
         self.lanes_numbered = 0
+        self.most_lanes = 0  # that were asked for at one time
+        self.worked: set[int] = set()
+        """Numbers of the lanes that were given a split."""
         self.lane_of: dict[ray.ObjectRef, Lane] = {}
         """Calls that have not come back → their lanes."""
         self.returned: queue.SimpleQueue[tuple[ray.ObjectRef, Future[Any]]] = queue.SimpleQueue()
@@ -94,8 +97,7 @@ class Supervision:
         """Lanes that may be given a split, in the order in which they became free."""
         self.adjusted_at = time.monotonic()
         self.checked_at = 0.0
-        self.watching = Watching(move, watch)
-        self.faults = NodeFaults(move.limits)
+        self.watching, self.faults = Watching(move, watch), NodeFaults(move.limits)
 
     def run(self) -> MoveResult:
         """Block until every split has its receipt; raise Stopped, or what no retry mends."""
@@ -113,7 +115,9 @@ class Supervision:
             self.watching.look(self.lanes, len(self.moved.receipts), bool(self.todo))
             self._adjust_lanes()
         self.watching.finish(self.lanes, self.moved)
+        self.moved.lanes = min(len(self.worked), self.most_lanes)
         self.moved.notes += describe_left(self.move.limits)
+        self.moved.notes += self.watching.describe_lanes(self.moved.lanes, self.most_lanes)
         return self.moved
 
     def close(self, keep_lanes: bool) -> None:
@@ -167,7 +171,7 @@ class Supervision:
             others = _reserved[0] - self.reserved
             count = min(usable, count_lanes(self.move, others, self.grows))
             count = max(len(self.lanes), count)
-            self.moved.lanes = max(self.moved.lanes, count)
+            self.most_lanes = max(self.most_lanes, count)
             self._reserve(count)
         while len(self.lanes) < count and not self.stop.is_set():
             missing = min(_AT_ONCE, count - len(self.lanes))
@@ -245,6 +249,7 @@ class Supervision:
             index = waiting.split.index
             n = self.next_tickets.get(index, 0)
             self.next_tickets[index] = n + 1
+            self.worked.add(lane.number)
             ticket = Ticket(self.move.run.id, index, self.move.epoch, n)
             attempt = lane.start(waiting.split, ticket)
             self._await(lane, (attempt.read, attempt.stage))

@@ -87,6 +87,13 @@ class Watching:
         moved.wait_home_s, moved.wait_store_s = waited["store"], waited["home"]
         self.meter.count_waits(waited)
 
+    def describe_lanes(self, worked: int, asked: int) -> list[str]:
+        """Return a sentence for people where lanes did not run because nodes had no room."""
+        if worked >= asked or not self.said_pending:
+            return []
+        needs = self.said_pending.partition(";")[0]
+        return [f"{worked} of {asked} lanes ran; the others waited for {needs}"]
+
     def close(self) -> None:
         """Report that the move has no lanes any more."""
         self.meter.set_lanes({}, 0)

@@ -106,7 +106,8 @@ def test_a_flow_over_lanes_on_ray_moves_one_moment(my, ray_here, accounts, payer
     target = tmp_path / "rows"
     report = Flow(home, ParquetStore(path=str(target)), limits=Limits(lanes=2),
                   state=str(tmp_path / "state")).run()  # fmt: skip
-    assert (report.lanes, report.rows) == (2, ROWS)
+    assert report.rows == ROWS
+    assert report.lanes in (1, 2)  # the second may come when all is read
     found = duckdb.sql(f"SELECT count(*), sum(v) FROM '{target}/**/*.parquet'").fetchall()
     assert found == [(ROWS, ROWS * EACH)]
 

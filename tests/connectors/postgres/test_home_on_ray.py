@@ -56,7 +56,8 @@ def test_money_that_moves_while_lanes_read_is_neither_lost_nor_doubled(pg, schem
     finally:
         stop.set()
         writer.join()
-    assert (report.lanes, report.splits, report.rows) == (2, 5, 20_000)
+    assert (report.splits, report.rows) == (5, 20_000)
+    assert report.lanes in (1, 2)  # the second may come when all is read
     assert report.retries > 0
     rows = [row for path in (tmp_path / "out").rglob("*.parquet")
             for row in pq.read_table(path, columns=["id", "money"]).to_pylist()]  # fmt: skip

@@ -108,9 +108,10 @@ def run(
     report = flow.run(heard)
     SAW[name] = {
         "rows": report.rows, "bytes": report.bytes, "splits": report.splits,
-        "retries": report.retries, "lanes": report.lanes, "seconds": time.monotonic() - began,
-        "words": heard.words, "waits": sorted(heard.waits), "where": heard.where,
-        "names": sorted(heard.names), "alive": heard.alive,
+        "retries": report.retries, "lanes": report.lanes, "note": report.note,
+        "seconds": time.monotonic() - began, "words": heard.words,
+        "waits": sorted(heard.waits), "where": heard.where, "names": sorted(heard.names),
+        "alive": heard.alive,
     }  # fmt: skip
 
 
