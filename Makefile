@@ -18,13 +18,13 @@ test: $(VENV)/.installed-test lint
 	$(PYTEST)
 
 # `make chaos SEED=1 KILLS=200`: a quarter of an hour of SIGKILLs, then every point of a run, of every
-# database, and of buckets.
+# database, and of buckets, and the tests that are marked `only_in_chaos`.
 SEED ?= 1
 KILLS ?= 200
 chaos: $(VENV)/.installed-test
 	$(BIN)/python -m tests.crash.chaos --seed $(SEED) --kills $(KILLS)
 	HYGGE_CRASH=all $(PYTEST) tests/crash tests/connectors/files/test_prefix.py \
-	  tests/journal/test_state_in_a_bucket.py
+	  tests/journal/test_state_in_a_bucket.py tests/cli tests/engine tests/examples
 
 # Three hosts in namespaces (root, Linux); a quarter of an hour. `make cluster-test SF=0.1`.
 SF ?= 1

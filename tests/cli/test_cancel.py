@@ -18,6 +18,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from tests.chaos import only_in_chaos
 from tests.servers.standing import STOP_WAIT, standing_ray
 from tests.waiting import LIMIT_S, said_by, until
 
@@ -138,7 +139,11 @@ def nobody_is_left() -> None:
     until(lambda: actors() == [], lambda: f"{actors()} are left", every_s=0.1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=only_in_chaos)],
+    ids=["Ctrl-C", "SIGTERM"],
+)
 def test_a_signal_while_rows_move_is_noted_and_what_is_sealed_is_gone_on_with(number, tmp_path):
     folder = Folder(tmp_path, "type: 'connectors:SlowHome', ", "")
     running = folder.start("--jobs", "one")

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tests.chaos import only_in_chaos
 from tests.servers.postgres import Proxy
 from tests.servers.standing import OUTSIDE, SECRET, psutil, standing_ray
 from tests.waiting import LIMIT_S, said_by, until
@@ -288,6 +289,7 @@ def test_the_flows_of_a_killed_coordinator_are_ended_by_hygge_stop(tmp_path):
     assert "had ended already" in folder.hygge("stop", run)
 
 
+@only_in_chaos
 def test_plain_ray_job_submit_does_the_same_with_its_own_runtime_env(tmp_path):
     folder = Folder(tmp_path, SLOW)
     (folder.path / ".env").write_text("LETTER=a\n")

@@ -25,6 +25,7 @@ from hygge.engine.jobs.client import RUN, submit_job
 from hygge.engine.jobs.following import Following
 from hygge.engine.jobs.shipping import make_package
 from hygge.errors import HyggeError, Stopped
+from hygge.report.events import parse_event
 from tests.servers.standing import OUTSIDE, standing_ray
 from tests.waiting import LIMIT_S
 
@@ -167,8 +168,16 @@ def test_a_ray_that_cannot_be_used_as_it_is_named(folder):
 
 
 def test_another_version_of_hygge_submitted_it(folder):
-    said = refused(folder, "flows.yml", HYGGE_SUBMITTED_BY="0.0.9")
-    assert f"the cluster has hygge {__version__}, and hygge 0.0.9 submitted this run" in said
+    environ = OUTSIDE | {"HYGGE_SUBMITTED_BY": "0.0.9"}
+    ran = subprocess.run(
+        [*HYGGE, "flows.yml"], cwd=folder, env=environ, text=True, capture_output=True,
+        timeout=LIMIT_S,
+    )  # fmt: skip
+    event = parse_event(ran.stderr)  # in the log of a job, which the submitter reads
+    assert event is not None
+    assert (ran.returncode, event["code"]) == (1, 1)
+    words = f"the cluster has hygge {__version__}, and hygge 0.0.9 submitted this run"
+    assert event["text"].startswith(words)
 
 
 def test_a_module_that_is_not_there_is_named_by_the_cluster(folder):

@@ -13,6 +13,7 @@ import pytest
 from hygge.engine.jobs.runtime_env import read_runtime_env
 from hygge.errors import UsageError
 from tests import ROOT
+from tests.chaos import only_in_chaos
 from tests.servers.standing import OUTSIDE, Standing
 from tests.waiting import LIMIT_S
 
@@ -58,6 +59,7 @@ def laptop(tmp_path: Path) -> Path:
     return tmp_path / "laptop"
 
 
+@only_in_chaos
 def test_ray_job_submit_brings_hygge_to_nodes_without_it(bare: Standing, laptop: Path) -> None:
     ran = subprocess.run(
         [Path(sys.executable).with_name("ray"), "job", "submit", "--working-dir", ".",

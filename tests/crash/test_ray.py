@@ -78,12 +78,12 @@ class Looking(threading.Thread):
 # Each process, each step and each kind of store; then what repeats them in other pairs.
 ACTORS = [
     ("home", "reading", "directory"),
-    ("store", "staging", "file"),
     ("store", "sealed", "table"),
-    ("inbox", "sealed", "directory"),
 ]
 if ALL:
     ACTORS += [
+        ("store", "staging", "file"),
+        ("inbox", "sealed", "directory"),
         ("store", "reading", "table"),
         ("inbox", "reading", "file"),
         ("home", "sealed", "file"),
@@ -139,13 +139,13 @@ def pid_of(who: str, grown: Growing, lane) -> int:
 
 
 DRIVERS = [
-    ("moving", "table"),
     ("sealed", "file"),
     ("decided", "directory"),
-    ("committed", "table"),
 ]
 if ALL:
     DRIVERS += [
+        ("moving", "table"),
+        ("committed", "table"),
         ("moving", "directory"),
         ("moving", "file"),
         ("decided", "table"),

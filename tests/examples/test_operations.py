@@ -22,6 +22,7 @@ from hygge.cli.arguments import parse
 from hygge.model import MIB, Limits
 from hygge.run import flow as run_flow
 from tests import ROOT
+from tests.chaos import only_in_chaos
 from tests.k8s.manifests import HYGGE_METRICS, RAY_METRICS
 from tests.servers.standing import standing_ray
 from tests.waiting import said_by, until
@@ -102,6 +103,7 @@ def started(folder: Path, order: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@only_in_chaos
 def test_the_script_moves_an_order_once_and_prints_its_link(folder: Path) -> None:
     (folder / "go").touch()
     for _ in range(2):  # the second is a retry: its first try was not heard
@@ -134,6 +136,7 @@ def move(folder: Path, file: str, order: str) -> Any:
         os.environ.update(outside)
 
 
+@only_in_chaos
 def test_the_script_stops_the_run_when_it_is_stopped(folder: Path) -> None:
     script = started(folder, "orders")
     until(lambda: list(folder.glob("state/flows/*/runs/*")), "the run does not begin")

@@ -11,7 +11,7 @@ import pytest
 
 from hygge import CsvStore, ParquetHome, ParquetStore
 from hygge.connectors.files import publish
-from hygge.errors import FlowFailed, StoreError
+from hygge.errors import FlowFailed, Rejected, StoreError
 from hygge.places.bucket import Bucket
 from tests.fitting import ROWS, Heard, flow, goes_anew, refused
 from tests.readers.objects import users
@@ -133,7 +133,8 @@ def test_a_disk_that_is_full_or_fails_leaves_a_run_that_the_next_one_finishes(
         full.setattr(publish, "show_directory", failing)
         with pytest.raises(FlowFailed) as caught:
             flow(store, "replace", state).run(heard)
-    assert type(caught.value.__cause__) is StoreError
+    assert isinstance(caught.value.__cause__, StoreError)
+    assert not isinstance(caught.value.__cause__, Rejected)
     assert "everything is staged and decided; running it again finishes it" in heard.words
     report = flow(store, "replace", state).run()
     assert (report.rows, report.resumed) == (len(ROWS), 2)

@@ -24,6 +24,7 @@ from hygge.engine.jobs import submit
 from hygge.engine.jobs.cluster import Cluster
 from hygge.engine.jobs.instructions import FLOW_JOB, REQUEST, Instructions, instructions
 from hygge.run.watch import Silent
+from tests.chaos import only_in_chaos
 from tests.engine.jobs.test_second_driver import KILLED
 from tests.engine.jobs.test_submit import REPORT, Ray
 from tests.waiting import LIMIT_S
@@ -66,7 +67,11 @@ def rows(folder: Path, table: str = "x") -> int:
 
 @pytest.mark.parametrize(
     ("text", "words", "before"),
-    [(ONE, (), ""), (TWO, (), "1"), (ONE, ("--fresh",), "1")],
+    [
+        pytest.param(ONE, (), "", marks=only_in_chaos),
+        (TWO, (), "1"),
+        pytest.param(ONE, ("--fresh",), "1", marks=only_in_chaos),
+    ],
     ids=["one flow", "two flows, no outcome noted", "fresh, no outcome noted"],
 )
 def test_what_a_lost_command_committed_is_not_appended_again(folder, text, words, before):

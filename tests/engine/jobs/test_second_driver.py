@@ -21,6 +21,7 @@ import pytest
 
 from hygge.engine.jobs.instructions import FLOW_JOB, Instructions, digest
 from hygge.report.text import REPORT_MARK
+from tests.chaos import only_in_chaos
 from tests.waiting import LIMIT_S
 
 KILLED = """
@@ -64,7 +65,7 @@ def rows(folder: Path, asked: str) -> int:
         return int(store.execute(asked).fetchone()[0])
 
 
-@pytest.mark.parametrize("words", [(), ("--fresh",)])
+@pytest.mark.parametrize("words", [(), pytest.param(("--fresh",), marks=only_in_chaos)])
 def test_what_was_committed_without_an_outcome_is_not_appended_again(words, tmp_path, monkeypatch):
     (tmp_path / "users.csv").write_text("id\n1\n2\n3\n")
     (tmp_path / "flows.yml").write_text(
@@ -79,7 +80,7 @@ def test_what_was_committed_without_an_outcome_is_not_appended_again(words, tmp_
     assert sorted(pq.read_table(tmp_path / "out")["id"].to_pylist()) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("words", [(), ("--fresh",)])
+@pytest.mark.parametrize("words", [(), pytest.param(("--fresh",), marks=only_in_chaos)])
 def test_what_somebody_else_saw_through_meanwhile_is_not_appended_again(
     words, tmp_path, monkeypatch
 ):
@@ -98,7 +99,7 @@ def test_what_somebody_else_saw_through_meanwhile_is_not_appended_again(
     assert sorted(pq.read_table(tmp_path / "out")["id"].to_pylist()) == [1, 1, 2, 2, 3, 3]
 
 
-@pytest.mark.parametrize("words", [(), ("--fresh",)])
+@pytest.mark.parametrize("words", [(), pytest.param(("--fresh",), marks=only_in_chaos)])
 def test_what_the_first_try_appended_is_not_appended_again(words, tmp_path):
     (tmp_path / "users.csv").write_text("id\n1\n2\n3\n")
     (tmp_path / "flows.yml").write_text(

@@ -10,16 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests import ROOT
+from tests.chaos import only_in_chaos
 from tests.waiting import LIMIT_S
 
 
 @pytest.mark.parametrize(
     ("what", "moment"),
     [
-        ("raylet", "before the first lane"),
-        ("agent", "while it is made"),
+        pytest.param("raylet", "before the first lane", marks=only_in_chaos),
+        pytest.param("agent", "while it is made", marks=only_in_chaos),
         ("raylet", "in mid-run"),
-        ("raylet", "in the commit"),
+        pytest.param("raylet", "in the commit", marks=only_in_chaos),
     ],
 )
 def test_a_run_fails_with_the_part_of_ray_that_died(tmp_path, what, moment):
