@@ -6,7 +6,7 @@ text of a string column that a file says is one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, TypeAlias
 from uuid import UUID
 
@@ -100,7 +100,7 @@ def extension_as_text(column: ArrowColumn) -> ArrowColumn:
 def check_utf8(column: ArrowColumn) -> None:
     """Raise NoText for the first text of a column, at any depth, whose bytes are not UTF-8."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    for leaf in (leaf for chunk in chunks for leaf in _texts(chunk)):
+    for leaf in (leaf for chunk in chunks for leaf in leaves(chunk, _is_text)):
         try:
             leaf.validate(full=True)
         except pa.ArrowInvalid:
@@ -117,21 +117,27 @@ def refuse_no_text(column: str, problem: NoText) -> UnfitValue:
     )
 
 
-def _texts(array: pa.Array) -> Iterator[pa.Array]:
+def leaves(array: pa.Array, wanted: Callable[[pa.DataType], bool]) -> Iterator[pa.Array]:
+    """Yield the arrays of a `wanted` type in an array, at any depth of structs, maps and lists."""
     t = pa.types
     kind = array.type
     if isinstance(array, pa.ExtensionArray):
-        yield from _texts(array.storage)
-    elif t.is_string(kind) or t.is_large_string(kind) or t.is_string_view(kind):
+        yield from leaves(array.storage, wanted)
+    elif wanted(kind):
         yield array
     elif t.is_struct(kind):
         for child in array.flatten():
-            yield from _texts(child)
+            yield from leaves(child, wanted)
     elif t.is_map(kind):
-        yield from _texts(array.keys)
-        yield from _texts(array.items)
+        yield from leaves(array.keys, wanted)
+        yield from leaves(array.items, wanted)
     elif t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind):
-        yield from _texts(array.flatten())
+        yield from leaves(array.flatten(), wanted)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    t = pa.types
+    return bool(t.is_string(kind) or t.is_large_string(kind) or t.is_string_view(kind))
 
 
 def _decode(value: bytes | None) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 
 from hygge.errors import UnfitValue
-from hygge.formats.exact_text import times_as_text
+from hygge.formats.exact_text import leaves, times_as_text
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -103,21 +103,8 @@ def _pairs(
             (name, us, ns)
             for name in columns
             for us, ns in zip(
-                _timestamps(batch_us.column(name)), _timestamps(batch_ns.column(name)), strict=True
+                leaves(batch_us.column(name), pa.types.is_timestamp),
+                leaves(batch_ns.column(name), pa.types.is_timestamp),
+                strict=True,
             )
         ]
-
-
-def _timestamps(array: pa.Array) -> Iterator[pa.Array]:
-    t = pa.types
-    kind = array.type
-    if t.is_timestamp(kind):
-        yield array
-    elif t.is_struct(kind):
-        for child in array.flatten():
-            yield from _timestamps(child)
-    elif t.is_map(kind):
-        yield from _timestamps(array.keys)
-        yield from _timestamps(array.items)
-    elif t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind):
-        yield from _timestamps(array.flatten())
