@@ -13,8 +13,10 @@ of two kinds in one column, or a number that float64 does not hold, are an error
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 import pyarrow as pa
 
@@ -22,6 +24,7 @@ from hygge.errors import UnfitValue
 from hygge.formats import text_values
 
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,80})")
+_MOST_DIGITS = 76  # of decimal256
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity", "nan", "inf", "-inf")
 
 
@@ -256,6 +259,21 @@ def _infer_number(name: str, values: list[tuple[int, Number]], path: str, hint: 
             raise UnfitValue(
                 f"{path}, line {line}: '{name}' is {text_values.shortened(value)}, which float64 "
                 "does not hold exactly",
-                f'`{hint}"decimal(38,10)"}}}}`, or string, or float64 to round it',
+                _exact_number_hint([value for _, value in values], hint),
             )
     return pa.float64()
+
+
+def _exact_number_hint(values: Sequence[Number], hint: str) -> str:
+    """Return which types of `types` take all these numbers; `hint` ends where the type begins."""
+    parts = [Decimal(value).as_tuple() for value in values if value not in _NOT_FINITE]
+    scale = max(max(-int(part.exponent), 0) for part in parts)
+    whole = max(len(part.digits) + int(part.exponent) for part in parts)
+    digits = max(whole, 1) + scale
+    rounded = ""
+    if all(math.isfinite(float(value)) for value in values if value not in _NOT_FINITE):
+        rounded = ", or float64 to round it"
+    if digits > _MOST_DIGITS or len(parts) < len(values):
+        return f"`{hint}string}}}}` keeps it as text{rounded}"
+    precision = max(digits, 38)
+    return f'`{hint}"decimal({precision},{scale})"}}}}`, or string{rounded}'

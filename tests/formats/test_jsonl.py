@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import random
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,28 @@ def test_what_has_no_one_exact_type_asks_for_it(file, values, said):
     assert "types: {a: " in caught.value.hint
     kept = read(path, types={"a": "string"})["a"].to_pylist()
     assert kept == [json.loads(v) if v[0] == '"' else v.replace(" ", "") for v in values]
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        (["1.5", "0.12345678901234567890"], "decimal(38,20)"),
+        (["123456789012345678901234567890.5", "0.0123456789"], "decimal(40,10)"),
+        (["1e400"], "string"),
+        (["1" * 39], "decimal(39,0)"),
+        (["1" * 77], "string"),
+        (["NaN", "0.12345678901234567890"], "string"),
+    ],
+)
+def test_the_type_that_is_proposed_for_a_number_takes_it(file, values, word):
+    path = file(*(f'{{"a": {value}}}' for value in values))
+    with pytest.raises(UnfitValue) as caught:
+        read(path)
+    proposed = re.search(r'types: \{a: "?([a-z]+(?:\(\d+,\d+\))?)', caught.value.hint)
+    assert proposed
+    assert proposed[1] == word
+    kept = read(path, types={"a": word})["a"].to_pylist()
+    assert kept == values if word == "string" else kept == [Decimal(value) for value in values]
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,16 @@ CASES = {
         "{home: a.jsonl, store: out}",
         "{home: {path: a.jsonl, options: {types: {n: string}}}, store: out}", 2,
     ),
+    "numbers beyond float64": Case(
+        (text("a.jsonl", '{"n": 0.12345678901234567890123}\n'),),
+        "{home: a.jsonl, store: out}",
+        "{home: {path: a.jsonl, options: {types: {n: 'decimal(38,23)'}}}, store: out}", 1,
+    ),
+    "numbers beyond every type": Case(
+        (text("a.jsonl", '{"n": 1e400}\n'),),
+        "{home: a.jsonl, store: out}",
+        "{home: {path: a.jsonl, options: {types: {n: string}}}, store: out}", 1,
+    ),
     "deep json": Case(
         (text("a.jsonl", '{"a":' * 70 + "1" + "}" * 70 + "\n"),),
         "{home: a.jsonl, store: out}",

@@ -35,6 +35,7 @@ from hygge.type_words import word_of
 
 _MOST_DEPTH = 60
 """Levels of nesting; Arrow IPC refuses more than 64."""
+_APART = "move the files in flows of their own"
 
 
 class FileOptions(Settings):
@@ -249,8 +250,9 @@ class FileHome(Home):
                 raise HomeError(
                     f"{file.path} does not go with {first_file.path}: {others} has no column "
                     f"'{missing[0]}'",
-                    f"choose those that both have: `columns: [{', '.join(common)}]`; or move the "
-                    "files in flows of their own",
+                    f"choose those that both have: `columns: [{', '.join(common)}]`; or {_APART}"
+                    if common
+                    else _APART,
                 )
         fields = []
         for column in first:
@@ -265,8 +267,9 @@ class FileHome(Home):
                 raise HomeError(
                     f"{file.path} does not go with {first_file.path}: column '{column.name}' is "
                     f"{word_of(came.type)} in the first of them, and {word_of(kind)} in the other",
-                    f"leave it out: `columns: [{', '.join(rest)}]`; or move the files in flows of "
-                    "their own",
+                    f"leave it out: `columns: [{', '.join(rest)}]`; or {_APART}"
+                    if rest
+                    else _APART,
                 )
             fields.append(column.with_type(kind).with_nullable(column.nullable or came.nullable))
         return pa.schema(fields, first.metadata)
