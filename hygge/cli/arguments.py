@@ -23,9 +23,9 @@ COMMANDS = {
 }
 _WITH_FILE = ("run", "check", "plan", "submit")
 _DEFAULTS: dict[str, object] = {
-    "select": [], "inline": False, "jobs": None, "json": False, "quiet": False, "dashboard": False,
-    "fresh": False, "start_from": None, "log_format": "text", "address": None, "no_wait": False,
-    "runtime_env": None,
+    "select": [], "exclude": [], "inline": False, "jobs": None, "json": False, "quiet": False,
+    "dashboard": False, "fresh": False, "start_from": None, "log_format": "text",
+    "address": None, "no_wait": False, "runtime_env": None,
 }  # fmt: skip
 
 
@@ -95,7 +95,13 @@ def _parser() -> argparse.ArgumentParser:
         if name in _WITH_FILE:
             command.add_argument("file", help="a YAML file of flows")
             command.add_argument(
-                "--select", action="append", metavar="FLOW,…", help="only these flows"
+                "--select",
+                action="append",
+                metavar="FLOW,…",
+                help="only these flows: names, patterns like 'shop.public.*', tag:nightly",
+            )
+            command.add_argument(
+                "--exclude", action="append", metavar="FLOW,…", help="all flows but these"
             )
         elif name == "status":
             command.add_argument(

@@ -70,7 +70,7 @@ def ask(arguments: argparse.Namespace, address: str, watch: Watch) -> int:
 
     So it sees the files, the variables and the drivers that a run there has. Returns its exit code.
     """
-    words = [word for flows in arguments.select for word in ("--select", flows)]
+    words = _selection(arguments)
     words += ["--debug"] if arguments.debug else []
     cluster, job = _start(arguments, address, watch, arguments.command, words)
     following, error = Following(cluster.client, job), None
@@ -259,9 +259,7 @@ def _follow(
 
 def _options_there(arguments: argparse.Namespace) -> list[str]:
     """Return the options of the command that runs on the cluster."""
-    options = ["--json", "--log-format", "json"]
-    for flows in arguments.select:
-        options += ["--select", flows]
+    options = ["--json", "--log-format", "json", *_selection(arguments)]
     if arguments.jobs:
         options += ["--jobs", arguments.jobs]
     if arguments.fresh:
@@ -269,6 +267,12 @@ def _options_there(arguments: argparse.Namespace) -> list[str]:
     if arguments.debug:
         options.append("--debug")
     return options
+
+
+def _selection(arguments: argparse.Namespace) -> list[str]:
+    """Return the options that choose flows, as they were given."""
+    select = [word for flows in arguments.select for word in ("--select", flows)]
+    return select + [word for flows in arguments.exclude for word in ("--exclude", flows)]
 
 
 def _not_shipped(package: Package) -> list[str]:

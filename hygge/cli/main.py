@@ -144,17 +144,19 @@ def _watch(arguments: argparse.Namespace) -> Watch:
 
 def _submit_to(address: str, arguments: argparse.Namespace) -> int:
     from hygge.cli import cluster
+    from hygge.config.selection import check_words
 
     _check_file(arguments.file)
-    _selection(arguments)
+    check_words(arguments.select, arguments.exclude)
     return cluster.submit(arguments, address, _watch(arguments), _print_report)
 
 
 def _ask_at(address: str, arguments: argparse.Namespace) -> int:
     from hygge.cli import cluster
+    from hygge.config.selection import check_words
 
     _check_file(arguments.file)
-    _selection(arguments)
+    check_words(arguments.select, arguments.exclude)
     return cluster.ask(arguments, address, _watch(arguments))
 
 
@@ -337,21 +339,14 @@ def _check_file(file: str) -> None:
         raise UsageError(f"{file} is a directory", _nearest_yaml(os.path.join(file, "flows.yml")))
 
 
-def _selection(arguments: argparse.Namespace) -> list[str]:
-    """Return the names that `--select` gives, [] without it."""
-    names = [name.strip() for part in arguments.select for name in part.split(",")]
-    if arguments.select and not any(names):
-        raise UsageError("--select names no flow", "name some of the file, or leave --select out")
-    return [name for name in names if name]
-
-
 def _coordinator(arguments: argparse.Namespace) -> Coordinator:
     _check_file(arguments.file)
     from hygge.coordinator.coordinator import Coordinator
 
     return Coordinator(
         arguments.file,
-        select=_selection(arguments),
+        select=arguments.select,
+        exclude=arguments.exclude,
         engine="inline" if arguments.inline else "ray",
         jobs=arguments.jobs,
         dashboard=arguments.dashboard,

@@ -42,14 +42,13 @@ from hygge.config.specs import (
     Jobs,
     Side,
     Tables,
-    select,
 )
 from hygge.config.text import read_text
 from hygge.model import Mode
 from hygge.settings import Connector
 from hygge.store import Store
 
-__all__ = ["EndSpec", "FlowSpec", "FlowsFile", "build", "read_flows", "select"]
+__all__ = ["EndSpec", "FlowSpec", "FlowsFile", "build", "read_flows"]
 
 _SIDES: tuple[Side, ...] = ("store", "home")
 _NAME = re.compile(r"\w[\w.\-]{0,99}")

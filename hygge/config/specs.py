@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hygge.config.problems import suggest
-from hygge.errors import UsageError
 from hygge.model import Limits, Mode
 
 Side = Literal["home", "store"]
@@ -46,7 +44,9 @@ class Tables:
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Tables with settings of their own → the columns that these name."""
     selected: tuple[str, ...] = ()
-    """The tables to move, as `<schema>.<table>`; () is all that the patterns match."""
+    """What `--select` takes of them, names or patterns as `<schema>.<table>`; (): all."""
+    excluded: tuple[str, ...] = ()
+    """What `--exclude` leaves out, likewise."""
 
 
 @dataclass(frozen=True)
@@ -100,36 +100,6 @@ class FlowsFile:
     """Folders that the user declares to be the same disk on every node."""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Variables that the file names as ${VAR} → their values."""
-
-
-def select(file: FlowsFile, names: Sequence[str]) -> FlowsFile:
-    """Return the file with only the flows of these names (`["a", "b"]` or `["a,b"]`).
-
-    Dependencies on other flows count as done. `shop.public.orders` is one table of the flow `shop`;
-    whether it exists is checked when the flow begins. Raises UsageError for an unknown name.
-    """
-    wanted = [name for text in names for part in text.split(",") if (name := part.strip())]
-    known = [flow.name for flow in file.flows]
-    if not wanted:
-        raise UsageError("no flow is selected", f"flows: {', '.join(sorted(known))}")
-    tables_of: dict[str, list[str]] = {name: [] for name in wanted if name in known}
-    for name in wanted:
-        if name in known:
-            continue
-        owners = [f.name for f in file.flows if f.tables and name.startswith(f"{f.name}.")]
-        if not owners:
-            raise UsageError(f"{file.path} has no flow '{name}'", suggest("flows", name, known))
-        owner = max(owners, key=len)
-        if owner not in wanted:
-            tables_of.setdefault(owner, []).append(name[len(owner) + 1 :])
-    selected = []
-    for flow in file.flows:
-        if flow.name in tables_of:
-            depends_on = tuple(name for name in flow.depends_on if name in tables_of)
-            chosen = tuple(tables_of[flow.name])
-            tables = replace(flow.tables, selected=chosen) if flow.tables else None
-            selected.append(replace(flow, depends_on=depends_on, tables=tables))
-    return replace(file, flows=tuple(selected))
 
 
 TOP_KEYS = (

@@ -21,7 +21,8 @@ from datetime import datetime
 from hygge.config.checks import Places
 from hygge.config.connectors import build
 from hygge.config.flows import read_flows
-from hygge.config.flows import select as select_flows
+from hygge.config.selection import is_pattern
+from hygge.config.selection import select as select_flows
 from hygge.config.specs import EndSpec, FlowsFile, FlowSpec, Jobs
 from hygge.coordinator import checking
 from hygge.coordinator.connections import (
@@ -54,8 +55,9 @@ _NAMED = 10
 class Coordinator:
     """`await Coordinator("flows.yml").start()`.
 
-    `path` is a file or the URL of an object. `select` names the flows to run; empty: all. `engine`
-    is `ray` or `inline`. `jobs` and `max_parallel_flows` override the file's. `dashboard` starts a
+    `path` is a file or the URL of an object. `select` names the flows to run (empty: all), and
+    `exclude` those that do not; `hygge/config/selection.py` has the forms. `engine` is `ray` or
+    `inline`. `jobs` and `max_parallel_flows` override the file's. `dashboard` starts a
     Ray dashboard. `fresh` starts every flow anew, whatever a run that died has left. `start_from`
     is a value of the cursor above which one flow reads, where its store knows no watermark.
     Raises ConfigError at once when the file is wrong, with everything that is wrong in it.
@@ -66,6 +68,7 @@ class Coordinator:
         path: str | os.PathLike[str],
         *,
         select: Sequence[str] = (),
+        exclude: Sequence[str] = (),
         engine: EngineName = "ray",
         jobs: Jobs | None = None,
         max_parallel_flows: int | None = None,
@@ -74,7 +77,7 @@ class Coordinator:
         start_from: str | None = None,
     ) -> None:
         file = read_flows(os.fspath(path))
-        self.file: FlowsFile = select_flows(file, select) if select else file
+        self.file: FlowsFile = select_flows(file, select, exclude)
         self.all_flows = file.flows
         """All flows of the file, selected or not: no flow may write where another one writes."""
         _check_variables(file)
@@ -88,7 +91,7 @@ class Coordinator:
         self.parallel = (
             max_parallel_flows or instructions().parallel or self.file.max_parallel_flows
         )
-        self._select = tuple(select)
+        self._select = (*select, *(f"not {text}" for text in exclude))
         self.request: Request | None = None
         """What running the same command again goes on with; from `run`."""
         self.shares = divide(self.file.flows, _max_connections(self.file), self.parallel)
@@ -346,7 +349,7 @@ def _run_once(flow: Flow, watch: Watch, stop: threading.Event, request: Request 
 def _check_is_one(flows: Sequence[FlowSpec]) -> None:
     """Raise ConfigError unless there is one flow, or one table of one, to start from a value."""
     names = [name for flow in flows for name in (flow.tables.selected if flow.tables else ("",))]
-    if len(flows) != 1 or len(names) != 1:
+    if len(flows) != 1 or len(names) != 1 or is_pattern(names[0]):
         raise ConfigError(
             "--from is a value of one cursor, and here are several flows",
             "name the flow, or the table of a flow: --select shop.public.orders",

@@ -23,6 +23,8 @@ from functools import partial
 from hygge.config import connectors
 from hygge.config.checks import Places
 from hygge.config.problems import Problem, paragraph
+from hygge.config.selection import is_pattern
+from hygge.config.selection import takes as takes_table
 from hygge.config.specs import EndSpec, FlowSpec, Tables
 from hygge.config.tables import WORD, override_of, patterns_of, single_names
 from hygge.connectors.databases.connection import connection_url
@@ -116,20 +118,43 @@ def _find_tables(spec: FlowSpec) -> tuple[Catalog, list[Table]]:
 
 
 def _select(spec: FlowSpec, wanted: Tables, tables: list[Table]) -> list[Table]:
-    """Return those of `tables` that `--select` names; all of them where it names none."""
-    if not wanted.selected:
-        return tables
-    by_name = {f"{_name_part(t.schema)}.{_name_part(t.name)}": t for t in tables}
-    by_text = {table.text: table for table in tables}
-    # Reports show a long name cut, and one with strange letters hashed.
-    by_flow = {flow_name(spec.name, table): table for table in tables}
-    selected = []
-    for name in wanted.selected:
-        table = by_text.get(name) or by_name.get(name) or by_flow.get(f"{spec.name}.{name}")
-        if table is None:
-            raise _problem(spec, f"it has no table '{name}'", one_of("tables", name, [*by_name]))
-        selected.append(table)
-    return [table for table in tables if table in selected]
+    """Return those of `tables` that `--select` takes and `--exclude` does not."""
+    taken = tables
+    if wanted.selected:
+        taken = _matching(spec, wanted.selected, tables)
+    dropped = _matching(spec, wanted.excluded, tables)
+    left = [table for table in taken if table not in dropped]
+    if not left:
+        raise _problem(spec, "--exclude leaves no table of it", f"--exclude {spec.name}")
+    return left
+
+
+def _matching(spec: FlowSpec, patterns: Sequence[str], tables: list[Table]) -> list[Table]:
+    """Return the tables that the words of an option take; ConfigError where none is like one."""
+    matches: set[Table] = set()
+    for pattern in patterns:
+        found = {table for table in tables if _goes_by(spec, table, pattern)}
+        if not found and not is_pattern(pattern):
+            raise _no_table(spec, pattern, tables)
+        matches |= found
+    if patterns and not matches:
+        raise _no_table(spec, patterns[0], tables)
+    return [table for table in tables if table in matches]
+
+
+def _no_table(spec: FlowSpec, name: str, tables: Sequence[Table]) -> ConfigError:
+    names = [f"{_name_part(table.schema)}.{_name_part(table.name)}" for table in tables]
+    return _problem(spec, f"it has no table '{name}'", one_of("tables", name, names))
+
+
+def _goes_by(spec: FlowSpec, table: Table, pattern: str) -> bool:
+    """Return whether a name or pattern takes a table.
+
+    Reports show a long name cut, and one with strange letters hashed; both are taken as well.
+    """
+    by_flow = flow_name(spec.name, table).removeprefix(f"{spec.name}.")
+    by_name = f"{_name_part(table.schema)}.{_name_part(table.name)}"
+    return any(takes_table(pattern, name) for name in (table.text, by_name, by_flow))
 
 
 def flow_name(flow: str, table: Table) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hygge.config.flows import FlowsFile, build, read_flows, select
-from hygge.errors import ConfigError, UsageError
+from hygge.config.flows import FlowsFile, build, read_flows
+from hygge.errors import ConfigError
 from hygge.model import MIB, Limits
 
 Reader = Callable[..., FlowsFile]
@@ -340,22 +340,6 @@ def test_flows_stand_after_those_they_depend_on_and_a_circle_is_named(read: Read
     assert [flow.name for flow in ordered] == ["a", "c", "b", "d", "e"]
     message = refused(read, flows(a="[]", b="[d, a]", c="b", d="c"))
     assert "flows.yml:3: flow 'b': depends_on goes in a circle: b → d → c → b" in message
-
-
-def test_selected_flows_take_the_others_as_done(read: Reader) -> None:
-    file = read(
-        """
-        flows:
-          a: {home: users.parquet, store: out/a}
-          b: {home: users.parquet, store: out/b, depends_on: a}
-          c: {home: users.parquet, store: out/c, depends_on: [a, b]}
-        """
-    )
-    kept = select(file, ["c, b"]).flows
-    assert [(flow.name, flow.depends_on) for flow in kept] == [("b", ()), ("c", ("b",))]
-    assert len(file.flows) == 3
-    with pytest.raises(UsageError, match="has no flow 'd'"):
-        select(file, ["d"])
 
 
 def test_a_read_file_travels_between_processes(read: Reader) -> None:

@@ -333,6 +333,33 @@ def test_selecting_a_table_that_is_not_there_names_the_nearest(flows, tmp_path):
     assert [each.flow for each in run(path, "shop.main.users").flows] == ["shop.main.users"]
 
 
+@pytest.mark.parametrize(
+    ("select", "exclude", "taken"),
+    [
+        (["shop.main.order*"], [], ["order_lines", "orders"]),
+        (["*.orders"], [], ["orders"]),
+        (["shop.*"], ["*_lines"], ["orders", "users"]),
+        ([], ["shop.main.[ou]rders", "shop.main.users"], ["order_lines"]),
+    ],
+)
+def test_patterns_select_and_exclude_tables(flows, tmp_path, select, exclude, taken):
+    filled(tmp_path / "shop.db", "orders", "order_lines", "users")
+    path = flows('tables: ["*"]', 'store: "lake/{table}"\n')
+    summary = Coordinator(path, select=select, exclude=exclude, engine="inline").run()
+    assert summary.ok
+    assert [each.flow.removeprefix("shop.main.") for each in summary.flows] == taken
+
+
+def test_patterns_that_leave_no_table_fail_the_flow(flows, tmp_path):
+    filled(tmp_path / "shop.db", "orders", "users")
+    path = flows('tables: ["*"]', 'store: "lake/{table}"\n')
+    (report,) = run(path, "shop.main.x*").flows
+    assert "it has no table 'main.x*'" in report.error
+    (report,) = Coordinator(path, exclude=["shop.main.*"], engine="inline").run().flows
+    assert "--exclude leaves no table of it" in report.error
+    assert report.hint == "--exclude shop"
+
+
 def test_check_asks_no_database_and_plan_shows_a_line_a_table(flows, tmp_path, capsys):
     path = flows('tables: ["*"]', 'store: "lake/{table}"\n')
     (tmp_path / "shop.db").touch()  # a database without tables, in which no pattern matches one

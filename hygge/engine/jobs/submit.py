@@ -215,6 +215,9 @@ class _FlowJobs:
         if spec.tables and spec.tables.selected:
             selected = [f"{spec.name}.{table}" for table in spec.tables.selected]
         words = [sys.executable, "-m", "hygge", "run", path, "--select", ",".join(selected)]
+        if spec.tables and spec.tables.excluded:
+            excluded = [f"{spec.name}.{table}" for table in spec.tables.excluded]
+            words += ["--exclude", ",".join(excluded)]
         words += ["--jobs", "one", "--json", "--log-format", "json"]
         if self.fresh:
             words.append("--fresh")
