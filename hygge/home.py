@@ -93,6 +93,13 @@ class Home(Connector):
         """Read one split (full form). The simple form reads `read_batches`."""
         return _as_tables(self.read_batches(), type(self).__name__)
 
+    def primary_key(self) -> tuple[str, ...]:
+        """Return the columns of the source's primary key; none where it has none, or none is known.
+
+        A flow of mode `merge` that names no `key` asks for it, before anything is planned.
+        """
+        return ()
+
     def passing(self, raw: pa.Schema) -> Home:
         """Return this Home such that `read` gives the passthrough `raw` that a Store chose."""
         raise NotImplementedError(f"{type(self).__name__} offers nothing beyond Arrow")

@@ -40,6 +40,8 @@ class HomeTraits:
     """Number of lanes that may read at the same time; None: any number."""
     cursor: bool = False
     """True if `open(since)` understands a watermark."""
+    key: bool = False
+    """True if `primary_key` may know by which columns the rows of its source are told apart."""
     lossy: tuple[str, ...] = ()
     """Arrow types that this Home never gives, each as its text or a prefix of it."""
 

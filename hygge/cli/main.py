@@ -300,6 +300,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _plan_text(coordinator: Coordinator, spec: FlowSpec, brief: bool) -> str:
     from hygge.report.text import plan_line, plan_text
     from hygge.run.engines import schema_of
+    from hygge.run.key import find_key
     from hygge.run.stall import StallGuard
 
     flow = coordinator.flow(spec)
@@ -308,6 +309,7 @@ def _plan_text(coordinator: Coordinator, spec: FlowSpec, brief: bool) -> str:
     try:
         flow.check_here()
         base = guard.call(f"{store} (the head)", lambda: flow.store.head(flow.identity))
+        guard.call(f"the home {flow.home.describe()} (the key)", lambda: find_key(flow))
         with contextlib.ExitStack() as stack:
             opened = flow.home.open(flow.since(base))
             plan = guard.call(

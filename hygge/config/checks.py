@@ -10,6 +10,7 @@ from hygge.config.document import Node
 from hygge.config.environment import mask
 from hygge.config.problems import Problems, suggest
 from hygge.config.specs import FlowSpec, Side
+from hygge.home import Home
 from hygge.settings import Connector
 from hygge.store import Store
 
@@ -39,7 +40,8 @@ def check_flow(flow: FlowSpec, draft: Draft, full: Mapping[str, Node], problems:
                 f"mode: {modes[0]}" if modes else None,
                 flow.name,
             )
-    if flow.mode == "merge" and not flow.key:
+    knows_key = isinstance(home, Home) and home.traits.key
+    if flow.mode == "merge" and not flow.key and not knows_key:
         problems.add(
             mode_line,
             "mode merge needs 'key': the columns that tell rows apart",

@@ -71,6 +71,8 @@ class FlowSpec:
     """Columns that the settings of this one table of many name."""
     snapshot: str | None = field(default=None, repr=False)
     """The snapshot that all flows of one `tables` read; the Coordinator holds it."""
+    plan_note: str = ""
+    """What `hygge plan` says of this one table of many, beside its mode."""
     no_snapshot_reason: str = ""
     """Why the flows of one `tables` cannot read one snapshot."""
 

@@ -120,19 +120,24 @@ def overrides(flow: Node, problems: Problems, name: str) -> Iterator[tuple[str, 
 
 
 def named_columns(flow: Node) -> dict[str, tuple[str, ...]]:
-    """Return the columns that `types` and `on_value` of one table name: these must be there."""
+    """Return the columns that the settings of one table name: these must be there."""
     node = flow.mapping.get("tables")
     tables = node.mapping if node is not None and node.is_mapping else {}
     return {
-        table: tuple(
-            column
-            for key in ("types", "on_value")
-            if settings.is_mapping and key in settings.mapping
-            for column in settings.mapping[key].mapping
-        )
+        table: _columns_of(settings)
         for table, settings in tables.items()
         if not _WILDCARD.search(table)
     }
+
+
+def _columns_of(settings: Node) -> tuple[str, ...]:
+    keys = settings.mapping if settings.is_mapping else {}
+    columns = [
+        column for key in ("types", "on_value") if key in keys for column in keys[key].mapping
+    ]
+    if "cursor" in keys and isinstance(keys["cursor"].value, str):
+        columns.append(keys["cursor"].value)
+    return tuple(columns)
 
 
 def override_of(

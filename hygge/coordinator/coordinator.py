@@ -129,7 +129,7 @@ class Coordinator:
             fresh=self.fresh,
             shared_paths=self.file.shared_paths,
         )
-        flow.start_from = self.start_from
+        flow.start_from, flow.plan_note = self.start_from, spec.plan_note
         flow.attempt = instructions().attempt
         if self.request is not None:
             flow.attempt = self.request.attempt(flow, flow.attempt)

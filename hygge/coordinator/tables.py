@@ -33,6 +33,7 @@ from hygge.connectors.sql.catalog import Catalog, catalog_of, chosen, takes
 from hygge.connectors.sql.connection import shown, split_name
 from hygge.connectors.sql.listing import Table
 from hygge.connectors.sql.names import fault_of
+from hygge.coordinator.fitting import fitted
 from hygge.errors import ConfigError, SourceMissing, Transient, one_of
 from hygge.run.engines import backoff_s
 from hygge.run.stall import StallGuard
@@ -60,11 +61,10 @@ def open_tables(
     guard = StallGuard(spec.limits, lambda text: None)
     with contextlib.ExitStack() as stack:
         for tries_left in reversed(range(_TRIES)):
-            catalog, tables = guard.call(
+            flows, tables, catalog = guard.call(
                 f"the connection of '{spec.name}' (the list of its tables)",
-                lambda: _find_tables(spec),
+                lambda: _find_flows(spec),
             )
-            flows = tuple(_flow_of(spec, catalog, table) for table in tables)
             _check_places(spec, flows, places)
             try:
                 names = [catalog.setting(table) for table in tables if table.readable]
@@ -78,6 +78,15 @@ def open_tables(
                     raise
                 time.sleep(backoff_s(_TRIES - tries_left))
         yield tuple(replace(flow, snapshot=snapshot, no_snapshot_reason=reason) for flow in flows)
+
+
+def _find_flows(spec: FlowSpec) -> tuple[tuple[FlowSpec, ...], list[Table], Catalog]:
+    """Return the flows of the tables of `spec`, the tables, and the catalog that has them."""
+    catalog, tables = _find_tables(spec)
+    flows = [_flow_of(spec, catalog, table) for table in tables]
+    url = connection_url(spec.home.settings.get("connection"), "SQLHome")
+    names = [(table.schema, table.name) for table in tables]
+    return tuple(fitted(flows, url, names)), tables, catalog
 
 
 def places_of(spec: FlowSpec) -> dict[str, str]:

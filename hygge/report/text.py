@@ -201,6 +201,7 @@ def plan_text(
         f"  home    {relative(flow.home.describe())}",
         f"  store   {relative(flow.store.describe())}",
         *([f"  holds   {_state_text(state, flow.mode)}"] if state is not None else []),
+        *([f"  note    {flow.plan_note}"] if flow.plan_note else []),
         *([f"  again   {repeats}"] if (repeats := flow.repeats()) else []),
         f"  splits  {plan.reason or len(plan.splits)}",
     ]
@@ -216,6 +217,8 @@ def plan_text(
     lines += [f"  but     {remark}" for remark in flow.store.remarks(taken)]
     if plan.watermark is not None:
         lines.append(f"  cursor  {flow.cursor} up to {plan.watermark}")
+    if flow.mode == "merge":
+        lines.append(f"  key     {', '.join(flow.key)}")
     lines += _limits(flow.limits)
     lines.append(f"  memory  {flow.limits.memory_per_lane // MIB} MiB a lane at most")
     if sees := flow.store.sees():
@@ -301,6 +304,7 @@ def plan_line(flow: Flow, plan: Plan, state: TargetState | None = None) -> str:
     columns = plan.columns or ()
     lossy = [column.name for column in columns if _is_lossy(column, flow.store.traits.lossy)]
     text += f"  cannot keep exactly: {', '.join(lossy)}" if lossy else ""
+    text += f"  note: {flow.plan_note}" if flow.plan_note else ""
     remarks = flow.store.remarks(_taken(flow, plan))
     return f"{text}  but {'; '.join(remarks)}" if remarks else text
 

@@ -34,6 +34,7 @@ from hygge.places.place import place_at
 from hygge.places.shipped import SHIPPED
 from hygge.run.driver import Attempt, Driver
 from hygge.run.engines import Engine, EngineName, find_engine, passthrough, schema_of
+from hygge.run.key import find_key
 from hygge.run.once import Outcome, run_flow
 from hygge.run.stall import StallGuard
 from hygge.run.start import watermark_of
@@ -53,7 +54,8 @@ class Flow:
     """`await Flow(home=SQLHome("users"), store=ParquetStore("users")).start()`.
 
     `mode` defaults to `replace` where the store can replace, else to the store's first mode. `key`
-    names the columns by which `merge` finds a row. `name` defaults to `<home>_to_<store>`.
+    names the columns by which `merge` finds a row; for a table of a database it defaults to the
+    table's primary key. `name` defaults to `<home>_to_<store>`.
     `engine` is `ray` or `inline`. `limits` bounds lanes and memory. `state` is where the journal
     lies, a folder or the URL of an object store; it defaults to HYGGE_STATE, else `.hygge`. `fresh`
     gives up what a run that died has staged, instead of resuming it. `shared_paths` are folders
@@ -92,6 +94,8 @@ class Flow:
         self.state = os.fspath(state or os.environ.get("HYGGE_STATE") or ".hygge")
         self.fresh = fresh
         self.attempt = Attempt()
+        self.plan_note = ""
+        """What `hygge plan` says of it beside its mode."""
         self.start_from: str | None = None
         """A value of the cursor above which it reads, where the store knows no watermark."""
         self.shared_paths = tuple(os.path.abspath(path) for path in shared_paths)
@@ -197,6 +201,7 @@ class Flow:
             guard = StallGuard(self.limits, lambda text: watch.said(self.name, text))
             driver = Driver(self, journal, lease.epoch, watch, stop, guard, self.attempt)
             try:
+                driver.retry("the key", lambda: driver.ask_home("the key", lambda: find_key(self)))
                 return run_flow(driver, engine, self.fresh)
             except Stopped as error:
                 if lease.lost is None:
@@ -297,7 +302,7 @@ class Flow:
                 f"flow '{self.name}': {type(self.store).__name__} cannot {self.mode}",
                 f"its modes: {', '.join(modes)}",
             )
-        if self.mode == "merge" and not self.key:
+        if self.mode == "merge" and not self.key and not self.home.traits.key:
             raise ConfigError(f"flow '{self.name}': mode merge needs a key", "name it: `key: [id]`")
         if self.cursor and self.mode == "replace":
             raise ConfigError(

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from hygge import SQLHome, SQLStore
-from hygge.config.flows import FlowsFile, build, read_flows, select
+from hygge.config.flows import FlowsFile, build, read_flows
+from hygge.config.selection import select
 from hygge.errors import ConfigError, UsageError
 from tests import ROOT
 
@@ -261,8 +262,6 @@ def test_what_one_table_says_lies_over_what_all_say(read: Reader) -> None:
          "cannot have its own 'store'", "set once, for all tables"),
         (MANY + "    store: 'lake/{table}'\n    tables:\n      public.t: {mode: merge}\n", 9,
          "", "mode: replace"),
-        (MANY + "    store: 'shop#{table}'\n    tables:\n      public.t: {mode: merge}\n", 9,
-         "mode merge needs 'key'", "key: [id]"),
         (MANY + "    store: 'lake/{table}'\n    tables:\n      public.t: {cursor: at}\n", 9,
          "'cursor' with mode replace", "mode: append"),
         (MANY + "    store: 'lake/{table}'\n    tables: [public.t]\n", 8,

@@ -120,6 +120,11 @@ CASES = {
         "{home: a.jsonl, store: out}",
         "{home: {path: a.jsonl, options: {types: {n: string}}}, store: out}", 1,
     ),
+    "a merge of a table without a key": Case(
+        (sqlite("create table t (id integer)", "insert into t values (1)"),),
+        f"{{home: {S}, store: 'sqlite:///o.db#t', mode: merge}}",
+        f"{{home: {S}, store: 'sqlite:///o.db#t', mode: merge, key: [id]}}", 1,
+    ),
     "deep json": Case(
         (text("a.jsonl", '{"a":' * 70 + "1" + "}" * 70 + "\n"),),
         "{home: a.jsonl, store: out}",

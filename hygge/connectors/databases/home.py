@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import pyarrow as pa
 
+from hygge.connectors.databases import described
 from hygge.connectors.databases.connection import (
     DatabaseSettings,
     connection_url,
@@ -144,7 +145,7 @@ class SQLHome(Home):
         if self.table:
             check_table(database.names, database.table_parts(self.table), self.describe())
         refuse_unsupported(database, given.options, self.describe())
-        self.traits = replace(type(self).traits, lossy=database.home_lossy)
+        self.traits = replace(type(self).traits, key=bool(self.table), lossy=database.home_lossy)
 
     @property
     def database(self) -> Database:
@@ -186,6 +187,15 @@ class SQLHome(Home):
     def read(self, split: Split) -> Iterator[pa.Table]:
         with in_words(self.describe(), HomeError):
             yield from self._reached().home().read(self._ask(), split)
+
+    def primary_key(self) -> tuple[str, ...]:
+        if not self.table:
+            return ()
+        *schema, table = self.database.table_parts(self.table)
+        with in_words(self.describe(), HomeError):
+            return described.primary_key(
+                self.settings.connection, self.describe(), schema[0] if schema else None, table
+            )
 
     def passing(self, raw: pa.Schema) -> SQLHome:
         passing = copy(self)
