@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from hygge.connectors.anysql.fit import check_values
 from hygge.connectors.anysql.kept import stays
 from hygge.connectors.sql.commit import check_all_in, check_filled, check_merge, rule_hint
 from hygge.connectors.sql.errors import state_of
@@ -55,6 +56,8 @@ def apply(
         _lock_out_writers(connection, target)
     _check_nulls(connection, target, staged, schema, who)
     names = written_names(connection, target, schema)
+    if there:
+        check_values(connection, target, [schema.field(name) for name in names], staged, who)
     count = 0
     try:
         for source in staged:
