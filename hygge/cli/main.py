@@ -18,14 +18,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from hygge.cli.arguments import parse, wants_json_log
-from hygge.errors import (
-    HomeError,
-    HyggeError,
-    UsageError,
-    as_hygge_error,
-    nearest,
-    without_password,
-)
+from hygge.cli.named_file import check_file, selection
+from hygge.errors import HomeError, HyggeError, UsageError, as_hygge_error, without_password
 
 if TYPE_CHECKING:
     from hygge.config.specs import FlowSpec
@@ -145,16 +139,16 @@ def _watch(arguments: argparse.Namespace) -> Watch:
 def _submit_to(address: str, arguments: argparse.Namespace) -> int:
     from hygge.cli import cluster
 
-    _check_file(arguments.file)
-    _selection(arguments)
+    check_file(arguments.file)
+    selection(arguments)
     return cluster.submit(arguments, address, _watch(arguments), _print_report)
 
 
 def _ask_at(address: str, arguments: argparse.Namespace) -> int:
     from hygge.cli import cluster
 
-    _check_file(arguments.file)
-    _selection(arguments)
+    check_file(arguments.file)
+    selection(arguments)
     return cluster.ask(arguments, address, _watch(arguments))
 
 
@@ -180,6 +174,12 @@ def _stop(arguments: argparse.Namespace) -> int:
     from hygge.cli import cluster
 
     return cluster.stop(arguments)
+
+
+def _bad(arguments: argparse.Namespace) -> int:
+    from hygge.cli import bad
+
+    return bad.bad(arguments, _coordinator(arguments))
 
 
 def _check_version() -> None:
@@ -323,35 +323,13 @@ def _plan_text(coordinator: Coordinator, spec: FlowSpec, brief: bool) -> str:
         return f"{flow.name}: {flow.mode}; '{first}' writes its home, so it is planned after that"
 
 
-def _check_file(file: str) -> None:
-    """Raise UsageError unless `file` is there, or is a URL."""
-    if "://" not in file and not os.path.exists(file):
-        hint = _nearest_yaml(file)
-        if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
-            hint += (
-                "\ninside a Ray job the file must be shipped: "
-                f"ray job submit --working-dir . -- hygge {file}"
-            )
-        raise UsageError(f"there is no file {file}", hint)
-    if os.path.isdir(file):
-        raise UsageError(f"{file} is a directory", _nearest_yaml(os.path.join(file, "flows.yml")))
-
-
-def _selection(arguments: argparse.Namespace) -> list[str]:
-    """Return the names that `--select` gives, [] without it."""
-    names = [name.strip() for part in arguments.select for name in part.split(",")]
-    if arguments.select and not any(names):
-        raise UsageError("--select names no flow", "name some of the file, or leave --select out")
-    return [name for name in names if name]
-
-
 def _coordinator(arguments: argparse.Namespace) -> Coordinator:
-    _check_file(arguments.file)
+    check_file(arguments.file)
     from hygge.coordinator.coordinator import Coordinator
 
     return Coordinator(
         arguments.file,
-        select=_selection(arguments),
+        select=selection(arguments),
         engine="inline" if arguments.inline else "ray",
         jobs=arguments.jobs,
         dashboard=arguments.dashboard,
@@ -380,20 +358,7 @@ def _print_traceback(error: BaseException) -> None:
     print(without_password(text), file=sys.stderr)
 
 
-def _nearest_yaml(file: str) -> str:
-    """Return a hint for a YAML file that is not there: the nearest one in its folder."""
-    folder = os.path.dirname(file)
-    names = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
-    files = sorted(name for name in names if name.endswith((".yml", ".yaml")))
-    close = files[0] if len(files) == 1 else nearest(os.path.basename(file), files)
-    if close:
-        return f"did you mean `hygge {os.path.join(folder, close)}`?"
-    if files:
-        return f"YAML files there: {', '.join(files)}"
-    return "name a YAML file of flows: hygge flows.yml"
-
-
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run, "check": _check, "plan": _plan, "submit": _submit, "status": _status,
-    "logs": _logs, "stop": _stop,
+    "logs": _logs, "stop": _stop, "bad": _bad,
 }  # fmt: skip
