@@ -7,6 +7,7 @@
     │   ├── SourceMissing     no such file, table, column, or nothing matches
     │   └── SourceChanged     a split no longer gives the rows that were planned
     ├── UnfitValue            a value that its column's type cannot hold
+    ├── TooManyBadRows        more rows cannot be moved than the flow lets be set aside
     ├── StoreError            the target cannot be written
     │   ├── DiskFull          the disk of the machine that writes is full; another's may not be
     │   ├── NotOurs           the target holds something that hygge did not write
@@ -29,7 +30,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from hygge.model import Report, Summary
@@ -74,7 +75,22 @@ class SourceChanged(HomeError):
 
 
 class UnfitValue(HyggeError):
-    """A value that the type of its column cannot hold exactly."""
+    """A value that the type of its column cannot hold exactly.
+
+    `column` and `value` say where it is, in the list of bad rows; None: not known, or not one.
+    """
+
+    column: str | None = None
+    value: str | None = None
+
+    def at(self, column: str, value: str | None = None) -> Self:
+        """Return the error itself, with the column and the value."""
+        self.column, self.value = column, value
+        return self
+
+
+class TooManyBadRows(HyggeError):
+    """More rows cannot be moved than the flow lets be set aside; nothing became visible."""
 
 
 class StoreError(HyggeError):

@@ -69,6 +69,9 @@ class Home(Connector):
     """The key of the flow that reads it."""
     ties: Mapping[str, Any] | None = None
     """What the head of the store remembers of the rows at the watermark: see `Head.ties`."""
+    most_bad_rows: int | None = None
+    """The most rows that may be set aside, where the flow asks for that. None: a row that cannot be
+    read is an error; else `read` yields it in a `hygge.bad_rows.bad_table`."""
     schema: ClassVar[pa.Schema | None] = None
     """Simple form: the Arrow schema, where the first batches do not show it."""
 

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
+    import builtins
+
     import pyarrow as pa
     from _typeshed import DataclassInstance
 
@@ -186,6 +188,9 @@ class Receipt:
     """Rows that were read and not staged, as the flow asked for."""
     reached: Mapping[str, Any] | None = None
     """What `hygge.batches.reached_table` said of the rows that are staged; None: nothing."""
+    bad_rows: builtins.bytes | None = field(default=None, compare=False, repr=False)
+    """The rows that were set aside, as a Parquet file, on their way to the driver; None: it has
+    them, or there are none."""
 
 
 @dataclass(frozen=True)
@@ -353,6 +358,12 @@ class Limits:
     grow, one minute on another."""
     resume_within_s: float = 24 * 3600.0
     """Seconds after which a run that died is abandoned instead of resumed."""
+    on_bad_row: Literal["fail", "set_aside"] = "fail"
+    """What is done with a row that cannot be moved: the run fails, or the row is set aside."""
+    max_bad_rows: int = 100
+    """The most rows that a run may set aside; above it the run fails."""
+    max_bad_share: float = 0.001
+    """The most rows that a run may set aside, as a part of those that were read."""
 
 
 def facts_of_head(head: Head) -> dict[str, Any]:

@@ -41,7 +41,9 @@ stage(ticket, schema, batches)
     and failure are plain Python. Returns a `Receipt` when they are durable and still invisible.
     Two attempts MUST never touch each other's pieces, not even when both run. May return the
     receipt of an earlier staged attempt of the same split and epoch (same driver, same plan),
-    without taking its batches. Raises Transient where a retry may help.
+    without taking its batches, unless `bad_rows` is set. Raises Transient where a retry may help.
+    Where `bad_rows` is set, a row that the Store cannot hold goes there (`BadRows.sift`), and the
+    receipt does not count it.
 
 resume(run, receipts)
     Called by the Flow, in the driver, after `prepare`, when it resumes a run that another driver
@@ -73,6 +75,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from hygge.bad_rows import BadRows
 from hygge.batches import as_table, notes_of
 from hygge.errors import ConfigError, StoreError
 from hygge.model import (
@@ -105,6 +108,10 @@ class Store(Connector):
     """One data set that can be written. The module's docstring describes the two forms."""
 
     traits: StoreTraits = StoreTraits()
+    most_bad_rows: int | None = None
+    """The most rows that may be set aside, where the flow asks for that; None: none may."""
+    bad_rows: BadRows | None = None
+    """While `stage` runs: what takes the rows that the Store cannot hold; None: they are errors."""
     receives: ClassVar[Literal["pandas", "arrow"]] = "pandas"
     """Simple form: the kind of batch that `write` gets."""
 

@@ -20,8 +20,9 @@ COMMANDS = {
     "status": "show how submitted runs and their flows stand",
     "logs": "show the log of a submitted run",
     "stop": "stop a submitted run and its flows",
+    "bad": "show the rows that runs have set aside",
 }
-_WITH_FILE = ("run", "check", "plan", "submit")
+_WITH_FILE = ("run", "check", "plan", "submit", "bad")
 _DEFAULTS: dict[str, object] = {
     "select": [], "exclude": [], "inline": False, "jobs": None, "json": False, "quiet": False,
     "dashboard": False, "fresh": False, "start_from": None, "log_format": "text",
@@ -110,7 +111,10 @@ def _parser() -> argparse.ArgumentParser:
         else:
             command.add_argument("id", help="a run, as `hygge submit` printed it")
         command.add_argument("--debug", action="store_true", help="show tracebacks")
-        _cluster_options(command, has_log=name not in ("check", "plan"))
+        if name == "bad":
+            command.add_argument("--json", action="store_true", help="print one JSON object a row")
+        else:
+            _cluster_options(command, has_log=name not in ("check", "plan"))
         if name in ("run", "submit"):
             _run_options(command, here=name == "run")
         elif name == "logs":

@@ -18,14 +18,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from hygge.cli.arguments import parse, wants_json_log
-from hygge.errors import (
-    HomeError,
-    HyggeError,
-    UsageError,
-    as_hygge_error,
-    nearest,
-    without_password,
-)
+from hygge.cli.named_file import check_file
+from hygge.errors import HomeError, HyggeError, UsageError, as_hygge_error, without_password
 
 if TYPE_CHECKING:
     from hygge.config.specs import FlowSpec
@@ -146,7 +140,7 @@ def _submit_to(address: str, arguments: argparse.Namespace) -> int:
     from hygge.cli import cluster
     from hygge.config.selection import check_words
 
-    _check_file(arguments.file)
+    check_file(arguments.file)
     check_words(arguments.select, arguments.exclude)
     return cluster.submit(arguments, address, _watch(arguments), _print_report)
 
@@ -155,7 +149,7 @@ def _ask_at(address: str, arguments: argparse.Namespace) -> int:
     from hygge.cli import cluster
     from hygge.config.selection import check_words
 
-    _check_file(arguments.file)
+    check_file(arguments.file)
     check_words(arguments.select, arguments.exclude)
     return cluster.ask(arguments, address, _watch(arguments))
 
@@ -182,6 +176,12 @@ def _stop(arguments: argparse.Namespace) -> int:
     from hygge.cli import cluster
 
     return cluster.stop(arguments)
+
+
+def _bad(arguments: argparse.Namespace) -> int:
+    from hygge.cli import bad
+
+    return bad.bad(arguments, _coordinator(arguments))
 
 
 def _check_version() -> None:
@@ -327,22 +327,8 @@ def _plan_text(coordinator: Coordinator, spec: FlowSpec, brief: bool) -> str:
         return f"{flow.name}: {flow.mode}; '{first}' writes its home, so it is planned after that"
 
 
-def _check_file(file: str) -> None:
-    """Raise UsageError unless `file` is there, or is a URL."""
-    if "://" not in file and not os.path.exists(file):
-        hint = _nearest_yaml(file)
-        if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
-            hint += (
-                "\ninside a Ray job the file must be shipped: "
-                f"ray job submit --working-dir . -- hygge {file}"
-            )
-        raise UsageError(f"there is no file {file}", hint)
-    if os.path.isdir(file):
-        raise UsageError(f"{file} is a directory", _nearest_yaml(os.path.join(file, "flows.yml")))
-
-
 def _coordinator(arguments: argparse.Namespace) -> Coordinator:
-    _check_file(arguments.file)
+    check_file(arguments.file)
     from hygge.coordinator.coordinator import Coordinator
 
     return Coordinator(
@@ -377,20 +363,7 @@ def _print_traceback(error: BaseException) -> None:
     print(without_password(text), file=sys.stderr)
 
 
-def _nearest_yaml(file: str) -> str:
-    """Return a hint for a YAML file that is not there: the nearest one in its folder."""
-    folder = os.path.dirname(file)
-    names = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
-    files = sorted(name for name in names if name.endswith((".yml", ".yaml")))
-    close = files[0] if len(files) == 1 else nearest(os.path.basename(file), files)
-    if close:
-        return f"did you mean `hygge {os.path.join(folder, close)}`?"
-    if files:
-        return f"YAML files there: {', '.join(files)}"
-    return "name a YAML file of flows: hygge flows.yml"
-
-
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run, "check": _check, "plan": _plan, "submit": _submit, "status": _status,
-    "logs": _logs, "stop": _stop,
+    "logs": _logs, "stop": _stop, "bad": _bad,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The resources that a flow may use: lanes, memory, retries, and the nodes for its lanes.
+"""The limits of a flow: lanes, memory, retries, the nodes for its lanes, and bad rows.
 
 lanes: 8
 cpus_per_lane: 2
@@ -27,6 +27,7 @@ _ELSEWHERE = {
     "cpu": "cpus_per_lane: 2, beside `resources`",
     "object_store_memory": "memory_per_lane: 256MiB, beside `resources`",
 }
+_ON_BAD_ROW = ("fail", "set_aside")
 _WORD = r"[A-Za-z0-9](?:[A-Za-z0-9_.\-]{0,61}[A-Za-z0-9])?"
 _LABEL = re.compile(rf"(?:{_WORD}(?:\.{_WORD})*/)?{_WORD}")
 _LABEL_VALUE = re.compile(rf"!?(?:in\({_WORD}(?:, ?{_WORD})*\)|{_WORD})")
@@ -54,6 +55,9 @@ def read_limits(
         "stall_timeout": ("stall_timeout_s", values.read_seconds),
         "wait_at_most": ("wait_at_most_s", values.read_seconds),
         "resume_within": ("resume_within_s", values.read_seconds),
+        "on_bad_row": ("on_bad_row", lambda n, key: values.read_one_of(n, key, _ON_BAD_ROW)),
+        "max_bad_rows": ("max_bad_rows", lambda node, key: values.read_count(node, key, 0)),
+        "max_bad_share": ("max_bad_share", values.read_share),
         RATE: (RATE, values.read_bytes),
     }
     nodes = dict(full)
@@ -65,6 +69,14 @@ def read_limits(
             with problems.collect(flow_of(key)):
                 arguments[name] = read(node, key)
     limits = Limits(**arguments)
+    for key in ("max_bad_rows", "max_bad_share"):
+        if key in arguments and limits.on_bad_row == "fail" and "on_bad_row" not in full:
+            problems.add(
+                full[key].line,
+                f"'{key}' is given, and a bad row fails the run",
+                "say `on_bad_row: set_aside` too, or leave it out",
+                flow_of(key),
+            )
     if limits.batch_bytes > limits.memory_per_lane:
         key = "batch_bytes" if "batch_bytes" in arguments else "memory_per_lane"
         problems.add(

@@ -119,6 +119,9 @@ LIMIT_KEYS = (
     "stall_timeout",
     "wait_at_most",
     "resume_within",
+    "on_bad_row",
+    "max_bad_rows",
+    "max_bad_share",
 )
 END_OPTIONS = {
     "consistency": ("snapshot", "split"),

@@ -74,6 +74,18 @@ def read_seconds(node: Node, key: str) -> float:
     return float(number)
 
 
+def read_share(node: Node, key: str) -> float:
+    """Return a part of a whole, from 0 to 1; `5%` is 0.05."""
+    text = node.value if isinstance(node.value, str) else node.text
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*(%?)\s*", text)
+    share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    if not 0 <= share <= 1:
+        raise Problem(
+            node.line, f"'{key}' is {node.describe()}, not a part of the rows", f"{key}: 0.1%"
+        )
+    return share
+
+
 def read_one_of(node: Node, key: str, known: tuple[Word, ...]) -> Word:
     """Return one of the known words."""
     for word in known:

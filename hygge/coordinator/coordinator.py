@@ -214,7 +214,7 @@ class Coordinator:
             return None
         if not any(map(_may_append, flows)):
             return None
-        members = [(self._identity(flow.name), flow.tables is not None) for flow in flows]
+        members = [(self.identity(flow.name), flow.tables is not None) for flow in flows]
         try:
             return begin(self.file.path, self._select, self.file.state, members, self.fresh)
         except JournalError:
@@ -232,7 +232,8 @@ class Coordinator:
             with suppress(HyggeError):  # the next run sees that all of it is done
                 request.forget()
 
-    def _identity(self, flow: str) -> str:
+    def identity(self, flow: str) -> str:
+        """Return the identity of a flow of the file, under which the journal keeps its runs."""
         return f"{self.file.project}.{flow}" if self.file.project else flow
 
     @contextmanager
@@ -255,12 +256,12 @@ class Coordinator:
                 elif comes_before and _have_same_places(flow.store, spec.store):
                     for place, table in places_of(flow).items():
                         self._places.add(place, table)
-        identity = self._identity(spec.name)
+        identity = self.identity(spec.name)
         with open_tables(
             spec, identity, self._places, (lambda _: 1) if planning else self._readers
         ) as tables:
             if self.request is not None and not planning:
-                self.request.note_tables(identity, [self._identity(table.name) for table in tables])
+                self.request.note_tables(identity, [self.identity(table.name) for table in tables])
             yield tables
 
     def _readers(self, tables: Sequence[FlowSpec]) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.bad_rows import BadRows, is_bad
 from hygge.batches import conform, peek, reached_of, rows_in, slices
 from hygge.errors import HyggeError, StoreError, raised_at
 from hygge.home import Home
@@ -76,7 +77,7 @@ def _read_split(
         for table in rest:  # enumerate() would keep each table until the next one is made
             has_rows, number = has_rows or table.num_rows > 0, number + 1
             assert schema is not None  # a stream that gives a table has a schema
-            if reached_of(table) is not None:
+            if reached_of(table) is not None or is_bad(table):
                 yield table
                 continue
             whole = conform(table, schema, f"{name}: batch {number}")
@@ -96,15 +97,19 @@ def _read_split(
 def stage_split(
     store: Store, ticket: Ticket, schema: pa.Schema | None, tables: Iterator[pa.Table]
 ) -> Receipt:
-    """Have the Store stage one split, and return its receipt.
+    """Have the Store stage one split, and return its receipt, with the rows that were set aside.
 
     Raises StoreError when the Store left batches untaken, or when the receipt does not count
     every row that it was handed.
     """
-    handed = _CountedTables(tables)
+    bad_rows = None
+    if store.most_bad_rows is not None:
+        bad_rows = BadRows(store.flow or "", ticket, store.most_bad_rows)
+    handed = _CountedTables(tables, bad_rows)
     if schema is None:
         schema = handed.peek_schema()
     with _attributing_errors(store):
+        store.bad_rows = bad_rows
         receipt = store.stage(ticket, schema, handed)
     if receipt.ticket != ticket:
         for _ in handed:  # the receipt is an earlier attempt's: these rows are only counted
@@ -113,6 +118,12 @@ def stage_split(
         raise StoreError(
             f"{store.describe()} sealed split {ticket.split} without taking all of its batches",
             "`stage` pulls until its batches end",
+        )
+    if bad_rows is not None:
+        receipt = replace(
+            receipt,
+            set_aside=receipt.set_aside + bad_rows.rows,
+            bad_rows=bad_rows.content(),
         )
     if receipt.rows + receipt.set_aside != handed.rows:
         raise StoreError(
@@ -132,19 +143,21 @@ def stage_split(
 class _CountedTables:
     """An iterator of tables that counts their rows and keeps no table that it has given.
 
-    It keeps what a `reached_table` says to itself.
+    It keeps what a `reached_table` says to itself, and hands the rows of a `bad_table` to
+    `bad_rows`.
     """
 
-    def __init__(self, tables: Iterator[pa.Table]) -> None:
-        self.tables, self.rows = tables, 0
+    def __init__(self, tables: Iterator[pa.Table], bad_rows: BadRows | None) -> None:
+        self.tables, self.bad_rows, self.rows = tables, bad_rows, 0
         self.peeked: list[pa.Table] = []
         self.reached: dict[str, Any] | None = None
 
     def peek_schema(self) -> pa.Schema | None:
         """Return the schema of the first table, which stays the next one to be given."""
-        first = next(self.tables, None)
+        first = next(self, None)
         if first is None:
             return None
+        self.rows -= rows_in(first)
         self.peeked = [first]
         return first.schema
 
@@ -153,8 +166,15 @@ class _CountedTables:
 
     def __next__(self) -> pa.Table:
         table = self.peeked.pop() if self.peeked else next(self.tables)
-        while (reached := reached_of(table)) is not None:
-            self.reached = reached
+        while True:
+            reached = reached_of(table)
+            if reached is not None:
+                self.reached = reached
+            elif self.bad_rows is not None and is_bad(table):
+                self.bad_rows.add(table)
+                self.rows += table.num_rows
+            else:
+                break
             table = next(self.tables)
         self.rows += rows_in(table)
         return table

@@ -60,6 +60,35 @@ def look(
     return after
 
 
+def line_ends(block: bytes, quote: bytes) -> NDArray[np.int64]:
+    """Return the places of the line feeds that are not within quotes.
+
+    The block begins with a record. Without a quote all of them are.
+    """
+    import numpy as np
+
+    bits = np.unpackbits(_ends(block, quote).view(np.uint8), bitorder="little")
+    return np.flatnonzero(bits)
+
+
+def last_line_end(block: bytes, quote: bytes) -> int:
+    """Return the last of `line_ends`; -1 where there is none."""
+    if not quote or quote not in block:
+        return block.rfind(b"\n")
+    last = _last(_ends(block, quote)) if block else None
+    return -1 if last is None else last
+
+
+def _ends(block: bytes, quote: bytes) -> Mask:
+    import numpy as np
+
+    signs = np.frombuffer(block, np.uint8)
+    feeds = _mask(signs, _FEED)
+    if quote and quote in block:
+        feeds &= ~_parity(_mask(signs, quote[0]), False)
+    return feeds
+
+
 def _look(
     signs: NDArray[np.uint8],
     offset: int,

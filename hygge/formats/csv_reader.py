@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, NoReturn, cast
+from typing import IO, Any, NoReturn, cast
 
 import pyarrow as pa
 
@@ -29,7 +29,7 @@ _LARGEST_ROW = 1024 * MIB
 _BLOCKS_AHEAD = 2
 _WAIT_S = 0.2
 _MOST_WAIT_S = 2.0
-_MARK = "\x02hygge\x03"
+MARK = "\x02hygge\x03"
 
 
 class _BeginAgain(Exception):
@@ -94,31 +94,14 @@ class CsvReader:
         with file.opened(self.where) as (text, names, _):
             check = file.check(names, text)
             wanted = self.schema.names or names[:1]
-            types = {name: self._read_as(name) for name in wanted}
-            marked = next((n for n in wanted if pa.types.is_string(types[n])), wanted[0])
-            types[marked] = pa.string()
-            last_line = file.dialect.delimiter.join(
-                _MARK if name == marked else "" for name in names
-            )
+            types, marked, last_line = self.marked(wanted, names)
             last: pa.RecordBatch | None = None  # the mark may be in it
-            with _read_by_pyarrow(_Marked(text, check, last_line.encode())) as (source, handles):
+            with _read_by_pyarrow(_Marked(text, check, last_line)) as (source, handles):
                 reader = pc.open_csv(
                     cast("IO[bytes]", handles.pop()),
                     pc.ReadOptions(use_threads=False, block_size=self.block, column_names=names),
-                    pc.ParseOptions(
-                        delimiter=file.dialect.delimiter,
-                        quote_char=file.dialect.quote or False,
-                        escape_char=file.dialect.escape or False,
-                        newlines_in_values=file.newlines_in_values,
-                        ignore_empty_lines=len(names) > 1,
-                    ),
-                    pc.ConvertOptions(
-                        column_types=types,
-                        include_columns=wanted,
-                        null_values=["", *check.plain_nulls],
-                        strings_can_be_null=True,
-                        quoted_strings_can_be_null=file.quoted_nulls,
-                    ),
+                    pc.ParseOptions(**self.parse_options(names)),
+                    pc.ConvertOptions(**self.convert_options(wanted, types, check)),
                 )
                 try:
                     for batch in reader:
@@ -132,21 +115,55 @@ class CsvReader:
                 finally:
                     source.close()
                     del reader
-        if last is None or last.column(marked)[last.num_rows - 1].as_py() != _MARK:
+        if last is None or last.column(marked)[last.num_rows - 1].as_py() != MARK:
             raise HomeError(
                 f"{file.path}: rows at its end were not read", "report this as a defect of hygge"
             )
         if last.num_rows > 1:
             yield last.slice(0, last.num_rows - 1)
 
-    def _is_inferred(self, name: str) -> bool:
+    def marked(
+        self, wanted: list[str], names: list[str]
+    ) -> tuple[dict[str, pa.DataType], str, bytes]:
+        """Return the types to ask for, the column with the mark, and the line that has it."""
+        types = {name: self.read_as(name) for name in wanted}
+        marked = next((n for n in wanted if pa.types.is_string(types[n])), wanted[0])
+        types[marked] = pa.string()
+        line = self.file.dialect.delimiter.join(MARK if name == marked else "" for name in names)
+        return types, marked, line.encode()
+
+    def parse_options(self, names: list[str]) -> dict[str, Any]:
+        """Return the arguments of `pyarrow.csv.ParseOptions`."""
+        dialect = self.file.dialect
+        return {
+            "delimiter": dialect.delimiter,
+            "quote_char": dialect.quote or False,
+            "escape_char": dialect.escape or False,
+            "newlines_in_values": self.file.newlines_in_values,
+            "ignore_empty_lines": len(names) > 1,
+        }
+
+    def convert_options(
+        self, wanted: list[str], types: dict[str, pa.DataType], check: Check
+    ) -> dict[str, Any]:
+        """Return the arguments of `pyarrow.csv.ConvertOptions`."""
+        return {
+            "column_types": types,
+            "include_columns": wanted,
+            "null_values": ["", *check.plain_nulls],
+            "strings_can_be_null": True,
+            "quoted_strings_can_be_null": self.file.quoted_nulls,
+        }
+
+    def is_inferred(self, name: str) -> bool:
+        """Whether the type of a column comes from the sample."""
         return name not in self.file.stated
 
-    def _read_as(self, name: str) -> pa.DataType:
+    def read_as(self, name: str) -> pa.DataType:
         """Return the type that pyarrow.csv is asked for."""
         index = self.schema.get_field_index(name)
         kind = self.schema.field(index).type if index >= 0 else pa.string()
-        is_inferred = self._is_inferred(name)
+        is_inferred = self.is_inferred(name)
         if self.all_as_text or text_values.must_be_read_as_text(kind, is_inferred):
             return pa.string()
         if self.file.forms.applies_to(kind):
@@ -160,12 +177,12 @@ class CsvReader:
             array = batch.column(field.name)
             if array.type != field.type:
                 try:
-                    is_inferred = self._is_inferred(field.name)
+                    is_inferred = self.is_inferred(field.name)
                     plain = self.file.forms.plain(array, field.type, is_inferred)
                     array = text_values.fit(plain, field.type, is_inferred)
                 except text_values.Unfit as unfit:
                     self._raise_unfit(field, row + unfit.index, array[unfit.index].as_py())
-            elif not self.all_as_text and _has_infinity(array):
+            elif not self.all_as_text and has_infinity(array):
                 self.all_as_text = True  # its text tells "inf" from a number that is too large
                 raise _BeginAgain
             arrays.append(array)
@@ -178,11 +195,14 @@ class CsvReader:
     def _raise_unfit(self, field: pa.Field, row: int, value: str) -> NoReturn:
         records = enumerate(self.file.records(self.where))
         line: int | str = next((line for number, (line, _, _) in records if number == row), "?")
-        where = f"{self.file.path}, line {line}"
+        raise self.unfit(field, line, value)
+
+    def unfit(self, field: pa.Field, line: int | str, value: str) -> UnfitValue:
+        """Return the error for a value on a line that its column cannot hold."""
         name = field.name
         if value == "":
             hint = 'a quoted "" is no NULL; `options: {quoted_nulls: true}` makes it one'
-        elif self._is_inferred(name):
+        elif self.is_inferred(name):
             hint = (
                 f"the first {self.file.sample_bytes:,} bytes look like {word_of(field.type)}: say "
                 f"`options: {{types: {{{name}: string}}}}`, or take a larger sample_bytes"
@@ -194,7 +214,8 @@ class CsvReader:
             )
         hint = text_forms.hint_for(value, field.type) + hint
         shown = text_values.shortened(value)
-        raise UnfitValue(f"{where}, column '{name}': {shown} is no {word_of(field.type)}", hint)
+        where = f"{self.file.path}, line {line}, column '{name}'"
+        return UnfitValue(f"{where}: {shown} is no {word_of(field.type)}", hint).at(name, value)
 
     def _raise_bad_line(self, error: Exception) -> NoReturn:
         for line, record, expected in self.file.records(self.where):
@@ -206,7 +227,8 @@ class CsvReader:
         raise UnfitValue(f"{self.file.path}: {str(error).splitlines()[0]}") from error
 
 
-def _has_infinity(array: pa.Array) -> bool:
+def has_infinity(array: pa.Array) -> bool:
+    """Whether an array of floats holds an infinity, which may be a number that is too large."""
     import pyarrow.compute as pc
 
     return pa.types.is_floating(array.type) and bool(pc.any(pc.is_inf(array)).as_py())

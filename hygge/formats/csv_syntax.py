@@ -84,11 +84,15 @@ class Check:
         self._pair = re.compile(re.escape(self.escape) + b"[" + re.escape(others) + b"]")
         self._comment_start = re.compile(rb"(?:^|(?<=[\r\n]))" + re.escape(self.comment))
 
+    def without_pairs(self, block: bytes) -> bytes:
+        """Return a block of the same length in which no escaped sign is taken for one."""
+        if self.escape and self.escape in block:
+            return self._pair.sub(b"xx", block)
+        return block
+
     def feed(self, block: bytes) -> bytes:
         """Check the next block; return it without comments. Raises Malformed."""
-        plain = block
-        if self.escape and self.escape in block:
-            plain = self._pair.sub(b"xx", block)  # in which no escaped sign is taken for one
+        plain = self.without_pairs(block)
         if self.comment:
             block, plain = self._without_comments(block, plain)
         if not block:

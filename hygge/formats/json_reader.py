@@ -45,15 +45,21 @@ class JsonlFile:
         with TextReader(self.path, self.encoding, start, end) as text:
             lines = 0
             for block in line_blocks(text, BLOCK_BYTES):
-                table = self._fast(block, schema)
+                table = self.fast(block, schema)
                 if table is None:
-                    table = self._slow(block, schema, (start, lines))
+                    table = self.slow(block, schema, (start, lines))
                 lines += block.count(b"\n")
                 if table.num_rows:
                     yield table
                 del table
 
-    def _fast(self, block: bytes, schema: pa.Schema) -> pa.Table | None:
+    def has_fast_way(self, schema: pa.Schema) -> bool:
+        """Whether `fast` reads any block of this schema."""
+        return self.as_json.isdisjoint(schema.names) and (
+            schema_for_pyarrow(schema, nested=self.strict) is not None
+        )
+
+    def fast(self, block: bytes, schema: pa.Schema) -> pa.Table | None:
         """Return the block as a table, or None where the slow way must read it."""
         import pyarrow.json as pj
 
@@ -99,7 +105,7 @@ class JsonlFile:
         except pa.ArrowInvalid:
             return False  # not a number after all (1.2.3.4 in a text): look closer
 
-    def _slow(self, block: bytes, schema: pa.Schema, begin: tuple[int, int]) -> pa.Table:
+    def slow(self, block: bytes, schema: pa.Schema, begin: tuple[int, int]) -> pa.Table:
         """Return the block as a table, or raise UnfitValue.
 
         `begin` is where it begins: the start of the byte range, and the lines read since.
@@ -146,7 +152,7 @@ class JsonlFile:
                 except Misfit as misfit:
                     message = f", column '{field.name}': {misfit} is no {word_of(field.type)}"
                     hint = self._hint(field.name, field.type, row.get(field.name))
-                    self._fail(begin, number, message, hint)
+                    self._fail(begin, number, message, hint, (field.name, row.get(field.name)))
             arrays.append(pa.array(values, field.type))
         if not arrays:
             return pa.table({"row": pa.nulls(len(rows))}).select([])
@@ -205,18 +211,35 @@ class JsonlFile:
         start, lines = begin
         return lines_before(self.path, start) + lines + number + 1
 
-    def _fail(self, begin: tuple[int, int], number: int, message: str, hint: str) -> NoReturn:
-        raise UnfitValue(f"{self.path}, line {self._line(begin, number)}{message}", hint)
+    def _fail(
+        self,
+        begin: tuple[int, int],
+        number: int,
+        message: str,
+        hint: str,
+        at: tuple[str, Json] | None = None,
+    ) -> NoReturn:
+        error = UnfitValue(f"{self.path}, line {self._line(begin, number)}{message}", hint)
+        raise error if at is None else error.at(at[0], as_json(at[1]))
 
-    def sample(self) -> list[tuple[int, dict[str, Json]]]:
-        """Return (line, object) of the lines in the first `sample_bytes`; at least of one line."""
+    def sample(self, skips_bad: bool = False) -> list[tuple[int, dict[str, Json]]]:
+        """Return (line, object) of the lines in the first `sample_bytes`; at least of one line.
+
+        `skips_bad`: a line that is no object is left out.
+        """
         with TextReader(self.path, self.encoding) as text:
             block = next(line_blocks(text, self.sample_bytes), b"")
-        parsed = (
-            (number + 1, self._parsed(raw, (0, 0), number))
-            for number, raw in enumerate(block.split(b"\n"))
-        )
-        return [(line, row) for line, row in parsed if row is not None]
+        rows = []
+        for number, raw in enumerate(block.split(b"\n")):
+            try:
+                row = self._parsed(raw, (0, 0), number)
+            except UnfitValue:
+                if not skips_bad:
+                    raise
+                continue
+            if row is not None:
+                rows.append((number + 1, row))
+        return rows
 
 
 def _fault(raw: bytes, error: Exception) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import TypeAlias
 
@@ -39,6 +40,9 @@ _DATE = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _TIME_OF = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?"
 _ZONE = "(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
 
+
+_PIECES = 16
+"""Parts that a column is cut into to find what does not fit; few values are bad."""
 
 ArrowColumn: TypeAlias = pa.Array | pa.ChunkedArray
 
@@ -87,6 +91,24 @@ def fit(texts: ArrowColumn, kind: pa.DataType, inferred: bool) -> ArrowColumn:
             else:
                 start, length = start + half, length - half
         raise Unfit(start) from None
+
+
+def unfit_places(
+    texts: ArrowColumn, convert: Callable[[ArrowColumn], object], start: int = 0
+) -> list[int]:
+    """Return the places of the texts for which `convert` raises Unfit."""
+    try:
+        convert(texts)
+        return []
+    except Unfit:
+        if len(texts) == 1:
+            return [start]
+    step = -(-len(texts) // _PIECES)
+    return [
+        place
+        for at in range(0, len(texts), step)
+        for place in unfit_places(texts.slice(at, step), convert, start + at)
+    ]
 
 
 def must_be_read_as_text(kind: pa.DataType, inferred: bool) -> bool:

@@ -8,6 +8,7 @@ The entries lie at the state URL (`.hygge` beside flows.yml by default):
     flows/<flow>/runs/<run>/decision.json       create-only: prepared (exactly these tickets) or
                                                 abandoned; it never changes
     flows/<flow>/runs/<run>/outcome.json        evidence: committed, refused, or given up
+    bad/<flow>/<run>.parquet                    rows that were set aside: see bad_files.py
     flows/<flow>/runs/<run>/stopped-<epoch>.json  evidence: a driver was stopped, or failed
 
 Only `decision.json` and the store's head decide anything; docs/journal.md explains why that is

@@ -325,6 +325,7 @@ def reusable_receipts(
 def _receipt_facts(receipt: Receipt) -> Facts:
     facts = asdict(receipt)
     del facts["ticket"]
+    del facts["bad_rows"]
     if receipt.reached is None:
         del facts["reached"]
     ticket = receipt.ticket

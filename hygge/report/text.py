@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from hygge.bad_rows import share_text
 from hygge.batches import raw_format
 from hygge.errors import HyggeError
 from hygge.model import (
@@ -166,9 +167,10 @@ def _rows_text(report: Report) -> str:
         )
         if number
     ]
-    if len(parts) < 2:
+    if len(parts) < 2 and not report.set_aside:
         return f"{report.rows_read:,} rows read = staged = applied"
-    return f"{report.rows_read:,} rows read = staged = {' + '.join(parts)}"
+    staged = "staged = " if report.rows == report.rows_read else ""
+    return f"{report.rows_read:,} rows read = {staged}{' + '.join(parts)}"
 
 
 def report_json(summary: Summary) -> str:
@@ -214,6 +216,9 @@ def plan_text(
     taken = _taken(flow, plan)
     if form := raw_format(taken):
         lines.append(f"  passes  {form} through undecoded: every type arrives as it is")
+    elif plan.raw is not None and flow.limits.on_bad_row == "set_aside":
+        form = raw_format(plan.raw)
+        lines.append(f"  passes  no {form} through: `on_bad_row: set_aside` looks at each row")
     lines += [f"  but     {remark}" for remark in flow.store.remarks(taken)]
     if plan.watermark is not None:
         lines.append(f"  cursor  {flow.cursor} up to {plan.watermark}")
@@ -255,6 +260,9 @@ def _limits(limits: Limits) -> list[str]:
         lines.append(f"  lanes   {limits.most_lanes} at most, by max_connections")
     if limits.cpus_per_lane or limits.resources or limits.label_selector:
         lines.append(f"  places  a lane takes {resources_text(limits)}")
+    if limits.on_bad_row == "set_aside":
+        share = share_text(limits.max_bad_share)
+        lines.append(f"  bad     {limits.max_bad_rows:,} rows at most are set aside, and {share}")
     if limits.max_bytes_per_second is not None:
         rate = bytes_text(limits.max_bytes_per_second)
         shared = f" by all tables of {limits.of}" if limits.of else ""

@@ -25,6 +25,7 @@ from hygge.errors import (
 )
 from hygge.home import Home
 from hygge.journal import Decision, FlowJournal
+from hygge.journal.bad_files import BadFiles
 from hygge.model import Commit, Head, Limits, Mode, Receipt, Run, Watermark
 from hygge.run.engines import backoff_s
 from hygge.run.stall import StallGuard
@@ -182,12 +183,24 @@ class Driver:
             )
         self.close(run, f"abandoned: {decision.abandoned}")
 
-    def close(self, run: Run, how: str, answers_request: bool = False) -> None:
+    @property
+    def bad_files(self) -> BadFiles:
+        """Return the files of rows that were set aside."""
+        return BadFiles(self.journal.place, self.journal.flow)
+
+    def close(
+        self,
+        run: Run,
+        how: str,
+        answers_request: bool = False,
+        receipts: Sequence[Receipt] = (),
+    ) -> None:
         """Remove what a run staged, and note how it ended.
 
         What cannot be removed of a run that is not committed, such as tables without the right to
         drop them, does not keep it open: the store sweeps it later.
-        `answers_request`: the run is what this attempt was asked for.
+        `answers_request`: the run is what this attempt was asked for. `receipts` are those of the
+        decision, where it is committed: the rows that they set aside are shown.
         """
         try:
             self.retry(
@@ -198,6 +211,11 @@ class Driver:
             if how == COMMITTED:
                 raise
             self.say(f"what the run staged is not removed yet: {error.message}")
+        if any(receipt.set_aside for receipt in receipts):
+            if lost := self.bad_files.show(run, receipts):
+                self.say(lost)
+        elif how != COMMITTED or self.flow.limits.on_bad_row == "set_aside":
+            self.bad_files.drop(run)
         request = self.attempt.request if answers_request else ""
         self.journal.end(run, how, request=request)
 

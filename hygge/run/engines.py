@@ -162,4 +162,6 @@ def passthrough(store: Store, run: Run, plan: Plan) -> pa.Schema | None:
     schema = schema_for(plan, store)
     if plan.raw is None or schema is None:
         return None
+    if store.most_bad_rows is not None:  # a row cannot be taken out of bytes
+        return None
     return store.takes(run, plan.raw, schema)

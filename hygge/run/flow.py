@@ -90,6 +90,9 @@ class Flow:
         home.flow_key = self.key
         self.limits = limits or Limits()
         home.lanes = self.limits.lanes
+        sets_aside = self.limits.on_bad_row == "set_aside"
+        home.most_bad_rows = self.limits.max_bad_rows if sets_aside else None
+        store.most_bad_rows = home.most_bad_rows
         self.engine = engine
         self.state = os.fspath(state or os.environ.get("HYGGE_STATE") or ".hygge")
         self.fresh = fresh

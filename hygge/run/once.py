@@ -16,19 +16,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from hygge.bad_rows import check_limits
 from hygge.batches import RAW_ABOUT, raw_format, with_key
 from hygge.errors import (
     Rejected,
     Stopped,
     StoreError,
     Superseded,
+    TooManyBadRows,
     as_hygge_error,
 )
 from hygge.journal import Decision, RunRecord
@@ -44,15 +44,13 @@ from hygge.run.engines import (
     schema_for,
     schema_of,
 )
+from hygge.run.receipts import ReceiptLog
 from hygge.run.recovery import FinishedRun, Recovery, changed_since, committed_run, recover
 from hygge.run.stall import Stalled
 from hygge.store import new_run_id
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_RECEIPTS_AT_ONCE = 8
-"""Receipts that are written at one time, at least; an object store takes more, for its latency."""
 
 
 @dataclass
@@ -175,7 +173,7 @@ class _ActiveRun:
 
     def go(self, since: Watermark) -> None:
         """Stage what is missing, decide, commit, and clean up."""
-        receipts_log = _ReceiptLog(self)
+        receipts_log = ReceiptLog(self)
         try:
             self.driver.watch.began(self.flow.name, len(self.plan.splits))
             result = self._stage(receipts_log)
@@ -217,20 +215,31 @@ class _ActiveRun:
         )
         for receipt in decision.receipts:
             self.outcome.notes += (receipt.reached or {}).get("notes", ())
-        self.driver.close(self.run, COMMITTED, answers_request=True)
+        if any(receipt.set_aside for receipt in decision.receipts):
+            self.outcome.notes.append(
+                f"the rows that were set aside are in {self.driver.bad_files.describe(self.run.id)}"
+                "; `hygge bad` lists them"
+            )
+        self.driver.close(self.run, COMMITTED, True, decision.receipts)
 
     def _resume(self, record: RunRecord) -> Run | None:
         """Return the run of `record` if some of its receipts can be used; else abandon it."""
         if record.columns != _columns(self.schema):
             self.driver.abandon(record.run, "its columns, or the form that they come in, changed")
             return None
-        self.reused = reusable_receipts(self.journal.receipts(record.run), self.digests)
+        kept = reusable_receipts(self.journal.receipts(record.run), self.digests)
+        sets_aside = self.flow.limits.on_bad_row == "set_aside"
+        self.reused = [
+            receipt
+            for receipt in kept
+            if not receipt.set_aside or (sets_aside and self.driver.bad_files.has_all(receipt))
+        ]
         if not self.reused:
             self.driver.abandon(record.run, "nothing that it staged is of use now")
             return None
         return record.run
 
-    def _stage(self, receipts_log: _ReceiptLog) -> MoveResult:
+    def _stage(self, receipts_log: ReceiptLog) -> MoveResult:
         """Prepare the store, and let the engine stage the splits that have no receipt yet."""
         store, driver, run = self.flow.store, self.driver, self.run
         schema = with_key(self.schema, self.plan.key)
@@ -257,7 +266,7 @@ class _ActiveRun:
         )  # fmt: skip
         return self.engine.move(request, driver.watch, driver.stop)
 
-    def _check_receipts(self, result: MoveResult, receipts_log: _ReceiptLog) -> tuple[Receipt, ...]:
+    def _check_receipts(self, result: MoveResult, receipts_log: ReceiptLog) -> tuple[Receipt, ...]:
         """Return one receipt a split, in order.
 
         Raises Rejected unless there is exactly one, and the rows that were read are all counted.
@@ -278,9 +287,11 @@ class _ActiveRun:
                 "became visible",
                 "this is a defect of hygge or of the store: please report it with this message",
             )
+        if any(receipt.set_aside for receipt in receipts):
+            check_limits(receipts, self.flow.limits, lambda: self.driver.bad_files.first(receipts))
         return tuple(receipts)
 
-    def _clean_up_after(self, error: BaseException, receipts_log: _ReceiptLog) -> None:
+    def _clean_up_after(self, error: BaseException, receipts_log: ReceiptLog) -> None:
         """Leave what the next run can use, and nothing else."""
         if isinstance(error, Stopped):
             why = "interrupted"
@@ -297,6 +308,8 @@ class _ActiveRun:
             else:  # it may be committed, now or later: the next run asks the head
                 self.journal.note_stop(self.run, self.driver.epoch, why)
                 self.driver.say("everything is staged and decided; running it again finishes it")
+        elif isinstance(error, TooManyBadRows):
+            self.driver.abandon(self.run, why)  # after the mend all rows are read again
         elif any(self.digests[receipt.ticket.split] for receipt in receipts):
             self.journal.note_stop(self.run, self.driver.epoch, why)
             self.driver.say(
@@ -311,49 +324,6 @@ def _given_up_error(why: str) -> Superseded:
     return Superseded(
         f"this run was given up by another driver: {why}", "run it again if nobody else does"
     )
-
-
-class _ReceiptLog:
-    """Writes receipts into the journal, several at once."""
-
-    def __init__(self, active: _ActiveRun) -> None:
-        self.active = active
-        at_once = max(_RECEIPTS_AT_ONCE, active.journal.place.at_once)
-        self.pool = ThreadPoolExecutor(at_once, thread_name_prefix="hygge-seal")
-        self.writing: deque[tuple[Receipt, Future[None]]] = deque()
-        self.written: list[Receipt] = []
-
-    def add(self, receipt: Receipt) -> None:
-        """Begin to write one. Raises what went wrong with an earlier one."""
-        while self.writing and self.writing[0][1].done():
-            self._finish_first()
-        active, split = self.active, receipt.ticket.split
-        receipt = replace(receipt, version=active.versions[split])
-        write = self.pool.submit(active.journal.seal, active.run, receipt, active.digests[split])
-        self.writing.append((receipt, write))
-
-    def wait(self) -> list[Receipt]:
-        """Return all receipts when all are written. Raises what went wrong with one."""
-        while self.writing:
-            self._finish_first()
-        return self.written
-
-    def kept(self) -> list[Receipt]:
-        """Return the receipts that are written by now."""
-        done = [receipt for receipt, write in self.writing if _succeeded(write)]
-        return [*self.written, *done]
-
-    def close(self) -> None:
-        """Wait for what is being written."""
-        self.pool.shutdown(wait=True)
-
-    def _finish_first(self) -> None:
-        self.writing[0][1].result()
-        self.written.append(self.writing.popleft()[0])
-
-
-def _succeeded(write: Future[None]) -> bool:
-    return write.done() and write.exception() is None
 
 
 def _reached_watermark(receipts: Sequence[Receipt], plan: Plan, since: Watermark) -> Watermark:

@@ -167,3 +167,35 @@ def test_the_plan_shows_where_lanes_run_and_how_fast_a_home_is_read(folder, caps
     takes = "2 CPUs, 0.5 fast_disk and 2.00 GB of memory on nodes with region=eu, spot=!true"
     assert f"  places  a lane takes {takes}\n" in said
     assert "  rate    50 MB/s at most are read\n" in said
+
+
+def test_what_is_done_with_bad_rows_is_read_and_a_share_is_a_part_or_a_percentage(folder):
+    a, b, c = flows(
+        folder,
+        """
+        defaults: {on_bad_row: set_aside, max_bad_rows: 7}
+        flows:
+          a: {home: users.parquet, store: out/a, max_bad_share: 0.25}
+          b: {home: users.parquet, store: out/b, max_bad_share: 0.5%}
+          c: {home: users.parquet, store: out/c, on_bad_row: fail}
+        """,
+    )
+    assert (a.limits.on_bad_row, a.limits.max_bad_rows) == ("set_aside", 7)
+    assert (a.limits.max_bad_share, b.limits.max_bad_share) == (0.25, 0.005)
+    assert (c.limits.on_bad_row, c.limits.max_bad_share) == ("fail", 0.001)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("on_bad_row: skip", "'on_bad_row' is 'skip'"),
+        ("on_bad_row: set_aside\n    max_bad_rows: -1", "'max_bad_rows' is -1"),
+        ("on_bad_row: set_aside\n    max_bad_share: 101%", "not a part of the rows"),
+        ("on_bad_row: set_aside\n    max_bad_share: true", "not a part of the rows"),
+        ("max_bad_rows: 5", "'max_bad_rows' is given, and a bad row fails the run"),
+    ],
+)
+def test_what_bad_rows_cannot_be_allowed_by_is_an_error_with_its_line(folder, wrong, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        flows(folder, GOOD + f"    {wrong}\n")
+    assert "flows.yml:" in str(error.value)

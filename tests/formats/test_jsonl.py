@@ -90,7 +90,7 @@ def file(tmp_path: Path) -> Any:
 def way(request, monkeypatch):
     """Both ways must agree: pyarrow's parser, and Python's where that one cannot be asked."""
     if request.param == "slow":
-        monkeypatch.setattr(JsonlFile, "_fast", lambda *_: None)
+        monkeypatch.setattr(JsonlFile, "fast", lambda *_: None)
     return request.param
 
 
@@ -101,7 +101,7 @@ def test_every_value_comes_back_exactly_when_its_type_is_stated(tmp_path, way, s
 
 
 def test_finite_values_take_the_fast_way(tmp_path, monkeypatch):
-    monkeypatch.setattr(JsonlFile, "_slow", lambda *_: pytest.fail("slow"))
+    monkeypatch.setattr(JsonlFile, "slow", lambda *_: pytest.fail("slow"))
     table = EXACT.select(FINITE)
     path = write(tmp_path / "a.jsonl", table)
     assert same(read(path, types={name: TYPES[name] for name in FINITE}), table)
@@ -361,7 +361,7 @@ def test_a_misfit_in_a_later_range_names_its_line_in_the_file(file):
 
 
 def test_inferred_floats_of_any_length_stay_exact_and_fast(tmp_path, monkeypatch):
-    monkeypatch.setattr(JsonlFile, "_slow", lambda *_: pytest.fail("slow"))
+    monkeypatch.setattr(JsonlFile, "slow", lambda *_: pytest.fail("slow"))
     rng = random.Random(3)
     table = pa.table({"a": [rng.random() * 10.0 ** rng.randrange(-20, 20) for _ in range(2000)]})
     assert same(read(write(tmp_path / "a.jsonl", table)), table)

@@ -30,6 +30,7 @@ from typing import Any, ClassVar, Self, Unpack
 import pyarrow as pa
 from pydantic import model_validator
 
+from hygge.bad_rows import is_bad
 from hygge.connectors.files.csv_options import CsvOptions as CsvOptions
 from hygge.connectors.files.csv_options import CsvOptionsDict as CsvOptionsDict
 from hygge.connectors.files.home import (
@@ -46,6 +47,7 @@ from hygge.connectors.files.store import (
 )
 from hygge.errors import ConfigError, HomeError, one_of
 from hygge.formats import csv_dialect
+from hygge.formats.csv_bad_rows import SettingAsideReader
 from hygge.formats.csv_file import CsvFile
 from hygge.formats.csv_reader import CsvReader
 from hygge.formats.csv_syntax import Dialect
@@ -134,7 +136,11 @@ class CsvHome(FileHome):
     ) -> Iterator[pa.Table]:
         piece = {name: value for name, value in where.items() if name != "dialect"}
         self._found = where.get("dialect")
-        return CsvReader(self._csv_file(file), piece, schema).tables()
+        return self._reader(self._csv_file(file), piece, schema).tables()
+
+    @property
+    def _reader(self) -> type[CsvReader]:
+        return CsvReader if self.most_bad_rows is None else SettingAsideReader
 
     def found(self) -> str:
         return self._found_text
@@ -184,8 +190,9 @@ class CsvHome(FileHome):
         schema = pa.schema([(name, pa.string()) for name in names])
         block = max(1024, self.settings.options.sample_bytes)
         for file in files:
-            for table in CsvReader(self._csv_file(file), {}, schema, block).tables():
-                return table
+            for table in self._reader(self._csv_file(file), {}, schema, block).tables():
+                if not is_bad(table):
+                    return table
         return schema.empty_table()
 
     def _dialect(self, path: str) -> Dialect:

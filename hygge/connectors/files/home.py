@@ -20,6 +20,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from hygge.arrow_errors import in_words
+from hygge.bad_rows import is_bad
 from hygge.batches import conform, slices, widens
 from hygge.connectors.files.listing import check_unchanged, find_files
 from hygge.connectors.files.metadata import FilesMetadata, differ
@@ -147,7 +148,10 @@ class FileHome(Home):
     def open_reader(
         self, file: SourceFile, where: dict[str, int], schema: pa.Schema
     ) -> Iterator[pa.Table]:
-        """Yield tables with the columns of `schema`, lazily, in file order."""
+        """Yield tables with the columns of `schema`, lazily, in file order.
+
+        Bad rows come in a `bad_table` where `most_bad_rows` says that they are set aside.
+        """
         raise HomeError(f"{type(self).__name__} does not read")
 
     def _listed(self) -> list[SourceFile]:
@@ -211,6 +215,9 @@ class FileHome(Home):
             inside = pa.schema([f for f in schema if f.name not in partition])
             for where in pieces:
                 for table in self.open_reader(file, where, inside):
+                    if is_bad(table):
+                        yield table
+                        continue
                     full = conform(_with_partitions(table, schema, partition), schema, path)
                     del table
                     yield from slices(full, options.batch_size, options.batch_bytes)

@@ -41,7 +41,7 @@ from hygge.connectors.files.store import (
     FileStoreOptionsDict,
 )
 from hygge.errors import HomeError
-from hygge.formats import first_bytes, json_values
+from hygge.formats import first_bytes, json_bad_rows, json_values
 from hygge.formats.format import Writer
 from hygge.formats.json_reader import JsonlFile
 from hygge.formats.json_writer import JsonlWriter, check_json_schema
@@ -118,7 +118,7 @@ class JsonlHome(FileHome):
         stated = types_of(self.settings.options.types, nested=True)
         path, rows = files[0].path, []
         for file in files:
-            path, rows = file.path, self._jsonl_file(file).sample()
+            path, rows = file.path, self._sample(file)
             if rows:
                 break
         names = dict.fromkeys([*(name for _, row in rows for name in row), *stated])
@@ -133,7 +133,7 @@ class JsonlHome(FileHome):
         for other in files[files.index(file) + 1 :][:_MORE_FILES]:
             if not unknown:
                 break
-            rows = self._jsonl_file(other).sample()
+            rows = self._sample(other)
             known = {name for name in unknown if any(row.get(name) is not None for _, row in rows)}
             for at, column in enumerate(columns):
                 if column.name in known:
@@ -159,7 +159,14 @@ class JsonlHome(FileHome):
         if where:
             start, end = owned_lines(file.path, where["start"], where["end"], 0)
             where = {"start": start, "end": end}
-        yield from self._jsonl_file(file).tables(where, schema)
+        jsonl_file = self._jsonl_file(file)
+        if self.most_bad_rows is None:
+            yield from jsonl_file.tables(where, schema)
+        else:
+            yield from json_bad_rows.tables(jsonl_file, where, schema)
+
+    def _sample(self, file: SourceFile) -> list[tuple[int, dict[str, json_values.Json]]]:
+        return self._jsonl_file(file).sample(skips_bad=self.most_bad_rows is not None)
 
     def _column(
         self,

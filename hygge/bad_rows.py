@@ -1,0 +1,265 @@
+"""Bad rows: rows that cannot be moved, which a flow with `on_bad_row: set_aside` sets aside.
+
+Life of a bad row: a Home yields it in a `bad_table` among its batches, or a Store gives it to the
+`BadRows` of its try at a split. `hygge/engine/reading.py` puts both into the receipt, which counts
+them. The driver writes them beside the journal before it keeps the receipt
+(`hygge/journal/bad_files.py`), and shows them when the run is committed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from hygge.errors import TooManyBadRows, UnfitValue
+from hygge.model import MIB
+
+if TYPE_CHECKING:
+    from hygge.model import Limits, Receipt, Ticket
+
+_MARK = b"hygge.bad"
+_MOST_BYTES = 64 * MIB
+"""Bytes of the bad rows of one split: they travel to the driver with its receipt."""
+_MOST_SHOWN = 10_000
+"""Characters of a value or a text that people are shown; `raw` holds all of it."""
+_PIECES = 16
+
+_FOUND = [
+    pa.field("reason", pa.string(), False),
+    pa.field("column", pa.string()),
+    pa.field("value", pa.string()),
+    pa.field("file", pa.string()),
+    pa.field("line", pa.int64()),
+    pa.field("text", pa.string()),
+    pa.field("form", pa.string(), False),
+    pa.field("raw", pa.binary(), False),
+]
+SCHEMA = pa.schema(
+    [
+        pa.field("flow", pa.string(), False),
+        pa.field("run", pa.string(), False),
+        pa.field("split", pa.int64(), False),
+        *_FOUND,
+    ]
+)
+"""The columns of a file of bad rows. `text` is the row for people; `raw` is what it was, byte for
+byte, in the form that `form` tells: JSON with `kind` csv (the record, and how it is written), jsonl
+(the line) or arrow (an IPC stream of one row)."""
+_FOUND_SCHEMA = pa.schema(_FOUND, metadata={_MARK: b"1"})
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """One row that does not fit: where it stands, why, and all of it."""
+
+    reason: str
+    raw: bytes
+    text: str
+    form: str
+    column: str | None = None
+    value: str | None = None
+    file: str | None = None
+    line: int | None = None
+
+
+def bad_table(rows: Iterable[BadRow]) -> pa.Table:
+    """Return a batch that a Home yields among its others: rows that it could not read."""
+    facts = [
+        {
+            "reason": row.reason, "column": row.column, "value": _shown(row.value),
+            "file": row.file, "line": row.line, "text": _shown(row.text), "form": row.form,
+            "raw": row.raw,
+        }
+        for row in rows
+    ]  # fmt: skip
+    return pa.Table.from_pylist(facts, schema=_FOUND_SCHEMA)
+
+
+def is_bad(table: pa.Table) -> bool:
+    """Return whether a batch holds bad rows instead of rows of the plan's schema."""
+    return _MARK in (table.schema.metadata or {})
+
+
+def _shown(text: str | None) -> str | None:
+    if text is None or len(text) <= _MOST_SHOWN:
+        return text
+    return text[:_MOST_SHOWN] + "…"
+
+
+class BadRows:
+    """The bad rows of one try at a split."""
+
+    def __init__(self, flow: str, ticket: Ticket, most_rows: int) -> None:
+        self.flow, self.ticket, self.most_rows = flow, ticket, most_rows
+        self.rows = 0
+        self._bytes = 0
+        self._tables: list[pa.Table] = []
+
+    def add(self, table: pa.Table) -> None:
+        """Keep the rows of a `bad_table`. Raises TooManyBadRows above the limit of the run."""
+        self.rows += table.num_rows
+        self._bytes += table.nbytes
+        self._tables.append(table)
+        if self.rows > self.most_rows or self._bytes > _MOST_BYTES:
+            raise too_many(self.rows, None, first_of(self._tables), self.most_rows)
+
+    def take(self, table: pa.Table, errors: Sequence[UnfitValue]) -> None:
+        """Set each row of a Store's batch aside, for the error of the same place."""
+        rows = []
+        for at, error in enumerate(errors):
+            row = table.slice(at, 1)
+            value = error.value
+            if value is None and error.column in row.column_names:
+                value = _value_text(row.column(error.column)[0])
+            rows.append(
+                BadRow(
+                    error.message, _ipc(row), _row_text(row), '{"kind": "arrow"}', error.column,
+                    value,
+                )
+            )  # fmt: skip
+        self.add(bad_table(rows))
+
+    def sift(self, table: pa.Table, check: Callable[[pa.Table], object]) -> pa.Table:
+        """Return the rows that pass `check`, and set aside those for which it raises UnfitValue.
+
+        `check` is called with parts of the table, and changes nothing.
+        """
+        found = list(_misfits(table, check, 0))
+        if not found:
+            return table
+        places = [place for place, _ in found]
+        self.take(table.take(pa.array(places, pa.int64())), [error for _, error in found])
+        return without(table, places)
+
+    def content(self) -> bytes | None:
+        """Return the rows as a Parquet file; None where there are none."""
+        if not self.rows:
+            return None
+        found = pa.concat_tables([table.select(_FOUND_SCHEMA.names) for table in self._tables])
+        count = found.num_rows
+        columns = [
+            pa.repeat(pa.scalar(value, SCHEMA.field(name).type), count)
+            for name, value in (
+                ("flow", self.flow), ("run", self.ticket.run), ("split", self.ticket.split),
+            )
+        ]  # fmt: skip
+        return as_parquet(pa.Table.from_arrays([*columns, *found.columns], schema=SCHEMA))
+
+
+def without(table: pa.Table, places: Sequence[int]) -> pa.Table:
+    """Return a table without the rows at these places."""
+    import numpy as np
+
+    keeps = np.ones(table.num_rows, np.bool_)
+    keeps[list(places)] = False
+    return table.filter(pa.array(keeps))
+
+
+def _misfits(
+    table: pa.Table, check: Callable[[pa.Table], object], start: int
+) -> Iterable[tuple[int, UnfitValue]]:
+    """Yield the place and the error of each row for which `check` raises."""
+    try:
+        check(table)
+        return
+    except UnfitValue as error:
+        if table.num_rows == 1:
+            yield start, error
+            return
+        if not table.num_rows:
+            raise
+    step = -(-table.num_rows // _PIECES)
+    for at in range(0, table.num_rows, step):
+        yield from _misfits(table.slice(at, step), check, start + at)
+
+
+def as_parquet(table: pa.Table) -> bytes:
+    """Return a table as the bytes of a Parquet file."""
+    import pyarrow.parquet as pq
+
+    out = io.BytesIO()
+    pq.write_table(table, out, compression="zstd")
+    return out.getvalue()
+
+
+def from_parquet(content: bytes) -> pa.Table:
+    """Return the bad rows of a file."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(pa.BufferReader(content)).cast(SCHEMA)
+
+
+def check_limits(receipts: Sequence[Receipt], limits: Limits, first: Callable[[], str]) -> None:
+    """Raise TooManyBadRows where a whole run set aside more than its flow allows.
+
+    `first` returns what is wrong with one of the rows, as `first_of` writes it.
+    """
+    bad = sum(receipt.set_aside for receipt in receipts)
+    rows = bad + sum(receipt.rows for receipt in receipts)
+    if bad > limits.max_bad_rows or bad > limits.max_bad_share * rows:
+        raise too_many(bad, rows, first(), limits.max_bad_rows, limits.max_bad_share)
+
+
+def too_many(
+    bad: int, rows: int | None, first: str, most_rows: int, most_share: float | None = None
+) -> TooManyBadRows:
+    """Return the error of a run with more bad rows than it may have; `rows` were read in all."""
+    limit = f"max_bad_rows: {most_rows}"
+    if bad <= most_rows and most_share is not None:
+        limit = f"max_bad_share: {share_text(most_share)}"
+    of = "" if rows is None else f" of {rows:,}"
+    return TooManyBadRows(
+        f"{bad:,} {'row' if bad == 1 else 'rows'}{of} cannot be moved, which is more than "
+        f"{limit} allows; nothing became visible{first}",
+        "mend them at the source, or allow more with `max_bad_rows` and `max_bad_share`",
+    )
+
+
+def first_of(tables: Sequence[pa.Table]) -> str:
+    """Return a sentence about the first of these bad rows; "" where there are none."""
+    table = next((table for table in tables if table.num_rows), None)
+    if table is None:
+        return ""
+    row = table.slice(0, 1).to_pylist()[0]
+    where = f"{row['file']}, line {row['line']}: " if row["file"] else ""
+    return f". The first: {where}{row['reason']}"
+
+
+def share_text(share: float) -> str:
+    """Return a share in percent: `0.1%`."""
+    return f"{share * 100:.10g}%"
+
+
+def _value_text(value: pa.Scalar) -> str:
+    from hygge.type_words import value_text
+
+    return value_text(value)
+
+
+def _ipc(row: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, row.schema) as writer:
+        writer.write_table(row)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _row_text(row: pa.Table) -> str:
+    return json.dumps(
+        {name: _plain(row.column(name)[0]) for name in row.column_names}, ensure_ascii=False
+    )
+
+
+def _plain(value: pa.Scalar) -> Any:
+    """Return a value as JSON has it; as text where JSON has none of it."""
+    try:
+        plain = value.as_py()
+        json.dumps(plain, allow_nan=False).encode()
+    except (TypeError, ValueError, ArithmeticError, pa.ArrowException):
+        return _value_text(value)
+    return plain

@@ -1,0 +1,195 @@
+"""Read CSV text into tables, and set aside the records that do not fit.
+
+Each block of whole records (`hygge/formats/csv_records.py`) is read at once. pyarrow leaves out
+records with another count of values; a block with a value that it refuses is read as text, and each
+value that `text_values.fit` refuses is found. A mark behind each block shows that no row was lost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import IO, Any, cast
+
+import pyarrow as pa
+
+from hygge.bad_rows import BadRow, bad_table, without
+from hygge.errors import HomeError, UnfitValue
+from hygge.formats import text_values
+from hygge.formats.csv_file import unfit_count
+from hygge.formats.csv_reader import MARK, CsvReader, has_infinity
+from hygge.formats.csv_records import BadRecord, Block, Records
+from hygge.formats.text import BLOCK_BYTES, lines_before
+
+_MOST_ROWS = 1_000
+"""Bad rows that are given on at once: above the limit of the run, it fails early."""
+
+
+class SettingAsideReader(CsvReader):
+    """A `CsvReader` whose bad records are bad rows, in a `bad_table`, instead of errors."""
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Yield the rows in order, and bad rows in between."""
+        with self.file.opened(self.where) as (text, names, before):
+            if before < 0:
+                before = lines_before(self.file.path, -before)
+            records = Records(self.file, text, names, before, self.block)
+            self.form = json.dumps(
+                {"kind": "csv", "names": names, "dialect": asdict(self.file.dialect)}
+            )
+            tables: list[pa.Table] = []
+            bad: list[BadRow] = []
+            size = 0
+            for block in records.blocks():
+                if isinstance(block, BadRecord):
+                    bad.append(self._bad(block.error, block.text, block.line))
+                else:
+                    tables.append(self._read(records, block, names, bad))
+                    size += tables[-1].nbytes
+                if len(bad) >= _MOST_ROWS:
+                    yield bad_table(bad)
+                    bad.clear()
+                is_sample = self.block < BLOCK_BYTES
+                if tables and (size >= self.block or is_sample):
+                    table = pa.concat_tables(tables)
+                    tables, size = [], 0
+                    yield table
+                    del table
+            if tables:
+                yield pa.concat_tables(tables)
+            if bad:
+                yield bad_table(bad)
+
+    def _read(
+        self, records: Records, block: Block, names: list[str], bad: list[BadRow]
+    ) -> pa.Table:
+        """Return the rows of a block that fit; add the others to `bad`."""
+        self.all_as_text = False
+        try:
+            batch, skipped = self._parsed(records, block, names)
+            if any(has_infinity(column) for column in batch.columns):
+                self.all_as_text = True  # its text tells "inf" from a number that is too large
+        except pa.ArrowInvalid:
+            self.all_as_text = True
+        if self.all_as_text:
+            try:
+                batch, skipped = self._parsed(records, block, names)
+            except pa.ArrowInvalid as error:
+                raise UnfitValue(
+                    f"{self.file.path}, from line {block.line + 1} on: "
+                    f"{str(error).splitlines()[0]}",
+                    "mend the lines; they do not parse, and it is not known which of them",
+                ) from error
+        arrays, unfit = self._converted(batch)
+        if not (skipped or unfit):
+            return self._table(arrays, batch.num_rows)
+        places = records.places(block)
+        if len(places) != batch.num_rows + len(skipped):
+            read = batch.num_rows + len(skipped)
+            raise HomeError(
+                f"{self.file.path}, from line {block.line + 1} on: {len(places):,} records were "
+                f"found and {read:,} read, so bad ones cannot be set aside",
+                "where values hold line ends, say `options: {newlines_in_values: true}`",
+            )
+        left_out = {number - 1 for number, _, _ in skipped}
+        kept = [place for place in range(len(places)) if place not in left_out]
+        found: list[tuple[int, UnfitValue]] = []
+        for number, count, expected in skipped:
+            text, line = self._record(block, places[number - 1])
+            shown = text_values.shortened(text.decode(errors="replace").rstrip("\r\n"))
+            found.append((number - 1, unfit_count(self.file.path, line, count, expected, shown)))
+        for at, (field, value) in unfit.items():
+            _, line = self._record(block, places[kept[at]])
+            found.append((kept[at], self.unfit(field, line, value)))
+        for place, fault in sorted(found, key=lambda pair: pair[0]):
+            bad.append(self._bad(fault, *self._record(block, places[place])))
+        return without(self._table(arrays, batch.num_rows), list(unfit))
+
+    def _parsed(
+        self, records: Records, block: Block, names: list[str]
+    ) -> tuple[pa.Table, list[tuple[int, int, int]]]:
+        """Return a block's rows, and (number from 1, values, columns) of what was left out."""
+        import pyarrow.csv as pc
+
+        wanted = self.schema.names or names[:1]
+        types, marked, last_line = self.marked(wanted, names)
+        skipped: list[tuple[int, int, int]] = []
+
+        def skip(row: Any) -> str:
+            skipped.append((row.number, row.actual_columns, row.expected_columns))
+            return "skip"
+
+        ends = block.clean.endswith((b"\n", b"\r"))
+        content = block.clean + (b"" if ends else b"\n") + last_line + b"\n"
+        table = pc.read_csv(
+            cast("IO[bytes]", pa.BufferReader(content)),
+            pc.ReadOptions(use_threads=False, block_size=len(content) + 1, column_names=names),
+            pc.ParseOptions(**self.parse_options(names), invalid_row_handler=skip),
+            pc.ConvertOptions(
+                **self.convert_options(wanted, types, self.file.check(names, records.text))
+            ),
+        )
+        if not table.num_rows or table.column(marked)[-1].as_py() != MARK:
+            raise HomeError(
+                f"{self.file.path}: rows from line {block.line + 1} on were not read",
+                "report this as a defect of hygge",
+            )
+        return table.slice(0, table.num_rows - 1), skipped
+
+    def _converted(
+        self, batch: pa.Table
+    ) -> tuple[list[pa.ChunkedArray], dict[int, tuple[pa.Field, str]]]:
+        """Return the columns in their types, and row → field and text of what does not fit.
+
+        The texts that do not fit are NULL in the columns.
+        """
+        import pyarrow.compute as pc
+
+        arrays: list[pa.ChunkedArray] = []
+        unfit: dict[int, tuple[pa.Field, str]] = {}
+        for field in self.schema:
+            array = batch.column(field.name).combine_chunks()
+            if array.type != field.type:
+                is_inferred = self.is_inferred(field.name)
+
+                def convert(
+                    texts: Any, field: pa.Field = field, inferred: bool = is_inferred
+                ) -> Any:
+                    plain = self.file.forms.plain(texts, field.type, inferred)
+                    return text_values.fit(plain, field.type, inferred)
+
+                try:
+                    array = convert(array)
+                except text_values.Unfit:
+                    places = text_values.unfit_places(array, convert)
+                    for at in places:
+                        unfit.setdefault(at, (field, array[at].as_py()))
+                    is_bad = pc.is_in(pa.array(range(len(array))), value_set=pa.array(places))
+                    array = convert(pc.if_else(is_bad, pa.scalar(None, pa.string()), array))
+            arrays.append(array)
+        return arrays, unfit
+
+    def _table(self, arrays: list[pa.ChunkedArray], rows: int) -> pa.Table:
+        if not arrays:
+            return pa.table({"row": pa.nulls(rows)}).select([])
+        return pa.Table.from_arrays(arrays, schema=self.schema)
+
+    def _record(self, block: Block, place: tuple[int, int]) -> tuple[bytes, int]:
+        """Return the bytes of a record, and the line that it begins on."""
+        start, end = place
+        return block.text[start:end], block.line + block.text.count(b"\n", 0, start) + 1
+
+    def _bad(self, error: UnfitValue, record: bytes, line: int) -> BadRow:
+        prefix = f"{self.file.path}, line {line}"
+        reason = error.message.removeprefix(prefix).lstrip(":, ")
+        return BadRow(
+            reason,
+            record,
+            record.decode(errors="backslashreplace").rstrip("\r\n"),
+            self.form,
+            error.column,
+            error.value,
+            str(self.file.path),
+            line,
+        )

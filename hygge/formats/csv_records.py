@@ -1,0 +1,213 @@
+"""Cut CSV text into blocks of whole, well-formed records, and take out the records that are not.
+
+A malformed record ends with the line that its fault is on. A quoted value that is never closed may
+take the records behind it along, so it stays an error, as are two kinds of line ends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+from hygge.errors import UnfitValue
+from hygge.formats import csv_bits
+from hygge.formats.csv_file import CsvFile
+from hygge.formats.csv_syntax import Check, Fault, Malformed, count_line_ends, malformed, value_at
+from hygge.formats.text import TextReader, misencoded
+from hygge.model import MIB
+
+_BLOCK_BYTES = MIB
+_LARGEST_RECORD = 256 * MIB
+_OF_ONE_RECORD = ("after", "within", "nul", "escape")
+"""Faults after which the next line is surely the next record, or a part of this one."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whole records. `text` is what they are made of, with blank lines in the place of comments;
+    `clean` is what a reader gets."""
+
+    text: bytes
+    clean: bytes
+    line: int
+    """Lines of the file before it."""
+
+
+@dataclass(frozen=True)
+class BadRecord:
+    """A record that is not well-formed, its first line, and the error that it would be."""
+
+    text: bytes
+    line: int
+    error: UnfitValue
+
+
+class Records:
+    """The records of one piece of a file, after its header."""
+
+    def __init__(
+        self, file: CsvFile, text: TextReader, names: list[str], lines: int, most_bytes: int
+    ) -> None:
+        self.file, self.text, self.names, self.line = file, text, names, lines
+        self.block_bytes = min(_BLOCK_BYTES, most_bytes)
+        self.quote = file.dialect.quote.encode() if file.newlines_in_values else b""
+        self.sign = b"\n"
+
+    def blocks(self) -> Iterator[Block | BadRecord]:
+        """Yield all records in order."""
+        rest = self.text.read(self.block_bytes)
+        if b"\n" not in rest and b"\r" in rest:
+            self.sign = b"\r"  # the only line end there is
+        chunk = rest
+        while chunk:
+            rest = yield from self._cut(rest, is_last=False)
+            if len(rest) > _LARGEST_RECORD and self.sign == b"\n":
+                raise self._error("open", rest, 0, self.line)
+            chunk = self.text.read(max(self.block_bytes, len(rest)))
+            rest += chunk
+        yield from self._cut(rest, is_last=True)
+
+    def _cut(self, text: bytes, is_last: bool) -> Generator[Block | BadRecord, None, bytes]:
+        """Yield the whole records of a text that begins with one; return the rest."""
+        while text:
+            text = self._blank_comments(text, is_last)
+            end = len(text) if is_last else self._last_end(text)
+            part = text[:end] if end else text
+            try:
+                clean = self._checked(part, is_whole=end > 0)
+            except Malformed as malformed_at:
+                fault, place = malformed_at.fault, malformed_at.offset
+                start, stop = self._record_at(part, place)
+                line = self.line + count_line_ends(part[:start])
+                error = self._error(fault, part[start:], place - start, line)
+                if fault not in _OF_ONE_RECORD:
+                    raise error from None
+            else:
+                if not end:
+                    return text
+                first = _first_misencoded(part)
+                if first is None:
+                    yield Block(part, clean, self.line)
+                    self.line += count_line_ends(part)
+                    text = text[end:]
+                    continue
+                start, stop = self._record_at(part, first)
+                line = self.line + count_line_ends(part[:start]) + 1
+                error = misencoded(self.file.path, line, self.file.encoding)
+            if not stop:
+                if not end:
+                    return text  # the line of the fault goes on
+                stop = len(part)
+            if start:
+                yield from self._cut(text[:start], is_last=True)
+            yield BadRecord(text[start:stop], self.line + 1, error)
+            self.line += count_line_ends(text[start:stop])
+            text = text[stop:]
+        return b""
+
+    def places(self, block: Block) -> list[tuple[int, int]]:
+        """Return where each record of a block begins and ends, as the reader counts them."""
+        ends = self._ends(block.text)
+        if not ends or ends[-1] + 1 != len(block.text):
+            ends.append(len(block.text) - 1)
+        places, start = [], 0
+        for end in ends:
+            if len(self.names) == 1 or block.text[start : end + 1].strip(b"\r\n"):
+                places.append((start, end + 1))
+            start = end + 1
+        return places
+
+    def _checked(self, part: bytes, is_whole: bool) -> bytes:
+        dialect, one_column = self.file.dialect, len(self.names) == 1
+        line_end = self.sign.decode() if one_column or self.sign == b"\n" else ""
+        check = Check(
+            dialect, one_column, self.file.newlines_in_values, line_end, self.file.null_values
+        )
+        if is_whole:
+            return check.finish(part) if not part.endswith(self.sign) else self._fed(check, part)
+        return check.feed(part[: len(part) - check.carry(part)])
+
+    def _fed(self, check: Check, part: bytes) -> bytes:
+        clean = check.feed(part)
+        check.finish()
+        return clean
+
+    def _last_end(self, text: bytes) -> int:
+        """Return where the last whole record ends; 0 where none does."""
+        if self.sign == b"\n":
+            return csv_bits.last_line_end(self._masked(text), self.quote) + 1
+        return 0  # a file with such line ends is read in one piece
+
+    def _ends(self, text: bytes) -> list[int]:
+        if self.sign == b"\n":
+            places: list[int] = csv_bits.line_ends(self._masked(text), self.quote).tolist()
+            return places
+        masked = self._masked(text)
+        inside = False
+        places = []
+        for match in re.finditer(rb"\r|" + (re.escape(self.quote) or rb"\r"), masked):
+            if match[0] == self.quote:
+                inside = not inside
+            elif not inside:
+                places.append(match.start())
+        return places
+
+    def _masked(self, text: bytes) -> bytes:
+        """Return a text of the same length without escaped quotes and line ends."""
+        dialect = self.file.dialect
+        if not dialect.escape:
+            return text
+        return Check(dialect, False, self.file.newlines_in_values).without_pairs(text)
+
+    def _record_at(self, part: bytes, place: int) -> tuple[int, int]:
+        """Return where the record of a fault begins, and where the line of the fault ends.
+
+        0 where it does not end in this part.
+        """
+        ends = self._ends(part[:place])
+        return (ends[-1] + 1 if ends else 0), part.find(self.sign, place) + 1
+
+    def _blank_comments(self, text: bytes, is_last: bool) -> bytes:
+        """Return the text with blank lines in the place of comments."""
+        comment = self.file.dialect.comment.encode()
+        if not comment or comment not in text:
+            return text
+        kept, at, is_inside = [], 0, False
+        masked = self._masked(text)
+        for match in re.finditer(rb"(?:^|(?<=[\r\n]))" + re.escape(comment), masked):
+            start = match.start()
+            if start < at:
+                continue
+            if self.quote:
+                is_inside ^= masked.count(self.quote, at, start) % 2 == 1
+            kept.append(text[at:start])
+            at = start
+            if not is_inside:
+                end = text.find(self.sign, start) + 1
+                if not end and not is_last:
+                    break  # it may go on
+                end = end or len(text)
+                kept.append(b"" if len(self.names) == 1 else self.sign)
+                at = end
+        return b"".join([*kept, text[at:]])
+
+    def _error(self, fault: Fault, record: bytes, place: int, line: int) -> UnfitValue:
+        """Return the error for a text that begins with a bad record; `line` lines are before it."""
+        column, begin = value_at(record, place, self.file.dialect)
+        name = repr(self.names[column]) if column < len(self.names) else f"{column + 1}"
+        line += 1 + count_line_ends(record[:begin])
+        where = f"{self.file.path}, line {line}, column {name}"
+        dialect, newlines = self.file.dialect, self.file.newlines_in_values
+        error = malformed(where, fault, record, begin, place, dialect, newlines)
+        return error.at(name.strip("'"))
+
+
+def _first_misencoded(part: bytes) -> int | None:
+    """Return the place of the first byte that is not UTF-8; None where all are."""
+    if not part.isascii():
+        try:
+            part.decode()
+        except UnicodeDecodeError as error:
+            return error.start
+    return None
