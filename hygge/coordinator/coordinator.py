@@ -125,6 +125,7 @@ class Coordinator:
             state=self.file.state,
             fresh=self.fresh,
             shared_paths=self.file.shared_paths,
+            shape=spec.shape,
         )
         flow.start_from = self.start_from
         flow.attempt = instructions().attempt

@@ -98,7 +98,7 @@ class ArrowHome(FileHome):
         self, file: SourceFile, where: dict[str, int], schema: pa.Schema
     ) -> Iterator[pa.Table]:
         try:
-            with arrow.open_arrow(file.path) as opened:
+            with arrow.open_arrow(file.path, schema.names) as opened:
                 for batch in opened.batches(where.get("from", 0), where.get("to", 0)):
                     chosen = pa.Table.from_batches([batch]).select(schema.names)
                     for column in chosen.columns:
