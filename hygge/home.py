@@ -56,6 +56,9 @@ from hygge.settings import Connector, is_rebuilt_class
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from hygge.shape.bound import Bound
+    from hygge.shape.settings import Shape
+
 
 class Home(Connector):
     """One data set that can be read. The module's docstring describes the two forms."""
@@ -72,6 +75,10 @@ class Home(Connector):
     most_bad_rows: int | None = None
     """The most rows that may be set aside, where the flow asks for that. None: a row that cannot be
     read is an error; else `read` yields it in a `hygge.bad_rows.bad_table`."""
+    shape: Shape | None = None
+    """What the flow makes of its columns; a Home may leave unread what is not needed."""
+    bound: Bound | None = None
+    """The same for the columns of the plan; `read` still gives those of the source."""
     schema: ClassVar[pa.Schema | None] = None
     """Simple form: the Arrow schema, where the first batches do not show it."""
 
@@ -106,6 +113,13 @@ class Home(Connector):
     def passing(self, raw: pa.Schema) -> Home:
         """Return this Home such that `read` gives the passthrough `raw` that a Store chose."""
         raise NotImplementedError(f"{type(self).__name__} offers nothing beyond Arrow")
+
+    def reshaped(self, raw: pa.Schema, bound: Bound) -> pa.Schema | None:
+        """Return the passthrough of a plan for the columns that `bound` makes; None: there is none.
+
+        A Home that offers `raw` may have the source do what `bound` does.
+        """
+        return None
 
     async def read_batches(self) -> AsyncIterator[Any]:
         """Yield batches (simple form). The full form yields each split in order, as `pa.Table`s.

@@ -299,7 +299,6 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _plan_text(coordinator: Coordinator, spec: FlowSpec, brief: bool) -> str:
     from hygge.report.text import plan_line, plan_text
-    from hygge.run.engines import schema_of
     from hygge.run.key import find_key
     from hygge.run.stall import StallGuard
 
@@ -315,7 +314,7 @@ def _plan_text(coordinator: Coordinator, spec: FlowSpec, brief: bool) -> str:
             plan = guard.call(
                 f"the home {flow.home.describe()} (the plan)", lambda: stack.enter_context(opened)
             )
-            flow.check_columns(schema_of(plan))
+            plan = flow.shaped(plan)
             state = guard.call(f"{store} (what it holds)", lambda: flow.examine(plan))
             if brief:
                 return plan_line(flow, plan, state)

@@ -24,6 +24,7 @@ from hygge.config import (
     keys,
     limits,
     paths,
+    shapes,
     tables,
     tags,
     values,
@@ -77,6 +78,10 @@ class _Draft:
     tables: Tables | None = None
     rate: Node | None = None
     """`max_bytes_per_second` of its home."""
+    shape: dict[str, Node] = field(default_factory=dict)
+    """Keys of its home that make its shape."""
+    must_have: tuple[str, ...] = ()
+    """Columns that this one table of many excludes, and must have."""
     overrides: dict[str, _Draft] = field(default_factory=dict)
     """Tables with settings of their own, each as a flow."""
 
@@ -213,7 +218,8 @@ class Reader:
             else:
                 draft = _Draft(name, flow)
                 for table, override in tables.overrides(flow, self.problems, name):
-                    draft.overrides[table] = _Draft(name, override)
+                    must_have = tables.excluded_columns(flow, table)
+                    draft.overrides[table] = _Draft(name, override, must_have=must_have)
                 yield draft
 
     def _read_ends(self, drafts: list[_Draft]) -> None:
@@ -243,6 +249,7 @@ class Reader:
         if side == "home":
             end, draft.tables = tables.take_patterns(end)
             end, draft.rate = limits.take_rate(end)
+            end, draft.shape = shapes.take_shape(end)
         draft.ends[side] = end
         path = end.node.mapping.get("path")
         if side == "store" and path is not None and connectors.is_of_files(end.cls):
@@ -357,7 +364,11 @@ class Reader:
             draft.node.line,
             self.file,
             _with_overrides(draft.tables, overrides, draft.node) if draft.tables else None,
-        )
+            shape=shapes.read_shape(
+                draft.shape, full, draft.tables is not None, draft.must_have, self.problems,
+                draft.name,
+            ),
+        )  # fmt: skip
         if self.problems.count == problems_before:
             checks.check_flow(flow, draft, full, self.problems)
         return flow

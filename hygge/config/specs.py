@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hygge.model import Limits, Mode
+from hygge.shape.settings import Shape
 
 Side = Literal["home", "store"]
 Jobs = Literal["auto", "each", "one"]
@@ -69,6 +70,8 @@ class FlowSpec:
     """Texts for the metadata of its Ray job."""
     columns: tuple[str, ...] = ()
     """Columns that the settings of this one table of many name."""
+    shape: Shape | None = None
+    """What becomes of the columns, where it is more than the home's own `columns`."""
     snapshot: str | None = field(default=None, repr=False)
     """The snapshot that all flows of one `tables` read; the Coordinator holds it."""
     plan_note: str = ""

@@ -21,9 +21,12 @@ from hygge.config import connectors
 from hygge.config.document import Node, merge
 from hygge.config.ends import End
 from hygge.config.problems import Problem, Problems, suggest
+from hygge.config.shapes import COLUMNS_OF_ONE_TABLE
 from hygge.config.specs import LIMIT_KEYS, EndSpec, FlowSpec, Tables
 
-_HOME_KEYS = ("columns", "where", "cursor", "lag", "split_by", "types", "max_bytes_per_second")
+_HOME_KEYS = (
+    "columns", "exclude", "where", "cursor", "lag", "split_by", "types", "max_bytes_per_second",
+)  # fmt: skip
 _FLOW_KEYS = ("mode", "key", "on_value", *LIMIT_KEYS)
 _EXAMPLE = 'tables: ["public.*"]'
 _OVER = "\n"
@@ -106,6 +109,8 @@ def overrides(flow: Node, problems: Problems, name: str) -> Iterator[tuple[str, 
         home = {key: value for key, value in settings.mapping.items() if key in _HOME_KEYS}
         if types := home.pop("types", None):
             home["options"] = Node({"types": types}, types.line)
+        if exclude := home.pop("exclude", None):
+            home[COLUMNS_OF_ONE_TABLE] = exclude
         override = {key: value for key, value in settings.mapping.items() if key in _FLOW_KEYS}
         if home:
             override["home"] = Node(home, flow.mapping["home"].line)
@@ -116,7 +121,8 @@ def overrides(flow: Node, problems: Problems, name: str) -> Iterator[tuple[str, 
             patterns[table] = merged
             continue
         for pattern, under in patterns.items():
-            yield f"{table}{_OVER}{pattern}", replace(merge(under, own), line=settings.line)
+            both = merge(_without_choice(under, home), own)
+            yield f"{table}{_OVER}{pattern}", replace(both, line=settings.line)
 
 
 def named_columns(flow: Node) -> dict[str, tuple[str, ...]]:
@@ -138,6 +144,26 @@ def _columns_of(settings: Node) -> tuple[str, ...]:
     if "cursor" in keys and isinstance(keys["cursor"].value, str):
         columns.append(keys["cursor"].value)
     return tuple(columns)
+
+
+def _without_choice(flow: Node, home: dict[str, Node]) -> Node:
+    """Return a flow of a pattern without what chooses columns, where one table chooses its own."""
+    choices = ("columns", COLUMNS_OF_ONE_TABLE)
+    if not any(key in home for key in choices):
+        return flow
+    end = flow.mapping["home"]
+    rest = {key: node for key, node in end.mapping.items() if key not in choices}
+    return replace(flow, value={**flow.mapping, "home": replace(end, value=rest)})
+
+
+def excluded_columns(flow: Node, table: str) -> tuple[str, ...]:
+    """Return the columns that the settings of one table leave out; () for those of a pattern."""
+    name = table.partition(_OVER)[0]
+    if _WILDCARD.search(name):
+        return ()
+    exclude = flow.mapping["tables"].mapping[name].mapping.get("exclude")
+    names = exclude.elements if exclude is not None else []
+    return tuple(item.value for item in names if isinstance(item.value, str))
 
 
 def override_of(

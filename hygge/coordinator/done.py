@@ -51,7 +51,7 @@ class Request:
         """
         if self.earlier is None or not _adds_again(flow):
             return None
-        now = fingerprint(flow.home, flow.store, flow.mode, flow.key)
+        now = fingerprint(flow.home, flow.store, flow.mode, flow.key, flow.shape)
         done = FlowJournal(self.place, flow.identity).committed_for(self.id)
         if done is None:
             note = self._read(self._key(_DONE, flow.identity), _DONE, flow.identity)

@@ -17,10 +17,11 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.bad_rows import BadRows, is_bad
-from hygge.batches import conform, peek, reached_of, rows_in, slices
+from hygge.batches import conform, peek, raw_format, reached_of, rows_in, slices
 from hygge.errors import HyggeError, StoreError, raised_at
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
+from hygge.shape.bound import bind
 from hygge.store import Store
 
 _MOST_ROWS = 1_000_000
@@ -57,8 +58,9 @@ def read_split(
 ) -> Generator[pa.Table]:
     """Yield the split's rows in `schema`, at most `batch_bytes` at once; close the Home's iterator.
 
-    Without a schema it is taken from the first batches. A split without rows then gives one empty
-    table, if its schema is known by then.
+    Where the flow has a shape, `schema` is that of the rows as it makes them. Without a schema it
+    is taken from the first batches. A split without rows then gives one empty table, if its schema
+    is known by then.
     """
     with _attributing_errors(home):
         yield from _read_split(home, split, schema, limits)
@@ -68,11 +70,17 @@ def _read_split(
     home: Home, split: Split, schema: pa.Schema | None, limits: Limits
 ) -> Generator[pa.Table]:
     name, planned = home.describe(), schema
+    shape, bound = home.shape, home.bound
+    if raw_format(schema) is not None:
+        shape = bound = None  # the source has done it
     tables = iter(home.read(split))
     try:
         rest = tables
         if schema is None:
             schema, rest = peek(tables, limits.batch_bytes, name)
+            if shape is not None and schema is not None:
+                bound = bind(shape, schema, name)
+                schema = bound.schema
         has_rows, number = False, 0
         for table in rest:  # enumerate() would keep each table until the next one is made
             has_rows, number = has_rows or table.num_rows > 0, number + 1
@@ -80,8 +88,11 @@ def _read_split(
             if reached_of(table) is not None or is_bad(table):
                 yield table
                 continue
-            whole = conform(table, schema, f"{name}: batch {number}")
+            source = schema if bound is None else bound.source
+            whole = conform(table, source, f"{name}: batch {number}")
             del table
+            if bound is not None:
+                whole = conform(bound.apply(whole, name), schema, name)
             yield from slices(whole, _MOST_ROWS, limits.batch_bytes)
             del whole
         if not has_rows and planned is None and schema is not None:

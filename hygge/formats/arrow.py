@@ -45,16 +45,22 @@ class ArrowReader:
 
 
 @contextmanager
-def open_arrow(path: str) -> Iterator[ArrowReader]:
+def open_arrow(path: str, columns: Sequence[str] = ()) -> Iterator[ArrowReader]:
     """Open a path or an object, as a file where it begins as one does, else as a stream.
 
-    Raises HomeError where it is neither.
+    Of `columns` alone are batches read; () is all. They come in the order of the file. Raises
+    HomeError where it is neither.
     """
     with open_source(path) as source:
         try:
             is_file = source.read(len(_MAGIC)) == _MAGIC
             source.seek(0)
-            reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
+            open_ipc = pa.ipc.open_file if is_file else pa.ipc.open_stream
+            reader = open_ipc(source)
+            if columns and len(columns) < len(reader.schema):
+                fields = [reader.schema.get_field_index(name) for name in columns]
+                source.seek(0)
+                reader = open_ipc(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
         except (pa.ArrowException, OSError) as error:
             raise unreadable(path, error) from error
         yield ArrowReader(reader, is_file)

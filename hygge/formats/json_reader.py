@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, NoReturn, cast
+from typing import IO, Literal, NoReturn, cast
 
 import pyarrow as pa
 
@@ -36,6 +36,8 @@ class JsonlFile:
     sample_bytes: int
     strict: bool
     """Whether a field that the schema does not have is an error (no `columns` were chosen)."""
+    left_out: frozenset[str] = frozenset()
+    """Fields that are not read, and no error although the schema does not have them."""
     as_json: frozenset[str] = frozenset()
     """The columns whose values are given as the JSON text that stands there."""
 
@@ -59,6 +61,11 @@ class JsonlFile:
             schema_for_pyarrow(schema, nested=self.strict) is not None
         )
 
+    def _on_other_fields(self) -> Literal["error", "infer", "ignore"]:
+        if not self.strict:
+            return "ignore"
+        return "infer" if self.left_out else "error"
+
     def fast(self, block: bytes, schema: pa.Schema) -> pa.Table | None:
         """Return the block as a table, or None where the slow way must read it."""
         import pyarrow.json as pj
@@ -75,9 +82,11 @@ class JsonlFile:
                 pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
                 pj.ParseOptions(
                     explicit_schema=parsed_as,
-                    unexpected_field_behavior="error" if self.strict else "ignore",
+                    unexpected_field_behavior=self._on_other_fields(),
                 ),
             )
+            if self.strict and not {*table.column_names} <= {*schema.names, *self.left_out}:
+                return None  # the slow way names the field
             if table.num_rows != block.count(b"\n") + (not block.endswith(b"\n")):
                 return None  # two objects on a line, or one on several
             arrays = []
@@ -119,7 +128,8 @@ class JsonlFile:
             row = self._parsed(raw, begin, number)
             if row is None:
                 continue
-            if self.strict and (unknown := [name for name in row if name not in known]):
+            others = [name for name in row if name not in known and name not in self.left_out]
+            if self.strict and (unknown := others):
                 self._fail(
                     begin,
                     number,

@@ -20,6 +20,7 @@ from hygge.errors import is_secret_name, without_password
 from hygge.home import Home
 from hygge.registry import Side
 from hygge.settings import Connector
+from hygge.shape.settings import Shape
 from hygge.store import Store
 
 _LEFT_OUT = {"batch_size", "batch_bytes", "split_bytes", "splits", "file_bytes"}
@@ -43,9 +44,13 @@ _DEFAULTS_THEN = {"home.options.quote": '"\\""', "home.options.header": "true"}
 """Defaults of earlier versions that are None today: found in the file."""
 
 
-def fingerprint(home: Home, store: Store, mode: str, key: Sequence[str]) -> dict[str, str]:
+def fingerprint(
+    home: Home, store: Store, mode: str, key: Sequence[str], shape: Shape | None = None
+) -> dict[str, str]:
     """Return the fingerprint of a flow: dotted names and their values."""
     values = {"mode": mode, "key": ", ".join(key)}
+    if shape is not None:
+        values.update(shape.facts())
     for side, end in zip(_SIDES, (home, store), strict=True):
         values.update({f"{side}.{name}": value for name, value in _of_end(side, end).items()})
     return values

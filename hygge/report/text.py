@@ -20,13 +20,13 @@ from hygge.model import (
     Mode,
     Plan,
     Report,
-    Run,
     Summary,
     TargetState,
     from_facts,
 )
 from hygge.report.progress import bytes_text, count_text, resources_text
 from hygge.run.engines import passthrough, schema_of
+from hygge.shape.words import sentences
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -207,6 +207,8 @@ def plan_text(
         *([f"  again   {repeats}"] if (repeats := flow.repeats()) else []),
         f"  splits  {plan.reason or len(plan.splits)}",
     ]
+    if flow.home.shape is not None:
+        lines += [f"  shape   {text}" for text in sentences(flow.home.shape)]
     if plan.found:
         lines.append(f"  found   {plan.found}")
     if rows := _planned_rows(plan):
@@ -281,7 +283,7 @@ def _planned_rows(plan: Plan) -> str:
 
 def _taken(flow: Flow, plan: Plan) -> pa.Schema | None:
     """Return the schema that the store would get."""
-    run = Run("plan", flow.identity, flow.mode, flow.key, flow.cursor)
+    run = flow.new_run("plan")
     try:
         taken = passthrough(flow.store, run, plan)
     except HyggeError:

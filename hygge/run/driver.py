@@ -10,7 +10,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from hygge.errors import (
     ConfigError,
@@ -26,14 +26,12 @@ from hygge.errors import (
 from hygge.home import Home
 from hygge.journal import Decision, FlowJournal
 from hygge.journal.bad_files import BadFiles
-from hygge.model import Commit, Head, Limits, Mode, Receipt, Run, Watermark
+from hygge.model import Commit, Head, Limits, Mode, Plan, Receipt, Run, Watermark
 from hygge.run.engines import backoff_s
 from hygge.run.stall import StallGuard
 from hygge.run.watch import Watch
+from hygge.shape.settings import Shape
 from hygge.store import Store
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Result = TypeVar("Result")
 
@@ -79,10 +77,12 @@ class DrivenFlow(Protocol):
     mode: Mode
     key: tuple[str, ...]
     cursor: str | None
+    shape: Shape | None
     limits: Limits
 
     def since(self, base: Head | None) -> Watermark: ...
-    def check_columns(self, schema: pa.Schema | None) -> None: ...
+    def new_run(self, run_id: str | None = None) -> Run: ...
+    def shaped(self, plan: Plan) -> Plan: ...
 
 
 @dataclass(frozen=True)

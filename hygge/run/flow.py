@@ -21,10 +21,8 @@ from hygge.errors import (
     ConfigError,
     FlowFailed,
     JournalError,
-    SourceMissing,
     Stopped,
     as_hygge_error,
-    one_of,
 )
 from hygge.home import Home
 from hygge.journal import FlowJournal, Lease
@@ -36,13 +34,15 @@ from hygge.run.driver import Attempt, Driver
 from hygge.run.engines import Engine, EngineName, find_engine, passthrough, schema_of
 from hygge.run.key import find_key
 from hygge.run.once import Outcome, run_flow
+from hygge.run.shaping import shaped_home, shaped_plan
 from hygge.run.stall import StallGuard
 from hygge.run.start import watermark_of
 from hygge.run.watch import LinkedStop, Progress, Silent, Watch
+from hygge.shape.settings import Shape, ShapeDict, as_shape
 from hygge.store import Store, new_run_id
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 _PATIENCE_S = 40.0
 """Time that the lease of an earlier attempt's driver, which Ray took for dead, needs to run out."""
@@ -59,7 +59,8 @@ class Flow:
     `engine` is `ray` or `inline`. `limits` bounds lanes and memory. `state` is where the journal
     lies, a folder or the URL of an object store; it defaults to HYGGE_STATE, else `.hygge`. `fresh`
     gives up what a run that died has staged, instead of resuming it. `shared_paths` are folders
-    that every node of a cluster mounts. Raises ConfigError for what can never work.
+    that every node of a cluster mounts. `shape` says what becomes of the columns. Raises
+    ConfigError for what can never work.
     """
 
     def __init__(
@@ -76,9 +77,13 @@ class Flow:
         state: str | os.PathLike[str] | None = None,
         fresh: bool = False,
         shared_paths: Sequence[str] = (),
+        shape: Shape | ShapeDict | None = None,
     ) -> None:
         _check_type(home, Home, "home")
         _check_type(store, Store, "store")
+        self.shape = as_shape(shape)
+        if self.shape is not None:
+            home = shaped_home(home, self.shape)
         self.home, self.store = home, store
         self.name = name or f"{_short_name(home)}_to_{_short_name(store)}"
         self.identity = f"{project}.{self.name}" if project else self.name
@@ -272,9 +277,24 @@ class Flow:
     def examine(self, plan: Plan) -> TargetState | None:
         """Raise what a run of `plan` would before a row moves; return what the store holds now."""
         place_at(self.state).check_rights()
-        run = Run(new_run_id(), self.identity, self.mode, self.key, self.cursor)
+        run = self.new_run()
         schema = passthrough(self.store, run, plan) or schema_of(plan)
         return self.store.examine(run, with_key(schema, plan.key))
+
+    def new_run(self, run_id: str | None = None) -> Run:
+        """Return a run of this flow; its key and cursor are named as the store has them."""
+        key, cursor = self.key, self.cursor
+        if self.shape is not None:
+            key = tuple(map(self.shape.target, key))
+            cursor = None if cursor is None else self.shape.target(cursor)
+        return Run(run_id or new_run_id(), self.identity, self.mode, key, cursor)
+
+    def shaped(self, plan: Plan) -> Plan:
+        """Return a plan of the home with the columns that the store gets.
+
+        Raises SourceMissing unless the plan has every column that the flow names.
+        """
+        return shaped_plan(self, plan)
 
     def repeats(self) -> str:
         """Return a sentence where each run appends all rows of the home again, else ""."""
@@ -339,25 +359,6 @@ class Flow:
                 "read what this one wrote",
                 "write to another place",
             )
-
-    def check_columns(self, schema: pa.Schema | None) -> None:
-        """Raise SourceMissing unless the plan has every column that the flow names."""
-        if schema is None:
-            return
-        names = [*self.key, *([self.cursor] if self.cursor else ())]
-        is_of_many = getattr(
-            self.home, "only", False
-        )  # then a column of another table may be meant
-        names += getattr(self.home, "own_columns", ())
-        for end in () if is_of_many else (self.home, self.store):
-            on_value = getattr(getattr(end.settings, "options", None), "on_value", None)
-            names += on_value if isinstance(on_value, dict) else ()
-        for name in names:
-            if name not in schema.names:
-                raise SourceMissing(
-                    f"{self.home.describe()} has no column '{name}'",
-                    one_of("its columns", name, schema.names),
-                )
 
     def _notes(self, outcome: Outcome) -> list[str]:
         commit, notes = outcome.commit, [*outcome.notes, *outcome.move.notes]

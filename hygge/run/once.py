@@ -42,12 +42,10 @@ from hygge.run.engines import (
     MoveResult,
     passthrough,
     schema_for,
-    schema_of,
 )
 from hygge.run.receipts import ReceiptLog
 from hygge.run.recovery import FinishedRun, Recovery, changed_since, committed_run, recover
 from hygge.run.stall import Stalled
-from hygge.store import new_run_id
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,7 +74,7 @@ def run_flow(driver: Driver, engine: Engine, fresh: bool) -> Outcome:
     `fresh` gives up earlier runs without an outcome instead of resuming one.
     """
     flow = driver.flow
-    today = fingerprint(flow.home, flow.store, flow.mode, flow.key)
+    today = fingerprint(flow.home, flow.store, flow.mode, flow.key, flow.shape)
     if driver.attempt.is_repeated:
         runs = driver.journal.runs_of_request(driver.attempt.request)
         done = driver.journal.committed_for(driver.attempt.request)
@@ -94,7 +92,7 @@ def run_flow(driver: Driver, engine: Engine, fresh: bool) -> Outcome:
         with contextlib.ExitStack() as stack:
             since = flow.since(recovery.head)
             plan = driver.retry("the plan", lambda: _open_plan(driver, stack, since))
-            flow.check_columns(schema_of(plan))
+            plan = flow.shaped(plan)
             adds_in_each_run = flow.mode == "append" and flow.cursor is None
             finished = None if adds_in_each_run else recovery.finished
             if finished is not None and _is_of(finished.decision, plan):
@@ -147,7 +145,7 @@ class _ActiveRun:
         self.outcome: Outcome | None = None
         self.reused: list[Receipt] = []  # of splits that an earlier driver staged
         flow = self.flow
-        run = Run(new_run_id(), flow.identity, flow.mode, flow.key, flow.cursor)
+        run = flow.new_run()
         raw = driver.ask_store("the preparation", lambda: passthrough(flow.store, run, plan))
         if raw is not None:
             self.home, self.schema = flow.home.passing(raw), raw

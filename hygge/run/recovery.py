@@ -159,11 +159,11 @@ def _is_answer(driver: Driver, record: RunRecord) -> bool:
 def committed_run(driver: Driver, run_id: str) -> FinishedRun:
     """Return a run of which an earlier driver noted that it is committed."""
     flow, head = driver.flow, driver.head()
-    run = Run(run_id, flow.identity, flow.mode, flow.key, flow.cursor)
+    run = flow.new_run(run_id)
     decision = driver.journal.decision(run) or Decision()
     if head is None or head.run != run_id:  # something was committed since
         staged = sum(receipt.rows for receipt in decision.receipts)
-        head = Head(flow.identity, 0, run_id, staged, decision.watermark, cursor=flow.cursor)
+        head = Head(flow.identity, 0, run_id, staged, decision.watermark, cursor=run.cursor)
     return FinishedRun(run, decision, commit_from_head(head, decision.receipts, ""))
 
 

@@ -13,7 +13,9 @@ def watermark_of(flow: DrivenFlow, base: Head | None, stated: str | None) -> Wat
     `base` is the head of the store, `stated` what a person wrote. Raises ConfigError where reading
     everything would append rows that are there already.
     """
-    is_known = base is not None and base.cursor == flow.cursor and flow.mode != "replace"
+    # A head has the name of the cursor in the store; before a rename it was that of the source.
+    names = (flow.cursor, flow.new_run().cursor)
+    is_known = base is not None and base.cursor in names and flow.mode != "replace"
     if stated is not None and flow.cursor is not None:
         if base is not None and is_known and base.watermark is not None:
             raise ConfigError(

@@ -220,7 +220,7 @@ def _learn(connection: sa.Connection, ask: Ask, since: Watermark) -> Plan:
     for name in ask.named:
         if name not in by_name:
             raise missing_column(ask.who, name, list(by_name))
-    chosen = everything if ask.columns is None else [by_name[name] for name in ask.columns]
+    chosen = ask.chosen(by_name)
     schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in chosen])
     kinds = pa.schema([pa.field(c.name, c.type) for c in everything])
     native = "" if ask.cursor is None else (by_name[ask.cursor].native or "").upper()

@@ -32,7 +32,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 import pyarrow as pa
 
@@ -48,7 +48,7 @@ from hygge.connectors.databases.known import database_of, reached
 from hygge.connectors.databases.options import refuse_unsupported
 from hygge.connectors.sql.ask import Ask, SQLHomeOptions, SQLHomeOptionsDict
 from hygge.connectors.sql.connection import shown
-from hygge.connectors.sql.database import NESTED, Database
+from hygge.connectors.sql.database import NESTED, Database, OfferingVerbs
 from hygge.connectors.sql.drivers import check_driver
 from hygge.connectors.sql.lag import DURATION
 from hygge.connectors.sql.names import check_table
@@ -59,6 +59,7 @@ from hygge.places.names import hint_for_missing
 
 if TYPE_CHECKING:
     from hygge.connectors.databases.connection import Connectable
+    from hygge.shape.bound import Bound
 
 
 class SQLHomeArguments(TypedDict, total=False):
@@ -202,6 +203,9 @@ class SQLHome(Home):
         passing.raw = raw
         return passing
 
+    def reshaped(self, raw: pa.Schema, bound: Bound) -> pa.Schema | None:
+        return cast(OfferingVerbs, self._reached().home()).reshaped(raw, bound)
+
     def _reached(self) -> Database:
         """Return the database that answers; raise ConfigError for options it does not support."""
         database = reached(self.settings.connection, self.describe(), HomeError)
@@ -235,6 +239,7 @@ class SQLHome(Home):
             self.flow_key,
             given.lag,
             self.only,
+            self.shape,
         )
 
 

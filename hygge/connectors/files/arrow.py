@@ -18,11 +18,9 @@ from typing import ClassVar, Literal, Unpack
 import pyarrow as pa
 
 from hygge.batches import plain, plain_schema
+from hygge.connectors.files.file_options import FileHomeArguments, FileOptions, FileOptionsDict
 from hygge.connectors.files.home import (
     FileHome,
-    FileHomeArguments,
-    FileOptions,
-    FileOptionsDict,
     Piece,
 )
 from hygge.connectors.files.metadata import FilesMetadata
@@ -98,7 +96,7 @@ class ArrowHome(FileHome):
         self, file: SourceFile, where: dict[str, int], schema: pa.Schema
     ) -> Iterator[pa.Table]:
         try:
-            with arrow.open_arrow(file.path) as opened:
+            with arrow.open_arrow(file.path, schema.names) as opened:
                 for batch in opened.batches(where.get("from", 0), where.get("to", 0)):
                     chosen = pa.Table.from_batches([batch]).select(schema.names)
                     for column in chosen.columns:

@@ -33,9 +33,9 @@ from pydantic import model_validator
 from hygge.bad_rows import is_bad
 from hygge.connectors.files.csv_options import CsvOptions as CsvOptions
 from hygge.connectors.files.csv_options import CsvOptionsDict as CsvOptionsDict
+from hygge.connectors.files.file_options import FileHomeArguments
 from hygge.connectors.files.home import (
     FileHome,
-    FileHomeArguments,
     Piece,
 )
 from hygge.connectors.files.source_file import SourceFile

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from hygge.connectors.files.home import FileOptions, FileOptionsDict
+from hygge.connectors.files.file_options import FileOptions, FileOptionsDict
 from hygge.formats.text import known_encoding
 from hygge.formats.text_forms import Forms, TimeFormat
 from hygge.model import MIB

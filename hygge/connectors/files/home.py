@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar
 
 import pyarrow as pa
 from pydantic import Field
@@ -22,48 +22,23 @@ from pydantic import Field
 from hygge.arrow_errors import in_words
 from hygge.bad_rows import is_bad
 from hygge.batches import conform, slices, widens
+from hygge.connectors.files.file_options import FileOptions
 from hygge.connectors.files.listing import check_unchanged, find_files
 from hygge.connectors.files.metadata import FilesMetadata, differ
 from hygge.connectors.files.source_file import SourceFile, is_hidden, partition_columns
-from hygge.errors import ConfigError, HomeError, SourceChanged, SourceMissing, one_of
+from hygge.errors import ConfigError, HomeError, SourceChanged
 from hygge.home import Home
 from hygge.model import MIB, Column, HomeTraits, Mode, Plan, Split, Watermark
-from hygge.places.access import Access, AccessDict, ObjectUrl
+from hygge.places.access import Access, ObjectUrl
 from hygge.places.names import expanded, fixed_prefix, refuse_nul
 from hygge.places.objects import is_object_url
 from hygge.settings import Connector, Settings
+from hygge.shape.settings import missing
 from hygge.type_words import word_of
 
 _MOST_DEPTH = 60
 """Levels of nesting; Arrow IPC refuses more than 64."""
 _APART = "move the files in flows of their own"
-
-
-class FileOptions(Settings):
-    """How a file Home reads."""
-
-    batch_size: int = Field(default=1_000_000, gt=0)
-    """The most rows of a batch."""
-    batch_bytes: int = Field(default=32 * MIB, gt=0)
-    """About the most Arrow bytes of a batch; whichever limit is met first."""
-    split_bytes: int = Field(default=128 * MIB, gt=0)
-    """About how many file bytes a split has: the unit of parallel work and of retry."""
-
-
-class FileOptionsDict(TypedDict, total=False):
-    """`FileOptions` as a dict."""
-
-    batch_size: int
-    batch_bytes: int
-    split_bytes: int
-
-
-class FileHomeArguments(TypedDict, total=False):
-    """The keyword arguments of every file Home; a format adds its `options`."""
-
-    path: str | os.PathLike[str] | None
-    connection: Access | AccessDict | None
-    columns: list[str] | tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -225,11 +200,14 @@ class FileHome(Home):
             check_unchanged(file)
 
     def chosen(self, schema: pa.Schema) -> pa.Schema:
-        """Return the fields that `columns` names, or all: only these must be alike in all files."""
+        """Return the fields that are read: only these must be alike in all files."""
+        return pa.schema([field for field in schema if self.is_read(field.name)])
+
+    def is_read(self, name: str) -> bool:
+        """Return whether a column is wanted: by `columns`, and by the flow's shape."""
         wanted = self.settings.columns
-        if wanted is None:
-            return schema
-        return pa.schema([field for field in schema if field.name in wanted])
+        is_out = self.shape is not None and name in self.shape.left_out
+        return not is_out and (wanted is None or name in wanted)
 
     def merged(
         self, file: SourceFile, schema: pa.Schema, first_file: SourceFile, first: pa.Schema
@@ -293,7 +271,7 @@ class FileHome(Home):
     def _check_depth(self, columns: Sequence[Column]) -> None:
         """Raise HomeError for a column that is nested deeper than Arrow itself can hand around."""
         for column in columns:
-            if self.settings.columns is not None and column.name not in self.settings.columns:
+            if not self.is_read(column.name):
                 continue
             depth = _depth(column.type)
             if depth > _MOST_DEPTH:
@@ -314,7 +292,7 @@ class FileHome(Home):
         for name in keys:
             if name not in (column.name for column in own):
                 continue
-            if self.settings.columns is None or name in self.settings.columns:
+            if self.is_read(name):
                 others = [column.name for column in own if column.name not in keys]
                 raise HomeError(
                     f"{self.path}: column '{name}' is both in the files and in their folders "
@@ -329,16 +307,15 @@ class FileHome(Home):
         )
 
     def _projected(self, columns: tuple[Column, ...]) -> tuple[Column, ...]:
-        wanted = self.settings.columns
-        if wanted is None:
-            return columns
         known = {column.name: column for column in columns}
-        for name in wanted:
+        wanted = self.settings.columns
+        if self.shape is not None:
+            self.shape.check_there(self.path, self.shape.left_out, list(known))
+        for name in wanted or ():
             if name not in known:
-                raise SourceMissing(
-                    f"{self.path} has no column '{name}'", one_of("its columns", name, known)
-                )
-        return tuple(known[name] for name in wanted)
+                raise missing(self.path, name, list(known))
+        names = known if wanted is None else wanted
+        return tuple(known[name] for name in names if self.is_read(name))
 
     def _pack(self, files: Sequence[SourceFile], schema: pa.Schema) -> Iterator[Split]:
         """Yield splits of about `split_bytes`, of pieces in order; one may span small files."""

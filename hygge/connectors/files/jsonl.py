@@ -26,11 +26,9 @@ from typing import ClassVar, Unpack
 import pyarrow as pa
 from pydantic import Field, field_validator
 
+from hygge.connectors.files.file_options import FileHomeArguments, FileOptions, FileOptionsDict
 from hygge.connectors.files.home import (
     FileHome,
-    FileHomeArguments,
-    FileOptions,
-    FileOptionsDict,
     Piece,
 )
 from hygge.connectors.files.source_file import SourceFile
@@ -177,8 +175,7 @@ class JsonlHome(FileHome):
     ) -> Column:
         if name in stated:
             return Column(name, stated[name], "json, stated")
-        wanted = self.settings.columns
-        if wanted is not None and name not in wanted:
+        if not self.is_read(name):
             return Column(name, pa.string(), "json, not read")
         values = [(line, row.get(name)) for line, row in rows]
         try:
@@ -199,6 +196,7 @@ class JsonlHome(FileHome):
             stated=frozenset(options.types),
             sample_bytes=options.sample_bytes,
             strict=self.settings.columns is None,
+            left_out=frozenset() if self.shape is None else self.shape.left_out,
             as_json=frozenset(name for name, word in options.types.items() if is_json(word)),
         )
 

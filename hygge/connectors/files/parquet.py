@@ -21,11 +21,9 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from hygge.batches import plain, plain_schema
+from hygge.connectors.files.file_options import FileHomeArguments, FileOptions, FileOptionsDict
 from hygge.connectors.files.home import (
     FileHome,
-    FileHomeArguments,
-    FileOptions,
-    FileOptionsDict,
     Piece,
 )
 from hygge.connectors.files.metadata import FilesMetadata

@@ -194,7 +194,7 @@ def _plan(
         available = catalog.query_columns(connection, ask)
     catalog.check_names(ask, available)
     by_name = {column.name: column for column in available}
-    chosen = available if ask.columns is None else [by_name[name] for name in ask.columns]
+    chosen = ask.chosen(by_name)
     columns = tuple(planned_column(ask, column) for column in chosen)
     schema = pa.schema([pa.field(each.name, each.type, each.nullable) for each in columns])
     source = catalog.source_of(ask)

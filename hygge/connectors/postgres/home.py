@@ -22,6 +22,7 @@ from hygge.connectors.postgres import splits as pg_splits
 from hygge.connectors.postgres.catalog import Relation
 from hygge.connectors.postgres.copy_out import CopyOut
 from hygge.connectors.postgres.cursor import Cursor, watermark
+from hygge.connectors.postgres.passing import reshaped
 from hygge.connectors.postgres.session import quoted
 from hygge.connectors.postgres.snapshot import begin, held, holding, home_errors, reading
 from hygge.connectors.postgres.values import CsvReader
@@ -35,7 +36,7 @@ from hygge.model import Column, Plan, Split, Watermark
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["NEEDS", "held", "planned", "read"]
+__all__ = ["NEEDS", "held", "planned", "read", "reshaped"]
 
 _BINARY_ENDS = (b"\xff\xff", b"PGCOPY\n\xff\r\n\0" + b"\0" * 8 + b"\xff\xff")
 """The last message of a binary COPY, which is no row: its trailer, or header and trailer."""
@@ -111,7 +112,7 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
             at_watermarks = boundary.Boundary(ask, where)
             sql = "\nUNION ALL\n".join([sql, *at_watermarks.selects(texts)])
         if ask.raw is not None:
-            sql = passing.wanted(sql, ask.raw)
+            sql = passing.wanted(sql, ask.raw, unpack(where["schema"]).names)
         statement = f"COPY (\n{sql}\n) TO STDOUT (FORMAT {form})"
         with closing(copy_out(connection, statement, form, plain)) as copy:
             if raw is None:
@@ -167,7 +168,7 @@ class _Planner:
         self.relation = catalog.find(connection, ask)
         all_columns = catalog.columns(connection, ask, self.relation)
         self.by_name = catalog.check_names(ask, all_columns)
-        self.columns = [self.by_name[name] for name in ask.columns or self.by_name]
+        self.columns = ask.chosen(self.by_name)
         self.selections = [types.selection(ask, column) for column in self.columns]
         self.selected = ", ".join(selection.sql for selection in self.selections)
         self.source = _source(ask, self.relation)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from hygge.batches import raw_schema
+from hygge.batches import raw_format, raw_schema
 from hygge.connectors.postgres import made_types
 from hygge.connectors.postgres.catalog import Column
 from hygge.connectors.postgres.made_types import MadeType
@@ -25,6 +25,7 @@ from hygge.connectors.postgres.types import (
     passthrough_of,
 )
 from hygge.connectors.sql.ask import Ask
+from hygge.shape.bound import Bound
 
 if TYPE_CHECKING:
     import psycopg
@@ -69,27 +70,64 @@ def offer(
 
 def as_text(column: PassthroughColumn) -> PassthroughColumn:
     """Return a column as it is where it comes as text."""
-    return {
+    text: PassthroughColumn = {
         "name": column["name"], "type": "text", "builtin": True,
         "nullable": column.get("nullable", True), "collation": None, "base": "", "made": [],
         "as_text": True,
     }  # fmt: skip
+    if "source" in column:
+        text["source"] = column["source"]
+    return text
 
 
-def wanted(sql: str, raw: pa.Schema) -> str:
-    """Return the SELECT of a split, in the form that the Store chose for each column."""
+def reshaped(raw: pa.Schema, bound: Bound) -> pa.Schema:
+    """Return an offer with the columns that a flow's shape makes of those of the source.
+
+    A column that the source does not have as it comes out is one of Arrow, and the rows come as
+    Arrow tables then; the types of the other columns stay those of the source.
+    """
+    about = passthrough_of(raw)
+    before = {column["name"]: column for column in about["columns"]}
+    columns: list[PassthroughColumn] = []
+    for field in bound.schema:
+        source = bound.origins.get(field.name)
+        if source is None:
+            made: PassthroughColumn = {
+                "name": field.name, "type": "", "builtin": True, "nullable": field.nullable,
+                "by_value": True,
+            }  # fmt: skip
+            columns.append(made)
+            continue
+        column: PassthroughColumn = {**before[source], "name": field.name}
+        if field.name != source:
+            column["source"] = source
+        columns.append(column)
+    targets = {source: target for target, source in bound.origins.items()}
+    key = about.get("key") or []
+    is_whole = all(name in targets for name in key)
+    about["columns"], about["key"] = columns, [targets[name] for name in key] if is_whole else []
+    return raw_schema("pgcopy", json.dumps(about))
+
+
+def wanted(sql: str, raw: pa.Schema, names: Sequence[str]) -> str:
+    """Return the SELECT of a split, in the form that the Store chose for each column.
+
+    `names` are the columns that `sql` gives. Rows that come as Arrow keep all of them.
+    """
     columns = passthrough_of(raw).get("columns") or []
-    if not any(column.get("as_text") for column in columns):
+    texts = {column.get("source", column["name"]) for column in columns if column.get("as_text")}
+    if raw_format(raw) is None:
+        pairs = [(name, name) for name in names]
+    else:
+        pairs = [(column["name"], column.get("source", column["name"])) for column in columns]
+    if not texts and pairs == [(name, name) for name in names]:
         return sql
     chosen = []
-    for column in columns:
-        name = quoted(column["name"])
-        if column.get("as_text"):
+    for target, source in pairs:
+        name = quoted(source)
+        if source in texts:
             # concat writes every type as COPY does, and char(n) with its blanks; NULL stays NULL,
             # and a row of NULLs is no NULL.
-            chosen.append(
-                f"CASE WHEN {name} IS DISTINCT FROM NULL THEN concat({name}) END AS {name}"
-            )
-        else:
-            chosen.append(name)
+            name = f"CASE WHEN {name} IS DISTINCT FROM NULL THEN concat({name}) END"
+        chosen.append(f"{name} AS {quoted(target)}")
     return f"SELECT {', '.join(chosen)} FROM (\n{sql}\n) AS h"

@@ -127,6 +127,8 @@ class PassthroughColumn(TypedDict):
     """Names of the types that somebody made, and that it needs."""
     as_text: NotRequired[bool]
     """True if it comes as the text of another type; `type` is `text` then."""
+    source: NotRequired[str]
+    """Its name in the source, where that is another one."""
     by_value: NotRequired[bool]
     """True if the user stated a type that only Arrow can make of it."""
     lacking: NotRequired[str]

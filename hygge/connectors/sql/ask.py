@@ -9,7 +9,7 @@ import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, TypeVar
 
 import pyarrow as pa
 from pydantic import Field, field_validator
@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 from hygge.errors import HomeError
 from hygge.model import MIB, Watermark
 from hygge.settings import Settings
+from hygge.shape.settings import Shape
 from hygge.type_words import type_of
 
 ROWS_PER_SPLIT = 200_000
@@ -24,6 +25,7 @@ BYTES_PER_SPLIT = 64 * MIB
 _STEP = 256
 
 
+Catalogued = TypeVar("Catalogued")
 OnValue = Literal["error", "set_null", "as_text"]
 """The ways to treat a value that cannot be kept exactly: see `on_value` in the options."""
 
@@ -121,11 +123,30 @@ class Ask:
     """How far below the watermark rows are read again: a duration, or a number."""
     only: bool = False
     """True if rows of tables that inherit from this one are not meant."""
+    shape: Shape | None = None
+    """What the flow makes of the columns."""
 
     def on_value(self, column: str) -> OnValue:
         """The way to treat values of this column that Arrow cannot hold."""
         ways = self.options.on_value
         return ways if isinstance(ways, str) else ways.get(column, "error")
+
+    def chosen(self, available: Mapping[str, Catalogued]) -> list[Catalogued]:
+        """Return the columns to read, of all that there are, by name.
+
+        Raises SourceMissing for one that is excluded and not there.
+        """
+        names = list(available) if self.columns is None else self.columns
+        if self.shape is not None:
+            self.shape.check_there(self.who, self.shape.left_out, list(available))
+            names = [name for name in names if name not in self.shape.left_out]
+        if not names:
+            raise HomeError(f"{self.who}: no column is left to read", "exclude fewer")
+        return [available[name] for name in names if self.is_read(name, available)]
+
+    def is_read(self, name: str, available: Mapping[str, object]) -> bool:
+        """Return whether a column is there to be read; of one of many tables it may be missing."""
+        return name in available or self.shape is None or self.shape.must_have(name)
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -135,7 +156,9 @@ class Ask:
         """
         keys = self.split_keys or ((self.split_by,) if self.split_by else ())
         cursor = (self.cursor,) if self.cursor else ()
-        names = (*cursor, *keys, *(self.columns or ()))
+        shape = self.shape
+        columns = (n for n in self.columns or () if shape is None or shape.must_have(n))
+        names = (*cursor, *keys, *columns)
         if self.only:
             return names
         on_value = self.options.on_value

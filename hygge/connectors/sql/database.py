@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hygge.connectors.sql.goal import Goal
     from hygge.connectors.sql.listing import Listing
     from hygge.model import Commit, Head, Plan, Receipt, Run, Split, TargetState, Ticket, Watermark
+    from hygge.shape.bound import Bound
 
 NESTED = ("list", "large_list", "fixed_size_list", "struct", "map", "month_day_nano_interval")
 """Arrow types that a column of a database does not hold."""
@@ -53,6 +54,12 @@ class HomeVerbs(Protocol):
 
     def planned(self, ask: Ask, since: Watermark) -> AbstractContextManager[Plan]: ...
     def read(self, ask: Ask, split: Split) -> Iterator[pa.Table]: ...
+
+
+class OfferingVerbs(HomeVerbs, Protocol):
+    """A `home.py` that also offers rows in the server's own format."""
+
+    def reshaped(self, raw: pa.Schema, bound: Bound) -> pa.Schema: ...
 
 
 class SnapshotVerbs(HomeVerbs, Protocol):

@@ -202,6 +202,4 @@ def chosen(ask: Ask, available: list[Column]) -> list[Column]:
     for name in ask.named:
         if name not in by_name:
             raise missing_column(ask.who, name, list(by_name))
-    if ask.columns is None:
-        return available
-    return [by_name[name] for name in ask.columns]
+    return ask.chosen(by_name)

@@ -1,0 +1,93 @@
+"""A `Shape` that knows the Home's columns: the schema that comes out, and the way of each batch.
+
+The driver binds a shape to the plan, so that a run that cannot work fails before a row moves. The
+Home carries the result to its process, where `hygge.engine.reading.read_split` calls `apply`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from hygge.errors import ConfigError
+from hygge.shape.choose import choose
+from hygge.shape.settings import Shape, missing
+
+
+class Step(Protocol):
+    """One change of all batches. It travels to the Home's process."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema that comes out."""
+        ...
+
+    def apply(self, table: pa.Table, who: str) -> pa.Table:
+        """Return the batch as it comes out; `who` names the Home in errors."""
+        ...
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What the Home's process does with its batches."""
+
+    source: pa.Schema
+    """The columns that the Home gives."""
+    schema: pa.Schema
+    """The columns that the Store gets."""
+    steps: tuple[Step, ...]
+    origins: dict[str, str] = field(default_factory=dict)
+    """Columns of the Store whose values are those of the source → their names there."""
+
+    def apply(self, table: pa.Table, who: str) -> pa.Table:
+        """Return a batch of the Home as the Store gets it."""
+        for step in self.steps:
+            table = step.apply(table, who)
+        return table
+
+
+def bind(shape: Shape, source: pa.Schema, who: str) -> Bound:
+    """Return what `shape` does with rows of `source`, which the Home `who` gives.
+
+    Raises SourceMissing for a column that is named and not there, ConfigError for what cannot be
+    done with its type.
+    """
+    chosen = choose(shape, source, who)
+    steps: list[Step] = [chosen]
+    schema = chosen.schema
+    if len(schema) == 0:
+        raise ConfigError(f"{who}: no column is left to move", "name some, or exclude fewer")
+    _refuse_doubles(schema.names, who)
+    return Bound(
+        source,
+        schema,
+        tuple(steps),
+        {new: old for new, old in chosen.sources.items() if new not in chosen.casts},
+    )
+
+
+def check_names(shape: Shape, who: str, names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise SourceMissing or ConfigError where the flow's key or cursor is not moved.
+
+    `names` are the key and the cursor as the source has them, `known` the columns that come out.
+    """
+    for name in names:
+        if name in shape.left_out:
+            raise ConfigError(
+                f"{who}: '{name}' is excluded, and is the key or the cursor of the flow",
+                "take it out of `exclude`: the store needs it to tell rows apart",
+            )
+        if shape.target(name) not in known:
+            raise missing(who, name, known)
+
+
+def _refuse_doubles(names: Sequence[str], who: str) -> None:
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double is not None:
+        raise ConfigError(
+            f"{who}: two columns would be named '{double}' in the store",
+            "give one of them another name: columns: [{name: …, as: …}]",
+        )

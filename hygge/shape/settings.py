@@ -1,0 +1,138 @@
+"""The settings of a flow's shape, as `flows.yml` and `Flow(shape=…)` state them.
+
+A `Shape` knows names alone. `hygge.shape.bound.bind` makes of it, and of the columns that a Home
+gives, what the Home's process does with each batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, TypedDict
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from hygge.errors import ConfigError, HyggeError, SourceMissing, one_of
+from hygge.settings import Settings
+from hygge.type_words import type_of
+
+
+class Choice(Settings):
+    """One column to move: `{name: e_mail, as: email, type: string}`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    name: str
+    """Its name in the source."""
+    target: str | None = Field(default=None, alias="as")
+    """Its name in the store. Default: the same."""
+    type: str | None = None
+    """Its type in the store, in the words of `types`. Default: that of the source."""
+
+    @field_validator("type")
+    @classmethod
+    def _known_word(cls, word: str | None) -> str | None:
+        if word is not None:
+            type_of(word)
+        return word
+
+
+class ShapeDict(TypedDict, total=False):
+    """`Shape` as a dict."""
+
+    columns: Sequence[str | dict[str, str]]
+    exclude: Sequence[str]
+
+
+class Shape(Settings):
+    """What becomes of the Home's rows before the Store gets them.
+
+    Steps in order: `columns` and `exclude` choose, name and cast.
+    """
+
+    columns: list[Choice] | None = None
+    """The columns to move, in this order. Default: all."""
+    exclude: list[str] | None = None
+    """Columns that are not moved, and not read where the source can leave them out."""
+    is_of_many: bool = Field(default=False, repr=False)
+    """Whether the flow is one of many tables: then a column that is not there may be meant for
+    another table."""
+    required: tuple[str, ...] = Field(default=(), repr=False)
+    """Columns of the source that must be there although it is one of many tables."""
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _names_are_choices(cls, columns: Any) -> Any:
+        if not isinstance(columns, list | tuple):
+            return columns
+        return [{"name": each} if isinstance(each, str) else each for each in columns]
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Shape:
+        if self.columns is not None and self.exclude is not None:
+            raise ValueError("'columns' and 'exclude' both choose; keep one of them")
+        if self.columns is not None and not self.columns:
+            raise ValueError("'columns' is empty; leave it away to move every column")
+        names = [choice.target or choice.name for choice in self.columns or ()]
+        if double := _first_double(names):
+            raise ValueError(f"'columns' has the name '{double}' twice")
+        return self
+
+    @property
+    def named(self) -> list[str] | None:
+        """The columns of the source that `columns` names, each once; None: it names none."""
+        if self.columns is None:
+            return None
+        return list(dict.fromkeys(choice.name for choice in self.columns))
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The columns that a Home need not read."""
+        return frozenset(self.exclude or ())
+
+    @property
+    def types(self) -> dict[str, str]:
+        """Stated types of columns of the source, where each of them is moved once."""
+        columns = self.columns or ()
+        names = [choice.name for choice in columns]
+        return {c.name: c.type for c in columns if c.type is not None and names.count(c.name) == 1}
+
+    def target(self, name: str) -> str:
+        """Return the name in the store of a column of the source; of any other its own name."""
+        for choice in self.columns or ():
+            if choice.name == name:
+                return choice.target or name
+        return name
+
+    def must_have(self, name: str) -> bool:
+        """Return whether it is an error that the source has no such column."""
+        return not self.is_of_many or name in self.required
+
+    def check_there(self, who: str, names: Iterable[str], known: Sequence[str]) -> None:
+        """Raise SourceMissing for a name that the columns `known` of `who` lack."""
+        for name in names:
+            if name not in known and self.must_have(name):
+                raise missing(who, name, known)
+
+    def facts(self) -> dict[str, str]:
+        """Return what is set, for the fingerprint of a run."""
+        given = self.model_dump(exclude_none=True, exclude={"is_of_many", "required"})
+        return {f"shape.{name}": json.dumps(value, sort_keys=True) for name, value in given.items()}
+
+
+def missing(who: str, name: str, known: Sequence[str]) -> HyggeError:
+    """Return the error for a column that is named and is not there."""
+    return SourceMissing(f"{who} has no column '{name}'", one_of("its columns", name, known))
+
+
+def as_shape(given: Shape | ShapeDict | None) -> Shape | None:
+    """Return a shape that was given as a dict or as one; None where it changes nothing."""
+    if given is None or isinstance(given, Shape):
+        return given
+    if not isinstance(given, dict):
+        raise ConfigError(f"shape= is {type(given).__name__}", "shape=Shape(exclude=['ssn'])")
+    return Shape.read("shape", dict(given))
+
+
+def _first_double(names: Sequence[str]) -> str | None:
+    return next((name for name in names if names.count(name) > 1), None)

@@ -1,0 +1,20 @@
+"""What a shape does, in sentences for `hygge plan`."""
+
+from __future__ import annotations
+
+from hygge.shape.settings import Shape
+
+
+def sentences(shape: Shape) -> list[str]:
+    """Return what happens to the rows, step by step."""
+    lines = []
+    changes = []
+    for choice in shape.columns or ():
+        words = [choice.target and f"'{choice.target}'", choice.type]
+        if any(words):
+            changes.append(f"'{choice.name}' as {' and '.join(filter(None, words))}")
+    if changes:
+        lines.append("; ".join(changes))
+    if shape.exclude:
+        lines.append(f"without {', '.join(shape.exclude)}")
+    return lines
