@@ -127,7 +127,7 @@ def fake_lanes() -> None:
 
     lanes.Lane = FakeLane  # type: ignore[misc]  # a lane that moves nothing stands for a real one
     # There are no nodes for a thousand, and no bundle is asked for.
-    supervision.count_lanes = lambda move, reserved, grows: move.limits.lanes
+    supervision.count_lanes = lambda move, reserved, grows: placement.Bound(move.limits.lanes)
     placement.Spread.place_next = lambda self, label: (None, "")  # type: ignore[method-assign]  # the same: no node is asked
     watching.describe_pending = lambda limits, groups: ""
 

@@ -276,6 +276,8 @@ class Report:
     """Number of splits that an earlier run had staged already."""
     lanes: int = 0
     """Number of lanes that worked."""
+    lanes_bound: str = ""
+    """What allowed no more lanes: CPUs, max_connections …; empty: the splits, or `lanes`."""
     retries: int = 0
     """Number of attempts that failed and were repeated."""
     seconds: float = 0.0

@@ -146,7 +146,8 @@ def _line(report: Report, width: int) -> str:
     ]
     if report.splits > 1:
         over = f" over {report.lanes} lane{'s'[: report.lanes != 1]}" if report.lanes else ""
-        parts.append(f"{report.splits} splits{over}")
+        bound = f" (bounded by {report.lanes_bound})" if report.lanes_bound else ""
+        parts.append(f"{report.splits} splits{over}{bound}")
     if report.resumed:
         parts.append(f"{report.resumed} staged before")
     if report.retries:

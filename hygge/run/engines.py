@@ -59,6 +59,8 @@ class MoveResult:
     """Rows that the Home gave in the attempts that the receipts are of."""
     lanes: int = 1
     """Number of lanes that worked."""
+    lanes_bound: str = ""
+    """What allowed no more lanes, for people; "": the splits, or the flow's `lanes`."""
     retries: int = 0
     """Number of attempts that failed and were repeated."""
     wait_home_s: float = 0.0

@@ -235,6 +235,7 @@ class Flow:
             splits=len(receipts),
             resumed=outcome.resumed,
             lanes=move.lanes,
+            lanes_bound=move.lanes_bound,
             retries=move.retries,
             wait_home_s=round(move.wait_home_s, 3),
             wait_store_s=round(move.wait_store_s, 3),

@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from tests.chaos import only_in_chaos
 from tests.servers.postgres import Proxy
@@ -83,7 +84,9 @@ class Folder:
         said, errors = said_by(running)
         assert running.returncode == code, said + errors
         assert "Traceback" not in said + errors or "--debug" in words
-        return said + errors
+        # An older Ray tells people where its token lies.
+        lines = errors.splitlines(keepends=True)
+        return said + "".join(line for line in lines if "authentication_token_loader" not in line)
 
     def reading(self) -> bool:
         return any(self.disk.glob("state/flows/*/runs/*"))
@@ -248,6 +251,7 @@ def test_a_lost_connection_is_waited_for_and_ctrl_c_stops_the_run_there_and_exit
     assert [each["status"] for each in flows_of(run)] == ["STOPPED"]
 
 
+@pytest.mark.ray_versions
 def test_a_closed_laptop_stops_nothing_and_a_dead_driver_is_started_again(tmp_path):
     folder = Folder(tmp_path, SLOW)
     running = folder.start("flows.yml")
@@ -274,6 +278,7 @@ def test_a_closed_laptop_stops_nothing_and_a_dead_driver_is_started_again(tmp_pa
     assert pq.read_table(folder.disk / "out" / "slow").num_rows == 4
 
 
+@pytest.mark.ray_versions
 def test_the_flows_of_a_killed_coordinator_are_ended_by_hygge_stop(tmp_path):
     folder = Folder(tmp_path, SLOW)
     run = folder.hygge("submit", "--no-wait", "flows.yml", "--select", "slow").strip()

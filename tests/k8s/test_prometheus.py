@@ -130,6 +130,19 @@ def test_every_other_panel_shows_something(ran, title):
         until(lambda query=query: asked.curve(query, began, time.time(), 1), query)
 
 
+def test_a_driver_that_has_ended_leaves_nine_counters_at_most_and_no_gauge(ran):
+    """Each has series of its own on the port of its node, which Ray's agent never drops."""
+    asked, _, _ = ran
+    gauges = 'ray_hygge_lanes{flow="scraped"} or ray_hygge_inbox_bytes{flow="scraped"}'
+    until(lambda: not asked.ask("query", query=gauges), "a gauge stays")
+    left = 'count by (WorkerId) ({__name__=~"ray_hygge_.*_total", flow="scraped"})'
+    counts = [int(series["value"][1]) for series in asked.ask("query", query=left)]
+    assert len(counts) == RUNS
+    assert max(counts) <= 9
+    names = asked.ask("query", query='{__name__=~"ray_hygge_.*", flow="scraped"}')
+    assert {series["metric"]["__name__"].endswith("_total") for series in names} == {True}
+
+
 def test_no_panel_is_forgotten():
     titles = {panel["title"] for panel in dashboard()["panels"] if panel["type"] != "row"}
     tried = {"Rows", "Bytes", "Splits done", "Retries", "Rows a second", "Splits done an hour"}

@@ -290,12 +290,12 @@ def _check_version(address: str) -> str:
 
 
 def _required_ray() -> str:
-    """Return the versions of Ray that hygge's package requires, as `>=2.60,<2.62`."""
+    """Return the versions of Ray that hygge's package requires, as `>=2.52.1,<2.61`."""
     for requirement in importlib.metadata.requires("hygge-data") or ():
         match = re.match(r"ray\[default\]\s*\(?([^;)]+)", requirement)
         if match:
             return ",".join(sorted(match[1].strip().split(","), reverse=True))
-    return ">=2.60"
+    return ">=2.52.1"
 
 
 def _is_supported(version: str) -> bool:

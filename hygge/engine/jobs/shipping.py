@@ -8,6 +8,7 @@ What `.gitignore` and `.rayignore` name stays here as well: Ray leaves it out.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Iterator
@@ -58,6 +59,8 @@ def make_package(file: Path) -> Package:
             f"move {file.name} and what it needs into a folder of its own",
         )
     excludes = [*RUBBISH, *SECRETS, *_find_environments(folder)]
+    if not _heeds_rayignore():
+        excludes += _find_rayignored(folder)
     sizes = dict(_list_shipped(folder, excludes))
     keys = [
         name
@@ -99,17 +102,40 @@ def _list_shipped(folder: Path, excludes: list[str]) -> Iterator[tuple[str, int]
     from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
 
     files: list[Path] = []
-    heeds_gitignore = os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "0") != "1"
-    _dir_travel(
-        folder,
-        [_get_excludes(folder, excludes)],
-        files.append,
-        heeds_gitignore,
-        logging.getLogger(__name__),
-    )
+    options: dict[str, object] = {"logger": logging.getLogger(__name__)}
+    if _heeds_rayignore():  # an older Ray reads the variable in there
+        ignores_gitignore = os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "0") == "1"
+        options["include_gitignore"] = not ignores_gitignore
+    _dir_travel(folder, [_get_excludes(folder, excludes)], files.append, **options)
     for path in files:
         if path.is_file():
             yield str(path.relative_to(folder)), path.stat().st_size
+
+
+def _heeds_rayignore() -> bool:
+    """Return whether this Ray reads `.rayignore`: 2.52, for one, reads only `.gitignore`."""
+    from ray._private.runtime_env.packaging import _dir_travel
+
+    return "include_gitignore" in inspect.signature(_dir_travel).parameters
+
+
+def _find_rayignored(folder: Path) -> list[str]:
+    """Return a pattern for each folder and file that a `.rayignore` names, as a newer Ray does."""
+    from ray._private.thirdparty.pathspec import PathSpec
+
+    patterns = []
+    for file in [path for path in _walk(folder) if path.name == ".rayignore"]:
+        ignored = PathSpec.from_lines("gitwildmatch", file.read_text().splitlines())
+        for parent, folders, files in os.walk(file.parent):
+            inside = Path(parent).relative_to(file.parent)
+            names = {name: f"{inside / name}/" for name in folders}
+            names |= {name: str(inside / name) for name in files}
+            left_out = [name for name, path in names.items() if ignored.match_file(path)]
+            patterns += [
+                _as_pattern(str(Path(parent, name).relative_to(folder))) for name in left_out
+            ]
+            folders[:] = [name for name in folders if name not in left_out]
+    return patterns
 
 
 def _find_environments(folder: Path) -> list[str]:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from hygge.engine.ray.ports import check_gcs
+from hygge.engine.ray.ports import check_gcs, is_open
 from hygge.errors import HyggeError, UsageError, without_password
 
 # Set before the first import of ray: on Linux this alone makes every daemon of `ray.init()` listen
@@ -53,6 +53,8 @@ _lock = threading.Lock()
 _thread: threading.Thread | None = None
 _connected: Connected | None = None
 _before_end: list[Callable[[], None]] = []
+_auth_mode = ""
+"""The RAY_AUTH_MODE that this module has set; "" where it was set from outside, or not at all."""
 
 
 def is_in_job() -> bool:
@@ -242,6 +244,35 @@ def has_token() -> bool:
     return os.path.exists(named or os.path.expanduser("~/.ray/auth_token"))
 
 
+def _choose_auth_mode(address: str | None) -> None:
+    """Have this process send its token, and ask for it, where the cluster does so, and only there.
+
+    Ray by itself sends no token to an address that is named, and asks for one where the address is
+    `auto` and a token lies here. Without a token, the cluster cannot call a process that asks for
+    one: each of its actors would die before it starts. Raises HyggeError where RAY_AUTH_MODE says
+    so.
+    """
+    global _auth_mode
+    if _auth_mode and os.environ.get("RAY_AUTH_MODE") == _auth_mode:
+        del os.environ["RAY_AUTH_MODE"]  # it was chosen for the Ray before this one
+    _auth_mode = ""
+    if address is None or not has_token():
+        return
+    # Ray tells each job the address of its cluster.
+    gcs = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    needs_none = is_open(gcs)
+    if named := os.environ.get("RAY_AUTH_MODE"):
+        if needs_none and named.lower() == "token":
+            raise HyggeError(
+                f"the Ray at {without_password(gcs)} has no token authentication, and this process "
+                "asks for a token (RAY_AUTH_MODE=token), so that the cluster could not call it",
+                "unset RAY_AUTH_MODE here, or start the cluster with it too",
+            )
+        return
+    _auth_mode = "disabled" if needs_none else "token"
+    os.environ["RAY_AUTH_MODE"] = _auth_mode
+
+
 def _serve_requests() -> None:
     while True:
         dashboard, answers = _requests.get()
@@ -267,12 +298,9 @@ def _is_initialized() -> bool:
 
 def _start_or_attach(dashboard: bool) -> Connected:
     address = find_running()
+    _choose_auth_mode(address)
     if address is None:
         os.environ.setdefault(_LOOPBACK, "0")
-    elif has_token():
-        # Since 2.59 a Ray of `ray start` requires the token, and only the address `auto` sends it
-        # by itself. A cluster without authentication ignores it.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     # Otherwise a call after Ray's end starts another Ray, also while this process exits.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     # Otherwise uv ships the whole environment to each worker.

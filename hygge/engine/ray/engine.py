@@ -86,7 +86,7 @@ class RayEngine:
         grows = connection.connect().outlives
         from hygge.engine.ray.placement import lane_bounds
 
-        return min(lane_bounds(limits, grows))
+        return min(bound.lanes for bound in lane_bounds(limits, grows))
 
     def check_paths(
         self,

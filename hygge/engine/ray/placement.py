@@ -13,7 +13,7 @@ import random
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table
@@ -29,6 +29,13 @@ _STORE_SHARE = 0.6
 _EPSILON = 1e-6
 _MOST_ASKED = 24
 """Placement groups whose state is asked for at a time."""
+
+
+class Bound(NamedTuple):
+    """A number of lanes, and what allows no more, for people; "": the splits, or `lanes`."""
+
+    lanes: int
+    by: str = ""
 
 
 class Node(TypedDict):
@@ -180,7 +187,7 @@ def has_room(limits: Limits, existing: Iterable[Limits]) -> bool:
     )
 
 
-def count_lanes(move: MoveRequest, reserved: int = 0, grows: bool = False) -> int:
+def count_lanes(move: MoveRequest, reserved: int = 0, grows: bool = False) -> Bound:
     """Return how many lanes a move gets, by its splits, CPUs, connectors and object stores.
 
     `reserved`: bytes that the lanes of other flows of this process may charge. One lane is given in
@@ -204,18 +211,22 @@ def count_lanes(move: MoveRequest, reserved: int = 0, grows: bool = False) -> in
             f"store is {max(rooms) // MIB} MiB",
             "lower memory_per_lane, or give Ray a larger object store",
         )
-    bounds = [*lane_bounds(limits, grows), len(move.splits)]
-    for most in (move.home.traits.max_lanes, move.store.traits.max_lanes):
+    bounds = [Bound(len(move.splits)), *lane_bounds(limits, grows)]
+    for end, most in (
+        ("home", move.home.traits.max_lanes),
+        ("store", move.store.traits.max_lanes),
+    ):
         if most:
-            bounds.append(most)
+            bounds.append(Bound(most, f"the {end}"))
     if rooms:
         fitting = int(sum(room // limits.memory_per_lane for room in rooms) * limits.store_share)
-        later = max(0, (limits.lanes or 0) - _count_places(limits, nodes)) if grows else 0
-        bounds.append(fitting - -(-reserved // limits.memory_per_lane) + later)
-    return max(1, min(bounds))
+        later = max(0, (limits.lanes or 0) - _count_places(limits, nodes).lanes) if grows else 0
+        others = -(-reserved // limits.memory_per_lane)
+        bounds.append(Bound(max(1, fitting - others + later), "Ray's object store"))
+    return min(bounds, key=lambda bound: bound.lanes)  # of equal ones the first
 
 
-def lane_bounds(limits: Limits, grows: bool) -> list[int]:
+def lane_bounds(limits: Limits, grows: bool) -> list[Bound]:
     """Return the upper bounds of a flow's lanes that are known before its splits are.
 
     Raises ConfigError where no node is what a lane needs, and no other one will come.
@@ -226,16 +237,21 @@ def lane_bounds(limits: Limits, grows: bool) -> list[int]:
         raise _no_such_node(limits)
     places = _count_places(limits, nodes)
     if limits.lanes is not None:
-        lanes = limits.lanes if grows else min(limits.lanes, places)
+        bounds = [Bound(limits.lanes)] if grows else [Bound(limits.lanes), places]
     elif limits.cpus_per_lane is not None:
-        lanes = places
+        bounds = [places]
     else:  # a lane keeps two processes busy, its Home and its Store
         cpus = sum(node["Resources"].get("CPU", 0) for node in nodes)
-        lanes = min(int(cpus // 2), places)
-    bounds = [max(1, lanes)]
+        bounds = [Bound(int(cpus // 2), "CPUs"), places]
     if limits.most_lanes is not None:
-        bounds.append(max(1, limits.most_lanes))
-    return bounds
+        bounds.append(Bound(limits.most_lanes, "max_connections"))
+    return [bound._replace(lanes=max(1, bound.lanes)) for bound in bounds]
+
+
+def bound_by_nodes(limits: Limits, lanes: int) -> str:
+    """Return what today's nodes have only for so many lanes, for people; "" where it is more."""
+    places = _count_places(limits, list_nodes(limits))
+    return places.by if places.lanes <= lanes else ""
 
 
 def _no_such_node(limits: Limits) -> ConfigError:
@@ -260,13 +276,18 @@ def describe_node(node: Node) -> str:
     return text.replace(" on nodes with ", " and the labels ")
 
 
-def _count_places(limits: Limits, nodes: Iterable[Node]) -> int:
+def _count_places(limits: Limits, nodes: Iterable[Node]) -> Bound:
     """Return how many lanes these nodes would have room for if they were empty."""
-    needs = lane_resources(limits)
-    return sum(
-        min(int(node["Resources"][name] / amount + _EPSILON) for name, amount in needs.items())
-        for node in nodes
-    )
+    needs, places, short = lane_resources(limits), 0, Counter[str]()
+    for node in nodes:
+        room = {
+            name: int(node["Resources"][name] / amount + _EPSILON) for name, amount in needs.items()
+        }
+        scarce = min(room, key=lambda name: room[name])
+        places += room[scarce]
+        short[scarce] += 1
+    name = max(short, key=lambda name: short[name], default="CPU")
+    return Bound(places, "CPUs" if name == "CPU" else name)
 
 
 def describe_pending(limits: Limits, groups: Sequence[PlacementGroup]) -> str:

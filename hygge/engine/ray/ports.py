@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hygge.errors import HyggeError, UsageError, without_password
+
+if TYPE_CHECKING:
+    import grpc
 
 Answer = Literal["dashboard", "gcs", "client", "http", "other"]
 _CONNECT_WITHIN_S = 5.0
@@ -60,9 +63,8 @@ def _ask_by_grpc(host: str, port: int) -> Answer:
     """Return which of Ray's gRPC services answers; a service that asks for a token counts."""
     import grpc
 
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     unknown = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
-    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    with _open_channel(host, port) as channel:
         for answer, method in _QUESTIONS:
             try:
                 channel.unary_unary(method)(b"", timeout=_ANSWER_WITHIN_S)
@@ -73,6 +75,28 @@ def _ask_by_grpc(host: str, port: int) -> Answer:
                     continue
             return answer
     return "other"
+
+
+def _open_channel(host: str, port: int) -> grpc.Channel:
+    import grpc
+
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
+
+
+def is_open(address: str) -> bool:
+    """Return whether the GCS at host:port answers without a token; False where nobody answers."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return False
+    import grpc
+
+    with _open_channel(host.strip("[]"), int(port)) as channel:
+        try:
+            channel.unary_unary(_QUESTIONS[0][1])(b"", timeout=_ANSWER_WITHIN_S)
+        except grpc.RpcError:
+            return False
+    return True
 
 
 def check_gcs(address: str) -> None:

@@ -13,19 +13,17 @@ also when a process dies.
 from __future__ import annotations
 
 import contextlib
-import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import ray
 
 from hygge.engine.ray import connection
+from hygge.engine.ray.calls import Calls, Reservation, Returned
 from hygge.engine.ray.failures import (
     describe_failure,
     find_cause,
@@ -45,7 +43,7 @@ from hygge.engine.ray.lanes import (
 )
 from hygge.engine.ray.left import is_left
 from hygge.engine.ray.node_names import name_node
-from hygge.engine.ray.placement import count_lanes, describe_left
+from hygge.engine.ray.placement import Bound, bound_by_nodes, count_lanes, describe_left
 from hygge.engine.ray.watching import Watching
 from hygge.errors import HyggeError, Stopped, Transient
 from hygge.model import Receipt, Split, Ticket
@@ -58,9 +56,6 @@ _GROW_EVERY_S = 5.0
 _CHECK_EVERY_S = 1.0
 _AT_ONCE = 32
 """Lanes that are created before the loop looks again whether to stop."""
-_lock = threading.Lock()
-_reserved = [0]
-"""Bytes that the running lanes of this process may charge together."""
 
 
 @dataclass
@@ -84,15 +79,13 @@ class Supervision:
         self.next_tickets: dict[int, int] = {}
         self.moved = MoveResult()
         self.rows_read: dict[Ticket, int] = {}
-        self.reserved = 0
+        self.calls, self.reservation = Calls(), Reservation()
         self.lanes = [first_lane] if first_lane is not None else []
         self.lanes_numbered = 0
-        self.most_lanes = 0  # that were asked for at one time
+        self.most = Bound(0)
+        """The most lanes that were asked for at one time, and what bounded them."""
         self.worked: set[int] = set()
         """Numbers of the lanes that were given a split."""
-        self.lane_of: dict[ray.ObjectRef, Lane] = {}
-        """Calls that have not come back → their lanes."""
-        self.returned: queue.SimpleQueue[tuple[ray.ObjectRef, Future[Any]]] = queue.SimpleQueue()
         self.free_lanes: dict[Lane, None] = {}
         """Lanes that may be given a split, in the order in which they became free."""
         self.adjusted_at = time.monotonic()
@@ -110,14 +103,18 @@ class Supervision:
             if self.lanes[0].waits_for_cpu:
                 self._take_idle_lane()
             self._assign_splits()
-            with contextlib.suppress(queue.Empty):
-                self._handle_return(*self.returned.get(timeout=_WAKE_EVERY_S))
+            returned = self.calls.next(_WAKE_EVERY_S)
+            if returned is not None:
+                self._handle_return(returned)
             self.watching.look(self.lanes, len(self.moved.receipts), bool(self.todo))
             self._adjust_lanes()
         self.watching.finish(self.lanes, self.moved)
-        self.moved.lanes = min(len(self.worked), self.most_lanes)
+        self.moved.lanes = min(len(self.worked), self.most.lanes)
+        self.moved.lanes_bound = self.most.by
+        if self.moved.lanes < self.most.lanes:
+            self.moved.lanes_bound = bound_by_nodes(self.move.limits, self.moved.lanes)
         self.moved.notes += describe_left(self.move.limits)
-        self.moved.notes += self.watching.describe_lanes(self.moved.lanes, self.most_lanes)
+        self.moved.notes += self.watching.describe_lanes(self.moved.lanes, self.most.lanes)
         return self.moved
 
     def close(self, keep_lanes: bool) -> None:
@@ -129,8 +126,7 @@ class Supervision:
                 release_lane(lane)
             else:
                 shut_down_lane(lane)
-        with _lock:
-            self._reserve(0)
+        self._reserve(0)
         self.watching.close()
 
     # Lanes
@@ -162,17 +158,18 @@ class Supervision:
 
     def _load_one(self, lane: Lane, number: int) -> None:
         lane.load(self.packed, number)
-        self._await(lane, lane.start_calls)
+        self.calls.add(lane, lane.start_calls)
 
     def _add_lanes(self) -> None:
         """Get as many lanes as there may be now: at the start, and when there is room for more."""
         usable = len(self.todo) + sum(bool(lane.attempts) for lane in self.lanes)
-        with _lock:
-            others = _reserved[0] - self.reserved
-            count = min(usable, count_lanes(self.move, others, self.grows))
-            count = max(len(self.lanes), count)
-            self.most_lanes = max(self.most_lanes, count)
-            self._reserve(count)
+        with Reservation.lock:
+            bound = count_lanes(self.move, self.reservation.of_others(), self.grows)
+            if usable < bound.lanes:
+                bound = Bound(usable)
+            count = max(len(self.lanes), bound.lanes)
+            self.most = max(self.most, bound._replace(lanes=count), key=lambda most: most.lanes)
+            self.reservation.set(count * self.move.limits.memory_per_lane)
         while len(self.lanes) < count and not self.stop.is_set():
             missing = min(_AT_ONCE, count - len(self.lanes))
             numbers = range(self.lanes_numbered, self.lanes_numbered + missing)
@@ -193,8 +190,7 @@ class Supervision:
             self.lanes.remove(lane)
             self._forget(lane)
             shut_down_lane(lane)
-        with _lock:
-            self._reserve(len(self.lanes))
+        self._reserve(len(self.lanes))
 
     def _take_idle_lane(self) -> None:
         """While the first lane waits for its CPU: replace it by one that another flow left."""
@@ -206,8 +202,8 @@ class Supervision:
             shut_down_lane(waiting)
 
     def _reserve(self, lanes: int) -> None:
-        before, self.reserved = self.reserved, lanes * self.move.limits.memory_per_lane
-        _reserved[0] += self.reserved - before
+        with Reservation.lock:
+            self.reservation.set(lanes * self.move.limits.memory_per_lane)
 
     def _check_ray(self) -> None:
         """Raise HyggeError where Ray has died; once a second, as it may ask a socket."""
@@ -218,22 +214,9 @@ class Supervision:
 
     # Calls
 
-    def _await(self, lane: Lane, calls: Iterable[ray.ObjectRef]) -> None:
-        """Have each call put into `returned` when it comes back, at the same cost for any number.
-
-        `ray.wait` would look at all of them each time.
-        """
-        for call in calls:
-            self.lane_of[call] = lane
-            call.future().add_done_callback(partial(self._put_returned, call))
-
-    def _put_returned(self, call: ray.ObjectRef, answer: Future[Any]) -> None:
-        self.returned.put((call, answer))
-
     def _forget(self, lane: Lane) -> None:
         self.free_lanes.pop(lane, None)
-        for call in [*lane.start_calls, *lane.pending_calls()]:
-            self.lane_of.pop(call, None)
+        self.calls.drop([*lane.start_calls, *lane.pending_calls()])
 
     def _assign_splits(self) -> None:
         now = time.monotonic()
@@ -252,12 +235,10 @@ class Supervision:
             self.worked.add(lane.number)
             ticket = Ticket(self.move.run.id, index, self.move.epoch, n)
             attempt = lane.start(waiting.split, ticket)
-            self._await(lane, (attempt.read, attempt.stage))
+            self.calls.add(lane, (attempt.read, attempt.stage))
 
-    def _handle_return(self, call: ray.ObjectRef, answer: Future[Any]) -> None:
-        lane = self.lane_of.pop(call, None)
-        if lane is None:
-            return  # its lane was shut down meanwhile
+    def _handle_return(self, returned: Returned) -> None:
+        lane, call, answer = returned
         try:
             value = answer.result()
         except Exception as error:
@@ -285,7 +266,7 @@ class Supervision:
     def _keep_receipt(self, lane: Lane, attempt: SplitAttempt, receipt: Receipt) -> None:
         self.moved.receipts.append(receipt)
         if not attempt.is_read:  # both calls ended at once: the Store has the Home's last message
-            self.lane_of.pop(attempt.read, None)
+            self.calls.drop([attempt.read])
             with contextlib.suppress(ray.exceptions.RayError):
                 self.rows_read[attempt.ticket] = ray.get(attempt.read)
         rows = receipt.rows + receipt.set_aside
@@ -358,8 +339,8 @@ class Supervision:
             for lane in self.lanes
             if lane is not failed and lane.node == node and not lane.attempts
         ]
-        with _lock:
-            most = count_lanes(self.move, _reserved[0] - self.reserved, self.grows)
+        with Reservation.lock:
+            most = count_lanes(self.move, self.reservation.of_others(), self.grows).lanes
         for lane in [failed, *idle]:
             if len(self.lanes) <= most:
                 self._replace(lane)

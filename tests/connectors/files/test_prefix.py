@@ -187,7 +187,7 @@ def test_of_many_flows_that_append_at_once_all_arrive():
 
 
 def test_a_reader_never_sees_less_than_one_whole_run():
-    """As declared: whole files, in a replace for a moment old and new ones together."""
+    """As declared: whole files, in a replace the new ones beside all of the old ones."""
     url, done, seen = users(), threading.Event(), []
 
     def commit(n: int) -> None:
@@ -391,7 +391,7 @@ def test_flows_yml_says_it_and_plan_says_what_a_reader_sees(tmp_path):
         assert SECRET not in done.stdout + done.stderr
         return f"{' '.join((done.stdout + done.stderr).split())} ended {done.returncode}"
 
-    assert "in a replace for a moment old and new ones together" in said("plan")
+    assert "some of the new files, in a replace beside all of the old ones" in said("plan")
     for _ in range(2):
         assert said("run", "--inline").endswith("ended 0")
     assert ids_at(url) == [1, 2]

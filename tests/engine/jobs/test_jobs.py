@@ -21,22 +21,28 @@ import pytest
 from tests.waiting import LIMIT_S, free_port, said_by, until
 
 RAY = Path(sys.executable).parent / "ray"
+pytestmark = pytest.mark.ray_versions
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[dict[str, str]]:
-    """`ray start --head` on ports and in a folder of its own; the environment to reach it."""
+    """`ray start --head` on ports and in a folder of its own; the environment to reach it.
+
+    It has no authentication, though who uses it has a token, for another cluster.
+    """
     home = tempfile.mkdtemp(prefix="hygge-", dir="/tmp")  # Ray's socket paths must be short
     port, dashboard = free_port(), free_port()
     command = [RAY, "start", "--head", "--block", f"--port={port}"]
     command += [f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1", "--num-cpus=4"]
     command += [f"--dashboard-agent-listen-port={free_port()}"]
     command += ["--disable-usage-stats", "--object-store-memory=800000000"]
-    environ = {**os.environ, "RAY_TMPDIR": home}
+    environ = {**os.environ, "RAY_TMPDIR": home, "RAY_AUTH_MODE": "disabled"}
     log = open(Path(home) / "start.log", "w")  # noqa: SIM115  # closed below, the process has it
     started = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
     # For Ray's own commands, which `ray start` tells people to set.
-    environ |= {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}", "RAY_AUTH_MODE": "token"}
+    environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{dashboard}"
+    Path(home, "token").write_text("of-another-cluster-" * 4)
+    environ["RAY_AUTH_TOKEN_PATH"] = str(Path(home, "token"))
     try:
 
         def stands() -> bool:
@@ -71,14 +77,16 @@ def flows(tmp_path: Path) -> Path:
 
 def near(cluster: dict[str, str]) -> dict[str, str]:
     """Return the environment in which hygge attaches to this machine's Ray and submits no run."""
-    return {name: text for name, text in cluster.items() if name != "RAY_API_SERVER_ADDRESS"}
+    of_ray = ("RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE")
+    return {name: text for name, text in cluster.items() if name not in of_ray}
 
 
-def hygge(cluster: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
+def hygge(
+    cluster: dict[str, str], *arguments: object, **variables: str
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "hygge", *map(str, arguments)]
-    return subprocess.run(
-        command, env=near(cluster), capture_output=True, text=True, timeout=LIMIT_S
-    )
+    environ = near(cluster) | variables
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=LIMIT_S)
 
 
 def jobs(cluster: dict[str, str]) -> list[str]:
@@ -104,6 +112,13 @@ def test_two_flows_run_as_two_ray_jobs_and_a_third_fails_in_its_own(cluster, flo
     assert (flows.parent / "out" / "two.csv").read_text().count("\n") == 1001
     names = sorted(each.rsplit("-", 1)[0] for each in jobs(cluster))
     assert names == ["hygge-one", "hygge-two"]
+
+
+def test_a_token_that_is_asked_for_here_and_not_there_is_told_at_once(cluster, flows):
+    """Otherwise every actor would die before it starts: the cluster could not call its driver."""
+    done = hygge(cluster, flows, "--select", "one", "--jobs", "one", RAY_AUTH_MODE="token")
+    assert done.returncode == 1
+    assert "has no token authentication, and this process asks for a token" in done.stdout
 
 
 def test_ray_list_actors_shows_home_inbox_and_store_in_different_processes(cluster, tmp_path):

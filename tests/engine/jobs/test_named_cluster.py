@@ -106,6 +106,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "laptop"
 
 
+@pytest.mark.ray_versions
 def test_what_the_command_line_names_wins_over_the_variables_of_client_and_nodes(
     folder, other, ports
 ):

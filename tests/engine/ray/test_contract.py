@@ -6,6 +6,7 @@ from hygge.engine.ray.engine import RayEngine
 from hygge.testing import EngineContract
 
 
+@pytest.mark.ray_versions
 @pytest.mark.usefixtures("ray_here")
 class TestRayEngine(EngineContract):
     def engine(self):

@@ -11,6 +11,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from hygge import Flow, FlowFailed
+from hygge.engine.ray.calls import Reservation
 from hygge.model import MIB, Limits
 from hygge.run.watch import Silent
 from tests.engine.ends import Careful, Counted, OnceSaid
@@ -208,13 +209,13 @@ def test_lanes_that_the_memory_of_others_held_back_are_added_when_those_end(tmp_
         pytest.skip("one CPU is one lane")
     monkeypatch.setattr(supervision, "_GROW_EVERY_S", 0.2)
     others = int(ray.cluster_resources()["object_store_memory"] * 0.6) - 8 * MIB
-    supervision._reserved[0] += others
+    Reservation.total += others
 
     class Heard(Silent):
         def moved(self, flow, seen):
             lanes.append(seen.lanes)
-            if seen.splits_done and supervision._reserved[0] > others:
-                supervision._reserved[0] -= others
+            if seen.splits_done and Reservation.total > others:
+                Reservation.total -= others
             if seen.lanes == 2:
                 gate.touch()
 
@@ -223,8 +224,59 @@ def test_lanes_that_the_memory_of_others_held_back_are_added_when_those_end(tmp_
     gate = tmp_path / "gate"  # before which one split is all that is moved
     store = Careful(path=tmp_path / "out", gate=str(gate), gate_from=1)
     report = flow(Counted(splits=10), store, lanes=2, **small).run(Heard())
-    assert (report.rows, report.lanes, supervision._reserved[0]) == (4000, 2, 0)
+    assert (report.rows, report.lanes, Reservation.total) == (4000, 2, 0)
     assert next(n for n in lanes if n) == 1
+
+
+@pytest.mark.parametrize(
+    ("by", "lanes", "limits"),
+    [
+        ("CPUs", 2, lambda cpus, store: {"lanes": 17, "cpus_per_lane": cpus / 2}),
+        ("max_connections", 1, lambda cpus, store: {"lanes": 2, "most_lanes": 1}),
+        ("Ray's object store", 1, lambda cpus, store: {"lanes": 2, "memory_per_lane": store // 2}),
+        ("the store", 1, lambda cpus, store: {"lanes": 2}),
+        ("", 1, lambda cpus, store: {"lanes": 1}),
+    ],
+)
+def test_the_report_says_the_lanes_that_ran_and_what_bounded_them(
+    tmp_path, monkeypatch, by, lanes, limits
+):
+    import ray
+
+    from hygge.model import StoreTraits, Summary
+    from hygge.report.text import report_text
+
+    if (cpus := ray.cluster_resources()["CPU"]) < 2:
+        pytest.skip("one CPU is one lane")
+
+    class Heard(Silent):
+        def moved(self, flow, seen):
+            if seen.lanes == lanes:
+                gate.touch()
+
+    if by == "the store":
+        monkeypatch.setattr(Careful, "traits", StoreTraits(max_lanes=1))
+    gate = tmp_path / "gate"  # before which no split is staged, so that each lane gets one
+    store = Careful(path=tmp_path / "out", gate=str(gate))
+    asked = {"memory_per_lane": 8 * MIB, "batch_bytes": MIB}
+    asked |= limits(cpus, int(ray.cluster_resources()["object_store_memory"]))
+    report = flow(Counted(splits=17), store, **asked).run(Heard())
+    assert (report.rows, report.lanes, report.lanes_bound) == (17 * 400, lanes, by)
+    said = report_text(Summary((report,)))
+    bound = f" (bounded by {by})" if by else ""
+    assert f"17 splits over {lanes} lane{'s'[: lanes != 1]}{bound}  → " in said
+
+
+def test_lanes_that_wait_for_a_larger_cluster_are_bounded_by_that_of_today(tmp_path):
+    import ray
+
+    from hygge.engine.ray.placement import bound_by_nodes, lane_bounds
+
+    cpus = int(ray.cluster_resources()["CPU"])
+    asked = Limits(lanes=cpus + 11)
+    assert [bound.by for bound in lane_bounds(asked, grows=True)] == [""]
+    assert bound_by_nodes(asked, cpus) == "CPUs"
+    assert bound_by_nodes(asked, cpus - 1) == "", "they were not needed"
 
 
 def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
@@ -242,7 +294,7 @@ def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
         splits_ = tuple(Split(i, "") for i in range(splits))
         limits = Limits(asked, store_share=share)
         move = MoveRequest("f", Run("r", "f"), Counted(), store, pa.schema([]), splits_, limits)
-        return placement.count_lanes(move, grows=grows)
+        return placement.count_lanes(move, grows=grows).lanes
 
     assert lanes(1, None, None) == 1
     assert lanes(8, 3, None) == 3
