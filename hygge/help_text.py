@@ -47,7 +47,7 @@ def signature(
         of_required = _Text("...") if fills_in else inspect.Parameter.empty
         parameters += [
             inspect.Parameter(
-                name,
+                field.alias or name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=_default(name, field, of_required),
                 annotation=field.annotation,
@@ -96,7 +96,7 @@ def _lines(model: type[BaseModel]) -> Iterator[str]:
     for name, field in model.model_fields.items():
         inner = _inner_model(field)
         default = "" if field.is_required() else f" = {_value_text(_default(name, field, None))}"
-        yield f"{name}: {type_text(field.annotation)}{default}"
+        yield f"{field.alias or name}: {type_text(field.annotation)}{default}"
         text = meaning.get(name) or (inner.__doc__ if inner else None) or ""
         yield from (f"    {line}" for line in inspect.cleandoc(text).splitlines())
         if inner:

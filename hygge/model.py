@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Mode = Literal["replace", "append", "merge"]
+Contract = Literal["freeze", "evolve"]
+"""What becomes of a store's columns where those of the rows are others: see docs/schema.md."""
 Guarantee = Literal["exactly once", "at least once"]
 Visibility = Literal["atomic", "manifest", "per batch"]
 Watermark = int | float | str | None
@@ -230,6 +232,8 @@ class Commit:
     """Rows that the store left out, as the flow asked for."""
     note: str = ""
     """One sentence for the report; empty: nothing to say."""
+    changes: tuple[str, ...] = ()
+    """What the run changed of the store's columns, a sentence each (`schema: evolve`)."""
 
 
 @dataclass(frozen=True)
@@ -242,6 +246,8 @@ class TargetState:
     """Number of rows; None: not known."""
     is_exact: bool = True
     """False: there are more than `rows`."""
+    changes: tuple[str, ...] = ()
+    """What a run will change of its columns: a sentence each, and the statement where one is."""
 
 
 Status = Literal["done", "failed", "skipped", "stopped"]
@@ -296,6 +302,8 @@ class Report:
     """The store's guarantee."""
     note: str = ""
     """Sentences for people, separated by `; `."""
+    changes: tuple[str, ...] = ()
+    """What the run changed of the store's columns, a sentence each."""
     error: str | None = None
     """The error message; None: it did not fail."""
     hint: str | None = None

@@ -50,8 +50,10 @@ class Settings(BaseModel):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Yield the settings that were given, without secrets, for `repr` and `str`."""
         for name, value in super().__repr_args__():
-            if name in self.model_fields_set or name not in type(self).model_fields:
-                yield name, _Shown(name or "", value)
+            field = type(self).model_fields.get(name or "")
+            if field is None or name in self.model_fields_set:
+                shown = field.alias if field is not None and field.alias else name
+                yield shown, _Shown(name or "", value)
 
 
 class _Shown:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from hygge.config.document import Node, merge
 from hygge.config.ends import Context, End, accepts
 from hygge.config.problems import Problem, Problems, suggest
-from hygge.config.specs import END_OPTIONS, Side
+from hygge.config.specs import END_OPTIONS, OF_EVERY_STORE, Side
 from hygge.connectors.databases.known import database_of, databases_with, unsupported
 from hygge.connectors.sql.database import Database
 
@@ -76,7 +76,7 @@ def _supports(end: End, key: str, side_default: Node | None, context: Context) -
     if not accepts(end, "options", key):
         return False
     database = _database(end, side_default, context)
-    return database is None or key in database.heeds
+    return database is None or key in database.heeds or key in OF_EVERY_STORE
 
 
 def _database(end: End, side_default: Node | None, context: Context) -> Database | None:
@@ -102,6 +102,8 @@ def _unsupported(
         if database is not None and accepts(end, "options", key):
             message, hints = unsupported(database, key)
             return Problem(node.line, message, ", or ".join(hints))
+    if key in OF_EVERY_STORE:
+        return Problem(node.line, f"the store of this flow knows no '{key}'", f"take `{key}` out")
     return Problem(
         node.line,
         f"'{key}' is for tables of {databases_with(key)}, and no end of this flow supports it",

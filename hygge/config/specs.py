@@ -129,8 +129,11 @@ LIMIT_KEYS = (
 END_OPTIONS = {
     "consistency": ("snapshot", "split"),
     "on_value": ("error", "set_null", "as_text"),
+    "schema": ("freeze", "evolve"),
 }
 """Keys of a flow that set the option of that name of its ends → their possible values."""
+OF_EVERY_STORE = ("schema",)
+"""Those that every database and every file format knows."""
 FLOW_KEYS = (
     "home",
     "store",

@@ -119,7 +119,7 @@ def _of_end(side: Side, end: Connector) -> dict[str, str]:
 def _of_settings(model: BaseModel) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, field in type(model).model_fields.items():
-        values.update(_of_field(name, field, getattr(model, name)))
+        values.update(_of_field(field.alias or name, field, getattr(model, name)))
     return values
 
 
@@ -127,7 +127,8 @@ def _of_defaults(model: type[BaseModel]) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, field in model.model_fields.items():
         if not field.is_required():
-            values.update(_of_field(name, field, field.get_default(call_default_factory=True)))
+            default = field.get_default(call_default_factory=True)
+            values.update(_of_field(field.alias or name, field, default))
     return values
 
 

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -151,17 +151,20 @@ class FlowJournal:
                 tuple(prepared["of"] for prepared in facts["prepared"]),
             )
 
-    def end(self, run: Run, how: str, request: str = "") -> None:
+    def end(self, run: Run, how: str, request: str = "", changes: Sequence[str] = ()) -> None:
         """Note how a run ended, and remove its receipts, which nobody needs any more.
 
-        `request` is the request that it answers. The outcome is written last, because a run
+        `request` is the request that it answers, `changes` what it changed of the store's columns
+        (`schema: evolve`). The outcome is written last, because a run
         without one is looked at again. "committed" replaces what another driver noted that was
         refused or gave the run up; nothing replaces "committed".
         """
         self.place.remove(f"{self.top}/receipts/{run.id}")
-        facts = {"run": run.id, "how": how, "at": _now().isoformat()}
+        facts: Facts = {"run": run.id, "how": how, "at": _now().isoformat()}
         if request:
             facts["request"] = request
+        if changes:
+            facts["changes"] = list(changes)
         write = self.place.put if how == "committed" else self.place.create
         write(self._key(run, "outcome"), encode("outcome", self.flow, facts))
 

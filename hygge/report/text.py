@@ -204,6 +204,7 @@ def plan_text(
         f"  home    {relative(flow.home.describe())}",
         f"  store   {relative(flow.store.describe())}",
         *([f"  holds   {_state_text(state, flow.mode)}"] if state is not None else []),
+        *([f"  changes {change}" for change in state.changes] if state is not None else []),
         *([f"  note    {flow.plan_note}"] if flow.plan_note else []),
         *([f"  again   {repeats}"] if (repeats := flow.repeats()) else []),
         f"  splits  {plan.reason or len(plan.splits)}",
@@ -312,6 +313,8 @@ def plan_line(flow: Flow, plan: Plan, state: TargetState | None = None) -> str:
         text += "  new"
     elif state is not None and state.rows is not None:
         text += f"  holds {'' if state.is_exact else 'more than '}{count_text(state.rows)}"
+    if state is not None and state.changes:
+        text += f"  changes: {'; '.join(state.changes)}"
     columns = plan.columns or ()
     lossy = [column.name for column in columns if _is_lossy(column, flow.store.traits.lossy)]
     text += f"  cannot keep exactly: {', '.join(lossy)}" if lossy else ""

@@ -194,13 +194,15 @@ class Driver:
         how: str,
         answers_request: bool = False,
         receipts: Sequence[Receipt] = (),
+        changes: Sequence[str] = (),
     ) -> None:
         """Remove what a run staged, and note how it ended.
 
         What cannot be removed of a run that is not committed, such as tables without the right to
         drop them, does not keep it open: the store sweeps it later.
         `answers_request`: the run is what this attempt was asked for. `receipts` are those of the
-        decision, where it is committed: the rows that they set aside are shown.
+        decision, where it is committed: the rows that they set aside are shown. `changes` are what
+        it changed of the store's columns.
         """
         try:
             self.retry(
@@ -217,7 +219,7 @@ class Driver:
         elif how != COMMITTED or self.flow.limits.on_bad_row == "set_aside":
             self.bad_files.drop(run)
         request = self.attempt.request if answers_request else ""
-        self.journal.end(run, how, request=request)
+        self.journal.end(run, how, request=request, changes=changes)
 
 
 def commit_from_head(head: Head, receipts: Sequence[Receipt], note: str) -> Commit:

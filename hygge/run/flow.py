@@ -240,6 +240,7 @@ class Flow:
             wait_home_s=round(move.wait_home_s, 3),
             wait_store_s=round(move.wait_store_s, 3),
             note="; ".join(self._notes(outcome)),
+            changes=commit.changes,
             run=outcome.run.id,
             done_at=outcome.done_at,
         )

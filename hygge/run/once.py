@@ -218,7 +218,7 @@ class _ActiveRun:
                 f"the rows that were set aside are in {self.driver.bad_files.describe(self.run.id)}"
                 "; `hygge bad` lists them"
             )
-        self.driver.close(self.run, COMMITTED, True, decision.receipts)
+        self.driver.close(self.run, COMMITTED, True, decision.receipts, commit.changes)
 
     def _resume(self, record: RunRecord) -> Run | None:
         """Return the run of `record` if some of its receipts can be used; else abandon it."""

@@ -142,7 +142,7 @@ def _finish(
             hint = error.hint or "fix that, then run it again"
             error.hint = f"{hint}; `--fresh` gives that run up"
             raise
-    driver.close(run, COMMITTED, _is_answer(driver, record), decision.receipts)
+    driver.close(run, COMMITTED, _is_answer(driver, record), decision.receipts, commit.changes)
     return commit
 
 

@@ -19,6 +19,7 @@ from uuid import uuid4
 import pyarrow as pa
 
 from hygge.batches import plain, plain_schema
+from hygge.connectors.anysql.evolving import evolution_of, follow
 from hygge.connectors.anysql.kept import check_foreign_keys, check_replace, stays
 from hygge.connectors.anysql.publish import (
     TRANSACTIONAL_DDL,
@@ -75,12 +76,13 @@ def examine(goal: Goal, run: Run, schema: pa.Schema | None) -> TargetState:
                 f"{goal.who}: there is no schema '{target.schema}'",
                 one_of("schemas", target.schema, schemas),
             )
-        check(connection, goal, run, target, schema)
+        evolved = evolution_of(connection, goal, run, schema)
+        check(connection, goal, run, target, schema, dealt_with=evolved.dealt_with)
         if not exists(connection, target):
             return TargetState(exists=False)
         some = sa.select(sa.literal(1)).select_from(table_for(target, None)).limit(MOST + 1)
         counted = sa.select(sa.func.count()).select_from(some.subquery())
-        return state_of(connection.execute(counted).scalar_one())
+        return state_of(connection.execute(counted).scalar_one(), evolved.shown)
 
 
 def stage(
@@ -158,6 +160,12 @@ class _Publisher(SQLPublisher):
             )
             # Making that table has ended the transaction.
             self.has_let_go = self.target.dialect not in TRANSACTIONAL_DDL
+        if self.tables:
+            if self.target.dialect == "postgresql":
+                ledger.bound_wait_in_postgres(connection)
+            self.evolution = follow(connection, goal, run, schema, self.tables[0].name)
+            ends = bool(self.evolution.statements) and self.target.dialect not in TRANSACTIONAL_DDL
+            self.has_let_go = self.has_let_go or ends
         return schema
 
     def check(self, schema: pa.Schema | None) -> bool:
@@ -185,7 +193,8 @@ class _Publisher(SQLPublisher):
 def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     """Raise what can be known before a row moves; called again before rows become visible."""
     target = ledger.target_of(goal)
-    check(connection, goal, run, target, schema)
+    evolved = evolution_of(connection, goal, run, schema)
+    check(connection, goal, run, target, schema, dealt_with=evolved.dealt_with)
     if run.mode == "replace":
         check_foreign_keys(connection, target, goal.who)
     if schema is not None and exists(connection, target):

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from hygge.batches import again, plain
 from hygge.connectors.mariadb import kept, ledger, merge, publish
+from hygge.connectors.mariadb.evolving import evolution_of, follow
 from hygge.connectors.mariadb.fit import check_values
 from hygge.connectors.mariadb.load import SPLIT, load_split
 from hygge.connectors.mariadb.rights import check_rights, count_rows
@@ -48,6 +49,7 @@ from hygge.connectors.sql import frame
 from hygge.connectors.sql.commit import check_staged
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.counting import state_of
+from hygge.connectors.sql.evolving import NOTHING, Evolution
 from hygge.connectors.sql.frame import Published, Publisher
 from hygge.connectors.sql.goal import Goal, stored
 from hygge.connectors.sql.heads import HEADS, lost_target, not_ours
@@ -90,10 +92,10 @@ def examine(goal: Goal, run: Run, schema: pa.Schema | None) -> TargetState:
     with ledger.opened(goal) as connection:
         check_rights(connection, goal)
         table = find_target(connection, goal, run.mode == "replace")
-        _check(connection, goal, run, written, table)
+        evolved = _check(connection, goal, run, written, table)
         if table is None:
             return TargetState(exists=False)
-        return state_of(count_rows(connection, quoted_target(goal)))
+        return state_of(count_rows(connection, quoted_target(goal)), evolved.shown)
 
 
 def stage(
@@ -197,8 +199,11 @@ def _check(
     run: Run,
     schema: pa.Schema | None,
     table: TargetTable | None,
-) -> None:
-    """Raise if the rows or the target do not fit: before rows move, and before they are visible."""
+) -> Evolution:
+    """Raise if the rows or the target do not fit: before rows move, and before they are visible.
+
+    Returns what is still to be done to the target's columns.
+    """
     for field in schema or ():
         column_ddl(goal, field, field.name in run.key)
     if table is not None:
@@ -211,12 +216,14 @@ def _check(
         if table is not None:
             written = [stored.head for stored in ledger.heads_at(connection, goal).values()]
             kept.check_replace(connection, goal, table, schema, written)
-        return
+        return NOTHING
     heads = ledger.heads_at(connection, goal)
     if table is None and run.flow in heads and heads[run.flow].head.columns:
         raise lost_target(goal.who, run.flow)
+    evolved = evolution_of(connection, goal, run, schema, table)
     if schema is not None and table is not None:
-        check_fit(goal, table, schema)
+        check_fit(goal, table, schema, evolved.dealt_with)
+    return evolved
 
 
 def _keep_only(connection: Connection, goal: Goal, run: Run, receipts: Sequence[Receipt]) -> None:
@@ -303,7 +310,11 @@ class _Publisher(Publisher["Connection"]):
 
     def check(self, schema: pa.Schema | None) -> bool:
         connection, goal, run = self.connection, self.goal, self.run
-        self.table = table = find_target(connection, goal, run.mode == "replace")
+        table = find_target(connection, goal, run.mode == "replace")
+        self.evolution = follow(connection, goal, run, schema, table)
+        if self.evolution.statements:
+            table = find_target(connection, goal)
+        self.table = table
         _check(connection, goal, run, schema, table)
         if schema is not None and table is not None and run.mode != "replace":
             written = [column for column in table.columns if column.name not in table.generated]

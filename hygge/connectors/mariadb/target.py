@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
@@ -196,16 +196,29 @@ def new_key(schema: pa.Schema, mode: str, merge_key: tuple[str, ...]) -> tuple[s
     return key
 
 
-def check_fit(goal: Goal, table: TargetTable, schema: pa.Schema) -> None:
-    """Raise StoreError if the table lacks a column, would change values, or wants more columns."""
+def own_type(goal: Goal, column: Column) -> pa.DataType:
+    """Return the Arrow type of a column of the target."""
+    return arrow_of(_ask_of(goal), column)
+
+
+def check_fit(
+    goal: Goal, table: TargetTable, schema: pa.Schema, dealt_with: Collection[str] = ()
+) -> None:
+    """Raise StoreError if the table lacks a column, would change values, or wants more columns.
+
+    Columns that are `dealt_with` may differ: the commit makes that good.
+    """
     by_name = {column.name: column for column in table.columns}
     names = list(by_name)
     for field in schema:
         column = by_name.pop(field.name, None)
+        if field.name in dealt_with:
+            continue
         if column is None:
             raise StoreError(
                 f"{goal.who} has no column '{field.name}', which the rows have",
-                f"add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, {OR_REPLACE}; "
+                f"add it (ALTER TABLE … ADD COLUMN, or `schema: evolve`), leave it out with "
+                f"`columns`, {OR_REPLACE}; "
                 f"{one_of('its columns', field.name, names)}",
             )
         if column.name in table.generated:
@@ -214,10 +227,10 @@ def check_fit(goal: Goal, table: TargetTable, schema: pa.Schema) -> None:
             raise StoreError(
                 f"{goal.who}: column '{field.name}' is {column.native}, which cannot keep "
                 f"{field.type} exactly",
-                f"change the column's type, {OR_REPLACE}",
+                f"change the column's type (`schema: evolve` widens it), {OR_REPLACE}",
             )
     for name in by_name:
-        if name not in table.filled:
+        if name not in table.filled and name not in dealt_with:
             raise StoreError(
                 f"{goal.who} has column '{name}', which the rows lack",
                 f"give it a DEFAULT, drop it, {OR_REPLACE}",

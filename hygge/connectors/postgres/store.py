@@ -18,6 +18,7 @@ import pyarrow as pa
 from hygge.batches import again, plain, raw_format
 from hygge.connectors.postgres import choosing, ledger, publish, rights, session, target
 from hygge.connectors.postgres.catalog import has_relation
+from hygge.connectors.postgres.evolving import evolution_of, plain_columns
 from hygge.connectors.postgres.kept import check_columns
 from hygge.connectors.postgres.load import load, load_passthrough
 from hygge.connectors.postgres.merge import merge
@@ -28,6 +29,7 @@ from hygge.connectors.sql import frame
 from hygge.connectors.sql import ledger as sql_ledger
 from hygge.connectors.sql.commit import SQLPublisher, check, refuse_columns
 from hygge.connectors.sql.counting import count_sql, state_of
+from hygge.connectors.sql.evolving import Evolution
 from hygge.connectors.sql.frame import Published
 from hygge.connectors.sql.goal import Goal, stored
 from hygge.connectors.sql.ledger import LEDGER, beating
@@ -77,10 +79,11 @@ def examine(goal: Goal, run: Run, schema: pa.Schema | None) -> TargetState:
     with session.opened(goal) as connection, session.transaction(connection):
         names = names_of(connection, goal, run.id)
         rights.check_schema_rights(connection, goal, names)
-        _check(connection, goal, run, _stored_schema(goal, schema))
+        evolved = _check(connection, goal, run, _stored_schema(goal, schema))
         if not exists(connection, sql_ledger.target_of(goal)):
             return TargetState(exists=False)
-        return state_of(rights.count_rows(connection, count_sql(names.target), names.target))
+        rows = rights.count_rows(connection, count_sql(names.target), names.target)
+        return state_of(rows, evolved.shown)
 
 
 def stage(
@@ -178,21 +181,24 @@ def _make_rows_table(
     )  # fmt: skip
 
 
-def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | None) -> None:
-    """Raise what can be known before a row moves; called again before rows become visible."""
+def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | None) -> Evolution:
+    """Raise what can be known before a row moves; called again before rows become visible.
+
+    Returns what is still to be done to the target's columns.
+    """
     choosing.check_types(goal, schema)
     names = names_of(connection, goal, run.id)
     present = choosing.target_columns(connection, names)
-    columns = schema
-    if schema is not None and raw_format(schema) is not None:
-        columns = pa.schema([(name, pa.string()) for name in column_names(schema)])
+    evolved = evolution_of(connection, goal, run, schema)
     check(
-        connection, goal, run, sql_ledger.target_of(goal), columns,
+        connection, goal, run, sql_ledger.target_of(goal),
+        None if schema is None else plain_columns(schema),
         lambda field: choosing.misfit(schema, field, present.get(field.name)),
+        evolved.dealt_with,
     )  # fmt: skip
     old = target.existing(connection, names, () if schema is None else key_in(schema))
     if old is None:
-        return
+        return evolved
     own = own_columns(connection, sql_ledger.target_of(goal))
     listed = None if schema is None else own.written(column_names(schema))
     target.check_rights(connection, goal, run.mode, old, listed)
@@ -202,6 +208,7 @@ def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | 
     if run.mode == "replace" and old.hangs:
         target.check_foreign_keys(connection, goal, old)
         target.check_deletes(connection, goal, old)
+    return evolved
 
 
 def _check_columns(connection: sa.Connection, goal: Goal, run: Run) -> None:
@@ -277,6 +284,9 @@ class _Publisher(SQLPublisher):
         return schema
 
     def check(self, schema: pa.Schema | None) -> bool:
+        self.evolution = evolution_of(self.connection, self.goal, self.run, schema)
+        for statement in self.evolution.statements:
+            session.execute(self.connection, statement)
         _check(self.connection, self.goal, self.run, schema)
         is_there = exists(self.connection, self.target)
         if schema is not None and is_there and self.run.mode != "replace":

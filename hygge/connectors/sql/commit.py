@@ -8,6 +8,7 @@ the swap of compare-and-swap.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -101,8 +102,9 @@ def check(
     target: Target,
     schema: pa.Schema | None,
     misfit: Misfit | None = None,
+    dealt_with: Collection[str] = (),
 ) -> None:
-    """Refuse what can be refused before a row moves; `misfit` is that of `check_fit`."""
+    """Refuse what can be refused before a row moves; the last two are those of `check_fit`."""
     if target.dialect == "postgresql":
         check_free_in_postgres(connection, target, goal.who)
     there = exists(connection, target)
@@ -118,7 +120,7 @@ def check(
     if not there and run.flow in heads and heads[run.flow].head.columns:
         raise lost_target(goal.who, run.flow)
     if schema is not None:
-        check_fit(connection, target, plain_schema(schema), there, goal.who, misfit)
+        check_fit(connection, target, plain_schema(schema), there, goal.who, misfit, dealt_with)
 
 
 def refuse_columns(goal: Goal, schema: pa.Schema) -> None:

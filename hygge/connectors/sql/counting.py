@@ -13,8 +13,8 @@ def count_sql(table: str) -> str:
     return f"SELECT COUNT(*) FROM (SELECT 1 FROM {table} LIMIT {MOST + 1}) counted"
 
 
-def state_of(rows: int | None) -> TargetState:
+def state_of(rows: int | None, changes: tuple[str, ...] = ()) -> TargetState:
     """Return the state of a table with so many rows; None: this user may not count them."""
     if rows is None:
-        return TargetState(True)
-    return TargetState(True, min(rows, MOST), rows <= MOST)
+        return TargetState(True, changes=changes)
+    return TargetState(True, min(rows, MOST), rows <= MOST, changes)

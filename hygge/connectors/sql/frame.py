@@ -21,6 +21,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import pyarrow as pa
 
 from hygge.connectors.sql.errors import unknown_commit
+from hygge.connectors.sql.evolving import NOTHING
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import compared, head_of, head_values
 from hygge.errors import HyggeError, refusing
@@ -56,6 +57,8 @@ class Publisher(ABC, Generic[C]):
         self.connection, self.goal, self.run, self.base = connection, goal, run, base
         self.receipts = sorted(receipts, key=lambda receipt: receipt.ticket.split)
         self.staged_rows = sum(receipt.rows for receipt in receipts)
+        self.evolution = NOTHING
+        """What was done to the target's columns, for the report."""
 
     @abstractmethod
     def head(self, lock: bool) -> Head | None:
@@ -142,8 +145,10 @@ def _publish(publisher: Publisher[Any], watermark: Watermark) -> Commit:
         if not is_committed:
             raise
     staged = publisher.staged_rows
-    note = "; ".join(filter(None, [_nothing(run, schema, staged, exists), *notes]))
-    return Commit(head_of(row, who), rows, staged - rows, note=note)
+    evolved = publisher.evolution
+    notes = [_nothing(run, schema, staged, exists), *evolved.texts, *notes]
+    note = "; ".join(filter(None, notes))
+    return Commit(head_of(row, who), rows, staged - rows, note=note, changes=evolved.shown)
 
 
 def _nothing(run: Run, schema: pa.Schema | None, rows: int, exists: bool) -> str:

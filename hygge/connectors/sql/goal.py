@@ -12,6 +12,7 @@ from pydantic import Field
 
 from hygge.batches import key_of, plain_schema, with_key
 from hygge.connectors.sql.ask import OnValue
+from hygge.model import Contract
 from hygge.settings import Settings
 
 
@@ -30,6 +31,10 @@ class SQLStoreOptions(Settings):
     """Whether types that somebody made at the source (enum, domain, composite), and that this
     database lacks, are made with the table: PostgreSQL to PostgreSQL. Otherwise they are an error
     before rows move."""
+    contract: Contract | None = Field(default=None, alias="schema")
+    """What becomes of the table where the rows have other columns than before: `freeze` is an
+    error, `evolve` alters the table. Default: `append` and `merge` freeze, `replace` makes a table
+    of hygge's anew."""
 
 
 class SQLStoreOptionsDict(TypedDict, total=False):
@@ -39,6 +44,7 @@ class SQLStoreOptionsDict(TypedDict, total=False):
     zones: Literal["error", "utc"]
     on_value: OnValue | Mapping[str, OnValue]
     create_types: bool | None
+    schema: Contract | None
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,11 @@ class Goal:
     options: SQLStoreOptions
     flow: str | None = None
     """The flow, for the names of its sessions."""
+
+    @property
+    def evolves(self) -> bool:
+        """True if the table follows the columns of the rows: `schema: evolve`."""
+        return self.options.contract == "evolve"
 
     def on_value(self, column: str) -> OnValue:
         """The way to treat values of this column that the database cannot hold."""

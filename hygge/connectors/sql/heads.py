@@ -132,10 +132,16 @@ def not_a_head(who: str, why: str) -> StoreError:
     )
 
 
+OR = "\0"
+"""Between the identities of one table that is being altered: it is the one or the other."""
+
+
 def still(now: str | None, heads: Heads) -> bool:
     """True if a table is one that hygge made; users may have added columns behind the others."""
-    made = [stored.made for stored in heads.values()]
-    return now is not None and any(isinstance(each, str) and now.startswith(each) for each in made)
+    made = [stored.made for stored in heads.values() if isinstance(stored.made, str)]
+    return now is not None and any(
+        now.startswith(identity) for each in made for identity in each.split(OR)
+    )
 
 
 def already(now: Head | None, run: Run, receipts: Sequence[Receipt]) -> Commit | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pyarrow as pa
@@ -76,8 +76,11 @@ def check_fit(
     there: bool,
     who: str,
     misfit: Misfit | None = None,
+    dealt_with: Collection[str] = (),
 ) -> None:
     """Raise StoreError if the columns of the rows do not fit into the existing table.
+
+    Columns that are `dealt_with` may differ: the commit makes that good.
 
     `misfit` knows more of types than SQLAlchemy does: it returns the type of the table's column and
     that of the rows where the first does not hold the second, () where it does, None where it does
@@ -90,33 +93,38 @@ def check_fit(
     names = list(columns)
     for field in schema:
         column = columns.pop(field.name, None)
+        if field.name in dealt_with:
+            continue
         if column is None:
             raise StoreError(
                 f"{who} has no column '{field.name}', which the rows have",
-                f"add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, {OR_REPLACE}; "
+                f"add it (ALTER TABLE … ADD COLUMN, or `schema: evolve`), leave it out with "
+                f"`columns`, {OR_REPLACE}; "
                 f"{one_of('its columns', field.name, names)}",
             )
         if column.get("computed"):
             continue  # its values are not written
         types = misfit(field) if misfit is not None else None
         if types is None:
-            types = _misfit(column, field, target)
+            types = misfit_of(column, field, target)
         if types:
             raise StoreError(
                 f"{who}: column '{field.name}' is {types[0]}, which cannot keep {types[1]} exactly",
-                f"change the column's type, {OR_REPLACE}",
+                f"change the column's type (`schema: evolve` widens it), {OR_REPLACE}",
             )
     for name, column in columns.items():
         fills = column.get("default") is not None
         fills = fills or column.get("identity") or column.get("computed")
+        if name in dealt_with:
+            continue
         if not fills and column.get("autoincrement") is not True:
             raise StoreError(
                 f"{who} has column '{name}', which the rows lack",
-                f"give it a DEFAULT, drop it, {OR_REPLACE}",
+                f"give it a DEFAULT, drop it, leave it NULL with `schema: evolve`, {OR_REPLACE}",
             )
 
 
-def _misfit(column: Any, field: pa.Field, target: Target) -> tuple[str, str] | tuple[()]:
+def misfit_of(column: Any, field: pa.Field, target: Target) -> tuple[str, str] | tuple[()]:
     """Return the types of a column and of the rows, if the column does not keep them."""
     has = arrow_for(column["type"], target.dialect)[0]
     wants, _ = arrow_for(column_for(field.type, target.dialect, field.name), target.dialect)

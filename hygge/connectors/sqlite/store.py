@@ -18,7 +18,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -35,6 +35,7 @@ from hygge.connectors.sql.own_columns import generated_note, gone_notes
 from hygge.connectors.sqlite import catalog, ledger, session
 from hygge.connectors.sqlite.database import table_name
 from hygge.connectors.sqlite.errors import in_words
+from hygge.connectors.sqlite.evolving import evolution_of, evolved_columns, follow
 from hygge.connectors.sqlite.merge import merge
 from hygge.connectors.sqlite.publish import append, refill, replace
 from hygge.connectors.sqlite.session import fetch_value, path_of, quoted
@@ -49,7 +50,7 @@ from hygge.connectors.sqlite.target import (
 )
 from hygge.connectors.sqlite.values import encode
 from hygge.errors import HyggeError, Rejected, StoreError
-from hygge.model import Commit, Head, Receipt, Run, TargetState, Ticket, Watermark
+from hygge.model import Commit, Head, Mode, Receipt, Run, TargetState, Ticket, Watermark
 
 NEEDS: tuple[str, ...] = ()
 """Modules that its processes import, beside this one."""
@@ -89,7 +90,8 @@ def examine(goal: Goal, run: Run, schema: pa.Schema | None, count: bool = True) 
         if catalog.kind_of(connection, target) is None:
             return TargetState(exists=False)
         table = f"main.{quoted(target)}"
-        return state_of(fetch_value(connection, count_sql(table)) if count else None)
+        rows = fetch_value(connection, count_sql(table)) if count else None
+        return state_of(rows, evolution_of(connection, goal, run, schema).shown)
 
 
 def stage(
@@ -172,15 +174,19 @@ class _Publisher(Publisher[sqlite3.Connection]):
         return schema
 
     def check(self, schema: pa.Schema | None) -> bool:
+        # What hygge made is still its own when the run has changed it.
+        self.is_made = ledger.is_made(self.connection, self.goal)
+        if schema is not None:
+            self.evolution = follow(self.connection, self.goal, self.run, schema)
         _check_target(self.connection, self.goal, self.run, schema)
         return catalog.kind_of(self.connection, table_name(self.goal.table)) is not None
 
     def publish(self, schema: pa.Schema | None, exists: bool) -> Published:
         connection, goal, target = self.connection, self.goal, table_name(self.goal.table)
-        made = not exists or ledger.is_made(connection, goal)
+        made = not exists or self.is_made
         rows, notes = self.staged_rows, []
         if schema is not None:
-            columns = target_columns(connection, target, self.run.mode, schema, goal.who)
+            columns = evolved_columns(connection, goal, self.run, schema)
             if self.declared and _declared(columns) != self.declared:
                 raise Rejected(
                     f"{goal.who} changed its columns while the run was staged", "run again"
@@ -275,7 +281,7 @@ def _check_target(
     if kind is None and run.flow in heads and heads[run.flow].head.columns:
         raise lost_target(goal.who, run.flow)
     if schema is not None:
-        target_columns(connection, target, run.mode, schema, goal.who)
+        evolved_columns(connection, goal, run, schema)
 
 
 def _columns_for(goal: Goal, mode: str, schema: pa.Schema) -> list[TargetColumn]:
@@ -284,7 +290,9 @@ def _columns_for(goal: Goal, mode: str, schema: pa.Schema) -> list[TargetColumn]
     if not os.path.exists(path):
         return new_columns(schema)
     with session.opened(path, goal.who, StoreError) as connection:
-        return target_columns(connection, table_name(goal.table), mode, schema, goal.who)
+        return evolved_columns(
+            connection, goal, Run("", goal.flow or "", cast("Mode", mode)), schema
+        )
 
 
 def _declared(columns: Sequence[TargetColumn] | None) -> str | None:

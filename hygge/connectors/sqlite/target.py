@@ -126,7 +126,8 @@ def existing_columns(
         if column is None:
             raise StoreError(
                 f"{who} has no column '{field.name}', which the rows have",
-                f"add it (ALTER TABLE … ADD COLUMN), leave it out with `columns`, {OR_REPLACE}; "
+                f"add it (ALTER TABLE … ADD COLUMN, or `schema: evolve`), leave it out with "
+                f"`columns`, {OR_REPLACE}; "
                 f"{one_of('its columns', field.name, [c.name for c in columns])}",
             )
         targets.append(TargetColumn(column.name, column.declared, _fitting(column, field, who)))
@@ -135,13 +136,31 @@ def existing_columns(
     if left:
         raise StoreError(
             f"{who} has column '{left[0]}', which the rows lack",
-            f"give it a DEFAULT, drop it, {OR_REPLACE}",
+            f"give it a DEFAULT, drop it, leave it NULL with `schema: evolve`, {OR_REPLACE}",
         )
     return targets
 
 
+def can_keep(column: catalog.Column, field: pa.Field) -> bool:
+    """Return whether a column keeps every value of the rows unchanged."""
+    return _kept_as(column, field) is not None
+
+
 def _fitting(column: catalog.Column, field: pa.Field, who: str) -> pa.DataType:
     """Return the Arrow type to write; raise StoreError if the column would change values."""
+    kept = _kept_as(column, field)
+    if kept is None:
+        declared = f"'{column.declared}'" if column.declared else "declared without a type"
+        raise StoreError(
+            f"{who}: column '{column.name}' is {declared}, which cannot keep {field.type} exactly",
+            f"make it {declared_for(field.type, column.name)} (`schema: evolve` widens it), "
+            f"{OR_REPLACE}",
+        )
+    return kept
+
+
+def _kept_as(column: catalog.Column, field: pa.Field) -> pa.DataType | None:
+    """Return the Arrow type in which a column keeps every value of the rows; None: in none."""
     kind, wanted = field.type, arrow_for(column.declared)
     affinity = affinity_of(column.declared)
     fits = False
@@ -155,13 +174,7 @@ def _fitting(column: catalog.Column, field: pa.Field, who: str) -> pa.DataType:
         fits = affinity in ("TEXT", "BLOB") or wanted != pa.string()
         if pa.types.is_decimal(wanted) and affinity != "TEXT":
             fits = wanted.precision <= 15  # kept as REAL: more digits would be lost
-    if not fits:
-        declared = f"'{column.declared}'" if column.declared else "declared without a type"
-        raise StoreError(
-            f"{who}: column '{column.name}' is {declared}, which cannot keep {kind} exactly",
-            f"make it {declared_for(kind, column.name)}, {OR_REPLACE}",
-        )
-    return wanted
+    return wanted if fits else None
 
 
 def create_table(

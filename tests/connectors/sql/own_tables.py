@@ -23,8 +23,8 @@ class Lite:
     def __init__(self, path):
         self.path = str(path)
 
-    def store(self):
-        return SQLStore("t", connection=f"sqlite:///{self.path}")
+    def store(self, **options):
+        return SQLStore("t", connection=f"sqlite:///{self.path}", options=options)
 
     def ask(self, sql):
         connection = sqlite3.connect(self.path, isolation_level=None)
@@ -42,8 +42,8 @@ class Maria:
     def __init__(self, server, schema, table="t"):
         self.server, self.schema, self.table = server, schema, table
 
-    def store(self):
-        return SQLStore(self.table, connection=self.server.url(self.schema))
+    def store(self, **options):
+        return SQLStore(self.table, connection=self.server.url(self.schema), options=options)
 
     def ask(self, sql):
         with self.server.connect(database=self.schema) as connection, connection.cursor() as cursor:
@@ -56,10 +56,10 @@ class Generic(Maria):
 
     name = "generic"
 
-    def store(self):
+    def store(self, **options):
         url = self.server.url(self.schema)
-        goal = Goal(url, "shop#t", self.table, SQLStoreOptions())
-        names = ("head", "prepare", "stage", "commit", "discard")
+        goal = Goal(url, "shop#t", self.table, SQLStoreOptions(**options))
+        names = ("head", "prepare", "examine", "stage", "commit", "discard")
         return SimpleNamespace(
             **{name: functools.partial(getattr(any_store, name), goal) for name in names}
         )
@@ -72,11 +72,11 @@ class Postgres:
         self.server, self.schema, self.driver = server, schema, driver
         self.name = driver or "postgresql"
 
-    def store(self):
+    def store(self, **options):
         url = self.server.url
         if self.driver:
             url = url.replace("://", f"+{self.driver}://")
-        return SQLStore("t", table=f"{self.schema}.t", connection=url)
+        return SQLStore("t", table=f"{self.schema}.t", connection=url, options=options)
 
     def ask(self, sql):
         with self.server.connect() as connection:
