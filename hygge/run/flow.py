@@ -85,7 +85,7 @@ class Flow:
         home.flow = store.flow = self.identity
         modes = store.traits.modes
         self.mode: Mode = mode or ("replace" if "replace" in modes else modes[0])
-        home.flow_mode = self.mode
+        home.flow_mode = store.flow_mode = self.mode
         self.key = (key,) if isinstance(key, str) else tuple(key)
         home.flow_key = self.key
         self.limits = limits or Limits()

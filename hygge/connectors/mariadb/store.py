@@ -21,6 +21,7 @@ from hygge.batches import again, plain
 from hygge.connectors.mariadb import kept, ledger, merge, publish
 from hygge.connectors.mariadb.fit import check_values
 from hygge.connectors.mariadb.load import SPLIT, load_split
+from hygge.connectors.mariadb.load import check_batch as check_batch
 from hygge.connectors.mariadb.rights import check_rights, count_rows
 from hygge.connectors.mariadb.session import (
     execute,

@@ -19,6 +19,7 @@ from hygge.batches import again, plain, raw_format
 from hygge.connectors.postgres import choosing, ledger, publish, rights, session, target
 from hygge.connectors.postgres.catalog import has_relation
 from hygge.connectors.postgres.kept import check_columns
+from hygge.connectors.postgres.load import check_batch as check_batch
 from hygge.connectors.postgres.load import load, load_passthrough
 from hygge.connectors.postgres.merge import merge
 from hygge.connectors.postgres.target import Names, columns_of, names_of
