@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +135,14 @@ class BadRows:
         places = [place for place, _ in found]
         self.take(table.take(pa.array(places, pa.int64())), [error for _, error in found])
         return without(table, places)
+
+    def sifted(
+        self, batches: Iterator[pa.Table], check: Callable[[pa.Table], object]
+    ) -> Iterator[pa.Table]:
+        """Yield the batches with the rows that pass `check` (see `sift`)."""
+        for batch in batches:
+            yield self.sift(batch, check)
+            del batch
 
     def content(self) -> bytes | None:
         """Return the rows as a Parquet file; None where there are none."""

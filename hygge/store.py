@@ -81,6 +81,7 @@ from hygge.errors import ConfigError, StoreError
 from hygge.model import (
     Commit,
     Head,
+    Mode,
     Receipt,
     Run,
     StoreTraits,
@@ -110,6 +111,8 @@ class Store(Connector):
     traits: StoreTraits = StoreTraits()
     most_bad_rows: int | None = None
     """The most rows that may be set aside, where the flow asks for that; None: none may."""
+    flow_mode: Mode | None = None
+    """The mode of the flow that writes it."""
     bad_rows: BadRows | None = None
     """While `stage` runs: what takes the rows that the Store cannot hold; None: they are errors."""
     receives: ClassVar[Literal["pandas", "arrow"]] = "pandas"

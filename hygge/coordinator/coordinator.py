@@ -204,9 +204,8 @@ class Coordinator:
         """
         if is_flow_job():
             told = instructions()
-            earlier = datetime.fromisoformat(told.earlier) if told.earlier else None
-            place = state_at(self.file.state)
-            return Request(place, told.command, earlier) if told.command else None
+            then = datetime.fromisoformat(told.earlier) if told.earlier else None
+            return Request(state_at(self.file.state), told.command, then) if told.command else None
         flows = self.file.flows
         # Of a request with a name the journal of each flow knows what is done.
         if instructions().is_named or (len(flows) == 1 and flows[0].tables is None):

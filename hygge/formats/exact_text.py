@@ -109,12 +109,24 @@ def check_utf8(column: ArrowColumn) -> None:
             raise
 
 
+def check_values(table: pa.Table) -> None:
+    """Raise UnfitValue for a text that is not UTF-8, and for a time that has no text."""
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        try:
+            if not pa.types.is_temporal(column.type):
+                check_utf8(column)
+            elif has_far(column):
+                times_as_text(column)
+        except NoText as problem:
+            raise refuse_no_text(name, problem) from None
+
+
 def refuse_no_text(column: str, problem: NoText) -> UnfitValue:
     """Return the error for a value of a column that has no text."""
     return UnfitValue(
         f"column '{column}' holds {problem}",
         "mend it at the source, leave the column out with `columns`, or write parquet or arrow",
-    )
+    ).at(column)
 
 
 def leaves(array: pa.Array, wanted: Callable[[pa.DataType], bool]) -> Iterator[pa.Array]:

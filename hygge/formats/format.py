@@ -73,6 +73,9 @@ class Format:
     def check_schema(self, schema: pa.Schema) -> None:
         """Raise UnfitValue for a column whose type the format cannot hold exactly."""
 
+    def check_values(self, table: pa.Table) -> None:
+        """Raise UnfitValue for a value that the format has no form for."""
+
     def count(self, path: str) -> int | None:
         """Return the rows of a file by its own footer, or None where the format has none."""
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import threading
 import time
 from collections.abc import Sequence
@@ -31,6 +30,7 @@ from hygge.places.folder import Folder
 from hygge.places.place import place_at
 from hygge.places.shipped import SHIPPED
 from hygge.run.driver import Attempt, Driver
+from hygge.run.ends import check_type, short_name
 from hygge.run.engines import Engine, EngineName, find_engine, passthrough, schema_of
 from hygge.run.key import find_key
 from hygge.run.once import Outcome, run_flow
@@ -79,18 +79,18 @@ class Flow:
         shared_paths: Sequence[str] = (),
         shape: Shape | ShapeDict | None = None,
     ) -> None:
-        _check_type(home, Home, "home")
-        _check_type(store, Store, "store")
+        check_type(home, Home, "home")
+        check_type(store, Store, "store")
         self.shape = as_shape(shape)
         if self.shape is not None:
             home = shaped_home(home, self.shape)
         self.home, self.store = home, store
-        self.name = name or f"{_short_name(home)}_to_{_short_name(store)}"
+        self.name = name or f"{short_name(home)}_to_{short_name(store)}"
         self.identity = f"{project}.{self.name}" if project else self.name
         home.flow = store.flow = self.identity
         modes = store.traits.modes
         self.mode: Mode = mode or ("replace" if "replace" in modes else modes[0])
-        home.flow_mode = self.mode
+        home.flow_mode = store.flow_mode = self.mode
         self.key = (key,) if isinstance(key, str) else tuple(key)
         home.flow_key = self.key
         self.limits = limits or Limits()
@@ -382,20 +382,3 @@ class Flow:
         if self.store.traits.guarantee == "at least once" and may_repeat:
             notes.append("a batch may have been written twice: this store delivers at least once")
         return notes
-
-
-def _check_type(given: object, wanted: type, argument: str) -> None:
-    """Raise ConfigError unless `given` is an instance of `wanted`."""
-    if isinstance(given, wanted):
-        return
-    hint = "give an instance: MyHome(...)" if isinstance(given, type) else None
-    name = given.__name__ if isinstance(given, type) else type(given).__name__
-    raise ConfigError(f"{argument}= is {name}, which is not a {wanted.__name__}", hint)
-
-
-def _short_name(end: Home | Store) -> str:
-    """Return the name of an end, else the last word of its place: `users` of `lake/users.csv`."""
-    if end.name:
-        return end.name
-    last = re.split(r"[/#\\]", end.describe().rstrip("/"))[-1].split(".")[0]
-    return re.sub(r"\W+", "_", last).strip("_") or type(end).__name__.lower()

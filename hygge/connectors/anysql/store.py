@@ -117,6 +117,16 @@ def stage(
     return Receipt(ticket, "", rows, size, parts=0 if table is None else 1)
 
 
+def check_batch(goal: Goal, batch: pa.Table) -> None:
+    """Raise UnfitValue for a value that a driver cannot be given."""
+    for name, column in zip(batch.column_names, batch.columns, strict=True):
+        try:
+            if pa.types.is_temporal(column.type):
+                encode(column, goal.who, name)
+        except UnfitValue as error:
+            raise error.at(name) from error
+
+
 def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
     """The receipts whose rows are sealed and complete; removes what else the run staged."""
     with _open(goal) as connection:

@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from hygge.batches import again, raw_format
 from hygge.connectors.anysql.database import ANYSQL
+from hygge.connectors.databases.bad_values import checks_of
 from hygge.connectors.databases.connection import (
     DatabaseSettings,
     connection_url,
@@ -196,7 +197,16 @@ class SQLStore(Store):
         if schema is None:  # only the rows know their columns
             batches = self._with_checked_names(batches)
         with self._in_words():
-            return self._verbs().stage(self._goal(), ticket, schema, batches)
+            verbs, goal = self._verbs(), self._goal()
+            if self.bad_rows is not None:
+                is_kept = self.flow_mode in ("append", "merge")
+                check = checks_of(goal, verbs.check_batch, is_kept)
+                batches = self.bad_rows.sifted(batches, check)
+            receipt = verbs.stage(goal, ticket, schema, batches)
+            if receipt.ticket != ticket and self.bad_rows is not None:
+                for _ in batches:  # staged by an earlier attempt: what it set aside is found again
+                    pass
+            return receipt
 
     def resume(self, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
         with self._in_words():

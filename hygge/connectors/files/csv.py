@@ -46,7 +46,7 @@ from hygge.connectors.files.store import (
     FileStoreOptionsDict,
 )
 from hygge.errors import ConfigError, HomeError, one_of
-from hygge.formats import csv_dialect
+from hygge.formats import csv_dialect, exact_text
 from hygge.formats.csv_bad_rows import SettingAsideReader
 from hygge.formats.csv_file import CsvFile
 from hygge.formats.csv_reader import CsvReader
@@ -285,6 +285,9 @@ class CsvStore(FileStore):
 
     def check_schema(self, schema: pa.Schema) -> None:
         check_csv_schema(schema)
+
+    def check_values(self, table: pa.Table) -> None:
+        exact_text.check_values(table)
 
     def _header(self, schema: pa.Schema) -> bytes:
         return header_line(schema, self.delimiter) if self.settings.options.header else b""

@@ -39,7 +39,7 @@ from hygge.connectors.files.store import (
     FileStoreOptionsDict,
 )
 from hygge.errors import HomeError
-from hygge.formats import first_bytes, json_bad_rows, json_values
+from hygge.formats import exact_text, first_bytes, json_bad_rows, json_values
 from hygge.formats.format import Writer
 from hygge.formats.json_reader import JsonlFile
 from hygge.formats.json_writer import JsonlWriter, check_json_schema
@@ -247,3 +247,6 @@ class JsonlStore(FileStore):
 
     def check_schema(self, schema: pa.Schema) -> None:
         check_json_schema(schema)
+
+    def check_values(self, table: pa.Table) -> None:
+        exact_text.check_values(table)

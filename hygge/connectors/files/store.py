@@ -129,6 +129,8 @@ class FileStore(Format, Store):
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
     ) -> Receipt:
+        if self.bad_rows is not None:
+            batches = self.bad_rows.sifted(batches, self.check_values)
         with self._in_words():
             return self.target.stage(ticket, schema, batches)
 

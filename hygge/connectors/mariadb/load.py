@@ -149,13 +149,7 @@ def _field_texts(goal: Goal, field: pa.Field, array: pa.Array) -> pa.Array:
     is_misfit = _misfits(array)
     if is_misfit is not None and pc.any(is_misfit).as_py():
         if goal.on_value(field.name) != "set_null":
-            first = array.filter(is_misfit)[0]
-            raise UnfitValue(
-                f"{goal.who}: column '{field.name}' holds {value_text(first)}, which MariaDB "
-                f"cannot keep in a column of {word_of(kind)}",
-                f"decide: options: {{on_value: {{{field.name}: set_null}}}} on the store writes "
-                f"NULL, {{on_value: {{{field.name}: as_text}}}} makes the column a text",
-            )
+            raise _misfit_error(goal, field.name, array.filter(is_misfit)[0])
         array = pc.if_else(is_misfit, pa.scalar(None, kind), array)
     if t.is_boolean(kind):
         array = array.cast(pa.int8())
@@ -166,6 +160,28 @@ def _field_texts(goal: Goal, field: pa.Field, array: pa.Array) -> pa.Array:
     elif t.is_timestamp(kind):
         array = array.cast(pa.int64()).cast(pa.timestamp(kind.unit))
     return array.cast(pa.string()).cast(pa.large_string())
+
+
+def check_batch(goal: Goal, batch: pa.Table) -> None:
+    """Raise UnfitValue for a value that MariaDB does not have, where that is an error."""
+    import pyarrow.compute as pc
+
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        if goal.on_value(field.name) != "error":
+            continue
+        for chunk in column.chunks:
+            is_misfit = _misfits(chunk)
+            if is_misfit is not None and pc.any(is_misfit).as_py():
+                raise _misfit_error(goal, field.name, chunk.filter(is_misfit)[0])
+
+
+def _misfit_error(goal: Goal, name: str, value: pa.Scalar) -> UnfitValue:
+    return UnfitValue(
+        f"{goal.who}: column '{name}' holds {value_text(value)}, which MariaDB cannot keep in a "
+        f"column of {word_of(value.type)}",
+        f"decide: options: {{on_value: {{{name}: set_null}}}} on the store writes NULL, "
+        f"{{on_value: {{{name}: as_text}}}} makes the column a text",
+    ).at(name)
 
 
 def _misfits(array: pa.Array) -> pa.Array | None:

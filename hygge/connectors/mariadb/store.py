@@ -22,6 +22,7 @@ from hygge.connectors.mariadb import kept, ledger, merge, publish
 from hygge.connectors.mariadb.evolving import evolution_of, follow
 from hygge.connectors.mariadb.fit import check_values
 from hygge.connectors.mariadb.load import SPLIT, load_split
+from hygge.connectors.mariadb.load import check_batch as check_batch
 from hygge.connectors.mariadb.rights import check_rights, count_rows
 from hygge.connectors.mariadb.session import (
     execute,

@@ -12,6 +12,7 @@ moments from 4713 BC to the years 5874897 and 294276. Every other value is an Un
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from hygge.connectors.postgres import session
 from hygge.connectors.postgres.copy_in import copy_in
 from hygge.connectors.postgres.wire import has_plain_socket
 from hygge.connectors.sql.errors import driver_error
-from hygge.connectors.sql.goal import Goal, stored
+from hygge.connectors.sql.goal import Goal, SQLStoreOptions, stored
 from hygge.connectors.sql.prefetch import prefetched
 from hygge.errors import StoreError, UnfitValue
 from hygge.type_words import value_text, word_of
@@ -216,6 +217,16 @@ def fit(goal: Goal, batch: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
+def check_batch(goal: Goal, batch: pa.Table) -> None:
+    """Raise UnfitValue for a value that PostgreSQL cannot hold, where that is an error."""
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        if goal.on_value(field.name) != "error":
+            continue
+        mask = misfits(column)
+        if mask is not None and pc.any(mask).as_py():
+            raise misfit_error(goal, field.name, column, mask)
+
+
 def is_moment(kind: pa.DataType) -> bool:
     """True if it is a timestamp of a unit that PostgreSQL has."""
     return bool(pa.types.is_timestamp(kind) and kind.unit in _PER_DAY)
@@ -272,10 +283,10 @@ def _is_broken(text: pa.Scalar) -> bool:
 
 def first_misfit(goal: Goal, batch: pa.Table) -> UnfitValue | None:
     """Return the error of the value that the server has refused; None where it is not found."""
-    for field, column in zip(batch.schema, batch.columns, strict=True):
-        mask = misfits(column)
-        if mask is not None and pc.any(mask).as_py():
-            return misfit_error(goal, field.name, column, mask)
+    try:
+        check_batch(replace(goal, options=SQLStoreOptions()), batch)
+    except UnfitValue as error:
+        return error
     return None
 
 
@@ -292,7 +303,7 @@ def misfit_error(
             f"{goal.who}: column '{name}' holds {what}, which a text of PostgreSQL cannot keep; "
             f"the first such value is {value}",
             f"take it out before, make the column binary, {option}",
-        )
+        ).at(name)
     if pa.types.is_decimal(kind):
         why = "which is beyond the precision of the column"
     else:
@@ -300,7 +311,7 @@ def misfit_error(
     return UnfitValue(
         f"{goal.who}: column '{name}' is {word_of(kind)}, but holds {value}, {why}",
         f"leave such rows out, write text (options: {{on_value: {{{name}: as_text}}}}), {option}",
-    )
+    ).at(name)
 
 
 def _as_text(goal: Goal, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -20,6 +20,7 @@ from hygge.connectors.postgres import choosing, ledger, publish, rights, session
 from hygge.connectors.postgres.catalog import has_relation
 from hygge.connectors.postgres.evolving import evolution_of, plain_columns
 from hygge.connectors.postgres.kept import check_columns
+from hygge.connectors.postgres.load import check_batch as check_batch
 from hygge.connectors.postgres.load import load, load_passthrough
 from hygge.connectors.postgres.merge import merge
 from hygge.connectors.postgres.target import Names, columns_of, names_of

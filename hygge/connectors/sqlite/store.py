@@ -50,6 +50,7 @@ from hygge.connectors.sqlite.target import (
 )
 from hygge.connectors.sqlite.values import encode
 from hygge.errors import HyggeError, Rejected, StoreError
+from hygge.formats import exact_text
 from hygge.model import Commit, Head, Mode, Receipt, Run, TargetState, Ticket, Watermark
 
 NEEDS: tuple[str, ...] = ()
@@ -124,6 +125,11 @@ def stage(
             del batch
         ledger.seal(connection, ticket, rows, size, schema, _declared(columns))
     return Receipt(ticket, "", rows, size, parts=1 if columns else 0)
+
+
+def check_batch(goal: Goal, batch: pa.Table) -> None:
+    """Raise UnfitValue for a value that SQLite does not hold."""
+    exact_text.check_values(batch)
 
 
 def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
