@@ -3,6 +3,7 @@
 `check` looks at this machine alone. It connects to no server and no bucket, and reads no rows:
 files and drivers that are missing, folders that this user may not write, stores that hold something
 that hygge did not write. `plan` connects, and asks each store what its `prepare` would refuse.
+The Coordinator itself checks its options and variables here.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from contextlib import suppress
 
 from hygge.config import connectors
 from hygge.config.problems import Problem, as_config_error, paragraph
-from hygge.config.specs import FlowSpec
+from hygge.config.selection import is_pattern
+from hygge.config.specs import EndSpec, FlowsFile, FlowSpec
 from hygge.connectors.files.home import FileHome
-from hygge.errors import HyggeError, as_hygge_error
+from hygge.engine.jobs.instructions import digest, instructions
+from hygge.errors import ConfigError, HyggeError, as_hygge_error
 from hygge.home import Home
 from hygge.model import Mode
 from hygge.places.folder import Folder
@@ -90,3 +93,43 @@ def _writes(store: Store, home: Home) -> bool:
         return True
     is_file = not isinstance(home, FileHome)
     return is_file and home.on_disk() is not None and home.on_disk() == store.on_disk()
+
+
+def check_is_one(flows: Sequence[FlowSpec]) -> None:
+    """Raise ConfigError unless there is one flow, or one table of one, to start from a value."""
+    names = [name for flow in flows for name in (flow.tables.selected if flow.tables else ("",))]
+    if len(flows) != 1 or len(names) != 1 or is_pattern(names[0]):
+        raise ConfigError(
+            "--from is a value of one cursor, and here are several flows",
+            "name the flow, or the table of a flow: --select shop.public.orders",
+        )
+
+
+def may_append(spec: FlowSpec) -> bool:
+    """Return whether a flow, or a table of it, may add its rows in each run."""
+    overrides = () if spec.tables is None else spec.tables.overrides.values()
+    return "append" in (spec.mode, *(own.mode for own in overrides))
+
+
+def check_variables(file: FlowsFile) -> None:
+    """Raise ConfigError where a variable of the file differs from what the command had.
+
+    A Ray job reads the environment of its node, which may differ from that of the command.
+    """
+    here = {name: digest(name, value) for name, value in file.variables.items()}
+    different = [
+        name for name, there in instructions().variables.items() if here.get(name, there) != there
+    ]
+    if different:
+        raise ConfigError(
+            f"{', '.join(different)}: the environment of the flow's Ray job has another value than "
+            "that of the command which submitted it",
+            "put it into the .env beside the file, set it where Ray was started, or use `jobs: one`"
+            " (--jobs one), by which flows run in the command itself",
+        )
+
+
+def have_same_places(one: EndSpec, other: EndSpec) -> bool:
+    """Return whether two stores write a table of the same name to the same place."""
+    settings, other_settings = ({**end.settings, "options": None} for end in (one, other))
+    return (one.kind, settings) == (other.kind, other_settings)

@@ -21,9 +21,8 @@ from datetime import datetime
 from hygge.config.checks import Places
 from hygge.config.connectors import build
 from hygge.config.flows import read_flows
-from hygge.config.selection import is_pattern
 from hygge.config.selection import select as select_flows
-from hygge.config.specs import EndSpec, FlowsFile, FlowSpec, Jobs
+from hygge.config.specs import FlowsFile, FlowSpec, Jobs
 from hygge.coordinator import checking
 from hygge.coordinator.connections import (
     ConnectionShares,
@@ -33,9 +32,9 @@ from hygge.coordinator.connections import (
 )
 from hygge.coordinator.done import SKIPPED, Request, begin, state_at
 from hygge.coordinator.schedule import OpenTables, RunFlow, Schedule
-from hygge.engine.jobs.instructions import Instructions, digest, instructions, is_flow_job
+from hygge.engine.jobs.instructions import Instructions, instructions, is_flow_job
+from hygge.engine.jobs.restarts import read_try
 from hygge.errors import (
-    ConfigError,
     FlowFailed,
     HyggeError,
     JournalError,
@@ -80,11 +79,11 @@ class Coordinator:
         self.file: FlowsFile = select_flows(file, select, exclude)
         self.all_flows = file.flows
         """All flows of the file, selected or not: no flow may write where another one writes."""
-        _check_variables(file)
+        checking.check_variables(file)
         self.engine, self.dashboard, self.fresh = engine, dashboard, fresh
         self.start_from = instructions().start_from if start_from is None else start_from
         if self.start_from is not None:
-            _check_is_one(self.file.flows)
+            checking.check_is_one(self.file.flows)
         self.jobs = jobs or self.file.jobs
         self.errors: dict[str, BaseException] = {}
         """Name of a flow that ran in this process → why it failed, with its traceback."""
@@ -212,7 +211,7 @@ class Coordinator:
         # Of a request with a name the journal of each flow knows what is done.
         if instructions().is_named or (len(flows) == 1 and flows[0].tables is None):
             return None
-        if not any(map(_may_append, flows)):
+        if not any(map(checking.may_append, flows)):
             return None
         members = [(self._identity(flow.name), flow.tables is not None) for flow in flows]
         try:
@@ -228,7 +227,8 @@ class Coordinator:
         if skipped and request.earlier is not None:
             then = f"{request.earlier.astimezone():%H:%M}"
             watch.said("", f"{len(skipped)} of {len(reports)} were done in the run of {then}")
-        if all(report.status == "done" for report in reports):
+        # A command that may be started again still needs it, if it dies before its report is read.
+        if all(report.status == "done" for report in reports) and read_try() is None:
             with suppress(HyggeError):  # the next run sees that all of it is done
                 request.forget()
 
@@ -252,7 +252,7 @@ class Coordinator:
                 if flow.tables is None:
                     if (place := build(flow)[1].place()) is not None:
                         self._places.add(place, flow.name)
-                elif comes_before and _have_same_places(flow.store, spec.store):
+                elif comes_before and checking.have_same_places(flow.store, spec.store):
                     for place, table in places_of(flow).items():
                         self._places.add(place, table)
         identity = self._identity(spec.name)
@@ -346,22 +346,6 @@ def _run_once(flow: Flow, watch: Watch, stop: threading.Event, request: Request 
     return report
 
 
-def _check_is_one(flows: Sequence[FlowSpec]) -> None:
-    """Raise ConfigError unless there is one flow, or one table of one, to start from a value."""
-    names = [name for flow in flows for name in (flow.tables.selected if flow.tables else ("",))]
-    if len(flows) != 1 or len(names) != 1 or is_pattern(names[0]):
-        raise ConfigError(
-            "--from is a value of one cursor, and here are several flows",
-            "name the flow, or the table of a flow: --select shop.public.orders",
-        )
-
-
-def _may_append(spec: FlowSpec) -> bool:
-    """Return whether a flow, or a table of it, may add its rows in each run."""
-    overrides = () if spec.tables is None else spec.tables.overrides.values()
-    return "append" in (spec.mode, *(own.mode for own in overrides))
-
-
 def _refuse(error: HyggeError) -> RunFlow:
     """Return a way to run flows that fails for each of them."""
 
@@ -369,30 +353,6 @@ def _refuse(error: HyggeError) -> RunFlow:
         raise error
 
     return refused
-
-
-def _check_variables(file: FlowsFile) -> None:
-    """Raise ConfigError where a variable of the file differs from what the command had.
-
-    A Ray job reads the environment of its node, which may differ from that of the command.
-    """
-    here = {name: digest(name, value) for name, value in file.variables.items()}
-    different = [
-        name for name, there in instructions().variables.items() if here.get(name, there) != there
-    ]
-    if different:
-        raise ConfigError(
-            f"{', '.join(different)}: the environment of the flow's Ray job has another value than "
-            "that of the command which submitted it",
-            "put it into the .env beside the file, set it where Ray was started, or use `jobs: one`"
-            " (--jobs one), by which flows run in the command itself",
-        )
-
-
-def _have_same_places(one: EndSpec, other: EndSpec) -> bool:
-    """Return whether two stores write a table of the same name to the same place."""
-    settings, other_settings = ({**end.settings, "options": None} for end in (one, other))
-    return (one.kind, settings) == (other.kind, other_settings)
 
 
 def _max_connections(file: FlowsFile) -> Mapping[str, int]:
