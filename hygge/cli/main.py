@@ -18,7 +18,9 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from hygge.cli.arguments import parse, wants_json_log
+from hygge.cli.ending import kill_descendants, release_all
 from hygge.cli.named_file import check_file
+from hygge.engine.jobs import restarts
 from hygge.errors import HomeError, HyggeError, UsageError, as_hygge_error, without_password
 
 if TYPE_CHECKING:
@@ -29,10 +31,6 @@ if TYPE_CHECKING:
 
 _STOP_WITHIN_S = 2.5
 """Time that a run has to stop after the first signal, unless it is a Ray job."""
-_JOBS_WITHIN_S = 1.5
-"""Time that the jobs of a run have to be stopped when this process ends at once."""
-_LEASES_WITHIN_S = 0.5
-"""Time that the leases of a run have to be freed when this process ends at once."""
 _PLANS_IN_FULL = 3
 """A flow of more tables has one line a table; `--select` shows one in full."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -44,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in given or bool(os.environ.get("HYGGE_DEBUG"))
     try:
         arguments = parse(given)
+        if arguments.command == "run" and _is_restartable():
+            return restarts.run_with_restarts(given, _say_in_log)
         return _COMMANDS[arguments.command](arguments)
     except UsageError as error:
         return _print_error(error, 2, debug, wants_json_log(given) or _is_submitted())
@@ -94,8 +94,8 @@ def _run(arguments: argparse.Namespace) -> int:
             if is_late or len(signalled) > 1:
                 # Ray's start, or a call that hangs, does not see `stop`: end this process.
                 _say_stopped(arguments)
-                _release_all()
-                _kill_descendants()
+                release_all()
+                kill_descendants()
                 os._exit(130)
         summary = outcome[0]
         if isinstance(summary, BaseException):
@@ -196,38 +196,6 @@ def _check_version() -> None:
         )
 
 
-def _release_all() -> None:
-    """Free leases, so that the next run begins at once, and stop jobs that nobody would follow.
-
-    A lease that cannot be freed in time is found dead later; a job that cannot be stopped goes on.
-    """
-    from hygge.journal import interrupt_all
-
-    calls: list[tuple[Callable[[], None], float]] = [(interrupt_all, _LEASES_WITHIN_S)]
-    if jobs := sys.modules.get("hygge.engine.jobs.submit"):
-        calls.append((lambda: jobs.stop_open_jobs(_JOBS_WITHIN_S), _JOBS_WITHIN_S))
-    for call, within_s in calls:
-        thread = threading.Thread(target=call, daemon=True)
-        thread.start()
-        thread.join(within_s)
-
-
-def _kill_descendants() -> None:
-    """Kill the processes that this one started, and theirs: some of Ray's would outlive it."""
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
-        if name.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
-                parent = int(file.read().rpartition(")")[2].split()[1])
-                children.setdefault(parent, []).append(int(name))
-    parents = [os.getpid()]
-    while parents:
-        for child in children.get(parents.pop(), ()):
-            parents.append(child)
-            with contextlib.suppress(OSError):
-                os.kill(child, signal.SIGKILL)
-
-
 def _print_report(summary: Summary, arguments: argparse.Namespace) -> None:
     from hygge.report.events import report_of_job
     from hygge.report.text import report_json, report_text
@@ -239,6 +207,19 @@ def _print_report(summary: Summary, arguments: argparse.Namespace) -> None:
 def _is_submitted() -> bool:
     """Return whether hygge submitted this process as a Ray job, and follows its log."""
     return bool(os.environ.get("HYGGE_SUBMITTED_BY") or os.environ.get("HYGGE_FLOW_JOB"))
+
+
+def _is_restartable() -> bool:
+    """Return whether `hygge submit` started this process as the Coordinator of a run."""
+    is_first = restarts.read_try() is None and not os.environ.get("HYGGE_FLOW_JOB")
+    return is_first and bool(os.environ.get("HYGGE_SUBMITTED_BY"))
+
+
+def _say_in_log(text: str) -> None:
+    from hygge.report.events import JsonLines
+
+    print(file=sys.stderr)  # a process that is killed may leave half a line
+    JsonLines(in_job=True).said("", text)
 
 
 def _check(arguments: argparse.Namespace) -> int:

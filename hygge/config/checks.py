@@ -210,11 +210,15 @@ def _find_cycle(depends_on: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def sort_by_dependency(flows: Sequence[FlowSpec]) -> tuple[FlowSpec, ...]:
-    """Return the flows with each after those it depends on, else in the order of the file."""
+    """Return the flows with each after those it depends on, else in the order of the file.
+
+    A flow that is not among them is one that could not be read: nothing waits for it.
+    """
     ordered: list[FlowSpec] = []
+    known = {flow.name for flow in flows}
     waiting, done = list(flows), set[str]()
     while waiting:
-        ready = next(flow for flow in waiting if done.issuperset(flow.depends_on))
+        ready = next(each for each in waiting if done >= known.intersection(each.depends_on))
         waiting.remove(ready)
         ordered.append(ready)
         done.add(ready.name)

@@ -3,7 +3,8 @@
 `check` looks at this machine alone. It connects to no server and no bucket, and reads no rows:
 files and drivers that are missing, folders that this user may not write, stores that hold something
 that hygge did not write. `plan` connects, and asks each store what its `prepare` would refuse.
-A Ray job also compares the variables of the file with those of the command that submitted it.
+The Coordinator checks its options here; in a Ray job it also compares the variables of the file
+with those of the command that submitted it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from contextlib import suppress
 from hygge.config import connectors
 from hygge.config.problems import Problem, as_config_error, paragraph
 from hygge.config.selection import is_pattern
-from hygge.config.specs import FlowsFile, FlowSpec
+from hygge.config.specs import EndSpec, FlowsFile, FlowSpec
 from hygge.connectors.files.home import FileHome
 from hygge.engine.jobs.instructions import digest, instructions
 from hygge.errors import ConfigError, HyggeError, as_hygge_error
@@ -105,6 +106,12 @@ def check_is_one(flows: Sequence[FlowSpec]) -> None:
         )
 
 
+def may_append(spec: FlowSpec) -> bool:
+    """Return whether a flow, or a table of it, may add its rows in each run."""
+    overrides = () if spec.tables is None else spec.tables.overrides.values()
+    return "append" in (spec.mode, *(own.mode for own in overrides))
+
+
 def check_variables(file: FlowsFile) -> None:
     """Raise ConfigError where a variable of the file differs from what the command had.
 
@@ -121,3 +128,9 @@ def check_variables(file: FlowsFile) -> None:
             "put it into the .env beside the file, set it where Ray was started, or use `jobs: one`"
             " (--jobs one), by which flows run in the command itself",
         )
+
+
+def have_same_places(one: EndSpec, other: EndSpec) -> bool:
+    """Return whether two stores write a table of the same name to the same place."""
+    settings, other_settings = ({**end.settings, "options": None} for end in (one, other))
+    return (one.kind, settings) == (other.kind, other_settings)

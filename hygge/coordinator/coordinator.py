@@ -22,7 +22,7 @@ from hygge.config.checks import Places
 from hygge.config.connectors import build
 from hygge.config.flows import read_flows
 from hygge.config.selection import select as select_flows
-from hygge.config.specs import EndSpec, FlowsFile, FlowSpec, Jobs
+from hygge.config.specs import FlowsFile, FlowSpec, Jobs
 from hygge.coordinator import checking
 from hygge.coordinator.connections import (
     ConnectionShares,
@@ -33,6 +33,7 @@ from hygge.coordinator.connections import (
 from hygge.coordinator.done import SKIPPED, Request, begin, state_at
 from hygge.coordinator.schedule import OpenTables, RunFlow, Schedule
 from hygge.engine.jobs.instructions import Instructions, instructions, is_flow_job
+from hygge.engine.jobs.restarts import read_try
 from hygge.errors import (
     FlowFailed,
     HyggeError,
@@ -210,7 +211,7 @@ class Coordinator:
         # Of a request with a name the journal of each flow knows what is done.
         if instructions().is_named or (len(flows) == 1 and flows[0].tables is None):
             return None
-        if not any(map(_may_append, flows)):
+        if not any(map(checking.may_append, flows)):
             return None
         members = [(self.identity(flow.name), flow.tables is not None) for flow in flows]
         try:
@@ -226,7 +227,8 @@ class Coordinator:
         if skipped and request.earlier is not None:
             then = f"{request.earlier.astimezone():%H:%M}"
             watch.said("", f"{len(skipped)} of {len(reports)} were done in the run of {then}")
-        if all(report.status == "done" for report in reports):
+        # A command that may be started again still needs it, if it dies before its report is read.
+        if all(report.status == "done" for report in reports) and read_try() is None:
             with suppress(HyggeError):  # the next run sees that all of it is done
                 request.forget()
 
@@ -251,7 +253,7 @@ class Coordinator:
                 if flow.tables is None:
                     if (place := build(flow)[1].place()) is not None:
                         self._places.add(place, flow.name)
-                elif comes_before and _have_same_places(flow.store, spec.store):
+                elif comes_before and checking.have_same_places(flow.store, spec.store):
                     for place, table in places_of(flow).items():
                         self._places.add(place, table)
         identity = self.identity(spec.name)
@@ -345,12 +347,6 @@ def _run_once(flow: Flow, watch: Watch, stop: threading.Event, request: Request 
     return report
 
 
-def _may_append(spec: FlowSpec) -> bool:
-    """Return whether a flow, or a table of it, may add its rows in each run."""
-    overrides = () if spec.tables is None else spec.tables.overrides.values()
-    return "append" in (spec.mode, *(own.mode for own in overrides))
-
-
 def _refuse(error: HyggeError) -> RunFlow:
     """Return a way to run flows that fails for each of them."""
 
@@ -358,12 +354,6 @@ def _refuse(error: HyggeError) -> RunFlow:
         raise error
 
     return refused
-
-
-def _have_same_places(one: EndSpec, other: EndSpec) -> bool:
-    """Return whether two stores write a table of the same name to the same place."""
-    settings, other_settings = ({**end.settings, "options": None} for end in (one, other))
-    return (one.kind, settings) == (other.kind, other_settings)
 
 
 def _max_connections(file: FlowsFile) -> Mapping[str, int]:

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from hygge.engine.jobs import restarts
 from hygge.journal import FlowJournal
 from hygge.journal.entries import Facts, decode, encode
 from hygge.journal.fingerprint import default_fingerprint, difference, fingerprint
@@ -118,8 +119,11 @@ def begin(
     """Begin the request of a command, or return the one that an earlier run of it did not end.
 
     `flows` are the identity of each flow, and whether it has tables. `fresh` ends the earlier one.
-    Raises JournalError for an entry that is damaged, and what the state raises.
+    A command that was killed and is started again goes on with the request of its first try, also
+    where all of it is done. Raises JournalError for an entry that is damaged, and what the state
+    raises.
     """
+    is_repeated = restarts.is_repeated()
     place = state_at(state)
     command = _digest(_as_named(path), *sorted(selection))
     below = f"requests/{command}"
@@ -127,13 +131,13 @@ def begin(
     while True:
         content, earlier = place.get(key), None
         request = Request(place, f"{command}-{uuid.uuid4().hex}")
-        if fresh:
+        if fresh and not is_repeated:
             request.forget()
         elif content is not None:
             facts = decode(content, _REQUEST, command, f"{place.describe().rstrip('/')}/{key}")
             began = datetime.fromisoformat(facts["began"])
             request = Request(place, facts["request"], began)
-            if not request.is_done(flows):
+            if is_repeated or not request.is_done(flows):
                 return request
             request.forget()
             continue

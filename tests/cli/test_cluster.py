@@ -279,12 +279,37 @@ def test_a_closed_laptop_stops_nothing_and_a_dead_driver_is_started_again(tmp_pa
 
 
 @pytest.mark.ray_versions
-def test_the_flows_of_a_killed_coordinator_are_ended_by_hygge_stop(tmp_path):
-    folder = Folder(tmp_path, SLOW)
-    run = folder.hygge("submit", "--no-wait", "flows.yml", "--select", "slow").strip()
+def test_a_killed_coordinator_is_started_again_and_goes_on_with_the_flows_that_run(tmp_path):
+    more = "    mode: append\n  next: {home: DISK/in, store: DISK/out/next, mode: append,"
+    folder = Folder(tmp_path, f"{SLOW}{more} depends_on: [slow]}}\n")
+    run = folder.hygge("submit", "--no-wait", "flows.yml", "--fresh").strip()
     assert len(run.split()) == 1, "the id alone"
     until(folder.reading, "the flow did not begin")
-    os.kill(driver_of(run), signal.SIGKILL)
+    killed = driver_of(run)
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: driver_of(run) != killed, "no other coordinator")
+    (folder.disk / "go").touch()
+    said = folder.hygge("logs", "--follow", run)
+    assert "the coordinator was killed by signal 9; it is started again" in said
+    assert "slow: goes on as Ray job hygge-slow-" in said
+    assert "2 flows: 2 done" in said
+    assert sorted(each["metadata"]["hygge_flow"] for each in flows_of(run)) == ["next", "slow"]
+    for flow in ("slow", "next"):
+        assert sorted(pq.read_table(folder.disk / "out" / flow)["n"].to_pylist()) == [0, 1, 2, 3]
+
+
+@only_in_chaos
+def test_the_flows_of_a_coordinator_that_is_gone_are_ended_by_hygge_stop(tmp_path):
+    folder = Folder(tmp_path, SLOW)
+    run = folder.hygge("submit", "--no-wait", "flows.yml", "--select", "slow").strip()
+    until(folder.reading, "the flow did not begin")
+    child = psutil.Process(driver_of(run))
+    child.parent().kill()  # nobody is left who would start another
+
+    def is_gone() -> bool:
+        return not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+    until(is_gone, "the coordinator outlives its parent, and Ray does not see it")
     said = folder.hygge("logs", "--follow", run, code=1)
     assert "slow: runs as Ray job hygge-slow-" in said
     (flow,) = flows_of(run)

@@ -159,6 +159,12 @@ def is_from_hygge(job: JobDetails) -> bool:
     return FILE in metadata_of(job) or FLOW in metadata_of(job)
 
 
+def is_of(job: JobDetails, run: str, flow: str) -> bool:
+    """Return whether a job runs this flow for this run."""
+    metadata = metadata_of(job)
+    return metadata.get(RUN) == run and metadata.get(FLOW) == flow
+
+
 def make_entrypoint(words: Sequence[str]) -> str:
     """Return the shell command of a job. `exec` lets it replace the shell that Ray starts.
 

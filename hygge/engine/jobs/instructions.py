@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from hygge.engine.jobs.restarts import read_try
 from hygge.errors import without_password
 from hygge.model import from_facts
 from hygge.run.driver import Attempt
@@ -85,9 +86,13 @@ def is_flow_job() -> bool:
 def instructions() -> Instructions:
     """Return the instructions of this process; keys that only another version knows are skipped.
 
-    In a command, which has none, the request is HYGGE_REQUEST.
+    In a command, which has none, the request is HYGGE_REQUEST. One that is started again when it is
+    killed has the request of its first try.
     """
     if is_flow_job():
         return from_facts(Instructions, json.loads(os.environ[FLOW_JOB]))
     name = os.environ.get(REQUEST, "").strip()
-    return Instructions(name, is_named=bool(name))
+    own = read_try()
+    if own is None:
+        return Instructions(name, is_named=bool(name))
+    return Instructions(name or own.request, own.number, is_named=bool(name))

@@ -30,14 +30,17 @@ from hygge.engine.jobs.client import (
     STOP_WAIT,
     TRY,
     JobClient,
+    is_of,
     make_entrypoint,
+    metadata_of,
     open_client,
     shorten_error,
     submit_job,
 )
-from hygge.engine.jobs.following import Ended, Following, is_ray_line
+from hygge.engine.jobs.following import PATIENCE_S, Ended, Following, is_ray_line
 from hygge.engine.jobs.instructions import FLOW_JOB, Instructions, digest
 from hygge.engine.jobs.instructions import instructions as command_instructions
+from hygge.engine.jobs.restarts import is_repeated
 from hygge.engine.ray import connection
 from hygge.errors import ConfigError, HyggeError, Stopped
 from hygge.model import Report
@@ -147,11 +150,16 @@ class _FlowJobs:
             is_named=self.is_named,
             variables=self.variables,
         )
-        tries = 0
+        tries, earlier = self._find_earlier(spec) if is_repeated() else (0, None)
+        # A killed try of this command may have submitted a job that Ray does not list.
+        least = command_instructions().number
         while True:
-            tries += 1
             try:
-                outcome = self._run_once(spec, replace(instructions, number=tries))
+                if earlier is not None:
+                    outcome, earlier = self._adopt(spec, earlier), None
+                else:
+                    tries += 1
+                    outcome = self._run_once(spec, replace(instructions, number=max(tries, least)))
             except Stopped as error:
                 return [Report(spec.name, "stopped", note=error.message)]
             is_dead = not outcome.is_reported and outcome.ended.status == "FAILED"
@@ -174,6 +182,33 @@ class _FlowJobs:
         for report in reports:
             self.watch.ended(report)
         return reports
+
+    def _find_earlier(self, spec: FlowSpec) -> tuple[int, str | None]:
+        """Return the last job of a flow that a killed try of this command left: number and id."""
+        until, retries = time.monotonic() + PATIENCE_S, 0
+        while True:
+            try:
+                listed = self.client.list_jobs()
+                break
+            except (RuntimeError, OSError) as error:
+                retries += 1
+                if time.monotonic() > until or self.stop.wait(backoff_s(retries)):
+                    raise HyggeError(
+                        f"Ray did not tell which flows run already: {shorten_error(error)}",
+                        f"`hygge status {self.run_id}` asks again; they go on",
+                    ) from error
+        jobs = [job for job in listed if is_of(job, self.run_id, spec.name)]
+        if not jobs:
+            return 0, None
+        last = max(jobs, key=lambda job: job.start_time or 0)
+        return int(metadata_of(last).get(TRY, "1")), last.submission_id
+
+    def _adopt(self, spec: FlowSpec, job: str) -> _Outcome:
+        """Follow a job that an earlier try of this command has submitted."""
+        _open_jobs[job] = self.client
+        self.watch.began(spec.name, 1)
+        self.watch.said(spec.name, f"goes on as Ray job {job}")
+        return self._follow(spec, job)
 
     def _run_once(self, spec: FlowSpec, instructions: Instructions) -> _Outcome:
         job = f"hygge-{spec.name}-{uuid.uuid4().hex[:8]}"
