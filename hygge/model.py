@@ -182,6 +182,8 @@ class Receipt:
     """The highest value of the cursor column among the rows; None: not known."""
     set_aside: int = 0
     """Rows that were read and not staged, as the flow asked for."""
+    filtered: int = 0
+    """Rows that the Home read and the flow's shape left out; negative: it made more of them."""
     reached: Mapping[str, Any] | None = None
     """What `hygge.batches.reached_table` said of the rows that are staged; None: nothing."""
 
@@ -244,7 +246,7 @@ Status = Literal["done", "failed", "skipped", "stopped"]
 class Report:
     """The result of one flow.
 
-    rows_read = rows (staged) + set_aside, and rows = applied + superseded + set_aside.
+    rows_read = rows (staged) + set_aside + filtered, and rows = applied + superseded + set_aside.
     """
 
     flow: str
@@ -263,6 +265,8 @@ class Report:
     """Rows that gave way to a newer row of the same key."""
     set_aside: int = 0
     """Rows that were left out, as the flow asked for."""
+    filtered: int = 0
+    """Rows that the flow's shape left out after they were read; negative: it made more of them."""
     splits: int = 0
     """Number of splits."""
     resumed: int = 0

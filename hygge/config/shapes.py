@@ -20,7 +20,12 @@ from hygge.shape.settings import Shape
 
 COLUMNS_OF_ONE_TABLE = "exclude columns"
 """`exclude` of a table of `tables:`; that of their home leaves out tables."""
-_HOME_KEYS = {"columns": "columns", "exclude": "exclude", COLUMNS_OF_ONE_TABLE: "exclude"}
+_HOME_KEYS = {
+    "columns": "columns",
+    "exclude": "exclude",
+    "where": "where",
+    COLUMNS_OF_ONE_TABLE: "exclude",
+}
 _FLOW_KEYS: tuple[str, ...] = ()
 
 
@@ -35,7 +40,7 @@ def take_shape(home: End) -> tuple[End, dict[str, Node]]:
         if node is None or (key in known and not _has_more_than_names(home, key, node)):
             continue
         taken[name] = node
-    if "exclude" in taken and "columns" in home.node.mapping:
+    if taken and "columns" in home.node.mapping and home.cls.__module__.startswith("hygge."):
         taken["columns"] = home.node.mapping["columns"]
     if not taken:
         return home, {}

@@ -16,13 +16,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from hygge.batches import conform, peek, raw_format, reached_of, rows_in, slices
+from hygge.batches import (
+    conform,
+    peek,
+    raw_format,
+    reached_of,
+    rows_in,
+    slices,
+)
 from hygge.errors import HyggeError, StoreError, raised_at
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
 from hygge.shape.bound import bind
 from hygge.store import Store
 
+_FILTERED = b"hygge.filtered"
 _MOST_ROWS = 1_000_000
 """Rows of a batch at most: a Store may make a Python object of each value, even of one bit."""
 
@@ -80,9 +88,9 @@ def _read_split(
             if shape is not None and schema is not None:
                 bound = bind(shape, schema, name)
                 schema = bound.schema
-        has_rows, number = False, 0
+        has_rows, number, filtered = False, 0, 0
         for table in rest:  # enumerate() would keep each table until the next one is made
-            has_rows, number = has_rows or table.num_rows > 0, number + 1
+            number += 1
             assert schema is not None  # a stream that gives a table has a schema
             if reached_of(table) is not None:
                 yield table
@@ -91,13 +99,18 @@ def _read_split(
             whole = conform(table, source, f"{name}: batch {number}")
             del table
             if bound is not None:
+                filtered += whole.num_rows
                 whole = conform(bound.apply(whole, name), schema, name)
+                filtered -= whole.num_rows
+            has_rows = has_rows or whole.num_rows > 0
             yield from slices(whole, _MOST_ROWS, limits.batch_bytes)
             del whole
         if not has_rows and planned is None and schema is not None:
             yield pa.Table.from_batches(
                 [], schema=schema
             )  # it tells the Store what the columns are
+        if filtered and schema is not None:
+            yield _filtered_table(schema, filtered)
     finally:
         close = getattr(tables, "close", None)
         if close is not None:
@@ -137,19 +150,35 @@ def stage_split(
             "another value of the cursor",
             "run it again",
         )
-    return replace(receipt, reached=handed.reached)
+    return replace(receipt, reached=handed.reached, filtered=handed.filtered)
+
+
+def _filtered_table(schema: pa.Schema, rows: int) -> pa.Table:
+    """Return a table without rows that ends a split: `rows` were read, and left out by the flow.
+
+    No Store sees the table; the receipt has the number.
+    """
+    metadata = {**(schema.metadata or {}), _FILTERED: str(rows).encode()}
+    return schema.with_metadata(metadata).empty_table()
+
+
+def _filtered_of(table: pa.Table) -> int | None:
+    """Return the rows of a `_filtered_table`; None for any other table."""
+    rows = (table.schema.metadata or {}).get(_FILTERED)
+    return None if rows is None else int(rows)
 
 
 class _CountedTables:
     """An iterator of tables that counts their rows and keeps no table that it has given.
 
-    It keeps what a `reached_table` says to itself.
+    It keeps what a `reached_table` and a `_filtered_table` say to itself.
     """
 
     def __init__(self, tables: Iterator[pa.Table]) -> None:
         self.tables, self.rows = tables, 0
         self.peeked: list[pa.Table] = []
         self.reached: dict[str, Any] | None = None
+        self.filtered = 0
 
     def peek_schema(self) -> pa.Schema | None:
         """Return the schema of the first table, which stays the next one to be given."""
@@ -164,8 +193,11 @@ class _CountedTables:
 
     def __next__(self) -> pa.Table:
         table = self.peeked.pop() if self.peeked else next(self.tables)
-        while (reached := reached_of(table)) is not None:
-            self.reached = reached
+        while (reached := reached_of(table)) or (filtered := _filtered_of(table)) is not None:
+            if reached is not None:
+                self.reached = reached
+            else:
+                self.filtered = filtered or 0
             table = next(self.tables)
         self.rows += rows_in(table)
         return table

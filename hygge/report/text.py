@@ -99,6 +99,8 @@ def _tables_line(name: str, reports: list[Report], width: int) -> str:
         applied=sum(report.applied for report in done),
         superseded=sum(report.superseded for report in done),
         set_aside=sum(report.set_aside for report in done),
+        filtered=sum(report.filtered for report in done),
+        rows=sum(report.rows for report in done),
     )
     parts = [
         f"{name:<{width}}  {'done' if len(done) == len(reports) else 'in part'}",
@@ -166,9 +168,16 @@ def _rows_text(report: Report) -> str:
         )
         if number
     ]
+    read = f"{report.rows_read:,} rows read"
+    if report.filtered > 0:
+        read += f" - {report.filtered:,} filtered"
+    elif report.filtered < 0:
+        read += f" + {-report.filtered:,} made of them"
+    if report.filtered:
+        read += f" = {report.rows:,}"
     if len(parts) < 2:
-        return f"{report.rows_read:,} rows read = staged = applied"
-    return f"{report.rows_read:,} rows read = staged = {' + '.join(parts)}"
+        return f"{read} = staged = applied" if not report.filtered else f"{read} staged = applied"
+    return f"{read} = staged = {' + '.join(parts)}"
 
 
 def report_json(summary: Summary) -> str:

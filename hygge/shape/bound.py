@@ -55,8 +55,14 @@ def bind(shape: Shape, source: pa.Schema, who: str) -> Bound:
     Raises SourceMissing for a column that is named and not there, ConfigError for what cannot be
     done with its type.
     """
+    steps: list[Step] = []
+    if shape.where is not None:
+        from hygge.shape.where import Filter, expression
+
+        condition = expression(shape.where, source, who)
+        steps.append(Filter(source, condition, tuple(shape.conditions)))
     chosen = choose(shape, source, who)
-    steps: list[Step] = [chosen]
+    steps.append(chosen)
     schema = chosen.schema
     if len(schema) == 0:
         raise ConfigError(f"{who}: no column is left to move", "name some, or exclude fewer")

@@ -44,7 +44,7 @@ def choose(shape: Shape, source: pa.Schema, who: str) -> Choose:
     shape.check_there(who, shape.named or (), source.names)
     if shape.columns is None:
         for column in source:
-            if column.name not in shape.left_out:
+            if column.name not in (shape.exclude or ()):
                 fields.append(column)
                 sources[column.name] = column.name
     for choice in shape.columns or ():

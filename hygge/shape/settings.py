@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from hygge.errors import ConfigError, HyggeError, SourceMissing, one_of
 from hygge.settings import Settings
+from hygge.shape.where_text import columns_in, parsed
 from hygge.type_words import type_of
 
 
@@ -42,18 +43,21 @@ class ShapeDict(TypedDict, total=False):
 
     columns: Sequence[str | dict[str, str]]
     exclude: Sequence[str]
+    where: str | None
 
 
 class Shape(Settings):
     """What becomes of the Home's rows before the Store gets them.
 
-    Steps in order: `columns` and `exclude` choose, name and cast.
+    Steps in order: `where` keeps rows; `columns` and `exclude` choose, name and cast.
     """
 
     columns: list[Choice] | None = None
     """The columns to move, in this order. Default: all."""
     exclude: list[str] | None = None
     """Columns that are not moved, and not read where the source can leave them out."""
+    where: str | None = None
+    """A condition in a subset of SQL, on the columns of the source: which rows are moved."""
     is_of_many: bool = Field(default=False, repr=False)
     """Whether the flow is one of many tables: then a column that is not there may be meant for
     another table."""
@@ -66,6 +70,13 @@ class Shape(Settings):
         if not isinstance(columns, list | tuple):
             return columns
         return [{"name": each} if isinstance(each, str) else each for each in columns]
+
+    @field_validator("where")
+    @classmethod
+    def _is_of_the_subset(cls, where: str | None) -> str | None:
+        if where is not None:
+            parsed(where)
+        return where
 
     @model_validator(mode="after")
     def _is_possible(self) -> Shape:
@@ -80,15 +91,21 @@ class Shape(Settings):
 
     @property
     def named(self) -> list[str] | None:
-        """The columns of the source that `columns` names, each once; None: it names none."""
+        """The columns of the source that are needed, each once; None: `columns` names none."""
         if self.columns is None:
             return None
-        return list(dict.fromkeys(choice.name for choice in self.columns))
+        chosen = (choice.name for choice in self.columns)
+        return list(dict.fromkeys([*chosen, *self.conditions]))
+
+    @property
+    def conditions(self) -> list[str]:
+        """The columns that `where` looks at."""
+        return [] if self.where is None else columns_in(self.where)
 
     @property
     def left_out(self) -> frozenset[str]:
         """The columns that a Home need not read."""
-        return frozenset(self.exclude or ())
+        return frozenset(self.exclude or ()).difference(self.conditions)
 
     @property
     def types(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ from hygge.shape.settings import Shape
 
 def sentences(shape: Shape) -> list[str]:
     """Return what happens to the rows, step by step."""
-    lines = []
+    lines = [f"where {shape.where}"] if shape.where else []
     changes = []
     for choice in shape.columns or ():
         words = [choice.target and f"'{choice.target}'", choice.type]

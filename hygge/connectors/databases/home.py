@@ -177,7 +177,7 @@ class SQLHome(Home):
     @contextmanager
     def open(self, since: Watermark = None) -> Iterator[Plan]:
         with contextlib.ExitStack() as stack:
-            with in_words(self.describe(), HomeError):
+            with self._naming_condition(), in_words(self.describe(), HomeError):
                 database, ask = self._reached(), self._ask()
                 plan = stack.enter_context(database.home().planned(ask, since))
             if database.package != self.database.package:
@@ -187,6 +187,16 @@ class SQLHome(Home):
     def read(self, split: Split) -> Iterator[pa.Table]:
         with in_words(self.describe(), HomeError):
             yield from self._reached().home().read(self._ask(), split)
+
+    @contextmanager
+    def _naming_condition(self) -> Iterator[None]:
+        """Name `where` in an error without a hint: the database does not say whose text it is."""
+        try:
+            yield
+        except HomeError as error:
+            if error.hint is None and self.settings.where is not None:
+                error.hint = f"`where` went into the query as it is: {self.settings.where}"
+            raise
 
     def passing(self, raw: pa.Schema) -> SQLHome:
         passing = copy(self)
