@@ -14,9 +14,10 @@ from typing import Any
 from hygge.config import connectors
 from hygge.config.document import Node
 from hygge.config.ends import End
+from hygge.config.environment import Environment
 from hygge.config.problems import Problem, Problems
 from hygge.errors import ConfigError
-from hygge.shape.settings import Shape
+from hygge.shape.settings import KEY_VARIABLE, Shape
 
 COLUMNS_OF_ONE_TABLE = "exclude columns"
 """`exclude` of a table of `tables:`; that of their home leaves out tables."""
@@ -26,7 +27,7 @@ _HOME_KEYS = {
     "where": "where",
     COLUMNS_OF_ONE_TABLE: "exclude",
 }
-_FLOW_KEYS: tuple[str, ...] = ()
+_FLOW_KEYS = ("mask",)
 
 
 def take_shape(home: End) -> tuple[End, dict[str, Node]]:
@@ -60,6 +61,7 @@ def read_shape(
     full: Mapping[str, Node],
     is_of_many: bool,
     required: tuple[str, ...],
+    environment: Environment,
     problems: Problems,
     flow: str,
 ) -> Shape | None:
@@ -71,6 +73,9 @@ def read_shape(
     if not nodes or any(node.is_broken() for node in nodes.values()):
         return None
     given: dict[str, Any] = {key: node.plain() for key, node in nodes.items()}
+    if "mask" in given and KEY_VARIABLE in environment.values:
+        # A Ray job of the flow must have the same key: it is compared as that of any ${VAR}.
+        given["mask_key"] = environment.used[KEY_VARIABLE] = environment.values[KEY_VARIABLE]
     with problems.collect(flow):
         try:
             return Shape.read(

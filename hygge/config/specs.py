@@ -164,6 +164,7 @@ FLOW_KEYS = (
     "depends_on",
     "tables",
     "tags",
+    "mask",
     *END_OPTIONS,
     *LIMIT_KEYS,
 )

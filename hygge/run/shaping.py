@@ -69,8 +69,7 @@ def shaped_plan(flow: DrivenFlow, plan: Plan) -> Plan:
     if shape is not None and home.shape is not None:
         who = home.describe()
         home.bound = bind(home.shape, source, who)
-        names = [*flow.key, *([flow.cursor] if flow.cursor else [])]
-        check_names(shape, who, names, home.bound.schema.names)
+        check_names(shape, who, flow.key, flow.cursor, home.bound.schema.names)
         plan = _shaped(home, plan, home.bound)
     _check_columns(flow, plan, source)
     return plan

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from hygge.errors import ConfigError
 from hygge.shape.choose import choose
+from hygge.shape.mask import mask
 from hygge.shape.settings import Shape, missing
 
 
@@ -64,6 +65,12 @@ def bind(shape: Shape, source: pa.Schema, who: str) -> Bound:
     chosen = choose(shape, source, who)
     steps.append(chosen)
     schema = chosen.schema
+    origins = {new: old for new, old in chosen.sources.items() if new not in chosen.casts}
+    if shape.mask:
+        masked = mask(shape, schema, who)
+        steps.append(masked)
+        schema = masked.schema
+        origins = {new: old for new, old in origins.items() if new not in masked.ways}
     if len(schema) == 0:
         raise ConfigError(f"{who}: no column is left to move", "name some, or exclude fewer")
     _refuse_doubles(schema.names, who)
@@ -71,16 +78,26 @@ def bind(shape: Shape, source: pa.Schema, who: str) -> Bound:
         source,
         schema,
         tuple(steps),
-        {new: old for new, old in chosen.sources.items() if new not in chosen.casts},
+        origins,
     )
 
 
-def check_names(shape: Shape, who: str, names: Sequence[str], known: Sequence[str]) -> None:
-    """Raise SourceMissing or ConfigError where the flow's key or cursor is not moved.
+def check_names(
+    shape: Shape, who: str, key: Sequence[str], cursor: str | None, known: Sequence[str]
+) -> None:
+    """Raise SourceMissing or ConfigError where the flow's key or cursor does not come out.
 
-    `names` are the key and the cursor as the source has them, `known` the columns that come out.
+    `key` and `cursor` are as the source has them, `known` are the columns that come out.
     """
-    for name in names:
+    ways = shape.mask or {}
+    for name in (*key, *([] if cursor is None else [cursor])):
+        way = ways.get(shape.target(name))
+        if way is not None and (name == cursor or way != "hash"):
+            raise ConfigError(
+                f"{who}: '{name}' is masked, and is the {'cursor' if name == cursor else 'key'} "
+                "of the flow",
+                "a key may be masked by `hash`, which keeps rows apart; a cursor by nothing",
+            )
         if name in shape.left_out:
             raise ConfigError(
                 f"{who}: '{name}' is excluded, and is the key or the cursor of the flow",

@@ -6,9 +6,11 @@ gives, what the Home's process does with each batch.
 
 from __future__ import annotations
 
+import hmac
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any, TypedDict
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypedDict
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -38,18 +40,33 @@ class Choice(Settings):
         return word
 
 
+class KeepLast(Settings):
+    """A way to mask a text: `{keep_last: 4}` shows its last four characters."""
+
+    keep_last: int = Field(ge=0)
+    """Characters that stay. Of a text that has no more of them, none stays."""
+
+
+Way = Literal["hash", "null"] | KeepLast
+"""The way to mask a column."""
+KEY_VARIABLE = "HYGGE_MASK_KEY"
+"""The environment variable with the key of `mask: hash`."""
+
+
 class ShapeDict(TypedDict, total=False):
     """`Shape` as a dict."""
 
     columns: Sequence[str | dict[str, str]]
     exclude: Sequence[str]
     where: str | None
+    mask: Mapping[str, str | dict[str, int]]
 
 
 class Shape(Settings):
     """What becomes of the Home's rows before the Store gets them.
 
-    Steps in order: `where` keeps rows; `columns` and `exclude` choose, name and cast.
+    Steps in order: `where` keeps rows; `columns` and `exclude` choose, name and
+    cast; `mask` hides values.
     """
 
     columns: list[Choice] | None = None
@@ -58,6 +75,13 @@ class Shape(Settings):
     """Columns that are not moved, and not read where the source can leave them out."""
     where: str | None = None
     """A condition in a subset of SQL, on the columns of the source: which rows are moved."""
+    mask: dict[str, Way] | None = None
+    """Columns whose values are hidden, by their names in the store: `hash`, `"null"` or
+    `{keep_last: 4}`."""
+    mask_key: str | None = Field(
+        default_factory=lambda: os.environ.get(KEY_VARIABLE), repr=False, exclude=True
+    )
+    """The key of `hash`; from HYGGE_MASK_KEY."""
     is_of_many: bool = Field(default=False, repr=False)
     """Whether the flow is one of many tables: then a column that is not there may be meant for
     another table."""
@@ -70,6 +94,16 @@ class Shape(Settings):
         if not isinstance(columns, list | tuple):
             return columns
         return [{"name": each} if isinstance(each, str) else each for each in columns]
+
+    @field_validator("mask", mode="before")
+    @classmethod
+    def _ways_are_known(cls, ways: Any) -> Any:
+        for name, way in ways.items() if isinstance(ways, dict) else ():
+            is_last = isinstance(way, dict) and [*way] == ["keep_last"]
+            if way not in ("hash", "null") and not is_last and not isinstance(way, KeepLast):
+                said = 'empty; NULL is "null" in quotes' if way is None else repr(way)
+                raise ValueError(f"'{name}' is {said}: hash, \"null\" or {{keep_last: 4}}")
+        return ways
 
     @field_validator("where")
     @classmethod
@@ -134,7 +168,12 @@ class Shape(Settings):
     def facts(self) -> dict[str, str]:
         """Return what is set, for the fingerprint of a run."""
         given = self.model_dump(exclude_none=True, exclude={"is_of_many", "required"})
-        return {f"shape.{name}": json.dumps(value, sort_keys=True) for name, value in given.items()}
+        facts = {f"shape.{name}": json.dumps(v, sort_keys=True) for name, v in given.items()}
+        if self.mask_key is not None and "hash" in (self.mask or {}).values():
+            # It tells two keys apart, and does not give the key away.
+            digest = hmac.new(self.mask_key.encode(), b"hygge: which key is it", "sha256")
+            facts["shape.mask_key"] = digest.hexdigest()[:8]
+        return facts
 
 
 def missing(who: str, name: str, known: Sequence[str]) -> HyggeError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hygge.shape.settings import Shape
+from hygge.shape.settings import KEY_VARIABLE, KeepLast, Shape
 
 
 def sentences(shape: Shape) -> list[str]:
@@ -17,4 +17,11 @@ def sentences(shape: Shape) -> list[str]:
         lines.append("; ".join(changes))
     if shape.exclude:
         lines.append(f"without {', '.join(shape.exclude)}")
+    for name, way in (shape.mask or {}).items():
+        if isinstance(way, KeepLast):
+            lines.append(f"'{name}' shows its last {way.keep_last} characters")
+        elif way == "null":
+            lines.append(f"'{name}' is NULL")
+        else:
+            lines.append(f"'{name}' is its HMAC-SHA-256, by the key in {KEY_VARIABLE}")
     return lines
