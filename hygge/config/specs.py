@@ -165,7 +165,9 @@ FLOW_KEYS = (
     "tables",
     "tags",
     "mask",
+    "add",
+    "names",
     *END_OPTIONS,
     *LIMIT_KEYS,
 )
-DEFAULT_KEYS = ("home", "store", "mode", "key", *END_OPTIONS, *LIMIT_KEYS)
+DEFAULT_KEYS = ("home", "store", "mode", "key", "add", "names", *END_OPTIONS, *LIMIT_KEYS)

@@ -28,6 +28,7 @@ from hygge.errors import HyggeError, StoreError, raised_at
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
 from hygge.shape.bound import bind
+from hygge.shape.step import Reading
 from hygge.store import Store
 
 _FILTERED = b"hygge.filtered"
@@ -100,7 +101,7 @@ def _read_split(
             del table
             if bound is not None:
                 filtered += whole.num_rows
-                whole = conform(bound.apply(whole, name), schema, name)
+                whole = conform(bound.apply(whole, home.reading or Reading(name)), schema, name)
                 filtered -= whole.num_rows
             has_rows = has_rows or whole.num_rows > 0
             yield from slices(whole, _MOST_ROWS, limits.batch_bytes)

@@ -8,27 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import pyarrow as pa
 
 from hygge.errors import ConfigError
+from hygge.shape.add import add
 from hygge.shape.choose import choose
 from hygge.shape.mask import mask
-from hygge.shape.settings import Shape, missing
-
-
-class Step(Protocol):
-    """One change of all batches. It travels to the Home's process."""
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The schema that comes out."""
-        ...
-
-    def apply(self, table: pa.Table, who: str) -> pa.Table:
-        """Return the batch as it comes out; `who` names the Home in errors."""
-        ...
+from hygge.shape.settings import FILE_NAME, Shape, missing
+from hygge.shape.step import Reading, Step
 
 
 @dataclass(frozen=True)
@@ -43,10 +31,10 @@ class Bound:
     origins: dict[str, str] = field(default_factory=dict)
     """Columns of the Store whose values are those of the source → their names there."""
 
-    def apply(self, table: pa.Table, who: str) -> pa.Table:
+    def apply(self, table: pa.Table, reading: Reading) -> pa.Table:
         """Return a batch of the Home as the Store gets it."""
         for step in self.steps:
-            table = step.apply(table, who)
+            table = step.apply(table, reading)
         return table
 
 
@@ -63,6 +51,7 @@ def bind(shape: Shape, source: pa.Schema, who: str) -> Bound:
         condition = expression(shape.where, source, who)
         steps.append(Filter(source, condition, tuple(shape.conditions)))
     chosen = choose(shape, source, who)
+    _refuse_doubles(chosen.schema.names, who)
     steps.append(chosen)
     schema = chosen.schema
     origins = {new: old for new, old in chosen.sources.items() if new not in chosen.casts}
@@ -71,9 +60,14 @@ def bind(shape: Shape, source: pa.Schema, who: str) -> Bound:
         steps.append(masked)
         schema = masked.schema
         origins = {new: old for new, old in origins.items() if new not in masked.ways}
+    if shape.add:
+        _refuse_doubles([*schema.names, *shape.add], who)
+        added = add(shape, schema, who)
+        steps.append(added)
+        schema = added.schema
+        origins.pop(FILE_NAME, None)
     if len(schema) == 0:
         raise ConfigError(f"{who}: no column is left to move", "name some, or exclude fewer")
-    _refuse_doubles(schema.names, who)
     return Bound(
         source,
         schema,
@@ -112,5 +106,5 @@ def _refuse_doubles(names: Sequence[str], who: str) -> None:
     if double is not None:
         raise ConfigError(
             f"{who}: two columns would be named '{double}' in the store",
-            "give one of them another name: columns: [{name: …, as: …}]",
+            "give one of them another name, with `as` of `columns` or in `add`",
         )

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from hygge.errors import ConfigError
 from hygge.shape.settings import KEY_VARIABLE, KeepLast, Shape, Way, missing
+from hygge.shape.step import Reading
 from hygge.type_words import word_of
 
 _BLOCK_BYTES, _HEX_DIGITS = 64, 64
@@ -29,7 +30,7 @@ class Mask:
     ways: Mapping[str, Way]
     key: str | None = field(repr=False)
 
-    def apply(self, table: pa.Table, who: str) -> pa.Table:
+    def apply(self, table: pa.Table, reading: Reading) -> pa.Table:
         columns = [
             self._masked(name, column) if name in self.ways else column
             for name, column in zip(table.column_names, table.columns, strict=True)

@@ -16,7 +16,8 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from hygge.errors import ConfigError, HyggeError, SourceMissing, one_of
 from hygge.settings import Settings
-from hygge.shape.where_text import columns_in, parsed
+from hygge.shape.names import snake
+from hygge.shape.where_text import columns_in, literal, parsed
 from hygge.type_words import type_of
 
 
@@ -53,6 +54,12 @@ KEY_VARIABLE = "HYGGE_MASK_KEY"
 """The environment variable with the key of `mask: hash`."""
 
 
+FILE_NAME = "hygge.file_name"
+"""The column in which a Home of files gives the name of the file, where `add` asks for it."""
+WORDS = ("now", "run_id", "file_name")
+"""What `add` knows beside literals."""
+
+
 class ShapeDict(TypedDict, total=False):
     """`Shape` as a dict."""
 
@@ -60,13 +67,15 @@ class ShapeDict(TypedDict, total=False):
     exclude: Sequence[str]
     where: str | None
     mask: Mapping[str, str | dict[str, int]]
+    add: Mapping[str, str | int | float | bool]
+    names: Literal["snake", "as_is"]
 
 
 class Shape(Settings):
     """What becomes of the Home's rows before the Store gets them.
 
     Steps in order: `where` keeps rows; `columns` and `exclude` choose, name and
-    cast; `mask` hides values.
+    cast, `names` names the rest; `mask` hides values; `add` adds columns.
     """
 
     columns: list[Choice] | None = None
@@ -78,6 +87,10 @@ class Shape(Settings):
     mask: dict[str, Way] | None = None
     """Columns whose values are hidden, by their names in the store: `hash`, `"null"` or
     `{keep_last: 4}`."""
+    add: dict[str, str | int | float | bool] | None = None
+    """Columns to add: `now`, `run_id`, `file_name`, or a literal of SQL such as `'shop'`."""
+    names: Literal["snake", "as_is"] | None = None
+    """`snake` makes `order_id` of `OrderID` and of `Order ID`. Default: names stay as they are."""
     mask_key: str | None = Field(
         default_factory=lambda: os.environ.get(KEY_VARIABLE), repr=False, exclude=True
     )
@@ -104,6 +117,17 @@ class Shape(Settings):
                 said = 'empty; NULL is "null" in quotes' if way is None else repr(way)
                 raise ValueError(f"'{name}' is {said}: hash, \"null\" or {{keep_last: 4}}")
         return ways
+
+    @field_validator("add")
+    @classmethod
+    def _are_words_or_literals(cls, add: dict[str, Any] | None) -> dict[str, Any] | None:
+        for name, value in (add or {}).items():
+            if isinstance(value, str) and value not in WORDS and literal(value) is None:
+                raise ValueError(
+                    f"'{name}' is {value}: now, run_id, file_name or a literal, a text in quotes "
+                    f"of its own: \"'{value}'\""
+                )
+        return add
 
     @field_validator("where")
     @classmethod
@@ -152,8 +176,17 @@ class Shape(Settings):
         """Return the name in the store of a column of the source; of any other its own name."""
         for choice in self.columns or ():
             if choice.name == name:
-                return choice.target or name
-        return name
+                return choice.target or self.renamed(name)
+        return self.renamed(name)
+
+    def renamed(self, name: str) -> str:
+        """Return what `names` makes of the name of a column that has no `as`."""
+        return snake(name) if self.names == "snake" and name != FILE_NAME else name
+
+    @property
+    def wants_file_name(self) -> bool:
+        """Whether `add` asks for the name of the file of each row."""
+        return "file_name" in (self.add or {}).values()
 
     def must_have(self, name: str) -> bool:
         """Return whether it is an error that the source has no such column."""

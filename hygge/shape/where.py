@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from hygge.batches import widens
 from hygge.shape.settings import missing
+from hygge.shape.step import Reading
 from hygge.shape.where_text import SUBSET, Literal, literal_of, parsed, wrong
 from hygge.type_words import word_of
 
@@ -39,7 +40,7 @@ class Filter:
     columns: tuple[str, ...]
     """The columns that it looks at."""
 
-    def apply(self, table: pa.Table, who: str) -> pa.Table:
+    def apply(self, table: pa.Table, reading: Reading) -> pa.Table:
         from pyarrow import acero
 
         source = acero.TableSourceNodeOptions(table.select(list(self.columns)))

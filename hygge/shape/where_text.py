@@ -63,6 +63,19 @@ def columns_in(text: str) -> list[str]:
     return list(dict.fromkeys(column.name for column in parsed(text).find_all(exp.Column)))
 
 
+def literal(text: str) -> Literal | None:
+    """Return what a text says if it is a literal of SQL, and not NULL."""
+    import sqlglot
+    from sqlglot.errors import SqlglotError
+
+    try:
+        trees = sqlglot.parse(text, dialect="postgres")
+    except SqlglotError:
+        return None
+    found = literal_of(trees[0]) if len(trees) == 1 and trees[0] is not None else None
+    return None if found is None or found.kind == "null" else found
+
+
 def wrong(text: str, node: exp.Expr, what: str, hint: str = SUBSET) -> ConfigError:
     """Return the error for a part of a condition, with its place in the text."""
     starts = [each.meta["start"] for each in node.walk() if "start" in each.meta]

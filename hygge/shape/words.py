@@ -24,4 +24,10 @@ def sentences(shape: Shape) -> list[str]:
             lines.append(f"'{name}' is NULL")
         else:
             lines.append(f"'{name}' is its HMAC-SHA-256, by the key in {KEY_VARIABLE}")
+    if shape.names == "snake":
+        lines.append("names in snake_case")
+    for name, value in (shape.add or {}).items():
+        word = {"now": "the time when the run began", "run_id": "the id of the run",
+                "file_name": "the name of the file"}.get(str(value), str(value))  # fmt: skip
+        lines.append(f"'{name}' is added: {word}")
     return lines

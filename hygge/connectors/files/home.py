@@ -26,6 +26,7 @@ from hygge.connectors.files.metadata import FilesMetadata, differ
 from hygge.connectors.files.source_file import (
     SourceFile,
     is_hidden,
+    name_below,
     partition_columns,
     with_partitions,
 )
@@ -36,7 +37,7 @@ from hygge.places.access import Access, AccessDict, ObjectUrl
 from hygge.places.names import expanded, fixed_prefix, refuse_nul
 from hygge.places.objects import is_object_url
 from hygge.settings import Connector, Settings
-from hygge.shape.settings import missing
+from hygge.shape.settings import FILE_NAME, missing
 from hygge.type_words import word_of
 
 _MOST_DEPTH = 60
@@ -191,6 +192,8 @@ class FileHome(Home):
             own, metadata = self.columns_of(files)
             self._check_depth(own)
             columns = self._projected((*own, *self._partitions(files, own)))
+            if self.shape is not None and self.shape.wants_file_name:
+                columns = (*columns, Column(FILE_NAME, pa.string(), nullable=False))
             # Without metadata: a split is of the same digest with it and without it.
             schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in columns])
             texts = metadata.of_columns(schema.names)
@@ -221,7 +224,7 @@ class FileHome(Home):
                 path = ObjectUrl(path, self.settings.connection)
             file = SourceFile(path, size, mtime_ns, tuple((k, v) for k, v in keys))
             check_unchanged(file)
-            partition = dict(file.keys)
+            partition = {**dict(file.keys), FILE_NAME: name_below(self.path, path)}
             inside = pa.schema([f for f in schema if f.name not in partition])
             for where in pieces:
                 for table in self.open_reader(file, where, inside):

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from hygge.errors import HomeError
+from hygge.places.names import fixed_prefix
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 COMPRESSED = re.compile(r"(?i)\.(gz|gzip|zst|zstd|bz2|xz|zip|lz4|br|sz|snappy|7z|z)$")
@@ -115,3 +116,9 @@ def with_partitions(table: pa.Table, schema: pa.Schema, keys: dict[str, str | No
             value = int(text)
         table = table.append_column(field, pa.repeat(pa.scalar(value, field.type), table.num_rows))
     return table
+
+
+def name_below(home: str, path: str) -> str:
+    """Return the path of a file below the folder that a Home means; its name if it means a file."""
+    folder = fixed_prefix(home).rstrip("/")
+    return path.removeprefix(f"{folder}/") if path != folder else path.rpartition("/")[2]
