@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
     from hygge.shape.bound import Bound
     from hygge.shape.settings import Shape
+    from hygge.shape.step import Reading
 
 
 class Home(Connector):
@@ -79,6 +80,8 @@ class Home(Connector):
     """What the flow makes of its columns; a Home may leave unread what is not needed."""
     bound: Bound | None = None
     """The same for the columns of the plan; `read` still gives those of the source."""
+    reading: Reading | None = None
+    """What the shape may know of the run; None: there is none yet."""
     schema: ClassVar[pa.Schema | None] = None
     """Simple form: the Arrow schema, where the first batches do not show it."""
 

@@ -188,6 +188,8 @@ class Receipt:
     """The highest value of the cursor column among the rows; None: not known."""
     set_aside: int = 0
     """Rows that were read and not staged, as the flow asked for."""
+    filtered: int = 0
+    """Rows that the Home read and the flow's shape left out; negative: it made more of them."""
     reached: Mapping[str, Any] | None = None
     """What `hygge.batches.reached_table` said of the rows that are staged; None: nothing."""
     bad_rows: builtins.bytes | None = field(default=None, compare=False, repr=False)
@@ -257,7 +259,7 @@ Status = Literal["done", "failed", "skipped", "stopped"]
 class Report:
     """The result of one flow.
 
-    rows_read = rows (staged) + set_aside, and rows = applied + superseded + set_aside.
+    rows_read = rows (staged) + set_aside + filtered, and rows = applied + superseded + set_aside.
     """
 
     flow: str
@@ -276,6 +278,8 @@ class Report:
     """Rows that gave way to a newer row of the same key."""
     set_aside: int = 0
     """Rows that were left out, as the flow asked for."""
+    filtered: int = 0
+    """Rows that the flow's shape left out after they were read; negative: it made more of them."""
     splits: int = 0
     """Number of splits."""
     resumed: int = 0
@@ -386,5 +390,9 @@ def facts_of_head(head: Head) -> dict[str, Any]:
 
 def from_facts(record: type[Record], facts: Mapping[str, Any]) -> Record:
     """Build a dataclass from its facts; fields that only a newer version has are dropped."""
-    names = [field.name for field in fields(record) if field.name in facts]
-    return record(**{name: facts[name] for name in names})
+    known = [field for field in fields(record) if field.name in facts]
+    values = {field.name: facts[field.name] for field in known}
+    for field in known:
+        if field.default == ():
+            values[field.name] = tuple(values[field.name])  # JSON has lists alone
+    return record(**values)

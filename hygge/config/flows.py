@@ -365,8 +365,8 @@ class Reader:
             self.file,
             _with_overrides(draft.tables, overrides, draft.node) if draft.tables else None,
             shape=shapes.read_shape(
-                draft.shape, full, draft.tables is not None, draft.must_have, self.problems,
-                draft.name,
+                draft.shape, full, draft.tables is not None, draft.must_have,
+                self.environment, self.problems, draft.name,
             ),
         )  # fmt: skip
         if self.problems.count == problems_before:

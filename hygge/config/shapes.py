@@ -14,14 +14,20 @@ from typing import Any
 from hygge.config import connectors
 from hygge.config.document import Node
 from hygge.config.ends import End
+from hygge.config.environment import Environment
 from hygge.config.problems import Problem, Problems
 from hygge.errors import ConfigError
-from hygge.shape.settings import Shape
+from hygge.shape.settings import KEY_VARIABLE, Shape
 
 COLUMNS_OF_ONE_TABLE = "exclude columns"
 """`exclude` of a table of `tables:`; that of their home leaves out tables."""
-_HOME_KEYS = {"columns": "columns", "exclude": "exclude", COLUMNS_OF_ONE_TABLE: "exclude"}
-_FLOW_KEYS: tuple[str, ...] = ()
+_HOME_KEYS = {
+    "columns": "columns",
+    "exclude": "exclude",
+    "where": "where",
+    COLUMNS_OF_ONE_TABLE: "exclude",
+}
+_FLOW_KEYS = ("mask", "add", "names")
 
 
 def take_shape(home: End) -> tuple[End, dict[str, Node]]:
@@ -35,7 +41,7 @@ def take_shape(home: End) -> tuple[End, dict[str, Node]]:
         if node is None or (key in known and not _has_more_than_names(home, key, node)):
             continue
         taken[name] = node
-    if "exclude" in taken and "columns" in home.node.mapping:
+    if taken and "columns" in home.node.mapping and home.cls.__module__.startswith("hygge."):
         taken["columns"] = home.node.mapping["columns"]
     if not taken:
         return home, {}
@@ -55,6 +61,7 @@ def read_shape(
     full: Mapping[str, Node],
     is_of_many: bool,
     required: tuple[str, ...],
+    environment: Environment,
     problems: Problems,
     flow: str,
 ) -> Shape | None:
@@ -66,6 +73,9 @@ def read_shape(
     if not nodes or any(node.is_broken() for node in nodes.values()):
         return None
     given: dict[str, Any] = {key: node.plain() for key, node in nodes.items()}
+    if "mask" in given and KEY_VARIABLE in environment.values:
+        # A Ray job of the flow must have the same key: it is compared as that of any ${VAR}.
+        given["mask_key"] = environment.used[KEY_VARIABLE] = environment.values[KEY_VARIABLE]
     with problems.collect(flow):
         try:
             return Shape.read(

@@ -142,7 +142,10 @@ FLOW_KEYS = (
     "depends_on",
     "tables",
     "tags",
+    "mask",
+    "add",
+    "names",
     *END_OPTIONS,
     *LIMIT_KEYS,
 )
-DEFAULT_KEYS = ("home", "store", "mode", "key", *END_OPTIONS, *LIMIT_KEYS)
+DEFAULT_KEYS = ("home", "store", "mode", "key", "add", "names", *END_OPTIONS, *LIMIT_KEYS)

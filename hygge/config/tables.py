@@ -27,7 +27,7 @@ from hygge.config.specs import LIMIT_KEYS, EndSpec, FlowSpec, Tables
 _HOME_KEYS = (
     "columns", "exclude", "where", "cursor", "lag", "split_by", "types", "max_bytes_per_second",
 )  # fmt: skip
-_FLOW_KEYS = ("mode", "key", "on_value", "schema", *LIMIT_KEYS)
+_FLOW_KEYS = ("mode", "key", "mask", "add", "names", "on_value", "schema", *LIMIT_KEYS)
 _EXAMPLE = 'tables: ["public.*"]'
 _OVER = "\n"
 """Between a table and a pattern, in the name of the override that has the settings of both."""
@@ -157,13 +157,14 @@ def _without_choice(flow: Node, home: dict[str, Node]) -> Node:
 
 
 def excluded_columns(flow: Node, table: str) -> tuple[str, ...]:
-    """Return the columns that the settings of one table leave out; () for those of a pattern."""
+    """Return the columns that one table leaves out or masks; () for the settings of a pattern."""
     name = table.partition(_OVER)[0]
     if _WILDCARD.search(name):
         return ()
-    exclude = flow.mapping["tables"].mapping[name].mapping.get("exclude")
-    names = exclude.elements if exclude is not None else []
-    return tuple(item.value for item in names if isinstance(item.value, str))
+    settings = flow.mapping["tables"].mapping[name].mapping
+    names = settings["exclude"].elements if "exclude" in settings else []
+    masked = settings["mask"].mapping if "mask" in settings else {}
+    return (*(item.value for item in names if isinstance(item.value, str)), *masked)
 
 
 def override_of(

@@ -22,8 +22,10 @@ from hygge.errors import HyggeError, StoreError, raised_at
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
 from hygge.shape.bound import bind
+from hygge.shape.step import Reading
 from hygge.store import Store
 
+_FILTERED = b"hygge.filtered"
 _MOST_ROWS = 1_000_000
 """Rows of a batch at most: a Store may make a Python object of each value, even of one bit."""
 
@@ -81,9 +83,9 @@ def _read_split(
             if shape is not None and schema is not None:
                 bound = bind(shape, schema, name)
                 schema = bound.schema
-        has_rows, number = False, 0
+        has_rows, number, filtered = False, 0, 0
         for table in rest:  # enumerate() would keep each table until the next one is made
-            has_rows, number = has_rows or table.num_rows > 0, number + 1
+            number += 1
             assert schema is not None  # a stream that gives a table has a schema
             if reached_of(table) is not None or is_bad(table):
                 yield table
@@ -92,13 +94,18 @@ def _read_split(
             whole = conform(table, source, f"{name}: batch {number}")
             del table
             if bound is not None:
-                whole = conform(bound.apply(whole, name), schema, name)
+                filtered += whole.num_rows
+                whole = conform(bound.apply(whole, home.reading or Reading(name)), schema, name)
+                filtered -= whole.num_rows
+            has_rows = has_rows or whole.num_rows > 0
             yield from slices(whole, _MOST_ROWS, limits.batch_bytes)
             del whole
         if not has_rows and planned is None and schema is not None:
             yield pa.Table.from_batches(
                 [], schema=schema
             )  # it tells the Store what the columns are
+        if filtered and schema is not None:
+            yield _filtered_table(schema, filtered)
     finally:
         close = getattr(tables, "close", None)
         if close is not None:
@@ -148,20 +155,36 @@ def stage_split(
             "another value of the cursor",
             "run it again",
         )
-    return replace(receipt, reached=handed.reached)
+    return replace(receipt, reached=handed.reached, filtered=handed.filtered)
+
+
+def _filtered_table(schema: pa.Schema, rows: int) -> pa.Table:
+    """Return a table without rows that ends a split: `rows` were read, and left out by the flow.
+
+    No Store sees the table; the receipt has the number.
+    """
+    metadata = {**(schema.metadata or {}), _FILTERED: str(rows).encode()}
+    return schema.with_metadata(metadata).empty_table()
+
+
+def _filtered_of(table: pa.Table) -> int | None:
+    """Return the rows of a `_filtered_table`; None for any other table."""
+    rows = (table.schema.metadata or {}).get(_FILTERED)
+    return None if rows is None else int(rows)
 
 
 class _CountedTables:
     """An iterator of tables that counts their rows and keeps no table that it has given.
 
-    It keeps what a `reached_table` says to itself, and hands the rows of a `bad_table` to
-    `bad_rows`.
+    It keeps what a `reached_table` and a `_filtered_table` say to itself, and hands the rows of a
+    `bad_table` to `bad_rows`.
     """
 
     def __init__(self, tables: Iterator[pa.Table], bad_rows: BadRows | None) -> None:
         self.tables, self.bad_rows, self.rows = tables, bad_rows, 0
         self.peeked: list[pa.Table] = []
         self.reached: dict[str, Any] | None = None
+        self.filtered = 0
 
     def peek_schema(self) -> pa.Schema | None:
         """Return the schema of the first table, which stays the next one to be given."""
@@ -178,9 +201,11 @@ class _CountedTables:
     def __next__(self) -> pa.Table:
         table = self.peeked.pop() if self.peeked else next(self.tables)
         while True:
-            reached = reached_of(table)
+            reached, filtered = reached_of(table), _filtered_of(table)
             if reached is not None:
                 self.reached = reached
+            elif filtered is not None:
+                self.filtered = filtered
             elif self.bad_rows is not None and is_bad(table):
                 self.bad_rows.add(table)
                 self.rows += table.num_rows

@@ -100,6 +100,8 @@ def _tables_line(name: str, reports: list[Report], width: int) -> str:
         applied=sum(report.applied for report in done),
         superseded=sum(report.superseded for report in done),
         set_aside=sum(report.set_aside for report in done),
+        filtered=sum(report.filtered for report in done),
+        rows=sum(report.rows for report in done),
     )
     parts = [
         f"{name:<{width}}  {'done' if len(done) == len(reports) else 'in part'}",
@@ -168,10 +170,15 @@ def _rows_text(report: Report) -> str:
         )
         if number
     ]
+    read, staged = f"{report.rows_read:,} rows read", "staged"
+    if report.filtered:
+        made = f"+ {-report.filtered:,} made of them"
+        read += f" - {report.filtered:,} filtered" if report.filtered > 0 else f" {made}"
+        staged = f"{report.rows:,} staged"
     if len(parts) < 2 and not report.set_aside:
-        return f"{report.rows_read:,} rows read = staged = applied"
-    staged = "staged = " if report.rows == report.rows_read else ""
-    return f"{report.rows_read:,} rows read = {staged}{' + '.join(parts)}"
+        return f"{read} = {staged} = applied"
+    is_staged = report.rows == report.rows_read - report.filtered
+    return f"{read} = {f'{staged} = ' if is_staged else ''}{' + '.join(parts)}"
 
 
 def report_json(summary: Summary) -> str:

@@ -223,12 +223,14 @@ class Flow:
         receipts, move, commit = outcome.receipts, outcome.move, outcome.commit
         rows = sum(receipt.rows for receipt in receipts)
         set_aside = sum(receipt.set_aside for receipt in receipts)
+        filtered = sum(receipt.filtered for receipt in receipts)
         return replace(
             report,
             status="done",
             rows=rows,
             bytes=sum(receipt.bytes for receipt in receipts),
-            rows_read=rows + set_aside,
+            rows_read=rows + set_aside + filtered,
+            filtered=filtered,
             applied=commit.applied,
             superseded=commit.superseded,
             set_aside=set_aside + commit.set_aside,

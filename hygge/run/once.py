@@ -46,6 +46,7 @@ from hygge.run.engines import (
 from hygge.run.receipts import ReceiptLog
 from hygge.run.recovery import FinishedRun, Recovery, changed_since, committed_run, recover
 from hygge.run.stall import Stalled
+from hygge.shape.step import Reading
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -152,6 +153,12 @@ class _ActiveRun:
         resumed = None
         if recovery.resumable is not None:
             resumed = self._resume(recovery.resumable)
+        began = datetime.now(UTC)
+        if resumed is not None and recovery.resumable is not None:
+            began = recovery.resumable.began
+        if flow.shape is not None:
+            who = self.home.describe()
+            self.home.reading = Reading(who, (resumed or run).id, began)
         if resumed is not None:
             self.run = resumed
             return
@@ -160,7 +167,7 @@ class _ActiveRun:
             RunRecord(
                 run,
                 driver.epoch,
-                datetime.now(UTC),
+                began,
                 self.base,
                 _columns(self.schema),
                 today,

@@ -14,7 +14,7 @@ from hygge.model import Column, Plan
 from hygge.run.driver import DrivenFlow
 from hygge.run.engines import schema_of
 from hygge.shape.bound import Bound, bind, check_names
-from hygge.shape.settings import Shape, missing
+from hygge.shape.settings import Choice, Shape, missing
 
 End = TypeVar("End", bound=Home)
 
@@ -30,13 +30,24 @@ def shaped_home(home: End, shape: Shape) -> End:
     known = getattr(type(home.settings), "model_fields", {})
     if not type(home).__module__.startswith("hygge.") or "columns" not in known:
         return home
+    if shape.where is not None and "where" in known:
+        if home.settings.where is not None:
+            raise ConfigError(
+                f"{home.describe()}: its own `where` and that of the shape both choose rows",
+                "keep one of them",
+            )
+        home.settings = home.settings.model_copy(update={"where": shape.where})
+        home.shape = shape = shape.model_copy(update={"where": None})
+    if home.settings.columns is not None:
+        if shape.columns is not None or shape.exclude is not None:
+            raise ConfigError(
+                f"{home.describe()}: its own `columns` and the flow's shape both choose",
+                "keep one of them",
+            )
+        chosen = [Choice(name=name) for name in home.settings.columns]
+        home.shape = shape = shape.model_copy(update={"columns": chosen})
     if shape.columns is None:
         return home
-    if home.settings.columns is not None:
-        raise ConfigError(
-            f"{home.describe()}: its own `columns` and those of the shape both choose",
-            "keep one of them",
-        )
     changed = {"columns": shape.named}
     options = home.settings.options
     if shape.types and "types" in type(options).model_fields:
@@ -55,11 +66,10 @@ def shaped_plan(flow: DrivenFlow, plan: Plan) -> Plan:
     home, shape, source = flow.home, flow.shape, schema_of(plan)
     if source is None:
         return plan
-    if shape is not None:
+    if shape is not None and home.shape is not None:
         who = home.describe()
-        home.bound = bind(shape, source, who)
-        names = [*flow.key, *([flow.cursor] if flow.cursor else [])]
-        check_names(shape, who, names, home.bound.schema.names)
+        home.bound = bind(home.shape, source, who)
+        check_names(shape, who, flow.key, flow.cursor, home.bound.schema.names)
         plan = _shaped(home, plan, home.bound)
     _check_columns(flow, plan, source)
     return plan

@@ -8,26 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import pyarrow as pa
 
 from hygge.errors import ConfigError
+from hygge.shape.add import add
 from hygge.shape.choose import choose
-from hygge.shape.settings import Shape, missing
-
-
-class Step(Protocol):
-    """One change of all batches. It travels to the Home's process."""
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The schema that comes out."""
-        ...
-
-    def apply(self, table: pa.Table, who: str) -> pa.Table:
-        """Return the batch as it comes out; `who` names the Home in errors."""
-        ...
+from hygge.shape.mask import mask
+from hygge.shape.settings import FILE_NAME, Shape, missing
+from hygge.shape.step import Reading, Step
 
 
 @dataclass(frozen=True)
@@ -42,10 +31,10 @@ class Bound:
     origins: dict[str, str] = field(default_factory=dict)
     """Columns of the Store whose values are those of the source → their names there."""
 
-    def apply(self, table: pa.Table, who: str) -> pa.Table:
+    def apply(self, table: pa.Table, reading: Reading) -> pa.Table:
         """Return a batch of the Home as the Store gets it."""
         for step in self.steps:
-            table = step.apply(table, who)
+            table = step.apply(table, reading)
         return table
 
 
@@ -55,26 +44,54 @@ def bind(shape: Shape, source: pa.Schema, who: str) -> Bound:
     Raises SourceMissing for a column that is named and not there, ConfigError for what cannot be
     done with its type.
     """
+    steps: list[Step] = []
+    if shape.where is not None:
+        from hygge.shape.where import Filter, expression
+
+        condition = expression(shape.where, source, who)
+        steps.append(Filter(source, condition, tuple(shape.conditions)))
     chosen = choose(shape, source, who)
-    steps: list[Step] = [chosen]
+    _refuse_doubles(chosen.schema.names, who)
+    steps.append(chosen)
     schema = chosen.schema
+    origins = {new: old for new, old in chosen.sources.items() if new not in chosen.casts}
+    if shape.mask:
+        masked = mask(shape, schema, who)
+        steps.append(masked)
+        schema = masked.schema
+        origins = {new: old for new, old in origins.items() if new not in masked.ways}
+    if shape.add:
+        _refuse_doubles([*schema.names, *shape.add], who)
+        added = add(shape, schema, who)
+        steps.append(added)
+        schema = added.schema
+        origins.pop(FILE_NAME, None)
     if len(schema) == 0:
         raise ConfigError(f"{who}: no column is left to move", "name some, or exclude fewer")
-    _refuse_doubles(schema.names, who)
     return Bound(
         source,
         schema,
         tuple(steps),
-        {new: old for new, old in chosen.sources.items() if new not in chosen.casts},
+        origins,
     )
 
 
-def check_names(shape: Shape, who: str, names: Sequence[str], known: Sequence[str]) -> None:
-    """Raise SourceMissing or ConfigError where the flow's key or cursor is not moved.
+def check_names(
+    shape: Shape, who: str, key: Sequence[str], cursor: str | None, known: Sequence[str]
+) -> None:
+    """Raise SourceMissing or ConfigError where the flow's key or cursor does not come out.
 
-    `names` are the key and the cursor as the source has them, `known` the columns that come out.
+    `key` and `cursor` are as the source has them, `known` are the columns that come out.
     """
-    for name in names:
+    ways = shape.mask or {}
+    for name in (*key, *([] if cursor is None else [cursor])):
+        way = ways.get(shape.target(name))
+        if way is not None and (name == cursor or way != "hash"):
+            raise ConfigError(
+                f"{who}: '{name}' is masked, and is the {'cursor' if name == cursor else 'key'} "
+                "of the flow",
+                "a key may be masked by `hash`, which keeps rows apart; a cursor by nothing",
+            )
         if name in shape.left_out:
             raise ConfigError(
                 f"{who}: '{name}' is excluded, and is the key or the cursor of the flow",
@@ -89,5 +106,5 @@ def _refuse_doubles(names: Sequence[str], who: str) -> None:
     if double is not None:
         raise ConfigError(
             f"{who}: two columns would be named '{double}' in the store",
-            "give one of them another name: columns: [{name: …, as: …}]",
+            "give one of them another name, with `as` of `columns` or in `add`",
         )

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from hygge.batches import widens
 from hygge.errors import ConfigError, UnfitValue
-from hygge.shape.settings import Shape
+from hygge.shape.settings import FILE_NAME, Shape
+from hygge.shape.step import Reading
 from hygge.type_words import type_of, word_of
 
 
@@ -26,12 +27,14 @@ class Choose:
     casts: frozenset[str] = field(default_factory=frozenset)
     """Columns that come out as another type."""
 
-    def apply(self, table: pa.Table, who: str) -> pa.Table:
+    def apply(self, table: pa.Table, reading: Reading) -> pa.Table:
         columns = []
         for name, source in self.sources.items():
             column = table.column(source)
             if name in self.casts:
-                column = exact_cast(column, self.schema.field(name).type, f"{who}: '{source}'")
+                column = exact_cast(
+                    column, self.schema.field(name).type, f"{reading.who}: '{source}'"
+                )
             columns.append(column)
         return pa.Table.from_arrays(columns, schema=self.schema)
 
@@ -44,14 +47,15 @@ def choose(shape: Shape, source: pa.Schema, who: str) -> Choose:
     shape.check_there(who, shape.named or (), source.names)
     if shape.columns is None:
         for column in source:
-            if column.name not in shape.left_out:
-                fields.append(column)
-                sources[column.name] = column.name
+            if column.name not in (shape.exclude or ()):
+                name = shape.target(column.name)
+                fields.append(column.with_name(name))
+                sources[name] = column.name
     for choice in shape.columns or ():
         if choice.name not in source.names:
             continue
         column = source.field(choice.name)
-        name = choice.target or choice.name
+        name = choice.target or shape.renamed(choice.name)
         kind = column.type if choice.type is None else type_of(choice.type)
         if kind != column.type:
             _check_cast(column, kind, who)
@@ -59,6 +63,9 @@ def choose(shape: Shape, source: pa.Schema, who: str) -> Choose:
             column = column.with_type(kind).remove_metadata()
         fields.append(column.with_name(name))
         sources[name] = choice.name
+    if shape.columns is not None and FILE_NAME in source.names:
+        fields.append(source.field(FILE_NAME))
+        sources[FILE_NAME] = FILE_NAME
     return Choose(pa.schema(fields, source.metadata), sources, frozenset(casts))
 
 

@@ -6,14 +6,18 @@ gives, what the Home's process does with each batch.
 
 from __future__ import annotations
 
+import hmac
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any, TypedDict
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypedDict
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from hygge.errors import ConfigError, HyggeError, SourceMissing, one_of
 from hygge.settings import Settings
+from hygge.shape.names import snake
+from hygge.shape.where_text import columns_in, literal, parsed
 from hygge.type_words import type_of
 
 
@@ -37,23 +41,60 @@ class Choice(Settings):
         return word
 
 
+class KeepLast(Settings):
+    """A way to mask a text: `{keep_last: 4}` shows its last four characters."""
+
+    keep_last: int = Field(ge=0)
+    """Characters that stay. Of a text that has no more of them, none stays."""
+
+
+Way = Literal["hash", "null"] | KeepLast
+"""The way to mask a column."""
+KEY_VARIABLE = "HYGGE_MASK_KEY"
+"""The environment variable with the key of `mask: hash`."""
+
+
+FILE_NAME = "hygge.file_name"
+"""The column in which a Home of files gives the name of the file, where `add` asks for it."""
+WORDS = ("now", "run_id", "file_name")
+"""What `add` knows beside literals."""
+
+
 class ShapeDict(TypedDict, total=False):
     """`Shape` as a dict."""
 
     columns: Sequence[str | dict[str, str]]
     exclude: Sequence[str]
+    where: str | None
+    mask: Mapping[str, str | dict[str, int]]
+    add: Mapping[str, str | int | float | bool]
+    names: Literal["snake", "as_is"]
 
 
 class Shape(Settings):
     """What becomes of the Home's rows before the Store gets them.
 
-    Steps in order: `columns` and `exclude` choose, name and cast.
+    Steps in order: `where` keeps rows; `columns` and `exclude` choose, name and
+    cast, `names` names the rest; `mask` hides values; `add` adds columns.
     """
 
     columns: list[Choice] | None = None
     """The columns to move, in this order. Default: all."""
     exclude: list[str] | None = None
     """Columns that are not moved, and not read where the source can leave them out."""
+    where: str | None = None
+    """A condition in a subset of SQL, on the columns of the source: which rows are moved."""
+    mask: dict[str, Way] | None = None
+    """Columns whose values are hidden, by their names in the store: `hash`, `"null"` or
+    `{keep_last: 4}`."""
+    add: dict[str, str | int | float | bool] | None = None
+    """Columns to add: `now`, `run_id`, `file_name`, or a literal of SQL such as `'shop'`."""
+    names: Literal["snake", "as_is"] | None = None
+    """`snake` makes `order_id` of `OrderID` and of `Order ID`. Default: names stay as they are."""
+    mask_key: str | None = Field(
+        default_factory=lambda: os.environ.get(KEY_VARIABLE), repr=False, exclude=True
+    )
+    """The key of `hash`; from HYGGE_MASK_KEY."""
     is_of_many: bool = Field(default=False, repr=False)
     """Whether the flow is one of many tables: then a column that is not there may be meant for
     another table."""
@@ -66,6 +107,34 @@ class Shape(Settings):
         if not isinstance(columns, list | tuple):
             return columns
         return [{"name": each} if isinstance(each, str) else each for each in columns]
+
+    @field_validator("mask", mode="before")
+    @classmethod
+    def _ways_are_known(cls, ways: Any) -> Any:
+        for name, way in ways.items() if isinstance(ways, dict) else ():
+            is_last = isinstance(way, dict) and [*way] == ["keep_last"]
+            if way not in ("hash", "null") and not is_last and not isinstance(way, KeepLast):
+                said = 'empty; NULL is "null" in quotes' if way is None else repr(way)
+                raise ValueError(f"'{name}' is {said}: hash, \"null\" or {{keep_last: 4}}")
+        return ways
+
+    @field_validator("add")
+    @classmethod
+    def _are_words_or_literals(cls, add: dict[str, Any] | None) -> dict[str, Any] | None:
+        for name, value in (add or {}).items():
+            if isinstance(value, str) and value not in WORDS and literal(value) is None:
+                raise ValueError(
+                    f"'{name}' is {value}: now, run_id, file_name or a literal, a text in quotes "
+                    f"of its own: \"'{value}'\""
+                )
+        return add
+
+    @field_validator("where")
+    @classmethod
+    def _is_of_the_subset(cls, where: str | None) -> str | None:
+        if where is not None:
+            parsed(where)
+        return where
 
     @model_validator(mode="after")
     def _is_possible(self) -> Shape:
@@ -80,15 +149,21 @@ class Shape(Settings):
 
     @property
     def named(self) -> list[str] | None:
-        """The columns of the source that `columns` names, each once; None: it names none."""
+        """The columns of the source that are needed, each once; None: `columns` names none."""
         if self.columns is None:
             return None
-        return list(dict.fromkeys(choice.name for choice in self.columns))
+        chosen = (choice.name for choice in self.columns)
+        return list(dict.fromkeys([*chosen, *self.conditions]))
+
+    @property
+    def conditions(self) -> list[str]:
+        """The columns that `where` looks at."""
+        return [] if self.where is None else columns_in(self.where)
 
     @property
     def left_out(self) -> frozenset[str]:
         """The columns that a Home need not read."""
-        return frozenset(self.exclude or ())
+        return frozenset(self.exclude or ()).difference(self.conditions)
 
     @property
     def types(self) -> dict[str, str]:
@@ -101,8 +176,17 @@ class Shape(Settings):
         """Return the name in the store of a column of the source; of any other its own name."""
         for choice in self.columns or ():
             if choice.name == name:
-                return choice.target or name
-        return name
+                return choice.target or self.renamed(name)
+        return self.renamed(name)
+
+    def renamed(self, name: str) -> str:
+        """Return what `names` makes of the name of a column that has no `as`."""
+        return snake(name) if self.names == "snake" and name != FILE_NAME else name
+
+    @property
+    def wants_file_name(self) -> bool:
+        """Whether `add` asks for the name of the file of each row."""
+        return "file_name" in (self.add or {}).values()
 
     def must_have(self, name: str) -> bool:
         """Return whether it is an error that the source has no such column."""
@@ -117,7 +201,12 @@ class Shape(Settings):
     def facts(self) -> dict[str, str]:
         """Return what is set, for the fingerprint of a run."""
         given = self.model_dump(exclude_none=True, exclude={"is_of_many", "required"})
-        return {f"shape.{name}": json.dumps(value, sort_keys=True) for name, value in given.items()}
+        facts = {f"shape.{name}": json.dumps(v, sort_keys=True) for name, v in given.items()}
+        if self.mask_key is not None and "hash" in (self.mask or {}).values():
+            # It tells two keys apart, and does not give the key away.
+            digest = hmac.new(self.mask_key.encode(), b"hygge: which key is it", "sha256")
+            facts["shape.mask_key"] = digest.hexdigest()[:8]
+        return facts
 
 
 def missing(who: str, name: str, known: Sequence[str]) -> HyggeError:

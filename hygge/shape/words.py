@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hygge.shape.settings import Shape
+from hygge.shape.settings import KEY_VARIABLE, KeepLast, Shape
 
 
 def sentences(shape: Shape) -> list[str]:
     """Return what happens to the rows, step by step."""
-    lines = []
+    lines = [f"where {shape.where}"] if shape.where else []
     changes = []
     for choice in shape.columns or ():
         words = [choice.target and f"'{choice.target}'", choice.type]
@@ -17,4 +17,17 @@ def sentences(shape: Shape) -> list[str]:
         lines.append("; ".join(changes))
     if shape.exclude:
         lines.append(f"without {', '.join(shape.exclude)}")
+    for name, way in (shape.mask or {}).items():
+        if isinstance(way, KeepLast):
+            lines.append(f"'{name}' shows its last {way.keep_last} characters")
+        elif way == "null":
+            lines.append(f"'{name}' is NULL")
+        else:
+            lines.append(f"'{name}' is its HMAC-SHA-256, by the key in {KEY_VARIABLE}")
+    if shape.names == "snake":
+        lines.append("names in snake_case")
+    for name, value in (shape.add or {}).items():
+        word = {"now": "the time when the run began", "run_id": "the id of the run",
+                "file_name": "the name of the file"}.get(str(value), str(value))  # fmt: skip
+        lines.append(f"'{name}' is added: {word}")
     return lines

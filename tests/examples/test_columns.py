@@ -31,6 +31,7 @@ def cells(text: str) -> list[list[str]]:
 @pytest.mark.parametrize("number", range(len(FLOWS)))
 def test_an_example_writes_what_stands_below_it(number, tmp_path: Path, monkeypatch):
     flows, expected = FLOWS[number]
+    monkeypatch.setenv("HYGGE_MASK_KEY", "an example, not your key")
     (tmp_path / "people.csv").write_text(PEOPLE)
     (tmp_path / "flows.yml").write_text(flows)
     for kind, text in BLOCKS:

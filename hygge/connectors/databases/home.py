@@ -178,7 +178,7 @@ class SQLHome(Home):
     @contextmanager
     def open(self, since: Watermark = None) -> Iterator[Plan]:
         with contextlib.ExitStack() as stack:
-            with in_words(self.describe(), HomeError):
+            with self._naming_condition(), in_words(self.describe(), HomeError):
                 database, ask = self._reached(), self._ask()
                 plan = stack.enter_context(database.home().planned(ask, since))
             if database.package != self.database.package:
@@ -197,6 +197,16 @@ class SQLHome(Home):
             return described.primary_key(
                 self.settings.connection, self.describe(), schema[0] if schema else None, table
             )
+
+    @contextmanager
+    def _naming_condition(self) -> Iterator[None]:
+        """Name `where` in an error without a hint: the database does not say whose text it is."""
+        try:
+            yield
+        except HomeError as error:
+            if error.hint is None and self.settings.where is not None:
+                error.hint = f"`where` went into the query as it is: {self.settings.where}"
+            raise
 
     def passing(self, raw: pa.Schema) -> SQLHome:
         passing = copy(self)

@@ -25,7 +25,13 @@ from hygge.batches import conform, slices, widens
 from hygge.connectors.files.file_options import FileOptions
 from hygge.connectors.files.listing import check_unchanged, find_files
 from hygge.connectors.files.metadata import FilesMetadata, differ
-from hygge.connectors.files.source_file import SourceFile, is_hidden, partition_columns
+from hygge.connectors.files.source_file import (
+    SourceFile,
+    is_hidden,
+    name_below,
+    partition_columns,
+    with_partitions,
+)
 from hygge.errors import ConfigError, HomeError, SourceChanged
 from hygge.home import Home
 from hygge.model import MIB, Column, HomeTraits, Mode, Plan, Split, Watermark
@@ -33,7 +39,7 @@ from hygge.places.access import Access, ObjectUrl
 from hygge.places.names import expanded, fixed_prefix, refuse_nul
 from hygge.places.objects import is_object_url
 from hygge.settings import Connector, Settings
-from hygge.shape.settings import missing
+from hygge.shape.settings import FILE_NAME, missing
 from hygge.type_words import word_of
 
 _MOST_DEPTH = 60
@@ -116,6 +122,13 @@ class FileHome(Home):
         """Return `schema_of`, and what the files say about their rows beside them."""
         return self.schema_of(files), FilesMetadata()
 
+    def note_condition(self, schema: pa.Schema) -> None:
+        """Take note of the planned columns, of which `where` of the flow's shape speaks."""
+
+    def unread(self) -> str:
+        """Return what `pieces` left out since no row of it can be wanted, for people."""
+        return ""
+
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         """Yield the parts of `file` that can be read alone, in file order."""
         yield Piece(bytes=file.size)
@@ -158,15 +171,19 @@ class FileHome(Home):
             own, metadata = self.columns_of(files)
             self._check_depth(own)
             columns = self._projected((*own, *self._partitions(files, own)))
+            if self.shape is not None and self.shape.wants_file_name:
+                columns = (*columns, Column(FILE_NAME, pa.string(), nullable=False))
             # Without metadata: a split is of the same digest with it and without it.
             schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in columns])
             texts = metadata.of_columns(schema.names)
+            self.note_condition(schema)
             splits = tuple(self._pack(files, schema))
         count = f"{_counted(f'{len(files):,}', 'file')} in {_counted(str(len(splits)), 'split')}"
         yield Plan(
             columns,
             splits,
-            reason=f"{count} of about {self.settings.options.split_bytes // MIB} MiB",
+            reason=f"{count} of about {self.settings.options.split_bytes // MIB} MiB"
+            + self.unread(),
             dead_driver="the next run goes on with it: what was staged of files that stay as they "
             "are is not read again",
             found=self.found(),
@@ -186,14 +203,14 @@ class FileHome(Home):
                 path = ObjectUrl(path, self.settings.connection)
             file = SourceFile(path, size, mtime_ns, tuple((k, v) for k, v in keys))
             check_unchanged(file)
-            partition = dict(file.keys)
+            partition = {**dict(file.keys), FILE_NAME: name_below(self.path, path)}
             inside = pa.schema([f for f in schema if f.name not in partition])
             for where in pieces:
                 for table in self.open_reader(file, where, inside):
                     if is_bad(table):
                         yield table
                         continue
-                    full = conform(_with_partitions(table, schema, partition), schema, path)
+                    full = conform(with_partitions(table, schema, partition), schema, path)
                     del table
                     yield from slices(full, options.batch_size, options.batch_bytes)
                     del full
@@ -360,20 +377,6 @@ def _split(index: int, pieces: list[tuple[SourceFile, Piece]], schema: str) -> S
         rows=sum(rows) if len(rows) == len(pieces) else None,
         bytes=sum(piece.bytes for _, piece in pieces),
     )
-
-
-def _with_partitions(table: pa.Table, schema: pa.Schema, keys: dict[str, str | None]) -> pa.Table:
-    """Return the table with a column for each hive partition that `schema` has."""
-    for name, text in keys.items():
-        index = schema.get_field_index(name)
-        if index < 0:
-            continue
-        field = schema.field(index)
-        value: int | str | None = text
-        if text is not None and pa.types.is_integer(field.type):
-            value = int(text)
-        table = table.append_column(field, pa.repeat(pa.scalar(value, field.type), table.num_rows))
-    return table
 
 
 def _counted(count: str, noun: str) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal, Unpack
+from typing import TYPE_CHECKING, ClassVar, Literal, Unpack
 
 import pyarrow as pa
 from pydantic import Field, field_validator
@@ -40,6 +40,9 @@ from hygge.formats.format import Writer
 from hygge.formats.parquet_types import check_parquet_schema
 from hygge.model import MIB, Column
 
+if TYPE_CHECKING:
+    import pyarrow.compute as pc
+
 _MOST_GROUP_BYTES = 256 * MIB
 
 
@@ -57,6 +60,11 @@ class ParquetHome(FileHome):
 
     def __init__(self, name: str | None = None, **settings: Unpack[ParquetHomeArguments]) -> None:
         super().__init__(name, **settings)
+
+    _planned: pa.Schema
+    _condition: pc.Expression | None = None
+    """The `where` of the flow's shape, by which row groups are left unread."""
+    _groups = _groups_unread = 0
 
     def columns_of(self, files: Sequence[SourceFile]) -> tuple[tuple[Column, ...], FilesMetadata]:
         first: pa.Schema | None = None
@@ -92,11 +100,35 @@ class ParquetHome(FileHome):
         )
         return tuple(columns), metadata
 
+    def note_condition(self, schema: pa.Schema) -> None:
+        self._groups_unread = self._groups = 0
+        self._planned, self._condition = schema, None
+        if self.shape is not None and self.shape.where is not None:
+            from hygge.shape.where import expression, for_statistics  # slow to load
+
+            expression(self.shape.where, schema, self.describe())  # it names a wrong column
+            self._condition = for_statistics(self.shape.where, schema, self.describe())
+
+    def unread(self) -> str:
+        if self._condition is None:
+            return ""
+        return f"; {self._groups_unread:,} of {self._groups:,} row groups cannot match `where`"
+
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         with parquet.open_parquet(file.path) as opened:
             parquet.check_counts(file.path, opened)
-            groups = list(parquet.row_groups(opened))
-        for index, (rows, size) in enumerate(groups):
+            groups = dict(enumerate(parquet.row_groups(opened)))
+        if self._condition is not None:
+            from hygge.formats.parquet_groups import groups_with
+
+            count = len(groups)
+            kept = groups_with(file.path, self._condition, self._planned, dict(file.keys))
+            groups = {i: group for i, group in groups.items() if kept is None or i in kept}
+            self._groups, self._groups_unread = (
+                self._groups + count,
+                self._groups_unread + count - len(groups),
+            )
+        for index, (rows, size) in groups.items():
             yield Piece({"group": index}, rows, size)
         if not groups:
             yield Piece({}, 0, 0)

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from hygge.errors import HomeError
+from hygge.places.names import fixed_prefix
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 COMPRESSED = re.compile(r"(?i)\.(gz|gzip|zst|zstd|bz2|xz|zip|lz4|br|sz|snappy|7z|z)$")
@@ -101,3 +102,23 @@ def _are_integers(values: list[str]) -> bool:
 def _is_integer(text: str) -> bool:
     digits = re.fullmatch("-?[0-9]{1,19}", text)
     return bool(digits) and str(int(text)) == text and abs(int(text)) < 2**63
+
+
+def with_partitions(table: pa.Table, schema: pa.Schema, keys: dict[str, str | None]) -> pa.Table:
+    """Return the table with a column for each hive partition that `schema` has."""
+    for name, text in keys.items():
+        index = schema.get_field_index(name)
+        if index < 0:
+            continue
+        field = schema.field(index)
+        value: int | str | None = text
+        if text is not None and pa.types.is_integer(field.type):
+            value = int(text)
+        table = table.append_column(field, pa.repeat(pa.scalar(value, field.type), table.num_rows))
+    return table
+
+
+def name_below(home: str, path: str) -> str:
+    """Return the path of a file below the folder that a Home means; its name if it means a file."""
+    folder = fixed_prefix(home).rstrip("/")
+    return path.removeprefix(f"{folder}/") if path != folder else path.rpartition("/")[2]
