@@ -57,6 +57,12 @@ class Format:
     """A file format; a Store of files is one, wherever its files lie."""
 
     suffixes: ClassVar[tuple[str, ...]] = ()
+    evolves: bool = False
+    """True if files that are added may have other columns than those before: `schema: evolve`."""
+    unites_columns: ClassVar[bool] = True
+    """True if readers unite files of different columns by name."""
+    takes_wider: ClassVar[bool] = False
+    """True if a wider type of a column is none to its readers, since the format has no types."""
 
     def suffix(self) -> str:
         """Return the ending of the file names that are written."""

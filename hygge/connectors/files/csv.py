@@ -262,6 +262,8 @@ class CsvStore(FileStore):
 
     traits: StoreTraits = replace(FileStore.traits, lossy=NO_TEXT)
     suffixes: ClassVar[tuple[str, ...]] = with_compressed(".csv", ".tsv")
+    unites_columns = False
+    takes_wider = True
 
     class Settings(FileStore.Settings):
         options: CsvStoreOptions = CsvStoreOptions()

@@ -16,15 +16,17 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from hygge.connectors.files import publish
+from hygge.connectors.files.evolving import Held
 from hygge.connectors.files.heads import (
     HEAD,
     Published,
-    check_appendable,
+    check_added,
     content_of,
     described,
     first_foreign,
@@ -36,7 +38,7 @@ from hygge.connectors.files.heads import (
     read_schema,
     rows_in_directory,
     schema_text,
-    staged_schema,
+    staged_as,
     text_schema,
 )
 from hygge.connectors.files.parts import (
@@ -119,14 +121,14 @@ class Directory:
 
     def examine(self, run: Run, schema: pa.Schema | None) -> TargetState:
         with publish.disk_errors(self.path):
-            self._check_writable(run, schema)
+            held = self._check_writable(run, schema)
             publish.check_rights(self.path)
             if not os.path.exists(self.path):
                 return TargetState(exists=False)
             if self.single:
                 published = head_of_file(self.path)
                 return TargetState(True, published.head.rows if published else None)
-            return TargetState(True, rows_in_directory(self.path))
+            return TargetState(True, rows_in_directory(self.path), changes=held.changes)
 
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
@@ -134,7 +136,8 @@ class Directory:
         staging = publish.prepared_staging(self.path, ticket.run)
         folder = os.path.join(staging, ticket_name(ticket))
         with publish.disk_errors(self.path):
-            schema = staged_schema(schema, lambda: content_of(staging, SCHEMA))
+            prepared = partial(content_of, staging, SCHEMA)
+            schema, batches = staged_as(schema, batches, prepared, self.format)
             staged, size = stage_parts(folder, schema, batches, self.format, self.file_bytes)
         return Receipt(ticket, "", staged.rows, size, parts=len(staged.files))
 
@@ -214,8 +217,8 @@ class Directory:
     def _published(self, flow: str) -> Published | None:
         return head_of_file(self.path) if self.single else head_of_directory(self.path, flow)
 
-    def _check_writable(self, run: Run, schema: pa.Schema | None) -> pa.Schema | None:
-        """Raise unless the target may be replaced, or appended to: then return its schema."""
+    def _check_writable(self, run: Run, schema: pa.Schema | None) -> Held:
+        """Raise unless the target may be replaced, or appended to: then return what it holds."""
         if self.single and run.mode == "append" and os.path.exists(self.path):
             raise StoreError(
                 f"{self.path} is one file, which is replaced as a whole and cannot be appended to",
@@ -227,9 +230,9 @@ class Directory:
             raise NotOurs(f"{self.path} is a file that hygge did not write", "choose another path")
         elif newest := newest_in_directory(self.path):
             held = text_schema(newest.schema)
-            check_appendable(self.path, held, schema)
-            return held
-        return None
+            head = self._head(run.flow)
+            return check_added(self.path, held, schema, self.format, head)
+        return Held()
 
     def _refuse_foreign(self) -> None:
         name = first_foreign(self.path, self.single)

@@ -18,10 +18,12 @@ import pyarrow as pa
 
 from hygge.batches import serialized, widens
 from hygge.connectors.files import publish
+from hygge.connectors.files.evolving import Held, apart, conformed, followed, with_changes
 from hygge.connectors.files.metadata import differ
 from hygge.encodings import encodings_of, following
 from hygge.errors import StoreError
 from hygge.extension_types import extension_of, marked_schema
+from hygge.formats.format import Format
 from hygge.model import Head, facts_of_head
 from hygge.places import durable
 from hygge.places.names import file_name
@@ -137,7 +139,10 @@ def check_appendable(path: str, held: pa.Schema | None, new: pa.Schema | None) -
     """Raise StoreError where rows of `new` cannot be appended to those that `path` holds."""
     if held is None or new is None:
         return
-    hint = "append the same columns, in the same order and types, or write to another path"
+    hint = (
+        "append the same columns, in the same order and types, use `schema: evolve`, or write to "
+        "another path"
+    )
     for field in held:
         index = new.get_field_index(field.name)
         if index >= 0 and differ(field, new.field(index)):
@@ -162,9 +167,25 @@ def check_appendable(path: str, held: pa.Schema | None, new: pa.Schema | None) -
         )
 
 
-def prepared_content(
-    schema: pa.Schema | None, prepared: bytes | None, held: pa.Schema | None
-) -> bytes:
+def check_added(
+    path: str,
+    held: pa.Schema | None,
+    rows: pa.Schema | None,
+    file_format: Format,
+    head: Head | None,
+) -> Held:
+    """Raise StoreError where `rows` cannot be added to what `path` holds; return what it holds.
+
+    `head` is that of the flow.
+    """
+    if not file_format.evolves or held is None or rows is None:
+        check_appendable(path, held, rows)
+        return Held(held)
+    written = None if head is None else [name for name, _ in head.columns]
+    return Held(held, followed(path, held, rows, file_format, written))
+
+
+def prepared_content(schema: pa.Schema | None, prepared: bytes | None, held: Held) -> bytes:
     """Return the schema that a run writes in, as bytes of Arrow IPC; none for None.
 
     Its encodings are those of what the run `prepared` before, or else of what is `held` where it
@@ -172,18 +193,32 @@ def prepared_content(
     """
     if schema is None:
         return b""
-    before = read_schema(prepared) if prepared else held
+    if held.followed is not None:
+        schema = with_changes(held.followed)
+    before = read_schema(prepared) if prepared else held.schema
     return serialized(schema if before is None else following(schema, before))
 
 
-def staged_schema(
-    schema: pa.Schema | None, read_prepared: Callable[[], bytes | None]
-) -> pa.Schema | None:
-    """Return `schema` with the encodings of the schema that the run was prepared with."""
-    if schema is None or not encodings_of(schema):
-        return schema
+def staged_as(
+    schema: pa.Schema | None,
+    batches: Iterator[pa.Table],
+    read_prepared: Callable[[], bytes | None],
+    file_format: Format,
+) -> tuple[pa.Schema | None, Iterator[pa.Table]]:
+    """Return schema and batches as they are written, by the schema that the run was prepared with.
+
+    They have its encodings; and, where the columns follow the rows, its columns.
+    """
+    if schema is None:
+        return None, batches
+    if file_format.evolves and (prepared := read_prepared()):
+        columns, _, _ = apart(read_schema(prepared))
+        assert columns is not None
+        return columns, conformed(batches, columns, "the rows")
+    if not encodings_of(schema):
+        return schema, batches
     prepared = read_prepared()
-    return following(schema, read_schema(prepared) if prepared else None)
+    return following(schema, read_schema(prepared) if prepared else None), batches
 
 
 def content_of(folder: str, name: str) -> bytes | None:

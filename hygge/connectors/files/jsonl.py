@@ -225,6 +225,7 @@ class JsonlStore(FileStore):
 
     traits: StoreTraits = replace(FileStore.traits, lossy=json_values.NO_JSON)
     suffixes: ClassVar[tuple[str, ...]] = with_compressed(".jsonl", ".ndjson")
+    takes_wider = True
 
     class Settings(FileStore.Settings):
         options: JsonlStoreOptions = JsonlStoreOptions()

@@ -14,6 +14,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+
+from hygge.connectors.files.evolving import Held
+from hygge.connectors.files.heads import schema_text
 from hygge.errors import StoreError
 from hygge.model import Head, Run, facts_of_head
 from hygge.places.bucket import Bucket, Entry
@@ -141,9 +145,13 @@ def being_copied(bucket: Bucket, staging: str, shown: Shown) -> dict[str, Entry]
 
 
 def next_manifest(
-    shown: Shown, run: Run, head: Head, files: Sequence[File], schema: str | None
+    shown: Shown, run: Run, head: Head, files: Sequence[File], schema: pa.Schema, held: Held
 ) -> Manifest:
-    """Return the manifest by which `run` follows on what is shown."""
+    """Return the manifest by which `run` follows on what is shown.
+
+    `schema` is that of the files; `held` says how the columns that are there follow it.
+    """
+    text = schema_text(schema)
     last = shown.manifest
     if last is None:
         last = Manifest(0, {}, (), (), (), None)
@@ -155,13 +163,16 @@ def next_manifest(
     ]
     if run.mode == "append":
         heads = {**last.heads, run.flow: head}
-        schema = last.schema or schema
+        if held.followed is not None:
+            text = schema_text(held.followed.schema)
+        else:
+            text = last.schema or text
         files = [*last.files, *files]
     else:
         heads = {run.flow: head}
         gone += [(file.name, file.size, generation) for file in last.files]
     runs = (*last.runs, run.id)[-RUNS_KEPT:]
-    return Manifest(generation, heads, tuple(files), tuple(gone), runs, schema)
+    return Manifest(generation, heads, tuple(files), tuple(gone), runs, text)
 
 
 def _number(name: str) -> int:

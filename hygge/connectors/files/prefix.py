@@ -28,10 +28,12 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import pyarrow as pa
 
 from hygge.connectors.files import heads, publish
+from hygge.connectors.files.evolving import Held
 from hygge.connectors.files.manifests import (
     RUNS_KEPT,
     File,
@@ -106,8 +108,6 @@ class Prefix:
     def sees(self, declared: str) -> str:
         return SEES
 
-    # The verbs.
-
     def head(self, flow: str) -> Head | None:
         return read_target(self.bucket, self.name, heads_only=True).head_of.get(flow)
 
@@ -125,16 +125,17 @@ class Prefix:
 
     def examine(self, run: Run, schema: pa.Schema | None) -> TargetState:
         shown = self._look()
-        self._check_writable(shown, run, schema)
+        held = self._check_writable(shown, run, schema)
         self._check_bucket()  # by an object that it removes: no listing tells who may write
         rows = sum(file.rows for file in shown.manifest.files) if shown.manifest else None
-        return TargetState(bool(shown.entries), rows)
+        return TargetState(bool(shown.entries), rows, changes=held.changes)
 
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
     ) -> Receipt:
         folder = self._key(ticket.run, ticket_name(ticket))
-        schema = heads.staged_schema(schema, lambda: self.bucket.get(self._key(ticket.run, SCHEMA)))
+        prepared = partial(self.bucket.get, self._key(ticket.run, SCHEMA))
+        schema, batches = heads.staged_as(schema, batches, prepared, self.format)
 
         def close(writer: Writer, path: str, rows: int) -> Part:
             check_rows(path, writer.close().rows, rows)
@@ -276,16 +277,15 @@ class Prefix:
     ) -> tuple[Commit, Manifest | None]:
         """Return the commit, and the manifest that makes it; None: nothing to write."""
         rows = sum(file.rows for file in files)
-        commit, schema = next_commit(
-            run, base, rows, watermark, schema, lambda: shown.schema_of(run.flow)
-        )
+        before = partial(shown.schema_of, run.flow)
+        commit, schema = next_commit(run, base, rows, watermark, schema, before)
         if schema is None:
             return commit, None
         with refusing():
-            self._check_writable(shown, run, schema)
+            held = self._check_writable(shown, run, schema)
         if not files and not (base and run.mode == "append"):
             files = [self._empty_file(run, schema)]
-        return commit, next_manifest(shown, run, commit.head, files, heads.schema_text(schema))
+        return commit, next_manifest(shown, run, commit.head, files, schema, held)
 
     def _is_in_newest(self, manifest: Manifest, run: Run) -> bool:
         """Whether the manifest was the newest: the number of a removed one may be free again."""
@@ -294,18 +294,18 @@ class Prefix:
             raise Unknown(f"{self.describe()} has gone on for long since this run looked at it")
         return run.id in newest.runs
 
-    def _check_writable(self, shown: Shown, run: Run, schema: pa.Schema | None) -> pa.Schema | None:
-        """Raise unless the target may be replaced, or appended to: then return its schema."""
+    def _check_writable(self, shown: Shown, run: Run, schema: pa.Schema | None) -> Held:
+        """Raise unless the target may be replaced, or appended to: then return what it holds."""
         if run.mode == "append":
             before = heads.text_schema(shown.manifest.schema) if shown.manifest else None
-            heads.check_appendable(self.describe(), before, schema)
-            return before
+            head = shown.head_of.get(run.flow)
+            return heads.check_added(self.describe(), before, schema, self.format, head)
         if name := shown.first_foreign(being_copied(self.bucket, self.staging, shown)):
             raise NotOurs(
                 f"{self.describe()} holds something that hygge did not write: {name}",
                 "move it away, or choose another path: hygge reads there only what it wrote",
             )
-        return None
+        return Held()
 
     def _collected(
         self, run: Run, receipts: Sequence[Receipt]

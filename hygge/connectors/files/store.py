@@ -26,6 +26,7 @@ from hygge.formats.format import Format
 from hygge.model import (
     MIB,
     Commit,
+    Contract,
     Head,
     Mode,
     Receipt,
@@ -46,12 +47,16 @@ class FileStoreOptions(Settings):
 
     file_bytes: int = Field(default=512 * MIB, gt=0)
     """A new file is begun when one has grown to about this."""
+    contract: Contract | None = Field(default=None, alias="schema")
+    """What becomes of an append whose rows have other columns than the files that are there:
+    `freeze` (default) is an error, `evolve` adds files with the columns of both."""
 
 
 class FileStoreOptionsDict(TypedDict, total=False):
     """`FileStoreOptions` as a dict."""
 
     file_bytes: int
+    schema: Contract | None
 
 
 class FileStoreArguments(TypedDict, total=False):
@@ -84,6 +89,7 @@ class FileStore(Format, Store):
         path = self.settings.path or os.path.join("data", name or type(self).__name__)
         refuse_nul(path, type(self).__name__)
         file_bytes = self.settings.options.file_bytes
+        self.evolves = self.settings.options.contract == "evolve"
         self.target: Target
         if "://" in path:
             self.target = Prefix(path, self.settings.connection, self, file_bytes)

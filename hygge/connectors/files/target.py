@@ -12,6 +12,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from hygge.connectors.files.evolving import apart
 from hygge.connectors.files.heads import text_schema
 from hygge.errors import Rejected, Superseded
 from hygge.model import Commit, Head, Mode, Receipt, Run, TargetState, Ticket, Watermark
@@ -76,6 +77,7 @@ def next_commit(
 
     `schema_before` gives the schema of what is visible, which a replace by nothing keeps.
     """
+    schema, changes, came = apart(schema)
     before = base if run.mode == "append" else None
     if before and not rows and (before.watermark, before.cursor) == (watermark, run.cursor):
         return Commit(before, applied=0, note="nothing new"), None
@@ -84,11 +86,16 @@ def next_commit(
         schema = text_schema(schema_before())
         note = "nothing came: emptied, with the schema it had"
     generation = base.generation + 1 if base else 1
-    columns = tuple((field.name, str(field.type)) for field in schema or ())
+    columns = tuple(
+        (field.name, str(field.type))
+        for field in schema or ()
+        if came is None or field.name in came
+    )
     head = Head(run.flow, generation, run.id, rows, watermark, columns, run.cursor, run.ties)
     if schema is None:
         return Commit(head, applied=0, note="nothing came, so nothing was written"), None
-    return Commit(head, applied=rows, note=note), schema
+    note = "; ".join(filter(None, [note, *changes]))
+    return Commit(head, applied=rows, note=note, changes=changes), schema
 
 
 def check_staged_rows(split: int, received: int, staged: int) -> None:

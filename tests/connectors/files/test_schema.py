@@ -1,0 +1,127 @@
+"""`schema: freeze | evolve` of files: each cell of the table in docs/schema.md, in each format."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hygge import ArrowStore, CsvStore, JsonlStore, ParquetStore
+from hygge.connectors.files.arrow import ArrowHome
+from hygge.connectors.files.csv import CsvHome
+from hygge.connectors.files.jsonl import JsonlHome
+from hygge.connectors.files.parquet import ParquetHome
+from hygge.errors import StoreError
+from hygge.model import Run
+from tests.connectors.sql.own_tables import moved
+from tests.servers.s3 import BUCKET, s3  # noqa: F401  # fixtures
+
+STORES = {"parquet": ParquetStore, "arrow": ArrowStore, "csv": CsvStore, "jsonl": JsonlStore}
+HOMES = {"parquet": ParquetHome, "arrow": ArrowHome, "csv": CsvHome, "jsonl": JsonlHome}
+FORMATS = sorted(STORES)
+UNITING = ["arrow", "jsonl", "parquet"]
+OLD = pa.table({"id": [1], "v": ["a"]})
+
+
+def store(kind, path, **options):
+    return STORES[kind]("t", path=str(path / "t"), options=options)
+
+
+def evolved(kind, path, rows, run="r2"):
+    return moved(store(kind, path, schema="evolve"), rows, "append", run)
+
+
+def refused(kind, path, rows, match, **options):
+    """The rows are refused before they move."""
+    with pytest.raises(StoreError, match=match) as caught:
+        store(kind, path, **options).prepare(Run("r2", "f", "append"), rows.schema)
+    return caught.value.hint
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_new_column(kind, tmp_path):
+    moved(store(kind, tmp_path), OLD, "append", "r1")
+    rows = pa.table({"w": [1.5], "id": [2], "v": ["b"]})
+    assert "schema: evolve" in refused(kind, tmp_path, rows, "has the columns|'w'")
+    if kind == "csv":
+        refused(kind, tmp_path, rows, "'w' .double. is added, but", schema="evolve")
+        return
+    run = Run("r2", "f", "append")
+    state = store(kind, tmp_path, schema="evolve").examine(run, rows.schema)
+    assert state.changes == ("column 'w' (double) is added",)
+    assert evolved(kind, tmp_path, rows).changes == state.changes
+    assert evolved(kind, tmp_path, rows, "r3").changes == ()
+    if kind == "parquet":
+        files = sorted((tmp_path / "t").rglob("*.parquet"))
+        assert [pq.read_schema(file).names for file in files][-1] == ["id", "v", "w"]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_column_that_is_gone(kind, tmp_path):
+    moved(store(kind, tmp_path), OLD, "append", "r1")
+    rows = pa.table({"id": [2]})
+    if kind == "csv":
+        refused(kind, tmp_path, rows, "'v' .*, but all of its files", schema="evolve")
+        return
+    commit = evolved(kind, tmp_path, rows)
+    assert "'v' (string) is not in the rows any more" in commit.note
+    assert evolved(kind, tmp_path, rows, "r3").changes == ()  # it was said once
+    with HOMES[kind]("t", path=str(tmp_path / "t")).open() as plan:
+        assert [column.name for column in plan.columns] == ["id", "v"]
+    must = pa.table(
+        [[1], ["a"]], schema=pa.schema([("id", pa.int64()), pa.field("v", pa.string(), False)])
+    )
+    moved(store(kind, tmp_path / "must"), must, "append", "r1")
+    refused(kind, tmp_path / "must", rows, "'v' .* without NULLs", schema="evolve")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_wider_a_narrower_and_another_type(kind, tmp_path):
+    small, large = (pa.table({"n": pa.array([7], kind)}) for kind in (pa.int32(), pa.int64()))
+    moved(store(kind, tmp_path), small, "append", "r1")
+    refused(kind, tmp_path, large, "'n' is int32 .* int64")
+    refused(kind, tmp_path, pa.table({"n": ["x"]}), "'n' is int32 .* string", schema="evolve")
+    if kind in ("parquet", "arrow"):
+        refused(kind, tmp_path, large, "'n' is int32 .* int64", schema="evolve")
+    else:
+        changes = evolved(kind, tmp_path, large).changes
+        assert changes == ("column 'n' was int32 and is int64",)
+    moved(store(kind, tmp_path / "large"), large, "append", "r1")
+    refused(kind, tmp_path / "large", small, "'n' is int64 .* int32")
+    assert evolved(kind, tmp_path / "large", small).changes == ()
+    if kind == "parquet":
+        files = sorted((tmp_path / "large").rglob("*.parquet"))
+        assert {pq.read_schema(file).field("n").type for file in files} == {pa.int64()}
+
+
+@pytest.mark.parametrize("kind", UNITING)
+def test_a_column_that_seems_to_be_renamed_is_an_error(kind, tmp_path):
+    moved(store(kind, tmp_path), OLD, "append", "r1")
+    hint = refused(
+        kind, tmp_path, OLD.rename_columns(["id", "u"]), "'v' is gone and 'u'", schema="evolve"
+    )
+    assert "run once without it" in hint
+    evolved(kind, tmp_path, OLD.select(["id"]))
+    commit = evolved(kind, tmp_path, OLD.rename_columns(["id", "u"]), "r3")
+    assert commit.changes == ("column 'u' (string) is added",)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_column_may_be_null_from_now_on(kind, tmp_path):
+    must = pa.table([[1]], schema=pa.schema([pa.field("n", pa.int64(), False)]))
+    moved(store(kind, tmp_path), must, "append", "r1")
+    commit = evolved(kind, tmp_path, pa.table({"n": pa.array([None, 2], pa.int64())}))
+    assert commit.changes == ("column 'n' may be NULL from now on",)
+    assert evolved(kind, tmp_path, must, "r3").changes == ()
+
+
+def test_a_prefix_of_a_bucket_follows_too(s3, tmp_path):  # noqa: F811
+    def at(**options):
+        return ParquetStore("t", path=f"s3://{BUCKET}/{tmp_path.name}/t", options=options)
+
+    moved(at(), OLD, "append", "20260101T000000-00000001")
+    rows = pa.table({"id": [2], "w": [1.5]})
+    commit = moved(at(schema="evolve"), rows, "append", "20260101T000000-00000002")
+    assert len(commit.changes) == 2
+    again = moved(at(schema="evolve"), rows, "append", "20260101T000000-00000003")
+    assert again.changes == ()
