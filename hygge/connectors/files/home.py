@@ -22,10 +22,16 @@ from pydantic import Field
 from hygge.arrow_errors import in_words
 from hygge.bad_rows import is_bad
 from hygge.batches import conform, slices, widens
+from hygge.connectors.files import bad_lines
 from hygge.connectors.files.file_options import FileOptions
 from hygge.connectors.files.listing import check_unchanged, find_files
 from hygge.connectors.files.metadata import FilesMetadata, differ
-from hygge.connectors.files.source_file import SourceFile, is_hidden, partition_columns
+from hygge.connectors.files.source_file import (
+    SourceFile,
+    is_hidden,
+    partition_columns,
+    with_partitions,
+)
 from hygge.errors import ConfigError, HomeError, SourceChanged
 from hygge.home import Home
 from hygge.model import MIB, Column, HomeTraits, Mode, Plan, Split, Watermark
@@ -191,9 +197,9 @@ class FileHome(Home):
             for where in pieces:
                 for table in self.open_reader(file, where, inside):
                     if is_bad(table):
-                        yield table
+                        yield bad_lines.with_source(table, partition, schema)
                         continue
-                    full = conform(_with_partitions(table, schema, partition), schema, path)
+                    full = conform(with_partitions(table, schema, partition), schema, path)
                     del table
                     yield from slices(full, options.batch_size, options.batch_bytes)
                     del full
@@ -360,20 +366,6 @@ def _split(index: int, pieces: list[tuple[SourceFile, Piece]], schema: str) -> S
         rows=sum(rows) if len(rows) == len(pieces) else None,
         bytes=sum(piece.bytes for _, piece in pieces),
     )
-
-
-def _with_partitions(table: pa.Table, schema: pa.Schema, keys: dict[str, str | None]) -> pa.Table:
-    """Return the table with a column for each hive partition that `schema` has."""
-    for name, text in keys.items():
-        index = schema.get_field_index(name)
-        if index < 0:
-            continue
-        field = schema.field(index)
-        value: int | str | None = text
-        if text is not None and pa.types.is_integer(field.type):
-            value = int(text)
-        table = table.append_column(field, pa.repeat(pa.scalar(value, field.type), table.num_rows))
-    return table
 
 
 def _counted(count: str, noun: str) -> str:

@@ -101,3 +101,17 @@ def _are_integers(values: list[str]) -> bool:
 def _is_integer(text: str) -> bool:
     digits = re.fullmatch("-?[0-9]{1,19}", text)
     return bool(digits) and str(int(text)) == text and abs(int(text)) < 2**63
+
+
+def with_partitions(table: pa.Table, schema: pa.Schema, keys: dict[str, str | None]) -> pa.Table:
+    """Return the table with a column for each hive partition that `schema` has."""
+    for name, text in keys.items():
+        index = schema.get_field_index(name)
+        if index < 0:
+            continue
+        field = schema.field(index)
+        value: int | str | None = text
+        if text is not None and pa.types.is_integer(field.type):
+            value = int(text)
+        table = table.append_column(field, pa.repeat(pa.scalar(value, field.type), table.num_rows))
+    return table
