@@ -390,9 +390,9 @@ def facts_of_head(head: Head) -> dict[str, Any]:
 
 def from_facts(record: type[Record], facts: Mapping[str, Any]) -> Record:
     """Build a dataclass from its facts; fields that only a newer version has are dropped."""
-    known = [field for field in fields(record) if field.name in facts]
-    values = {field.name: facts[field.name] for field in known}
-    for field in known:
-        if field.default == ():
-            values[field.name] = tuple(values[field.name])  # JSON has lists alone
+    known = [each for each in fields(record) if each.name in facts]
+    values = {each.name: facts[each.name] for each in known}
+    for each in known:
+        if each.default == ():
+            values[each.name] = tuple(values[each.name])  # JSON has lists alone
     return record(**values)

@@ -6,6 +6,7 @@ cut into smaller ones, until one line is left, which is a bad row.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
@@ -15,9 +16,9 @@ from hygge.errors import UnfitValue
 from hygge.formats.json_reader import JsonlFile, line_blocks
 from hygge.formats.text import BLOCK_BYTES, TextReader, lines_before
 
-_PART_BYTES = 256 * 1024
+_PART_BYTES = 128 * 1024
 _SMALL_BYTES = 4 * 1024
-_PARTS = 16
+_PARTS = 4
 
 
 def tables(file: JsonlFile, where: Mapping[str, int], schema: pa.Schema) -> Iterator[pa.Table]:
@@ -73,7 +74,8 @@ def _read(
                 bad.append(_bad(file, part, line + 1, error))
                 return []
     good = []
-    for smaller, before in _parts(part, max(1, len(part) // _PARTS)):
+    size = len(part) // _PARTS if len(part) > _SMALL_BYTES else 1
+    for smaller, before in _parts(part, max(1, size)):
         good += _read(file, smaller, schema, line + before, bad, has_fast_way)
     return good
 
@@ -81,6 +83,5 @@ def _read(
 def _bad(file: JsonlFile, line: bytes, number: int, error: UnfitValue) -> BadRow:
     reason = error.message.removeprefix(f"{file.path}, line {number}").lstrip(":, ")
     text = line.decode(errors="backslashreplace").rstrip("\r\n")
-    return BadRow(
-        reason, line, text, '{"kind": "jsonl"}', error.column, error.value, str(file.path), number
-    )
+    form = json.dumps({"kind": "jsonl", "encoding": file.encoding})
+    return BadRow(reason, line, text, form, error.column, error.value, str(file.path), number)
