@@ -362,6 +362,8 @@ class Limits:
     """Bytes of batches that a lane may hold at one time."""
     batch_bytes: int = 32 * MIB
     """Bytes of one batch, about."""
+    driver: Mapping[str, float] = field(default_factory=dict)
+    """What its Ray job takes of a node, by Ray's names (`CPU`, …); empty: it is on the head."""
     retries: int = 3
     """Number of times that one split, or one step of the driver, is tried again."""
     stall_timeout_s: float = 3600.0
@@ -392,7 +394,7 @@ def from_facts(record: type[Record], facts: Mapping[str, Any]) -> Record:
     """Build a dataclass from its facts; fields that only a newer version has are dropped."""
     known = [field for field in fields(record) if field.name in facts]
     values = {field.name: facts[field.name] for field in known}
-    for field in known:
-        if field.default == ():
-            values[field.name] = tuple(values[field.name])  # JSON has lists alone
+    for each in known:
+        if each.default == ():
+            values[each.name] = tuple(values[each.name])  # JSON has lists alone
     return record(**values)

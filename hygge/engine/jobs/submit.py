@@ -30,6 +30,7 @@ from hygge.engine.jobs.client import (
     STOP_WAIT,
     TRY,
     JobClient,
+    end_pending_job,
     is_of,
     make_entrypoint,
     metadata_of,
@@ -42,6 +43,7 @@ from hygge.engine.jobs.instructions import FLOW_JOB, Instructions, digest
 from hygge.engine.jobs.instructions import instructions as command_instructions
 from hygge.engine.jobs.restarts import is_repeated
 from hygge.engine.ray import connection
+from hygge.engine.ray.patience import DriverPatience
 from hygge.errors import ConfigError, HyggeError, Stopped
 from hygge.model import Report
 from hygge.report.events import parse_event, replay
@@ -232,6 +234,7 @@ class _FlowJobs:
                 entrypoint=self._make_command(spec),
                 runtime_env={**self.runtime_env, "env_vars": variables},
                 metadata=metadata,
+                takes=spec.limits.driver,
             )
         except (RuntimeError, OSError) as error:
             raise HyggeError(
@@ -260,6 +263,7 @@ class _FlowJobs:
 
     def _follow(self, spec: FlowSpec, job: str) -> _Outcome:
         following, outcome = Following(self.client, job), _Outcome(job)
+        patience = DriverPatience(spec.limits)
         stop_asked_at = -_STOP_EVERY_S
         while True:
             if self.stop.is_set() and time.monotonic() - stop_asked_at > _STOP_EVERY_S:
@@ -272,10 +276,24 @@ class _FlowJobs:
                 outcome.ended = following.ended
                 _open_jobs.pop(job, None)
                 return outcome
+            if following.is_pending and spec.limits.driver:
+                self._wait_for_node(job, patience)
             if self.stop.is_set():
                 time.sleep(0.1)
             else:
                 self.stop.wait(following.pause_s())
+
+    def _wait_for_node(self, job: str, patience: DriverPatience) -> None:
+        """End a job that waits for a node when it is to stop, or `wait_at_most` is over."""
+        if self.stop.is_set():
+            end_pending_job(job)
+            return
+        try:
+            patience.check()
+        except ConfigError:
+            end_pending_job(job)
+            _open_jobs.pop(job, None)
+            raise
 
     def _process_line(self, spec: FlowSpec, outcome: _Outcome, line: str) -> None:
         told = parse_event(line)

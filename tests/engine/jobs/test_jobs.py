@@ -89,6 +89,29 @@ def hygge(
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=LIMIT_S)
 
 
+@pytest.fixture
+def second_node(cluster: dict[str, str]) -> Iterator[None]:
+    """A node of this machine beside the head, with a resource that the head lacks."""
+    address = Path(cluster["RAY_TMPDIR"], "ray", "ray_current_cluster").read_text()
+    command = [RAY, "start", "--block", f"--address={address}", "--num-cpus=1"]
+    command += ["--resources", '{"off_head": 1}', f"--dashboard-agent-listen-port={free_port()}"]
+    command += ["--disable-usage-stats", "--object-store-memory=80000000"]
+    log = Path(cluster["RAY_TMPDIR"], "second.log")
+    with open(log, "w") as out:
+        started = subprocess.Popen(command, env=cluster, stdout=out, stderr=out)
+    try:
+
+        def joined() -> bool:
+            assert started.poll() is None, log.read_text()
+            return "Ray runtime started" in log.read_text()
+
+        until(joined, log.read_text)
+        yield
+    finally:
+        started.send_signal(signal.SIGTERM)
+        started.wait(LIMIT_S)
+
+
 def jobs(cluster: dict[str, str]) -> list[str]:
     command = [RAY, "list", "jobs", "--format=json"]
     command += ["--address", cluster["RAY_API_SERVER_ADDRESS"]]
@@ -189,3 +212,33 @@ def test_the_tables_of_one_flow_are_one_job_and_each_has_its_report(cluster, tmp
     assert "INFO" not in done.stderr
     assert done.stderr.count("runs as Ray job hygge-many-") == 1
     assert sorted(os.listdir(tmp_path / "out")) == ["t0", "t1", "t2"]
+
+
+def test_a_driver_runs_on_the_node_that_has_what_it_takes(cluster, second_node, flows):
+    a_flow = "home: users.parquet, mode: append, store: out"
+    takes = "{cpus: 0.5, memory: 64MiB, resources: {off_head: 1}}"
+    flows.write_text(
+        "flows:\n"
+        f"  off: {{{a_flow}/off, driver: {takes}}}\n"
+        f"  head: {{{a_flow}/head}}\n"
+        f"  never: {{{a_flow}/never, driver: {{resources: {{nowhere: 1}}}}, wait_at_most: 1s}}\n"
+    )
+    done = hygge(cluster, flows)
+    assert done.returncode == 1, done.stderr + done.stdout
+    assert "3 flows: 2 done, 1 failed" in done.stdout
+    wanted = "no node came that has what the driver of the flow needs, 1 nowhere, within 1 s"
+    assert wanted in done.stdout
+    command = [RAY, "list", "jobs", "--format=json", "--detail"]
+    command += ["--address", cluster["RAY_API_SERVER_ADDRESS"]]
+    listed = subprocess.run(
+        command, env=cluster, capture_output=True, text=True, timeout=LIMIT_S, check=True
+    )
+    found = {
+        each["metadata"]["hygge_flow"]: each
+        for each in json.loads(listed.stdout)
+        if (each["submission_id"] or "").startswith(("hygge-off", "hygge-head", "hygge-never"))
+    }
+    assert found["off"]["driver_node_id"] != found["head"]["driver_node_id"]
+    assert found["never"]["status"] == "FAILED", "it would begin when a node comes"
+    for flow in ("off", "head"):
+        assert pq.read_table(flows.parent / "out" / flow).num_rows == 1000
