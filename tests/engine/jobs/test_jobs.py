@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.chaos import only_in_chaos
 from tests.waiting import LIMIT_S, free_port, said_by, until
 
 RAY = Path(sys.executable).parent / "ray"
@@ -126,7 +127,7 @@ def jobs(cluster: dict[str, str]) -> list[str]:
 
 
 def test_two_flows_run_as_two_ray_jobs_and_a_third_fails_in_its_own(cluster, flows):
-    done = hygge(cluster, flows)
+    done = hygge(cluster, flows, "--jobs", "each")
     assert done.returncode == 1, done.stderr + done.stdout
     assert "3 flows: 2 done, 1 failed" in done.stdout
     assert "cannot be read as Parquet" in done.stdout
@@ -242,3 +243,65 @@ def test_a_driver_runs_on_the_node_that_has_what_it_takes(cluster, second_node, 
     assert found["never"]["status"] == "FAILED", "it would begin when a node comes"
     for flow in ("off", "head"):
         assert pq.read_table(flows.parent / "out" / flow).num_rows == 1000
+
+
+@pytest.mark.parametrize("dies", [False, pytest.param(True, marks=only_in_chaos)])
+def test_small_flows_share_one_job_and_each_has_its_report_also_after_its_driver_died(
+    dies, cluster, tmp_path
+):
+    pq.write_table(pa.table({"id": range(1000)}), tmp_path / "users.parquet")
+    (tmp_path / "bad.parquet").write_bytes(b"not a parquet file")
+    # The first driver dies when `a` is committed and `b` is asked for its rows.
+    (tmp_path / "dies.py").write_text(
+        "import os, signal\nfrom hygge import ParquetHome\n"
+        "class Dies(ParquetHome):\n"
+        "    def open(self, since=None):\n"
+        f"        flag = {str(tmp_path / 'flag')!r}\n"
+        "        if not os.path.exists(flag):\n"
+        "            open(flag, 'w').close()\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return super().open(since)\n"
+    )
+    ends = "mode: append, home: users.parquet, store: out"
+    file = tmp_path / "flows.yml"
+    text = (
+        "flows:\n"
+        f"  a: {{{ends}/a}}\n"
+        f"  b: {{{ends}/b, depends_on: [a]}}\n"
+        "  bad: {home: bad.parquet, store: out/bad}\n"
+        f"  after: {{{ends}/after, depends_on: [bad]}}\n"
+        f"  tagged: {{{ends}/tagged, tags: {{team: shop}}}}\n"
+    )
+    file.write_text(text)
+    planned = hygge(cluster, "plan", file).stdout
+    assert "these small flows share one Ray job" in planned
+    (shared,) = (line for line in planned.splitlines() if "share one Ray job" in line)
+    assert shared.count("its files have") == 4, "one of them has other tags"
+    assert "tagged" not in shared
+
+    def ran() -> dict[str, str]:
+        done = hygge(cluster, file, "--json")
+        assert done.returncode == 1, done.stderr
+        assert done.stderr.count("runs as Ray job hygge-a-and-3-more-") == 1
+        assert done.stderr.count("runs as Ray job hygge-tagged-") == 1
+        reports = json.loads(done.stdout)["hygge_report"]["flows"]
+        return {each["flow"]: each["status"] for each in reports}
+
+    done = {"a": "done", "b": "done", "bad": "failed", "after": "skipped", "tagged": "done"}
+    assert ran() == done
+    for flow in ("a", "b", "tagged"):
+        assert pq.read_table(tmp_path / "out" / flow).num_rows == 1000
+    if not dies:
+        return
+    # Of `b` it is known now that its last run was short: a class of one's own may share as well.
+    file.write_text(
+        text.replace(f"b: {{{ends}", "b: {mode: append, store: out").replace(
+            "out/b, ", "out/b, home: {type: 'dies:Dies', path: users.parquet}, "
+        )
+    )
+    done_again = hygge(cluster, file, "--json", "--fresh")
+    assert "its driver died: it was killed by signal 9; it goes on as try 2" in done_again.stderr
+    reports = json.loads(done_again.stdout)["hygge_report"]["flows"]
+    assert {each["flow"]: each["status"] for each in reports} == done
+    for flow in ("a", "b", "tagged"):
+        assert pq.read_table(tmp_path / "out" / flow).num_rows == 2000, flow
