@@ -362,6 +362,8 @@ class Limits:
     """Bytes of batches that a lane may hold at one time."""
     batch_bytes: int = 32 * MIB
     """Bytes of one batch, about."""
+    driver: Mapping[str, float] = field(default_factory=dict)
+    """What its Ray job takes of a node, by Ray's names (`CPU`, …); empty: it is on the head."""
     retries: int = 3
     """Number of times that one split, or one step of the driver, is tried again."""
     stall_timeout_s: float = 3600.0

@@ -162,7 +162,7 @@ def _run_options(command: argparse.ArgumentParser, here: bool) -> None:
     command.add_argument(
         "--jobs",
         choices=("auto", "each", "one"),
-        help="run each flow as a Ray job of its own, or not",
+        help="run each flow as a Ray job of its own, or none; auto: small flows share one",
     )
     command.add_argument(
         "--fresh", action="store_true", help="start anew, whatever a run that died has left"

@@ -25,9 +25,11 @@ from hygge.engine.jobs import cluster as remote
 from hygge.engine.jobs.client import (
     FILE,
     FLOW,
+    NAME,
     RUN,
     TRY,
     JobDetails,
+    flow_names,
     is_from_hygge,
     metadata_of,
 )
@@ -159,9 +161,9 @@ def status(arguments: argparse.Namespace) -> int:
         job = cluster.find_job(arguments.id)
         lines = [_line(arguments.id, job, find_wait(cluster, job))]
         flows = cluster.list_flow_jobs(arguments.id)
-        lines += [
-            f"  {_line(flow.submission_id, flow, find_wait(cluster, flow))}" for flow in flows
-        ]
+        for flow in flows:
+            lines.append(f"  {_line(flow.submission_id, flow, find_wait(cluster, flow))}")
+            lines += _flow_lines(cluster, flow)
     else:
         jobs = [job for job in cluster.list_jobs() if is_from_hygge(job)]
         runs = [job for job in jobs if FLOW not in metadata_of(job)]
@@ -307,12 +309,33 @@ def find_wait(cluster: remote.Cluster, job: JobDetails | None) -> str:
     return next(iter(waits.values()), "") if all(waits.values()) else ""
 
 
+def _flow_lines(cluster: remote.Cluster, job: JobDetails) -> list[str]:
+    """Return a line for each flow of a job that several share, as its log says."""
+    names = flow_names(job)
+    if len(names) < 2:
+        return []
+    states = dict.fromkeys(names, "waiting")
+    with suppress(RuntimeError, OSError):  # the job is shown all the same
+        for line in cluster.client.get_job_logs(job.submission_id).splitlines():
+            event = parse_event(line) or {}
+            if event.get("hygge_event") in ("began", "moved"):
+                states[event["flow"]] = "running"
+            elif event.get("hygge_event") == "ended":
+                states[event["flow"]] = event["report"]["status"]
+    if job.status.is_terminal():  # it was killed, or its driver died
+        left = job.status.value.lower()
+        states = {n: left if s in ("waiting", "running") else s for n, s in states.items()}
+    return [f"    {name}  {states[name]}" for name in names]
+
+
 def _line(name: str, job: JobDetails | None, waits_for: str = "") -> str:
     """Return one line about a job; None: Ray has no such job."""
     if job is None:
         return f"{name}  driven from another machine"
     metadata = metadata_of(job)
     what = metadata.get(FLOW) or metadata.get(FILE) or job.entrypoint
+    if "," in metadata.get(FLOW, ""):  # several flows share it
+        what = metadata.get(NAME, what)
     state = f"waiting for {waits_for}" if waits_for else job.status.value.lower()
     parts = [name, state, what]
     if TRY in metadata:

@@ -270,12 +270,30 @@ def _plan(arguments: argparse.Namespace) -> int:
                     add_plan(table, brief)
         except Exception as error:
             add_error(spec, error)
+    if jobs := _shared_jobs_text(coordinator):
+        texts.append(jobs)
     if texts:
         lines = [("\n" if text.startswith("  ") else "\n\n") + text for text in texts]
         print("".join(lines).strip("\n"), flush=True)
     if errors:
         print("\n\n".join(errors), file=sys.stderr)
     return 1 if errors else 0
+
+
+def _shared_jobs_text(coordinator: Coordinator) -> str:
+    """Return which flows share a Ray job on a cluster, and why; "" where none do."""
+    if coordinator.jobs != "auto" or coordinator.engine != "ray":
+        return ""
+    reasons: dict[str, str] = {}
+    together = coordinator.find_together(lambda flow, why: reasons.update({flow.name: why}))
+    lines = []
+    for job in {id(job): job for job in together.values()}.values():
+        flows = ", ".join(f"{flow.name} ({reasons[flow.name]})" for flow in job.flows)
+        lines.append(
+            f"on a cluster these small flows share one Ray job (`jobs: each` gives each its own), "
+            f"{job.at_once} at a time: {flows}"
+        )
+    return "\n".join(lines)
 
 
 def _plan_text(coordinator: Coordinator, spec: FlowSpec, brief: bool) -> str:

@@ -4,6 +4,7 @@ lanes: 8
 cpus_per_lane: 2
 resources: {fast_disk: 1}                  # what else of its node a lane takes
 label_selector: {region: "in(eu, uk)"}     # on which nodes; also `eu` and `!eu`
+driver: {cpus: 1, memory: 2GiB, resources: {fast_disk: 1}}    # what its Ray job takes of its node
 home: {connection: shop, table: orders, max_bytes_per_second: 50MB}
 """
 
@@ -18,7 +19,7 @@ from typing import Any
 from hygge.config import connectors, values
 from hygge.config.document import Node
 from hygge.config.ends import End
-from hygge.config.problems import Problem, Problems
+from hygge.config.problems import Problem, Problems, suggest
 from hygge.model import MIB, Limits
 
 RATE = "max_bytes_per_second"
@@ -49,6 +50,7 @@ def read_limits(
         "cpus_per_lane": ("cpus_per_lane", _amount),
         "resources": ("resources", _resources),
         "label_selector": ("label_selector", _labels),
+        "driver": ("driver", _driver),
         "memory_per_lane": ("memory_per_lane", values.read_bytes),
         "batch_bytes": ("batch_bytes", values.read_bytes),
         "retries": ("retries", lambda node, key: values.read_count(node, key, 0)),
@@ -120,20 +122,40 @@ def _amount(node: Node, key: str, example: str = "2, or 0.5") -> float:
 
 
 def _resources(node: Node, key: str) -> dict[str, float]:
-    example = "resources: {fast_disk: 1}"
+    example = f"{key.rpartition('.')[2]}: {{fast_disk: 1}}"
     if not node.is_mapping:
         message = f"'{key}' is {node.describe()}, not names with amounts"
         raise Problem(node.line, message, example)
     resources = {}
     for name, amount in node.mapping.items():
-        if name.lower() in _ELSEWHERE:
-            hint = _ELSEWHERE[name.lower()]
+        if name.lower() in _ELSEWHERE or (name == "memory" and key != "resources"):
+            hint = _ELSEWHERE[name.lower()] if key == "resources" else "cpus: 1, or memory: 2GiB"
             raise Problem(amount.line, f"'{name}' is no resource to name here", hint)
         if name == "memory":
             resources[name] = float(values.read_bytes(amount, "resources.memory"))
         else:
-            resources[name] = _amount(amount, f"resources.{name}", "1")
+            resources[name] = _amount(amount, f"{key}.{name}", "1")
     return resources
+
+
+def _driver(node: Node, key: str) -> dict[str, float]:
+    """Return what a driver takes of its node, by Ray's names."""
+    example = "driver: {cpus: 1, memory: 2GiB, resources: {fast_disk: 1}}"
+    if not node.mapping:
+        what = "empty" if node.is_mapping else node.describe()
+        raise Problem(node.line, f"'{key}' is {what}, not names with amounts", example)
+    amounts: dict[str, float] = {}
+    for name, amount in node.mapping.items():
+        if name == "cpus":
+            amounts["CPU"] = _amount(amount, "driver.cpus")
+        elif name == "memory":
+            amounts["memory"] = float(values.read_bytes(amount, "driver.memory"))
+        elif name == "resources":
+            amounts.update(_resources(amount, "driver.resources"))
+        else:
+            hint = suggest("keys of driver", name, ("cpus", "memory", "resources"))
+            raise Problem(amount.line, f"'{name}' is not a key of '{key}'", hint)
+    return amounts
 
 
 def _labels(node: Node, key: str) -> dict[str, str]:

@@ -142,10 +142,21 @@ FLOW_KEYS = (
     "depends_on",
     "tables",
     "tags",
+    "driver",
     "mask",
     "add",
     "names",
     *END_OPTIONS,
     *LIMIT_KEYS,
 )
-DEFAULT_KEYS = ("home", "store", "mode", "key", "add", "names", *END_OPTIONS, *LIMIT_KEYS)
+DEFAULT_KEYS = (
+    "home",
+    "store",
+    "mode",
+    "key",
+    "driver",
+    "add",
+    "names",
+    *END_OPTIONS,
+    *LIMIT_KEYS,
+)

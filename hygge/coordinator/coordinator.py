@@ -3,8 +3,8 @@
 Up to `max_parallel_flows` flows run at the same time. A flow that fails does not stop the others;
 flows that depend on it are skipped, and the report says so. A flow with `tables` is one flow for
 each table, all in one process. On a Ray that outlives this process (a cluster, a `ray start` on
-this machine, inside `ray job submit`) every flow is submitted as a Ray job of its own; on the
-private Ray of a laptop this process is the job. `python -m hygge.coordinator flows.yml` runs it.
+this machine, inside `ray job submit`) each flow is submitted as a Ray job, small ones together; on
+a laptop's private Ray this process is the job. `python -m hygge.coordinator flows.yml` runs it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from hygge.config.checks import Places
 from hygge.config.connectors import build
@@ -32,6 +33,7 @@ from hygge.coordinator.connections import (
 )
 from hygge.coordinator.done import SKIPPED, Request, begin, state_at
 from hygge.coordinator.schedule import OpenTables, RunFlow, Schedule
+from hygge.coordinator.sharing import Together, as_mapping, find_together, why_small
 from hygge.engine.jobs.instructions import Instructions, instructions, is_flow_job
 from hygge.engine.jobs.restarts import read_try
 from hygge.errors import (
@@ -47,6 +49,9 @@ from hygge.places.shipped import SHIPPED
 from hygge.run.engines import EngineName, find_engine
 from hygge.run.flow import Flow
 from hygge.run.watch import Silent, Watch
+
+if TYPE_CHECKING:
+    from hygge.engine.jobs.submit import FlowJobs
 
 _NAMED = 10
 
@@ -179,9 +184,9 @@ class Coordinator:
             )
         try:
             self.request = self._begin_request()
-            run_flow, open_tables, shares = self._runner(watch, stop)
+            run_flow, open_tables, shares, together = self._runner(watch, stop)
         except JournalError as error:
-            run_flow, open_tables, shares = _refuse(error), None, self.shares
+            run_flow, open_tables, shares, together = _refuse(error), None, self.shares, {}
         schedule = Schedule(
             self.file.flows,
             self.parallel,
@@ -191,6 +196,7 @@ class Coordinator:
             self._report_failure,
             watch,
             stop,
+            together,
         )
         reports = tuple(schedule.reports())
         if self.request is not None and not is_flow_job():
@@ -279,8 +285,8 @@ class Coordinator:
 
     def _runner(
         self, watch: Watch, stop: threading.Event
-    ) -> tuple[RunFlow, OpenTables | None, ConnectionShares]:
-        """Return how flows run here: as Ray jobs, or in this process."""
+    ) -> tuple[RunFlow, OpenTables | None, ConnectionShares, Mapping[str, Together]]:
+        """Return how flows run here: as Ray jobs, some together, or in this process."""
         if self.engine == "ray" and not is_flow_job():
             from hygge.engine.jobs import submit as jobs  # slow to load; `inline` does not need it
 
@@ -288,7 +294,6 @@ class Coordinator:
                 self.jobs, self.file, self.dashboard, self.fresh, watch, stop
             )
             if submit is not None:
-                as_job = submit
                 shares = divide(
                     self.file.flows, self.file.max_connections, self.parallel, one_job_a_flow=True
                 )
@@ -304,10 +309,16 @@ class Coordinator:
                     store_share=1 / count_at_once(self.file.flows, self.parallel),
                 )
 
-                def run_as_job(spec: FlowSpec, watch: Watch) -> Sequence[Report]:
-                    return as_job(spec, replace(for_job, connections=shares.of_job(spec)))
+                together = self._together(submit)
 
-                return run_as_job, None, shares
+                def run_as_job(spec: FlowSpec, watch: Watch) -> Sequence[Report]:
+                    told = replace(for_job, connections=shares.of_job(spec))
+                    if spec.name in together:
+                        job = together[spec.name]
+                        return submit.run(spec, replace(told, parallel=job.at_once), job.flows)
+                    return submit.run(spec, told)
+
+                return run_as_job, None, shares, together
 
         def run_here(spec: FlowSpec, watch: Watch) -> Sequence[Report]:
             try:
@@ -316,7 +327,24 @@ class Coordinator:
                 report = self._report_failure(spec, error)
             return [replace(report, of=spec.of)]
 
-        return run_here, self.open_tables, self.shares
+        return run_here, self.open_tables, self.shares, {}
+
+    def _together(self, jobs: FlowJobs) -> Mapping[str, Together]:
+        """Return which flows share a job; a command that was killed has decided it before."""
+        if jobs.is_repeated:
+            return as_mapping(jobs.find_shared(), len(self.file.flows), self.parallel)
+        return {} if self.jobs != "auto" else self.find_together(lambda flow, why: None)
+
+    def find_together(self, say: Callable[[FlowSpec, str], None]) -> Mapping[str, Together]:
+        """Return which small flows share a job on a cluster; `say` is told why each is small."""
+        state = state_at(self.file.state)
+
+        def why(flow: FlowSpec) -> str:
+            reason = why_small(flow, state, self.identity(flow.name))
+            say(flow, reason)
+            return reason
+
+        return find_together(self.file.flows, why, self.file.max_connections, self.parallel)
 
     def _report_failure(self, spec: FlowSpec, error: Exception) -> Report:
         """Return the report of a flow that raised, and keep its error."""

@@ -7,12 +7,13 @@ own, and it has ended when the last of them has. An error of one flow costs no o
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack
 
 from hygge.config.specs import FlowSpec
 from hygge.coordinator.connections import ConnectionShares
+from hygge.coordinator.sharing import Together
 from hygge.model import Report
 from hygge.report.progress import Combined
 from hygge.run.watch import Watch
@@ -30,6 +31,8 @@ class Schedule:
 
     `flows` come in an order that respects `depends_on`. `parallel` of them run at the same time, as
     far as `shares` allow. Without `open_tables` a flow of many tables runs like any other.
+    `together`: flows that share a Ray job, by the name of each; `run` is called for the first of
+    them, and returns the reports of all.
     """
 
     def __init__(
@@ -42,10 +45,11 @@ class Schedule:
         report_failure: ReportFailure,
         watch: Watch,
         stop: threading.Event,
+        together: Mapping[str, Together] | None = None,
     ) -> None:
         self.flows, self.parallel, self.shares = flows, parallel, shares
         self.run, self.open_tables, self.report_failure = run, open_tables, report_failure
-        self.watch, self.stop = watch, stop
+        self.watch, self.stop, self.together = watch, stop, together or {}
         self.waiting = list(flows)
         self.running: dict[Future[Sequence[Report] | _TablesInProgress], FlowSpec] = {}
         self.ended: dict[str, list[Report]] = {}
@@ -67,25 +71,39 @@ class Schedule:
     def _start(self, pool: ThreadPoolExecutor) -> None:
         """Start each flow whose turn has come."""
         for flow in list(self.waiting):
+            if flow not in self.waiting:
+                continue  # it shares the job of one that was just started
             report = self._report_without_run(flow)
             if report is not None:
                 self.waiting.remove(flow)
                 self._end(flow, [report])
                 self._watch_of(flow).ended(report)
                 continue
-            if len(self.running) >= self.parallel and not self.stop.is_set():
+            if self._count_running() >= self.parallel and not self.stop.is_set():
                 return
-            if not all(name in self.ended for name in flow.depends_on):
+            members = self._members(flow)
+            names = {member.name for member in members}
+            if not all(name in self.ended or name in names for name in flow.depends_on):
                 continue
             if self.shares.must_wait(flow, list(self.running.values())):
                 continue
-            self.waiting.remove(flow)
+            for member in members:
+                self.waiting.remove(member)
             future: Future[Sequence[Report] | _TablesInProgress]
             if flow.tables is not None and self.open_tables is not None:
                 future = pool.submit(_TablesInProgress, self.open_tables, flow)
             else:
                 future = pool.submit(self.run, flow, self._watch_of(flow))
             self.running[future] = flow
+
+    def _members(self, flow: FlowSpec) -> tuple[FlowSpec, ...]:
+        """Return the flows that run with this one, itself included."""
+        job = self.together.get(flow.name)
+        return (flow,) if job is None else job.flows
+
+    def _count_running(self) -> int:
+        jobs = (self.together.get(flow.name) for flow in self.running.values())
+        return sum(1 if job is None else job.at_once for job in jobs)
 
     def _report_without_run(self, flow: FlowSpec) -> Report | None:
         """Return the report of a flow that must not run, or None."""
@@ -104,12 +122,16 @@ class Schedule:
         try:
             result = future.result()
         except Exception as error:
-            report = self.report_failure(flow, error)
-            self._watch_of(flow).ended(report)
-            self._end(flow, [report])
+            for member in self._members(flow):
+                report = self.report_failure(member, error)
+                self._watch_of(member).ended(report)
+                self._end(member, [report])
             return
         if not isinstance(result, _TablesInProgress):
-            self._end(flow, result)
+            members = self._members(flow)
+            for member in members:
+                own = [report for report in result if report.flow == member.name]
+                self._end(member, own if len(members) > 1 else result)
             return
         result.watch = Combined(self.watch, flow.name, len(result.flows))
         self.opened[flow.name] = result

@@ -225,6 +225,17 @@ class FlowJournal:
             plan = self._read(f"{folder}/plan.json", "plan") or {}
         return plan, outcome
 
+    def last_run_s(self) -> float | None:
+        """Return how many seconds the last run that was committed took; None: there is none."""
+        keys = self.place.keys(f"{self.top}/runs")
+        ended = [key.split("/")[-2] for key in keys if key.endswith("/outcome.json")]
+        for run in sorted(ended, reverse=True):
+            plan, outcome = self._plan_and_outcome(run)
+            if outcome.get("how") == "committed" and "began" in plan:
+                ends = datetime.fromisoformat(outcome["at"])
+                return (ends - datetime.fromisoformat(plan["began"])).total_seconds()
+        return None
+
     def give_up_open_runs(self) -> list[tuple[str, bool]]:
         """Abandon each run without an outcome, also one that cannot be read.
 

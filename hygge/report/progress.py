@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -186,13 +187,22 @@ def bytes_text(number: float) -> str:
     return f"{number:.2f} GB"
 
 
+def amounts_text(amounts: Mapping[str, float]) -> str:
+    """Return amounts of Ray's resources in words: `2 CPUs, 2.0 GiB of memory and 1 fast_disk`."""
+    parts = []
+    for name, amount in amounts.items():
+        if name == "CPU":
+            parts.append(f"{amount:g} CPU{'s'[: amount != 1]}")
+        elif name == "memory":
+            parts.append(f"{bytes_text(amount)} of memory")
+        else:
+            parts.append(f"{amount:g} {name}")
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
 def resources_text(limits: Limits, lanes: int = 1) -> str:
     """Return what lanes take of their nodes: `2 CPUs and 2 fast_disk on nodes with region=eu`."""
-    cpus = (limits.cpus_per_lane or 1.0) * lanes
-    parts = [f"{cpus:g} CPU{'s'[: cpus != 1]}"]
-    for name, amount in limits.resources.items():
-        total = amount * lanes
-        parts.append(f"{bytes_text(total)} of memory" if name == "memory" else f"{total:g} {name}")
-    text = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    amounts = {"CPU": limits.cpus_per_lane or 1.0, **limits.resources}
+    text = amounts_text({name: amount * lanes for name, amount in amounts.items()})
     labels = ", ".join(f"{name}={value}" for name, value in limits.label_selector.items())
     return f"{text} on nodes with {labels}" if labels else text

@@ -24,7 +24,7 @@ from hygge.model import (
     TargetState,
     from_facts,
 )
-from hygge.report.progress import bytes_text, count_text, resources_text
+from hygge.report.progress import amounts_text, bytes_text, count_text, resources_text
 from hygge.run.engines import passthrough, schema_of
 from hygge.shape.words import sentences
 
@@ -274,6 +274,9 @@ def _limits(limits: Limits) -> list[str]:
     if limits.on_bad_row == "set_aside":
         share = share_text(limits.max_bad_share)
         lines.append(f"  bad     {limits.max_bad_rows:,} rows at most are set aside, and {share}")
+    if limits.driver:
+        taken = amounts_text(limits.driver)
+        lines.append(f"  driver  as a Ray job it takes {taken} of its node, which may be any node")
     if limits.max_bytes_per_second is not None:
         rate = bytes_text(limits.max_bytes_per_second)
         shared = f" by all tables of {limits.of}" if limits.of else ""

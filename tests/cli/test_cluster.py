@@ -281,7 +281,7 @@ def test_a_closed_laptop_stops_nothing_and_a_dead_driver_is_started_again(tmp_pa
 @pytest.mark.ray_versions
 def test_a_killed_coordinator_is_started_again_and_goes_on_with_the_flows_that_run(tmp_path):
     more = "    mode: append\n  next: {home: DISK/in, store: DISK/out/next, mode: append,"
-    folder = Folder(tmp_path, f"{SLOW}{more} depends_on: [slow]}}\n")
+    folder = Folder(tmp_path, f"{SLOW}{more} depends_on: [slow]}}\n", "jobs: each\n")
     run = folder.hygge("submit", "--no-wait", "flows.yml", "--fresh").strip()
     assert len(run.split()) == 1, "the id alone"
     until(folder.reading, "the flow did not begin")

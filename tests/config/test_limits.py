@@ -84,6 +84,20 @@ def test_one_table_of_many_may_take_another_place_and_be_read_at_another_rate(fo
     assert (users.lanes, users.max_bytes_per_second) == (2, 5_000_000)
 
 
+def test_what_a_driver_takes_of_its_node_is_read_by_rays_names(folder):
+    a, b = flows(
+        folder,
+        """
+        defaults: {driver: {cpus: 1, memory: 2GiB}}
+        flows:
+          a: {home: users.parquet, store: out/a}
+          b: {home: users.parquet, store: out/b, driver: {cpus: 0.5, resources: {off_head: 1}}}
+        """,
+    )
+    assert a.limits.driver == {"CPU": 1.0, "memory": 2.0 * 2**30}
+    assert b.limits.driver == {"CPU": 0.5, "memory": 2.0 * 2**30, "off_head": 1.0}
+
+
 def test_a_class_that_knows_such_a_word_itself_keeps_it(folder):
     (folder / "own_rate.py").write_text(
         "from hygge import Home\n"
@@ -113,6 +127,15 @@ def test_a_class_that_knows_such_a_word_itself_keeps_it(folder):
         (GOOD + "    label_selector:\n      region: [eu]\n", 6, "a list, which selects", "in(eu,"),
         (GOOD + "    label_selector:\n      region: in()\n", 6, "'in()', which selects", "in(eu,"),
         (GOOD + "    label_selector:\n      -re: eu\n", 6, "'-re' of 'label_selector'", "region"),
+        (GOOD + "    driver: head\n", 5, "'driver' is 'head', not names", "driver: {cpus: 1"),
+        (GOOD + "    driver: {}\n", 5, "'driver' is empty, not names", "driver: {cpus: 1"),
+        (GOOD + "    driver:\n      cpu: 1\n", 6, "'cpu' is not a key of 'driver'", "mean 'cpus'"),
+        (GOOD + "    driver:\n      cpus: lots\n", 6, "'driver.cpus' is 'lots'", "2, or 0.5"),
+        (GOOD + "    driver:\n      memory: lots\n", 6, "'driver.memory' is 'lots'", "MiB"),
+        (
+            GOOD + "    driver:\n      resources:\n        memory: 1GiB\n",
+            7, "'memory' is no resource", "memory: 2GiB",
+        ),
         (GOOD + "    labels: {region: eu}\n", 5, "'labels' is not a key", "mean 'lanes'"),
         (GOOD + "    max_bytes_per_second: 1MB\n", 5, "not a key of a flow", "under `home:`"),
         (

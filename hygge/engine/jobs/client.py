@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 from hygge.errors import Stopped, without_password
 from hygge.run.engines import backoff_s
@@ -64,6 +64,9 @@ class JobClient(Protocol):
         submission_id: str,
         runtime_env: dict[str, object] | None,
         metadata: dict[str, str] | None,
+        entrypoint_num_cpus: float | None = None,
+        entrypoint_memory: int | None = None,
+        entrypoint_resources: dict[str, float] | None = None,
     ) -> str: ...
     def stop_job(self, job: str, /) -> bool: ...
     def get_job_status(self, job: str, /) -> JobStatus: ...
@@ -110,17 +113,31 @@ def submit_job(
     entrypoint: str,
     runtime_env: dict[str, object] | None = None,
     metadata: dict[str, str] | None = None,
+    takes: Mapping[str, float] | None = None,
 ) -> None:
     """Submit the job under the id `job`, once; wait while a Ray that just started is not ready.
+
+    `takes` are the amounts that its driver takes of a node, by Ray's names; without, Ray places it
+    on the head.
 
     Raises RuntimeError or OSError when Ray did not accept it, Stopped when `stop` was set first.
     """
     stop = stop or threading.Event()
     until, retries = time.monotonic() + _SUBMIT_WITHIN_S, 0
+    placement: dict[str, Any] = {}
+    if takes:
+        others = {name: n for name, n in takes.items() if name not in ("CPU", "memory")}
+        placement["entrypoint_num_cpus"] = takes.get("CPU")
+        placement["entrypoint_memory"] = int(takes["memory"]) if "memory" in takes else None
+        placement["entrypoint_resources"] = others or None
     while True:
         try:
             client.submit_job(
-                submission_id=job, entrypoint=entrypoint, runtime_env=runtime_env, metadata=metadata
+                submission_id=job,
+                entrypoint=entrypoint,
+                runtime_env=runtime_env,
+                metadata=metadata,
+                **placement,
             )
             return
         except (RuntimeError, OSError) as error:
@@ -159,10 +176,25 @@ def is_from_hygge(job: JobDetails) -> bool:
     return FILE in metadata_of(job) or FLOW in metadata_of(job)
 
 
+def end_pending_job(job: str) -> None:
+    """End a job whose driver waits for a node; Ray's own request to stop waits for it, too."""
+    import ray
+    from ray.dashboard.modules.job import common
+
+    name = common.JOB_ACTOR_NAME_TEMPLATE.format(job_id=job)
+    with suppress(ValueError):  # it has ended
+        ray.kill(ray.get_actor(name, namespace=common.SUPERVISOR_ACTOR_RAY_NAMESPACE))
+
+
 def is_of(job: JobDetails, run: str, flow: str) -> bool:
     """Return whether a job runs this flow for this run."""
     metadata = metadata_of(job)
-    return metadata.get(RUN) == run and metadata.get(FLOW) == flow
+    return metadata.get(RUN) == run and flow in flow_names(job)
+
+
+def flow_names(job: JobDetails) -> list[str]:
+    """Return the names of the flows of a job; small ones may share it."""
+    return metadata_of(job).get(FLOW, "").split(",")
 
 
 def make_entrypoint(words: Sequence[str]) -> str:

@@ -46,6 +46,8 @@ class Following:
     def __init__(self, client: JobClient, job: str) -> None:
         self.client, self.job = client, job
         self.ended: Ended | None = None
+        self.is_pending = True
+        """Whether its driver has not begun."""
         self.silent_s = 0.0
         """Seconds since the last answer; 0 while Ray answers."""
         self._characters_read = 0
@@ -58,6 +60,7 @@ class Following:
             # The status is read first: when it says "ended", the log is complete.
             details = self.client.get_job_info(self.job)
             is_over = details.status.is_terminal()
+            self.is_pending = details.status.value == "PENDING"
             if not is_over and time.monotonic() < self._read_again_at:
                 return []
             text = self.client.get_job_logs(self.job)

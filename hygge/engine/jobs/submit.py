@@ -17,9 +17,9 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hygge.engine.jobs.client import (
@@ -30,6 +30,9 @@ from hygge.engine.jobs.client import (
     STOP_WAIT,
     TRY,
     JobClient,
+    JobDetails,
+    end_pending_job,
+    flow_names,
     is_of,
     make_entrypoint,
     metadata_of,
@@ -37,11 +40,13 @@ from hygge.engine.jobs.client import (
     shorten_error,
     submit_job,
 )
-from hygge.engine.jobs.following import PATIENCE_S, Ended, Following, is_ray_line
+from hygge.engine.jobs.following import PATIENCE_S, Following, is_ray_line
 from hygge.engine.jobs.instructions import FLOW_JOB, Instructions, digest
 from hygge.engine.jobs.instructions import instructions as command_instructions
+from hygge.engine.jobs.outcome import JobFlows, Outcome, make_report
 from hygge.engine.jobs.restarts import is_repeated
 from hygge.engine.ray import connection
+from hygge.engine.ray.patience import DriverPatience
 from hygge.errors import ConfigError, HyggeError, Stopped
 from hygge.model import Report
 from hygge.report.events import parse_event, replay
@@ -64,11 +69,10 @@ def make_submitter(
     fresh: bool,
     watch: Watch,
     stop: threading.Event,
-) -> Callable[[FlowSpec, Instructions], Sequence[Report]] | None:
-    """Return a function that runs a flow as a Ray job; None where flows run in this process.
+) -> FlowJobs | None:
+    """Return what runs flows as Ray jobs; None where flows run in this process.
 
-    The function takes the flow and the instructions for its job, and returns the report of the
-    flow, or one for each of its tables. Raises ConfigError where `jobs: each` finds no Ray, and
+    Raises ConfigError where `jobs: each` finds no Ray, and
     HyggeError where Ray's jobs API cannot be reached.
     """
     if jobs == "one":
@@ -95,7 +99,7 @@ def make_submitter(
             "each flow is a job of its own there: is its dashboard up, and the token its own? "
             "`jobs: one` (--jobs one) needs neither",
         ) from error
-    return _FlowJobs(client, file, fresh, watch, stop).run
+    return FlowJobs(client, file, fresh, watch, stop)
 
 
 _open_jobs: dict[str, JobClient] = {}
@@ -116,7 +120,7 @@ def stop_open_jobs(within_s: float) -> None:
         time.sleep(_LOOK_S)
 
 
-class _FlowJobs:
+class FlowJobs:
     """The flows of one run, as jobs."""
 
     def __init__(
@@ -142,37 +146,49 @@ class _FlowJobs:
         # Two commands of one job are two requests, unless they have the same name.
         self.request, self.is_named = named.request or uuid.uuid4().hex, named.is_named
 
-    def run(self, spec: FlowSpec, instructions: Instructions) -> Sequence[Report]:
-        """Run the flow until it has ended, with a new job for each driver that dies."""
+        self.is_repeated = is_repeated()
+        """Whether an earlier try of this command, which was killed, has submitted jobs."""
+
+    def run(
+        self, spec: FlowSpec, instructions: Instructions, together: Sequence[FlowSpec] = ()
+    ) -> Sequence[Report]:
+        """Run the flow until it has ended, with a new job for each driver that dies.
+
+        Returns its report, or one for each of its tables; with `together`, which share its job and
+        include it, one for each of them.
+        """
+        job = JobFlows(together or (spec,))
         instructions = replace(
             instructions,
             request=self.request,
             is_named=self.is_named,
             variables=self.variables,
         )
-        tries, earlier = self._find_earlier(spec) if is_repeated() else (0, None)
+        tries, earlier = self._find_earlier(job) if self.is_repeated else (0, None)
         # A killed try of this command may have submitted a job that Ray does not list.
         least = command_instructions().number
         while True:
             try:
                 if earlier is not None:
-                    outcome, earlier = self._adopt(spec, earlier), None
+                    outcome, earlier = self._adopt(job, earlier), None
                 else:
                     tries += 1
-                    outcome = self._run_once(spec, replace(instructions, number=max(tries, least)))
+                    outcome = self._run_once(job, replace(instructions, number=max(tries, least)))
             except Stopped as error:
-                return [Report(spec.name, "stopped", note=error.message)]
+                return [Report(name, "stopped", note=error.message) for name in job.names]
             is_dead = not outcome.is_reported and outcome.ended.status == "FAILED"
             if not is_dead or tries > spec.limits.retries or self.stop.is_set():
                 break
             self.watch.said(
-                spec.name,
-                f"its driver died: {outcome.ended.why}; it goes on as try {tries + 1} of "
-                f"{1 + spec.limits.retries}",
+                job.label,
+                f"{_begin(job)}its driver died: {outcome.ended.why}; it goes on as try {tries + 1} "
+                f"of {1 + spec.limits.retries}",
             )
             if self.stop.wait(backoff_s(tries + 2)):
                 break
-        reports = outcome.reports or [_make_report(spec, outcome, self.stop.is_set())]
+        reports = outcome.reports or [
+            make_report(name, outcome, self.stop.is_set()) for name in job.names
+        ]
         if tries > 1:
             note = f"its driver died and was started again ({tries} tries)"
             reports = [
@@ -183,13 +199,18 @@ class _FlowJobs:
             self.watch.ended(report)
         return reports
 
-    def _find_earlier(self, spec: FlowSpec) -> tuple[int, str | None]:
-        """Return the last job of a flow that a killed try of this command left: number and id."""
+    def find_shared(self) -> list[list[FlowSpec]]:
+        """Return which flows share a job that an earlier try of this command has submitted."""
+        flows = {flow.name: flow for flow in self.file.flows}
+        jobs = [job for job in self._list_jobs() if metadata_of(job).get(RUN) == self.run_id]
+        shared = {tuple(name for name in flow_names(job) if name in flows) for job in jobs}
+        return [[flows[name] for name in names] for names in shared]
+
+    def _list_jobs(self) -> list[JobDetails]:
         until, retries = time.monotonic() + PATIENCE_S, 0
         while True:
             try:
-                listed = self.client.list_jobs()
-                break
+                return self.client.list_jobs()
             except (RuntimeError, OSError) as error:
                 retries += 1
                 if time.monotonic() > until or self.stop.wait(backoff_s(retries)):
@@ -197,24 +218,28 @@ class _FlowJobs:
                         f"Ray did not tell which flows run already: {shorten_error(error)}",
                         f"`hygge status {self.run_id}` asks again; they go on",
                     ) from error
-        jobs = [job for job in listed if is_of(job, self.run_id, spec.name)]
+
+    def _find_earlier(self, flows: JobFlows) -> tuple[int, str | None]:
+        """Return the last job of flows that a killed try of this command left: number and id."""
+        jobs = [job for job in self._list_jobs() if is_of(job, self.run_id, flows.first.name)]
         if not jobs:
             return 0, None
         last = max(jobs, key=lambda job: job.start_time or 0)
         return int(metadata_of(last).get(TRY, "1")), last.submission_id
 
-    def _adopt(self, spec: FlowSpec, job: str) -> _Outcome:
+    def _adopt(self, flows: JobFlows, job: str) -> Outcome:
         """Follow a job that an earlier try of this command has submitted."""
         _open_jobs[job] = self.client
-        self.watch.began(spec.name, 1)
-        self.watch.said(spec.name, f"goes on as Ray job {job}")
-        return self._follow(spec, job)
+        if flows.label:
+            self.watch.began(flows.label, 1)
+        self.watch.said(flows.label, f"{_begin(flows)}goes on as Ray job {job}")
+        return self._follow(flows, job)
 
-    def _run_once(self, spec: FlowSpec, instructions: Instructions) -> _Outcome:
-        job = f"hygge-{spec.name}-{uuid.uuid4().hex[:8]}"
-        names = {FLOW: spec.name, FILE: os.path.basename(self.file.path), RUN: self.run_id}
-        names[NAME] = spec.name
-        metadata = {**spec.tags, **names}
+    def _run_once(self, flows: JobFlows, instructions: Instructions) -> Outcome:
+        job = f"hygge-{flows.title.replace(' ', '-')}-{uuid.uuid4().hex[:8]}"
+        names = {FLOW: ",".join(flows.names), FILE: os.path.basename(self.file.path)}
+        names |= {RUN: self.run_id, NAME: flows.title}
+        metadata = {**flows.first.tags, **names}
         if instructions.number > 1:
             metadata[TRY] = str(instructions.number)
         inherited = self.runtime_env.get("env_vars") or {}
@@ -222,34 +247,34 @@ class _FlowJobs:
         if variables.get(STOP_WAIT):
             # Only this process needs the longer time, because it waits for its flows' jobs.
             variables[STOP_WAIT] = str(_STOP_WAIT_S)
-        self.watch.began(spec.name, 1)
+        if flows.label:
+            self.watch.began(flows.label, 1)
         _open_jobs[job] = self.client
         try:
             submit_job(
                 self.client,
                 job,
                 self.stop,
-                entrypoint=self._make_command(spec),
+                entrypoint=self._make_command(flows),
                 runtime_env={**self.runtime_env, "env_vars": variables},
                 metadata=metadata,
+                takes=flows.first.limits.driver,
             )
         except (RuntimeError, OSError) as error:
             raise HyggeError(
                 f"Ray did not take the job {job}: {shorten_error(error)}",
                 f"`hygge status {job}` tells whether it runs after all; `jobs: one` submits none",
             ) from error
-        self.watch.said(spec.name, f"runs as Ray job {job}")
-        return self._follow(spec, job)
+        self.watch.said(flows.label, f"{_begin(flows)}runs as Ray job {job}")
+        return self._follow(flows, job)
 
-    def _make_command(self, spec: FlowSpec) -> str:
+    def _make_command(self, flows: JobFlows) -> str:
         path = self.file.path
         if "://" not in path:
             # Inside a job the file came with the working directory; else it is on this machine.
             path = os.path.relpath(path) if self.in_job else os.path.abspath(path)
-        selected = [spec.name]
-        if spec.tables and spec.tables.selected:
-            selected = [f"{spec.name}.{table}" for table in spec.tables.selected]
-        words = [sys.executable, "-m", "hygge", "run", path, "--select", ",".join(selected)]
+        words = [sys.executable, "-m", "hygge", "run", path, "--select", ",".join(flows.selected)]
+        spec = flows.first
         if spec.tables and spec.tables.excluded:
             excluded = [f"{spec.name}.{table}" for table in spec.tables.excluded]
             words += ["--exclude", ",".join(excluded)]
@@ -258,8 +283,9 @@ class _FlowJobs:
             words.append("--fresh")
         return make_entrypoint(words)
 
-    def _follow(self, spec: FlowSpec, job: str) -> _Outcome:
-        following, outcome = Following(self.client, job), _Outcome(job)
+    def _follow(self, flows: JobFlows, job: str) -> Outcome:
+        following, outcome = Following(self.client, job), Outcome(job)
+        patience = DriverPatience(flows.first.limits)
         stop_asked_at = -_STOP_EVERY_S
         while True:
             if self.stop.is_set() and time.monotonic() - stop_asked_at > _STOP_EVERY_S:
@@ -267,70 +293,47 @@ class _FlowJobs:
                     self.client.stop_job(job)
                 stop_asked_at = time.monotonic()
             for line in following.read_lines():
-                self._process_line(spec, outcome, line)
+                self._process_line(flows, outcome, line)
             if following.ended is not None:
                 outcome.ended = following.ended
                 _open_jobs.pop(job, None)
                 return outcome
+            if following.is_pending and flows.first.limits.driver:
+                self._wait_for_node(job, patience)
             if self.stop.is_set():
                 time.sleep(0.1)
             else:
                 self.stop.wait(following.pause_s())
 
-    def _process_line(self, spec: FlowSpec, outcome: _Outcome, line: str) -> None:
+    def _wait_for_node(self, job: str, patience: DriverPatience) -> None:
+        """End a job that waits for a node when it is to stop, or `wait_at_most` is over."""
+        if self.stop.is_set():
+            end_pending_job(job)
+            return
+        try:
+            patience.check()
+        except ConfigError:
+            end_pending_job(job)
+            _open_jobs.pop(job, None)
+            raise
+
+    def _process_line(self, flows: JobFlows, outcome: Outcome, line: str) -> None:
         told = parse_event(line)
         if told is None:
             if (summary := report_from_json(line)) is not None:
-                outcome.reports = [
-                    report for report in summary.flows if spec.name in (report.flow, report.of)
-                ]
+                outcome.reports = flows.reports_of(summary.flows)
             elif line and not is_ray_line(line):
-                self.watch.said(spec.name, line)
+                self.watch.said(flows.label, line)
         elif told["hygge_event"] == "error":
             outcome.error = str(told["text"])
         elif told["hygge_event"] != "ended":  # the report says it, once
             replay(told, self.watch)
 
 
-@dataclass
-class _Outcome:
-    """The reports of a job about itself, and its end as Ray reports it."""
-
-    job: str
-    error: str = ""
-    reports: list[Report] = field(default_factory=list)
-    ended: Ended = field(default_factory=lambda: Ended("RUNNING", None, ""))
-
-    @property
-    def is_reported(self) -> bool:
-        """Return whether the driver itself reported how it ended."""
-        return bool(self.reports or self.error)
-
-
-def _make_report(spec: FlowSpec, outcome: _Outcome, is_stopped: bool) -> Report:
-    """Return the report of a flow whose job wrote none."""
-    if is_stopped and not outcome.is_reported and outcome.ended.status == "FAILED":
-        return Report(spec.name, "stopped", note="its driver died, and no other was started")
-    if outcome.ended.status == "STOPPED":
-        return Report(spec.name, "stopped", note=f"Ray job {outcome.job} was stopped")
-    if outcome.error:
-        message, _, hint = outcome.error.partition("\n\nhint: ")
-        return Report(spec.name, "failed", error=message, hint=hint or None)
-    if outcome.ended.status == "SUCCEEDED":  # its rows are committed: it must not run again
-        return Report(
-            spec.name,
-            "failed",
-            error=f"Ray job {outcome.job} ended well, but its report was not heard",
-            hint=f"see `hygge logs {outcome.job}` for what it said, and look into the store before "
-            "you run it again",
-        )
-    return Report(
-        spec.name,
-        "failed",
-        error=f"the driver of Ray job {outcome.job} died: {outcome.ended.why}",
-        hint=f"see `hygge logs {outcome.job}`; run it again when the cause is gone",
-    )
-
-
 def _debug_variables() -> dict[str, str]:
     return {name: os.environ[name] for name in ("HYGGE_DEBUG",) if os.environ.get(name)}
+
+
+def _begin(flows: JobFlows) -> str:
+    """Return how a sentence about a job begins that several flows share; "" for one flow."""
+    return "" if flows.label else f"{flows.title}: "

@@ -16,7 +16,7 @@ import ray
 from hygge.engine.ray.placement import describe_node, list_nodes
 from hygge.errors import ConfigError
 from hygge.model import Limits
-from hygge.report.progress import resources_text
+from hygge.report.progress import amounts_text, resources_text
 
 GROWING_S, FIXED_S = 1800.0, 60.0
 """The default of `wait_at_most` in seconds: on a cluster that may grow, and on one that cannot."""
@@ -27,6 +27,12 @@ _SHOWN = 6
 class Patience:
     """Waits for a node that fits; `check` is called again and again while a flow waits."""
 
+    what = "a lane"
+    hint = (
+        "ask less with `cpus_per_lane`, `resources` and `label_selector`, add a node that has "
+        "it, or wait longer: `wait_at_most: 2h`"
+    )
+
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.since: float | None = None
@@ -34,7 +40,7 @@ class Patience:
     def check(self) -> None:
         """Raise ConfigError where no node has fitted for longer than `wait_at_most`."""
         now = time.monotonic()
-        if list_nodes(self.limits):
+        if self._fits_a_node():
             self.since = None
             return
         if self.since is None:
@@ -49,11 +55,36 @@ class Patience:
         has = [f"{count} × {kind}" for kind, count in kinds.most_common(_SHOWN)]
         has += [f"{len(kinds) - _SHOWN} other kinds"] if len(kinds) > _SHOWN else []
         raise ConfigError(
-            f"no node came that has what a lane needs, {resources_text(self.limits)}, within "
+            f"no node came that has what {self.what} needs, {self._wanted()}, within "
             f"{most_s:.0f} s; the nodes have {'; '.join(has) or 'no CPUs'}",
-            "ask less with `cpus_per_lane`, `resources` and `label_selector`, add a node that has "
-            "it, or wait longer: `wait_at_most: 2h`",
+            self.hint,
         )
+
+    def _fits_a_node(self) -> bool:
+        return bool(list_nodes(self.limits))
+
+    def _wanted(self) -> str:
+        return resources_text(self.limits)
+
+
+class DriverPatience(Patience):
+    """Waits likewise for a node that has what the Ray job of a flow takes."""
+
+    what = "the driver of the flow"
+    hint = (
+        "ask less with `driver`, add a node that has it, or wait longer: `wait_at_most: 2h`; "
+        "without `driver` it is placed on the head"
+    )
+
+    def _fits_a_node(self) -> bool:
+        return any(
+            node["Alive"]
+            and all(node["Resources"].get(name, 0) >= n for name, n in self.limits.driver.items())
+            for node in ray.nodes()
+        )
+
+    def _wanted(self) -> str:
+        return amounts_text(self.limits.driver)
 
 
 def may_grow() -> bool:

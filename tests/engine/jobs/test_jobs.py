@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.chaos import only_in_chaos
 from tests.waiting import LIMIT_S, free_port, said_by, until
 
 RAY = Path(sys.executable).parent / "ray"
@@ -89,6 +90,29 @@ def hygge(
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=LIMIT_S)
 
 
+@pytest.fixture
+def second_node(cluster: dict[str, str]) -> Iterator[None]:
+    """A node of this machine beside the head, with a resource that the head lacks."""
+    address = Path(cluster["RAY_TMPDIR"], "ray", "ray_current_cluster").read_text()
+    command = [RAY, "start", "--block", f"--address={address}", "--num-cpus=1"]
+    command += ["--resources", '{"off_head": 1}', f"--dashboard-agent-listen-port={free_port()}"]
+    command += ["--disable-usage-stats", "--object-store-memory=80000000"]
+    log = Path(cluster["RAY_TMPDIR"], "second.log")
+    with open(log, "w") as out:
+        started = subprocess.Popen(command, env=cluster, stdout=out, stderr=out)
+    try:
+
+        def joined() -> bool:
+            assert started.poll() is None, log.read_text()
+            return "Ray runtime started" in log.read_text()
+
+        until(joined, log.read_text)
+        yield
+    finally:
+        started.send_signal(signal.SIGTERM)
+        started.wait(LIMIT_S)
+
+
 def jobs(cluster: dict[str, str]) -> list[str]:
     command = [RAY, "list", "jobs", "--format=json"]
     command += ["--address", cluster["RAY_API_SERVER_ADDRESS"]]
@@ -103,7 +127,7 @@ def jobs(cluster: dict[str, str]) -> list[str]:
 
 
 def test_two_flows_run_as_two_ray_jobs_and_a_third_fails_in_its_own(cluster, flows):
-    done = hygge(cluster, flows)
+    done = hygge(cluster, flows, "--jobs", "each")
     assert done.returncode == 1, done.stderr + done.stdout
     assert "3 flows: 2 done, 1 failed" in done.stdout
     assert "cannot be read as Parquet" in done.stdout
@@ -189,3 +213,95 @@ def test_the_tables_of_one_flow_are_one_job_and_each_has_its_report(cluster, tmp
     assert "INFO" not in done.stderr
     assert done.stderr.count("runs as Ray job hygge-many-") == 1
     assert sorted(os.listdir(tmp_path / "out")) == ["t0", "t1", "t2"]
+
+
+def test_a_driver_runs_on_the_node_that_has_what_it_takes(cluster, second_node, flows):
+    a_flow = "home: users.parquet, mode: append, store: out"
+    takes = "{cpus: 0.5, memory: 64MiB, resources: {off_head: 1}}"
+    flows.write_text(
+        "flows:\n"
+        f"  off: {{{a_flow}/off, driver: {takes}}}\n"
+        f"  head: {{{a_flow}/head}}\n"
+        f"  never: {{{a_flow}/never, driver: {{resources: {{nowhere: 1}}}}, wait_at_most: 1s}}\n"
+    )
+    done = hygge(cluster, flows)
+    assert done.returncode == 1, done.stderr + done.stdout
+    assert "3 flows: 2 done, 1 failed" in done.stdout
+    wanted = "no node came that has what the driver of the flow needs, 1 nowhere, within 1 s"
+    assert wanted in done.stdout
+    command = [RAY, "list", "jobs", "--format=json", "--detail"]
+    command += ["--address", cluster["RAY_API_SERVER_ADDRESS"]]
+    listed = subprocess.run(
+        command, env=cluster, capture_output=True, text=True, timeout=LIMIT_S, check=True
+    )
+    found = {
+        each["metadata"]["hygge_flow"]: each
+        for each in json.loads(listed.stdout)
+        if (each["submission_id"] or "").startswith(("hygge-off", "hygge-head", "hygge-never"))
+    }
+    assert found["off"]["driver_node_id"] != found["head"]["driver_node_id"]
+    assert found["never"]["status"] == "FAILED", "it would begin when a node comes"
+    for flow in ("off", "head"):
+        assert pq.read_table(flows.parent / "out" / flow).num_rows == 1000
+
+
+@pytest.mark.parametrize("dies", [False, pytest.param(True, marks=only_in_chaos)])
+def test_small_flows_share_one_job_and_each_has_its_report_also_after_its_driver_died(
+    dies, cluster, tmp_path
+):
+    pq.write_table(pa.table({"id": range(1000)}), tmp_path / "users.parquet")
+    (tmp_path / "bad.parquet").write_bytes(b"not a parquet file")
+    # The first driver dies when `a` is committed and `b` is asked for its rows.
+    (tmp_path / "dies.py").write_text(
+        "import os, signal\nfrom hygge import ParquetHome\n"
+        "class Dies(ParquetHome):\n"
+        "    def open(self, since=None):\n"
+        f"        flag = {str(tmp_path / 'flag')!r}\n"
+        "        if not os.path.exists(flag):\n"
+        "            open(flag, 'w').close()\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return super().open(since)\n"
+    )
+    ends = "mode: append, home: users.parquet, store: out"
+    file = tmp_path / "flows.yml"
+    text = (
+        "flows:\n"
+        f"  a: {{{ends}/a}}\n"
+        f"  b: {{{ends}/b, depends_on: [a]}}\n"
+        "  bad: {home: bad.parquet, store: out/bad}\n"
+        f"  after: {{{ends}/after, depends_on: [bad]}}\n"
+        f"  tagged: {{{ends}/tagged, tags: {{team: shop}}}}\n"
+    )
+    file.write_text(text)
+    planned = hygge(cluster, "plan", file).stdout
+    assert "these small flows share one Ray job" in planned
+    (shared,) = (line for line in planned.splitlines() if "share one Ray job" in line)
+    assert shared.count("its files have") == 4, "one of them has other tags"
+    assert "tagged" not in shared
+
+    def ran() -> dict[str, str]:
+        done = hygge(cluster, file, "--json")
+        assert done.returncode == 1, done.stderr
+        assert done.stderr.count("runs as Ray job hygge-a-and-3-more-") == 1
+        assert done.stderr.count("runs as Ray job hygge-tagged-") == 1
+        reports = json.loads(done.stdout)["hygge_report"]["flows"]
+        return {each["flow"]: each["status"] for each in reports}
+
+    done = {"a": "done", "b": "done", "bad": "failed", "after": "skipped", "tagged": "done"}
+    assert ran() == done
+    for flow in ("a", "b", "tagged"):
+        assert pq.read_table(tmp_path / "out" / flow).num_rows == 1000
+    if not dies:
+        return
+    # Of `b` it is known now that its last run was short: a class of one's own may share as well.
+    file.write_text(
+        text.replace(f"b: {{{ends}", "b: {mode: append, store: out").replace(
+            "out/b, ", "out/b, home: {type: 'dies:Dies', path: users.parquet}, "
+        )
+    )
+    done_again = hygge(cluster, file, "--json", "--fresh")
+    assert "its driver died: it was killed by signal 9; it goes on as try 2" in done_again.stderr
+    reports = json.loads(done_again.stdout)["hygge_report"]["flows"]
+    assert {each["flow"]: each["status"] for each in reports} == done
+    for flow in ("a", "b", "tagged"):
+        assert pq.read_table(tmp_path / "out" / flow).num_rows == 2000, flow

@@ -121,7 +121,7 @@ def test_the_job_of_a_flow_is_told_the_name_from_its_first_try_on(folder, monkey
     assert instructions().attempt.is_repeated
     client = Ray(("SUCCEEDED", REPORT.replace('"one"', '"x"')))
     file = read_flows(folder / "flows.yml")
-    flows = submit._FlowJobs(client, file, False, Silent(), threading.Event())
+    flows = submit.FlowJobs(client, file, False, Silent(), threading.Event())
     flows.run(file.flows[0], Instructions())
     told = client.submitted[0]["runtime_env"]["env_vars"][FLOW_JOB]
     monkeypatch.setenv(FLOW_JOB, told)

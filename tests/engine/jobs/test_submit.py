@@ -57,7 +57,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(submit, "_open_jobs", {})
 
     def run(client: Ray, stop: threading.Event | None = None) -> Report:
-        flows = submit._FlowJobs(client, file, False, Silent(), stop or threading.Event())
+        flows = submit.FlowJobs(client, file, False, Silent(), stop or threading.Event())
         (report,) = flows.run(file.flows[0], Instructions())
         return report
 
