@@ -21,7 +21,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from hygge import __version__
 from hygge.engine.jobs.client import (
@@ -248,7 +248,7 @@ def _normalize_url(address: str) -> str:
     """Return the address as a URL; raise UsageError for another scheme, or a password in it."""
     url = address.rstrip("/") if "://" in address else f"http://{address.rstrip('/')}"
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts):
         raise UsageError(
             f"{without_password(address)} is no address of Ray's dashboard",
             "name it as --address http://head:8265",
@@ -259,6 +259,14 @@ def _normalize_url(address: str) -> str:
             "a token belongs into RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token",
         )
     return url
+
+
+def _has_port(parts: SplitResult) -> bool:
+    """Return whether the port of a URL may be one; where it has none, that of its scheme is."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def _check_version(address: str) -> str:

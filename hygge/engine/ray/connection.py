@@ -52,6 +52,8 @@ _PROBE_S = 1.0
 _lock = threading.Lock()
 _thread: threading.Thread | None = None
 _connected: Connected | None = None
+_ON_THIS_MACHINE, _PRIVATE = "auto", "local"
+"""Values of RAY_ADDRESS that are no address."""
 _before_end: list[Callable[[], None]] = []
 _auth_mode = ""
 """The RAY_AUTH_MODE that this module has set; "" where it was set from outside, or not at all."""
@@ -72,7 +74,8 @@ def find_running() -> str | None:
     """Return the address of a Ray that this process can use, or None."""
     if is_in_job():
         return "auto"
-    if named := os.environ.get("RAY_ADDRESS"):
+    named = os.environ.get("RAY_ADDRESS", "")
+    if named and named not in (_ON_THIS_MACHINE, _PRIVATE):
         if named.startswith("ray://"):
             raise UsageError(
                 f"RAY_ADDRESS is {without_password(named)}: hygge does not go through Ray Client",
@@ -80,7 +83,19 @@ def find_running() -> str | None:
                 "RAY_ADDRESS; on a node of the cluster, RAY_ADDRESS=head:6379",
             )
         return named
-    # `ray start` writes its address there; the private instance of a `ray.init()` does not.
+    started = None if named == _PRIVATE else _find_started()
+    if named == _ON_THIS_MACHINE and started is None:
+        raise HyggeError(
+            "RAY_ADDRESS is auto, and no Ray that `ray start` started runs on this machine",
+            "start one, name its GCS (RAY_ADDRESS=head:6379), or unset RAY_ADDRESS to use a "
+            "private Ray",
+        )
+    return started
+
+
+def _find_started() -> str | None:
+    """Return the address of the Ray that `ray start` started on this machine, if it runs."""
+    # It writes its address there; the private instance of a `ray.init()` does not.
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     try:
         with open(os.path.join(folder, "ray", "ray_current_cluster")) as file:
@@ -316,7 +331,7 @@ def _start_or_attach(dashboard: bool) -> Connected:
         return Connected(context.gcs_address, True, _dashboard_in_job(), is_in_job())
     quiet: dict[str, object] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is not None:
-        if address == os.environ.get("RAY_ADDRESS") and address not in ("auto", "local"):
+        if address == os.environ.get("RAY_ADDRESS"):
             check_gcs(address)
         try:
             with _without_worker_messages():

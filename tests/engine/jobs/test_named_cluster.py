@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hygge.engine.ray import connection
 from hygge.engine.ray.ports import look_at
 from tests.servers.standing import OUTSIDE, standing_ray
 from tests.waiting import LIMIT_S, free_port, until
@@ -172,6 +173,29 @@ def test_a_ray_address_that_is_dead_or_silent_is_told_at_once(folder):
     asked = hygge(folder, "flows.yml", RAY_ADDRESS=address)
     assert asked.returncode == 1
     assert f"RAY_ADDRESS is {address}, and nobody listens there" in asked.stderr
+
+
+def test_ray_address_auto_is_the_ray_of_this_machine_and_local_is_none(folder, monkeypatch):
+    """Ray itself takes any Ray of the machine for `auto`, also that of somebody else."""
+    asked = hygge(folder, "flows.yml", RAY_ADDRESS="auto", RAY_TMPDIR=str(folder))
+    assert asked.returncode == 1
+    assert "RAY_ADDRESS is auto, and no Ray that `ray start` started runs" in asked.stderr
+    monkeypatch.setenv("RAY_TMPDIR", str(Path(standing_ray().environ["RAY_TMPDIR"])))
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert connection.find_running() is not None
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert connection.find_running() is None, "flows would be its jobs, and it would end before"
+
+
+@pytest.mark.parametrize("port", ["99999", "0", "port"])
+def test_a_port_that_is_none_is_told(folder, port):
+    for words, variables in (
+        (("--address", f"http://127.0.0.1:{port}"), {}),
+        ((), {"RAY_ADDRESS": f"http://127.0.0.1:{port}"}),
+    ):
+        asked = hygge(folder, "flows.yml", *words, **variables)
+        assert asked.returncode == 2, asked.stderr
+        assert f"http://127.0.0.1:{port} is no address of Ray's dashboard" in asked.stderr
 
 
 def test_a_ray_address_on_a_machine_that_is_no_node_names_the_dashboard(folder, other, ports):
