@@ -8,6 +8,7 @@ them. The driver writes them beside the journal before it keeps the receipt
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from hygge.batches import serialized
 from hygge.errors import TooManyBadRows, UnfitValue
 from hygge.model import MIB
 
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
     from hygge.model import Limits, Receipt, Ticket
 
 _MARK = b"hygge.bad"
+_ROWS = b"hygge.schema"
+ARROW = '{"kind": "arrow"}'
+"""The form of a row that a Store could not hold."""
+SOURCE = '{"kind": "arrow", "of": "home"}'
+"""The form of a row as its Home gave it, of which the flow could not make what it moves."""
 _MOST_BYTES = 64 * MIB
 """Bytes of the bad rows of one split: they travel to the driver with its receipt."""
 _MOST_SHOWN = 10_000
@@ -96,6 +103,8 @@ class BadRows:
 
     def __init__(self, flow: str, ticket: Ticket, most_rows: int) -> None:
         self.flow, self.ticket, self.most_rows = flow, ticket, most_rows
+        self.schema: pa.Schema | None = None
+        """The schema of the rows, where it is known."""
         self.rows = 0
         self._bytes = 0
         self._tables: list[pa.Table] = []
@@ -108,33 +117,15 @@ class BadRows:
         if self.rows > self.most_rows or self._bytes > _MOST_BYTES:
             raise too_many(self.rows, None, first_of(self._tables), self.most_rows)
 
-    def take(self, table: pa.Table, errors: Sequence[UnfitValue]) -> None:
-        """Set each row of a Store's batch aside, for the error of the same place."""
-        rows = []
-        for at, error in enumerate(errors):
-            row = table.slice(at, 1)
-            value = error.value
-            if value is None and error.column in row.column_names:
-                value = _value_text(row.column(error.column)[0])
-            rows.append(
-                BadRow(
-                    error.message, _ipc(row), _row_text(row), '{"kind": "arrow"}', error.column,
-                    value,
-                )
-            )  # fmt: skip
-        self.add(bad_table(rows))
-
     def sift(self, table: pa.Table, check: Callable[[pa.Table], object]) -> pa.Table:
         """Return the rows that pass `check`, and set aside those for which it raises UnfitValue.
 
         `check` is called with parts of the table, and changes nothing.
         """
-        found = list(_misfits(table, check, 0))
-        if not found:
-            return table
-        places = [place for place, _ in found]
-        self.take(table.take(pa.array(places, pa.int64())), [error for _, error in found])
-        return without(table, places)
+        good, bad = sift(table, check, ARROW)
+        if bad is not None:
+            self.add(bad)
+        return good
 
     def sifted(
         self, batches: Iterator[pa.Table], check: Callable[[pa.Table], object]
@@ -156,7 +147,27 @@ class BadRows:
                 ("flow", self.flow), ("run", self.ticket.run), ("split", self.ticket.split),
             )
         ]  # fmt: skip
-        return as_parquet(pa.Table.from_arrays([*columns, *found.columns], schema=SCHEMA))
+        schema = SCHEMA
+        if self.schema is not None:
+            schema = SCHEMA.with_metadata({_ROWS: base64.b64encode(serialized(self.schema))})
+        return as_parquet(pa.Table.from_arrays([*columns, *found.columns], schema=schema))
+
+
+def sift(
+    table: pa.Table, check: Callable[[pa.Table], object], form: str
+) -> tuple[pa.Table, pa.Table | None]:
+    """Return the rows that pass `check`, and a `bad_table` of the others; None: there are none."""
+    found = list(_misfits(table, check, 0))
+    if not found:
+        return table, None
+    rows = []
+    for place, error in found:
+        row = table.slice(place, 1)
+        value = error.value
+        if value is None and error.column in row.column_names:
+            value = _value_text(row.column(error.column)[0])
+        rows.append(BadRow(error.message, _ipc(row), _row_text(row), form, error.column, value))
+    return without(table, [place for place, _ in found]), bad_table(rows)
 
 
 def without(table: pa.Table, places: Sequence[int]) -> pa.Table:
@@ -199,7 +210,19 @@ def from_parquet(content: bytes) -> pa.Table:
     """Return the bad rows of a file."""
     import pyarrow.parquet as pq
 
-    return pq.read_table(pa.BufferReader(content)).cast(SCHEMA)
+    table = pq.read_table(pa.BufferReader(content))
+    return table.cast(SCHEMA.with_metadata(table.schema.metadata))
+
+
+def schema_of_rows(table: pa.Table) -> pa.Schema | None:
+    """Return the schema that the bad rows of a file should have had; None: it is not known."""
+    text = (table.schema.metadata or {}).get(_ROWS)
+    return None if text is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
+
+
+def values_of(row: bytes) -> pa.Table:
+    """Return the row of a Store's bad row."""
+    return pa.ipc.open_stream(row).read_all()
 
 
 def check_limits(receipts: Sequence[Receipt], limits: Limits, first: Callable[[], str]) -> None:

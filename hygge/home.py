@@ -124,6 +124,14 @@ class Home(Connector):
         """
         return None
 
+    def read_bad(self, rows: pa.Table) -> Iterator[pa.Table]:
+        """Yield rows that this Home gave as bad rows, read anew after the mend, as `read` does.
+
+        `rows` has the columns of `hygge.bad_rows.SCHEMA`. Raises what is still wrong with one of
+        them. Called by `hygge bad --replay`.
+        """
+        raise HomeError(f"{self.describe()} does not read rows again that were set aside")
+
     async def read_batches(self) -> AsyncIterator[Any]:
         """Yield batches (simple form). The full form yields each split in order, as `pa.Table`s.
 

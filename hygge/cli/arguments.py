@@ -20,7 +20,7 @@ COMMANDS = {
     "status": "show how submitted runs and their flows stand",
     "logs": "show the log of a submitted run",
     "stop": "stop a submitted run and its flows",
-    "bad": "show the rows that runs have set aside",
+    "bad": "show the rows that runs have set aside, and move them again",
 }
 _WITH_FILE = ("run", "check", "plan", "submit", "bad")
 _DEFAULTS: dict[str, object] = {
@@ -113,6 +113,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--debug", action="store_true", help="show tracebacks")
         if name == "bad":
             command.add_argument("--json", action="store_true", help="print one JSON object a row")
+            command.add_argument(
+                "--replay", metavar="RUN", help="move the rows of this run again, after the mend"
+            )
         else:
             _cluster_options(command, has_log=name not in ("check", "plan"))
         if name in ("run", "submit"):

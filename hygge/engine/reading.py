@@ -12,11 +12,12 @@ import contextlib
 import sys
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from hygge.bad_rows import BadRows, is_bad
+from hygge.bad_rows import SOURCE, BadRows, is_bad, sift
 from hygge.batches import conform, peek, raw_format, reached_of, rows_in, slices
 from hygge.errors import HyggeError, StoreError, raised_at
 from hygge.home import Home
@@ -94,8 +95,14 @@ def _read_split(
             whole = conform(table, source, f"{name}: batch {number}")
             del table
             if bound is not None:
+                reading = home.reading or Reading(name)
+                if limits.on_bad_row == "set_aside":
+                    whole, bad = sift(whole, partial(bound.apply, reading=reading), SOURCE)
+                    if bad is not None:
+                        yield bad
+                        del bad
                 filtered += whole.num_rows
-                whole = conform(bound.apply(whole, home.reading or Reading(name)), schema, name)
+                whole = conform(bound.apply(whole, reading), schema, name)
                 filtered -= whole.num_rows
             has_rows = has_rows or whole.num_rows > 0
             yield from slices(whole, _MOST_ROWS, limits.batch_bytes)
@@ -126,6 +133,8 @@ def stage_split(
     handed = _CountedTables(tables, bad_rows)
     if schema is None:
         schema = handed.peek_schema()
+    if bad_rows is not None:
+        bad_rows.schema = schema
     with _attributing_errors(store):
         store.bad_rows = bad_rows
         receipt = store.stage(ticket, schema, handed)

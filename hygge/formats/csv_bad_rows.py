@@ -35,8 +35,9 @@ class SettingAsideReader(CsvReader):
             if before < 0:
                 before = lines_before(self.file.path, -before)
             records = Records(self.file, text, names, before, self.block)
+            dialect, encoding = asdict(self.file.dialect), self.file.encoding
             self.form = json.dumps(
-                {"kind": "csv", "names": names, "dialect": asdict(self.file.dialect)}
+                {"kind": "csv", "names": names, "dialect": dialect, "encoding": encoding}
             )
             tables: list[pa.Table] = []
             bad: list[BadRow] = []

@@ -6,6 +6,7 @@ cut into smaller ones, until one line is left, which is a bad row.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
@@ -81,6 +82,5 @@ def _read(
 def _bad(file: JsonlFile, line: bytes, number: int, error: UnfitValue) -> BadRow:
     reason = error.message.removeprefix(f"{file.path}, line {number}").lstrip(":, ")
     text = line.decode(errors="backslashreplace").rstrip("\r\n")
-    return BadRow(
-        reason, line, text, '{"kind": "jsonl"}', error.column, error.value, str(file.path), number
-    )
+    form = json.dumps({"kind": "jsonl", "encoding": file.encoding})
+    return BadRow(reason, line, text, form, error.column, error.value, str(file.path), number)

@@ -2,8 +2,10 @@
 
     bad/<flow>/<run>/<split>-<epoch>-<n>.parquet    of one try at a split, before its receipt
     bad/<flow>/<run>.parquet                        of a run that is committed
+    bad/<flow>/<run>.replayed                       evidence: they were moved again
 
-`hygge bad` lists the second kind. They stay until somebody removes them.
+`hygge bad` lists those of the second kind that were not moved again. They stay until somebody
+removes them.
 """
 
 from __future__ import annotations
@@ -18,15 +20,21 @@ from hygge.model import Receipt, Run, Ticket
 from hygge.places.names import file_name
 from hygge.places.place import Place
 
-_SUFFIX = ".parquet"
+_SUFFIX, _REPLAYED = ".parquet", ".replayed"
 
 
-def flows_with_bad_rows(place: Place) -> Iterator[tuple[str, list[str]]]:
-    """Yield each flow with bad rows of committed runs, and the ids of these runs, newest first."""
+def flows_with_bad_rows(place: Place, replayed: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """Yield each flow with bad rows of committed runs, and the ids of these runs, newest first.
+
+    `replayed`: those that were moved again are among them.
+    """
     runs_of: dict[str, list[str]] = {}
-    for key in place.keys("bad"):
+    keys = place.keys("bad")
+    done = set() if replayed else {key.removesuffix(_REPLAYED) for key in keys}
+    for key in keys:
         parts = key.split("/")
-        if len(parts) == 3 and parts[2].endswith(_SUFFIX):
+        is_open = key.removesuffix(_SUFFIX) not in done
+        if len(parts) == 3 and key.endswith(_SUFFIX) and is_open:
             runs_of.setdefault(parts[1], []).append(parts[2].removesuffix(_SUFFIX))
     for folder, runs in sorted(runs_of.items()):
         content = place.get(f"bad/{folder}/{runs[0]}{_SUFFIX}")
@@ -98,6 +106,10 @@ class BadFiles:
     def drop(self, run: Run) -> None:
         """Remove what tries at the splits of a run have left; safe twice."""
         self.place.remove(f"{self.top}/{run.id}")
+
+    def note_replay(self, run: str, by: str) -> None:
+        """Note that the bad rows of a run were moved again, by another run."""
+        self.place.put(f"{self.top}/{run}{_REPLAYED}", f"{by}\n".encode())
 
     def read(self, run: str) -> pa.Table:
         """Return the bad rows of a committed run. Raises JournalError where they are damaged."""

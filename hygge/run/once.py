@@ -223,7 +223,7 @@ class _ActiveRun:
         if any(receipt.set_aside for receipt in decision.receipts):
             self.outcome.notes.append(
                 f"the rows that were set aside are in {self.driver.bad_files.describe(self.run.id)}"
-                "; `hygge bad` lists them"
+                "; `hygge bad` lists them, and moves them again after the mend"
             )
         self.driver.close(self.run, COMMITTED, True, decision.receipts, commit.changes)
 

@@ -69,7 +69,7 @@ def test_a_row_read_is_applied_or_set_aside_and_the_report_says_where(folder, ca
     assert main(["flows.yml", "--inline"]) == 0
     said = capsys.readouterr().out
     assert "8 rows read = 6 applied + 2 set aside" in said
-    assert "`hygge bad` lists them" in said
+    assert "`hygge bad` lists them, and moves them again" in said
     assert (moved(folder), set_aside(folder)) == ([0, 1, 10, 20, 30, 31], [11, 21])
     (path,) = (folder / ".hygge/bad/people").iterdir()
     table = pq.read_table(path)

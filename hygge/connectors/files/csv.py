@@ -31,6 +31,7 @@ import pyarrow as pa
 from pydantic import model_validator
 
 from hygge.bad_rows import is_bad
+from hygge.connectors.files import bad_lines
 from hygge.connectors.files.csv_options import CsvOptions as CsvOptions
 from hygge.connectors.files.csv_options import CsvOptionsDict as CsvOptionsDict
 from hygge.connectors.files.file_options import FileHomeArguments
@@ -137,6 +138,22 @@ class CsvHome(FileHome):
         piece = {name: value for name, value in where.items() if name != "dialect"}
         self._found = where.get("dialect")
         return self._reader(self._csv_file(file), piece, schema).tables()
+
+    def read_bad(self, rows: pa.Table) -> Iterator[pa.Table]:
+        return bad_lines.read(self._open_bad, rows)
+
+    def _open_bad(self, path: str, form: dict[str, Any], schema: pa.Schema) -> Iterator[pa.Table]:
+        options, then = self.settings.options, form["dialect"]
+        quote = then["quote"] if options.quote is None else options.quote
+        self._found = [options.delimiter or then["delimiter"], quote]
+        file = replace(
+            self._csv_file(SourceFile(path, 0, 0)),
+            dialect=replace(self._dialect(path), comment="", skip_lines=0),
+            column_names=tuple(form["names"]),
+            # Lines of another encoding are in UTF-8 by now.
+            encoding=options.encoding if form["encoding"].startswith("utf-8") else "utf-8",
+        )
+        return CsvReader(file, {}, schema).tables()
 
     @property
     def _reader(self) -> type[CsvReader]:

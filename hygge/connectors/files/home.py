@@ -22,6 +22,7 @@ from pydantic import Field
 from hygge.arrow_errors import in_words
 from hygge.bad_rows import is_bad
 from hygge.batches import conform, slices, widens
+from hygge.connectors.files import bad_lines
 from hygge.connectors.files.file_options import FileOptions
 from hygge.connectors.files.listing import check_unchanged, find_files
 from hygge.connectors.files.metadata import FilesMetadata, differ
@@ -208,7 +209,7 @@ class FileHome(Home):
             for where in pieces:
                 for table in self.open_reader(file, where, inside):
                     if is_bad(table):
-                        yield table
+                        yield bad_lines.with_source(table, partition, schema)
                         continue
                     full = conform(with_partitions(table, schema, partition), schema, path)
                     del table

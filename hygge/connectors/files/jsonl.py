@@ -21,11 +21,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Unpack
+from typing import Any, ClassVar, Unpack
 
 import pyarrow as pa
 from pydantic import Field, field_validator
 
+from hygge.connectors.files import bad_lines
 from hygge.connectors.files.file_options import FileHomeArguments, FileOptions, FileOptionsDict
 from hygge.connectors.files.home import (
     FileHome,
@@ -165,6 +166,15 @@ class JsonlHome(FileHome):
 
     def _sample(self, file: SourceFile) -> list[tuple[int, dict[str, json_values.Json]]]:
         return self._jsonl_file(file).sample(skips_bad=self.most_bad_rows is not None)
+
+    def read_bad(self, rows: pa.Table) -> Iterator[pa.Table]:
+        return bad_lines.read(self._open_bad, rows)
+
+    def _open_bad(self, path: str, form: dict[str, Any], schema: pa.Schema) -> Iterator[pa.Table]:
+        file = self._jsonl_file(SourceFile(path, 0, 0))
+        if not form["encoding"].startswith("utf-8"):  # the lines are in UTF-8 by now
+            file = replace(file, encoding="utf-8")
+        return file.tables({}, schema)
 
     def _column(
         self,

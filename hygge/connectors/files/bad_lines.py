@@ -1,0 +1,57 @@
+"""Lines that were set aside, read again after the mend.
+
+The lines of one form (the same columns, the same way to write them) become a file, which the format
+reads as any other. What is still wrong with one of them is an error.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from hygge.connectors.files.source_file import with_partitions
+from hygge.errors import UnfitValue
+
+_KEYS, _SCHEMA = "partition", "schema"
+OpenBad = Callable[[str, dict[str, Any], pa.Schema], Iterator[pa.Table]]
+
+
+def with_source(table: pa.Table, keys: Mapping[str, str | None], schema: pa.Schema) -> pa.Table:
+    """Return bad lines of which each says what rows of the run look like.
+
+    `keys` is what the folders of its file say, `schema` that of the rows.
+    """
+    text = base64.b64encode(schema.serialize().to_pybytes()).decode()
+    forms = [
+        json.dumps({**json.loads(form), _KEYS: dict(keys), _SCHEMA: text})
+        for form in table["form"].to_pylist()
+    ]
+    at = table.schema.get_field_index("form")
+    return table.set_column(at, table.schema.field(at), pa.array(forms, pa.string()))
+
+
+def read(open_bad: OpenBad, rows: pa.Table) -> Iterator[pa.Table]:
+    """Yield bad lines as rows of their run. `open_bad` reads a file of lines of one form."""
+    for text in rows["form"].unique().to_pylist():
+        form = json.loads(text)
+        keys = form[_KEYS]
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(form[_SCHEMA])))
+        inside = pa.schema([field for field in schema if field.name not in keys])
+        is_of_form = pa.array([other == text for other in rows["form"].to_pylist()])
+        with tempfile.TemporaryDirectory(prefix="hygge-bad-") as folder:
+            path = os.path.join(folder, "rows")
+            with open(path, "wb") as file:
+                for line in rows.filter(is_of_form)["raw"].to_pylist():
+                    file.write(line.rstrip(b"\r\n") + b"\n")
+            try:
+                for table in open_bad(path, form, inside):
+                    yield with_partitions(table, schema, keys).select(schema.names)
+            except UnfitValue as error:
+                message = error.message.replace(path, "the lines that were set aside")
+                raise UnfitValue(message, error.hint) from error
