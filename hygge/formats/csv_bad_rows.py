@@ -85,26 +85,26 @@ class SettingAsideReader(CsvReader):
         arrays, unfit = self._converted(batch)
         if not (skipped or unfit):
             return self._table(arrays, batch.num_rows)
-        places = records.places(block)
-        if len(places) != batch.num_rows + len(skipped):
+        starts, ends = records.places(block)
+        if len(starts) != batch.num_rows + len(skipped):
             read = batch.num_rows + len(skipped)
             raise HomeError(
-                f"{self.file.path}, from line {block.line + 1} on: {len(places):,} records were "
+                f"{self.file.path}, from line {block.line + 1} on: {len(starts):,} records were "
                 f"found and {read:,} read, so bad ones cannot be set aside",
                 "where values hold line ends, say `options: {newlines_in_values: true}`",
             )
-        left_out = {number - 1 for number, _, _ in skipped}
-        kept = [place for place in range(len(places)) if place not in left_out]
+        left_out = sorted(number - 1 for number, _, _ in skipped)
         found: list[tuple[int, UnfitValue]] = []
         for number, count, expected in skipped:
-            text, line = self._record(block, places[number - 1])
+            text, line = self._record(block, starts[number - 1], ends[number - 1])
             shown = text_values.shortened(text.decode(errors="replace").rstrip("\r\n"))
             found.append((number - 1, unfit_count(self.file.path, line, count, expected, shown)))
         for at, (field, value) in unfit.items():
-            _, line = self._record(block, places[kept[at]])
-            found.append((kept[at], self.unfit(field, line, value)))
+            place = _place_among_all(at, left_out)
+            _, line = self._record(block, starts[place], ends[place])
+            found.append((place, self.unfit(field, line, value)))
         for place, fault in sorted(found, key=lambda pair: pair[0]):
-            bad.append(self._bad(fault, *self._record(block, places[place])))
+            bad.append(self._bad(fault, *self._record(block, starts[place], ends[place])))
         return without(self._table(arrays, batch.num_rows), list(unfit))
 
     def _parsed(
@@ -154,6 +154,13 @@ class SettingAsideReader(CsvReader):
             if array.type != field.type:
                 is_inferred = self.is_inferred(field.name)
 
+                def fits(texts: Any, field: pa.Field = field, inferred: bool = is_inferred) -> bool:
+                    try:
+                        plain = self.file.forms.plain(texts, field.type, inferred)
+                    except text_values.Unfit:
+                        return False
+                    return text_values.fits(plain, field.type, inferred)
+
                 def convert(
                     texts: Any, field: pa.Field = field, inferred: bool = is_inferred
                 ) -> Any:
@@ -163,7 +170,7 @@ class SettingAsideReader(CsvReader):
                 try:
                     array = convert(array)
                 except text_values.Unfit:
-                    places = text_values.unfit_places(array, convert)
+                    places = text_values.unfit_places(array, fits)
                     for at in places:
                         unfit.setdefault(at, (field, array[at].as_py()))
                     is_bad = pc.is_in(pa.array(range(len(array))), value_set=pa.array(places))
@@ -176,9 +183,8 @@ class SettingAsideReader(CsvReader):
             return pa.table({"row": pa.nulls(rows)}).select([])
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
-    def _record(self, block: Block, place: tuple[int, int]) -> tuple[bytes, int]:
+    def _record(self, block: Block, start: int, end: int) -> tuple[bytes, int]:
         """Return the bytes of a record, and the line that it begins on."""
-        start, end = place
         return block.text[start:end], block.line + block.text.count(b"\n", 0, start) + 1
 
     def _bad(self, error: UnfitValue, record: bytes, line: int) -> BadRow:
@@ -194,3 +200,12 @@ class SettingAsideReader(CsvReader):
             str(self.file.path),
             line,
         )
+
+
+def _place_among_all(at: int, left_out: list[int]) -> int:
+    """Return the place among all records of the row `at` of those that are not left out."""
+    for place in left_out:
+        if place > at:
+            break
+        at += 1
+    return at

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hygge.errors import UnfitValue
 from hygge.formats import csv_bits
@@ -17,7 +18,12 @@ from hygge.formats.csv_syntax import Check, Fault, Malformed, count_line_ends, m
 from hygge.formats.text import TextReader, misencoded
 from hygge.model import MIB
 
-_BLOCK_BYTES = MIB
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_BLOCK_BYTES = MIB // 4
+"""Read at once, and read again where a record of it is bad."""
 _LARGEST_RECORD = 256 * MIB
 _OF_ONE_RECORD = ("after", "within", "nul", "escape")
 """Faults after which the next line is surely the next record, or a part of this one."""
@@ -106,17 +112,22 @@ class Records:
             text = text[stop:]
         return b""
 
-    def places(self, block: Block) -> list[tuple[int, int]]:
-        """Return where each record of a block begins and ends, as the reader counts them."""
-        ends = self._ends(block.text)
-        if not ends or ends[-1] + 1 != len(block.text):
-            ends.append(len(block.text) - 1)
-        places, start = [], 0
-        for end in ends:
-            if len(self.names) == 1 or block.text[start : end + 1].strip(b"\r\n"):
-                places.append((start, end + 1))
-            start = end + 1
-        return places
+    def places(self, block: Block) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return where the records of a block begin, and where they end, as the reader counts."""
+        import numpy as np
+
+        text = block.text
+        ends = np.asarray(self._ends(text), np.int64) + 1
+        if not len(ends) or ends[-1] != len(text):
+            ends = np.append(ends, len(text))
+        starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+        if len(self.names) == 1:
+            return starts, ends
+        lengths = ends - starts
+        is_record = lengths > 2
+        for at in np.flatnonzero(~is_record).tolist():  # few are so short
+            is_record[at] = bool(text[starts[at] : ends[at]].strip(b"\r\n"))
+        return starts[is_record], ends[is_record]
 
     def _checked(self, part: bytes, is_whole: bool) -> bytes:
         dialect, one_column = self.file.dialect, len(self.names) == 1

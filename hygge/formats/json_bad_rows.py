@@ -16,9 +16,9 @@ from hygge.errors import UnfitValue
 from hygge.formats.json_reader import JsonlFile, line_blocks
 from hygge.formats.text import BLOCK_BYTES, TextReader, lines_before
 
-_PART_BYTES = 256 * 1024
+_PART_BYTES = 128 * 1024
 _SMALL_BYTES = 4 * 1024
-_PARTS = 16
+_PARTS = 4
 
 
 def tables(file: JsonlFile, where: Mapping[str, int], schema: pa.Schema) -> Iterator[pa.Table]:
@@ -74,7 +74,8 @@ def _read(
                 bad.append(_bad(file, part, line + 1, error))
                 return []
     good = []
-    for smaller, before in _parts(part, max(1, len(part) // _PARTS)):
+    size = len(part) // _PARTS if len(part) > _SMALL_BYTES else 1
+    for smaller, before in _parts(part, max(1, size)):
         good += _read(file, smaller, schema, line + before, bad, has_fast_way)
     return good
 

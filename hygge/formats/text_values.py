@@ -93,21 +93,28 @@ def fit(texts: ArrowColumn, kind: pa.DataType, inferred: bool) -> ArrowColumn:
         raise Unfit(start) from None
 
 
-def unfit_places(
-    texts: ArrowColumn, convert: Callable[[ArrowColumn], object], start: int = 0
-) -> list[int]:
-    """Return the places of the texts for which `convert` raises Unfit."""
+def fits(texts: ArrowColumn, kind: pa.DataType, inferred: bool) -> bool:
+    """Whether `fit` converts all of the texts."""
     try:
-        convert(texts)
+        _converted(texts, kind, inferred)
+    except (pa.ArrowInvalid, ValueError):
+        return False
+    return True
+
+
+def unfit_places(
+    texts: ArrowColumn, fits: Callable[[ArrowColumn], bool], start: int = 0
+) -> list[int]:
+    """Return the places of the texts that do not fit."""
+    if fits(texts):
         return []
-    except Unfit:
-        if len(texts) == 1:
-            return [start]
+    if len(texts) == 1:
+        return [start]
     step = -(-len(texts) // _PIECES)
     return [
         place
         for at in range(0, len(texts), step)
-        for place in unfit_places(texts.slice(at, step), convert, start + at)
+        for place in unfit_places(texts.slice(at, step), fits, start + at)
     ]
 
 
