@@ -143,10 +143,16 @@ def head_apart() -> None:
     sql_commit.move_head = apart
 
 
-def main(mode: str, url: str, schema: str, folder: Path, point: int, step: int) -> None:
+Dying = Callable[[Flow, int], Callable[[], object]]
+
+
+def kill_at_each(source: Source, moving: Flow, dying: Dying, point: int, step: int) -> None:
+    """Kill the run at each point, and run it again; print the number of points and what is wrong.
+
+    `dying` gives the work of a run that is killed at the point of a number.
+    """
     os.fsync = lambda file: None  # processes die here, never the machine
-    source, wrong = Source(mode, url, schema), []
-    moving = flow(mode, url, schema, folder)
+    wrong = []
     source.grow()
     moving.run()  # here, so that no child has to import anything
     while True:
@@ -171,10 +177,17 @@ def main(mode: str, url: str, schema: str, folder: Path, point: int, step: int) 
     sys.stdout.write(json.dumps({"points": point, "wrong": wrong}))
 
 
-if __name__ == "__main__":
+def main(dying: Dying, through: str = "postgresql:") -> None:
+    """Kill a run at its points as the command line says; its URL begins with `through`."""
     # What stands before the commit is the same in every mode: tried in one of them.
     first, step = {"append": 0, "replace": 10, "merge": 8}[sys.argv[1]], STEP
     if sys.argv[5:] == ["head apart"]:
         head_apart()
         first, step = 10, 1
-    main(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]), first, step)
+    mode, url, schema, folder = sys.argv[1:5]
+    moving = flow(mode, url.replace("postgresql:", through), schema, Path(folder))
+    kill_at_each(Source(mode, url, schema), moving, dying, first, step)
+
+
+if __name__ == "__main__":
+    main(dying)

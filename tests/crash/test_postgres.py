@@ -24,11 +24,11 @@ DRIVER = "tests.crash.postgres_points"
 LEAST = {"append": 28, "replace": 33, "merge": 29}
 
 
-def killed_everywhere(pg, folder, *scenarios):
+def killed_everywhere(pg, folder, *scenarios, driver=DRIVER):
     """Run each scenario in a process of its own, side by side; return their results."""
     begun = []
     for at, (mode, *twin) in enumerate(scenarios):
-        command = [sys.executable, "-m", DRIVER, mode, pg.url, pg.schema(), folder / str(at), *twin]
+        command = [sys.executable, "-m", driver, mode, pg.url, pg.schema(), folder / str(at), *twin]
         begun.append(
             subprocess.Popen(
                 list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
