@@ -7,6 +7,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hygge import Coordinator
@@ -44,3 +46,14 @@ def test_a_new_column_of_a_table_is_planned_and_added(tmp_path, capsys, monkeypa
     assert asked(tmp_path / "lake.db", "SELECT * FROM orders") == [(1, None), (2, "x")]
     journal = "".join(file.read_text() for file in (tmp_path / ".hygge").rglob("outcome.json"))
     assert '"changes": ["column \'note\' (TEXT) is added' in journal
+
+
+def test_files_of_different_columns_are_read_as_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flows.yml").write_text(YAML[1])
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"n": pa.array([1], pa.int32())}), "in/a.parquet")
+    pq.write_table(pa.table({"n": [2**40], "note": ["x"]}), "in/b.parquet")
+    Coordinator("flows.yml", engine="inline").run()
+    rows = pq.read_table("out/readings").to_pylist()
+    assert rows == [{"n": 1, "note": None}, {"n": 2**40, "note": "x"}]

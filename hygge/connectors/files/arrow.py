@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import ClassVar, Literal, Unpack
 
 import pyarrow as pa
+from pydantic import Field
 
 from hygge.batches import plain, plain_schema
 from hygge.connectors.files.file_options import FileHomeArguments, FileOptions, FileOptionsDict
@@ -31,6 +32,7 @@ from hygge.connectors.files.store import (
     FileStoreOptions,
     FileStoreOptionsDict,
 )
+from hygge.connectors.files.uniting import United
 from hygge.extension_types import as_marked, marked_schema
 from hygge.formats import arrow
 from hygge.formats.format import Writer
@@ -42,6 +44,7 @@ _PIECE_BYTES = 16 * MIB
 class ArrowHomeArguments(FileHomeArguments, total=False):
     """The keyword arguments of `ArrowHome`."""
 
+    schema: Literal["first", "union"] | None
     options: FileOptions | FileOptionsDict
 
 
@@ -50,24 +53,39 @@ class ArrowHome(FileHome):
 
     suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc", ".arrows")
 
+    class Settings(FileHome.Settings):
+        together: Literal["first", "union"] | None = Field(default=None, alias="schema")
+        """Columns of many files: `first` (default): those of the first file, which all must have;
+        `union`: those of all files by name, NULL where a file lacks one, of the widest type."""
+
+    settings: ArrowHome.Settings
+
     def __init__(self, name: str | None = None, **settings: Unpack[ArrowHomeArguments]) -> None:
         super().__init__(name, **settings)
+        self.unites = self.settings.together == "union"
 
     def columns_of(self, files: Sequence[SourceFile]) -> tuple[tuple[Column, ...], FilesMetadata]:
         first: pa.Schema | None = None
         metadata = FilesMetadata()
         may_be_null: set[str] = set()
+        united = United(self.is_read)
         for file in files:
             with arrow.open_arrow(file.path) as opened:
                 self.check_names(file, opened.schema.names)
                 own = marked_schema(opened.schema)
-            metadata.add(own)
+            metadata.add(own, self.unites)
             schema = plain_schema(own)
             may_be_null.update(field.name for field in schema if field.nullable)
             if first is None:
                 first = schema
+            if self.unites:
+                united.add(file.path, schema)
+                continue
             first = self.merged(file, schema, files[0], first)
         assert first is not None  # find_files gives at least one file
+        if self.unites:
+            first = united.schema()
+            may_be_null = {field.name for field in first if field.nullable}
         for name, kind in metadata.types.items():
             if pa.types.is_dictionary(kind) and not kind.ordered:
                 metadata.lose(f"'categories' of column '{name}': those of no row are left out")
@@ -78,6 +96,13 @@ class ArrowHome(FileHome):
             for f in first
         )
         return tuple(columns), metadata
+
+    def names_in(self, file: SourceFile) -> Sequence[str] | None:
+        if not self.unites:
+            return None
+        with arrow.open_arrow(file.path) as opened:
+            names: list[str] = opened.schema.names
+        return names
 
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         with arrow.open_arrow(file.path) as opened:

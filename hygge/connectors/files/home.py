@@ -33,6 +33,7 @@ from hygge.connectors.files.source_file import (
     partition_columns,
     with_partitions,
 )
+from hygge.connectors.files.uniting import filled
 from hygge.errors import ConfigError, HomeError, SourceChanged
 from hygge.home import Home
 from hygge.model import MIB, Column, HomeTraits, Mode, Plan, Split, Watermark
@@ -130,6 +131,10 @@ class FileHome(Home):
         """Return what `pieces` left out since no row of it can be wanted, for people."""
         return ""
 
+    def names_in(self, file: SourceFile) -> Sequence[str] | None:
+        """Return the columns of one file where it may lack some; None: all files have all."""
+        return None
+
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         """Yield the parts of `file` that can be read alone, in file order."""
         yield Piece(bytes=file.size)
@@ -206,12 +211,16 @@ class FileHome(Home):
             check_unchanged(file)
             partition = {**dict(file.keys), FILE_NAME: name_below(self.path, path)}
             inside = pa.schema([f for f in schema if f.name not in partition])
+            names = self.names_in(file)
+            if names is not None:
+                inside = pa.schema([f for f in inside if f.name in names])
             for where in pieces:
                 for table in self.open_reader(file, where, inside):
                     if is_bad(table):
                         yield bad_lines.with_source(table, partition, schema)
                         continue
-                    full = conform(with_partitions(table, schema, partition), schema, path)
+                    full = with_partitions(table, schema, partition)
+                    full = conform(full if names is None else filled(full, schema), schema, path)
                     del table
                     yield from slices(full, options.batch_size, options.batch_bytes)
                     del full
@@ -249,13 +258,12 @@ class FileHome(Home):
             (new.names, old, first_file.path),
         ):
             if missing := [name for name in names if name not in other.names]:
-                common = [name for name in old.names if name in new.names]
+                common = ", ".join(name for name in old.names if name in new.names)
+                both = f"those that both have: `columns: [{common}]`; or " if common else ""
                 raise HomeError(
                     f"{file.path} does not go with {first_file.path}: {others} has no column "
                     f"'{missing[0]}'",
-                    f"choose those that both have: `columns: [{', '.join(common)}]`; or {_APART}"
-                    if common
-                    else _APART,
+                    f"read those of all files: `schema: union`; or {both}{_APART}",
                 )
         fields = []
         for column in first:

@@ -42,8 +42,8 @@ class FilesMetadata:
     """Sentences about what is not kept, in order."""
     files: int = 0
 
-    def add(self, schema: pa.Schema) -> None:
-        """Take in the schema of one more file."""
+    def add(self, schema: pa.Schema, unites: bool = False) -> None:
+        """Take in the schema of one more file; `unites`: each file may lack columns."""
         texts = _without_own(schema.metadata)
         fields = {each.name: _without_own(each.metadata) for each in schema}
         types = {each.name: each.type for each in schema}
@@ -55,6 +55,13 @@ class FilesMetadata:
             self.names, self.texts, self.fields = list(schema.names), texts, fields
         else:
             self._agree(texts)
+            if unites:
+                lacking = [name for name in types if name not in self.fields]
+                self.names += lacking
+                self.types |= {name: types[name] for name in lacking}
+                self.fields |= {name: dict(fields[name]) for name in lacking}
+                types = {**self.types, **types}
+                fields = {**self.fields, **fields}
             self.types = {n: kind for n, kind in self.types.items() if types.get(n) == kind}
             for name, marks in self.fields.items():
                 other = fields.get(name, {})

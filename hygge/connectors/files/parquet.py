@@ -1,8 +1,8 @@
 """Parquet files: a Home and a Store.
 
 Home: one file, a directory, a glob, hive partitions; splits are runs of row groups. Files of one
-Home may differ in column order; a column that one file lacks, or has in a type that does not hold
-the first file's values, is an error that names both.
+Home may differ in column order. A column that one file lacks, or has in a type that does not hold
+the first file's values, is an error that names both, unless `schema: union` unites them by name.
 
 Store: a directory of files, or one file where the path ends in `.parquet`. A foreign reader
 (DuckDB's glob, `pyarrow.dataset`) sees the old files or the new ones, never a mixture: a run is
@@ -34,6 +34,7 @@ from hygge.connectors.files.store import (
     FileStoreOptions,
     FileStoreOptionsDict,
 )
+from hygge.connectors.files.uniting import United
 from hygge.extension_types import as_marked, marked_schema
 from hygge.formats import parquet
 from hygge.formats.format import Writer
@@ -49,6 +50,7 @@ _MOST_GROUP_BYTES = 256 * MIB
 class ParquetHomeArguments(FileHomeArguments, total=False):
     """The keyword arguments of `ParquetHome`."""
 
+    schema: Literal["first", "union"] | None
     options: FileOptions | FileOptionsDict
 
 
@@ -58,8 +60,16 @@ class ParquetHome(FileHome):
     imports = ("pyarrow.parquet",)
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq", ".parq")
 
+    class Settings(FileHome.Settings):
+        together: Literal["first", "union"] | None = Field(default=None, alias="schema")
+        """Columns of many files: `first` (default): those of the first file, which all must have;
+        `union`: those of all files by name, NULL where a file lacks one, of the widest type."""
+
+    settings: ParquetHome.Settings
+
     def __init__(self, name: str | None = None, **settings: Unpack[ParquetHomeArguments]) -> None:
         super().__init__(name, **settings)
+        self.unites = self.settings.together == "union"
 
     _planned: pa.Schema
     _condition: pc.Expression | None = None
@@ -70,6 +80,7 @@ class ParquetHome(FileHome):
         first: pa.Schema | None = None
         metadata = FilesMetadata()
         may_be_null: set[str] = set()
+        united = United(self.is_read)
         native: dict[str, str] = {}
         with parquet.open_parquet(files[0].path) as opened:
             unit = parquet.int96_unit(files[0].path, opened)
@@ -77,16 +88,21 @@ class ParquetHome(FileHome):
             with parquet.open_parquet(file.path, unit) as opened:
                 self.check_names(file, opened.schema_arrow.names)
                 own = marked_schema(opened.schema_arrow)
-                metadata.add(own)
+                metadata.add(own, self.unites)
                 schema = plain_schema(own)
                 may_be_null.update(field.name for field in schema if field.nullable)
                 if first is None:
                     first, native = schema, parquet.native_types(opened)
                     for path, mark in parquet.marks_without_arrow(opened):
                         metadata.lose(f"'{mark}' of column '{path}': Arrow has no such type")
-            if not schema.equals(first, check_metadata=True):
+            if self.unites:
+                united.add(file.path, schema)
+            elif not schema.equals(first, check_metadata=True):
                 first = self.merged(file, schema, files[0], first)
         assert first is not None  # find_files gives at least one file
+        if self.unites:
+            first = united.schema()
+            may_be_null = {field.name for field in first if field.nullable}
         columns = (
             Column(
                 f.name,
@@ -114,11 +130,18 @@ class ParquetHome(FileHome):
             return ""
         return f"; {self._groups_unread:,} of {self._groups:,} row groups cannot match `where`"
 
+    def names_in(self, file: SourceFile) -> Sequence[str] | None:
+        if not self.unites:
+            return None
+        with parquet.open_parquet(file.path) as opened:
+            names: list[str] = opened.schema_arrow.names
+        return names
+
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         with parquet.open_parquet(file.path) as opened:
             parquet.check_counts(file.path, opened)
             groups = dict(enumerate(parquet.row_groups(opened)))
-        if self._condition is not None:
+        if self._condition is not None and not self.unites:
             from hygge.formats.parquet_groups import groups_with
 
             count = len(groups)
