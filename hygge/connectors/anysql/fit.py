@@ -1,8 +1,10 @@
-"""Texts and bytes that a column of an existing table would change in silence.
+"""Values that a column of an existing table would change in silence.
 
 An INSERT cuts blanks at the end that a varchar has no place for, pads what is shorter than a char,
 cuts a text for PostgreSQL's types `name` and `"char"`, and MySQL takes a text that is none of an
-enum's for a number. No database calls that an error, so the staged rows are looked at before.
+enum's for a number, keeps the length of a text modulo 256 or 65536, rounds to `float`, and writes
+the time of now for NULL in a `timestamp NOT NULL`. No database calls that an error, so the staged
+rows are looked at before.
 """
 
 from __future__ import annotations
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 _LONGEST_NAME = 63
+_FLOAT_BITS = 24
+"""A float of MySQL that is declared with more bits is a double."""
+_MOST_BYTES = {
+    kind + of: 2**bits - 1
+    for kind, bits in (("TINY", 8), ("", 16), ("MEDIUM", 24))
+    for of in ("TEXT", "BLOB")
+}
+"""What the types of MySQL hold; INSERT … SELECT cuts what is longer, without a warning."""
 # The base type of each column, also below domains, where it is a type that changes texts.
 _POSTGRES = """
 WITH RECURSIVE d(name, oid, typmod) AS (
@@ -57,12 +67,16 @@ def check_values(
     """
     import sqlalchemy as sa
 
-    texts = [
+    t = pa.types
+    judged = [
         field.name
         for field in fields
-        if pa.types.is_string(field.type) or pa.types.is_binary(field.type)
+        if t.is_string(field.type)
+        or t.is_binary(field.type)
+        or t.is_floating(field.type)
+        or t.is_timestamp(field.type)
     ]
-    rules = [rule for rule in _rules(connection, target) if rule.column in texts]
+    rules = [rule for rule in _rules(connection, target) if rule.column in judged]
     if not rules:
         return
     for source in staged:
@@ -88,6 +102,8 @@ def _rules(connection: sa.Connection, target: Target) -> Iterator[_Rule]:
     is_mysql = target.dialect in ("mysql", "mariadb")
     for column in reflected_columns(connection, target):
         yield from _of_type(column["name"], column["type"], is_mysql)
+        if is_mysql:
+            yield from _in_mysql(column)
 
 
 def _in_postgres(connection: sa.Connection, target: Target) -> Iterator[_Rule]:
@@ -127,6 +143,21 @@ def _of_type(name: str, kind: Any, is_mysql: bool) -> Iterator[_Rule]:
         yield _Rule(name, f"varchar({length})", _longer_than(length))
     elif isinstance(kind, sa.BINARY) and is_mysql:
         yield _Rule(name, f"binary({length})", lambda c: sa.func.octet_length(c) != length)
+
+
+def _in_mysql(column: Any) -> Iterator[_Rule]:
+    import sqlalchemy as sa
+    from sqlalchemy.dialects import mysql
+
+    name, kind = column["name"], column["type"]
+    word = type(kind).__name__
+    if word in _MOST_BYTES:
+        most = _MOST_BYTES[word]
+        yield _Rule(name, word.lower(), lambda c: sa.func.octet_length(c) > most)
+    elif isinstance(kind, mysql.FLOAT) and (kind.precision or 0) <= _FLOAT_BITS:
+        yield _Rule(name, "float", lambda c: sa.cast(c, mysql.FLOAT()) != c)
+    elif isinstance(kind, sa.TIMESTAMP) and not column.get("nullable", True):
+        yield _Rule(name, "timestamp NOT NULL", lambda c: c.is_(None))
 
 
 def _longer_than(length: int) -> Callable[[Any], Any]:

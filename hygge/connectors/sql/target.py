@@ -129,7 +129,8 @@ def misfit_of(column: Any, field: pa.Field, target: Target) -> tuple[str, str] |
     has = arrow_for(column["type"], target.dialect)[0]
     wants, _ = arrow_for(column_for(field.type, target.dialect, field.name), target.dialect)
     fits = widens(wants, has) or _holds_any(column["type"], wants)
-    if fits and not _rounds(column, field, target.dialect):
+    changes = _rounds(column, field, target.dialect) or _reads_otherwise(column, target.dialect)
+    if fits and not changes:
         return ()
     return str(column["type"]), str(field.type)
 
@@ -154,6 +155,22 @@ def _rounds(column: Any, field: pa.Field, dialect: str) -> bool:
     has = {"s": 0, "ms": 3, "us": 6, "ns": 9}.get(getattr(field.type, "unit", ""), 0)
     moments = pa.types.is_timestamp(field.type) or pa.types.is_time(field.type)
     return moments and digits is not None and digits < has
+
+
+def _reads_otherwise(column: Any, dialect: str) -> bool:
+    """True for types of MySQL that round what they take, or read a text as something else.
+
+    These are float(7,2), and types that are read as texts and are none: year, bit, uuid, inet6.
+    """
+    import sqlalchemy as sa
+
+    kind = column["type"]
+    if dialect not in ("mysql", "mariadb"):
+        return False
+    if isinstance(kind, sa.Float):
+        return getattr(kind, "scale", None) is not None
+    reads_text = arrow_for(kind, dialect)[0] == pa.string()
+    return reads_text and not isinstance(kind, sa.String | sa.JSON)
 
 
 def reflected_columns(connection: sa.Connection, target: Target) -> list[Any]:

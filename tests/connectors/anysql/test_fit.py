@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from decimal import Decimal
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,8 +15,9 @@ from hygge.connectors.anysql.session import connected
 from hygge.connectors.databases.store import SQLStore
 from hygge.connectors.files.parquet import ParquetHome
 from hygge.connectors.sql.target import Target, table_for
-from hygge.errors import FlowFailed, Rejected, StoreError
+from hygge.errors import FlowFailed, Rejected, StoreError, UnfitValue
 from hygge.run.flow import Flow
+from tests.connectors.sql import own_tables
 
 pytest_plugins = ["tests.servers.postgres", "tests.servers.mariadb"]
 
@@ -77,3 +81,45 @@ def test_the_rules_of_mysql(my, my_schema, kind, good, bad):
         connection.execute(into, [{"c0": bad, "ordinal": 2}])
         with pytest.raises(Rejected, match=r"column 'v' is .* \(1 such values\)"):
             check_values(connection, target, list(schema), [source], "shop")
+
+
+US, F64 = pa.timestamp("us"), pa.float64()
+IN_MYSQL = [
+    ("tinytext", "x" * 256, pa.string()),
+    ("text", "x" * 65537, pa.string()),
+    ("tinyblob", b"x" * 257, pa.binary()),
+    ("varbinary(3)", b"abcd", pa.binary()),
+    ("varchar(3) CHARACTER SET latin1", "Ж", pa.string()),
+    ("year", "5", pa.string()),
+    ("bit(4)", "9", pa.string()),
+    ("uuid", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", pa.string()),
+    ("inet6", "::00FF", pa.string()),
+    ("float", 16777217.0, F64),
+    ("float(7,2)", 1.239, pa.float32()),
+    ("double(7,2)", 1.239, F64),
+    ("mediumint", 2**30, pa.int32()),
+    ("int unsigned", -1, pa.int32()),
+    ("decimal(5,1)", Decimal("1.25"), pa.decimal128(5, 2)),
+    ("datetime(3)", datetime(2020, 1, 1, 1, 1, 1, 1), US),
+    ("timestamp NOT NULL", None, pa.timestamp("s")),
+]
+
+
+def test_no_type_of_mysql_changes_a_value_in_silence(my, my_schema):
+    db = own_tables.Generic(my, my_schema)
+    for number, (ddl, value, kind) in enumerate(IN_MYSQL):
+        db.table = f"t{number}"
+        db.ask(f"CREATE TABLE {db.table} (v {ddl})")
+        with pytest.raises((StoreError, UnfitValue)):
+            own_tables.moved(db.store(), pa.table({"v": pa.array([value], kind)}))
+            pytest.fail(f"{ddl} took {value!r:.40}")
+        assert db.ask(f"SELECT * FROM {db.table}") == [], ddl
+
+
+def test_a_float_of_mysql_takes_what_it_holds(my, my_schema):
+    db = own_tables.Generic(my, my_schema)
+    db.ask("CREATE TABLE t (v float)")
+    for number, kind in enumerate((pa.float32(), F64)):
+        rows = pa.table({"v": pa.array([0.5, None, 16777216.0], kind)})
+        own_tables.moved(db.store(), rows, run=f"r{number}", flow=f"f{number}")
+    assert db.ask("SELECT count(*), sum(v = 0.5), sum(v = 16777216) FROM t") == [(6, 2, 2)]
