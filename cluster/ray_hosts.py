@@ -44,8 +44,11 @@ class RayHosts:
         found = {"RAY_ADDRESS": f"{self.head.address}:{PORT}"}
         return found | ({"RAY_API_SERVER_ADDRESS": web} if self.dashboard else {})
 
-    def add(self, cpus: int | None = None) -> Host:
-        """A host with a Ray node on it, which the head knows when this returns."""
+    def add(self, cpus: int | None = None, settings: dict[str, str] | None = None) -> Host:
+        """A host with a Ray node on it, which the head knows when this returns.
+
+        `settings`: environment variables of this node alone.
+        """
         # Ray wants its store to fit; a tenth more is for what else lies there.
         host = self.network.add(self.disk, self.store_mib + self.store_mib // 10 + 8)
         words = [str(Path(sys.executable).with_name("ray")), "start", "--block"]
@@ -60,8 +63,8 @@ class RayHosts:
         log = self.folder / f"{host.name}.log"
         with log.open("wb") as out:
             started = subprocess.Popen(
-                host.inside(*words), env=os.environ | self.settings, stdout=out, stderr=out,
-                stdin=subprocess.DEVNULL,
+                host.inside(*words), env=os.environ | self.settings | (settings or {}),
+                stdout=out, stderr=out, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         self.nodes.append((host, started))
         until = time.monotonic() + START_S

@@ -12,6 +12,7 @@ from hygge.config.problems import Problems, suggest
 from hygge.config.specs import FlowSpec, Side
 from hygge.home import Home
 from hygge.settings import Connector
+from hygge.shape.settings import MASK_AND_BAD_ROWS, MASK_HINT
 from hygge.store import Store
 
 User = TypeVar("User")
@@ -48,6 +49,9 @@ def check_flow(flow: FlowSpec, draft: Draft, full: Mapping[str, Node], problems:
             "key: [id]",
             flow.name,
         )
+    if flow.shape is not None and flow.shape.mask and flow.limits.on_bad_row == "set_aside":
+        line = full["mask"].line if "mask" in full else flow.line
+        problems.add(line, MASK_AND_BAD_ROWS, MASK_HINT, flow.name)
     cursor = flow.home.settings.get("cursor")
     if cursor is not None and flow.mode == "replace" and ":" not in flow.home.kind:
         problems.add(

@@ -96,6 +96,8 @@ class Flow:
         self.limits = limits or Limits()
         home.lanes = self.limits.lanes
         sets_aside = self.limits.on_bad_row == "set_aside"
+        if self.shape is not None:
+            self.shape.check_bad_rows(sets_aside)
         home.most_bad_rows = self.limits.max_bad_rows if sets_aside else None
         store.most_bad_rows = home.most_bad_rows
         self.engine = engine

@@ -50,6 +50,11 @@ class KeepLast(Settings):
 
 Way = Literal["hash", "null"] | KeepLast
 """The way to mask a column."""
+MASK_AND_BAD_ROWS = (
+    "`mask` hides values, and the rows that `on_bad_row: set_aside` sets aside would keep them as "
+    "they are"
+)
+MASK_HINT = "take one of the two out: with `on_bad_row: fail` no value is kept"
 KEY_VARIABLE = "HYGGE_MASK_KEY"
 """The environment variable with the key of `mask: hash`."""
 
@@ -100,6 +105,11 @@ class Shape(Settings):
     another table."""
     required: tuple[str, ...] = Field(default=(), repr=False)
     """Columns of the source that must be there although it is one of many tables."""
+
+    def check_bad_rows(self, sets_aside: bool) -> None:
+        """Raise ConfigError where rows that are set aside would keep what `mask` hides."""
+        if sets_aside and self.mask:
+            raise ConfigError(MASK_AND_BAD_ROWS, MASK_HINT)
 
     @field_validator("columns", mode="before")
     @classmethod

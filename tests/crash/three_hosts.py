@@ -32,6 +32,7 @@ sys.path[:0] = [str(TREE), str(TREE / "cluster"), str(TREE / "benchmarks")]
 
 import duckdb  # noqa: E402
 import local  # noqa: E402  # cluster/local.py
+from hosts import Host  # noqa: E402
 from parquet_to_parquet import lineitem  # noqa: E402
 from ray_hosts import RayHosts, token_settings  # noqa: E402
 
@@ -50,6 +51,15 @@ MOST_S = 900.0
 BYTES_A_SF = 750e6
 """Of the table, as PostgreSQL sends it."""
 KEY = ("l_orderkey", "l_linenumber")
+WITHOUT_HYGGE = """
+import sys
+class WithoutHygge:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "hygge":
+            raise ModuleNotFoundError("No module named 'hygge'", name="hygge")
+sys.meta_path.insert(0, WithoutHygge())
+"""
+"""A sitecustomize.py."""
 
 
 @dataclass
@@ -97,6 +107,10 @@ class Case:
     strike: Callable[[World], None]
     consistency: str = "snapshot"
     head_dies: bool = False
+    bad_node: Callable[[World], Host] | None = None
+    """Adds a node on which no lane can run, before the run is submitted."""
+    why: str = ""
+    """The reason for which the run must leave that node, as its output says it."""
 
 
 def nothing(world: World) -> None:
@@ -126,11 +140,25 @@ def kill_the_head(world: World) -> None:
     world.ray.head.die()
 
 
+def add_a_node_without_hygge(world: World) -> Host:
+    """A node whose Python cannot import hygge, as one of a wrong image."""
+    broken = world.folder / "without-hygge"
+    broken.mkdir(exist_ok=True)
+    (broken / "sitecustomize.py").write_text(WITHOUT_HYGGE)
+    return world.ray.add(settings={"PYTHONPATH": str(broken)})
+
+
 CASES = {
     "whole": Case("nobody dies", nothing),
     "cut": Case(f"a node is cut off for {CUT_S:.0f} s", cut_a_node),
     "node": Case("a node is killed", kill_a_node),
     "driver": Case("the flow's driver is killed", kill_the_driver, "split"),
+    "bare": Case(
+        "a node has no hygge",
+        nothing,
+        bad_node=add_a_node_without_hygge,
+        why="hygge cannot be imported there: ModuleNotFoundError",
+    ),
     "head": Case("the head is killed", kill_the_head, "split", head_dies=True),
 }
 
@@ -140,6 +168,7 @@ def run(name: str, case: Case, world: World, rate: float) -> str:
     if world.ray is None:
         world.stand(rate)
     target, state = f"s3://{s3.BUCKET}/{name}/lineitem", f"s3://{s3.BUCKET}/{name}/state"
+    bad = case.bad_node(world) if case.bad_node else None
     work = world.folder / f"work-{name}"
     work.mkdir()
 
@@ -187,6 +216,12 @@ def run(name: str, case: Case, world: World, rate: float) -> str:
     compare(target, world.source)
     log = (world.folder / f"{name}.log").read_text()
     said = sorted({line for line in log.splitlines() if "already staged" in line})
+    if bad is not None:
+        left = [line for line in log.splitlines() if "was left, and its splits" in line]
+        named = [line for line in left if case.why in line and bad.address in line]
+        assert named, f"the report does not name {bad.address} with its reason: {left}"
+        bad.die()
+        world.ray.nodes.pop()
     if not mended:
         world.ray.network.mend(world.ray.nodes[-1][0])
     if name in ("cut", "node"):  # Ray has given the node up: another comes in its place
@@ -196,6 +231,8 @@ def run(name: str, case: Case, world: World, rate: float) -> str:
     parts = [f"{case.title:34} {took:6.1f} s"]
     if name == "whole":
         world.whole_s = took
+    elif bad is not None:
+        parts.append("the node was left and named")
     else:
         cost = f", {took - world.whole_s:+.1f} s of the undisturbed run" if world.whole_s else ""
         parts.append(f"done {after:.1f} s after the fault{cost}")

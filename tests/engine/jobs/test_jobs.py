@@ -38,6 +38,8 @@ def cluster() -> Iterator[dict[str, str]]:
     command += [f"--dashboard-agent-listen-port={free_port()}"]
     command += ["--disable-usage-stats", "--object-store-memory=800000000"]
     environ = {**os.environ, "RAY_TMPDIR": home, "RAY_AUTH_MODE": "disabled"}
+    # An earlier test of this process may have kept its own Ray to the loopback interface by it.
+    environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"
     log = open(Path(home) / "start.log", "w")  # noqa: SIM115  # closed below, the process has it
     started = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
     # For Ray's own commands, which `ray start` tells people to set.
