@@ -54,10 +54,8 @@ def find_class(side: Side, kind: str, line: int, folder: str) -> type[Connector]
     The module of `my_module:MyHome` is looked for in `folder` first.
     """
     module, colon, _ = kind.partition(":")
-    if colon and not is_bucket_url(folder):
-        real_folder = os.path.realpath(folder)
-        if real_folder not in sys.path:
-            sys.path.insert(0, real_folder)
+    if colon:
+        look_in(folder)
     try:
         cls: type[Connector] = registry.find(side, kind)
     except ConfigError as error:
@@ -74,6 +72,13 @@ def find_class(side: Side, kind: str, line: int, folder: str) -> type[Connector]
             f"python -c 'import {module}' shows the whole of it" if colon else None,
         ) from error
     return cls
+
+
+def look_in(folder: str) -> None:
+    """Have modules looked for in the folder of the file of flows first."""
+    real_folder = os.path.realpath(folder)
+    if not is_bucket_url(folder) and real_folder not in sys.path:
+        sys.path.insert(0, real_folder)
 
 
 def is_of_files(cls: type[Connector]) -> bool:

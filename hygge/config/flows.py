@@ -366,7 +366,7 @@ class Reader:
             _with_overrides(draft.tables, overrides, draft.node) if draft.tables else None,
             shape=shapes.read_shape(
                 draft.shape, full, draft.tables is not None, draft.must_have,
-                self.environment, self.problems, draft.name,
+                self.environment, self.problems, draft.name, self.folder,
             ),
         )  # fmt: skip
         if self.problems.count == problems_before:

@@ -27,7 +27,7 @@ _HOME_KEYS = {
     "where": "where",
     COLUMNS_OF_ONE_TABLE: "exclude",
 }
-_FLOW_KEYS = ("mask", "add", "names")
+_FLOW_KEYS = ("mask", "add", "names", "transform")
 
 
 def take_shape(home: End) -> tuple[End, dict[str, Node]]:
@@ -64,10 +64,12 @@ def read_shape(
     environment: Environment,
     problems: Problems,
     flow: str,
+    folder: str,
 ) -> Shape | None:
     """Return the shape of a flow; None where no key of it is given, or one is wrong.
 
-    `full` is the flow with its defaults; `required` are columns that one table of many must have.
+    `full` is the flow with its defaults; `required` are columns that one table of many must have;
+    in `folder` the module of a `transform` is looked for.
     """
     nodes = {**taken, **{key: full[key] for key in _FLOW_KEYS if key in full}}
     if not nodes or any(node.is_broken() for node in nodes.values()):
@@ -76,6 +78,8 @@ def read_shape(
     if "mask" in given and KEY_VARIABLE in environment.values:
         # A Ray job of the flow must have the same key: it is compared as that of any ${VAR}.
         given["mask_key"] = environment.used[KEY_VARIABLE] = environment.values[KEY_VARIABLE]
+    if "transform" in given:
+        connectors.look_in(folder)
     with problems.collect(flow):
         try:
             return Shape.read(

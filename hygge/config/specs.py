@@ -146,6 +146,7 @@ FLOW_KEYS = (
     "mask",
     "add",
     "names",
+    "transform",
     *END_OPTIONS,
     *LIMIT_KEYS,
 )

@@ -97,7 +97,7 @@ def _read_split(
             if bound is not None:
                 reading = home.reading or Reading(name)
                 if limits.on_bad_row == "set_aside":
-                    whole, bad = sift(whole, partial(bound.apply, reading=reading), SOURCE)
+                    whole, bad = sift(whole, partial(bound.check, reading=reading), SOURCE)
                     if bad is not None:
                         yield bad
                         del bad

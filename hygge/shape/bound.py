@@ -17,6 +17,7 @@ from hygge.shape.choose import choose
 from hygge.shape.mask import mask
 from hygge.shape.settings import FILE_NAME, Shape, missing
 from hygge.shape.step import Reading, Step
+from hygge.shape.transform import Call, transform
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,20 @@ class Bound:
         for step in self.steps:
             table = step.apply(table, reading)
         return table
+
+    def check(self, table: pa.Table, reading: Reading) -> None:
+        """Raise UnfitValue for a value that a step cannot take; the user's function is not called.
+
+        It may count its calls, or the rows that it has seen.
+        """
+        for step in self.steps:
+            if not isinstance(step, Call):
+                table = step.apply(table, reading)
+
+    @property
+    def calls(self) -> bool:
+        """Whether a function of the user's makes the rows."""
+        return any(isinstance(step, Call) for step in self.steps)
 
 
 def bind(shape: Shape, source: pa.Schema, who: str) -> Bound:
@@ -66,6 +81,11 @@ def bind(shape: Shape, source: pa.Schema, who: str) -> Bound:
         steps.append(added)
         schema = added.schema
         origins.pop(FILE_NAME, None)
+    if shape.transform is not None:
+        called = transform(shape.transform, schema, who)
+        _refuse_doubles(called.schema.names, who)
+        steps.append(called)
+        schema, origins = called.schema, {}
     if len(schema) == 0:
         raise ConfigError(f"{who}: no column is left to move", "name some, or exclude fewer")
     return Bound(
@@ -98,6 +118,12 @@ def check_names(
                 "take it out of `exclude`: the store needs it to tell rows apart",
             )
         if shape.target(name) not in known:
+            if shape.transform is not None:
+                raise ConfigError(
+                    f"{who}: 'transform' {shape.transform.name} gives no column "
+                    f"'{shape.target(name)}', which is the key or the cursor of the flow",
+                    "have it return the column: the store needs it to tell rows apart",
+                )
             raise missing(who, name, known)
 
 

@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from hygge.errors import ConfigError, HyggeError, SourceMissing, one_of
 from hygge.settings import Settings
 from hygge.shape.names import snake
+from hygge.shape.own_code import Transform
 from hygge.shape.where_text import columns_in, literal, parsed
 from hygge.type_words import type_of
 
@@ -74,13 +75,15 @@ class ShapeDict(TypedDict, total=False):
     mask: Mapping[str, str | dict[str, int]]
     add: Mapping[str, str | int | float | bool]
     names: Literal["snake", "as_is"]
+    transform: Any
 
 
 class Shape(Settings):
     """What becomes of the Home's rows before the Store gets them.
 
     Steps in order: `where` keeps rows; `columns` and `exclude` choose, name and
-    cast, `names` names the rest; `mask` hides values; `add` adds columns.
+    cast, `names` names the rest; `mask` hides values; `add` adds columns;
+    `transform` has a function of the user's make the rows.
     """
 
     columns: list[Choice] | None = None
@@ -96,6 +99,8 @@ class Shape(Settings):
     """Columns to add: `now`, `run_id`, `file_name`, or a literal of SQL such as `'shop'`."""
     names: Literal["snake", "as_is"] | None = None
     """`snake` makes `order_id` of `OrderID` and of `Order ID`. Default: names stay as they are."""
+    transform: Transform | None = None
+    """A function that makes of each batch the rows that are moved: `module:function`."""
     mask_key: str | None = Field(
         default_factory=lambda: os.environ.get(KEY_VARIABLE), repr=False, exclude=True
     )
@@ -117,6 +122,12 @@ class Shape(Settings):
         if not isinstance(columns, list | tuple):
             return columns
         return [{"name": each} if isinstance(each, str) else each for each in columns]
+
+    @field_validator("transform", mode="before")
+    @classmethod
+    def _call_is_transform(cls, given: Any) -> Any:
+        is_call = given is not None and not isinstance(given, dict | Transform)
+        return {"call": given} if is_call else given
 
     @field_validator("mask", mode="before")
     @classmethod
@@ -210,8 +221,10 @@ class Shape(Settings):
 
     def facts(self) -> dict[str, str]:
         """Return what is set, for the fingerprint of a run."""
-        given = self.model_dump(exclude_none=True, exclude={"is_of_many", "required"})
+        given = self.model_dump(exclude_none=True, exclude={"is_of_many", "required", "transform"})
         facts = {f"shape.{name}": json.dumps(v, sort_keys=True) for name, v in given.items()}
+        if self.transform is not None:
+            facts["shape.transform"] = self.transform.facts()
         if self.mask_key is not None and "hash" in (self.mask or {}).values():
             # It tells two keys apart, and does not give the key away.
             digest = hmac.new(self.mask_key.encode(), b"hygge: which key is it", "sha256")

@@ -30,4 +30,11 @@ def sentences(shape: Shape) -> list[str]:
         word = {"now": "the time when the run began", "run_id": "the id of the run",
                 "file_name": "the name of the file"}.get(str(value), str(value))  # fmt: skip
         lines.append(f"'{name}' is added: {word}")
+    if shape.transform is not None:
+        lines.append(
+            f"{shape.transform.name} makes the rows, each batch a DataFrame of "
+            f"{shape.transform.form}; none passes through undecoded"
+            if shape.transform.form != "pyarrow"
+            else f"{shape.transform.name} makes the rows; none passes through undecoded"
+        )
     return lines

@@ -25,7 +25,7 @@ pytest_plugins = ["tests.servers.postgres"]
 WORDS = {
     "again": "only says to run again: tests/crash and tests/run do so after each kind of failure",
     "cluster": "is about a Ray cluster: tests/engine and tests/cli/test_cluster.py start some",
-    "code": "is about a class that the user wrote: tests/cli/bad_inputs.py has each",
+    "code": "is about the user's code: tests/cli/bad_inputs.py, tests/shape/test_transform.py",
     "outside": "is done outside of hygge: rights, disks, servers, packages, other programs",
     "rows": "changes rows or files at their source, or renames something there",
     "form": "shows the form of a key: tests/config reads each form",
