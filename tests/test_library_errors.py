@@ -202,14 +202,30 @@ def test_what_nobody_expected_is_a_defect_of_hygge_and_not_of_the_user(
     assert "TypeError" not in said
 
 
-def test_psycopg2_gives_no_infinity_as_a_date(pg, schema, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("home", "said"),
+    [
+        ("table: {0}.t", "column 'at' holds -infinity"),
+        ("query: SELECT * FROM {0}.t", "column 'at' holds -infinity"),
+        ("table: {0}.t, split_by: d, options: {{splits: 3}}", "column 'd' holds infinity"),
+        ("table: {0}.t, cursor: d", "the highest value of cursor 'd' is infinity"),
+        ("table: {0}.t, cursor: at", "column 'at' holds -infinity"),
+    ],
+)
+def test_psycopg2_gives_no_infinity_as_a_date(home, said, pg, schema, tmp_path, capsys):
     """The driver itself makes 9999-12-31 of it."""
     pg.ask(f"CREATE TABLE {schema}.t (d date, at timestamptz)")
     pg.ask(f"INSERT INTO {schema}.t VALUES ('2024-01-01', '-infinity')")
+    mode = "append" if "cursor" in home else "replace"
+    if " d" in home:
+        pg.ask(f"INSERT INTO {schema}.t SELECT 'infinity' FROM generate_series(1, 3)")
     url = pg.url.replace("postgresql:", "postgresql+psycopg2:")
-    (tmp_path / "f.yml").write_text(f"flows: {{f: {{home: '{url}#{schema}.t', store: o}}}}")
+    (tmp_path / "f.yml").write_text(
+        f"connections: {{p: '{url}'}}\n"
+        f"flows: {{f: {{home: {{connection: p, {home.format(schema)}}}, store: o, mode: {mode}}}}}"
+    )
     assert main([str(tmp_path / "f.yml"), "--inline"]) == 1
-    assert "a date or timestamp is -infinity" in capsys.readouterr().out
+    assert said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg2"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from hygge.connectors.anysql.values import Infinity, refuse_infinity
 from hygge.connectors.sql.ask import Ask, null_note, tie_note
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.lag import lowered
@@ -174,7 +175,7 @@ class Reached:
         """Take that column of some rows. Raises HomeError where nothing can come above it."""
         upper = next((value for value in values if value is not None), None)
         if upper is not None:
-            self.upper = to_json(upper)
+            self.upper = _in_json(self.ask, upper)
             check_end(self.ask, self.upper, self.is_text)
 
 
@@ -189,12 +190,19 @@ def upper_bound(
     absent = sa.func.count() - sa.func.count(column)
     asked = _highest(connection, ask, kinds, since).add_columns(absent)
     upper, absent = connection.execute(asked).one()
-    upper = since if upper is None else to_json(upper)
+    upper = since if upper is None else _in_json(ask, upper)
     is_text = holds_texts(ask, kinds, texts)
     check_end(ask, upper, is_text)
     if is_text:
         _check_forms(connection, ask, column, kinds, since)
     return upper, [*null_note(ask, since, absent), *tie_note(ask, upper)]
+
+
+def _in_json(ask: Ask, value: Any) -> Watermark:
+    if isinstance(value, Infinity) and value.text == "infinity":
+        return value.text  # which `check_end` refuses, and says what to do
+    refuse_infinity([value], ask.who, ask.cursor or "")
+    return to_json(value)
 
 
 def _highest(

@@ -28,7 +28,7 @@ from hygge.connectors.anysql.cursor import (
     upper_bound,
 )
 from hygge.connectors.anysql.session import connected
-from hygge.connectors.anysql.values import decode
+from hygge.connectors.anysql.values import decode, refuse_infinity
 from hygge.connectors.sql import splits as sql_splits
 from hygge.connectors.sql.ask import Ask, column_groups, pack, unpack
 from hygge.connectors.sql.connection import split_name
@@ -196,6 +196,7 @@ def _guessed(connection: sa.Connection, ask: Ask) -> Iterator[pa.Table]:
         arrays = []
         for name, values in zip(names, columns, strict=True):
             stated = ask.stated.get(name)
+            refuse_infinity(values, ask.who, name)
             array = decode(values, stated, ask.who, name) if stated else pa.array(values)
             if stated is None and pa.types.is_decimal(array.type):
                 raise ConfigError(
@@ -362,4 +363,6 @@ def _bounds(
     numbered = over(column.label("k"), number).subquery()
     at = sql_splits.places(rows, count)
     picked = sa.select(numbered.c.k).where(numbered.c.n.in_(at)).order_by(numbered.c.n)
-    return sql_splits.bounds_of([bound for (bound,) in connection.execute(picked)])
+    found = [bound for (bound,) in connection.execute(picked)]
+    refuse_infinity(found, ask.who, ask.split_by)
+    return sql_splits.bounds_of(found)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from hygge.connectors.anysql.fit import check_values
 from hygge.connectors.anysql.kept import stays
-from hygge.connectors.sql.commit import check_all_in, check_filled, check_merge, rule_hint
+from hygge.connectors.sql.commit import broken_rule, check_all_in, check_filled, check_merge
 from hygge.connectors.sql.errors import state_of
 from hygge.connectors.sql.names import key_index
 from hygge.connectors.sql.target import ORDINAL, Target, reflected_columns, table_for
@@ -73,10 +73,7 @@ def apply(
             new = connection.execute(insert.execution_options(preserve_rowcount=True)).rowcount
             count = -1 if min(count, new) < 0 else count + done + new
     except IntegrityError as error:
-        raise Rejected(
-            f"the rows break a rule of {who}: {error.orig}",
-            rule_hint(str(error.orig), run.mode == "merge"),
-        ) from error
+        raise broken_rule(str(error.orig), who, run.mode == "merge") from error
     _check_count(count, rows, who)
 
 

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from hygge.connectors.anysql.values import Infinity
 from hygge.connectors.sql import pins
 from hygge.connectors.sql.connection import close_lost, seconds_of, shown
 from hygge.connectors.sql.errors import in_words
-from hygge.errors import ConfigError, HyggeError, StoreError, UnfitValue
+from hygge.errors import ConfigError, HyggeError, StoreError
 from hygge.open_connections import opened
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _engine(url: str, writes: bool) -> sa.Engine:
     if statements:
         sa.event.listen(engine, "connect", pin)
     if engine.dialect.driver == "psycopg2":
-        sa.event.listen(engine, "connect", _refuse_infinity)
+        sa.event.listen(engine, "connect", _mark_infinity)
     sa.event.listen(engine, "handle_error", close_lost)
     return engine
 
@@ -104,19 +105,15 @@ def _for_driver(url: str) -> URL:
     )
 
 
-def _refuse_infinity(connection: Any, _: object) -> None:
-    """Let psycopg2 raise for `infinity`, which it gives as the last day that Python has."""
+def _mark_infinity(connection: Any, _: object) -> None:
+    """Let psycopg2 give `infinity` as what it is: it gives the last day that Python has."""
     extensions = importlib.import_module("psycopg2.extensions")
     for number, name in ((1082, "PYDATE"), (1114, "PYDATETIME"), (1184, "PYDATETIMETZ")):
         cast = getattr(extensions, name)
 
         def read(text: str | None, cursor: Any, cast: Any = cast) -> Any:
             if text is not None and text.lstrip("-") == "infinity":
-                raise UnfitValue(
-                    f"a date or timestamp is {text}, and those of Python end with the year 9999",
-                    "read the column as text in a query (CAST(… AS text)), or connect with "
-                    "postgresql:// and decide with `on_value`",
-                )
+                return Infinity(text)
             return cast(text, cursor)
 
         extensions.register_type(extensions.new_type((number,), name, read), connection)

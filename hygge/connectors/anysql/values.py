@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -25,6 +25,25 @@ _CLASSES: dict[str, set[type]] = {
 }
 
 
+class Infinity:
+    """A date or timestamp of PostgreSQL that Python has none for: `infinity` or `-infinity`."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def refuse_infinity(values: Iterable[Any], who: str, column: str) -> None:
+    """Raise UnfitValue that names the column where one of its values is infinite."""
+    found = next((value for value in values if isinstance(value, Infinity)), None)
+    if found is not None:
+        raise UnfitValue(
+            f"{who}: column '{column}' holds {found.text}, and the dates and timestamps of Python "
+            "end with the year 9999",
+            "read the column as text in a query (CAST(… AS text)), or connect with "
+            "postgresql:// and decide with `on_value`",
+        ).at(column, found.text)
+
+
 def decode(values: Sequence[Any], kind: Any, who: str, column: str) -> Any:
     """Values of a driver as an Arrow array of `kind`, or UnfitValue that names the first misfit."""
     allowed: set[type] = next(
@@ -32,6 +51,8 @@ def decode(values: Sequence[Any], kind: Any, who: str, column: str) -> Any:
     )
     if memoryview in set(map(type, values)):
         values = [bytes(v) if isinstance(v, memoryview) else v for v in values]
+    if Infinity in set(map(type, values)):
+        refuse_infinity(values, who, column)
     zoned = bool(getattr(kind, "tz", None))
 
     def made(some: Sequence[Any]) -> Any:

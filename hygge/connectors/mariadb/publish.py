@@ -25,6 +25,7 @@ from hygge.connectors.mariadb.session import (
     execute,
     fetch_all,
     fetch_one,
+    is_lost,
     literal,
     number_of,
     quoted,
@@ -37,7 +38,7 @@ from hygge.connectors.mariadb.target import (
     quoted_table,
     quoted_target,
 )
-from hygge.connectors.sql.commit import check_all_in, check_filled, rule_hint
+from hygge.connectors.sql.commit import broken_rule, check_all_in, check_filled
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import HEADS
 from hygge.connectors.sql.ledger import run_name
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 _BROKEN_RULES = (1062, 1048, 1216, 1217, 1451, 1452, 1644, 4025)
 """Errors of rows that break a rule of their table: keys, NOT NULL, foreign keys, checks, SIGNAL."""
+_REFERRED_TO = (1217, 1451)
+"""The answer to DROP TABLE where a foreign key of another table refers to this one."""
 _ATOMIC_SINCE = (10, 6, 1)
 _RENAME_WAIT_S = 10
 _DENIED = 1142
@@ -124,10 +127,45 @@ def swap(
         ]
         execute(connection, f"SET lock_wait_timeout = {_RENAME_WAIT_S}")
         execute(connection, f"RENAME TABLE {', '.join(renames)}")
+        if exists:
+            _drop_old(
+                connection, goal, old_table, name, (heads, quoted_table(goal, old_heads), copy)
+            )
     # It is committed: what cannot be dropped now, `discard` drops.
-    for table in (old_heads, old_table):
-        with suppress(Exception):
-            execute(connection, f"DROP TABLE IF EXISTS {quoted_table(goal, table)}")
+    with suppress(Exception):
+        execute(connection, f"DROP TABLE IF EXISTS {quoted_table(goal, old_heads)}")
+
+
+def _drop_old(
+    connection: Connection, goal: Goal, old: str, new: str, of_heads: tuple[str, str, str]
+) -> None:
+    """Drop the old table; undo the exchange where a foreign key that this user cannot see keeps it.
+
+    Such a key goes with the table that is renamed, and comes back with it. `of_heads`: the names of
+    the heads, of the old ones and of the new ones, as SQL.
+    """
+    old_table, heads, old_heads, new_heads = quoted_table(goal, old), *of_heads
+    try:
+        execute(connection, f"DROP TABLE IF EXISTS {old_table}")
+    except Exception as error:  # what cannot be dropped now, `discard` drops
+        if number_of(error) not in _REFERRED_TO:
+            return
+        target = quoted_target(goal)
+        try:
+            execute(
+                connection,
+                f"RENAME TABLE {target} TO {quoted_table(goal, new)}, {old_table} TO {target}, "
+                f"{heads} TO {new_heads}, {old_heads} TO {heads}",
+            )
+        except Exception as undone:
+            if is_lost(undone):
+                raise
+            return  # it stays committed
+        raise Rejected(
+            f"{goal.who} cannot be replaced: a foreign key of a table that this user cannot see "
+            "refers to it",
+            "use `mode: merge`, or drop that key",
+        ) from error
 
 
 def check_nulls(
@@ -201,10 +239,7 @@ def rejecting(goal: Goal, merges: bool = False) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, HyggeError) or number_of(error) not in _BROKEN_RULES:
             raise
-        raise Rejected(
-            f"the rows break a rule of {goal.who}: {error.args[1]}",
-            rule_hint(str(error.args[1]), merges),
-        ) from error
+        raise broken_rule(str(error.args[1]), goal.who, merges) from error
 
 
 def check_warnings(connection: Connection, goal: Goal) -> None:

@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from hygge.connectors.postgres import session
 from hygge.connectors.postgres.catalog import has_relation
-from hygge.connectors.postgres.publish import broken_rule_error, convert_texts
+from hygge.connectors.postgres.publish import convert_texts
 from hygge.connectors.postgres.target import ROW, SPLIT, Names, create_sql
 from hygge.connectors.postgres.types import column_names
 from hygge.connectors.sql import ledger as sql_ledger
-from hygge.connectors.sql.commit import check_all_in, check_merge
+from hygge.connectors.sql.commit import broken_rule, check_all_in, check_merge
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.names import key_index
 from hygge.connectors.sql.own_columns import own_columns
@@ -60,7 +60,7 @@ def merge(
             f"WHERE NOT EXISTS (SELECT FROM {names.target} t WHERE {_same_key(run)})",
         )
     except psycopg.IntegrityError as error:
-        raise broken_rule_error(goal, error, merges=True) from error
+        raise broken_rule(str(error), goal.who, merges=True) from error
     check_all_in(updated + added, kept, goal.who)
     return kept
 

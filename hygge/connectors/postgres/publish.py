@@ -18,7 +18,7 @@ from hygge.connectors.postgres.catalog import has_relation
 from hygge.connectors.postgres.kept import changes, check_columns
 from hygge.connectors.postgres.target import Existing, Names, columns_of
 from hygge.connectors.sql import ledger as sql_ledger
-from hygge.connectors.sql.commit import check_all_in, rule_hint
+from hygge.connectors.sql.commit import broken_rule, check_all_in
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import not_ours
 from hygge.connectors.sql.own_columns import own_columns
@@ -151,16 +151,8 @@ def insert(connection: sa.Connection, goal: Goal, names: Names, rows: int) -> No
             f"SELECT {listed} FROM {names.rows}",
         )
     except psycopg.IntegrityError as error:
-        raise broken_rule_error(goal, error) from error
+        raise broken_rule(str(error), goal.who, merges=False) from error
     check_all_in(count, rows, goal.who)
-
-
-def broken_rule_error(goal: Goal, error: Exception, merges: bool = False) -> Rejected:
-    """Return the error for rows that break a key or another rule of the target."""
-    return Rejected(
-        f"the rows break a rule of {goal.who}: {str(error).strip()}",
-        rule_hint(str(error), merges),
-    )
 
 
 def _delete_all(connection: sa.Connection, goal: Goal, names: Names) -> None:

@@ -16,14 +16,14 @@ import pyarrow as pa
 
 from hygge.batches import plain_schema
 from hygge.connectors.sql import ledger
-from hygge.connectors.sql.errors import is_unknown
+from hygge.connectors.sql.errors import foreign_key_error, is_unknown
 from hygge.connectors.sql.frame import Publisher
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import head_in, lost_target, not_ours
 from hygge.connectors.sql.names import check_free_in_postgres
 from hygge.connectors.sql.target import Misfit, Target, check_fit, exists, table_for
 from hygge.connectors.sql.types import refuse_inexact
-from hygge.errors import Rejected, Superseded, Transient
+from hygge.errors import HyggeError, Rejected, Superseded, Transient
 from hygge.model import Head, Receipt, Run
 
 if TYPE_CHECKING:
@@ -165,8 +165,16 @@ def check_all_in(applied: int, wanted: int, who: str) -> None:
         )
 
 
-def rule_hint(said: str, merges: bool) -> str:
-    """Return the hint for rows that break a rule of their table, by what the database `said`.
+def broken_rule(said: str, who: str, merges: bool) -> HyggeError:
+    """Return Rejected for rows that break a rule of their table, by what the database `said`."""
+    known = foreign_key_error(said.strip(), who, Rejected)
+    return known or Rejected(
+        f"the rows break a rule of {who}: {said.strip()}", _rule_hint(said, merges)
+    )
+
+
+def _rule_hint(said: str, merges: bool) -> str:
+    """Return the hint for a broken rule that is no foreign key.
 
     Only where a key is met twice does `merge` help, and not where the run merges already.
     """

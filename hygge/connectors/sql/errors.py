@@ -131,6 +131,23 @@ def _is_refusal(orig: Any) -> bool:
     return is_of_server and number not in _PASSING
 
 
+def foreign_key_error(said: str, who: str, side: type[HyggeError]) -> HyggeError | None:
+    """Return the error for what a database `said` of a foreign key; None if it is about another."""
+    if re.search(r"(?i)foreign key constraint", said) is None:
+        return None
+    if re.search(r"(?i)parent row|update or delete on table", said):
+        return side(
+            f"{who}: rows of another table refer to rows that would be removed or changed: {said}",
+            "delete those rows before, or drop that key; `mode: merge` removes no rows",
+        )
+    if re.search(r"(?i)child row|insert or update on table", said):
+        return side(
+            f"{who}: the rows refer to rows that another table lacks: {said}",
+            "move the rows of that table before, or leave these rows out with `where`",
+        )
+    return None
+
+
 def driver_error(orig: Any, who: str, side: type[HyggeError], lost: bool) -> HyggeError:
     """A driver's error (PEP 249) as an error of hygge; `lost`: the connection was lost."""
     kinds = {each.__name__ for each in type(orig).__mro__}
@@ -151,6 +168,8 @@ def driver_error(orig: Any, who: str, side: type[HyggeError], lost: bool) -> Hyg
     if state.startswith(_RETRY):
         found = (hint for start, hint in _ADVICE.items() if state.startswith(start))
         return Transient(text, next(found, "run again"))
+    if side is not HomeError and (broken := foreign_key_error(said, who, side)) is not None:
+        return broken
     if side is Rejected and not lost and not state and _is_refusal(orig):
         return side(text, "see what the database says about it")
     if not state and _FATAL.search(said):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from hygge.connectors.sql.commit import check_all_in, check_merge, rule_hint
+from hygge.connectors.sql.commit import broken_rule, check_all_in, check_merge
 from hygge.connectors.sql.names import ascii_folded
 from hygge.connectors.sqlite import catalog
 from hygge.connectors.sqlite.publish import check_nulls
@@ -63,10 +63,7 @@ def merge(
         )
         check_all_in(insert.rowcount, distinct - matched, who)
     except sqlite3.IntegrityError as error:
-        raise Rejected(
-            f"{who}: the merged rows break a rule of '{target}': {error}",
-            rule_hint(str(error), merges=True),
-        ) from error
+        raise broken_rule(str(error), who, merges=True) from error
     connection.execute(f"DROP TABLE {_ALL}")
     return rows - distinct
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from hygge.connectors.sql.commit import check_all_in, check_filled, rule_hint
+from hygge.connectors.sql.commit import broken_rule, check_all_in, check_filled
 from hygge.connectors.sqlite import catalog
 from hygge.connectors.sqlite.session import fetch_value, quoted
 from hygge.connectors.sqlite.target import TargetColumn, create_table, key_index
@@ -106,10 +106,7 @@ def append(
     try:
         check_all_in(_insert(connection, target, columns, tables, who), rows, who)
     except sqlite3.IntegrityError as error:
-        raise Rejected(
-            f"the new rows break a rule of '{target}': {error}",
-            rule_hint(str(error), merges=False),
-        ) from error
+        raise broken_rule(str(error), who, merges=False) from error
 
 
 def check_nulls(

@@ -1,0 +1,100 @@
+"""Foreign keys that only show when rows are published: the error says whose rows are in the way."""
+
+from __future__ import annotations
+
+import pytest
+
+from hygge import SQLStore
+from hygge.connectors.mariadb import session as my_session
+from hygge.errors import FlowFailed, StoreError
+from tests.fitting import ROWS, flow
+
+pytest_plugins = ["tests.servers.postgres", "tests.servers.mariadb"]
+
+REFERRED = "rows of another table refer to rows that would be removed"
+LACKING = "the rows refer to rows that another table lacks"
+
+
+def refusal(store, mode, state):
+    with pytest.raises(FlowFailed) as caught:
+        flow(store, mode, state).run()
+    error = caught.value.__cause__
+    assert isinstance(error, StoreError), repr(error)
+    return error
+
+
+@pytest.fixture(params=["MariaDB", "MySQL"])
+def server(request, monkeypatch):
+    """The server is MariaDB, and then one that is taken for MySQL."""
+    if request.param == "MySQL":
+        monkeypatch.setattr(my_session, "is_mariadb", lambda url, who, side: False)
+    return request.param
+
+
+@pytest.fixture
+def narrow(my, my_schema):
+    """The Store of a user who sees one database alone."""
+    user = f"w{my_schema}@'127.0.0.1'"
+    my.ask(f"CREATE USER {user}")
+    my.ask(f"GRANT ALL ON {my_schema}.* TO {user}")
+    return SQLStore("t", connection=my.url(my_schema, f"w{my_schema}"))
+
+
+# Of MySQL, nothing shows this user a key with CASCADE.
+@pytest.mark.parametrize(
+    ("server", "how"),
+    [("MariaDB", "RESTRICT"), ("MariaDB", "CASCADE"), ("MySQL", "RESTRICT")],
+    indirect=["server"],
+)
+def test_a_foreign_key_from_a_database_that_the_user_does_not_see_forbids_a_replace(
+    my, my_schema, narrow, server, tmp_path, how
+):
+    other, parent = my.schema(), f"{my_schema}.t"
+    flow(narrow, "replace", tmp_path).run()
+    my.ask(f"ALTER TABLE {parent} ADD PRIMARY KEY (id)")
+    refers = f"FOREIGN KEY (id) REFERENCES {parent} (id) ON DELETE {how}"
+    my.ask(f"CREATE TABLE {other}.c (id bigint, {refers})")
+    my.ask(f"INSERT INTO {other}.c VALUES (1)")
+    my.ask(f"UPDATE {parent} SET v = 'old'")
+    before = my.ask(f"SELECT run FROM {my_schema}._hygge_heads")
+    error = refusal(narrow, "replace", tmp_path)
+    said = REFERRED if server == "MySQL" else "a foreign key of a table that this user cannot see"
+    assert said in error.message
+    assert "drop that key" in error.hint
+    assert my.ask(f"SELECT DISTINCT v FROM {parent}") == [("old",)]
+    assert my.ask(f"SELECT run FROM {my_schema}._hygge_heads") == before
+    assert my.ask(f"SELECT * FROM {other}.c") == [(1,)]
+    assert len(my.ask(f"SHOW TABLES FROM {my_schema}")) == 3
+    my.ask(f"DROP TABLE {other}.c")
+    assert flow(narrow, "replace", tmp_path).run().rows == len(ROWS)
+    assert my.ask(f"SELECT v FROM {parent} WHERE id = 1") == [("a",)]
+
+
+def test_rows_that_refer_to_none_of_another_table_are_said_in_mariadb(
+    my, my_schema, server, tmp_path
+):
+    my.ask(f"CREATE TABLE {my_schema}.p (id bigint PRIMARY KEY)")
+    refers = f"FOREIGN KEY (id) REFERENCES {my_schema}.p (id)"
+    my.ask(f"CREATE TABLE {my_schema}.t (id bigint, v longtext, {refers})")
+    error = refusal(SQLStore("t", connection=my.url(my_schema)), "append", tmp_path)
+    assert LACKING in error.message
+    assert "that table before" in error.hint
+
+
+@pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg2"])
+@pytest.mark.parametrize("when", ["", "DEFERRABLE INITIALLY DEFERRED"])
+def test_a_foreign_key_of_postgresql_is_said(pg, schema, tmp_path, driver, when):
+    store = SQLStore(f"{schema}.t", connection=pg.url.replace("postgresql:", f"{driver}:"))
+    pg.ask(f"CREATE TABLE {schema}.p (id bigint PRIMARY KEY)")
+    pg.ask(f"CREATE TABLE {schema}.t (id bigint REFERENCES {schema}.p {when}, v text)")
+    error = refusal(store, "append", tmp_path)
+    assert LACKING in error.message
+    pg.ask(f"DROP TABLE {schema}.t")
+    flow(store, "replace", tmp_path / "2").run()
+    pg.ask(f"ALTER TABLE {schema}.t ADD UNIQUE (id)")
+    pg.ask(f"CREATE TABLE {schema}.c (id bigint REFERENCES {schema}.t (id) {when})")
+    pg.ask(f"INSERT INTO {schema}.t VALUES (9)")
+    pg.ask(f"INSERT INTO {schema}.c VALUES (9)")
+    error = refusal(store, "replace", tmp_path / "2")
+    assert (REFERRED in error.message) or ("refer to it" in error.message)
+    assert "drop" in error.hint or "DEFERRABLE" in error.hint
