@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import textwrap
 import threading
 from contextlib import closing
 from functools import partial
@@ -25,45 +24,14 @@ from hygge.model import Limits, Report, Summary
 from hygge.report.progress import Combined
 from hygge.report.text import report_text
 from hygge.run.watch import Progress, Silent
+from tests.coordinator.many import filled, run
 from tests.waiting import until
+
+pytest_plugins = ["tests.coordinator.many"]
 
 HARD = [
     "a/b", "..", "a.b", "main.x", 'quo"te', "späße", "Big", "_own", "x-0123abcd", "a b", "t" * 90,
 ]  # fmt: skip
-
-
-def filled(path: Path, *names: str, view: bool = False) -> None:
-    with closing(sqlite3.connect(path)) as shop:
-        for at, name in enumerate(names):
-            quoted = '"' + name.replace('"', '""') + '"'
-            shop.execute(f"CREATE TABLE {quoted} (id INTEGER PRIMARY KEY, v TEXT)")
-            shop.executemany(f"INSERT INTO {quoted} VALUES (?, ?)", [(at, name), (at + 1, None)])
-        if view:
-            shop.execute("CREATE VIEW seen AS SELECT 1 AS one")
-        shop.commit()
-
-
-@pytest.fixture
-def flows(tmp_path: Path):
-    """Writes flows.yml: what the home says beside its connection, then the rest of the flow."""
-
-    def writing(home: str, rest: str, more: str = "") -> Path:
-        text = f"""
-            connections: {{shop: "sqlite:///shop.db"}}
-            flows:
-              shop:
-                home: {{connection: shop, {home}}}
-        """
-        path = tmp_path / "flows.yml"
-        body = textwrap.indent(textwrap.dedent(rest), "    ")
-        path.write_text(textwrap.dedent(text).strip() + "\n" + body + more)
-        return path
-
-    return writing
-
-
-def run(path: Path, *select: str) -> Summary:
-    return Coordinator(path, select=select, engine="inline").run()
 
 
 def names(path: Path) -> list[str]:
@@ -331,90 +299,6 @@ def test_selecting_a_table_that_is_not_there_names_the_nearest(flows, tmp_path):
     assert "flow 'shop': it has no table 'main.ordres'" in report.error
     assert "did you mean 'main.orders'" in report.hint
     assert [each.flow for each in run(path, "shop.main.users").flows] == ["shop.main.users"]
-
-
-@pytest.mark.parametrize(
-    ("select", "exclude", "taken"),
-    [
-        (["shop.main.order*"], [], ["order_lines", "orders"]),
-        (["*.orders"], [], ["orders"]),
-        (["shop.*"], ["*_lines"], ["orders", "users"]),
-        ([], ["shop.main.[ou]rders", "shop.main.users"], ["order_lines"]),
-    ],
-)
-def test_patterns_select_and_exclude_tables(flows, tmp_path, select, exclude, taken):
-    filled(tmp_path / "shop.db", "orders", "order_lines", "users")
-    path = flows('tables: ["*"]', 'store: "lake/{table}"\n')
-    summary = Coordinator(path, select=select, exclude=exclude, engine="inline").run()
-    assert summary.ok
-    assert [each.flow.removeprefix("shop.main.") for each in summary.flows] == taken
-
-
-def test_patterns_that_leave_no_table_fail_the_flow(flows, tmp_path):
-    filled(tmp_path / "shop.db", "orders", "users")
-    path = flows('tables: ["*"]', 'store: "lake/{table}"\n')
-    (report,) = run(path, "shop.main.x*").flows
-    assert "it has no table 'main.x*'" in report.error
-    (report,) = Coordinator(path, exclude=["shop.main.*"], engine="inline").run().flows
-    assert "--exclude leaves no table of it" in report.error
-    assert report.hint == "--exclude shop"
-
-
-def test_the_cursor_of_many_tables_is_for_those_that_have_the_column(flows, tmp_path, capsys):
-    """The others are replaced, and `plan` says so; a table's own cursor must be there."""
-    with closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
-        shop.execute("CREATE TABLE seen (id INTEGER PRIMARY KEY, at INTEGER)")
-        shop.execute("CREATE TABLE kinds (code TEXT PRIMARY KEY, name TEXT)")
-        shop.execute("INSERT INTO seen VALUES (1, 10), (2, 20)")
-        shop.execute("INSERT INTO kinds VALUES ('a', 'A'), ('b', 'B')")
-        shop.commit()
-    home, rest = 'tables: ["*"], cursor: at', 'store: "lake/{table}"\nmode: append\n'
-    path = flows(home, rest)
-    assert main(["plan", str(path)]) == 0
-    said = capsys.readouterr().out
-    assert "it has no column 'at', so each run replaces all of it" in said
-    assert run(path).ok
-    with closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
-        shop.execute("INSERT INTO seen VALUES (3, 30)")
-        shop.execute("UPDATE kinds SET name = 'C' WHERE code = 'a'")
-        shop.execute("DELETE FROM kinds WHERE code = 'b'")
-        shop.commit()
-    by_flow = {report.flow: report for report in run(path).flows}
-    assert by_flow["shop.main.seen"].rows == 1
-    assert by_flow["shop.main.kinds"].mode == "replace"
-    lake = tmp_path / "lake"
-    assert ds.dataset(lake / "seen").to_table()["id"].to_pylist() == [1, 2, 3]
-    assert ds.dataset(lake / "kinds").to_table().to_pylist() == [{"code": "a", "name": "C"}]
-    path = flows(home, rest.replace("lake", "new") + "tables: {kinds: {cursor: at}}\n")
-    (failed,) = [report for report in run(path).flows if report.status == "failed"]
-    assert failed.flow == "shop.main.kinds"
-    assert "no column 'at'" in failed.error
-
-
-def test_each_table_is_merged_by_its_primary_key_where_none_is_stated(flows, tmp_path, capsys):
-    with closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
-        shop.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, v TEXT)")
-        shop.execute("CREATE TABLE lines (o INTEGER, n INTEGER, v TEXT, PRIMARY KEY (o, n))")
-        shop.execute("CREATE TABLE log (v TEXT)")
-        shop.execute("INSERT INTO orders VALUES (1, 'a')")
-        shop.execute("INSERT INTO lines VALUES (1, 1, 'a'), (1, 2, 'b')")
-        shop.commit()
-    path = flows('tables: ["*"]', 'store: {path: out.db, table: "{table}"}\nmode: merge\n')
-    path.write_text(path.read_text().replace("path: out.db", "connection: 'sqlite:///out.db'"))
-    by_flow = {report.flow: report for report in run(path).flows}
-    assert "has no primary key" in by_flow["shop.main.log"].error
-    assert "`key: [id]`" in by_flow["shop.main.log"].hint
-    with closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
-        shop.execute("UPDATE lines SET v = 'c' WHERE n = 2")
-        shop.execute("INSERT INTO orders VALUES (2, 'z')")
-        shop.commit()
-    run(path, "shop.main.orders,shop.main.lines")
-    with closing(sqlite3.connect(tmp_path / "out.db")) as out:
-        assert out.execute("SELECT * FROM orders ORDER BY 1").fetchall() == [(1, "a"), (2, "z")]
-        lines = out.execute("SELECT * FROM lines ORDER BY 1, 2").fetchall()
-    assert lines == [(1, 1, "a"), (1, 2, "c")]
-    main(["plan", str(path), "--select", "shop.main.lines"])
-    assert "key     o, n" in capsys.readouterr().out
 
 
 def test_check_asks_no_database_and_plan_shows_a_line_a_table(flows, tmp_path, capsys):

@@ -111,6 +111,9 @@ class Case:
     """Adds a node on which no lane can run, before the run is submitted."""
     why: str = ""
     """The reason for which the run must leave that node, as its output says it."""
+    lanes: int = HOSTS
+    says: str = ""
+    """What the report must say."""
 
 
 def nothing(world: World) -> None:
@@ -136,6 +139,10 @@ def kill_the_driver(world: World) -> None:
     raise AssertionError("there is no driver of a flow")
 
 
+def add_a_node(world: World) -> None:
+    world.ray.add()
+
+
 def kill_the_head(world: World) -> None:
     world.ray.head.die()
 
@@ -152,6 +159,12 @@ CASES = {
     "whole": Case("nobody dies", nothing),
     "cut": Case(f"a node is cut off for {CUT_S:.0f} s", cut_a_node),
     "node": Case("a node is killed", kill_a_node),
+    "late": Case(
+        "a node joins when the run is under way",
+        add_a_node,
+        lanes=HOSTS + 1,
+        says=f"{SPLITS} splits over {HOSTS + 1} lanes",
+    ),
     "driver": Case("the flow's driver is killed", kill_the_driver, "split"),
     "bare": Case(
         "a node has no hygge",
@@ -176,7 +189,7 @@ def run(name: str, case: Case, world: World, rate: float) -> str:
         f"state: {state}\nflows:\n  lineitem:\n    consistency: {case.consistency}\n"
         f"    home:\n      connection: postgresql://postgres@{HERE}:{world.ports[0]}/postgres\n"
         f"      table: public.lineitem\n      options: {{splits: {SPLITS}}}\n"
-        f"    store: {target}\n    lanes: {HOSTS}\n"
+        f"    store: {target}\n    lanes: {case.lanes}\n"
     )
 
     def submit() -> subprocess.Popen[bytes]:
@@ -216,6 +229,7 @@ def run(name: str, case: Case, world: World, rate: float) -> str:
     compare(target, world.source)
     log = (world.folder / f"{name}.log").read_text()
     said = sorted({line for line in log.splitlines() if "already staged" in line})
+    assert case.says in log, f"the report does not say '{case.says}'"
     if bad is not None:
         left = [line for line in log.splitlines() if "was left, and its splits" in line]
         named = [line for line in left if case.why in line and bad.address in line]
@@ -224,6 +238,8 @@ def run(name: str, case: Case, world: World, rate: float) -> str:
         world.ray.nodes.pop()
     if not mended:
         world.ray.network.mend(world.ray.nodes[-1][0])
+    if name == "late":
+        world.ray.nodes.pop()[0].die()
     if name in ("cut", "node"):  # Ray has given the node up: another comes in its place
         world.ray.nodes[-1][0].die()
         world.ray.nodes.pop()

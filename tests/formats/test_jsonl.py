@@ -211,19 +211,14 @@ def test_what_has_no_one_exact_type_asks_for_it(file, values, said):
     [
         (["1.5", "0.12345678901234567890"], "decimal(38,20)"),
         (["123456789012345678901234567890.5", "0.0123456789"], "decimal(40,10)"),
-        (["1e400"], "string"),
-        (["1" * 39], "decimal(39,0)"),
-        (["1" * 77], "string"),
-        (["NaN", "0.12345678901234567890"], "string"),
+        (["1e400"], "string"), (["1" * 77], "string"), (["1" * 39], "decimal(39,0)"),
     ],
-)
+)  # fmt: skip
 def test_the_type_that_is_proposed_for_a_number_takes_it(file, values, word):
     path = file(*(f'{{"a": {value}}}' for value in values))
     with pytest.raises(UnfitValue) as caught:
         read(path)
-    proposed = re.search(r'types: \{a: "?([a-z]+(?:\(\d+,\d+\))?)', caught.value.hint)
-    assert proposed
-    assert proposed[1] == word
+    assert re.findall(r'types: \{a: "?([a-z]+(?:\(\d+,\d+\))?)', caught.value.hint) == [word]
     kept = read(path, types={"a": word})["a"].to_pylist()
     assert kept == values if word == "string" else kept == [Decimal(value) for value in values]
 

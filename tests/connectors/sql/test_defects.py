@@ -367,4 +367,4 @@ def test_a_zone_may_be_given_up_and_mysql_has_unsigned_numbers(path):
 )
 def test_a_column_that_would_round_moments_is_refused_through_sqlalchemy(kind, dialect, unit, fits):
     column, field = {"name": "v", "type": kind}, pa.field("v", pa.timestamp(unit))
-    assert (target._misfit(column, field, target.Target(None, "t", dialect)) == ()) is fits
+    assert (target.misfit_of(column, field, target.Target(None, "t", dialect)) == ()) is fits
