@@ -247,6 +247,7 @@ print(len(failed), ray.is_initialized())
 """
 
 
+@only_in_chaos
 def test_where_ray_ends_under_a_flow_no_other_is_started(tmp_path):
     folder = Folder(tmp_path, "", "")
     ran = subprocess.run(

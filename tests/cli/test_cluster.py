@@ -228,6 +228,7 @@ def test_a_run_is_jobs_of_the_cluster_and_leaves_no_secret_anywhere(tmp_path):
         assert [text[:200] for text in left if secret in text] == []
 
 
+@only_in_chaos
 def test_a_lost_connection_is_waited_for_and_ctrl_c_stops_the_run_there_and_exits_130(tmp_path):
     folder, lost = Folder(tmp_path, SLOW), []
     port = int(folder.address.rpartition(":")[2])

@@ -10,6 +10,7 @@ import pytest
 from hygge import SQLStore
 from hygge.connectors.mariadb import session as my_session
 from hygge.errors import FlowFailed
+from tests.chaos import only_in_chaos
 from tests.fitting import ROWS, Heard, flow, goes_anew, refused
 
 pytest_plugins = ["tests.servers.postgres", "tests.servers.mariadb"]
@@ -244,7 +245,7 @@ def test_a_head_that_may_not_be_read_leaves_a_run_that_the_next_one_finishes(
     assert (report.rows, report.resumed) == (len(ROWS), 2)
 
 
-@pytest.fixture(params=["MariaDB", "MySQL"])
+@pytest.fixture(params=["MariaDB", pytest.param("MySQL", marks=only_in_chaos)])
 def my_ask(request, my, my_schema, monkeypatch):
     """Run statements; the server is MariaDB, and then one that is taken for MySQL."""
     if request.param == "MySQL":

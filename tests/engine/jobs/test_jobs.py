@@ -192,6 +192,7 @@ def test_ray_list_actors_shows_home_inbox_and_store_in_different_processes(clust
     assert not (tmp_path / "out").exists()
 
 
+@only_in_chaos
 def test_the_tables_of_one_flow_are_one_job_and_each_has_its_report(cluster, tmp_path):
     with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
         for n in range(3):

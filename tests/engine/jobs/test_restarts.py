@@ -17,6 +17,7 @@ import pytest
 
 from hygge import __version__
 from hygge.engine.jobs.cluster import VERSION
+from tests.chaos import only_in_chaos
 from tests.waiting import LIMIT_S
 
 CONNECTORS = """
@@ -64,7 +65,11 @@ def rows(folder: Path, table: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("killed", "words"), [("in the second flow", ("--fresh",)), ("before its report", ())]
+    ("killed", "words"),
+    [
+        pytest.param("in the second flow", ("--fresh",), marks=only_in_chaos),
+        ("before its report", ()),
+    ],
 )
 def test_what_a_killed_coordinator_appended_is_not_appended_again(killed, words, tmp_path):
     done = ran(tmp_path, killed, *words)
