@@ -39,7 +39,7 @@ def test_help_says_each_setting_and_option_with_meaning_and_default(cls):
     lines = shown.splitlines()
     for indent, model, name in fields_of(cls.Settings):
         field = model.model_fields[name]
-        head = f"{name}: {type_text(field.annotation)}"
+        head = f"{field.alias or name}: {type_text(field.annotation)}"
         if not field.is_required():
             default = field.get_default(call_default_factory=True)
             number = isinstance(default, int) and not isinstance(default, bool)

@@ -6,6 +6,7 @@ import glob
 import os
 import re
 import sqlite3
+from types import SimpleNamespace
 
 import pyarrow.dataset as ds
 import pytest
@@ -106,7 +107,8 @@ def test_tables_that_ran_in_a_ray_job_are_not_appended_again(source, monkeypatch
             job.setenv("HYGGE_FLOW_JOB", instructions.to_json())
             return Coordinator("flows.yml", engine="inline", select=[spec.name]).run().flows
 
-    monkeypatch.setattr(submit, "make_submitter", lambda *_: run_as_job)
+    jobs = SimpleNamespace(run=lambda spec, told, *_: run_as_job(spec, told), is_repeated=False)
+    monkeypatch.setattr(submit, "make_submitter", lambda *_: jobs)
     watch = Said()
 
     def ran_as_jobs():

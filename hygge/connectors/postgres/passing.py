@@ -116,7 +116,7 @@ def wanted(sql: str, raw: pa.Schema, names: Sequence[str]) -> str:
     """
     columns = passthrough_of(raw).get("columns") or []
     texts = {column.get("source", column["name"]) for column in columns if column.get("as_text")}
-    if raw_format(raw) is None:
+    if raw_format(raw) is None or not columns:
         pairs = [(name, name) for name in names]
     else:
         pairs = [(column["name"], column.get("source", column["name"])) for column in columns]
