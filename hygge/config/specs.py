@@ -74,8 +74,8 @@ class FlowSpec:
     """What becomes of the columns, where it is more than the home's own `columns`."""
     snapshot: str | None = field(default=None, repr=False)
     """The snapshot that all flows of one `tables` read; the Coordinator holds it."""
-    plan_note: str = ""
-    """What `hygge plan` says of this one table of many, beside its mode."""
+    lacks_cursor: str = ""
+    """The cursor of its `tables` that this one table lacks: so each run replaces all of it."""
     no_snapshot_reason: str = ""
     """Why the flows of one `tables` cannot read one snapshot."""
 

@@ -134,7 +134,7 @@ class Coordinator:
             shared_paths=self.file.shared_paths,
             shape=spec.shape,
         )
-        flow.start_from, flow.plan_note = self.start_from, spec.plan_note
+        flow.start_from, flow.lacks_cursor = self.start_from, spec.lacks_cursor
         flow.attempt = instructions().attempt
         if self.request is not None:
             flow.attempt = self.request.attempt(flow, flow.attempt)

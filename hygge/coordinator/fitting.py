@@ -3,6 +3,7 @@
 - `cursor` of a flow or of a pattern is for the tables that have such a column; a table without it
   is replaced in each run, and `hygge plan` says so. A table's own `cursor` must be there.
 - `mode: merge` without `key` merges each table by its primary key.
+- A column that a mask or `exclude` names must be in one of the tables.
 """
 
 from __future__ import annotations
@@ -13,24 +14,61 @@ from dataclasses import replace
 from hygge.config.connectors import build
 from hygge.config.specs import FlowSpec
 from hygge.connectors.databases.described import Described, describe
+from hygge.errors import ConfigError, one_of
 
 
 def fitted(
-    flows: Sequence[FlowSpec], url: str, tables: Sequence[tuple[str, str]]
+    flows: Sequence[FlowSpec], url: str, tables: Sequence[tuple[str, str]], is_whole: bool
 ) -> list[FlowSpec]:
     """Return the flows of `tables`, each with what its table has; names are schema and table.
 
-    Raises HomeError where the database at `url`, which is asked once, does not answer.
+    `is_whole`: they are all tables of the family. Raises ConfigError where none of these has a
+    column that a mask or `exclude` names, and HomeError where the database at `url`, which is asked
+    once, does not answer.
     """
-    asking = [_has_cursor_of_many(flow) or _needs_key(flow) for flow in flows]
+    asking = [
+        _has_cursor_of_many(flow) or _needs_key(flow) or (is_whole and bool(_hidden(flow)))
+        for flow in flows
+    ]
     if not any(asking):
         return list(flows)
     asked = [table for table, asks in zip(tables, asking, strict=True) if asks]
     described = dict(zip(asked, describe(url, flows[0].home.kind, asked), strict=True))
-    return [
-        _fitted(flow, described[table]) if table in described else flow
+    pairs = [
+        (flow, described.get(table, Described((), ())))
         for flow, table in zip(flows, tables, strict=True)
     ]
+    if is_whole:
+        _check_hidden(pairs)
+    return [
+        _fitted(flow, table) if asks else flow
+        for (flow, table), asks in zip(pairs, asking, strict=True)
+    ]
+
+
+def _check_hidden(pairs: Sequence[tuple[FlowSpec, Described]]) -> None:
+    """Raise ConfigError for a hidden column that no table has: a misspelt mask hides nothing."""
+    known: dict[tuple[str, str], set[str]] = {}
+    for flow, table in pairs:
+        for key, name in _hidden(flow):
+            names = table.columns
+            if key == "mask" and flow.shape is not None:
+                names = (*map(flow.shape.target, names), *(flow.shape.add or ()))
+            known.setdefault((key, name), set()).update(names)
+    for (key, name), columns in known.items():
+        if name not in columns:
+            raise ConfigError(
+                f"no table of flow '{pairs[0][0].of}' has the column '{name}', which `{key}` names",
+                one_of("columns", name, sorted(columns)),
+            )
+
+
+def _hidden(flow: FlowSpec) -> list[tuple[str, str]]:
+    """Return the key and the name of each column that must not arrive as it is."""
+    if flow.shape is None:
+        return []
+    masks = [("mask", name) for name in flow.shape.mask or ()]
+    return masks + [("exclude", name) for name in flow.shape.exclude or ()]
 
 
 def _fitted(flow: FlowSpec, table: Described) -> FlowSpec:
@@ -43,7 +81,7 @@ def _fitted(flow: FlowSpec, table: Described) -> FlowSpec:
                 flow,
                 mode="replace",
                 home=replace(flow.home, settings=settings),
-                plan_note=f"it has no column '{cursor}', so each run replaces all of it",
+                lacks_cursor=str(cursor),
             )
     if _needs_key(flow):
         return replace(flow, key=table.key)

@@ -86,7 +86,8 @@ def _find_flows(spec: FlowSpec) -> tuple[tuple[FlowSpec, ...], list[Table], Cata
     flows = [_flow_of(spec, catalog, table) for table in tables]
     url = connection_url(spec.home.settings.get("connection"), "SQLHome")
     names = [(table.schema, table.name) for table in tables]
-    return tuple(fitted(flows, url, names)), tables, catalog
+    is_whole = spec.tables is None or not (spec.tables.selected or spec.tables.excluded)
+    return tuple(fitted(flows, url, names, is_whole)), tables, catalog
 
 
 def places_of(spec: FlowSpec) -> dict[str, str]:

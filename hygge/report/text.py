@@ -212,7 +212,7 @@ def plan_text(
         f"  store   {relative(flow.store.describe())}",
         *([f"  holds   {_state_text(state, flow.mode)}"] if state is not None else []),
         *([f"  changes {change}" for change in state.changes] if state is not None else []),
-        *([f"  note    {flow.plan_note}"] if flow.plan_note else []),
+        *([f"  note    {_replaced(flow)}"] if flow.lacks_cursor else []),
         *([f"  again   {repeats}"] if (repeats := flow.repeats()) else []),
         f"  splits  {plan.reason or len(plan.splits)}",
     ]
@@ -328,9 +328,13 @@ def plan_line(flow: Flow, plan: Plan, state: TargetState | None = None) -> str:
     columns = plan.columns or ()
     lossy = [column.name for column in columns if _is_lossy(column, flow.store.traits.lossy)]
     text += f"  cannot keep exactly: {', '.join(lossy)}" if lossy else ""
-    text += f"  note: {flow.plan_note}" if flow.plan_note else ""
+    text += f"  note: {_replaced(flow)}" if flow.lacks_cursor else ""
     remarks = flow.store.remarks(_taken(flow, plan))
     return f"{text}  but {'; '.join(remarks)}" if remarks else text
+
+
+def _replaced(flow: Flow) -> str:
+    return f"it has no column '{flow.lacks_cursor}', so each run replaces all of it"
 
 
 def _is_lossy(column: Column, lossy: Iterable[str]) -> bool:

@@ -77,6 +77,7 @@ class DrivenFlow(Protocol):
     mode: Mode
     key: tuple[str, ...]
     cursor: str | None
+    lacks_cursor: str
     shape: Shape | None
     limits: Limits
 

@@ -104,8 +104,8 @@ class Flow:
         self.state = os.fspath(state or os.environ.get("HYGGE_STATE") or ".hygge")
         self.fresh = fresh
         self.attempt = Attempt()
-        self.plan_note = ""
-        """What `hygge plan` says of it beside its mode."""
+        self.lacks_cursor = ""
+        """The cursor of many tables that this one lacks: so it is replaced."""
         self.start_from: str | None = None
         """A value of the cursor above which it reads, where the store knows no watermark."""
         self.shared_paths = tuple(os.path.abspath(path) for path in shared_paths)

@@ -24,6 +24,14 @@ def watermark_of(flow: DrivenFlow, base: Head | None, stated: str | None) -> Wat
                 "take --from out: the flow goes on from its watermark",
             )
         return _parsed(flow, flow.cursor, stated)
+    if base is not None and base.cursor and flow.lacks_cursor:
+        raise ConfigError(
+            f"{flow.home.describe()} has no column '{flow.lacks_cursor}', so it would be replaced; "
+            f"until now its rows were added by the cursor '{base.cursor}', and rows that are no "
+            "longer in the source would be lost",
+            "give the table a cursor of its own under `tables:`; or leave it out with `exclude`, "
+            "and replace it in a flow of its own",
+        )
     if base is None or flow.mode == "replace":
         return None
     if is_known and (base.watermark is not None or not base.rows):

@@ -73,6 +73,44 @@ def test_the_cursor_of_many_tables_is_for_those_that_have_the_column(flows, tmp_
     assert "no column 'at'" in failed.error
 
 
+def test_a_table_that_loses_the_cursor_is_not_replaced(flows, tmp_path):
+    """Its old rows may be in the store alone: each run before added what was new."""
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
+        shop.execute("CREATE TABLE seen (id INTEGER PRIMARY KEY, at INTEGER)")
+        shop.execute("INSERT INTO seen VALUES (1, 10), (2, 20)")
+        shop.commit()
+    path = flows('tables: ["*"], cursor: at', 'store: "lake/{table}"\nmode: append\n')
+    assert run(path).ok
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
+        shop.execute("DELETE FROM seen WHERE id = 1")
+        shop.execute("ALTER TABLE seen RENAME COLUMN at TO seen_at")
+        shop.commit()
+    (report,) = run(path).flows
+    assert report.status == "failed"
+    assert "rows that are no longer in the source would be lost" in report.error
+    assert ds.dataset(tmp_path / "lake" / "seen").to_table()["id"].to_pylist() == [1, 2]
+
+
+@pytest.mark.parametrize("key", ["mask: {emial: 'null'}", "exclude: [emial]"])
+def test_a_hidden_column_that_no_table_has_is_an_error(flows, tmp_path, key):
+    """A misspelt name would hide nothing. One table that lacks a column is no error."""
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
+        shop.execute("CREATE TABLE people (id INTEGER PRIMARY KEY, email TEXT)")
+        shop.execute("CREATE TABLE kinds (code TEXT PRIMARY KEY)")
+        shop.commit()
+    home, rest = 'tables: ["*"]', 'store: "lake/{table}"\n'
+    if key.startswith("mask"):
+        rest += f"{key}\n"
+    else:
+        rest += "tables: {'*': {exclude: [emial]}}\n"
+    path = flows(home, rest)
+    (report,) = run(path).flows
+    assert "no table of flow 'shop' has the column 'emial'" in report.error
+    assert "did you mean 'email'?" in report.hint
+    path.write_text(path.read_text().replace("emial", "email"))
+    assert run(path).ok
+
+
 def test_each_table_is_merged_by_its_primary_key_where_none_is_stated(flows, tmp_path, capsys):
     with closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
         shop.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, v TEXT)")
