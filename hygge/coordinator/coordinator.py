@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
 from hygge.config.checks import Places
 from hygge.config.connectors import build
@@ -54,6 +54,14 @@ if TYPE_CHECKING:
     from hygge.engine.jobs.submit import FlowJobs
 
 _NAMED = 10
+
+
+class OneOfMany(Protocol):
+    """The Home of one table of many; see `SQLHome`."""
+
+    snapshot: str | None
+    only: bool
+    own_columns: tuple[str, ...]
 
 
 class Coordinator:
@@ -110,11 +118,10 @@ class Coordinator:
     def flow(self, spec: FlowSpec) -> Flow:
         """Build the Flow that a part of the file describes."""
         home, store = build(spec)
-        if spec.snapshot is not None:
-            home.snapshot = spec.snapshot  # type: ignore[attr-defined]  # a SQLHome
         if spec.of:
-            home.only = True  # type: ignore[attr-defined]  # a SQLHome
-            home.own_columns = spec.columns  # type: ignore[attr-defined]  # a SQLHome
+            table = cast("OneOfMany", home)  # only a SQLHome has `tables`
+            table.only, table.own_columns = True, spec.columns
+            table.snapshot = spec.snapshot
         flow = Flow(
             home,
             store,

@@ -59,8 +59,7 @@ def overlaps(ask: Ask, since: Watermark, upper: Watermark) -> bool:
         ends = _MOMENT.fullmatch(low), _MOMENT.fullmatch(since)
         if all(ends):
             return low <= since
-        return Decimal(low) <= Decimal(since)
-    return low <= since  # type: ignore[operator]  # both are numbers
+    return Decimal(str(low)) <= Decimal(str(since))
 
 
 def _earlier(moment: re.Match[str], lag: str) -> str:
