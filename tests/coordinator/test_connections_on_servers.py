@@ -188,8 +188,11 @@ def test_many_tables_keep_to_the_share_of_their_flow(pg, schema, bounded, tmp_pa
     flows = f"  shop:\n    {home}\n    store: 'shop#{schema}.copy_{{table}}'\n"
     (tmp_path / "flows.yml").write_text(head.replace(": 4}", ": 5}") + flows)
     with Counted(pg, role) as counted:
-        summary = Coordinator(tmp_path / "flows.yml", engine="inline").run()
-    assert summary.ok, [each.error for each in summary.flows]
+        for _ in range(9):  # on a busy machine the look may come too late
+            summary = Coordinator(tmp_path / "flows.yml", engine="inline").run()
+            assert summary.ok, [each.error for each in summary.flows]
+            if counted.listed > 2:
+                break
     assert counted.listed > 2
     assert counted.most <= 5, counted.seen
     (tmp_path / "flows.yml").write_text(head + flows)
