@@ -64,11 +64,16 @@ def _check_hidden(pairs: Sequence[tuple[FlowSpec, Described]]) -> None:
 
 
 def _hidden(flow: FlowSpec) -> list[tuple[str, str]]:
-    """Return the key and the name of each column that must not arrive as it is."""
-    if flow.shape is None:
+    """Return the key and the name of each column that must not arrive as it is.
+
+    Those that the settings of one table name are left out: that table's own plan looks for them.
+    """
+    shape = flow.shape
+    if shape is None:
         return []
-    masks = [("mask", name) for name in flow.shape.mask or ()]
-    return masks + [("exclude", name) for name in flow.shape.exclude or ()]
+    named = [("mask", name) for name in shape.mask or ()]
+    named += [("exclude", name) for name in shape.exclude or ()]
+    return [(key, name) for key, name in named if not shape.must_have(name)]
 
 
 def _fitted(flow: FlowSpec, table: Described) -> FlowSpec:
