@@ -1,4 +1,4 @@
-"""Build the site of the documents: `build/docs/site/index.html`, which a browser opens without a network.
+"""Build the site of the documents: build/docs/site/, which a browser opens without a network.
 
 README.md is its first page. Links to files that are no pages become plain text. A browser that
 opens a file, and no server's page, needs the package `iframe-worker` of npm for the search;
