@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo dist test chaos ray-versions cluster-test FORCE lint bench bench-files bench-databases bench-cluster clean
+.PHONY: demo dist test chaos ray-versions cluster-test FORCE docs lint bench bench-files bench-databases bench-cluster clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hygge samples/01_users_to_lake.yml
@@ -41,6 +41,10 @@ SF ?= 1
 cluster-test: $(VENV)/.installed-test $(VENV)/.installed-bench
 	$(BIN)/python -m tests.crash.three_hosts --sf $(SF)
 
+# The site of README.md and docs/, to be opened without a network; needs npm.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/site.py
+
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -73,6 +77,10 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	touch $@
 
 $(VENV)/.installed-bench: benchmarks/requirements.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt

@@ -233,6 +233,11 @@ def _raised_at(error: BaseException, own: str | None = None) -> tuple[str, bool]
     return deepest_of_user or deepest, bool(deepest_of_user)
 
 
+def rows_text(count: int) -> str:
+    """Return `1 row`, `2 rows`, …."""
+    return f"{count:,} row{'s'[: count != 1]}"
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that is most similar to `word`, or None if none is similar."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

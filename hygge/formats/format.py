@@ -61,6 +61,8 @@ class Format:
     """True if files that are added may have other columns than those before: `schema: evolve`."""
     unites_columns: ClassVar[bool] = True
     """True if readers unite files of different columns by name."""
+    keeps_metadata: ClassVar[bool] = False
+    """True if a file has a schema, with metadata, also without rows."""
     takes_wider: ClassVar[bool] = False
     """True if a wider type of a column is none to its readers, since the format has no types."""
 

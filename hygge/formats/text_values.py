@@ -47,6 +47,10 @@ _PIECES = 16
 ArrowColumn: TypeAlias = pa.Array | pa.ChunkedArray
 
 
+_FEW = 0.1
+"""The share of other values up to which a column of text is told to be almost all numbers."""
+
+
 class Unfit(Exception):
     """The text at `index` is no value of its column's type."""
 
@@ -71,6 +75,21 @@ def infer(texts: ArrowColumn, *, only_times: bool = False) -> pa.DataType:
     if _all(texts, _TIME_OF + _ZONE):
         return _first_castable(texts, pa.timestamp("us", "UTC"), pa.timestamp("ns", "UTC"))
     return pa.string()
+
+
+def why_text(texts: ArrowColumn) -> str:
+    """Say which value made text of a sample that is almost all numbers; else nothing."""
+    import pyarrow.compute as pc
+
+    texts = pc.unique(texts.drop_null())
+    is_number = pc.match_substring_regex(texts, _FLOAT)
+    others = texts.filter(pc.invert(is_number))
+    if len(texts) == 0 or len(others) > len(texts) * _FEW:
+        return ""
+    if len(others):
+        return f"{others[0].as_py()!r} is no plain number"
+    inexact = [text for text in texts.to_pylist() if not float_gives_back(text)]
+    return f"{inexact[0]!r} is a number that double does not give back" if inexact else ""
 
 
 def fit(texts: ArrowColumn, kind: pa.DataType, inferred: bool) -> ArrowColumn:

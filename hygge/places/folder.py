@@ -18,6 +18,7 @@ from hygge.places.durable import check_rights, make_folder, sync
 from hygge.places.names import expanded
 
 _TEMPORARY = ".tmp-"
+_IGNORED = ".gitignore"
 _TRIES = 20
 
 
@@ -34,6 +35,7 @@ class Folder:
 
     def check(self) -> None:
         key = f"{_TEMPORARY}check-{uuid.uuid4().hex[:8]}"
+        is_new = not os.path.exists(self.path)
         try:
             if not self.create(key, b"1") or self.create(key, b"2"):
                 raise HyggeError(
@@ -42,6 +44,8 @@ class Folder:
                 )
         finally:
             self.remove(key)
+        if is_new:  # never in a folder that somebody else made
+            self.create(_IGNORED, b"# Made by hygge: the state of its runs.\n*\n")
 
     def check_rights(self) -> None:
         with self._explained():
@@ -68,7 +72,7 @@ class Folder:
                 os.path.join(folder, name)
                 for folder, _, names in os.walk(top, onerror=_raise)
                 for name in names
-                if not name.startswith(_TEMPORARY)
+                if not name.startswith(_TEMPORARY) and name != _IGNORED
             ]
         return sorted(os.path.relpath(path, self.path).replace(os.sep, "/") for path in paths)
 

@@ -170,7 +170,7 @@ def _rows_text(report: Report) -> str:
         )
         if number
     ]
-    read, staged = f"{report.rows_read:,} rows read", "staged"
+    read, staged = f"{report.rows_read:,} row{'s'[: report.rows_read != 1]} read", "staged"
     if report.filtered:
         made = f"+ {-report.filtered:,} made of them"
         read += f" - {report.filtered:,} filtered" if report.filtered > 0 else f" {made}"

@@ -151,7 +151,7 @@ flows:
     options = "types: {id: int64, n: int64}, null_values: ['-'], quoted_nulls: true"
     Path("flows.yml").write_text(text.replace("types: {id: int64, n: int64}", options))
     assert main(["bad", "flows.yml", "--replay", run]) == 0
-    assert "1 rows read = staged = applied" in capsys.readouterr().out
+    assert "1 row read = staged = applied" in capsys.readouterr().out
     assert ids(folder) == [1, 2, 3, 5]
     assert main(["bad", "flows.yml"]) == 0
     assert "no row is set aside" in capsys.readouterr().out

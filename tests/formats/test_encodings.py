@@ -66,7 +66,7 @@ def write_arrow(path, *tables: pa.Table) -> str:
 
 def read_arrow(path) -> pa.Table:
     if path.is_dir():
-        return pa.concat_tables(read_arrow(file) for file in sorted(path.rglob("*.arrow")))
+        return pa.concat_tables(read_arrow(file) for file in sorted(path.rglob("part-*.arrow")))
     with pa.ipc.open_file(path) as reader:
         return reader.read_all()
 
@@ -151,7 +151,7 @@ def test_an_append_follows_the_files_that_are_there(tmp_path):
         store = ParquetStore(path=tmp_path / f"{first.stem}-{second.stem}")
         for number, source in enumerate((first, second)):
             move(ParquetHome(path=source), store, mode="append", name=f"f{number}").run()
-        files = sorted((tmp_path / f"{first.stem}-{second.stem}").rglob("*.parquet"))
+        files = sorted((tmp_path / f"{first.stem}-{second.stem}").rglob("part-*.parquet"))
         assert len(files) == 2
         assert [pq.read_schema(file).field("c").type for file in files] == [kind, kind]
 
@@ -169,7 +169,7 @@ def test_a_run_that_was_prepared_without_them_is_ended_without_them(tmp_path, mo
 
     monkeypatch.setattr(Directory, "prepare", prepared_twice)
     move(ParquetHome(path=source), store).run()
-    (file,) = (tmp_path / "o").rglob("*.parquet")
+    (file,) = (tmp_path / "o").rglob("part-*.parquet")
     assert pq.read_schema(file).field("c").type == pa.string()
 
 

@@ -307,3 +307,15 @@ def test_a_disk_where_link_is_not_exclusive_is_refused(tmp_path, monkeypatch):
     with pytest.raises(HyggeError, match="lets two runs create the same file") as caught:
         Folder(tmp_path).check()
     assert caught.value.hint
+
+
+def test_a_new_folder_ignores_itself_in_git_and_one_of_yours_does_not(tmp_path):
+    (tmp_path / "yours").mkdir()
+    for name in (".hygge", "yours"):
+        Folder(str(tmp_path / name)).check()
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    for name in (".hygge", "yours"):
+        (tmp_path / name / "run.json").write_text("{}")
+    status = ["git", "-C", tmp_path, "status", "--porcelain", "-uall"]
+    seen = subprocess.run(status, check=True, capture_output=True, text=True).stdout
+    assert seen.split() == ["??", "yours/run.json"]

@@ -156,6 +156,7 @@ class ArrowStore(FileStore):
 
     traits = replace(FileStore.traits, metadata=True)
     suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc")
+    keeps_metadata: ClassVar[bool] = True
 
     class Settings(FileStore.Settings):
         options: ArrowOptions = ArrowOptions()

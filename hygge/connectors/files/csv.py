@@ -63,7 +63,7 @@ from hygge.formats.text import (
     concatenate,
     with_compressed,
 )
-from hygge.formats.text_values import NO_TEXT
+from hygge.formats.text_values import NO_TEXT, why_text
 from hygge.model import Column, HomeTraits, StoreTraits
 from hygge.type_words import types_of
 
@@ -117,7 +117,9 @@ class CsvHome(FileHome):
             infer = self.settings.options.forms().infer
             types |= {name: infer(sample.column(name)) for name in first if name not in stated}
         return tuple(
-            Column(name, types[name], "text, stated" if name in stated else "text, inferred")
+            Column(name, types[name], "text, stated")
+            if name in stated
+            else Column(name, types[name], _inferred(types[name], sample.column(name)))
             for name in first
         )
 
@@ -310,6 +312,11 @@ class CsvStore(FileStore):
 
     def _header(self, schema: pa.Schema) -> bytes:
         return header_line(schema, self.delimiter) if self.settings.options.header else b""
+
+
+def _inferred(kind: pa.DataType, sample: pa.ChunkedArray) -> str:
+    why = why_text(sample) if pa.types.is_string(kind) else ""
+    return f"text, inferred: {why}" if why else "text, inferred"
 
 
 def _is_tsv(path: str) -> bool:

@@ -6,8 +6,8 @@ parts of the decided tickets, in split order, checks and joins them, and then, u
 target, compares the head and shows them by one rename (see `hygge/connectors/files/publish.py`).
 From `prepare` to `discard` the driver holds a lock that keeps the staging from being swept.
 
-The head lies in the target: `_hygge.json` in the directory that the rename moves, so rows and head
-move together. A single file has its head in the hidden sibling, named by the size and mtime of the
+The head lies in the target, in a file of the directory that the rename moves, so rows and head move
+together. A single file has its head in the hidden sibling, named by the size and mtime of the
 file that it speaks of, written before that file's rename.
 """
 
@@ -21,10 +21,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from hygge.connectors.files import publish
+from hygge.connectors.files import head_files, publish
 from hygge.connectors.files.evolving import Held
 from hygge.connectors.files.heads import (
-    HEAD,
     Published,
     check_added,
     content_of,
@@ -292,7 +291,8 @@ class Directory:
         if not self.single:
             files = [entry for name in names if (entry := described(new, name))]
             published = Published(head, files, schema_text(schema))
-            durable.write_synced(os.path.join(new, HEAD), published.to_json())
+            path = os.path.join(new, head_files.name_of(self.format))
+            head_files.write(path, published.to_json(), self.format, schema, self._staging(run))
             durable.sync_tree(new)
             return new, published
         paths = [os.path.join(new, name) for name in names]

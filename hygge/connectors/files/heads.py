@@ -1,9 +1,10 @@
 """The heads of a file store on a disk: a small JSON each, with the list of the files it covers.
 
-A directory keeps `_hygge.json` at its top (written by `replace`) and one in each sub-directory that
-`append` added; any other sub-directory is foreign, also one that holds another store. A single file
-has its heads in the hidden sibling, each named by the size and mtime of the file that it is the
-head of: one that was written for a rename that never happened is the head of nothing.
+A directory keeps its head at its top (written by `replace`) and one in each sub-directory that
+`append` added, in a file of `hygge/connectors/files/head_files.py`. Any other sub-directory is
+foreign, also one that holds another store. A single file has its heads in the hidden sibling, each
+named by the size and mtime of the file that it is the head of: one that was written for a rename
+that never happened is the head of nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pyarrow as pa
 from hygge.batches import serialized, widens
 from hygge.connectors.files import publish
 from hygge.connectors.files.evolving import Held, apart, conformed, followed, with_changes
+from hygge.connectors.files.head_files import files_in, head_in
 from hygge.connectors.files.metadata import differ
 from hygge.encodings import encodings_of, following
 from hygge.errors import StoreError
@@ -28,7 +30,6 @@ from hygge.model import Head, facts_of_head
 from hygge.places import durable
 from hygge.places.names import file_name
 
-HEAD = "_hygge.json"
 FORMAT = 1
 
 
@@ -112,7 +113,7 @@ def first_foreign(target: str, single: bool) -> str | None:
     folders = {target}
     for folder, published in _heads(target):
         folders.add(folder)
-        files[os.path.join(folder, HEAD)] = ()
+        files |= dict.fromkeys(files_in(folder), ())
         files |= {os.path.join(folder, file[0]): file[1:] for file in published.files}
     for folder, inner, names in os.walk(target, onerror=_raise):
         for path in (os.path.join(folder, name) for name in (*inner, *names)):
@@ -261,11 +262,10 @@ def _heads(target: str) -> Iterator[tuple[str, Published]]:
     """Yield each head in a directory, with the folder that it is in."""
     if not os.path.isdir(target):
         return
-    if os.path.exists(os.path.join(target, HEAD)):
-        yield target, _read(os.path.join(target, HEAD))
+    for path in files_in(target):
+        yield target, _read(path)
     for name in sorted(os.listdir(target)):
-        path = os.path.join(target, name, HEAD)
-        if name.startswith("run-") and os.path.exists(path):
+        for path in files_in(os.path.join(target, name)) if name.startswith("run-") else ():
             published = _read(path)
             if name.endswith(f"-{published.head.generation:06d}"):
                 yield os.path.dirname(path), published
@@ -273,8 +273,7 @@ def _heads(target: str) -> Iterator[tuple[str, Published]]:
 
 def _read(path: str) -> Published:
     try:
-        with open(path, "rb") as file:
-            content = json.load(file)
+        content = json.loads(head_in(path))
         if content.pop("hygge") > FORMAT:
             raise StoreError(
                 f"{path} was written by a newer hygge", "upgrade hygge-data, then run again"

@@ -213,6 +213,7 @@ class ParquetStore(FileStore):
     traits = replace(FileStore.traits, metadata=True)
     imports = ("pyarrow.compute", "pyarrow.parquet")
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq", ".parq")
+    keeps_metadata: ClassVar[bool] = True
 
     class Settings(FileStore.Settings):
         options: ParquetOptions = ParquetOptions()

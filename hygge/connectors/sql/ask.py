@@ -14,7 +14,7 @@ from typing import Any, Literal, TypedDict, TypeVar
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from hygge.errors import HomeError
+from hygge.errors import HomeError, rows_text
 from hygge.model import MIB, Watermark
 from hygge.settings import Settings
 from hygge.shape.settings import Shape
@@ -174,7 +174,7 @@ def null_note(ask: Ask, since: Watermark, rows: int) -> list[str]:
     """Say what happens to `rows` rows whose cursor is NULL; HomeError if the user must decide."""
     if not rows:
         return []
-    many = f"{rows:,} rows have no '{ask.cursor}'"
+    many = f"'{ask.cursor}' is NULL in {rows_text(rows)}"
     if since is None:
         return [f"{many}: a first run reads them"]
     if ask.options.null_cursor == "error":

@@ -23,7 +23,7 @@ from hygge.connectors.sql.heads import head_in, lost_target, not_ours
 from hygge.connectors.sql.names import check_free_in_postgres
 from hygge.connectors.sql.target import Misfit, Target, check_fit, exists, table_for
 from hygge.connectors.sql.types import refuse_inexact
-from hygge.errors import HyggeError, Rejected, Superseded, Transient
+from hygge.errors import HyggeError, Rejected, Superseded, Transient, rows_text
 from hygge.model import Head, Receipt, Run
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def check_filled(nulls: int, column: str, who: str) -> None:
     """
     if nulls:
         raise Rejected(
-            f"{who}: {nulls:,} rows have NULL in column '{column}', and the database would write "
+            f"{who}: column '{column}' is NULL in {rows_text(nulls)}, and the database would write "
             "a value of its own in its place",
             "leave the column out with `columns`, leave these rows out with `where`, or write to a "
             "table in which the column is a plain one",
@@ -190,11 +190,12 @@ def check_merge(rows: int, nulls: int, distinct: int, run: Run, who: str) -> Non
     key = ", ".join(run.key)
     if nulls:
         raise Rejected(
-            f"{who}: {nulls:,} rows have NULL in the merge key ({key})",
+            f"{who}: the merge key ({key}) is NULL in {rows_text(nulls)}",
             "fill the key in, leave these rows out with `where`, or use another key",
         )
     if rows != distinct and run.cursor is None:
         raise Rejected(
-            f"{who}: {rows - distinct:,} rows share their merge key ({key}) with another one",
-            "name a `cursor` on the home, so that the last of them counts, or use another key",
+            f"{who}: the merge key ({key}) is not unique: {rows_text(rows - distinct)} too many",
+            "read a table or a query with a `cursor`, so that the last row of a key counts; or "
+            "leave the others out with `where`, or use another key",
         )

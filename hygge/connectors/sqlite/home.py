@@ -29,7 +29,7 @@ from hygge.connectors.sqlite.errors import in_words
 from hygge.connectors.sqlite.session import Value, fetch_value, path_of, quoted
 from hygge.connectors.sqlite.types import arrow_for, by_classes
 from hygge.connectors.sqlite.values import decode
-from hygge.errors import HomeError, SourceChanged
+from hygge.errors import HomeError, SourceChanged, rows_text
 from hygge.model import Column, Plan, Split, Watermark
 
 NEEDS: tuple[str, ...] = ()
@@ -238,10 +238,11 @@ def _planned_splits(
         count = sql_splits.how_many(ask.options.splits, rows, long_bytes + 8 * len(columns))
         if count > 1:
             bounds = splits.bounds(connection, source, key, conditions, values, count)
+        besides = ", and those of the highest value" if leaves_upper else ""
         if bounds:
             notes.insert(0, f"{len(bounds) + 1} splits by {key_name}, all of one state of the file")
         else:
-            notes.insert(0, f"one split: {rows:,} rows")
+            notes.insert(0, f"one split: {rows_text(rows)}{besides}")
     if ask.only and (shadows := catalog.shadow_tables(connection, table_name(ask.table or ""))):
         notes.append(f"its shadow tables are left out of the patterns: {', '.join(shadows)}")
     is_single = not bounds

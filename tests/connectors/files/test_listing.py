@@ -45,7 +45,7 @@ def move(home, store, **more):
 def test_a_file_a_directory_and_a_glob_are_found(tmp_path):
     for n, name in enumerate(["a.parquet", "b.parquet", "deep/c.parquet"]):
         write(tmp_path / name, n=[n])
-    (tmp_path / "_hygge.json").write_text("{}")
+    (tmp_path / "_hygge.parquet").write_text("no rows are looked for here")
     (tmp_path / ".hidden.parquet").write_text("x")
     (tmp_path / "notes.txt").write_text("x")
     for path, found in {

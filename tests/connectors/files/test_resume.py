@@ -259,7 +259,7 @@ def test_a_commit_is_durable_before_and_after_its_rename(
     assert calls.last("sync", tmp_path / in_folder) > at
     if not store.single:
         new = os.path.join(publish.staging(store.path), run.id, "new")
-        assert calls.first("sync", f"{new}/_hygge.json.tmp") < calls.last("sync", new) < at
+        assert calls.first("sync", f"{new}/_hygge.parquet.tmp") < calls.last("sync", new) < at
         if not base and mode == "append":
             assert ("sync", str(tmp_path / "new")) in calls.seen, "the target itself is new"
 

@@ -179,8 +179,8 @@ def test_ties_and_rows_without_a_cursor_are_decided_by_the_user(pg, schema):
     home = home_of(pg, f"{schema}.t", cursor="c")
     plan, parts = rows_of(home)
     assert len(parts[0]) == 3
-    assert "1 rows have no 'c'" in plan.reason
-    with pytest.raises(HomeError, match="have no 'c'"):
+    assert "'c' is NULL in 1 row:" in plan.reason
+    with pytest.raises(HomeError, match="'c' is NULL in"):
         rows_of(home, 1)
     for options, wanted in (
         ({"null_cursor": "skip"}, [2]),

@@ -38,7 +38,7 @@ def test_a_zero_date_that_becomes_null_arrives_in_every_store(
         table = parquet_of(home, tmp_path)
     elif store == "arrow":
         moved(home, ArrowStore("a", path=str(tmp_path / "a")), tmp_path)
-        (file,) = glob.glob(str(tmp_path / "a" / "*.arrow"))
+        (file,) = glob.glob(str(tmp_path / "a" / "part-*.arrow"))
         table = pa.ipc.open_file(file).read_all()
     elif store == "postgres":
         moved(home, SQLStore("t", connection=pg.url, table=f"{schema}.t"), tmp_path)

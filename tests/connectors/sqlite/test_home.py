@@ -177,8 +177,8 @@ def test_rows_without_a_cursor_come_first_and_then_stop_the_run_until_decided(db
     create_table(db, [(1, "", None), (2, "", 7)])
     plan, rows = rows_of(SQLHome("t", connection=url, cursor="at"))
     assert len(rows) == 2
-    assert "1 rows have no 'at'" in plan.reason
-    with pytest.raises(HomeError, match="1 rows have no 'at'") as caught:
+    assert "'at' is NULL in 1 row:" in plan.reason
+    with pytest.raises(HomeError, match="'at' is NULL in 1 row,") as caught:
         rows_of(SQLHome("t", connection=url, cursor="at"), 7)
     assert "null_cursor" in caught.value.hint
     for word, ids in (("skip", []), ("read", [1])):
