@@ -13,8 +13,24 @@ _REMEDY = (
     "leave the column out with `columns`, state another type for it (`types`), or write to a store "
     "that has the type: parquet or arrow"
 )
-_UNIT = re.compile(r"\b(date32\[day\]|date64\[ms\]|time32\[\w+\]|time64\[\w+\]|halffloat|double)")
-_WORDS = {"date32[day]": "date", "date64[ms]": "date", "halffloat": "float16", "double": "float64"}
+_WORDS = (
+    (r"\bdictionary<values=(.*?), indices=\w+, ordered=[01]>", r"\1"),
+    (r"\blarge_(string|binary|list)\b(?!_)|\b(string|binary|list)_view\b", r"\1\2"),
+    (r"\blarge_(list)_view\b", r"\1"),
+    (r"\b(list<|fixed_size_list<)(?:item|element): ", r"\1"),
+    (r"\bdate32\[day\]|\bdate64\[ms\]", "date"),
+    (r"\btime(?:32|64)\[\w+\]", "time"),
+    (r"\btimestamp\[us, tz=UTC\]", "timestamp_tz"),
+    (r"\btimestamp\[us\]", "timestamp"),
+    (r"\bdecimal(?:128|256)\((\d+), (-?\d+)\)", r"decimal(\1,\2)"),
+    (r"\bfixed_size_binary\[(\d+)\]", r"binary(\1)"),
+    (r"\brun_end_encoded<run_ends: \w+, values: (.*)>", r"\1"),
+    (r"\bmonth_day_nano_interval\b", "interval"),
+    (r"\bhalffloat\b", "float16"),
+    (r"\bfloat\b", "float32"),
+    (r"\bdouble\b", "float64"),
+)
+"""Arrow's texts of types, and hygge's words for them; see `hygge/type_words.py`."""
 
 
 @contextmanager
@@ -57,4 +73,6 @@ def said(error: BaseException) -> str:
     text = without_password(error).strip() or "a value does not fit"
     text = re.sub(r"^\w*(?:Invalid|NotImplemented|TypeError|IOError|KeyError): ", "", text)
     first = text.splitlines()[0]
-    return _UNIT.sub(lambda match: _WORDS.get(match[1], match[1].partition("[")[0]), first)
+    for theirs, ours in _WORDS:
+        first = re.sub(theirs, ours, first)
+    return first

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.errors import HomeError, UnfitValue
+from hygge.type_words import words_of
 
 RAW_FORMAT, RAW_ABOUT, _RAW_ROWS = b"hygge.format", b"hygge.about", b"hygge.rows"
 _KEY, _NOTES, _REACHED = b"hygge.key", b"hygge.notes", b"hygge.reached"
@@ -277,9 +278,9 @@ def conform(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
         array = table.column(field.name)
         if array.type != field.type:
             if not widens(array.type, field.type):
+                came, stated = words_of(array.type, field.type)
                 raise UnfitValue(
-                    f"{who}: column '{field.name}' came as {array.type}, "
-                    f"but its type is {field.type}",
+                    f"{who}: column '{field.name}' came as {came}, but its type is {stated}",
                     "give every batch the same types; `schema = pa.schema([...])` on the class "
                     "states them once",
                 )

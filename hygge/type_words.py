@@ -69,20 +69,47 @@ _WORD_OF_TYPE: dict[pa.DataType, str] = {
     pa.binary_view(): "binary", pa.float64(): "float64", pa.float32(): "float32",
     pa.float16(): "float16", pa.date32(): "date", pa.date64(): "date", pa.time64("us"): "time",
     pa.timestamp("us"): "timestamp", pa.timestamp("us", "UTC"): "timestamp_tz", pa.null(): "null",
+    pa.month_day_nano_interval(): "interval",
 }  # fmt: skip
+_EXTENSIONS = {"arrow.uuid": "uuid", "arrow.json": "json"}
 
 
 def word_of(kind: pa.DataType) -> str:
-    """Return the word for a type, as people write it under `types:`; else Arrow's own text."""
+    """Return the word for a type, as people write it under `types:`; else Arrow's own text.
+
+    How values are encoded (dictionary, run-end, view, large) is no part of it.
+    """
+    t = pa.types
     if kind in _WORD_OF_TYPE:
         return _WORD_OF_TYPE[kind]
-    if pa.types.is_decimal(kind):
+    if isinstance(kind, pa.BaseExtensionType):
+        name = kind.extension_name
+        return _EXTENSIONS.get(name) or f"{name} (kept as {word_of(kind.storage_type)})"
+    if t.is_decimal(kind):
         return f"decimal({kind.precision},{kind.scale})"
-    if pa.types.is_fixed_size_binary(kind):
+    if t.is_fixed_size_binary(kind):
         return f"binary({kind.byte_width})"
-    if pa.types.is_dictionary(kind):
+    if t.is_dictionary(kind) or t.is_run_end_encoded(kind):
         return word_of(kind.value_type)
+    if t.is_map(kind):
+        return f"map<{word_of(kind.key_type)}, {word_of(kind.item_type)}>"
+    if t.is_struct(kind):
+        fields = (f"{field.name}: {word_of(field.type)}" for field in kind)
+        return f"struct<{', '.join(fields)}>"
+    if t.is_union(kind):
+        fields = (f"{field.name}: {word_of(field.type)}" for field in kind)
+        return f"union<{', '.join(fields)}>"
+    if t.is_fixed_size_list(kind):
+        return f"fixed_size_list<{word_of(kind.value_type)}>[{kind.list_size}]"
+    if hasattr(kind, "value_field"):
+        return f"list<{word_of(kind.value_type)}>"
     return str(kind)
+
+
+def words_of(one: pa.DataType, other: pa.DataType) -> tuple[str, str]:
+    """Return the words for two types that differ: Arrow's own texts where they have one word."""
+    words = word_of(one), word_of(other)
+    return words if words[0] != words[1] else (str(one), str(other))
 
 
 NOT_IN_PARQUET = ("sparse_union", "dense_union", "month_day_nano_interval")

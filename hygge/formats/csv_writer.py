@@ -31,7 +31,7 @@ from hygge.formats.text_values import (
     decimals_as_text,
     is_bytes,
 )
-from hygge.type_words import formats_with
+from hygge.type_words import formats_with, word_of
 
 
 def header_line(schema: pa.Schema, delimiter: str) -> bytes:
@@ -50,7 +50,7 @@ def check_csv_schema(schema: pa.Schema) -> None:
         is_unknown = isinstance(field.type, pa.BaseExtensionType) and not has_text(field.type)
         if is_unknown or str(field.type).startswith(NO_TEXT):
             raise UnfitValue(
-                f"column '{field.name}' is {field.type}, which CSV has no form for",
+                f"column '{field.name}' is {word_of(field.type)}, which CSV has no form for",
                 f"leave it out with `columns`, or write {formats_with(field.type)}",
             )
 

@@ -28,7 +28,7 @@ from hygge.formats.json_values import NO_JSON
 from hygge.formats.text import CompressedFile, Compression
 from hygge.formats.text_values import base64_text, decimals_as_text
 from hygge.model import MIB
-from hygge.type_words import formats_with
+from hygge.type_words import formats_with, word_of
 
 _ROWS, _BYTES = 65_536, 32 * MIB
 """The most that is turned into text at a time."""
@@ -39,7 +39,7 @@ def check_json_schema(schema: pa.Schema) -> None:
     for field in schema:
         if unfit := _unfit_type(field.type):
             raise UnfitValue(
-                f"column '{field.name}' is {field.type}, and JSON has no form for {unfit}",
+                f"column '{field.name}' is {word_of(field.type)}, and JSON has no form for {unfit}",
                 f"leave it out with `columns`, or write {formats_with(field.type)}",
             )
 
@@ -49,12 +49,12 @@ def _unfit_type(kind: pa.DataType) -> str | None:
     t = pa.types
     is_unknown = isinstance(kind, pa.BaseExtensionType) and not has_text(kind)
     if is_unknown or str(kind).startswith(NO_JSON):
-        return str(kind)
+        return word_of(kind)
     if not t.is_nested(kind):
         return None
     fields = [kind.field(index) for index in range(kind.num_fields)]
     if t.is_struct(kind) and len({field.name for field in fields}) < len(fields):
-        return f"{kind} with two fields of one name"
+        return f"{word_of(kind)} with two fields of one name"
     unfit = (_unfit_type(field.type) for field in fields)
     return next((text for text in unfit if text), None)
 

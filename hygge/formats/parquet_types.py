@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from hygge.errors import UnfitValue
+from hygge.type_words import word_of
 
 _T = pa.types
 _PLAIN = (
@@ -20,7 +21,7 @@ def check_parquet_schema(schema: pa.Schema) -> None:
     for field in schema:
         if (unfit := _unfit(field.type)) is not None:
             is_inside = storage_of(field.type).num_fields > 0
-            inside = f" within {field.type}" if is_inside else ""
+            inside = f" within {word_of(field.type)}" if is_inside else ""
             raise UnfitValue(
                 f"column '{field.name}' is {unfit}{inside}, which Parquet cannot hold",
                 "leave it out with `columns`, or write `type: arrow`",
@@ -37,12 +38,12 @@ def _unfit(kind: pa.DataType) -> str | None:
     if _T.is_dictionary(kind):
         return _unfit(kind.value_type)
     if _T.is_decimal(kind):
-        return None if 0 <= kind.scale <= kind.precision else f"{kind} (a negative scale)"
+        return None if 0 <= kind.scale <= kind.precision else f"{word_of(kind)} (a negative scale)"
     if _T.is_fixed_size_list(kind) and kind.list_size == 0:
-        return str(kind)
+        return f"{word_of(kind)} (a list of no values)"
     if _T.is_struct(kind) and kind.num_fields == 0:
         return "a struct without fields"
     if _T.is_struct(kind) or any(is_list(kind) for is_list in _LISTS):
         inner = (_unfit(kind.field(index).type) for index in range(kind.num_fields))
         return next((unfit for unfit in inner if unfit is not None), None)
-    return None if any(is_plain(kind) for is_plain in _PLAIN) else str(kind)
+    return None if any(is_plain(kind) for is_plain in _PLAIN) else word_of(kind)

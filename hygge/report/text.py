@@ -27,6 +27,7 @@ from hygge.model import (
 from hygge.report.progress import amounts_text, bytes_text, count_text, resources_text
 from hygge.run.engines import passthrough, schema_of
 from hygge.shape.words import sentences
+from hygge.type_words import word_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -369,8 +370,8 @@ def _columns(plan: Plan, lossy: Iterable[str]) -> list[str]:
     width = max((len(column.name) for column in plan.columns), default=0)
     lines = []
     for column in plan.columns:
-        text = f"  {column.name:<{width}}  {column.type}"
-        if column.native and column.native != str(column.type):
+        text = f"  {column.name:<{width}}  {word_of(column.type)}"
+        if column.native and column.native not in (word_of(column.type), str(column.type)):
             text += f"  ({column.native})"
         if column.name in plan.key:
             text += "  key"

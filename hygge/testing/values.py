@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.batches import widens
+from hygge.type_words import words_of
 
 _UNITS = ("s", "ms", "us", "ns")
 _TEXTS = [
@@ -79,12 +80,13 @@ def difference(came: pa.Table | None, sent: pa.Table) -> str | None:
     columns = []
     for name in sent.column_names:
         kind, sent_kind = came.schema.field(name).type, sent.schema.field(name).type
+        words = words_of(kind, sent_kind)
         if not _holds(kind, sent_kind):
-            return f"column '{name}' came as {kind}, not {sent_kind}"
+            return f"column '{name}' came as {words[0]}, not {words[1]}"
         try:
             columns.append(came.column(name).cast(sent_kind))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            return f"column '{name}' came as {kind}, which does not become {sent_kind}: {error}"
+            return f"column '{name}' came as {words[0]}, which does not become {words[1]}: {error}"
     got = Counter(_rows(columns))
     wanted = Counter(_rows([sent.column(name) for name in sent.column_names]))
     if got == wanted:

@@ -37,6 +37,7 @@ from hygge.connectors.sql.ties import Ties
 from hygge.connectors.sql.types import arrow_for, from_json, to_json
 from hygge.errors import ConfigError, HomeError
 from hygge.model import Column, Plan, Split, Watermark
+from hygge.type_words import word_of
 
 NEEDS: tuple[str, ...] = ()
 """Modules that the processes of a Home import, beside this one."""
@@ -337,7 +338,7 @@ def _bounds(
     whole = t.is_integer(kind)
     if not (whole or t.is_date(kind) or t.is_timestamp(kind) or kind == pa.string()):
         raise ConfigError(
-            f"{ask.who}: split_by '{ask.split_by}' is {kind}",
+            f"{ask.who}: split_by '{ask.split_by}' is {word_of(kind)}",
             "split by an integer, date, timestamp or text column",
         )
 

@@ -28,11 +28,12 @@ from hygge.connectors.anysql.publish import (
     winners,
     written_names,
 )
+from hygge.connectors.anysql.rights import check_rights, count_rows
 from hygge.connectors.anysql.session import connected
 from hygge.connectors.anysql.values import encode
 from hygge.connectors.sql import frame, ledger
 from hygge.connectors.sql.commit import SQLPublisher, check, check_staged, refuse_columns
-from hygge.connectors.sql.counting import MOST, state_of
+from hygge.connectors.sql.counting import state_of
 from hygge.connectors.sql.errors import in_words
 from hygge.connectors.sql.frame import Published
 from hygge.connectors.sql.goal import Goal
@@ -58,6 +59,7 @@ def head(goal: Goal, flow: str) -> Head | None:
 def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     """Refuse what can be refused; make the tables of heads and of the ledger."""
     with _open(goal) as connection:
+        check_rights(connection, goal, run, schema)
         ledger.begin(connection, goal, run)
         with connection.begin():
             _check(connection, goal, run, schema)
@@ -66,23 +68,28 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
 
 def examine(goal: Goal, run: Run, schema: pa.Schema | None) -> TargetState:
     """Refuse what `prepare` would, and change nothing; return what the target holds."""
+    target = ledger.target_of(goal)
+    with _open(goal) as connection:
+        with connection.begin():
+            _check_schema(connection, goal, target.schema)
+        check_rights(connection, goal, run, schema)
+        with connection.begin():
+            evolved = evolution_of(connection, goal, run, schema)
+            check(connection, goal, run, target, schema, dealt_with=evolved.dealt_with)
+            if not exists(connection, target):
+                return TargetState(exists=False)
+        return state_of(count_rows(connection, target), evolved.shown)
+
+
+def _check_schema(connection: sa.Connection, goal: Goal, schema: str | None) -> None:
+    """Raise StoreError where the schema of the target is not there."""
     import sqlalchemy as sa
 
-    with _open(goal) as connection, connection.begin():
-        target = ledger.target_of(goal)
-        schemas = sa.inspect(connection).get_schema_names() if target.schema else ()
-        if target.schema and target.schema.lower() not in {name.lower() for name in schemas}:
-            raise StoreError(
-                f"{goal.who}: there is no schema '{target.schema}'",
-                one_of("schemas", target.schema, schemas),
-            )
-        evolved = evolution_of(connection, goal, run, schema)
-        check(connection, goal, run, target, schema, dealt_with=evolved.dealt_with)
-        if not exists(connection, target):
-            return TargetState(exists=False)
-        some = sa.select(sa.literal(1)).select_from(table_for(target, None)).limit(MOST + 1)
-        counted = sa.select(sa.func.count()).select_from(some.subquery())
-        return state_of(connection.execute(counted).scalar_one(), evolved.shown)
+    schemas = sa.inspect(connection).get_schema_names() if schema else ()
+    if schema and schema.lower() not in {name.lower() for name in schemas}:
+        raise StoreError(
+            f"{goal.who}: there is no schema '{schema}'", one_of("schemas", schema, schemas)
+        )
 
 
 def stage(

@@ -66,6 +66,7 @@ from hygge.model import (
     Watermark,
 )
 from hygge.store import Store
+from hygge.type_words import word_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -168,7 +169,7 @@ class SQLStore(Store):
             return remarks
         wider, goal = dict(self.database.wider_types), self._goal()
         kept = [
-            f"'{field.name}' ({field.type}) as {wider[str(field.type)]}"
+            f"'{field.name}' ({word_of(field.type)}) as {wider[str(field.type)]}"
             for field in schema
             if str(field.type) in wider and goal.on_value(field.name) != "as_text"
         ]

@@ -20,6 +20,7 @@ from hygge.connectors.files.metadata import differ
 from hygge.connectors.sql.evolving import is_wider
 from hygge.errors import StoreError
 from hygge.formats.format import Format
+from hygge.type_words import word_of, words_of
 
 _CHANGES = b"hygge.changes"
 """The key, in the metadata of the schema of a run, of what the run changes."""
@@ -71,18 +72,18 @@ def followed(
             continue
         if not field.nullable:
             raise StoreError(
-                f"{path} has column '{field.name}' ({field.type}) without NULLs, which "
+                f"{path} has column '{field.name}' ({word_of(field.type)}) without NULLs, which "
                 "the rows lack",
                 "give the rows that column, use `mode: replace`, or write to another path",
             )
         fields.append(field)
     left = [field for field in gone if written is None or field.name in written]
     changes += [
-        f"column '{field.name}' ({field.type}) is not in the rows any more: it stays, NULL from "
-        "now on"
+        f"column '{field.name}' ({word_of(field.type)}) is not in the rows any more: it stays, "
+        "NULL from now on"
         for field in left
     ]
-    changes += [f"column '{field.name}' ({field.type}) is added" for field in new]
+    changes += [f"column '{field.name}' ({word_of(field.type)}) is added" for field in new]
     if (gone or new) and not file_format.unites_columns:
         raise StoreError(
             f"{path}: {changes[0] if changes else 'columns are gone'}, but all of its files have "
@@ -94,7 +95,8 @@ def followed(
             if field.type == other.type:
                 raise StoreError(
                     f"{path}: column '{field.name}' is gone and '{other.name}' of the same type "
-                    f"({field.type}) is new, so it may have been renamed, which files cannot be",
+                    f"({word_of(field.type)}) is new, so it may have been renamed, which files "
+                    "cannot be",
                     "read it under its old name; if it is another column, run once without it "
                     "(`columns`), then with it; or use `mode: replace`",
                 )
@@ -108,13 +110,15 @@ def _held(
     """Return the column of new files for one that the directory and the rows have."""
     is_wide = is_wider(held.type, came.type) and file_format.takes_wider
     if differ(held, came) or not (is_wide or _is_narrower(came.type, held.type)):
+        there, here = words_of(held.type, came.type)
         raise StoreError(
-            f"{path}: column '{held.name}' is {held.type} in the files that are there, and "
-            f"{came.type} in the rows",
+            f"{path}: column '{held.name}' is {there} in the files that are there, and {here} in "
+            "the rows",
             "give the rows the old type, use `mode: replace`, or write to another path",
         )
     if is_wide:
-        changes.append(f"column '{held.name}' was {held.type} and is {came.type}")
+        was, now = words_of(held.type, came.type)
+        changes.append(f"column '{held.name}' was {was} and is {now}")
     if came.nullable and not held.nullable:
         changes.append(f"column '{held.name}' may be NULL from now on")
     kind = came.type if is_wide or came.type == held.type else held.type

@@ -29,6 +29,7 @@ from hygge.formats.format import Format
 from hygge.model import Head, facts_of_head
 from hygge.places import durable
 from hygge.places.names import file_name
+from hygge.type_words import words_of
 
 FORMAT = 1
 
@@ -157,9 +158,9 @@ def check_appendable(path: str, held: pa.Schema | None, new: pa.Schema | None) -
         kind = new.field(index).type if index >= 0 else field.type
         # string and large_string hold the same values, and readers take either.
         if not (widens(kind, field.type) and widens(field.type, kind)):
+            there, here = words_of(field.type, kind)
             raise StoreError(
-                f"column '{field.name}' is {field.type} in {path}, and {kind} in this run",
-                hint,
+                f"column '{field.name}' is {there} in {path}, and {here} in this run", hint
             )
     if held.names != new.names:
         raise StoreError(

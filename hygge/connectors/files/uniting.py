@@ -14,6 +14,7 @@ import pyarrow as pa
 from hygge.batches import widens
 from hygge.connectors.files.metadata import differ
 from hygge.errors import HomeError
+from hygge.type_words import words_of
 
 
 class United:
@@ -63,9 +64,10 @@ class United:
         for at, (field, path) in enumerate(known):
             for other, other_path in known[at + 1 :]:
                 if not widens(field.type, other.type) and not widens(other.type, field.type):
+                    one, another = words_of(field.type, other.type)
                     raise HomeError(
-                        f"{other_path} does not go with {path}: column '{name}' is {field.type} in "
-                        f"{path}, and {other.type} in {other_path}, and neither holds the other",
+                        f"{other_path} does not go with {path}: column '{name}' is {one} in "
+                        f"{path}, and {another} in {other_path}, and neither holds the other",
                         "leave it out with `columns`, or move the files in flows of their own",
                     )
         raise AssertionError("unreachable: of types without a widest one, two do not go together")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hygge.connectors.mariadb.ledger import rows_table
-from hygge.connectors.mariadb.session import execute, fetch_one, literal, number_of
+from hygge.connectors.mariadb.session import execute, fetch_one, number_of
 from hygge.connectors.mariadb.target import quoted_table
 from hygge.connectors.sql.counting import count_sql
 from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.mysql_rights import NO_TABLE, asking
 from hygge.errors import StoreError
+from hygge.model import Mode
 
 if TYPE_CHECKING:
     from pymysql.connections import Connection
@@ -18,23 +20,24 @@ _NEEDED = "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP ON the data
 _DENIED = (1044, 1142, 1143, 1227)
 
 
-def check_rights(connection: Connection, goal: Goal) -> None:
-    """Raise StoreError where a run could make no tables in the database of the target.
+def check_rights(connection: Connection, goal: Goal, mode: Mode, *, renames: bool) -> None:
+    """Raise StoreError where a run could make, fill or drop no tables beside the target.
 
-    The server checks the rights for a statement when it is prepared; it is never executed.
+    `renames`: it puts one of them into the place of the target, too.
     """
-    table = quoted_table(goal, rows_table("check"))
-    try:
-        execute(connection, f"PREPARE hygge FROM {literal(f'CREATE TABLE {table} (a int)')}")
-        execute(connection, "DEALLOCATE PREPARE hygge")
-    except Exception as error:
-        if number_of(error) in _DENIED:
-            raise StoreError(f"{goal.who}: {error.args[1]}", _NEEDED) from error
-        if number_of(error) == 1049:
-            raise StoreError(
-                f"{goal.who}: {error.args[1]}", "CREATE DATABASE, or name another one"
-            ) from error
-        raise
+    for statement in asking(quoted_table(goal, rows_table("check")), mode, renames=renames):
+        try:
+            execute(connection, statement)
+        except Exception as error:
+            number = number_of(error)
+            if number in _DENIED:
+                raise StoreError(f"{goal.who}: {error.args[1]}", _NEEDED) from error
+            if number == 1049:
+                raise StoreError(
+                    f"{goal.who}: {error.args[1]}", "CREATE DATABASE, or name another one"
+                ) from error
+            if number not in NO_TABLE:
+                raise
     writers = "'SUPER', 'READ ONLY ADMIN', 'READ_ONLY ADMIN'"
     (is_closed,) = fetch_one(
         connection,

@@ -91,8 +91,8 @@ def examine(goal: Goal, run: Run, schema: pa.Schema | None) -> TargetState:
     """Raise what `prepare` would, and change nothing; return what the target holds."""
     written = None if schema is None else stored(goal, schema)
     with ledger.opened(goal) as connection:
-        check_rights(connection, goal)
         table = find_target(connection, goal, run.mode == "replace")
+        check_rights(connection, goal, run.mode, renames=table is None or run.mode == "replace")
         evolved = _check(connection, goal, run, written, table)
         if table is None:
             return TargetState(exists=False)

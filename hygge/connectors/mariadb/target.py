@@ -30,6 +30,7 @@ from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import OR_REPLACE
 from hygge.errors import StoreError, one_of
 from hygge.model import Run
+from hygge.type_words import word_of
 
 if TYPE_CHECKING:
     from pymysql.connections import Connection
@@ -226,7 +227,7 @@ def check_fit(
         if not takes(goal, column, arrow_of(_ask_of(goal), column), field.type):
             raise StoreError(
                 f"{goal.who}: column '{field.name}' is {column.native}, which cannot keep "
-                f"{field.type} exactly",
+                f"{word_of(field.type)} exactly",
                 f"change the column's type (`schema: evolve` widens it), {OR_REPLACE}",
             )
     for name in by_name:

@@ -38,6 +38,7 @@ from hygge.connectors.mariadb.session import quoted
 from hygge.connectors.sql.ask import Ask
 from hygge.connectors.sql.goal import Goal
 from hygge.errors import ConfigError, UnfitValue
+from hygge.type_words import word_of
 
 _INTEGERS = {
     "tinyint": (pa.int8(), pa.uint8()),
@@ -126,8 +127,8 @@ def column_ddl(goal: Goal, field: pa.Field, in_key: bool) -> str:
             native, comment = "datetime(6)", f" COMMENT '{UTC}'"
     if native is None:
         raise UnfitValue(
-            f"{goal.who}: column '{field.name}' is {kind}, which a column of MariaDB cannot keep "
-            "exactly",
+            f"{goal.who}: column '{field.name}' is {word_of(kind)}, which a column of MariaDB "
+            "cannot keep exactly",
             "leave it out with `columns`, turn it into text before, or options: {on_value: "
             f"{{{field.name}: as_text}}}}; of another zone than UTC: options: {{zones: utc}}",
         )

@@ -61,6 +61,8 @@ _FATAL = re.compile(
 )
 
 
+_DENIED = re.compile(r"\w+ command denied to user|Access denied for user .* to database")
+"""How MySQL and MariaDB refuse for want of a right, whatever their drivers tell beside it."""
 _RETRY = ("08", "40", "25P03", "25P04", "53300", "55P03", "57P01", "57P02", "57P03", "57P05")
 
 
@@ -121,6 +123,15 @@ def state_of(error: object) -> str:
     return str(state or "")
 
 
+def said_by(error: object) -> str:
+    """Return what a driver's error says, without passwords; MySQL's drivers put a number before."""
+    text: object = error
+    match getattr(error, "args", ()):
+        case (int(), str(said)):
+            text = said
+    return re.sub(r"\s*\n\t", " ", without_password(str(text)).strip())
+
+
 def _is_refusal(orig: Any) -> bool:
     """True if a database without SQLSTATE refused a statement, by its number: SIGNAL, RAISE."""
     code = getattr(orig, "sqlite_errorcode", None)
@@ -151,7 +162,7 @@ def foreign_key_error(said: str, who: str, side: type[HyggeError]) -> HyggeError
 def driver_error(orig: Any, who: str, side: type[HyggeError], lost: bool) -> HyggeError:
     """A driver's error (PEP 249) as an error of hygge; `lost`: the connection was lost."""
     kinds = {each.__name__ for each in type(orig).__mro__}
-    said = re.sub(r"\s*\n\t", " ", without_password(str(orig)).strip())
+    said = said_by(orig)
     text = f"{who}: {said}"
     state = state_of(orig)
     if side is Rejected and state.startswith(_MENDABLE):
@@ -165,6 +176,8 @@ def driver_error(orig: Any, who: str, side: type[HyggeError], lost: bool) -> Hyg
     for start, hint in _STOPS.items():
         if state.startswith(start):
             return side(text, hint)
+    if _DENIED.search(said):
+        return side(text, _STOPS["42501"])
     if state.startswith(_RETRY):
         found = (hint for start, hint in _ADVICE.items() if state.startswith(start))
         return Transient(text, next(found, "run again"))

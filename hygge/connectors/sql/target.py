@@ -12,6 +12,7 @@ from hygge.batches import plain_schema, widens
 from hygge.connectors.sql.heads import OR_REPLACE
 from hygge.connectors.sql.types import arrow_for, column_for
 from hygge.errors import StoreError, one_of
+from hygge.type_words import word_of
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -132,7 +133,7 @@ def misfit_of(column: Any, field: pa.Field, target: Target) -> tuple[str, str] |
     changes = _rounds(column, field, target.dialect) or _reads_otherwise(column, target.dialect)
     if fits and not changes:
         return ()
-    return str(column["type"]), str(field.type)
+    return str(column["type"]), word_of(field.type)
 
 
 def _holds_any(kind: Any, wants: pa.DataType) -> bool:

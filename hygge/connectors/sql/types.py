@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from hygge.errors import UnfitValue
 from hygge.model import Watermark
+from hygge.type_words import word_of
 
 _SIZED_INTEGERS = ("postgresql", "mysql", "mariadb", "mssql")
 """Dialects whose integer types have a stated size."""
@@ -35,7 +36,8 @@ def refuse_inexact(schema: pa.Schema, dialect: str, who: str, zones: bool) -> No
         else:
             continue
         raise UnfitValue(
-            f"{who}: column '{field.name}' is {kind}, which {dialect} would give back otherwise",
+            f"{who}: column '{field.name}' is {word_of(kind)}, which {dialect} would give "
+            "back otherwise",
             remedy,
         )
 
@@ -117,7 +119,7 @@ def column_for(kind: Any, dialect: str, column: str) -> Any:
     if t.is_time(kind) and kind.unit != "ns":
         return mysql.TIME(fsp=6) if is_mysql else sa.Time()
     raise UnfitValue(
-        f"column '{column}' is {kind}, which a column of {dialect} cannot keep exactly",
+        f"column '{column}' is {word_of(kind)}, which a column of {dialect} cannot keep exactly",
         "leave it out with `columns`, or turn it into text or separate columns before",
     )
 

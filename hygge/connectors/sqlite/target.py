@@ -19,6 +19,7 @@ from hygge.connectors.sqlite.types import affinity_of, arrow_for, declared_for
 from hygge.errors import StoreError, one_of
 from hygge.formats.exact_text import has_text
 from hygge.model import Head
+from hygge.type_words import word_of
 
 _ONE_WORD = re.compile(r"\w+(\(\s*[+-]?\d+\s*(,\s*[+-]?\d+\s*)?\))?")
 _UNCHANGED = (pa.int64(), pa.float64(), pa.binary())
@@ -152,7 +153,8 @@ def _fitting(column: catalog.Column, field: pa.Field, who: str) -> pa.DataType:
     if kept is None:
         declared = f"'{column.declared}'" if column.declared else "declared without a type"
         raise StoreError(
-            f"{who}: column '{column.name}' is {declared}, which cannot keep {field.type} exactly",
+            f"{who}: column '{column.name}' is {declared}, which cannot keep "
+            f"{word_of(field.type)} exactly",
             f"make it {declared_for(field.type, column.name)} (`schema: evolve` widens it), "
             f"{OR_REPLACE}",
         )

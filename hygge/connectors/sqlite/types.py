@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from hygge.errors import UnfitValue
 from hygge.formats.exact_text import has_text
+from hygge.type_words import word_of
 
 DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 """Digits of a second's fraction, by Arrow's unit."""
@@ -91,7 +92,7 @@ def declared_for(kind: pa.DataType, column: str) -> str:
     if t.is_fixed_size_binary(kind) and not isinstance(kind, pa.BaseExtensionType):
         return f"FIXED_BLOB({kind.byte_width})"
     raise UnfitValue(
-        f"column '{column}' is {kind}, which SQLite cannot keep exactly",
+        f"column '{column}' is {word_of(kind)}, which SQLite cannot keep exactly",
         "leave it out with `columns`, or turn it into text or separate columns before",
     )
 

@@ -44,11 +44,11 @@ def test_a_new_column(kind, tmp_path):
     rows = pa.table({"w": [1.5], "id": [2], "v": ["b"]})
     assert "schema: evolve" in refused(kind, tmp_path, rows, "has the columns|'w'")
     if kind == "csv":
-        refused(kind, tmp_path, rows, "'w' .double. is added, but", schema="evolve")
+        refused(kind, tmp_path, rows, "'w' .float64. is added, but", schema="evolve")
         return
     run = Run("r2", "f", "append")
     state = store(kind, tmp_path, schema="evolve").examine(run, rows.schema)
-    assert state.changes == ("column 'w' (double) is added",)
+    assert state.changes == ("column 'w' (float64) is added",)
     assert evolved(kind, tmp_path, rows).changes == state.changes
     assert evolved(kind, tmp_path, rows, "r3").changes == ()
     if kind == "parquet":

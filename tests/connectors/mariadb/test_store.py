@@ -123,7 +123,7 @@ def test_decimals_beyond_their_precision_are_an_error(my, my_schema):
     wide = pa.table({"v": pa.array([Decimal("100.5")], pa.decimal128(5, 1))})
     with pytest.raises(StoreError, match="column 'v' is decimal"):
         commit_run(store_at(my, my_schema), wide, mode="append")
-    with pytest.raises(UnfitValue, match="decimal128.38, 39"):
+    with pytest.raises(UnfitValue, match="decimal.38,39"):
         commit_run(
             store_at(my, my_schema, "u"), pa.table({"v": pa.array([None], pa.decimal128(38, 39))})
         )
