@@ -17,9 +17,23 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.feather as pf
 import pyarrow.parquet as pq
 
-from hygge import CsvStore, Flow, ParquetHome, ParquetStore, SQLHome, SQLStore
+from hygge import (
+    ArrowHome,
+    ArrowStore,
+    CsvHome,
+    CsvStore,
+    Flow,
+    JsonlHome,
+    JsonlStore,
+    ParquetHome,
+    ParquetStore,
+    SQLHome,
+    SQLStore,
+)
 from hygge.errors import FlowFailed
 from hygge.home import Home
 from hygge.journal import FlowJournal
@@ -38,18 +52,47 @@ ROWS = [
 
 
 def write_files(folder: Path) -> None:
-    """Write the source as one Parquet file for each split."""
-    folder.mkdir()
+    """Write the source in each format, as one file for each split."""
     for at in range(SPLITS):
         part = zip(*ROWS[at * 8 : at * 8 + 8], strict=True)
-        columns = dict(zip(COLUMNS, map(list, part), strict=True))
-        pq.write_table(pa.table(columns), folder / f"{at}.parquet")
+        table = pa.table(dict(zip(COLUMNS, map(list, part), strict=True)))
+        for suffix, write in WRITERS.items():
+            place = folder / suffix
+            place.mkdir(exist_ok=True)
+            write(table, place / f"{at}.{suffix}")
+
+
+def write_json_lines(table: pa.Table, path: Path) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+
+
+WRITERS: dict[str, Callable[[pa.Table, Path], object]] = {
+    "parquet": lambda table, path: pq.write_table(table, path),
+    "arrow": lambda table, path: pf.write_feather(table, str(path)),
+    "csv": lambda table, path: pc.write_csv(table, path),
+    "jsonl": write_json_lines,
+}
+FILE_HOMES: dict[str, Callable[[str], Home]] = {
+    "Parquet": lambda path: ParquetHome(path=path, options={"split_bytes": 1}),
+    "bucket": lambda path: ParquetHome(path=path, options={"split_bytes": 1}),
+    "Arrow": lambda path: ArrowHome(path=path, options={"split_bytes": 1}),
+    "CSV": lambda path: CsvHome(path=path, options={"split_bytes": 1}),
+    "JSONL": lambda path: JsonlHome(path=path, options={"split_bytes": 12_000}),  # of one file
+}
+FILE_STORES: dict[str, Callable[[str], Store]] = {
+    "Parquet": lambda path: ParquetStore(path=path),
+    "bucket": lambda path: ParquetStore(path=path),
+    "one Parquet": lambda path: ParquetStore(path=path),
+    "Arrow": lambda path: ArrowStore(path=path),
+    "one CSV": lambda path: CsvStore(path=path),
+    "JSONL": lambda path: JsonlStore(path=path),
+}
 
 
 def home_of(kind: str, place: str) -> Home:
-    """The source at a place: `files`, or a table that is read in one of several ways."""
-    if kind == "files":
-        return ParquetHome(path=place, options={"split_bytes": 1})
+    """The source at a place: files, or a table that is read in one of several ways."""
+    if kind in FILE_HOMES:
+        return FILE_HOMES[kind](place)
     url, table = place.rsplit("#", 1)
     ways: dict[str, dict[str, Any]] = {
         "snapshot": {"consistency": "snapshot"},
@@ -64,10 +107,8 @@ def home_of(kind: str, place: str) -> Home:
 
 
 def store_of(kind: str, place: str) -> Store:
-    if kind == "directory":
-        return ParquetStore(path=place)
-    if kind == "file":
-        return CsvStore(path=place)
+    if kind in FILE_STORES:
+        return FILE_STORES[kind](place)
     url, table = place.rsplit("#", 1)
     return SQLStore("t", connection=url, table=table)
 
@@ -128,6 +169,7 @@ def warm(moving: Flow) -> None:
 if __name__ == "__main__":
     for line in sys.stdin:
         asked = json.loads(line)
+        os.environ.update(asked["environment"])
         warm(flow(asked))
         sys.stdout.write(json.dumps(ended(forked(driver(asked)))) + "\n")
         sys.stdout.flush()

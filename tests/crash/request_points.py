@@ -1,9 +1,9 @@
 """A command of many flows dies at any point of its run, and the same command makes it whole.
 
-A program of its own, whose forks die. Prints one JSON line: points, and what went wrong. A sample
-of the points is tried; with `HYGGE_CRASH=all` every point.
+A program of its own, whose forks die. Prints one JSON line: points, and what went wrong. It tries
+the points from `first` on, each `step`-th.
 
-    python request_points.py <folder> [a broken twin]
+    python request_points.py <folder> <first> <step> [a broken twin]
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ NAMED = (
     "hygge.coordinator.done.Request.note_tables 1",
     "hygge.coordinator.done.Request.forget 1",  # all flows are done
 )
-STEP = 1 if ALL else 97
 
 
 def run(folder: Path, point: str = "") -> int:
@@ -110,7 +109,7 @@ def tried(folder: Path, point: str, wrong: list[str]) -> int:
     return ended
 
 
-def main(folder: Path, twin: str) -> None:
+def main(folder: Path, number: int, step: int, twin: str) -> None:
     if twin == "forgets":
         FlowJournal.committed_for = lambda *_: None  # type: ignore[method-assign,assignment]
     if twin == "never done":
@@ -119,11 +118,10 @@ def main(folder: Path, twin: str) -> None:
     for point in NAMED:
         if tried(folder / "named", point, wrong) != -signal.SIGKILL:
             wrong.append(f"{point}: it did not die")
-    number = 0
     while not twin and tried(folder / str(number), str(number), wrong) == -signal.SIGKILL:
-        number += STEP
+        number += step
     sys.stdout.write(json.dumps({"points": number, "wrong": wrong}) + "\n")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] if sys.argv[2:] else "")
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), "".join(sys.argv[4:]))

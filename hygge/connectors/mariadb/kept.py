@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from hygge.connectors.mariadb.catalog import UTC, in_schema
-from hygge.connectors.mariadb.session import fetch_all, fetch_one, literal, number_of, quoted
+from hygge.connectors.mariadb.session import (
+    REFERRED_TO,
+    execute,
+    fetch_all,
+    fetch_one,
+    is_lost,
+    literal,
+    number_of,
+    quoted,
+)
 from hygge.connectors.mariadb.target import (
     TargetTable,
     holds,
@@ -29,13 +38,15 @@ from hygge.connectors.mariadb.target import (
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.own_columns import check_added
-from hygge.errors import StoreError
+from hygge.errors import Rejected, StoreError
 from hygge.model import Head
 
 if TYPE_CHECKING:
     from pymysql.connections import Connection
 
 _DENIED = (1142, 1143)
+_DUPLICATE_COLUMN = 1060
+_CHANGING = ("CASCADE", "SET NULL", "SET DEFAULT")
 _INVALID_VIEW = 1356
 _QUOTED = r"'(?:[^'\\]|''|\\.)*'"
 
@@ -53,6 +64,7 @@ def check_replace(
     """
     if table.dependent:
         _check_foreign_keys(connection, goal)
+    check_hidden_keys(connection, goal, table)
     if schema is None:
         return
     reason = own_part(table, schema)
@@ -120,6 +132,88 @@ def _check_foreign_keys(connection: Connection, goal: Goal) -> None:
             f"{goal.who} cannot be replaced: {why} (foreign key {key})",
             "use `mode: merge`, or drop that key",
         )
+
+
+def check_hidden_keys(connection: Connection, goal: Goal, table: TargetTable) -> None:
+    """Raise Rejected where a foreign key of a table that this user cannot see refers to the target.
+
+    The catalog does not show it, and it may be ON DELETE CASCADE. The server tells in two ways, and
+    does nothing in either: it refuses another engine for a table with any foreign key before it
+    finds that the rest of that statement cannot be, and EXPLAIN opens the tables of which a DELETE
+    would change rows. Triggers have such tables too, so the second way knows nothing of a table
+    that has both a trigger for DELETE and a foreign key that this user sees.
+    """
+    answer = _asked_for_keys(connection, goal, table)
+    if answer == _DUPLICATE_COLUMN:
+        return
+    schema, name = split_name(goal.table)
+    own, its = f"constraint_schema = {in_schema(schema)}", f"table_name = {literal(name)}"
+    refers = (
+        f"unique_constraint_schema = {in_schema(schema)} "
+        f"AND referenced_table_name = {literal(name)}"
+    )
+    rules = fetch_all(
+        connection,
+        f"SELECT delete_rule, {own} AND {its} AND {refers} "
+        f"FROM information_schema.referential_constraints WHERE ({own} AND {its}) OR ({refers})",
+    )
+    triggers = fetch_all(
+        connection,
+        "SELECT 1 FROM information_schema.triggers WHERE event_manipulation = 'DELETE' "
+        f"AND event_object_schema = {in_schema(schema)} AND event_object_table = {literal(name)}",
+    )
+    itself = any(is_own and rule in _CHANGING for rule, is_own in rules)
+    is_alone = not rules and answer in REFERRED_TO
+    if is_alone or (not triggers and _opened_by_delete(connection, goal) > 1 + itself):
+        raise hidden_key(goal)
+
+
+def _asked_for_keys(connection: Connection, goal: Goal, table: TargetTable) -> int:
+    """Return the number of the error that a statement gets which cannot be carried out.
+
+    It is one of REFERRED_TO where a foreign key refers to the target, or from it, and
+    _DUPLICATE_COLUMN where there is none. Any other one, such as that of a missing right, tells
+    nothing.
+    """
+    target, column = quoted_target(goal), quoted(table.columns[0].name)
+    try:
+        execute(connection, f"ALTER TABLE {target} ENGINE = MyISAM, ADD COLUMN {column} int")
+    except Exception as error:
+        if is_lost(error):
+            raise
+        return number_of(error)
+    raise AssertionError("a column was there twice")
+
+
+def _opened_by_delete(connection: Connection, goal: Goal) -> int:
+    """Return how many tables a DELETE of the target's rows would open; 0 where that is denied."""
+    from pymysql.err import MySQLError
+
+    def opened() -> int:
+        counted = fetch_all(connection, "SHOW SESSION STATUS LIKE 'Table_open_cache_%'")
+        return sum(int(count) for _, count in counted)
+
+    found = []
+    for _ in range(3):  # more are counted where one of them is altered in this moment
+        before = opened()
+        by_asking = opened() - before
+        try:
+            fetch_all(connection, f"EXPLAIN DELETE FROM {quoted_target(goal)}")
+        except MySQLError as error:
+            if number_of(error) not in _DENIED:
+                raise
+            return 0
+        found.append(opened() - before - 2 * by_asking)
+    return min(found)
+
+
+def hidden_key(goal: Goal) -> Rejected:
+    """Return the error for a foreign key that this user cannot see."""
+    return Rejected(
+        f"{goal.who} cannot be replaced: a foreign key of a table that this user cannot see "
+        "refers to it",
+        "use `mode: merge`, or drop that key",
+    )
 
 
 def broken_views(connection: Connection, goal: Goal) -> list[str]:

@@ -25,6 +25,7 @@ import pyarrow as pa
 from hygge.batches import plain_schema
 from hygge.connectors.mariadb.load import SPLIT
 from hygge.connectors.mariadb.session import (
+    REFERRED_TO,
     execute,
     fetch_all,
     fetch_one,
@@ -307,7 +308,11 @@ def kill(connection: Connection, run: str, split: int | None = None) -> None:
 
 
 def drop(connection: Connection, goal: Goal, run: str) -> None:
-    """Remove the run's tables and its rows of the ledger."""
+    """Remove the run's tables and its rows of the ledger.
+
+    Raises StoreError where a foreign key came to refer to the old table in the moment in which a
+    driver exchanged it, and that driver died before it saw this.
+    """
     table = quoted_table(goal, LEDGER)
     execute(connection, f"DELETE FROM {table} WHERE name = {literal(run_name(run))}")
     left = fetch_all(connection, f"SELECT name, sealed FROM {table} WHERE run = {literal(run)}")
@@ -316,7 +321,16 @@ def drop(connection: Connection, goal: Goal, run: str) -> None:
     kill(connection, run)
     for name, sealed in left:
         if sealed != _SEALED:
-            execute(connection, f"DROP TABLE IF EXISTS {quoted_table(goal, name)}")
+            try:
+                execute(connection, f"DROP TABLE IF EXISTS {quoted_table(goal, name)}")
+            except Exception as error:
+                if number_of(error) not in REFERRED_TO:
+                    raise
+                raise StoreError(
+                    f"{goal.who} was replaced, and a foreign key of a table that this user cannot "
+                    f"see was made in that moment: it refers to '{name}', which has the old rows",
+                    f"drop that key, and make it anew for {goal.table}; then run again",
+                ) from error
     execute(connection, f"DELETE FROM {table} WHERE run = {literal(run)}")
 
 

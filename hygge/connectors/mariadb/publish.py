@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from hygge.connectors.mariadb import ledger
+from hygge.connectors.mariadb import kept, ledger
 from hygge.connectors.mariadb.load import ROW, SPLIT
 from hygge.connectors.mariadb.session import (
+    REFERRED_TO,
     execute,
     fetch_all,
     fetch_one,
@@ -43,7 +44,7 @@ from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import HEADS
 from hygge.connectors.sql.ledger import run_name
 from hygge.connectors.sql.own_columns import generated_note
-from hygge.errors import HyggeError, Rejected, UnfitValue
+from hygge.errors import HyggeError, UnfitValue
 from hygge.model import Run
 
 if TYPE_CHECKING:
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
 
 _BROKEN_RULES = (1062, 1048, 1216, 1217, 1451, 1452, 1644, 4025)
 """Errors of rows that break a rule of their table: keys, NOT NULL, foreign keys, checks, SIGNAL."""
-_REFERRED_TO = (1217, 1451)
-"""The answer to DROP TABLE where a foreign key of another table refers to this one."""
 _ATOMIC_SINCE = (10, 6, 1)
 _RENAME_WAIT_S = 10
 _DENIED = 1142
@@ -98,12 +97,12 @@ def swap(
     run: Run,
     name: str,
     row: Mapping[str, object],
-    exists: bool,
+    old: TargetTable | None,
     check_head: Callable[[], None],
 ) -> None:
     """Put the table `name` and the head in their places, in one RENAME.
 
-    `exists`: there is an old target. `check_head` raises where another head was committed.
+    `old` is the target that is there. `check_head` raises where another head was committed.
     """
     own = run_name(run.id)
     new_heads, old_heads, old_table = f"{own}_heads", f"{own}_heads_old", f"{own}_old"
@@ -118,7 +117,8 @@ def swap(
         execute(connection, f"INSERT INTO {copy} SELECT * FROM {heads} WHERE NOT ({is_replaced})")
         execute(connection, _insert_head(copy, row))
         renames = []
-        if exists:
+        if old is not None:
+            kept.check_hidden_keys(connection, goal, old)  # indexes may have taken hours
             renames.append(f"{quoted_target(goal)} TO {quoted_table(goal, old_table)}")
         renames += [
             f"{quoted_table(goal, name)} TO {quoted_target(goal)}",
@@ -127,7 +127,7 @@ def swap(
         ]
         execute(connection, f"SET lock_wait_timeout = {_RENAME_WAIT_S}")
         execute(connection, f"RENAME TABLE {', '.join(renames)}")
-        if exists:
+        if old is not None:
             _drop_old(
                 connection, goal, old_table, name, (heads, quoted_table(goal, old_heads), copy)
             )
@@ -141,14 +141,15 @@ def _drop_old(
 ) -> None:
     """Drop the old table; undo the exchange where a foreign key that this user cannot see keeps it.
 
-    Such a key goes with the table that is renamed, and comes back with it. `of_heads`: the names of
-    the heads, of the old ones and of the new ones, as SQL.
+    Only one that was made since `check_hidden_keys` can. It goes with the table that is renamed,
+    and comes back with it; if this driver dies in between, `ledger.drop` says so. `of_heads`: the
+    names of the heads, of the old ones and of the new ones, as SQL.
     """
     old_table, heads, old_heads, new_heads = quoted_table(goal, old), *of_heads
     try:
         execute(connection, f"DROP TABLE IF EXISTS {old_table}")
     except Exception as error:  # what cannot be dropped now, `discard` drops
-        if number_of(error) not in _REFERRED_TO:
+        if number_of(error) not in REFERRED_TO:
             return
         target = quoted_target(goal)
         try:
@@ -161,11 +162,7 @@ def _drop_old(
             if is_lost(undone):
                 raise
             return  # it stays committed
-        raise Rejected(
-            f"{goal.who} cannot be replaced: a foreign key of a table that this user cannot see "
-            "refers to it",
-            "use `mode: merge`, or drop that key",
-        ) from error
+        raise kept.hidden_key(goal) from error
 
 
 def check_nulls(

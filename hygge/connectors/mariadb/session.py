@@ -42,6 +42,8 @@ LOCK_WAIT_S = 30
 """Seconds that a statement waits for a lock of another session."""
 _INSTALL = "pip install 'hygge-data[mysql]' brings pymysql"
 _LOST = 2013
+REFERRED_TO = (1217, 1451)
+"""The server's answers where a foreign key of another table forbids to drop or change a table."""
 _HINTS: dict[tuple[int, ...], tuple[str, str]] = {
     # Numbers of errors: what kind of error it is to hygge, and its hint. What is mendable keeps a
     # server from its work, and the same commit may be done later.

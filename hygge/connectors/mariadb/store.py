@@ -348,7 +348,7 @@ class _Publisher(Publisher["Connection"]):
         if not self.swaps:
             self._transact(row)
             return
-        publish.swap(connection, goal, self.run, self.name, row, table is not None, self._recheck)
+        publish.swap(connection, goal, self.run, self.name, row, table, self._recheck)
         if table is not None and schema is not None:
             self.notes += gone_notes([column.name for column in table.columns], schema.names)
             self.notes += kept.broken_views(connection, goal)

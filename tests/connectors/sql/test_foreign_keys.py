@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+
 import pytest
 
 from hygge import SQLStore
+from hygge.connectors.mariadb import publish
 from hygge.connectors.mariadb import session as my_session
 from hygge.errors import FlowFailed, StoreError
+from hygge.model import Run
+from tests.crash.postgres_points import forked
 from tests.fitting import ROWS, flow
 
 pytest_plugins = ["tests.servers.postgres", "tests.servers.mariadb"]
 
 REFERRED = "rows of another table refer to rows that would be removed"
+HIDDEN = "a foreign key of a table that this user cannot see"
 LACKING = "the rows refer to rows that another table lacks"
 
 
@@ -57,9 +65,11 @@ def test_a_foreign_key_from_a_database_that_the_user_does_not_see_forbids_a_repl
     my.ask(f"INSERT INTO {other}.c VALUES (1)")
     my.ask(f"UPDATE {parent} SET v = 'old'")
     before = my.ask(f"SELECT run FROM {my_schema}._hygge_heads")
+    if server == "MariaDB":  # before rows move
+        with pytest.raises(StoreError, match=HIDDEN):
+            narrow.examine(Run("r", "f", "replace"), None)
     error = refusal(narrow, "replace", tmp_path)
-    said = REFERRED if server == "MySQL" else "a foreign key of a table that this user cannot see"
-    assert said in error.message
+    assert (REFERRED if server == "MySQL" else HIDDEN) in error.message
     assert "drop that key" in error.hint
     assert my.ask(f"SELECT DISTINCT v FROM {parent}") == [("old",)]
     assert my.ask(f"SELECT run FROM {my_schema}._hygge_heads") == before
@@ -68,6 +78,81 @@ def test_a_foreign_key_from_a_database_that_the_user_does_not_see_forbids_a_repl
     my.ask(f"DROP TABLE {other}.c")
     assert flow(narrow, "replace", tmp_path).run().rows == len(ROWS)
     assert my.ask(f"SELECT v FROM {parent} WHERE id = 1") == [("a",)]
+
+
+@pytest.mark.parametrize(
+    "hangs_on_it",
+    [
+        "CREATE TRIGGER {0}.g AFTER DELETE ON {0}.t FOR EACH ROW INSERT INTO {0}.log VALUES (1)",
+        "ALTER TABLE {0}.t ADD COLUMN filled int DEFAULT 7",
+        "ALTER TABLE {0}.t ADD FOREIGN KEY (id) REFERENCES {0}.p (id)",
+        "ALTER TABLE {0}.t ADD FOREIGN KEY (id) REFERENCES {0}.t (id) ON DELETE CASCADE",
+        "CREATE TABLE {0}.seen (id bigint REFERENCES {0}.t (id))",
+    ],
+    ids=["a trigger", "a column", "its own key", "a key to itself", "a key that is seen"],
+)
+def test_a_table_that_stays_is_not_emptied_where_a_hidden_key_would_take_other_rows_along(
+    my, my_schema, narrow, tmp_path, hangs_on_it
+):
+    other = my.schema()
+    flow(narrow, "replace", tmp_path).run()
+    my.ask(f"ALTER TABLE {my_schema}.t ADD PRIMARY KEY (id)")
+    my.ask(f"CREATE TABLE {my_schema}.p (id bigint PRIMARY KEY) SELECT id FROM {my_schema}.t")
+    my.ask(f"CREATE TABLE {my_schema}.log (id bigint)")
+    my.ask(hangs_on_it.format(my_schema))
+    narrow.examine(Run("r", "f", "replace"), None)  # nothing is hidden yet
+    refers = f"FOREIGN KEY (id) REFERENCES {my_schema}.t (id) ON DELETE CASCADE"
+    my.ask(f"CREATE TABLE {other}.c (id bigint, {refers})")
+    my.ask(f"INSERT INTO {other}.c VALUES (1)")
+    assert HIDDEN in refusal(narrow, "replace", tmp_path).message
+    assert my.ask(f"SELECT * FROM {other}.c") == [(1,)]
+
+
+def made_in_the_moment_of_the_exchange(my, child, parent, monkeypatch, dies):
+    """Make a hidden key right before the RENAME; `dies`: the driver is killed right after it."""
+    real = publish.execute
+
+    def execute(connection, sql):
+        if not re.match(r"RENAME TABLE `t` TO `\w+_old`", sql):
+            return real(connection, sql)
+        my.ask(f"CREATE TABLE {child} (id bigint REFERENCES {parent} (id) ON DELETE CASCADE)")
+        my.ask(f"INSERT INTO {child} VALUES (1)")
+        changed = real(connection, sql)
+        if dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return changed
+
+    monkeypatch.setattr(publish, "execute", execute)
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["lives", "dies"])
+def test_a_hidden_key_that_is_made_in_the_moment_of_the_exchange_is_said(
+    my, my_schema, narrow, tmp_path, monkeypatch, dies
+):
+    """A driver that lives undoes the exchange; of one that dies, the next run says what it left."""
+    other, parent = my.schema(), f"{my_schema}.t"
+    flow(narrow, "replace", tmp_path).run()
+    my.ask(f"ALTER TABLE {parent} ADD PRIMARY KEY (id)")
+    my.ask(f"UPDATE {parent} SET v = 'old'")
+    with monkeypatch.context() as patched:
+        made_in_the_moment_of_the_exchange(my, f"{other}.c", parent, patched, dies)
+        if not dies:
+            assert HIDDEN in refusal(narrow, "replace", tmp_path).message
+            assert my.ask(f"SELECT DISTINCT v FROM {parent}") == [("old",)]
+        else:
+            assert forked(flow(narrow, "replace", tmp_path).run) == -signal.SIGKILL
+    if dies:
+        error = refusal(narrow, "replace", tmp_path)
+        assert f"{HIDDEN} was made in that moment" in error.message
+        (old,) = re.findall("'(_hygge_.*_old)'", error.message)
+        assert my.ask(f"SELECT DISTINCT v FROM {my_schema}.{old}") == [("old",)]
+        assert my.ask(f"SELECT v FROM {parent} WHERE id = 1") == [("a",)]
+        assert "drop that key, and make it anew" in error.hint
+    assert my.ask(f"SELECT * FROM {other}.c") == [(1,)]
+    my.ask(f"DROP TABLE {other}.c")
+    assert flow(narrow, "replace", tmp_path).run().rows == len(ROWS)
+    assert my.ask(f"SELECT v FROM {parent} WHERE id = 1") == [("a",)]
+    assert len(my.ask(f"SHOW TABLES FROM {my_schema}")) == 3
 
 
 def test_rows_that_refer_to_none_of_another_table_are_said_in_mariadb(
