@@ -13,7 +13,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -33,7 +33,7 @@ from hygge.coordinator.connections import (
 )
 from hygge.coordinator.done import SKIPPED, Request, begin, state_at
 from hygge.coordinator.schedule import OpenTables, RunFlow, Schedule
-from hygge.coordinator.sharing import Together, as_mapping, find_together, why_small
+from hygge.coordinator.sharing import Together, as_mapping, find_reasons, find_together
 from hygge.engine.jobs.instructions import Instructions, instructions, is_flow_job
 from hygge.engine.jobs.restarts import read_try
 from hygge.errors import (
@@ -340,18 +340,13 @@ class Coordinator:
         """Return which flows share a job; a command that was killed has decided it before."""
         if jobs.is_repeated:
             return as_mapping(jobs.find_shared(), len(self.file.flows), self.parallel)
-        return {} if self.jobs != "auto" else self.find_together(lambda flow, why: None)
+        return {} if self.jobs != "auto" else self.find_together()[0]
 
-    def find_together(self, say: Callable[[FlowSpec, str], None]) -> Mapping[str, Together]:
-        """Return which small flows share a job on a cluster; `say` is told why each is small."""
-        state = state_at(self.file.state)
-
-        def why(flow: FlowSpec) -> str:
-            reason = why_small(flow, state, self.identity(flow.name))
-            say(flow, reason)
-            return reason
-
-        return find_together(self.file.flows, why, self.file.max_connections, self.parallel)
+    def find_together(self) -> tuple[Mapping[str, Together], Mapping[str, str]]:
+        """Return which small flows share a job on a cluster, and why each flow is small."""
+        reasons = find_reasons(self.file.flows, state_at(self.file.state), self.identity)
+        limited = self.file.max_connections
+        return find_together(self.file.flows, reasons, limited, self.parallel), reasons
 
     def _report_failure(self, spec: FlowSpec, error: Exception) -> Report:
         """Return the report of a flow that raised, and keep its error."""
