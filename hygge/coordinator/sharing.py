@@ -54,35 +54,28 @@ def find_together(
     reasons: Mapping[str, str],
     limited: Mapping[str, int],
     parallel: int,
+    submitted: Sequence[Sequence[FlowSpec]] = (),
 ) -> dict[str, Together]:
     """Return the name of each flow that shares a job → the flows of that job.
 
     `reasons`: why a flow is small, from `find_reasons`. `limited` are the connections with a limit.
-    `parallel` flows run at the same time.
+    `parallel` flows run at the same time. `submitted`: the flows of each job that there is already.
     """
     kinds: dict[object, list[list[FlowSpec]]] = {}
+    taken = {flow.name for job in submitted for flow in job}
     for flow in flows:
-        if not reasons.get(flow.name):
+        if flow.name in taken or not reasons.get(flow.name):
             continue
         groups = kinds.setdefault(_kind(flow, limited), [[]])
         if len(groups[-1]) == MOST_FLOWS:
             groups.append([])
         if {member.name for member in groups[-1]}.issuperset(flow.depends_on):
             groups[-1].append(flow)
-    return as_mapping([g for groups in kinds.values() for g in groups], len(flows), parallel)
-
-
-def as_mapping(
-    groups: Sequence[Sequence[FlowSpec]], flow_count: int, parallel: int
-) -> dict[str, Together]:
-    """Return groups of two and more by the name of each flow; `flow_count` flows run in all.
-
-    Flows that share no job have half of `parallel`, so that they need not wait for all of these.
-    """
     together = {}
-    for group in groups:
+    for group in [*submitted, *(group for groups in kinds.values() for group in groups)]:
         if len(group) > 1:
-            most = parallel if len(group) == flow_count else max(1, parallel // 2)
+            # Flows that share no job have the other half, so that they need not wait for these.
+            most = parallel if len(group) == len(flows) else max(1, parallel // 2)
             job = Together(tuple(group), min(len(group), most))
             together.update({flow.name: job for flow in group})
     return together

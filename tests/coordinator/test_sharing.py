@@ -6,6 +6,7 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -150,3 +151,19 @@ def test_a_file_that_says_how_flows_run_asks_nobody(tmp_path, jobs, capsys):
     path = write_flows(tmp_path, "sqlite:///shop.db", homes, f"jobs: {jobs}")
     assert main(["plan", str(path)]) == 0
     assert "share one Ray job" not in capsys.readouterr().out
+
+
+def test_a_coordinator_that_is_started_again_keeps_the_jobs_that_it_has_submitted(tmp_path):
+    filled(tmp_path / "shop.db", *"abcdef")
+    path = write_flows(tmp_path, "sqlite:///shop.db", {name: {"table": name} for name in "abcdef"})
+    coordinator = Coordinator(path)
+    flows = {flow.name: flow for flow in coordinator.file.flows}
+    before = [[flows["a"], flows["b"]], [flows["c"]]]
+    jobs = SimpleNamespace(is_repeated=True, find_submitted=lambda: before)
+    together = coordinator._together(jobs)
+    names = {name: [flow.name for flow in job.flows] for name, job in together.items()}
+    assert names == {name: list("ab" if name in "ab" else "def") for name in "abdef"}
+    first = Coordinator(path)._together(SimpleNamespace(is_repeated=False))
+    assert set(first) == set("abcdef")
+    alone = Coordinator(path, jobs="each")
+    assert alone._together(jobs) == {}
