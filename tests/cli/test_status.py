@@ -12,9 +12,17 @@ from hygge.cli import cluster
 from hygge.engine.jobs.client import FLOW, NAME, RUN
 from hygge.model import Report
 from hygge.report.events import JsonLines
-from hygge.run.watch import Progress
+from hygge.run.watch import Progress, Silent
 
 NEEDS = "1 CPU on nodes with kind=mars for each lane, and this cluster has no such node"
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.words: list[str] = []
+
+    def said(self, flow: str, text: str) -> None:
+        self.words.append(text)
 
 
 def log(*events: tuple[str, Progress]) -> str:
@@ -98,3 +106,20 @@ def test_what_a_shared_job_left_when_it_ended_has_ended_with_it(monkeypatch, cap
     assert shared_job_lines(monkeypatch, capsys, state, out.getvalue()) == [
         "    users  done", f"    orders  {state.lower()}", f"    kinds  {state.lower()}",
     ]  # fmt: skip
+
+
+def test_logs_of_a_job_whose_node_is_gone_say_that_there_are_none(monkeypatch):
+    def refuse(name: str) -> str:
+        raise RuntimeError("status code 500: Traceback: …\nCannot connect to host 10.0.0.3")
+
+    job = a_job("hygge-1", "FAILED", {FLOW: "users"})
+    job.message, job.driver_exit_code = "its node has died", None
+    client = SimpleNamespace(get_job_logs=refuse, get_job_info=lambda name: job)
+    there = SimpleNamespace(find_job=lambda name: job, client=client)
+    monkeypatch.setattr(cluster.remote, "Cluster", lambda address: there)
+    asked = argparse.Namespace(id="hygge-1", address="http://head:8265", follow=False)
+    heard = Heard()
+    assert cluster.logs(asked, heard, lambda *_: None) == 0
+    (said,) = heard.words
+    assert said.startswith("the log of hygge-1 cannot be read: ")
+    assert said.endswith("Cannot connect to host 10.0.0.3")

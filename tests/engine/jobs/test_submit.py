@@ -12,7 +12,7 @@ import pytest
 from ray.job_submission import JobStatus
 
 from hygge.config.flows import read_flows
-from hygge.engine.jobs import submit
+from hygge.engine.jobs import following, submit
 from hygge.engine.jobs.instructions import Instructions
 from hygge.model import Report, Summary
 from hygge.report.text import report_from_json, report_json
@@ -124,3 +124,37 @@ def test_jobs_that_were_not_seen_to_end_are_asked_to_stop_also_when_ray_does_not
     submit.stop_open_jobs(LIMIT_S)
     assert client.stops == 3
     assert submit._open_jobs == {}
+
+
+class NodeDies(Ray):
+    """The node of the first driver dies, and with it the log of its job."""
+
+    def get_job_info(self, job: str) -> Any:
+        found = super().get_job_info(job)
+        if found.status == JobStatus.FAILED:
+            found.message = f"Job supervisor actor died: it died.\n{_NODE_DIED}"
+        return found
+
+    def get_job_logs(self, job: str) -> str:
+        if self.ends[len(self.submitted) - 1][0] == "FAILED":
+            raise RuntimeError("Request failed with status code 500: Cannot connect to host")
+        return super().get_job_logs(job)
+
+
+_NODE_DIED = "The actor died because its node has died. Node Id: 7c2538b2"
+
+
+def test_a_driver_that_died_with_its_node_is_started_again_without_its_log(run, monkeypatch):
+    monkeypatch.setattr(following, "_GONE_WITHIN_S", 0.0)
+    client = NodeDies(("FAILED", ""), ("SUCCEEDED", REPORT))
+    report = run(client)
+    assert len(client.submitted) == 2
+    assert (report.status, report.rows) == ("done", 3)
+    assert "started again (2 tries)" in report.note
+
+
+def test_a_driver_that_dies_with_its_node_in_each_try_fails_and_says_so(run, monkeypatch):
+    monkeypatch.setattr(following, "_GONE_WITHIN_S", 0.0)
+    report = run(NodeDies(*3 * [("FAILED", "")]))
+    assert report.status == "failed"
+    assert report.error.endswith(" died: its node died")
