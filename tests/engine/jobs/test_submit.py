@@ -158,3 +158,49 @@ def test_a_driver_that_dies_with_its_node_in_each_try_fails_and_says_so(run, mon
     report = run(NodeDies(*3 * [("FAILED", "")]))
     assert report.status == "failed"
     assert report.error.endswith(" died: its node died")
+
+
+def test_a_coordinator_that_is_started_again_takes_the_reports_of_a_job_that_flows_share(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "users.csv").write_text("id\n1\n")
+    lines = [f"  {name}: {{home: users.csv, store: out/{name}}}\n" for name in "abcd"]
+    (tmp_path / "flows.yml").write_text(f"flows:\n{''.join(lines)}")
+    file = read_flows(tmp_path / "flows.yml")
+    monkeypatch.setenv("HYGGE_TRY", "request/2")
+    reports = tuple(Report(name, "done", rows=3) for name in "ab")
+    client = Ray(("SUCCEEDED", report_json(Summary(reports, 1.5))))
+    client.submitted.append({})  # by the try that was killed
+    client.list_jobs = lambda: [
+        a_job("hygge-a-and-1-more-0", {"hygge_run": "run", "hygge_flow": "a,b"}, 1),
+        a_job("hygge-a-and-1-more-1", {"hygge_run": "run", "hygge_flow": "a,b"}, 2),
+        a_job("hygge-c-2", {"hygge_run": "run", "hygge_flow": "c"}, 3),
+        a_job("run", {"hygge_file": "flows.yml"}, 0),
+        a_job("hygge-d-3", {"hygge_run": "another", "hygge_flow": "d"}, 4),
+    ]
+    followed = []
+    monkeypatch.setattr(client, "get_job_info", asked_of(followed, client.get_job_info))
+    flows = submit.FlowJobs(client, file, False, Silent(), threading.Event())
+    flows.run_id = "run"
+    submitted = flows.find_submitted()
+    assert [[flow.name for flow in job] for job in submitted] == [["a", "b"], ["c"]]
+    found = flows.run(file.flows[0], Instructions(), submitted[0])
+    assert [(each.flow, each.status, each.rows) for each in found] == [
+        ("a", "done", 3), ("b", "done", 3),
+    ]  # fmt: skip
+    assert set(followed) == {"hygge-a-and-1-more-1"}, "the last one"
+    assert len(client.submitted) == 1
+
+
+def a_job(name: str, metadata: dict[str, str], began: int) -> Any:
+    return SimpleNamespace(submission_id=name, metadata=metadata, start_time=began)
+
+
+def asked_of(names: list[str], ask: Any) -> Any:
+    """Return `ask`, which notes in `names` of which job it was asked."""
+
+    def noting(name: str) -> Any:
+        names.append(name)
+        return ask(name)
+
+    return noting
