@@ -195,6 +195,8 @@ def logs(arguments: argparse.Namespace, watch: Watch, print_report: PrintReport)
     follower = Follower(cluster, arguments.id, watch)
     if not arguments.follow:
         follower.look()
+        if silence := follower.following.silence:  # it is lost, where its node has died
+            watch.said("", f"the log of {arguments.id} cannot be read: {silence}")
     elif not follower.follow(_stop_following):
         watch.said("", f"{arguments.id} is followed no more, and goes on")
         watch.close()

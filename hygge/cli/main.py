@@ -284,8 +284,7 @@ def _shared_jobs_text(coordinator: Coordinator) -> str:
     """Return which flows share a Ray job on a cluster, and why; "" where none do."""
     if coordinator.jobs != "auto" or coordinator.engine != "ray":
         return ""
-    reasons: dict[str, str] = {}
-    together = coordinator.find_together(lambda flow, why: reasons.update({flow.name: why}))
+    together, reasons = coordinator.find_together()
     lines = []
     for job in {id(job): job for job in together.values()}.values():
         flows = ", ".join(f"{flow.name} ({reasons[flow.name]})" for flow in job.flows)

@@ -13,7 +13,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -33,7 +33,7 @@ from hygge.coordinator.connections import (
 )
 from hygge.coordinator.done import SKIPPED, Request, begin, state_at
 from hygge.coordinator.schedule import OpenTables, RunFlow, Schedule
-from hygge.coordinator.sharing import Together, as_mapping, find_together, why_small
+from hygge.coordinator.sharing import Together, find_reasons, find_together
 from hygge.engine.jobs.instructions import Instructions, instructions, is_flow_job
 from hygge.engine.jobs.restarts import read_try
 from hygge.errors import (
@@ -337,21 +337,24 @@ class Coordinator:
         return run_here, self.open_tables, self.shares, {}
 
     def _together(self, jobs: FlowJobs) -> Mapping[str, Together]:
-        """Return which flows share a job; a command that was killed has decided it before."""
-        if jobs.is_repeated:
-            return as_mapping(jobs.find_shared(), len(self.file.flows), self.parallel)
-        return {} if self.jobs != "auto" else self.find_together(lambda flow, why: None)
+        """Return which flows share a job; what a killed try has submitted stays as it is."""
+        if self.jobs != "auto":
+            return {}
+        return self.find_together(jobs.find_submitted() if jobs.is_repeated else [])[0]
 
-    def find_together(self, say: Callable[[FlowSpec, str], None]) -> Mapping[str, Together]:
-        """Return which small flows share a job on a cluster; `say` is told why each is small."""
-        state = state_at(self.file.state)
+    def find_together(
+        self, submitted: Sequence[Sequence[FlowSpec]] = ()
+    ) -> tuple[Mapping[str, Together], Mapping[str, str]]:
+        """Return which small flows share a job on a cluster, and why each flow is small.
 
-        def why(flow: FlowSpec) -> str:
-            reason = why_small(flow, state, self.identity(flow.name))
-            say(flow, reason)
-            return reason
-
-        return find_together(self.file.flows, why, self.file.max_connections, self.parallel)
+        `submitted`: the flows of each job that an earlier try of this command has submitted.
+        """
+        taken = {flow.name for job in submitted for flow in job}
+        rest = [flow for flow in self.file.flows if flow.name not in taken]
+        reasons = find_reasons(rest, state_at(self.file.state), self.identity)
+        limited = self.file.max_connections
+        together = find_together(self.file.flows, reasons, limited, self.parallel, submitted)
+        return together, reasons
 
     def _report_failure(self, spec: FlowSpec, error: Exception) -> Report:
         """Return the report of a flow that raised, and keep its error."""

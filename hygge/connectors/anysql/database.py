@@ -48,6 +48,7 @@ def through_sqlalchemy(database: Database, name: str) -> Database:
         heeds=ANYSQL.heeds,
         splits_by_several_columns=ANYSQL.splits_by_several_columns,
         holds_snapshots=ANYSQL.holds_snapshots,
+        tells_sizes=ANYSQL.tells_sizes,
         passes_through=ANYSQL.passes_through,
         home_lossy=ANYSQL.home_lossy,
         also_sees=ANYSQL.also_sees,

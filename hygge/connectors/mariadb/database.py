@@ -29,6 +29,7 @@ MARIADB = Database(
     port=3306,
     heeds=frozenset({"consistency", "on_value"}),
     holds_snapshots=True,
+    tells_sizes=True,
     store_lossy=(
         *NESTED,
         *INEXACT,

@@ -26,6 +26,7 @@ POSTGRES = Database(
     heeds=frozenset({"consistency", "on_value", "create_types"}),
     splits_by_several_columns=True,
     holds_snapshots=True,
+    tells_sizes=True,
     passes_through=True,
     home_lossy=_LOSSY,
     store_lossy=_LOSSY,

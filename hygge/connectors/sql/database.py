@@ -109,6 +109,12 @@ class CatalogVerbs(Protocol):
     def tables(self, url: str, who: str, patterns: Sequence[str]) -> Listing: ...
 
 
+class SizeVerbs(Protocol):
+    """What `sizes.py` of a database gives."""
+
+    def sizes(self, url: str, who: str, tables: Sequence[str]) -> dict[str, int]: ...
+
+
 @dataclass(frozen=True)
 class Database:
     """One kind of database, and the packages that hold its code."""
@@ -152,6 +158,8 @@ class Database:
     """Whether `split_by` may name several columns."""
     holds_snapshots: bool = False
     """Whether one snapshot can be held for several flows: `home.py` has `held`."""
+    tells_sizes: bool = False
+    """Whether the sizes of tables are known without reading them: there is a `sizes.py`."""
     passes_through: bool = False
     """Whether rows may come in the server's own format: `store.py` has `takes`."""
     home_lossy: tuple[str, ...] = NESTED
@@ -202,6 +210,12 @@ class Database:
     def snapshots(self) -> SnapshotVerbs | None:
         """The code that holds one snapshot for several flows, where there is such code."""
         return cast(SnapshotVerbs, self.home()) if self.holds_snapshots else None
+
+    def sizes(self) -> SizeVerbs | None:
+        """The code that tells the sizes of tables, where there is such code."""
+        if not self.tells_sizes:
+            return None
+        return cast(SizeVerbs, importlib.import_module(f"{self.package}.sizes"))
 
     def passthrough(self) -> PassthroughVerbs | None:
         """The code that takes rows in the server's own format, where there is such code."""

@@ -1,7 +1,8 @@
 """Follow a submitted Ray job: its log line by line, then how it ended.
 
 Ray's dashboard may start slowly, be busy, or be out of reach for a while; the job runs on
-meanwhile. Requests that only read are therefore repeated, for `PATIENCE_S` seconds.
+meanwhile. Requests that only read are therefore repeated, for `PATIENCE_S` seconds. The log of a
+job is on the node of its driver, and is lost with it: such a job has ended without a word.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import re
 import time
 from dataclasses import dataclass
 
-from hygge.engine.jobs.client import JobClient
+from hygge.engine.jobs.client import JobClient, JobDetails, shorten_error
 from hygge.errors import HyggeError, as_hygge_error, without_password
 
 PATIENCE_S = 300.0
 _GONE_WITHIN_S = 10.0
+"""Seconds in which a job that Ray does not know, or the log of a dead driver, may still come."""
 _READ_EVERY_S = 0.5
 _BYTES_A_S = 1_000_000
 """A long log is read less often, because Ray only sends all of it."""
@@ -35,6 +37,8 @@ class Ended:
         """The reason in one line; Ray's own message continues with the end of the log."""
         if self.code is not None and self.code < 0:
             return f"it was killed by signal {-self.code}"
+        if self.code is None and "its node has died" in self.message:
+            return "its node died"
         if self.code:
             return f"it exited with code {self.code}"
         return without_password(self.message.splitlines()[0])
@@ -50,12 +54,15 @@ class Following:
         """Whether its driver has not begun."""
         self.silent_s = 0.0
         """Seconds since the last answer; 0 while Ray answers."""
+        self.silence = ""
+        """Why the last look brought nothing, in one line; empty: it did."""
         self._characters_read = 0
         self._read_again_at = 0.0
         self._answered_at = time.monotonic()
 
     def read_lines(self) -> list[str]:
         """Return the lines that are new; raise HyggeError when Ray has not answered for long."""
+        details = None
         try:
             # The status is read first: when it says "ended", the log is complete.
             details = self.client.get_job_info(self.job)
@@ -65,9 +72,14 @@ class Following:
                 return []
             text = self.client.get_job_logs(self.job)
         except (RuntimeError, OSError) as error:
-            self._note_silence(error)
+            self.silent_s = time.monotonic() - self._answered_at
+            self.silence = shorten_error(error)
+            if details is not None and self._is_log_lost(details):
+                self.ended = _make_end(details)
+                return []
+            self._check_silence(error)
             return []
-        self._answered_at, self.silent_s = time.monotonic(), 0.0
+        self._answered_at, self.silent_s, self.silence = time.monotonic(), 0.0, ""
         self._read_again_at = self._answered_at + len(text) / _BYTES_A_S
         end = len(text) if is_over else text.rfind("\n") + 1
         lines: list[str] = []
@@ -75,16 +87,23 @@ class Following:
             lines = text[self._characters_read : end].removesuffix("\n").split("\n")
             self._characters_read = end
         if is_over:
-            message = details.message or "no message"
-            self.ended = Ended(details.status.value, details.driver_exit_code, message)
+            self.ended = _make_end(details)
         return lines
 
     def pause_s(self) -> float:
         """Return how many seconds to wait before the next `read_lines`."""
         return min(10.0, _READ_EVERY_S + self.silent_s / 10)
 
-    def _note_silence(self, error: Exception) -> None:
-        self.silent_s = time.monotonic() - self._answered_at
+    def _is_log_lost(self, details: JobDetails) -> bool:
+        """Return whether a job has ended whose log does not come any more.
+
+        A driver without an exit code was lost with its node, or with the process that started it.
+        """
+        is_dead = details.status.value == "FAILED" and details.driver_exit_code is None
+        patience_s = _GONE_WITHIN_S if is_dead else PATIENCE_S
+        return details.status.is_terminal() and self.silent_s > patience_s
+
+    def _check_silence(self, error: Exception) -> None:
         is_unknown = "status code 404" in str(error)
         if self.silent_s > (_GONE_WITHIN_S if is_unknown else PATIENCE_S):
             what = "Ray does not know it any more" if is_unknown else as_hygge_error(error).message
@@ -93,6 +112,10 @@ class Following:
                 "the job goes on without being followed, unless its cluster has ended; "
                 f"`hygge status {self.job}` asks again",
             ) from error
+
+
+def _make_end(details: JobDetails) -> Ended:
+    return Ended(details.status.value, details.driver_exit_code, details.message or "no message")
 
 
 def is_ray_line(line: str) -> bool:

@@ -199,12 +199,12 @@ class FlowJobs:
             self.watch.ended(report)
         return reports
 
-    def find_shared(self) -> list[list[FlowSpec]]:
-        """Return which flows share a job that an earlier try of this command has submitted."""
+    def find_submitted(self) -> list[list[FlowSpec]]:
+        """Return the flows of each job that an earlier try of this command has submitted."""
         flows = {flow.name: flow for flow in self.file.flows}
         jobs = [job for job in self._list_jobs() if metadata_of(job).get(RUN) == self.run_id]
-        shared = {tuple(name for name in flow_names(job) if name in flows) for job in jobs}
-        return [[flows[name] for name in names] for names in shared]
+        found = {tuple(name for name in flow_names(job) if name in flows) for job in jobs}
+        return [[flows[name] for name in names] for names in sorted(found) if names]
 
     def _list_jobs(self) -> list[JobDetails]:
         until, retries = time.monotonic() + PATIENCE_S, 0

@@ -12,12 +12,13 @@ from ray.exceptions import (
     OutOfMemoryError,
     RayError,
     RayTaskError,
+    RuntimeEnvSetupError,
 )
 
 from hygge.errors import DiskFull, HyggeError, Transient, without_password
 
 _RAISED = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception): .+", re.MULTILINE)
-"""The last line of a traceback in the text of an ActorDiedError."""
+"""The last line of a traceback in the text of an error of Ray."""
 _NO_IMPORT = "failed to import on the worker"
 """Ray's words for an actor or a task whose code cannot be imported on its node."""
 SAME_VERSIONS = (
@@ -25,6 +26,7 @@ SAME_VERSIONS = (
     "or keep lanes off the others with `label_selector`"
 )
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_TEXTS = tuple(f"[Errno {number}]" for number in _FULL)
 
 
 def is_ray_failure(error: BaseException) -> bool:
@@ -53,15 +55,19 @@ def is_disk_full(cause: BaseException) -> bool:
     """Return whether a disk was full: that of another node may have room."""
     if isinstance(cause, OSError):
         return cause.errno in _FULL
+    if isinstance(cause, RuntimeEnvSetupError):  # Ray unpacks what was shipped on each node
+        return any(text in str(cause) for text in _FULL_TEXTS)
     return isinstance(cause, DiskFull | OutOfDiskError)
 
 
 def find_raised(cause: BaseException) -> str:
     """Return the error that ended a worker, as its traceback says it; "" where there is none.
 
-    Such is the import error of a node without hygge. A process that was killed leaves no traceback.
+    Such is the import error of a node without hygge, and the error for which Ray could not unpack
+    there what was shipped. A process that was killed leaves no traceback.
     """
-    if not isinstance(cause, ActorDiedError) and _NO_IMPORT not in str(cause):
+    is_of_worker = isinstance(cause, ActorDiedError | RuntimeEnvSetupError)
+    if not is_of_worker and _NO_IMPORT not in str(cause):
         return ""
     raised = [line for line in _RAISED.findall(str(cause)) if _NO_IMPORT not in line]
     return without_password(raised[-1]) if raised else ""
@@ -72,6 +78,8 @@ def describe_failure(error: BaseException, cause: BaseException, end: str) -> st
     if isinstance(cause, HyggeError):
         return cause.message
     if raised := find_raised(cause):
+        if is_disk_full(cause):
+            return f"the disk with Ray's session folder is full: {raised}"
         return f"its processes cannot run there: {raised}"
     if isinstance(cause, ActorDiedError):
         if "its node has died" in str(cause):
@@ -93,10 +101,10 @@ def suggest_remedy(cause: BaseException) -> str | None:
     """Return the hint of an error; where it has none of its own, a general one."""
     if isinstance(cause, HyggeError):
         return cause.hint
-    if find_raised(cause):
-        return SAME_VERSIONS
     if is_disk_full(cause):
         return "free some space there, or keep lanes off that node with `label_selector`"
+    if find_raised(cause):
+        return SAME_VERSIONS
     is_killed = isinstance(cause, ActorDiedError) and "its node has died" not in str(cause)
     if is_killed or isinstance(cause, OutOfMemoryError):
         return (

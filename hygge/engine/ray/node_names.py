@@ -26,4 +26,9 @@ def name_node(node: str) -> str:
         return _names.get(node, node[:8]) or "unknown"
 
 
+def is_one_node() -> bool:
+    """Return whether all lanes are on the same node, which then needs no name."""
+    return len([node for node in ray.nodes() if node["Alive"]]) < 2
+
+
 connection.call_before_end(_names.clear)

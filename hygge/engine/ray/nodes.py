@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import hygge
 from hygge.engine.ray import left
-from hygge.engine.ray.failures import SAME_VERSIONS
+from hygge.engine.ray.failures import SAME_VERSIONS, describe_failure, suggest_remedy
 from hygge.engine.ray.node_names import name_node
 from hygge.engine.ray.placement import Node, list_nodes
 from hygge.errors import ConfigError
@@ -56,6 +56,7 @@ class _Answer:
     missing: tuple[str, ...] = ()
     shm_bytes: int | None = None
     fault: str = ""
+    hint: str | None = SAME_VERSIONS
 
 
 def check_nodes(
@@ -95,7 +96,7 @@ def check_nodes(
             if any(what in unseen[node] for node in asked)
         }
         answers = _ask_nodes(asked, sorted({name for listed in names.values() for name in listed}))
-    faults = {node: answer.fault for node, answer in answers.items() if answer.fault}
+    faults = {node: answer for node, answer in answers.items() if answer.fault}
     said = _leave_nodes(faults, nodes)
     for node, answer in answers.items():
         if node in faults:
@@ -114,16 +115,17 @@ def check_nodes(
     return "; ".join(said)
 
 
-def _leave_nodes(faults: Mapping[str, str], nodes: Mapping[str, Node]) -> list[str]:
+def _leave_nodes(faults: Mapping[str, _Answer], nodes: Mapping[str, Node]) -> list[str]:
     """Leave the nodes where no lane can run, and return a sentence on each.
 
     Raises ConfigError where no lane can run on any of `nodes`.
     """
-    said = [f"node {name_node(node)}: {fault}" for node, fault in sorted(faults.items())]
+    said = [f"node {name_node(node)}: {faults[node].fault}" for node in sorted(faults)]
     if said and len(faults) == len(nodes):
-        raise ConfigError(f"lanes can run on no node: {'; '.join(said)}", SAME_VERSIONS)
-    for node, fault in faults.items():
-        left.leave(node, fault)
+        hints = sorted({answer.hint for answer in faults.values() if answer.hint})
+        raise ConfigError(f"lanes can run on no node: {'; '.join(said)}", "; ".join(hints))
+    for node, answer in faults.items():
+        left.leave(node, answer.fault)
     return [f"no lane runs on {text}" for text in said]
 
 
@@ -217,8 +219,14 @@ def _ask_nodes(nodes: frozenset[str], names: list[str]) -> dict[str, _Answer]:
     done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=patience_s)
     answers: dict[str, _Answer] = {}
     for call in done:
-        with contextlib.suppress(ray.exceptions.RayError):
+        try:
             missing, shm, versions, failed = ray.get(call)
+        except ray.exceptions.RuntimeEnvSetupError as error:  # a full disk, for one
+            fault = describe_failure(error, error, "")
+            answers[calls[call]] = _Answer(fault=fault, hint=suggest_remedy(error))
+        except ray.exceptions.RayError:
+            continue
+        else:
             shm_bytes = shm[0] * shm[1] if shm else None
             answers[calls[call]] = _Answer(missing, shm_bytes, _find_fault(versions, failed))
     return answers

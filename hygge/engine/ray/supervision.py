@@ -42,7 +42,7 @@ from hygge.engine.ray.lanes import (
     wait_for_lane,
 )
 from hygge.engine.ray.left import is_left
-from hygge.engine.ray.node_names import name_node
+from hygge.engine.ray.node_names import is_one_node, name_node
 from hygge.engine.ray.placement import Bound, bound_by_nodes, count_lanes, describe_left
 from hygge.engine.ray.watching import Watching
 from hygge.errors import HyggeError, Stopped, Transient
@@ -359,7 +359,7 @@ class Supervision:
 
     def _raise_with_place(self, error: BaseException, cause: BaseException, where: str) -> NoReturn:
         """Raise what no retry mends; where there are several nodes, say which lane it was."""
-        if sum(node["Alive"] for node in ray.nodes()) > 1:
+        if not is_one_node():
             if isinstance(cause, HyggeError):
                 cause.message = f"{cause.message} ({where})"
             else:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from hygge.engine.ray.lane import Lane
 from hygge.engine.ray.lanes import refresh_stats
 from hygge.engine.ray.metrics import Meter
+from hygge.engine.ray.node_names import is_one_node, name_node
 from hygge.engine.ray.patience import Patience
 from hygge.engine.ray.placement import describe_pending
 from hygge.errors import HyggeError
@@ -27,6 +28,7 @@ _SHOW_WAIT_AFTER_S = 5.0
 _ASK_PENDING_EVERY_S, _SAY_PENDING_EVERY_S = 3.0, 30.0
 _ASKED_AT_ONCE = 16
 """Lanes that are asked for their counters at a time, in turn: a thousand lanes cost no more."""
+_NAMED = 5
 _WAITED_FOR = {"home": "store", "": "store", "store": "home", "rate": "rate"}
 """The end that waits at the Inbox → the end that it waits for. If none waits, the Store works."""
 _lock = threading.Lock()
@@ -152,7 +154,8 @@ class Watching:
         )
         if not is_stalled and now - self.said_stall_at <= SAY_STALL_AFTER_S:
             return
-        text = f"nothing moved for {still_s:.0f} s: waiting for {self._describe_wait(lanes)}"
+        waits_for = f"{self._describe_wait(lanes)}{_name_lanes(lanes)}"
+        text = f"nothing moved for {still_s:.0f} s: waiting for {waits_for}"
         if is_stalled:
             raise HyggeError(
                 text, "look at what it does there; `stall_timeout` says how long hygge waits"
@@ -216,3 +219,13 @@ class Watching:
         if end == "store":
             return f"the store {self.move.store.describe()}"
         return f"the home {self.move.home.describe()}"
+
+
+def _name_lanes(lanes: Sequence[Lane]) -> str:
+    """Return which lanes work, and on which nodes; "" where none does, or there is one node."""
+    working = [lane for lane in lanes if lane.is_up and lane.attempts]
+    if not working or is_one_node():
+        return ""
+    named = [f"lane {lane.number} on node {name_node(lane.node)}" for lane in working[:_NAMED]]
+    more = [f"{len(working) - _NAMED} more"] if len(working) > _NAMED else []
+    return f" ({', '.join([*named, *more])})"

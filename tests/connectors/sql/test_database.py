@@ -71,6 +71,7 @@ def test_an_object_is_as_complete_as_its_code(database):
     assert callable(database.catalog().tables)
     assert hasattr(database.home(), "held") or not database.holds_snapshots
     assert hasattr(database.store(), "takes") or not database.passes_through
+    assert hasattr(database.sizes(), "sizes") or not database.tells_sizes
     option_names = {field.name for field in fields(database)}
     assert {"heeds", "is_file", "names"} <= option_names
 

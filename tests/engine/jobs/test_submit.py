@@ -12,7 +12,7 @@ import pytest
 from ray.job_submission import JobStatus
 
 from hygge.config.flows import read_flows
-from hygge.engine.jobs import submit
+from hygge.engine.jobs import following, submit
 from hygge.engine.jobs.instructions import Instructions
 from hygge.model import Report, Summary
 from hygge.report.text import report_from_json, report_json
@@ -124,3 +124,83 @@ def test_jobs_that_were_not_seen_to_end_are_asked_to_stop_also_when_ray_does_not
     submit.stop_open_jobs(LIMIT_S)
     assert client.stops == 3
     assert submit._open_jobs == {}
+
+
+class NodeDies(Ray):
+    """The node of the first driver dies, and with it the log of its job."""
+
+    def get_job_info(self, job: str) -> Any:
+        found = super().get_job_info(job)
+        if found.status == JobStatus.FAILED:
+            found.message = f"Job supervisor actor died: it died.\n{_NODE_DIED}"
+        return found
+
+    def get_job_logs(self, job: str) -> str:
+        if self.ends[len(self.submitted) - 1][0] == "FAILED":
+            raise RuntimeError("Request failed with status code 500: Cannot connect to host")
+        return super().get_job_logs(job)
+
+
+_NODE_DIED = "The actor died because its node has died. Node Id: 7c2538b2"
+
+
+def test_a_driver_that_died_with_its_node_is_started_again_without_its_log(run, monkeypatch):
+    monkeypatch.setattr(following, "_GONE_WITHIN_S", 0.0)
+    client = NodeDies(("FAILED", ""), ("SUCCEEDED", REPORT))
+    report = run(client)
+    assert len(client.submitted) == 2
+    assert (report.status, report.rows) == ("done", 3)
+    assert "started again (2 tries)" in report.note
+
+
+def test_a_driver_that_dies_with_its_node_in_each_try_fails_and_says_so(run, monkeypatch):
+    monkeypatch.setattr(following, "_GONE_WITHIN_S", 0.0)
+    report = run(NodeDies(*3 * [("FAILED", "")]))
+    assert report.status == "failed"
+    assert report.error.endswith(" died: its node died")
+
+
+def test_a_coordinator_that_is_started_again_takes_the_reports_of_a_job_that_flows_share(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "users.csv").write_text("id\n1\n")
+    lines = [f"  {name}: {{home: users.csv, store: out/{name}}}\n" for name in "abcd"]
+    (tmp_path / "flows.yml").write_text(f"flows:\n{''.join(lines)}")
+    file = read_flows(tmp_path / "flows.yml")
+    monkeypatch.setenv("HYGGE_TRY", "request/2")
+    reports = tuple(Report(name, "done", rows=3) for name in "ab")
+    client = Ray(("SUCCEEDED", report_json(Summary(reports, 1.5))))
+    client.submitted.append({})  # by the try that was killed
+    client.list_jobs = lambda: [
+        a_job("hygge-a-and-1-more-0", {"hygge_run": "run", "hygge_flow": "a,b"}, 1),
+        a_job("hygge-a-and-1-more-1", {"hygge_run": "run", "hygge_flow": "a,b"}, 2),
+        a_job("hygge-c-2", {"hygge_run": "run", "hygge_flow": "c"}, 3),
+        a_job("run", {"hygge_file": "flows.yml"}, 0),
+        a_job("hygge-d-3", {"hygge_run": "another", "hygge_flow": "d"}, 4),
+    ]
+    followed = []
+    monkeypatch.setattr(client, "get_job_info", asked_of(followed, client.get_job_info))
+    flows = submit.FlowJobs(client, file, False, Silent(), threading.Event())
+    flows.run_id = "run"
+    submitted = flows.find_submitted()
+    assert [[flow.name for flow in job] for job in submitted] == [["a", "b"], ["c"]]
+    found = flows.run(file.flows[0], Instructions(), submitted[0])
+    assert [(each.flow, each.status, each.rows) for each in found] == [
+        ("a", "done", 3), ("b", "done", 3),
+    ]  # fmt: skip
+    assert set(followed) == {"hygge-a-and-1-more-1"}, "the last one"
+    assert len(client.submitted) == 1
+
+
+def a_job(name: str, metadata: dict[str, str], began: int) -> Any:
+    return SimpleNamespace(submission_id=name, metadata=metadata, start_time=began)
+
+
+def asked_of(names: list[str], ask: Any) -> Any:
+    """Return `ask`, which notes in `names` of which job it was asked."""
+
+    def noting(name: str) -> Any:
+        names.append(name)
+        return ask(name)
+
+    return noting

@@ -125,6 +125,7 @@ def main(folder: Path) -> None:
         SAW["nodes"] = {kind: node_names.name_node(node) for kind, node in NAMES.items()}
         SAW["may_grow"] = patience.may_grow()
         run(folder, "nowhere", "mars", lanes=2, wait_at_most_s=0.5)
+        run(folder, "hangs", "good", "never opened", lanes=1, stall_timeout_s=0.5)
         patience.FIXED_S = 0.5
         run(folder, "nowhere, auto", "mars")
         run(folder, "asked", "in(good, bare)", retries=0)

@@ -8,7 +8,9 @@ import sys
 from typing import Any
 
 import pytest
+from ray.exceptions import RuntimeEnvSetupError
 
+from hygge.engine.ray.failures import describe_failure, is_disk_full, suggest_remedy
 from tests.waiting import LIMIT_S
 
 
@@ -34,6 +36,13 @@ def test_what_no_node_has_is_waited_for_so_long_and_then_said_with_what_there_is
         assert "1 × 2 CPUs" in flow["error"]
         assert "kind=good" in flow["error"]
         assert "wait_at_most" in flow["hint"]
+
+
+def test_a_stall_names_the_lanes_that_are_waited_for_and_their_nodes(saw):
+    flow, node = saw["hangs"], saw["nodes"]["good"]
+    assert flow["status"] == "failed"
+    waits_for = f"waiting for the store {saw['folder']}/hangs (lane 0 on node {node})"
+    assert flow["error"].endswith(waits_for)
 
 
 def test_a_node_without_hygge_is_named_and_left_before_a_row_moves(saw):
@@ -93,3 +102,17 @@ def test_a_node_with_a_full_disk_is_left_and_its_splits_go_elsewhere(saw):
     assert f"node {node} was left" in flow["note"]
     assert "the disk is full while writing /dev/full" in flow["note"]
     assert flow["retries"] >= 1
+
+
+def test_a_node_where_ray_cannot_unpack_what_was_shipped_is_said_with_the_cause():
+    """As Ray words it on a node with a full disk; `make cluster-test` has one."""
+    traceback = "[Node 10.0.0.4] Traceback (most recent call last):\n  File ray.py\n"
+    full = RuntimeEnvSetupError(f"{traceback}OSError: [Errno 28] No space left on device\n")
+    assert is_disk_full(full)
+    said = "the disk with Ray's session folder is full: OSError: [Errno 28] No space left on device"
+    assert describe_failure(full, full, "") == said
+    assert "free some space there" in suggest_remedy(full)
+    other = RuntimeEnvSetupError(f"{traceback}ValueError: no such package\n")
+    assert not is_disk_full(other)
+    said = "its processes cannot run there: ValueError: no such package"
+    assert describe_failure(other, other, "") == said
