@@ -1,8 +1,7 @@
 """The small frozen records that travel between processes. They hold facts and have no behaviour.
 
-In the order of a run: a `Run` gets its name → the Home answers with a `Plan` of `Split`s → each
-attempt at a split has a `Ticket` → a staged attempt gives a `Receipt` → the store's commit moves
-its `Head` and answers with a `Commit` → people read the `Report`.
+In the order of a run: a `Run` gets its name → the Home gives a `Plan` of `Split`s → each attempt at
+a split has a `Ticket`, and gives a `Receipt` → the commit moves the `Head` → there is a `Report`.
 """
 
 from __future__ import annotations
@@ -61,8 +60,7 @@ class StoreTraits:
     guarantee: Guarantee = "exactly once"
     """Number of times that each row arrives, also after failures."""
     visibility: Visibility = "atomic"
-    """The way that new rows become visible: all at once for every reader, or only for hygge's
-    Homes (`manifest`), or batch by batch."""
+    """How new rows become visible: at once for all readers or for hygge's Homes, or by batches."""
     sees: str = ""
     """One sentence for people: what a reader that is not hygge sees, and when it sees it."""
     max_lanes: int | None = None
@@ -250,6 +248,8 @@ class TargetState:
     """False: there are more than `rows`."""
     changes: tuple[str, ...] = ()
     """What a run will change of its columns: a sentence each, and the statement where one is."""
+    is_adopted: bool = False
+    """True if a `replace` takes a table that hygge did not make, which stays."""
 
 
 Status = Literal["done", "failed", "skipped", "stopped"]

@@ -1,4 +1,4 @@
-"""`consistency` and `on_value` of a flow, which set the options of that name of its ends.
+"""`consistency`, `on_value`, `schema` and `adopt` of a flow: options of its ends by that name.
 
 Written beside `home:`, they count for every end that supports them, and an option of the end may
 not contradict them. Written in `defaults:`, they are overridden by everything else, and ends that
@@ -67,7 +67,8 @@ def check(key: str, node: Node) -> None:
     nodes = list(node.children()) if node.is_mapping and key == "on_value" else [node]
     for value in nodes:
         if value.value not in END_OPTIONS[key] and not value.is_broken():
-            hint = suggest(f"{key} is one of", str(value.text), END_OPTIONS[key])
+            words = [str(each).lower() for each in END_OPTIONS[key]]
+            hint = suggest(f"{key} is one of", str(value.text), words)
             raise Problem(value.line, f"'{key}' is {value.describe()}", hint)
 
 
@@ -102,6 +103,12 @@ def _unsupported(
         if database is not None and accepts(end, "options", key):
             message, hints = unsupported(database, key)
             return Problem(node.line, message, ", or ".join(hints))
+    if key == "adopt":
+        return Problem(
+            node.line,
+            "'adopt' is for tables of databases, which the store of this flow is not",
+            "take `adopt` out; files that hygge did not write: move them away, or `mode: append`",
+        )
     if key in OF_EVERY_STORE:
         return Problem(node.line, f"the store of this flow knows no '{key}'", f"take `{key}` out")
     return Problem(

@@ -130,10 +130,11 @@ END_OPTIONS = {
     "consistency": ("snapshot", "split"),
     "on_value": ("error", "set_null", "as_text"),
     "schema": ("freeze", "evolve"),
+    "adopt": (True, False),
 }
 """Keys of a flow that set the option of that name of its ends → their possible values."""
-OF_EVERY_STORE = ("schema",)
-"""Those that every database and every file format knows."""
+OF_EVERY_STORE = ("schema", "adopt")
+"""Those that every database knows, and `schema` every file format too."""
 FLOW_KEYS = (
     "home",
     "store",

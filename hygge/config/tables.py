@@ -27,7 +27,9 @@ from hygge.config.specs import LIMIT_KEYS, EndSpec, FlowSpec, Tables
 _HOME_KEYS = (
     "columns", "exclude", "where", "cursor", "lag", "split_by", "types", "max_bytes_per_second",
 )  # fmt: skip
-_FLOW_KEYS = ("mode", "key", "mask", "add", "names", "transform", "on_value", "schema", *LIMIT_KEYS)
+_FLOW_KEYS = (
+    "mode", "key", "mask", "add", "names", "transform", "on_value", "schema", "adopt", *LIMIT_KEYS,
+)  # fmt: skip
 _EXAMPLE = 'tables: ["public.*"]'
 _OVER = "\n"
 """Between a table and a pattern, in the name of the override that has the settings of both."""

@@ -17,13 +17,13 @@ from hygge.model import (
     MIB,
     Column,
     Limits,
-    Mode,
     Plan,
     Report,
     Summary,
     TargetState,
     from_facts,
 )
+from hygge.report.holds import state_text
 from hygge.report.progress import amounts_text, bytes_text, count_text, resources_text
 from hygge.run.engines import passthrough, schema_of
 from hygge.shape.words import sentences
@@ -211,7 +211,7 @@ def plan_text(
         f"{flow.name}: {flow.mode}, {traits.guarantee}",
         f"  home    {relative(flow.home.describe())}",
         f"  store   {relative(flow.store.describe())}",
-        *([f"  holds   {_state_text(state, flow.mode)}"] if state is not None else []),
+        *([f"  holds   {state_text(state, flow.mode)}"] if state is not None else []),
         *([f"  changes {change}" for change in state.changes] if state is not None else []),
         *([f"  note    {_replaced(flow)}"] if flow.lacks_cursor else []),
         *([f"  again   {repeats}"] if (repeats := flow.repeats()) else []),
@@ -246,21 +246,6 @@ def plan_text(
         lines.append(f"  loses   {lost}")
     lines += _columns(plan, traits.lossy)
     return "\n".join(lines)
-
-
-def _state_text(state: TargetState, mode: Mode) -> str:
-    """Return what a store holds now, and what a run of `mode` does with it."""
-    if not state.exists:
-        return "nothing: it is new, and the run makes it"
-    then = {
-        "replace": "which the run replaces",
-        "append": "which stay; the run adds its own",
-        "merge": "which stay, unless a row with the same key comes",
-    }[mode]
-    if state.rows is None:
-        return f"rows, {then}; how many is not known"
-    rows = f"{state.rows:,} row{'s'[: state.rows != 1]}"
-    return f"{'' if state.is_exact else 'more than '}{rows}, {then}"
 
 
 def _limits(limits: Limits) -> list[str]:
@@ -324,6 +309,8 @@ def plan_line(flow: Flow, plan: Plan, state: TargetState | None = None) -> str:
         text += "  new"
     elif state is not None and state.rows is not None:
         text += f"  holds {'' if state.is_exact else 'more than '}{count_text(state.rows)}"
+    if state is not None and state.is_adopted:
+        text += "  adopted"
     if state is not None and state.changes:
         text += f"  changes: {'; '.join(state.changes)}"
     columns = plan.columns or ()

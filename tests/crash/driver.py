@@ -24,7 +24,7 @@ from hygge.journal import lease
 from tests.crash import broken_journal
 from tests.crash.points import numbered, unnumbered
 from tests.crash.power import record
-from tests.crash.scenes import SCENES, flow, grow, seen
+from tests.crash.scenes import EVERY, flow, grow, seen
 from tests.waiting import LIMIT_S
 
 _pipes: dict[int, int] = {}
@@ -57,7 +57,7 @@ def forked(work: Any) -> int:
 
 def driver(asked: dict[str, Any]) -> Any:
     def work(tell: Any) -> int:
-        scene = SCENES[asked["scene"]]
+        scene = EVERY[asked["scene"]]
         if asked["twin"]:
             broken_journal.TWINS[asked["twin"]]()
         moving = flow(scene, Path(asked["folder"]), **asked["more"])
@@ -88,7 +88,7 @@ def watcher(asked: dict[str, Any]) -> Any:
         with open(asked["log"], "w", buffering=1) as log:
             while True:
                 try:
-                    view = seen(SCENES[asked["scene"]], Path(asked["folder"]))
+                    view = seen(EVERY[asked["scene"]], Path(asked["folder"]))
                 except FileNotFoundError:  # what it listed was replaced before it was opened
                     continue
                 except Exception as error:
@@ -135,9 +135,9 @@ def warm() -> None:
     """Run what there is once here, so that no child has to import anything."""
     for name in ("files to directory, replace", "file, replace", "SQLite, merge"):
         with tempfile.TemporaryDirectory() as folder:
-            grow(SCENES[name], Path(folder), 0)
-            flow(SCENES[name], Path(folder)).run()
-            seen(SCENES[name], Path(folder))
+            grow(EVERY[name], Path(folder), 0)
+            flow(EVERY[name], Path(folder)).run()
+            seen(EVERY[name], Path(folder))
 
 
 if __name__ == "__main__":

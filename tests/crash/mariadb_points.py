@@ -50,6 +50,8 @@ class Source:
             "CREATE TABLE s (id bigint PRIMARY KEY, at bigint NOT NULL, v varchar(20), "
             "price decimal(20, 4), moment datetime(6)) ENGINE = InnoDB"
         )
+        if mode == "adopt":
+            self.ask("CREATE TABLE t LIKE s")
 
     def ask(self, sql: str) -> Rows:
         with self.connection.cursor() as cursor:
@@ -76,8 +78,9 @@ class Source:
 
 
 def flow(mode: str, url: str, folder: Path) -> Flow:
-    home = SQLHome("s", connection=url, cursor=None if mode == "replace" else "at")
-    store = SQLStore("t", connection=url)
+    home = SQLHome("s", connection=url, cursor=None if mode in ("replace", "adopt") else "at")
+    store = SQLStore("t", connection=url, options={"adopt": mode == "adopt"})
+    mode = "replace" if mode == "adopt" else mode
     key = ["id"] if mode == "merge" else []
     return Flow(home, store, name="f", mode=mode, key=key, engine="inline", state=folder / "state")
 
@@ -142,7 +145,9 @@ def main(mode: str, url: str, schema: str, folder: Path, point: int, step: int) 
         seen = source.rows("t")
         if seen not in (old, new):
             wrong.append(f"point {point}: a reader saw {len(seen)} rows after the death")
-        if mode == "replace" and source.ask("SELECT `rows` FROM _hygge_heads") != [(len(seen),)]:
+        if mode in ("replace", "adopt") and source.ask("SELECT `rows` FROM _hygge_heads") != [
+            (len(seen),)
+        ]:
             wrong.append(f"point {point}: the head is of other rows than the {len(seen)} there")
         if forked(work.run) != 0:
             wrong.append(f"point {point}: the next run failed")
@@ -160,7 +165,7 @@ def main(mode: str, url: str, schema: str, folder: Path, point: int, step: int) 
 
 if __name__ == "__main__":
     # For a twin, where its commit begins: what stands before is as it is.
-    first, step = ("append", "replace", "merge").index(sys.argv[1]) % STEP, STEP
+    first, step = ("append", "replace", "merge", "adopt").index(sys.argv[1]) % STEP, STEP
     if sys.argv[5:] == ["head apart"]:
         move_head_apart()
         first, step = 12, 1

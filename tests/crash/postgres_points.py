@@ -40,6 +40,8 @@ class Source:
             f"CREATE TABLE {schema}.s (id bigint PRIMARY KEY, at bigint NOT NULL, v text, "
             "price numeric(20, 4), moment timestamptz)"
         )
+        if mode == "adopt":
+            self.connection.execute(f"CREATE TABLE {schema}.t (LIKE {schema}.s INCLUDING ALL)")
 
     def grow(self) -> None:
         self.last += 3
@@ -66,13 +68,11 @@ class Source:
 
 
 def flow(mode: str, url: str, schema: str, folder: Path) -> Flow:
-    home = SQLHome(
-        "s",
-        table=f"{schema}.s",
-        connection=url,
-        cursor=None if mode == "replace" else "at",
-    )
-    store = SQLStore("t", table=f"{schema}.t", connection=url)
+    cursor = None if mode in ("replace", "adopt") else "at"
+    home = SQLHome("s", table=f"{schema}.s", connection=url, cursor=cursor)
+    adopt = {"adopt": mode == "adopt"}
+    store = SQLStore("t", table=f"{schema}.t", connection=url, options=adopt)
+    mode = "replace" if mode == "adopt" else mode
     key = ["id"] if mode == "merge" else []
     return Flow(home, store, name="f", mode=mode, key=key, engine="inline", state=folder / "state")
 
@@ -180,7 +180,7 @@ def kill_at_each(source: Source, moving: Flow, dying: Dying, point: int, step: i
 def main(dying: Dying, through: str = "postgresql:") -> None:
     """Kill a run at its points as the command line says; its URL begins with `through`."""
     # What stands before the commit is the same in every mode: tried in one of them.
-    first, step = {"append": 0, "replace": 10, "merge": 8}[sys.argv[1]], STEP
+    first, step = {"append": 0, "replace": 10, "merge": 8, "adopt": 12}[sys.argv[1]], STEP
     if sys.argv[5:] == ["head apart"]:
         head_apart()
         first, step = 10, 1

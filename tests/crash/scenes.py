@@ -36,6 +36,8 @@ class Scene:
     mode: str
     cursor: str | None = None
     splits: int = 1
+    adopts: bool = False
+    """Whether somebody made the table of the store before."""
 
     @property
     def plain(self) -> bool:
@@ -56,6 +58,7 @@ SCENES = {
     "files to directory, plain append": Scene("files", "directory", "append"),
     "files to SQLite, plain append": Scene("files", "SQLite", "append"),
 }
+EVERY = {**SCENES, "SQLite, adopt": Scene("table", "SQLite", "replace", splits=2, adopts=True)}
 
 
 def flow(scene: Scene, folder: Path, **more: object) -> Flow:
@@ -68,7 +71,9 @@ def flow(scene: Scene, folder: Path, **more: object) -> Flow:
     store = {
         "directory": lambda: ParquetStore(path=folder / "out" / "lake"),
         "file": lambda: CsvStore(path=folder / "out" / "t.csv"),
-        "SQLite": lambda: SQLStore("t", connection=f"sqlite:///{folder}/out/target.db"),
+        "SQLite": lambda: SQLStore(
+            "t", connection=f"sqlite:///{folder}/out/target.db", options={"adopt": scene.adopts}
+        ),
     }[scene.store]()
     key = ["id"] if scene.mode == "merge" else []
     limits = Limits(retries=0)
@@ -95,6 +100,9 @@ def grow(scene: Scene, folder: Path, stage: int) -> None:
     source = folder / "source"
     source.mkdir(parents=True, exist_ok=True)
     (folder / "out").mkdir(exist_ok=True)
+    if scene.adopts and not stage:
+        with closing(sqlite3.connect(folder / "out" / "target.db")) as target:
+            target.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, seq INTEGER, v TEXT, x REAL)")
     rows, before = rows_of(scene, stage), rows_of(scene, stage - 1) if stage else []
     if scene.source == "table":
         with closing(sqlite3.connect(source / "shop.db")) as shop:

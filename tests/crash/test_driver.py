@@ -13,14 +13,14 @@ import pytest
 
 from tests.crash.points import ALL
 from tests.crash.promises import killed, killed_twice, state_lost
-from tests.crash.scenes import SCENES
+from tests.crash.scenes import EVERY, SCENES
 from tests.crash.world import worlds  # noqa: F401  # a fixture
 
 # A run makes at least this many calls that change something; fewer means that none were seen.
 LEAST = 80
 
 
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("scene", EVERY)
 def test_wherever_a_driver_is_killed_the_next_run_makes_it_whole(scene, worlds):  # noqa: F811
     world = worlds(scene)
     assert world.points >= LEAST

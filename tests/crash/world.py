@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.crash.points import ALL
-from tests.crash.scenes import SCENES, Row, grow, in_order, rows_of, seen
+from tests.crash.scenes import EVERY, Row, grow, in_order, rows_of, seen
 from tests.waiting import LIMIT_S
 
 DRIVER = "tests.crash.driver"
@@ -84,7 +84,7 @@ class World:
     """What is broken in its drivers from now on."""
 
     def __init__(self, drivers: Drivers, name: str, folder: Path, built: bool = True) -> None:
-        self.drivers, self.name, self.scene = drivers, name, SCENES[name]
+        self.drivers, self.name, self.scene = drivers, name, EVERY[name]
         self.here, self.kept, self.logs = folder / "here", folder / "kept", folder / "logs"
         if not built:
             return

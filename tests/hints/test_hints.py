@@ -151,7 +151,11 @@ CASES = {
     ),
     "a table of others": Case(
         (parquet("a.parquet", id=[1]), sqlite("create table t (id bigint)")),
-        f"{{home: a.parquet, store: {S}}}", f"{{home: a.parquet, store: {S}, mode: append}}", 1,
+        f"{{home: a.parquet, store: {S}}}", f"{{home: a.parquet, store: {S}, adopt: true}}", 1,
+    ),
+    "adopted files": Case(
+        (parquet("a.parquet", id=[1]),), "{home: a.parquet, store: o, adopt: true}",
+        "{home: a.parquet, store: o}", 1,
     ),
     "a table without the column": Case(
         (parquet("a.parquet", id=[1], v=[2]), sqlite("create table t (id bigint)")),

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from hygge.batches import plain_schema
-from hygge.connectors.anysql.publish import TRANSACTIONAL_DDL
 from hygge.connectors.sql import ledger
 from hygge.connectors.sql.evolving import (
     NOTHING,
@@ -46,7 +45,7 @@ def evolution_of(
     import sqlalchemy as sa
 
     target = ledger.target_of(goal)
-    if schema is None or not goal.evolves or run.mode == "replace":
+    if schema is None or not goal.evolves:
         return NOTHING
     if not exists(connection, target):
         return NOTHING
@@ -130,7 +129,7 @@ def follow(
     """
     evolved = evolution_of(connection, goal, run, schema)
     target = ledger.target_of(goal)
-    if evolved.statements and target.dialect not in TRANSACTIONAL_DDL:
+    if evolved.statements and target.dialect != "postgresql":  # which knows tables by number
         _remember(connection, goal, evolved, staged)
     for statement in evolved.statements:
         connection.exec_driver_sql(statement.replace("%", "%%"))
@@ -140,7 +139,7 @@ def follow(
 def _remember(connection: sa.Connection, goal: Goal, evolved: Evolution, staged: str) -> None:
     """Let the heads of a table that hygge made know it also as it will be, statement by statement.
 
-    The first of the statements ends the transaction, and with it commits this.
+    Where a statement ends the transaction, the first of them commits this.
     """
     if not ledger.is_made(connection, goal):
         return

@@ -17,7 +17,7 @@ from hygge.batches import plain_schema
 from hygge.connectors.sql.own_columns import check_added
 from hygge.connectors.sql.target import Target, reflected_columns
 from hygge.connectors.sql.types import arrow_for, column_for
-from hygge.errors import Rejected
+from hygge.errors import Rejected, StoreError
 from hygge.model import Head
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ JOIN pg_class c ON c.oid = confrelid JOIN pg_namespace n ON n.oid = relnamespace
 WHERE nspname = coalesce(:schema, current_schema()) AND relname = :name AND contype = 'f'
     AND conrelid <> confrelid AND confdeltype IN ('c', 'n', 'd')
 """
+_NO_TRANSACTIONS = ("myisam", "aria", "memory", "csv", "archive")
 _CHANGING = ("CASCADE", "SET NULL", "SET DEFAULT")
 _WORDS = ("its grants", "its owner", "its triggers", "its rules", "its policies", "its parameters")
 
@@ -91,6 +92,25 @@ def check_replace(
             "drop what depends on it, add new columns yourself (ALTER TABLE … ADD COLUMN), or keep "
             "the columns with `columns`",
         )
+
+
+def check_table(connection: sa.Connection, target: Target, who: str) -> None:
+    """Raise StoreError for a target whose rows `adopt` cannot replace in one transaction."""
+    import sqlalchemy as sa
+
+    inspector = sa.inspect(connection)
+    with suppress(NotImplementedError):
+        if target.name in inspector.get_view_names(target.schema):
+            raise StoreError(f"{who} is a view, and `adopt` takes tables", "name a table")
+    with suppress(NotImplementedError, sa.exc.NoSuchTableError):
+        options = inspector.get_table_options(target.name, target.schema)
+        engine = next((str(value) for key, value in options.items() if "engine" in key), "InnoDB")
+        if engine.lower() in _NO_TRANSACTIONS:
+            raise StoreError(
+                f"{who} is kept by {engine}, which has no transactions: a reader would see it "
+                "empty",
+                "ALTER TABLE … ENGINE = InnoDB",
+            )
 
 
 def check_foreign_keys(connection: sa.Connection, target: Target, who: str) -> None:

@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from hygge.connectors.anysql.fit import check_values
-from hygge.connectors.anysql.kept import stays
-from hygge.connectors.sql.commit import broken_rule, check_all_in, check_filled, check_merge
+from hygge.connectors.sql.commit import (
+    broken_rule,
+    check_all_in,
+    check_filled,
+    check_merge,
+    keeps_rows,
+)
 from hygge.connectors.sql.errors import state_of
 from hygge.connectors.sql.names import key_index
 from hygge.connectors.sql.target import ORDINAL, Target, reflected_columns, table_for
@@ -38,14 +43,18 @@ def apply(
     there: bool,
     rows: int,
     who: str,
+    is_kept: bool,
 ) -> None:
-    """Move the staged rows into the target by the mode of the run; `rows` is their number."""
+    """Move the staged rows into the target by the mode of the run; `rows` is their number.
+
+    `is_kept`: the table that is there takes the rows as it is.
+    """
     import sqlalchemy as sa
     from sqlalchemy.exc import IntegrityError
 
     table = table_for(target, schema)
     if run.mode == "replace" and there:
-        there = _emptied(connection, target, table, schema, who)
+        there = _emptied(connection, target, table, is_kept, who)
     if not there:
         table.create(connection)
         if run.mode == "merge" and target.dialect in TRANSACTIONAL_DDL:
@@ -208,13 +217,18 @@ def winners(
 
 
 def _emptied(
-    connection: sa.Connection, target: Target, table: Any, schema: pa.Schema, who: str
+    connection: sa.Connection, target: Target, table: Any, is_kept: bool, who: str
 ) -> bool:
     """Empty the old table, or drop it if its columns differ; gives whether it still exists."""
+    import sqlalchemy as sa
     from sqlalchemy.exc import DBAPIError
 
-    if stays(connection, target, schema):
+    if is_kept:
+        if target.dialect == "postgresql":
+            _lock_out_writers(connection, target)
         connection.execute(table.delete())
+        if connection.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first():
+            raise keeps_rows(who)
         return True
     if target.dialect not in TRANSACTIONAL_DDL:
         raise StoreError(

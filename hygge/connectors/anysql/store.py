@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from hygge.batches import plain, plain_schema
 from hygge.connectors.anysql.evolving import evolution_of, follow
-from hygge.connectors.anysql.kept import check_foreign_keys, check_replace, stays
+from hygge.connectors.anysql.kept import check_foreign_keys, check_replace, check_table, stays
 from hygge.connectors.anysql.publish import (
     TRANSACTIONAL_DDL,
     apply,
@@ -32,9 +32,16 @@ from hygge.connectors.anysql.rights import check_rights, count_rows
 from hygge.connectors.anysql.session import connected
 from hygge.connectors.anysql.values import encode
 from hygge.connectors.sql import frame, ledger
-from hygge.connectors.sql.commit import SQLPublisher, check, check_staged, refuse_columns
+from hygge.connectors.sql.commit import (
+    SQLPublisher,
+    check,
+    check_ours,
+    check_staged,
+    refuse_columns,
+)
 from hygge.connectors.sql.counting import state_of
 from hygge.connectors.sql.errors import in_words
+from hygge.connectors.sql.evolving import Evolution
 from hygge.connectors.sql.frame import Published
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.ledger import LEDGER, beating
@@ -74,11 +81,11 @@ def examine(goal: Goal, run: Run, schema: pa.Schema | None) -> TargetState:
             _check_schema(connection, goal, target.schema)
         check_rights(connection, goal, run, schema)
         with connection.begin():
-            evolved = evolution_of(connection, goal, run, schema)
-            check(connection, goal, run, target, schema, dealt_with=evolved.dealt_with)
+            evolved = _check(connection, goal, run, schema)
             if not exists(connection, target):
                 return TargetState(exists=False)
-        return state_of(count_rows(connection, target), evolved.shown)
+            is_adopted = run.mode == "replace" and not ledger.is_made(connection, goal)
+        return state_of(count_rows(connection, target), evolved.shown, is_adopted)
 
 
 def _check_schema(connection: sa.Connection, goal: Goal, schema: str | None) -> None:
@@ -180,6 +187,7 @@ class _Publisher(SQLPublisher):
         if self.tables:
             if self.target.dialect == "postgresql":
                 ledger.bound_wait_in_postgres(connection)
+            check_ours(connection, goal, run)
             self.evolution = follow(connection, goal, run, schema, self.tables[0].name)
             ends = bool(self.evolution.statements) and self.target.dialect not in TRANSACTIONAL_DDL
             self.has_let_go = self.has_let_go or ends
@@ -196,10 +204,13 @@ class _Publisher(SQLPublisher):
         made = not exists or ledger.is_made(connection, goal)
         notes: list[str] = []
         if schema is not None:
-            if run.mode == "replace" and exists and not stays(connection, target, schema):
+            is_kept = exists and (goal.keeps_table(run.mode) or stays(connection, target, schema))
+            if exists and not is_kept:
                 present = [column["name"] for column in reflected_columns(connection, target)]
                 notes += gone_notes(present, schema.names)
-            apply(connection, target, schema, self.tables, run, exists, self.rows, goal.who)
+            apply(
+                connection, target, schema, self.tables, run, exists, self.rows, goal.who, is_kept
+            )
             notes += _own_notes(connection, target, schema, self.tables)
         elif exists and run.mode == "replace":
             connection.execute(table_for(target, None).delete())
@@ -207,19 +218,25 @@ class _Publisher(SQLPublisher):
         return Published(self.rows, target.name, name, notes)
 
 
-def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | None) -> None:
-    """Raise what can be known before a row moves; called again before rows become visible."""
+def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | None) -> Evolution:
+    """Raise what can be known before a row moves; called again before rows become visible.
+
+    Returns what is still to be done to the target's columns.
+    """
     target = ledger.target_of(goal)
     evolved = evolution_of(connection, goal, run, schema)
     check(connection, goal, run, target, schema, dealt_with=evolved.dealt_with)
     if run.mode == "replace":
         check_foreign_keys(connection, target, goal.who)
+        if goal.options.adopt:
+            check_table(connection, target, goal.who)
     if schema is not None and exists(connection, target):
         check_identity(connection, target, schema, goal.who)
         check_written(written_names(connection, target, schema), goal.who)
-        if run.mode == "replace":
+        if not goal.keeps_table(run.mode):
             heads = [head for head, _ in ledger.heads_at(connection, goal).values()]
             check_replace(connection, target, schema, heads, goal.who)
+    return evolved
 
 
 def _own_notes(

@@ -6,8 +6,9 @@ changed until the commit. Other databases stage in tables `_hygge_<run>_…` in 
 target. The table `_hygge_heads` beside the target records what is committed.
 
 `replace` creates the table anew, provided that hygge created it and nobody else changed it since; a
-table of anybody else is an error, and stays. Other flows that append to that table start anew at
-their next run.
+table of anybody else is an error, and stays. With `adopt` it takes any table, which stays itself,
+as it does with `schema`: the rows are deleted and inserted in one transaction. Other flows that
+append to that table start anew at their next run.
 
 PostgreSQL: the staged table replaces the old one, with its owner, grants, comments and settings.
 In three cases the old rows are deleted and the new ones inserted instead, in one transaction: more

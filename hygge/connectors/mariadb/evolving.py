@@ -55,7 +55,7 @@ def evolution_of(
 
     Raises StoreError for a difference that cannot be made good.
     """
-    if schema is None or table is None or not goal.evolves or run.mode == "replace":
+    if schema is None or table is None or not goal.evolves:
         return NOTHING
     target = quoted_target(goal)
     columns = {column.name: column for column in table.columns}

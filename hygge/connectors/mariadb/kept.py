@@ -58,13 +58,10 @@ def check_replace(
     schema: pa.Schema | None,
     heads: Iterable[Head],
 ) -> None:
-    """Raise StoreError where a replace would lose or change something that is not its own.
+    """Raise StoreError where a table that is made anew would lose something people gave it.
 
     `heads` are those of the table. `schema` is None where there are no columns, or none yet.
     """
-    if table.dependent:
-        _check_foreign_keys(connection, goal)
-    check_hidden_keys(connection, goal, table)
     if schema is None:
         return
     reason = own_part(table, schema)
@@ -101,7 +98,7 @@ def _check_stays(goal: Goal, table: TargetTable, schema: pa.Schema, reason: str)
         )
 
 
-def _check_foreign_keys(connection: Connection, goal: Goal) -> None:
+def check_foreign_keys(connection: Connection, goal: Goal) -> None:
     """Raise StoreError where deleting the old rows would change or break rows of other tables."""
     from pymysql.err import MySQLError
 

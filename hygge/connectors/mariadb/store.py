@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from hygge.batches import again, plain
-from hygge.connectors.mariadb import kept, ledger, merge, publish
-from hygge.connectors.mariadb.evolving import evolution_of, follow
+from hygge.connectors.mariadb import checking, kept, ledger, merge, publish
+from hygge.connectors.mariadb.evolving import follow
 from hygge.connectors.mariadb.fit import check_values
 from hygge.connectors.mariadb.load import SPLIT, load_split
 from hygge.connectors.mariadb.load import check_batch as check_batch
@@ -34,9 +34,6 @@ from hygge.connectors.mariadb.session import (
     transaction,
 )
 from hygge.connectors.mariadb.target import (
-    TargetTable,
-    check_engine,
-    check_fit,
     exists,
     find_target,
     head_name,
@@ -45,17 +42,15 @@ from hygge.connectors.mariadb.target import (
     quoted_table,
     quoted_target,
 )
-from hygge.connectors.mariadb.types import column_ddl
 from hygge.connectors.sql import frame
 from hygge.connectors.sql.commit import check_staged
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.counting import state_of
-from hygge.connectors.sql.evolving import NOTHING, Evolution
 from hygge.connectors.sql.frame import Published, Publisher
 from hygge.connectors.sql.goal import Goal, stored
-from hygge.connectors.sql.heads import HEADS, lost_target, not_ours
+from hygge.connectors.sql.heads import HEADS
 from hygge.connectors.sql.ledger import LEDGER, beating, run_name
-from hygge.connectors.sql.own_columns import check_written, gone_notes
+from hygge.connectors.sql.own_columns import gone_notes
 from hygge.errors import Rejected, StoreError, Transient
 from hygge.model import Commit, Head, Receipt, Run, TargetState, Ticket, Watermark
 
@@ -81,7 +76,8 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     written = None if schema is None else stored(goal, schema)
     with ledger.opened(goal) as connection:
         ledger.begin(connection, goal, run.id, run.mode)
-        _check(connection, goal, run, written, find_target(connection, goal, run.mode == "replace"))
+        table = find_target(connection, goal, run.mode == "replace")
+        checking.check(connection, goal, run, written, table)
         if written is not None:
             ledger.make(connection, goal, run.id, run.mode, written)
         ledger.sweep(connection, goal, run.id)
@@ -92,11 +88,13 @@ def examine(goal: Goal, run: Run, schema: pa.Schema | None) -> TargetState:
     written = None if schema is None else stored(goal, schema)
     with ledger.opened(goal) as connection:
         table = find_target(connection, goal, run.mode == "replace")
-        check_rights(connection, goal, run.mode, renames=table is None or run.mode == "replace")
-        evolved = _check(connection, goal, run, written, table)
+        renames = table is None or not goal.keeps_table(run.mode)
+        check_rights(connection, goal, run.mode, renames=renames)
+        evolved = checking.check(connection, goal, run, written, table)
         if table is None:
             return TargetState(exists=False)
-        return state_of(count_rows(connection, quoted_target(goal)), evolved.shown)
+        is_adopted = run.mode == "replace" and not ledger.is_made(connection, goal, table)
+        return state_of(count_rows(connection, quoted_target(goal)), evolved.shown, is_adopted)
 
 
 def stage(
@@ -194,39 +192,6 @@ def _load(
     )
 
 
-def _check(
-    connection: Connection,
-    goal: Goal,
-    run: Run,
-    schema: pa.Schema | None,
-    table: TargetTable | None,
-) -> Evolution:
-    """Raise if the rows or the target do not fit: before rows move, and before they are visible.
-
-    Returns what is still to be done to the target's columns.
-    """
-    for field in schema or ():
-        column_ddl(goal, field, field.name in run.key)
-    if table is not None:
-        check_engine(goal, table, run)
-        if schema is not None:
-            check_written(table.written(schema.names), goal.who)
-    if run.mode == "replace":
-        if table is not None and not ledger.is_made(connection, goal, table):
-            raise not_ours(goal.who)
-        if table is not None:
-            written = [stored.head for stored in ledger.heads_at(connection, goal).values()]
-            kept.check_replace(connection, goal, table, schema, written)
-        return NOTHING
-    heads = ledger.heads_at(connection, goal)
-    if table is None and run.flow in heads and heads[run.flow].head.columns:
-        raise lost_target(goal.who, run.flow)
-    evolved = evolution_of(connection, goal, run, schema, table)
-    if schema is not None and table is not None:
-        check_fit(goal, table, schema, evolved.dealt_with)
-    return evolved
-
-
 def _keep_only(connection: Connection, goal: Goal, run: Run, receipts: Sequence[Receipt]) -> None:
     """Remove, for good, what tickets without one of these receipts have sealed."""
     kept = {receipt.ticket for receipt in receipts}
@@ -312,12 +277,13 @@ class _Publisher(Publisher["Connection"]):
     def check(self, schema: pa.Schema | None) -> bool:
         connection, goal, run = self.connection, self.goal, self.run
         table = find_target(connection, goal, run.mode == "replace")
+        checking.check_ours(connection, goal, run, table)
         self.evolution = follow(connection, goal, run, schema, table)
         if self.evolution.statements:
-            table = find_target(connection, goal)
+            table = find_target(connection, goal, run.mode == "replace")
         self.table = table
-        _check(connection, goal, run, schema, table)
-        if schema is not None and table is not None and run.mode != "replace":
+        checking.check(connection, goal, run, schema, table)
+        if schema is not None and table is not None and goal.keeps_table(run.mode):
             written = [column for column in table.columns if column.name not in table.generated]
             check_values(connection, goal, quoted_table(goal, self.name), written, schema)
         return table is not None
@@ -329,7 +295,7 @@ class _Publisher(Publisher["Connection"]):
         if schema is not None and run.mode == "merge":
             self.name, rows = merge.keep_last(connection, goal, run, self.name, schema)
         self.schema, self.swaps, published = schema, False, table
-        if schema is not None and (table is None or run.mode == "replace"):
+        if schema is not None and (table is None or not goal.keeps_table(run.mode)):
             self.swaps = table is None or (
                 not own_part(table, schema) and publish.is_atomic(connection)
             )
@@ -358,7 +324,7 @@ class _Publisher(Publisher["Connection"]):
         connection, goal, table, schema = self.connection, self.goal, self.table, self.schema
         mode, name, names = self.run.mode, self.name, [] if schema is None else schema.names
         names = names if table is None else table.written(names)
-        with transaction(connection, serial=mode == "merge"):
+        with transaction(connection, serial=mode != "append"):
             if mode == "replace" and table is not None:
                 publish.empty(connection, goal)
             if schema is not None:

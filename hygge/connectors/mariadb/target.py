@@ -230,11 +230,14 @@ def check_fit(
                 f"{word_of(field.type)} exactly",
                 f"change the column's type (`schema: evolve` widens it), {OR_REPLACE}",
             )
+    # Where nothing is said of the columns, one that may be NULL may be missing.
+    is_frozen = goal.options.contract == "freeze"
     for name in by_name:
-        if name not in table.filled and name not in dealt_with:
+        own = table.own[name]
+        if not (own.is_supplied or (own.is_filled and not is_frozen)) and name not in dealt_with:
             raise StoreError(
                 f"{goal.who} has column '{name}', which the rows lack",
-                f"give it a DEFAULT, drop it, {OR_REPLACE}",
+                f"give it a DEFAULT, drop it, leave it NULL with `schema: evolve`, {OR_REPLACE}",
             )
 
 
@@ -319,7 +322,8 @@ def create_run_table(
     table = quoted_table(goal, name)
     old = find_target(connection, goal, dependents=mode == "replace")
     split_column = f"{quoted(SPLIT)} bigint NOT NULL"
-    if mode == "replace" and old is not None and is_like(goal, old, schema):
+    is_kept = goal.keeps_table(mode)
+    if not is_kept and old is not None and is_like(goal, old, schema):
         execute(connection, f"CREATE TABLE {table} LIKE {quoted_target(goal)}")
         changes = [f"ADD COLUMN {split_column}"]
         if (
@@ -330,7 +334,7 @@ def create_run_table(
             changes += [f"DROP INDEX {quoted(index)}" for index in indexes(connection, table)]
         execute(connection, f"ALTER TABLE {table} {', '.join(changes)}")
         return
-    key = new_key(schema, mode, ()) if mode == "replace" or old is None else ()
+    key = new_key(schema, mode, ()) if not is_kept or old is None else ()
     parts = [column_ddl(goal, field, field.name in key) for field in schema]
     parts.append(split_column)
     if mode == "merge":
@@ -355,9 +359,10 @@ def indexes(connection: Connection, table: str) -> dict[str, str]:
 
 def check_engine(goal: Goal, table: TargetTable, run: Run) -> None:
     """Raise StoreError if rows and head cannot move in one transaction: only InnoDB has them."""
-    if table.engine != "InnoDB" and run.mode != "replace":
+    if table.engine != "InnoDB" and goal.keeps_table(run.mode):
+        other = "" if run.mode == "replace" else ", or use `mode: replace`"
+        mode = "a `replace` that keeps the table" if run.mode == "replace" else f"`{run.mode}`"
         raise StoreError(
             f"{goal.who} is kept by {table.engine}, which has no transactions",
-            f"ALTER TABLE … ENGINE = InnoDB, or use `mode: replace`; `{run.mode}` needs rows and "
-            "head to move together",
+            f"ALTER TABLE … ENGINE = InnoDB{other}; {mode} needs rows and head to move together",
         )

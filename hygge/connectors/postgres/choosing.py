@@ -218,10 +218,10 @@ def target_columns(connection: sa.Connection, names: Names) -> dict[str, TargetC
 
 
 def present_columns(
-    connection: sa.Connection, run: Run, names: Names, raw: pa.Schema
+    connection: sa.Connection, goal: Goal, run: Run, names: Names, raw: pa.Schema
 ) -> tuple[dict[str, TargetColumn], bool]:
-    """Return the columns of the target as far as it stays; True if a `replace` keeps it."""
-    if run.mode != "replace":
+    """Return the columns of the target as far as it stays; True if they must be the very same."""
+    if goal.keeps_table(run.mode):
         return target_columns(connection, names), False
     old = target.existing(connection, names, key_in(raw))
     if old is None or not old.hangs:

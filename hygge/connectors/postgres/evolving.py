@@ -61,7 +61,7 @@ def evolution_of(
 
     Raises StoreError for a difference that cannot be made good.
     """
-    if schema is None or not goal.evolves or run.mode == "replace":
+    if schema is None or not goal.evolves:
         return NOTHING
     names = names_of(connection, goal, run.id)
     there = choosing.target_columns(connection, names)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from hygge.connectors.postgres import session, target
 from hygge.connectors.postgres.catalog import has_relation
 from hygge.connectors.postgres.kept import changes, check_columns
+from hygge.connectors.postgres.staying import delete_rows
 from hygge.connectors.postgres.target import Existing, Names, columns_of
 from hygge.connectors.sql import ledger as sql_ledger
 from hygge.connectors.sql.commit import broken_rule, check_all_in
@@ -116,7 +117,7 @@ def replace(
         raise not_ours(goal.who)
     check_columns(connection, goal, old, columns)
     if same_columns and (old.hangs or not can_swap):
-        _delete_all(connection, goal, names)
+        delete_rows(connection, goal, names)
         insert(connection, goal, names, rows)
         return []
     if can_swap and key:
@@ -153,25 +154,6 @@ def insert(connection: sa.Connection, goal: Goal, names: Names, rows: int) -> No
     except psycopg.IntegrityError as error:
         raise broken_rule(str(error), goal.who, merges=False) from error
     check_all_in(count, rows, goal.who)
-
-
-def _delete_all(connection: sa.Connection, goal: Goal, names: Names) -> None:
-    """Delete the old rows, under a lock that lets no other session write.
-
-    By DELETE and not by TRUNCATE, so that the triggers and rules of the table are run.
-    """
-    # Deferrable foreign keys are checked at COMMIT, when the new rows are there.
-    session.execute(connection, "SET CONSTRAINTS ALL DEFERRED")
-    session.execute(connection, f"LOCK TABLE {names.target} IN SHARE ROW EXCLUSIVE MODE")
-    if not sql_ledger.is_made(connection, goal):
-        raise not_ours(goal.who)
-    session.execute(connection, f"DELETE FROM {names.target}")
-    if session.fetch_all(connection, f"SELECT 1 FROM {names.target} LIMIT 1"):
-        raise Rejected(
-            f"{names.target} keeps rows that were to be replaced: a trigger or a rule of it "
-            "forbids their deletion",
-            "use `mode: append` or `mode: merge`, or write to a table without them",
-        )
 
 
 def _lock_at_once(connection: sa.Connection, names: Names) -> bool:

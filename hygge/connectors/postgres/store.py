@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from hygge.batches import again, plain, raw_format
-from hygge.connectors.postgres import choosing, ledger, publish, rights, session, target
+from hygge.connectors.postgres import choosing, ledger, publish, rights, session, staying, target
 from hygge.connectors.postgres.catalog import has_relation
 from hygge.connectors.postgres.evolving import evolution_of, plain_columns
 from hygge.connectors.postgres.kept import check_columns
@@ -58,7 +58,7 @@ def takes(goal: Goal, run: Run, raw: pa.Schema, schema: pa.Schema) -> pa.Schema 
         return None
     with session.opened(goal) as connection:
         names = names_of(connection, goal, run.id)
-        present, is_kept = choosing.present_columns(connection, run, names, raw)
+        present, is_kept = choosing.present_columns(connection, goal, run, names, raw)
         return choosing.choose(connection, goal, raw, schema, present, is_kept)
 
 
@@ -84,7 +84,8 @@ def examine(goal: Goal, run: Run, schema: pa.Schema | None) -> TargetState:
         if not exists(connection, sql_ledger.target_of(goal)):
             return TargetState(exists=False)
         rows = rights.count_rows(connection, count_sql(names.target), names.target)
-        return state_of(rows, evolved.shown)
+        is_adopted = run.mode == "replace" and not sql_ledger.is_made(connection, goal)
+        return state_of(rows, evolved.shown, is_adopted)
 
 
 def stage(
@@ -206,7 +207,9 @@ def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | 
     check_identity(own, listed or (), run, goal.who)
     if listed is not None:
         check_written(listed, goal.who)
-    if run.mode == "replace" and old.hangs:
+    if run.mode == "replace" and goal.options.adopt:
+        staying.check_table(connection, goal, old)
+    if run.mode == "replace" and (old.hangs or goal.keeps_table(run.mode)):
         target.check_foreign_keys(connection, goal, old)
         target.check_deletes(connection, goal, old)
     return evolved
@@ -216,7 +219,7 @@ def _check_columns(connection: sa.Connection, goal: Goal, run: Run) -> None:
     """Raise Rejected where the rows have other columns than a table that must not be made anew."""
     names = names_of(connection, goal, run.id)
     schema = ledger.staged_schema(connection, goal, run.id)
-    if run.mode != "replace" or schema is None:
+    if goal.keeps_table(run.mode) or schema is None:
         return
     old = target.existing(connection, names, key_in(schema))
     columns = columns_of(connection, names.schema, names.rows_name)
@@ -253,7 +256,7 @@ def _load(
 def _build_key(connection: sa.Connection, goal: Goal, run: Run) -> None:
     """Build the primary key that the run table needs if it is to become the target."""
     names, schema = names_of(connection, goal, run.id), None
-    if run.mode == "replace" and has_relation(connection, names.schema, names.rows_name):
+    if not goal.keeps_table(run.mode) and has_relation(connection, names.schema, names.rows_name):
         schema = ledger.staged_schema(connection, goal, run.id)
     if schema is None or not key_in(schema):
         return
@@ -290,7 +293,7 @@ class _Publisher(SQLPublisher):
             session.execute(self.connection, statement)
         _check(self.connection, self.goal, self.run, schema)
         is_there = exists(self.connection, self.target)
-        if schema is not None and is_there and self.run.mode != "replace":
+        if schema is not None and is_there and self.goal.keeps_table(self.run.mode):
             choosing.check_texts(self.connection, self.goal, self.names)
         return is_there
 
@@ -300,7 +303,9 @@ class _Publisher(SQLPublisher):
         rows, notes = self.rows, []
         if schema is not None and run.mode == "merge":
             rows = merge(connection, goal, run, names, schema, exists)
-        elif schema is not None and run.mode == "append" and exists:
+        elif schema is not None and exists and goal.keeps_table(run.mode):
+            if run.mode == "replace":
+                staying.delete_rows(connection, goal, names)
             publish.convert_texts(connection, names)
             publish.insert(connection, goal, names, rows)
         elif schema is not None:

@@ -111,16 +111,24 @@ def check(
     heads = ledger.heads_at(connection, goal)
     if schema is not None:
         refuse_columns(goal, plain_schema(schema))
+    check_ours(connection, goal, run)
     if run.mode == "replace":
-        if there and not ledger.is_made(connection, goal):
-            raise not_ours(goal.who)
         if schema is not None:
             table_for(target._replace(dialect=connection.dialect.name), schema)
-        return
-    if not there and run.flow in heads and heads[run.flow].head.columns:
+    elif not there and run.flow in heads and heads[run.flow].head.columns:
         raise lost_target(goal.who, run.flow)
+    if not goal.keeps_table(run.mode):
+        return
     if schema is not None:
         check_fit(connection, target, plain_schema(schema), there, goal.who, misfit, dealt_with)
+
+
+def check_ours(connection: sa.Connection, goal: Goal, run: Run) -> None:
+    """Raise NotOurs for a `replace` of a table that hygge did not make, and may not adopt."""
+    if run.mode != "replace" or goal.options.adopt:
+        return
+    if exists(connection, ledger.target_of(goal)) and not ledger.is_made(connection, goal):
+        raise not_ours(goal.who)
 
 
 def refuse_columns(goal: Goal, schema: pa.Schema) -> None:
@@ -163,6 +171,15 @@ def check_all_in(applied: int, wanted: int, who: str) -> None:
             "write to a table without such triggers and rules, or leave these rows out with "
             "`where`",
         )
+
+
+def keeps_rows(who: str) -> Rejected:
+    """Return the error for a table whose rows a trigger or a rule did not let go."""
+    return Rejected(
+        f"{who} keeps rows that were to be replaced: a trigger or a rule of it forbids their "
+        "deletion",
+        "use `mode: append` or `mode: merge`, or write to a table without them",
+    )
 
 
 def broken_rule(said: str, who: str, merges: bool) -> HyggeError:

@@ -13,8 +13,10 @@ def count_sql(table: str) -> str:
     return f"SELECT COUNT(*) FROM (SELECT 1 FROM {table} LIMIT {MOST + 1}) counted"
 
 
-def state_of(rows: int | None, changes: tuple[str, ...] = ()) -> TargetState:
+def state_of(
+    rows: int | None, changes: tuple[str, ...] = (), is_adopted: bool = False
+) -> TargetState:
     """Return the state of a table with so many rows; None: this user may not count them."""
     if rows is None:
-        return TargetState(True, changes=changes)
-    return TargetState(True, min(rows, MOST), rows <= MOST, changes)
+        return TargetState(True, changes=changes, is_adopted=is_adopted)
+    return TargetState(True, min(rows, MOST), rows <= MOST, changes, is_adopted)

@@ -35,6 +35,9 @@ class SQLStoreOptions(Settings):
     """What becomes of the table where the rows have other columns than before: `freeze` is an
     error, `evolve` alters the table. Default: `append` and `merge` freeze, `replace` makes a table
     of hygge's anew."""
+    adopt: bool = False
+    """Whether `replace` also takes a table that hygge did not make. The table stays, with grants,
+    indexes and views: its rows are deleted and the new ones inserted in one transaction."""
 
 
 class SQLStoreOptionsDict(TypedDict, total=False):
@@ -45,6 +48,7 @@ class SQLStoreOptionsDict(TypedDict, total=False):
     on_value: OnValue | Mapping[str, OnValue]
     create_types: bool | None
     schema: Contract | None
+    adopt: bool
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,13 @@ class Goal:
     def evolves(self) -> bool:
         """True if the table follows the columns of the rows: `schema: evolve`."""
         return self.options.contract == "evolve"
+
+    def keeps_table(self, mode: str) -> bool:
+        """True if rows go into the table that is there, whose columns are those to keep to.
+
+        Only a `replace` without `schema` and `adopt` may make a table anew.
+        """
+        return mode != "replace" or self.options.adopt or self.options.contract is not None
 
     def on_value(self, column: str) -> OnValue:
         """The way to treat values of this column that the database cannot hold."""

@@ -183,7 +183,8 @@ def not_ours(who: str) -> NotOurs:
     """The error for a `replace` onto a table that hygge did not make."""
     return NotOurs(
         f"{who} exists, and hygge did not make it, or not as it is now",
-        "choose another table, use `mode: append`, or drop the table yourself",
+        "replace its rows and keep the table with `adopt: true`, choose another table, use "
+        "`mode: append`, or drop the table yourself",
     )
 
 

@@ -46,7 +46,8 @@ def evolved_columns(
     target = table_name(goal.table)
     evolved = evolution_of(connection, goal, run, schema)
     if evolved is NOTHING:
-        return target_columns(connection, target, run.mode, schema, goal.who)
+        stays = goal.keeps_table(run.mode)
+        return target_columns(connection, target, stays, schema, goal.who)
     present = _followed(catalog.columns(connection, target), schema, evolved)
     return existing_columns(present, schema, goal.who)
 
@@ -60,7 +61,7 @@ def evolution_of(
     """
     target = table_name(goal.table)
     columns = catalog.columns(connection, target)
-    if schema is None or not goal.evolves or run.mode == "replace" or not columns:
+    if schema is None or not goal.evolves or not columns:
         return NOTHING
     fields = {field.name: field for field in plain_schema(schema)}
     sql = catalog.created_by(connection, target) or ""

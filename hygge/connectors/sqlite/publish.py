@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from hygge.connectors.sql.commit import broken_rule, check_all_in, check_filled
+from hygge.connectors.sql.commit import broken_rule, check_all_in, check_filled, keeps_rows
 from hygge.connectors.sqlite import catalog
 from hygge.connectors.sqlite.session import fetch_value, quoted
 from hygge.connectors.sqlite.target import TargetColumn, create_table, key_index
@@ -92,6 +92,29 @@ def refill(
     append(connection, target, columns, tables, rows, who)
     for _, sql in triggers:
         connection.execute(sql)
+
+
+def put_in_place(
+    connection: sqlite3.Connection,
+    target: str,
+    columns: Sequence[TargetColumn],
+    tables: Sequence[str],
+    rows: int,
+    who: str,
+) -> None:
+    """Put the staged rows in the place of the target's, and run its triggers, as an append does."""
+    delete_rows(connection, target, who)
+    append(connection, target, columns, tables, rows, who)
+
+
+def delete_rows(connection: sqlite3.Connection, target: str, who: str) -> None:
+    """Delete the target's rows; raise Rejected where a trigger keeps some."""
+    try:
+        connection.execute(f"DELETE FROM main.{quoted(target)}")
+    except sqlite3.IntegrityError as error:
+        raise broken_rule(str(error), who, merges=False) from error
+    if connection.execute(f"SELECT 1 FROM main.{quoted(target)} LIMIT 1").fetchone():
+        raise keeps_rows(who)
 
 
 def append(

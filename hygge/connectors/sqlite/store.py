@@ -37,7 +37,7 @@ from hygge.connectors.sqlite.database import table_name
 from hygge.connectors.sqlite.errors import in_words
 from hygge.connectors.sqlite.evolving import evolution_of, evolved_columns, follow
 from hygge.connectors.sqlite.merge import merge
-from hygge.connectors.sqlite.publish import append, refill, replace
+from hygge.connectors.sqlite.publish import append, delete_rows, put_in_place, refill, replace
 from hygge.connectors.sqlite.session import fetch_value, path_of, quoted
 from hygge.connectors.sqlite.target import (
     TargetColumn,
@@ -80,19 +80,22 @@ def examine(goal: Goal, run: Run, schema: pa.Schema | None, count: bool = True) 
     Its rows are counted only where `count` says so.
     """
     path = path_of(goal.url)
-    if schema is not None and (run.mode == "replace" or not os.path.exists(path)):
+    if schema is not None and not (goal.keeps_table(run.mode) and os.path.exists(path)):
         new_columns(schema)
     ledger.check_rights(path, goal.who)
     if not os.path.exists(path):
         return TargetState(exists=False)
     with session.opened(path, goal.who, StoreError) as connection:
+        _check_ours(connection, goal, run)
         _check_target(connection, goal, run, schema)
         target = table_name(goal.table)
         if catalog.kind_of(connection, target) is None:
             return TargetState(exists=False)
         table = f"main.{quoted(target)}"
         rows = fetch_value(connection, count_sql(table)) if count else None
-        return state_of(rows, evolution_of(connection, goal, run, schema).shown)
+        changes = evolution_of(connection, goal, run, schema).shown
+        is_adopted = run.mode == "replace" and not ledger.is_made(connection, goal)
+        return state_of(rows, changes, is_adopted)
 
 
 def stage(
@@ -182,6 +185,7 @@ class _Publisher(Publisher[sqlite3.Connection]):
     def check(self, schema: pa.Schema | None) -> bool:
         # What hygge made is still its own when the run has changed it.
         self.is_made = ledger.is_made(self.connection, self.goal)
+        _check_ours(self.connection, self.goal, self.run)
         if schema is not None:
             self.evolution = follow(self.connection, self.goal, self.run, schema)
         _check_target(self.connection, self.goal, self.run, schema)
@@ -205,6 +209,8 @@ class _Publisher(Publisher[sqlite3.Connection]):
                 rows -= merge(*moved, made, self.run, goal.who)
             elif self.run.mode == "append":
                 append(*moved, rows, goal.who)
+            elif exists and goal.keeps_table(self.run.mode):
+                put_in_place(*moved, rows, goal.who)
             elif exists and must_stay(catalog.columns(connection, target), schema):
                 refill(*moved, rows, goal.who)
             else:
@@ -212,7 +218,7 @@ class _Publisher(Publisher[sqlite3.Connection]):
                 notes += gone_notes(present, [column.name for column in columns])
                 notes += replace(*moved, rows, goal.who)
         elif exists and self.run.mode == "replace":
-            connection.execute(f"DELETE FROM main.{quoted(target)}")
+            delete_rows(connection, target, goal.who)
         made_as = identity(connection, target) if made else None
         return Published(rows, target.lower(), made_as, notes)
 
@@ -264,10 +270,18 @@ def _is_held(connection: sqlite3.Connection, goal: Goal, run: Run, receipt: Rece
     return entry.declared == _declared(columns)
 
 
+def _check_ours(connection: sqlite3.Connection, goal: Goal, run: Run) -> None:
+    """Raise NotOurs for a `replace` of a table that hygge did not make, and may not adopt."""
+    if run.mode != "replace" or goal.options.adopt or ledger.is_made(connection, goal):
+        return
+    if catalog.kind_of(connection, table_name(goal.table)) == "table":
+        raise not_ours(goal.who)
+
+
 def _check_target(
     connection: sqlite3.Connection, goal: Goal, run: Run, schema: pa.Schema | None
 ) -> None:
-    """Raise if the target is a view, is not hygge's to replace, was dropped, or does not fit."""
+    """Raise if the target is a view, was dropped, or does not fit."""
     target = table_name(goal.table)
     kind, heads = catalog.kind_of(connection, target), ledger.heads_at(connection, goal)
     if kind == "view":
@@ -276,15 +290,14 @@ def _check_target(
         raise StoreError(
             f"{goal.who} is an index: no table of this name can be made", "choose another name"
         )
-    if run.mode == "replace":
-        if kind is not None and not ledger.is_made(connection, goal):
-            raise not_ours(goal.who)
+    if not goal.keeps_table(run.mode):
         if kind is not None and schema is not None:
             present = catalog.columns(connection, target)
             check_replace(present, schema, [stored.head for stored in heads.values()], goal.who)
-            target_columns(connection, target, run.mode, schema, goal.who)
+            target_columns(connection, target, False, schema, goal.who)
         return
-    if kind is None and run.flow in heads and heads[run.flow].head.columns:
+    is_lost = kind is None and run.mode != "replace"
+    if is_lost and run.flow in heads and heads[run.flow].head.columns:
         raise lost_target(goal.who, run.flow)
     if schema is not None:
         evolved_columns(connection, goal, run, schema)

@@ -47,11 +47,14 @@ class TargetColumn:
 
 
 def target_columns(
-    connection: sqlite3.Connection, target: str, mode: str, schema: pa.Schema, who: str
+    connection: sqlite3.Connection, target: str, stays: bool, schema: pa.Schema, who: str
 ) -> list[TargetColumn]:
-    """Return where the columns of `schema` go: in the table that is there, or in a new one."""
+    """Return where the columns of `schema` go: in the table that is there, or in a new one.
+
+    `stays`: a table that is there stays, also where it need not.
+    """
     present = catalog.columns(connection, target)
-    if present and (mode != "replace" or must_stay(present, schema)):
+    if present and (stays or must_stay(present, schema)):
         return existing_columns(present, schema, who)
     return new_columns(schema)
 
