@@ -262,10 +262,12 @@ def _plan(arguments: argparse.Namespace) -> int:
             add_plan(spec, brief=False)
             continue
         try:
-            with coordinator.open_tables(spec, planning=True) as tables:
+            said: list[str] = []
+            with coordinator.open_tables(spec, planning=True, say=said.append) as tables:
                 brief = len(tables) > _PLANS_IN_FULL
                 if len(tables) > 1:
                     texts.append(tables_text(spec.name, tables, brief))
+                texts += [f"{spec.name}: {text}" for text in said]
                 for table in tables:
                     add_plan(table, brief)
         except Exception as error:

@@ -67,16 +67,22 @@ class End:
 
 
 def find_end(
-    side: Side, node: Node, defaults: Node, context: Context, written: Mapping[str, str]
+    side: Side,
+    node: Node,
+    defaults: Node,
+    context: Context,
+    written: Mapping[str, str],
+    several: bool = False,
 ) -> End:
     """Return the end as a mapping, and its class; raise Problem where that is not known.
 
-    `written`: the paths that this file's stores write → their kinds.
+    `written`: the paths that this file's stores write → their kinds. `several`: its files may be of
+    several types, and the class is that of the first.
     """
     if node.is_broken():
         raise AlreadyReported(node.line, "a variable of it is missing")
     node = buckets.with_whole_path(side, _as_mapping(side, node, context), context.buckets)
-    kind = _find_kind(side, node, defaults, context, written)
+    kind = _find_kind(side, node, defaults, context, written, several)
     line = node.mapping.get("type", node).line
     return End(side, kind, connectors.find_class(side, kind, line, folder_of(context.file)), node)
 
@@ -230,7 +236,12 @@ def _refuse_connection(side: Side, node: Node, text: str, context: Context) -> N
 
 
 def _find_kind(
-    side: Side, end: Node, defaults: Node, context: Context, written: Mapping[str, str]
+    side: Side,
+    end: Node,
+    defaults: Node,
+    context: Context,
+    written: Mapping[str, str],
+    several: bool,
 ) -> str:
     """Return the type: by the flow's own keys, then by the defaults, then by the files there."""
     keys = end.mapping
@@ -254,7 +265,7 @@ def _find_kind(
             access = buckets.access_of(connection, path, context.buckets, node.line)
             path = ObjectUrl(path, access)
         name = os.path.basename(context.file)
-        return infer_kind(node, path, name, context.environ, written, context.hidden)
+        return infer_kind(node, path, name, context.environ, written, context.hidden, several)
     if any(key in defaults.mapping for key in ("connection", "table", "query")):
         return "sql"
     if side == "store" and "name" in keys and len(keys) == 1:

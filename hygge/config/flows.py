@@ -245,9 +245,14 @@ class Reader:
         if node is None:
             self._check_missing_end(draft, side)
             return
-        end = ends.find_end(side, node, self._side_default(side), self.context, written)
+        default, files = self._side_default(side), None
+        if side == "home":
+            node, files = tables.files_as_path(node)
+        end = ends.find_end(side, node, default, self.context, written, several=files is not None)
         if side == "home":
             end, draft.tables = tables.take_patterns(end)
+            if files is not None:
+                draft.tables = tables.take_files(end, files, default)
             end, draft.rate = limits.take_rate(end)
             end, draft.shape = shapes.take_shape(end)
         draft.ends[side] = end

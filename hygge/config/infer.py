@@ -28,14 +28,17 @@ def infer_kind(
     environ: Mapping[str, str],
     written: Mapping[str, str],
     hidden: Mapping[str, str],
+    several: bool = False,
 ) -> str:
     """Return the one kind of the files at `path`; raise Problem where there is none, or several.
+
+    `several` may be there: then it is the kind of the first.
 
     `written`: the paths that this file's stores write → their kinds. `file` is the name of the
     flows.yml, for a hint.
     """
     if is_object_url(path):
-        return _kind_of_objects(node, path, written)
+        return _kind_of_objects(node, path, written, several)
     examples: dict[str, str] = {}
     for number, name in enumerate(_files(path)):
         if number >= _MAX_FILES:
@@ -43,7 +46,7 @@ def infer_kind(
         if kind := by_suffix("home", name):
             folder = path if os.path.isdir(path) else _folder_above(path)
             examples.setdefault(kind, os.path.relpath(name, folder))
-    if len(examples) == 1:
+    if len(examples) == 1 or (examples and several):
         return next(iter(examples))
     if not examples and path in written:
         return written[path]
@@ -83,7 +86,7 @@ def infer_kind(
     raise Problem(node.line, f"there is no {shown}", hint)
 
 
-def _kind_of_objects(node: Node, url: str, written: Mapping[str, str]) -> str:
+def _kind_of_objects(node: Node, url: str, written: Mapping[str, str], several: bool) -> str:
     if url in written:
         return written[url]
     try:
@@ -91,7 +94,7 @@ def _kind_of_objects(node: Node, url: str, written: Mapping[str, str]) -> str:
     except HyggeError as error:
         raise Problem(node.line, error.message, error.hint) from error
     kinds = dict.fromkeys(kind for name in names if (kind := by_suffix("home", name)))
-    if len(kinds) == 1:
+    if len(kinds) == 1 or (kinds and several):
         return next(iter(kinds))
     what = f"objects of more than one type: {', '.join(kinds)}" if kinds else "no known ending"
     hint = "say the type: home: {type: csv, path: …}"

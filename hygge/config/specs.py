@@ -11,6 +11,12 @@ from hygge.shape.settings import Shape
 
 Side = Literal["home", "store"]
 Jobs = Literal["auto", "each", "one"]
+FamilyKind = Literal["tables", "files"]
+WORDS_OF: Mapping[FamilyKind, tuple[str, str]] = {
+    "tables": ("schema", "table"),
+    "files": ("folder", "file"),
+}
+"""What the store of a flow of many may say in braces: where a table or file is, and its name."""
 GOES_WITH_THE_JOB = (
     "lies in the working directory that was shipped with the Ray job, and would be deleted with it"
 )
@@ -35,9 +41,10 @@ class EndSpec:
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of a connection that a flow moves; each becomes a flow of its own."""
+    """The tables of a connection, or the files, that a flow moves; each is a flow of its own."""
 
     include: tuple[str, ...]
+    """Patterns of tables; of files one pattern."""
     exclude: tuple[str, ...] = ()
     views: bool = False
     overrides: Mapping[str, FlowSpec] = field(default_factory=dict)
@@ -48,6 +55,18 @@ class Tables:
     """What `--select` takes of them, names or patterns as `<schema>.<table>`; (): all."""
     excluded: tuple[str, ...] = ()
     """What `--exclude` leaves out, likewise."""
+    of: FamilyKind = "tables"
+    kind: str = ""
+    """The type of all files, where it is stated; else the ending of each tells."""
+    rename: Mapping[str, str] = field(default_factory=dict)
+    """Names at the source → names in the store."""
+    names: Literal["as_is", "snake"] = "as_is"
+    """What becomes of the names of all others."""
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """What the store may say in braces."""
+        return WORDS_OF[self.of]
 
 
 @dataclass(frozen=True)
@@ -74,6 +93,8 @@ class FlowSpec:
     """What becomes of the columns, where it is more than the home's own `columns`."""
     snapshot: str | None = field(default=None, repr=False)
     """The snapshot that all flows of one `tables` read; the Coordinator holds it."""
+    renamed: str = ""
+    """The sentence that says how this table of many is named in the store, if otherwise."""
     lacks_cursor: str = ""
     """The cursor of its `tables` that this one table lacks: so each run replaces all of it."""
     no_snapshot_reason: str = ""
@@ -142,6 +163,7 @@ FLOW_KEYS = (
     "key",
     "depends_on",
     "tables",
+    "files",
     "tags",
     "driver",
     "mask",

@@ -1,4 +1,4 @@
-"""`tables:` of a home: patterns of the tables to move, each of which becomes a flow of its own.
+"""`tables:` and `files:` of a home: patterns of what to move, each of which is a flow of its own.
 
     home: {connection: shop, tables: ["public.*"], exclude: ["public.tmp_*"], views: true}
     store: data/lake/{schema}/{table}
@@ -6,9 +6,16 @@
       "*": {types: {price: "decimal(12,2)"}}               # of every table that it matches
       public.orders: {key: [id], mode: merge}              # of one table
 
-The database is not asked here: the Coordinator finds the tables when the flow begins. The settings
-of a pattern and of one table are merged into those of the flow, and checked as a flow. Of several
-patterns the first that matches a table counts, and what stands at the table itself comes over it.
+    home: {files: "in/*/*.csv", exclude: ["*/tmp_*"], rename: {eu/Orders 2024: eu/orders}}
+    store: data/lake/{folder}/{file}
+    files:
+      eu/Orders 2024: {types: {zip: string}}
+
+Neither the database nor the folder is asked here: the Coordinator finds them when the flow begins.
+The settings of a pattern and of one table are merged into those of the flow, and checked as a flow.
+Of several patterns the first that matches a table counts, and what stands at the table itself comes
+over it. `rename` and `names` say what `{schema}`, `{table}`, `{folder}` and `{file}` are in the
+store; all settings go by the names of the source.
 """
 
 from __future__ import annotations
@@ -16,32 +23,93 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from hygge.config import connectors
 from hygge.config.document import Node, merge
 from hygge.config.ends import End
 from hygge.config.problems import Problem, Problems, suggest
 from hygge.config.shapes import COLUMNS_OF_ONE_TABLE
-from hygge.config.specs import LIMIT_KEYS, EndSpec, FlowSpec, Tables
+from hygge.config.specs import LIMIT_KEYS, WORDS_OF, EndSpec, FamilyKind, FlowSpec, Tables
 
-_HOME_KEYS = (
-    "columns", "exclude", "where", "cursor", "lag", "split_by", "types", "max_bytes_per_second",
-)  # fmt: skip
+_SHARED_HOME_KEYS = ("columns", "exclude", "where", "types", "max_bytes_per_second")
+_HOME_KEYS = {
+    "tables": (*_SHARED_HOME_KEYS, "cursor", "lag", "split_by"),
+    "files": (*_SHARED_HOME_KEYS, "options"),
+}
 _FLOW_KEYS = (
     "mode", "key", "mask", "add", "names", "transform", "on_value", "schema", "adopt", *LIMIT_KEYS,
 )  # fmt: skip
-_EXAMPLE = 'tables: ["public.*"]'
+_HOME_EXAMPLE = {
+    "tables": 'home: {connection: …, tables: ["public.*"]}',
+    "files": 'home: {files: "in/*.csv"}',
+}
+_EXAMPLE = {
+    "tables": "tables: {public.orders: {key: [id], lanes: 8}}",
+    "files": "files: {orders: {types: {zip: string}}}",
+}
+_STORE_EXAMPLE = {
+    "tables": 'store: "data/lake/{schema}/{table}", or table: "{schema}.{table}"',
+    "files": 'store: "data/lake/{file}", or table: "{file}"',
+}
 _OVER = "\n"
 """Between a table and a pattern, in the name of the override that has the settings of both."""
 _WILDCARD = re.compile(r"[*?\[]")
 WORD = re.compile(r"\{(\w*)\}")
-"""`{schema}` and `{table}` in a store."""
+"""`{schema}` and `{table}`, or `{folder}` and `{file}`, in a store."""
 
 
-def has_patterns(flow: Node) -> bool:
-    """Return whether the home of a flow names patterns of tables."""
+def family_of(flow: Node) -> FamilyKind | None:
+    """Return whether the home of a flow names patterns of tables, or one of files; else None."""
     home = flow.mapping.get("home")
-    return home is not None and "tables" in home.mapping
+    keys = home.mapping if home is not None else {}
+    if "tables" in keys:
+        return "tables"
+    return "files" if "files" in keys and not _is_own_class(keys) else None
+
+
+def _is_own_class(keys: dict[str, Node]) -> bool:
+    return "type" in keys and ":" in keys["type"].text
+
+
+def files_as_path(home: Node) -> tuple[Node, Node | None]:
+    """Return a home with the pattern of its `files` as its path, and what `files` says, or None."""
+    keys = home.mapping
+    files = keys.get("files")
+    if files is None or _is_own_class(keys):
+        return home, None
+    for key in ("path", "table", "query", "tables"):
+        if key in keys:
+            message = f"'files' and '{key}' both say what to move"
+            raise Problem(files.line, message, "keep one of them")
+    if not isinstance(files.value, str) or not files.value:
+        message = f"'files' is {files.describe()}, not a pattern"
+        raise Problem(files.line, message, 'files: "in/*.csv"')
+    rest = {key: node for key, node in keys.items() if key not in ("files", *_FAMILY_KEYS)}
+    return replace(home, value={**rest, "path": files}), home
+
+
+_FAMILY_KEYS = ("exclude", "rename", "names")
+"""Keys of a home of many that are about its tables or files."""
+
+
+def take_files(end: End, home: Node, default: Node) -> Tables:
+    """Return the files that a home takes, as it is written; `end` has the pattern as its path."""
+    keys = home.mapping
+    if not connectors.is_of_files(end.cls):
+        raise Problem(
+            keys["files"].line,
+            f"'files' is for homes of files, and this one is of type {end.kind}",
+            _HOME_EXAMPLE["files"],
+        )
+    is_stated = "type" in keys or "type" in default.mapping
+    return Tables(
+        (str(keys["files"].value),),
+        _texts(keys["exclude"], "exclude", "tmp_*") if "exclude" in keys else (),
+        of="files",
+        kind=end.kind if is_stated else "",
+        **_new_names(keys, "files"),
+    )
 
 
 def take_patterns(home: End) -> tuple[End, Tables | None]:
@@ -62,7 +130,7 @@ def take_patterns(home: End) -> tuple[End, Tables | None]:
         raise Problem(
             line,
             f"'tables' is for homes of databases, and this one is of type {home.kind}",
-            "a directory or a pattern of files is one `path`",
+            "a directory or a pattern of files is one `path`, and `files` where each is a table",
         )
     for key in ("table", "query"):
         if key in keys:
@@ -71,46 +139,72 @@ def take_patterns(home: End) -> tuple[End, Tables | None]:
     if views is not None and not isinstance(views.value, bool):
         raise Problem(views.line, f"'views' is {views.describe()}", "views: true, or false")
     tables = Tables(
-        _texts(keys["tables"], "tables"),
-        _texts(keys["exclude"], "exclude") if "exclude" in keys else (),
+        _texts(keys["tables"], "tables", "public.*"),
+        _texts(keys["exclude"], "exclude", "public.*") if "exclude" in keys else (),
         bool(views and views.value),
+        **_new_names(keys, "tables"),
     )
-    rest = {key: node for key, node in keys.items() if key not in ("tables", "exclude", "views")}
+    taken = ("tables", "views", *_FAMILY_KEYS)
+    rest = {key: node for key, node in keys.items() if key not in taken}
     rest["table"] = Node("{table}", line, "{table}")
     return replace(home, node=Node(rest, home.node.line)), tables
 
 
+def _new_names(keys: dict[str, Node], family: FamilyKind) -> dict[str, Any]:
+    """Return what `rename` and `names` of a home of many say."""
+    new: dict[str, Any] = {}
+    names = keys.get("names")
+    if names is not None:
+        if names.value not in ("as_is", "snake"):
+            raise Problem(names.line, f"'names' is {names.describe()}", "names: snake, or as_is")
+        new["names"] = names.value
+    renamed = keys.get("rename")
+    if renamed is not None:
+        old = {"tables": "public.order_lines", "files": "order lines 2024"}[family]
+        example = f"rename: {{{old}: orders}}"
+        if not renamed.is_mapping:
+            message = f"'rename' is {renamed.describe()}, not a mapping of old names to new ones"
+            raise Problem(renamed.line, message, example)
+        for name, node in renamed.mapping.items():
+            if _WILDCARD.search(name):
+                message = f"'rename' gives one name to '{name}', which is a pattern"
+                raise Problem(node.line, message, f"name each: {example}")
+            if not isinstance(node.value, str) or not node.value.strip("./ "):
+                raise Problem(node.line, f"the new name of '{name}' is {node.describe()}", example)
+        new["rename"] = {name: node.value for name, node in renamed.mapping.items()}
+    return new
+
+
 def overrides(flow: Node, problems: Problems, name: str) -> Iterator[tuple[str, Node]]:
     """Yield each table with settings of its own, and its flow, into which they are merged."""
-    node = flow.mapping.get("tables")
-    if node is None or node.is_broken():
+    family = family_of(flow)
+    _check_settings_of_family(flow, family, problems, name)
+    node = flow.mapping.get(family or "")
+    if family is None or node is None or node.is_broken():
         return
-    if not has_patterns(flow):
-        message = "'tables' of a flow is for single tables, and its home has no patterns of tables"
-        hint = f"home: {{connection: shop, {_EXAMPLE}}}, and `tables:` beside it for single tables"
-        problems.add(node.line, message, hint, name)
-        return
-    example = "tables: {public.orders: {key: [id], lanes: 8}}"
+    noun, example = family.removesuffix("s"), _EXAMPLE[family]
     if not node.is_mapping:
-        problems.add(node.line, f"'tables' is {node.describe()}, not a mapping", example, name)
+        problems.add(node.line, f"'{family}' is {node.describe()}, not a mapping", example, name)
         return
-    shared = Node({key: n for key, n in flow.mapping.items() if key != "tables"}, flow.line)
+    shared = Node({key: n for key, n in flow.mapping.items() if key != family}, flow.line)
     patterns: dict[str, Node] = {}
     for table, settings in node.mapping.items():
         if not settings.is_mapping:
-            message = f"table '{table}' is {settings.describe()}, not a mapping"
+            message = f"{noun} '{table}' is {settings.describe()}, not a mapping"
             problems.add(settings.line, message, example, name)
             continue
+        known = (*_HOME_KEYS[family], *_FLOW_KEYS)
         for key, value in settings.mapping.items():
-            if key not in (*_HOME_KEYS, *_FLOW_KEYS):
-                hint = suggest("keys of one table", key, (*_HOME_KEYS, *_FLOW_KEYS))
+            if key not in known:
+                hint = suggest(f"keys of one {noun}", key, known)
                 if key in ("home", "store", "consistency", "depends_on"):
-                    hint = f"it is set once, for all tables of the flow; {hint}"
-                message = f"table '{table}' cannot have its own '{key}'"
+                    hint = f"it is set once, for all {family} of the flow; {hint}"
+                message = f"{noun} '{table}' cannot have its own '{key}'"
                 problems.add(value.line, message, hint, name)
-        home = {key: value for key, value in settings.mapping.items() if key in _HOME_KEYS}
+        home = {key: value for key, value in settings.mapping.items() if key in _HOME_KEYS[family]}
         if types := home.pop("types", None):
-            home["options"] = Node({"types": types}, types.line)
+            stated = Node({"types": types}, types.line)
+            home["options"] = merge(home["options"], stated) if "options" in home else stated
         if exclude := home.pop("exclude", None):
             home[COLUMNS_OF_ONE_TABLE] = exclude
         override = {key: value for key, value in settings.mapping.items() if key in _FLOW_KEYS}
@@ -127,9 +221,26 @@ def overrides(flow: Node, problems: Problems, name: str) -> Iterator[tuple[str, 
             yield f"{table}{_OVER}{pattern}", replace(both, line=settings.line)
 
 
+def _check_settings_of_family(
+    flow: Node, family: FamilyKind | None, problems: Problems, name: str
+) -> None:
+    """Add a problem for `tables:` or `files:` of a flow whose home has no such patterns."""
+    for key in _EXAMPLE:
+        node = flow.mapping.get(key)
+        if node is None or key == family or node.is_broken():
+            continue
+        if family is not None:
+            message = f"'{key}' of a flow is for single {key}, and its home has '{family}'"
+            problems.add(node.line, message, f"write `{family}:`; {_EXAMPLE[family]}", name)
+            continue
+        message = f"'{key}' of a flow is for single {key}, and its home has no patterns of {key}"
+        hint = f"{_HOME_EXAMPLE[key]}, and `{key}:` beside it for single {key}"
+        problems.add(node.line, message, hint, name)
+
+
 def named_columns(flow: Node) -> dict[str, tuple[str, ...]]:
     """Return the columns that the settings of one table name: these must be there."""
-    node = flow.mapping.get("tables")
+    node = flow.mapping.get(family_of(flow) or "")
     tables = node.mapping if node is not None and node.is_mapping else {}
     return {
         table: _columns_of(settings)
@@ -163,7 +274,7 @@ def excluded_columns(flow: Node, table: str) -> tuple[str, ...]:
     name = table.partition(_OVER)[0]
     if _WILDCARD.search(name):
         return ()
-    settings = flow.mapping["tables"].mapping[name].mapping
+    settings = flow.mapping[family_of(flow) or ""].mapping[name].mapping
     names = settings["exclude"].elements if "exclude" in settings else []
     masked = settings["mask"].mapping if "mask" in settings else {}
     return (*(item.value for item in names if isinstance(item.value, str)), *masked)
@@ -203,31 +314,39 @@ def check_store(store: EndSpec, tables: Tables | None) -> None:
         for key, value in store.settings.items()
         if isinstance(value, str) and key != "connection"
     }
-    if tables is None:
-        for key, names in words.items():
-            if {"schema", "table"} & set(names):
-                raise Problem(
-                    store.lines.get(key, store.line),
-                    f"'{{{names[0]}}}' stands in the store, and the home has no `tables`",
-                    f"home: {{connection: …, {_EXAMPLE}}}",
-                )
-        return
+    known = tables.words if tables is not None else ()
     for key, names in words.items():
         for name in names:
-            if name not in ("schema", "table"):
-                hint = suggest("a store knows", name, ("schema", "table"))
-                line = store.lines.get(key, store.line)
-                raise Problem(line, f"'{{{name}}}' of the store means nothing", hint)
-    if not any("table" in names for names in words.values()):
+            if name in known or (tables is None and ":" in store.kind):
+                continue
+            says = "of the store means nothing"
+            family = next((of for of, words in WORDS_OF.items() if name in words), None)
+            if tables is None and family is not None:
+                says = f"stands in the store, and the home has no `{family}`"
+            line = store.lines.get(key, store.line)
+            raise Problem(line, f"'{{{name}}}' {says}", _hint_for_word(name, tables, family))
+    if tables is not None and not any(tables.words[1] in names for names in words.values()):
         raise Problem(
             store.line,
-            "the home takes many tables, and the store has one place for all of them",
-            'store: "data/lake/{schema}/{table}", or table: "{schema}.{table}"',
+            f"the home takes many {tables.of}, and the store has one place for all of them",
+            _STORE_EXAMPLE[tables.of],
         )
 
 
-def _texts(node: Node, key: str) -> tuple[str, ...]:
+def _hint_for_word(word: str, tables: Tables | None, family: FamilyKind | None) -> str:
+    """Return what fills a word of a store, or which homes do."""
+    if tables is not None:
+        return suggest("a store knows", word, tables.words)
+    if family is not None:
+        return _HOME_EXAMPLE[family]
+    return (
+        "take the braces out; {schema} and {table} are for a home with `tables`, {folder} and "
+        "{file} for one with `files`"
+    )
+
+
+def _texts(node: Node, key: str, example: str) -> tuple[str, ...]:
     texts = tuple(item.value for item in node.elements if isinstance(item.value, str))
     if not texts or len(texts) < len(node.elements) or not all(texts):
-        raise Problem(node.line, f"'{key}' is not a list of patterns", f'{key}: ["public.*"]')
+        raise Problem(node.line, f"'{key}' is not a list of patterns", f'{key}: ["{example}"]')
     return texts

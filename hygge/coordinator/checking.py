@@ -16,12 +16,12 @@ from contextlib import suppress
 from hygge.config import connectors
 from hygge.config.problems import Problem, as_config_error, paragraph
 from hygge.config.selection import is_pattern
-from hygge.config.specs import EndSpec, FlowsFile, FlowSpec
+from hygge.config.specs import FlowsFile, FlowSpec
 from hygge.connectors.files.home import FileHome
+from hygge.coordinator.families import check_files
 from hygge.engine.jobs.instructions import digest, instructions
 from hygge.errors import ConfigError, HyggeError, as_hygge_error
 from hygge.home import Home
-from hygge.model import Mode
 from hygge.places.folder import Folder
 from hygge.places.place import place_at
 from hygge.settings import Connector
@@ -43,7 +43,7 @@ def check_here(flows: Sequence[FlowSpec], state: str, shared_paths: Iterable[str
         for end in ends:
             if any(f"{end.on_disk() or ''}{os.sep}".startswith(f"{path}{os.sep}") for path in away):
                 continue
-            error = _refusal(end, spec.mode, of_many=spec.tables is not None)
+            error = _refusal(end, spec)
             if error is not None:
                 line = (spec.home if end is home else spec.store).line
                 text = paragraph(spec.file, Problem(line, error.message), spec.name)
@@ -57,11 +57,13 @@ def check_here(flows: Sequence[FlowSpec], state: str, shared_paths: Iterable[str
         raise as_config_error(problems)
 
 
-def _refusal(end: Connector, mode: Mode, of_many: bool) -> HyggeError | None:
+def _refusal(end: Connector, spec: FlowSpec) -> HyggeError | None:
     """Return what is wrong with an end; the places of many tables are not known here."""
     try:
-        if not (of_many and isinstance(end, Store) and end.on_disk() is not None):
-            end.check_here(mode)
+        if spec.tables is None or not isinstance(end, Store) or end.on_disk() is None:
+            end.check_here(spec.mode)
+        if isinstance(end, FileHome) and spec.tables is not None and end.on_disk() is not None:
+            check_files(spec)
     except Exception as error:
         return as_hygge_error(error)
     return None
@@ -128,9 +130,3 @@ def check_variables(file: FlowsFile) -> None:
             "put it into the .env beside the file, set it where Ray was started, or use `jobs: one`"
             " (--jobs one), by which flows run in the command itself",
         )
-
-
-def have_same_places(one: EndSpec, other: EndSpec) -> bool:
-    """Return whether two stores write a table of the same name to the same place."""
-    settings, other_settings = ({**end.settings, "options": None} for end in (one, other))
-    return (one.kind, settings) == (other.kind, other_settings)

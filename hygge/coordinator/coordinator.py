@@ -13,10 +13,11 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
 from hygge.config.checks import Places
@@ -32,6 +33,7 @@ from hygge.coordinator.connections import (
     tables_at_once,
 )
 from hygge.coordinator.done import SKIPPED, Request, begin, state_at
+from hygge.coordinator.families import open_family, seen_at
 from hygge.coordinator.schedule import OpenTables, RunFlow, Schedule
 from hygge.coordinator.sharing import Together, find_reasons, find_together
 from hygge.engine.jobs.instructions import Instructions, instructions, is_flow_job
@@ -57,7 +59,7 @@ _NAMED = 10
 
 
 class OneOfMany(Protocol):
-    """The Home of one table of many; see `SQLHome`."""
+    """The Home of one table or file of many; see `SQLHome`."""
 
     snapshot: str | None
     only: bool
@@ -119,7 +121,7 @@ class Coordinator:
         """Build the Flow that a part of the file describes."""
         home, store = build(spec)
         if spec.of:
-            table = cast("OneOfMany", home)  # only a SQLHome has `tables`
+            table = cast("OneOfMany", home)  # a SQLHome, or a FileHome
             table.only, table.own_columns = True, spec.columns
             table.snapshot = spec.snapshot
         flow = Flow(
@@ -142,6 +144,7 @@ class Coordinator:
             shape=spec.shape,
         )
         flow.start_from, flow.lacks_cursor = self.start_from, spec.lacks_cursor
+        flow.renamed = spec.renamed
         flow.attempt = instructions().attempt
         if self.request is not None:
             flow.attempt = self.request.attempt(flow, flow.attempt)
@@ -250,29 +253,21 @@ class Coordinator:
         return f"{self.file.project}.{flow}" if self.file.project else flow
 
     @contextmanager
-    def open_tables(self, spec: FlowSpec, planning: bool = False) -> Iterator[tuple[FlowSpec, ...]]:
-        """Return the flows of the tables of `spec`; what they share is held until it is closed.
+    def open_tables(
+        self,
+        spec: FlowSpec,
+        planning: bool = False,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> Iterator[tuple[FlowSpec, ...]]:
+        """Return the flows of the tables or files of `spec`; what they share is held until then.
 
-        `planning`: no row will be read, so the engine is not started to count readers.
+        `planning`: no row will be read, so the engine is not started to count readers. `say` is
+        told what a person should know of the whole.
         """
-        # Loads SQLAlchemy, which a file without `tables` may not need.
-        from hygge.coordinator.tables import open_tables, places_of
-
-        # Where two flows meet, the one that is first in the file has the place, in every process.
-        comes_before = True
-        for flow in self.all_flows:
-            comes_before = comes_before and flow.name != spec.name
-            with suppress(HyggeError):  # that flow reports it itself
-                if flow.tables is None:
-                    if (place := build(flow)[1].place()) is not None:
-                        self._places.add(place, flow.name)
-                elif comes_before and checking.have_same_places(flow.store, spec.store):
-                    for place, table in places_of(flow).items():
-                        self._places.add(place, table)
         identity = self.identity(spec.name)
-        with open_tables(
-            spec, identity, self._places, (lambda _: 1) if planning else self._readers
-        ) as tables:
+        seen = seen_at(state_at(self.file.state), identity)
+        readers = None if planning else self._readers
+        with open_family(spec, self.all_flows, seen, self._places, readers, say) as tables:
             if self.request is not None and not planning:
                 self.request.note_tables(identity, [self.identity(table.name) for table in tables])
             yield tables
@@ -334,7 +329,10 @@ class Coordinator:
                 report = self._report_failure(spec, error)
             return [replace(report, of=spec.of)]
 
-        return run_here, self.open_tables, self.shares, {}
+        def open_here(spec: FlowSpec) -> AbstractContextManager[tuple[FlowSpec, ...]]:
+            return self.open_tables(spec, say=partial(watch.said, spec.name))
+
+        return run_here, open_here, self.shares, {}
 
     def _together(self, jobs: FlowJobs) -> Mapping[str, Together]:
         """Return which flows share a job; what a killed try has submitted stays as it is."""

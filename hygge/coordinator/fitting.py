@@ -27,7 +27,7 @@ def fitted(
     once, does not answer.
     """
     asking = [
-        _has_cursor_of_many(flow) or _needs_key(flow) or (is_whole and bool(_hidden(flow)))
+        _has_cursor_of_many(flow) or _needs_key(flow) or (is_whole and bool(hidden(flow)))
         for flow in flows
     ]
     if not any(asking):
@@ -39,18 +39,19 @@ def fitted(
         for flow, table in zip(flows, tables, strict=True)
     ]
     if is_whole:
-        _check_hidden(pairs)
+        check_hidden(pairs)
     return [
         _fitted(flow, table) if asks else flow
         for (flow, table), asks in zip(pairs, asking, strict=True)
     ]
 
 
-def _check_hidden(pairs: Sequence[tuple[FlowSpec, Described]]) -> None:
+def check_hidden(pairs: Sequence[tuple[FlowSpec, Described]]) -> None:
     """Raise ConfigError for a hidden column that no table has: a misspelt mask hides nothing."""
     known: dict[tuple[str, str], set[str]] = {}
+    noun = "table" if pairs[0][0].home.kind == "sql" else "file"
     for flow, table in pairs:
-        for key, name in _hidden(flow):
+        for key, name in hidden(flow):
             names = table.columns
             if key == "mask" and flow.shape is not None:
                 names = (*map(flow.shape.target, names), *(flow.shape.add or ()))
@@ -58,12 +59,13 @@ def _check_hidden(pairs: Sequence[tuple[FlowSpec, Described]]) -> None:
     for (key, name), columns in known.items():
         if name not in columns:
             raise ConfigError(
-                f"no table of flow '{pairs[0][0].of}' has the column '{name}', which `{key}` names",
+                f"no {noun} of flow '{pairs[0][0].of}' has the column '{name}', which "
+                f"`{key}` names",
                 one_of("columns", name, sorted(columns)),
             )
 
 
-def _hidden(flow: FlowSpec) -> list[tuple[str, str]]:
+def hidden(flow: FlowSpec) -> list[tuple[str, str]]:
     """Return the key and the name of each column that must not arrive as it is.
 
     Those that the settings of one table name are left out: that table's own plan looks for them.

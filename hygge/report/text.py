@@ -213,6 +213,7 @@ def plan_text(
         f"  store   {relative(flow.store.describe())}",
         *([f"  holds   {state_text(state, flow.mode)}"] if state is not None else []),
         *([f"  changes {change}" for change in state.changes] if state is not None else []),
+        *([f"  named   {flow.renamed}"] if flow.renamed else []),
         *([f"  note    {_replaced(flow)}"] if flow.lacks_cursor else []),
         *([f"  again   {repeats}"] if (repeats := flow.repeats()) else []),
         f"  splits  {plan.reason or len(plan.splits)}",
@@ -296,7 +297,8 @@ def tables_text(name: str, tables: Sequence[FlowSpec], brief: bool) -> str:
     if first.no_snapshot_reason:
         reading += f", since {first.no_snapshot_reason}"
     more = f" (--select {first.name} shows one in full)" if brief else ""
-    return f"{name}: {len(tables)} tables, {reading}{more}"
+    noun = "tables" if first.home.kind == "sql" else "files"
+    return f"{name}: {len(tables)} {noun}, {reading}{more}"
 
 
 def plan_line(flow: Flow, plan: Plan, state: TargetState | None = None) -> str:
@@ -305,6 +307,7 @@ def plan_line(flow: Flow, plan: Plan, state: TargetState | None = None) -> str:
     text = f"  {flow.name}: {flow.mode}{f'  {rows} rows' if rows else ''}"
     text += f"  {len(plan.splits)} split{'s'[: len(plan.splits) != 1]}"
     text += f"  → {relative(flow.store.describe())}"
+    text += f"  ({flow.renamed})" if flow.renamed else ""
     if state is not None and not state.exists:
         text += "  new"
     elif state is not None and state.rows is not None:

@@ -106,6 +106,8 @@ class Flow:
         self.attempt = Attempt()
         self.lacks_cursor = ""
         """The cursor of many tables that this one lacks: so it is replaced."""
+        self.renamed = ""
+        """The sentence that says how one table of many is named in the store, if otherwise."""
         self.start_from: str | None = None
         """A value of the cursor above which it reads, where the store knows no watermark."""
         self.shared_paths = tuple(os.path.abspath(path) for path in shared_paths)

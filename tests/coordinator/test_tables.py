@@ -18,7 +18,8 @@ from hygge.cli.main import main
 from hygge.config.checks import Places
 from hygge.config.flows import read_flows
 from hygge.connectors.sql.listing import Table
-from hygge.coordinator.tables import flow_name, open_tables, path_word
+from hygge.coordinator.members import flow_name, path_word
+from hygge.coordinator.tables import open_tables
 from hygge.errors import ConfigError, HyggeError, SourceMissing
 from hygge.model import Limits, Report, Summary
 from hygge.report.progress import Combined

@@ -69,6 +69,12 @@ def test_a_sample_runs_twice_with_the_same_outcome(name, samples):
         sales = ds.dataset(out / "shop" / "main" / "sales").to_table()
         assert (sales.num_rows,) == big
         assert sales.column_names == ["id", "amount", "sold_at"]
+    elif name.startswith("07"):
+        totals = ds.dataset(out / "inbox" / "eu" / "orders_2024").to_table()["total"].to_pylist()
+        assert [str(total) for total in totals] == ["10.50", "7.25", "99.00"]
+        zips = ds.dataset(out / "inbox" / "eu" / "customers").to_table()["zip"].to_pylist()
+        assert zips == ["01067", "00100"]
+        assert count(out / "inbox" / "us" / "customers") == 2
     elif name.startswith("08"):
         assert count(out / "migrated" / "main" / "customers") == 400
         assert count(out / "migrated" / "main" / "sales") == 1200

@@ -105,8 +105,10 @@ class CsvHome(FileHome):
                     f"({csv_dialect.shown_delimiter(self._dialect(files[0].path))})",
                 )
         stated = types_of(self.settings.options.types)
-        for name in stated:
-            if name not in first:
+        for name in list(stated):
+            if name not in first and self.only and name not in self.own_columns:
+                del stated[name]  # a column of another one of many files
+            elif name not in first:
                 raise ConfigError(
                     f"'types' names column '{name}', which {files[0].path} does not have",
                     one_of("its columns", name, first),

@@ -63,6 +63,10 @@ class FileHome(Home):
 
     traits: HomeTraits = HomeTraits()
     suffixes: ClassVar[tuple[str, ...]] = ()
+    only: bool = False
+    """True if it is one of the files of a flow of many."""
+    own_columns: tuple[str, ...] = ()
+    """Columns that the settings of this one of many name: these must be there."""
 
     class Settings(Settings):
         path: str | None = None

@@ -29,11 +29,14 @@ from hygge.places.objects import bucket_and_key, hint_for_missing
 
 
 def find_objects(url: str, suffixes: Sequence[str]) -> list[SourceFile]:
-    """Return every object that `url` means, in the order of their names; as `find_files`."""
+    """Return every object that `url` means, in the order of their names; as `find_files`.
+
+    A name that has a wildcard in it means that object, where there is one.
+    """
     bucket, path = bucket_and_key(url)
-    if glob.has_magic(path):
-        return _matching(bucket, path, url, suffixes)
     single = bucket.entry(path) if path and not url.endswith("/") else None
+    if single is None and glob.has_magic(path):
+        return _matching(bucket, path, url, suffixes)
     if single is not None:
         lake_tables.refuse_prefixes(bucket, [path], path.rpartition("/")[0])
         return [_described(bucket, path, single, path.rpartition("/")[0])]
