@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +127,13 @@ class BadRows:
             self.add(bad)
         return good
 
+    def take(self, table: pa.Table, errors: Mapping[int, UnfitValue]) -> pa.Table:
+        """Return a table without the rows at these places, which are set aside for these errors."""
+        if not errors:
+            return table
+        self.add(_bad_table_of(table, sorted(errors.items()), ARROW))
+        return without(table, [*errors])
+
     def sifted(
         self, batches: Iterator[pa.Table], check: Callable[[pa.Table], object]
     ) -> Iterator[pa.Table]:
@@ -160,6 +167,10 @@ def sift(
     found = list(_misfits(table, check, 0))
     if not found:
         return table, None
+    return without(table, [place for place, _ in found]), _bad_table_of(table, found, form)
+
+
+def _bad_table_of(table: pa.Table, found: Iterable[tuple[int, UnfitValue]], form: str) -> pa.Table:
     rows = []
     for place, error in found:
         row = table.slice(place, 1)
@@ -167,7 +178,7 @@ def sift(
         if value is None and error.column in row.column_names:
             value = _value_text(row.column(error.column)[0])
         rows.append(BadRow(error.message, _ipc(row), _row_text(row), form, error.column, value))
-    return without(table, [place for place, _ in found]), bad_table(rows)
+    return bad_table(rows)
 
 
 def without(table: pa.Table, places: Sequence[int]) -> pa.Table:

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Literal, NoReturn, cast
+from typing import IO, TYPE_CHECKING, Literal, NoReturn, cast
 
 import pyarrow as pa
 
@@ -22,6 +22,9 @@ from hygge.formats import text_values
 from hygge.formats.json_values import Json, Misfit, as_json, parse, texts_of, value_of
 from hygge.formats.text import BLOCK_BYTES, TextReader, lines_before, misencoded
 from hygge.type_words import word_of
+
+if TYPE_CHECKING:
+    import pyarrow.json as pj
 
 _EXPONENT = re.compile(rb"[eE][-+]?[0-9]+")
 
@@ -72,24 +75,39 @@ class JsonlFile:
 
         if not is_lines_of_objects(block) or not self.as_json.isdisjoint(schema.names):
             return None
-        parsed_as = schema_for_pyarrow(schema, nested=self.strict)
-        if parsed_as is None or not self._floats_are_exact(block, schema):
+        options = self.parse_options(schema)
+        if options is None or not self.floats_are_exact(block, schema):
             return None
         try:
             block.decode()
             table = pj.read_json(
                 cast("IO[bytes]", pa.BufferReader(block)),
                 pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
-                pj.ParseOptions(
-                    explicit_schema=parsed_as,
-                    unexpected_field_behavior=self._on_other_fields(),
-                ),
+                options,
             )
-            if self.strict and not {*table.column_names} <= {*schema.names, *self.left_out}:
-                return None  # the slow way names the field
-            if table.num_rows != block.count(b"\n") + (not block.endswith(b"\n")):
-                return None  # two objects on a line, or one on several
-            arrays = []
+        except (pa.ArrowException, UnicodeDecodeError):
+            return None
+        return self.converted(table, schema, count_lines(block))
+
+    def parse_options(self, schema: pa.Schema) -> pj.ParseOptions | None:
+        """Return what pyarrow.json is told; None where it would not be exact."""
+        import pyarrow.json as pj
+
+        parsed_as = schema_for_pyarrow(schema, nested=self.strict)
+        if parsed_as is None:
+            return None
+        return pj.ParseOptions(
+            explicit_schema=parsed_as, unexpected_field_behavior=self._on_other_fields()
+        )
+
+    def converted(self, table: pa.Table, schema: pa.Schema, lines: int) -> pa.Table | None:
+        """Return in `schema` what pyarrow.json made of so many lines; None: it is not exact."""
+        if self.strict and not {*table.column_names} <= {*schema.names, *self.left_out}:
+            return None  # the slow way names the field
+        if table.num_rows != lines:
+            return None  # two objects on a line, or one on several
+        arrays = []
+        try:
             for field in schema:
                 array = table.column(field.name)
                 if array.type != field.type:
@@ -97,13 +115,13 @@ class JsonlFile:
                 elif field.type == pa.float32() and _has_infinity(array):
                     return None
                 arrays.append(array)
-        except (pa.ArrowException, UnicodeDecodeError, text_values.Unfit):
+        except (pa.ArrowException, text_values.Unfit):
             return None
         if not arrays:
             return table.select([])
         return pa.Table.from_arrays(arrays, schema=schema)
 
-    def _floats_are_exact(self, block: bytes, schema: pa.Schema) -> bool:
+    def floats_are_exact(self, block: bytes, schema: pa.Schema) -> bool:
         """Whether float64 gives back every number, where a column was inferred as one."""
         inferred = (field.type for field in schema if field.name not in self.stated)
         if not any(has_float(kind) for kind in inferred):
@@ -320,8 +338,12 @@ def doubtful_numbers(block: bytes) -> list[str]:
 
 def is_lines_of_objects(block: bytes) -> bool:
     """Whether each line begins with {. (pyarrow.json crashes on a line that is `null`.)"""
-    starts = block.count(b"\n{") + block.startswith(b"{")
-    return starts == block.count(b"\n") + (not block.endswith(b"\n"))
+    return block.count(b"\n{") + block.startswith(b"{") == count_lines(block)
+
+
+def count_lines(block: bytes) -> int:
+    """Return the number of lines; the last one may have no end."""
+    return block.count(b"\n") + (not block.endswith(b"\n"))
 
 
 def schema_for_pyarrow(schema: pa.Schema, nested: bool) -> pa.Schema | None:

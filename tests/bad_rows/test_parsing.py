@@ -11,6 +11,7 @@ import pytest
 from hygge import CsvHome, JsonlHome
 from hygge.bad_rows import is_bad
 from hygge.formats import csv_records, json_bad_rows
+from hygge.formats.json_reader import JsonlFile
 
 TYPES = {"id": "int64", "said": "string", "n": "int64"}
 GOOD = [
@@ -172,3 +173,29 @@ def test_the_form_of_a_bad_csv_record_says_how_to_read_it(tmp_path):
     _, bad = sorted_out(CsvHome(path=tmp_path / "in.csv"))
     form = json.loads(bad[0]["form"])
     assert (form["kind"], form["names"], form["dialect"]["delimiter"]) == ("csv", ["a", "b"], ";")
+
+
+def test_jsonl_lines_of_every_kind_come_in_order_however_the_block_is_cut(tmp_path, monkeypatch):
+    """Each line is a row or a bad row, once, with the number of its line."""
+    monkeypatch.setattr(json_bad_rows, "_PART_BYTES", 300)
+    monkeypatch.setattr(json_bad_rows, "BLOCK_BYTES", 5_000)
+    monkeypatch.setattr(json_bad_rows, "_SMALL_BYTES", 100)
+    monkeypatch.setattr(json_bad_rows, "_MOST_ROWS", 2)
+    odd = {
+        40: b"null", 41: b"{broken", 77: b'{"id": "x"}', 120: b'{"id": 1.5}', 199: b"\xff",
+        200: b'{"id": 1}{"id": 2}', 260: b'{"id": 3, "b": 1}', 300: b"", 301: b"   ",
+        333: b'{"id": 99999999999999999999}', 334: b'{"id": 9, "at": "2024-13-01"}',
+        350: b'{"id": 1, "at": "' + b"x" * 6_000 + b'"}', 399: b'{"id": 5',
+    }  # fmt: skip
+    lines = [b'{"id": %d, "at": "2024-01-02"}' % n for n in range(400)]
+    for number, line in odd.items():
+        lines[number] = line
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    schema = pa.schema([("id", pa.int64()), ("at", pa.date32())])
+    file = JsonlFile(str(path), "utf-8", frozenset(), 1_000, True)
+    found = [*json_bad_rows.tables(file, {}, schema)]
+    good = [n for table in found if not is_bad(table) for n in table["id"].to_pylist()]
+    bad = [n for table in found if is_bad(table) for n in table["line"].to_pylist()]
+    assert good == [n for n in range(400) if n not in odd]
+    assert bad == [n + 1 for n in odd if n not in (300, 301)]

@@ -1,22 +1,27 @@
 """What a database refuses of a row, as far as that is known before the row is staged.
 
 The values that no table of the database holds (`check_batch` of its `store.py`), and what the table
-itself refuses: NULL where it is NOT NULL, and a text that is too long. Constraints that only
-the server can tell (CHECK, UNIQUE, foreign keys, triggers) are looked at in the commit.
+itself refuses: NULL where it is NOT NULL, a text that is too long, and a row that breaks a rule of
+it (`hygge.connectors.sql.rules`), about which the database is asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from hygge.bad_rows import BadRows
 from hygge.connectors.anysql.session import connected
+from hygge.connectors.sql.database import Database
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.ledger import target_of
+from hygge.connectors.sql.rules import Rule
 from hygge.connectors.sql.target import exists, reflected_columns
-from hygge.errors import StoreError, UnfitValue
+from hygge.connectors.sql.trial import Trial
+from hygge.errors import HyggeError, StoreError, UnfitValue
 from hygge.type_words import value_text
 
 
@@ -69,6 +74,36 @@ def checks_of(
         limits.check(batch)
 
     return check
+
+
+@contextmanager
+def trial_of(
+    goal: Goal, database: Database, bad_rows: BadRows, adds: bool
+) -> Iterator[Trial | None]:
+    """Open the trial of one split's rows; None where the table has no rule that can be asked for.
+
+    `adds`: each row is added; a merge updates rows.
+    """
+    names = bad_rows.schema.names if bad_rows.schema is not None else []
+    rules = [] if goal.evolves else _rules(goal, database, names, adds)
+    with ExitStack() as stack:
+        trial = None
+        if rules:
+            columns = sorted({name for rule in rules for name in rule.columns})
+            try:
+                scratch = stack.enter_context(database.trial().scratch(goal, columns))
+            except HyggeError:  # this user may not read the table, or make a temporary one
+                scratch = None
+            trial = None if scratch is None else Trial(scratch, rules, bad_rows, goal.who)
+        yield trial
+
+
+def _rules(goal: Goal, database: Database, names: list[str], adds: bool) -> list[Rule]:
+    with connected(goal.url, goal.who, StoreError) as connection:
+        target = target_of(goal)
+        if not exists(connection, target):
+            return []
+        return database.trial().rules_of(connection, target, names, adds)
 
 
 def _limits(goal: Goal) -> TableLimits:

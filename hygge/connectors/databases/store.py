@@ -33,13 +33,13 @@ staged rows with one key, unless the home has a `cursor`: then the last one by c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from hygge.batches import again, raw_format
 from hygge.connectors.anysql.database import ANYSQL
-from hygge.connectors.databases.bad_values import checks_of
+from hygge.connectors.databases.bad_values import checks_of, trial_of
 from hygge.connectors.databases.connection import (
     DatabaseSettings,
     connection_url,
@@ -72,6 +72,7 @@ from hygge.type_words import word_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from hygge.bad_rows import BadRows
     from hygge.connectors.databases.connection import Connectable
 
 
@@ -199,15 +200,38 @@ class SQLStore(Store):
         if schema is None:  # only the rows know their columns
             batches = self._with_checked_names(batches)
         with self._in_words():
-            verbs, goal = self._verbs(), self._goal()
-            if self.bad_rows is not None:
-                is_kept = self.flow_mode in ("append", "merge")
-                check = checks_of(goal, verbs.check_batch, is_kept)
-                batches = self.bad_rows.sifted(batches, check)
+            if self.bad_rows is None:
+                return self._verbs().stage(self._goal(), ticket, schema, batches)
+            return self._stage_good(ticket, schema, batches, self.bad_rows)
+
+    def _stage_good(
+        self,
+        ticket: Ticket,
+        schema: pa.Schema | None,
+        batches: Iterator[pa.Table],
+        bad_rows: BadRows,
+    ) -> Receipt:
+        """Stage the rows that the table does not refuse; the others go to `bad_rows`."""
+        goal, verbs = self._goal(), self._verbs()
+        is_kept = self.flow_mode in ("append", "merge")
+        batches = bad_rows.sifted(batches, checks_of(goal, verbs.check_batch, is_kept))
+        with ExitStack() as stack:
+            trial = None
+            if is_kept:
+                database, adds = self._reached(), self.flow_mode == "append"
+                trial = stack.enter_context(trial_of(goal, database, bad_rows, adds))
+            if trial is not None:
+                batches = trial.sifted(batches)
             receipt = verbs.stage(goal, ticket, schema, batches)
-            if receipt.ticket != ticket and self.bad_rows is not None:
+            if receipt.ticket != ticket:
                 for _ in batches:  # staged by an earlier attempt: what it set aside is found again
                     pass
+                if trial is not None and trial.found_elsewhere:
+                    raise StoreError(
+                        f"{goal.who}: an earlier attempt staged split {ticket.split}, and which "
+                        "rows it set aside for rules of the table is not known",
+                        "run again",
+                    )
             return receipt
 
     def resume(self, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
@@ -257,9 +281,12 @@ class SQLStore(Store):
 
     def _verbs(self) -> StoreVerbs:
         """Return the code of the database that answers; raise ConfigError for a wrong option."""
+        return self._reached().store()
+
+    def _reached(self) -> Database:
         database = reached(self.settings.connection, self.describe(), StoreError)
         refuse_unsupported(database, self.settings.options, self.describe())
-        return database.store()
+        return database
 
     def _goal(self) -> Goal:
         given = self.settings

@@ -19,11 +19,15 @@ from hygge.errors import HyggeError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import sqlalchemy as sa
     from sqlalchemy.engine import URL
 
     from hygge.connectors.sql.ask import Ask
     from hygge.connectors.sql.goal import Goal
     from hygge.connectors.sql.listing import Listing
+    from hygge.connectors.sql.rules import Rule
+    from hygge.connectors.sql.target import Target
+    from hygge.connectors.sql.trial import Scratch
     from hygge.model import Commit, Head, Plan, Receipt, Run, Split, TargetState, Ticket, Watermark
     from hygge.shape.bound import Bound
 
@@ -93,6 +97,15 @@ class StoreVerbs(Protocol):
         watermark: Watermark,
     ) -> Commit: ...
     def discard(self, goal: Goal, run: Run) -> None: ...
+
+
+class TrialVerbs(Protocol):
+    """What `trial.py` of a database gives: which rows its table would refuse in the commit."""
+
+    def rules_of(
+        self, connection: sa.Connection, target: Target, names: Sequence[str], adds: bool
+    ) -> list[Rule]: ...
+    def scratch(self, goal: Goal, columns: Sequence[str]) -> AbstractContextManager[Scratch]: ...
 
 
 class PassthroughVerbs(StoreVerbs, Protocol):
@@ -202,6 +215,10 @@ class Database:
     def store(self) -> StoreVerbs:
         """The code that writes; loaded here."""
         return cast(StoreVerbs, importlib.import_module(f"{self.package}.store"))
+
+    def trial(self) -> TrialVerbs:
+        """The code that tries rows; loaded here."""
+        return cast(TrialVerbs, importlib.import_module(f"{self.package}.trial"))
 
     def catalog(self) -> CatalogVerbs:
         """The code that lists tables; loaded here."""

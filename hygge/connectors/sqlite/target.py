@@ -147,12 +147,12 @@ def existing_columns(
 
 def can_keep(column: catalog.Column, field: pa.Field) -> bool:
     """Return whether a column keeps every value of the rows unchanged."""
-    return _kept_as(column, field) is not None
+    return kept_as(column, field) is not None
 
 
 def _fitting(column: catalog.Column, field: pa.Field, who: str) -> pa.DataType:
     """Return the Arrow type to write; raise StoreError if the column would change values."""
-    kept = _kept_as(column, field)
+    kept = kept_as(column, field)
     if kept is None:
         declared = f"'{column.declared}'" if column.declared else "declared without a type"
         raise StoreError(
@@ -164,7 +164,7 @@ def _fitting(column: catalog.Column, field: pa.Field, who: str) -> pa.DataType:
     return kept
 
 
-def _kept_as(column: catalog.Column, field: pa.Field) -> pa.DataType | None:
+def kept_as(column: catalog.Column, field: pa.Field) -> pa.DataType | None:
     """Return the Arrow type in which a column keeps every value of the rows; None: in none."""
     kind, wanted = field.type, arrow_for(column.declared)
     affinity = affinity_of(column.declared)
