@@ -10,19 +10,23 @@ import os
 from collections.abc import Sequence
 from typing import NoReturn
 
+from hygge.cli import preview
 from hygge.errors import UsageError, one_of
 
 COMMANDS = {
     "run": "run the flows of a file",
     "check": "find what is wrong in a file, without reading any data",
     "plan": "show what a run would do, without moving a row",
+    "preview": "show the first rows of each flow as they would arrive",
     "submit": "run the flows of a file on a Ray cluster, as Ray jobs",
     "status": "show how submitted runs and their flows stand",
     "logs": "show the log of a submitted run",
     "stop": "stop a submitted run and its flows",
     "bad": "show the rows that runs have set aside, and move them again",
 }
-_WITH_FILE = ("run", "check", "plan", "submit", "bad")
+_WITH_FILE = ("run", "check", "plan", "preview", "submit", "bad")
+_LOOKING = {"preview": preview}
+"""Commands whose own options stand in their modules."""
 _DEFAULTS: dict[str, object] = {
     "select": [], "exclude": [], "inline": False, "jobs": None, "json": False, "quiet": False,
     "dashboard": False, "fresh": False, "start_from": None, "log_format": "text",
@@ -117,8 +121,10 @@ def _parser() -> argparse.ArgumentParser:
                 "--replay", metavar="RUN", help="move the rows of this run again, after the mend"
             )
         else:
-            _cluster_options(command, has_log=name not in ("check", "plan"))
-        if name in ("run", "submit"):
+            _cluster_options(command, has_log=name not in ("check", "plan", "preview"))
+        if name in _LOOKING:
+            _LOOKING[name].add_options(command)
+        elif name in ("run", "submit"):
             _run_options(command, here=name == "run")
         elif name == "logs":
             command.add_argument(
