@@ -10,12 +10,13 @@ import os
 from collections.abc import Sequence
 from typing import NoReturn
 
-from hygge.cli import preview
+from hygge.cli import discover, preview
 from hygge.errors import UsageError, one_of
 
 COMMANDS = {
     "run": "run the flows of a file",
     "check": "find what is wrong in a file, without reading any data",
+    "discover": "list the tables of a database, or the files of a folder or bucket",
     "plan": "show what a run would do, without moving a row",
     "preview": "show the first rows of each flow as they would arrive",
     "submit": "run the flows of a file on a Ray cluster, as Ray jobs",
@@ -26,7 +27,9 @@ COMMANDS = {
 }
 _WITH_FILE = ("run", "check", "plan", "preview", "submit", "bad")
 _LOOKING = {"preview": preview}
-"""Commands whose own options stand in their modules."""
+"""Commands of a file whose own options stand in their modules."""
+_OWN = {"discover": discover}
+"""Commands without a file of flows: all their arguments stand in their modules."""
 _DEFAULTS: dict[str, object] = {
     "select": [], "exclude": [], "inline": False, "jobs": None, "json": False, "quiet": False,
     "dashboard": False, "fresh": False, "start_from": None, "log_format": "text",
@@ -97,7 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.set_defaults(**_DEFAULTS)
-        if name in _WITH_FILE:
+        if name in _OWN:
+            _OWN[name].add_options(command)
+        elif name in _WITH_FILE:
             command.add_argument("file", help="a YAML file of flows")
             command.add_argument(
                 "--select",
@@ -120,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--replay", metavar="RUN", help="move the rows of this run again, after the mend"
             )
-        else:
+        elif name not in _OWN:
             _cluster_options(command, has_log=name not in ("check", "plan", "preview"))
         if name in _LOOKING:
             _LOOKING[name].add_options(command)
