@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import NoReturn
 
-from hygge.cli import discover, preview
+from hygge.cli import connectors, discover, preview, schema
 from hygge.errors import UsageError, one_of
 
 COMMANDS = {
@@ -23,12 +23,14 @@ COMMANDS = {
     "status": "show how submitted runs and their flows stand",
     "logs": "show the log of a submitted run",
     "stop": "stop a submitted run and its flows",
+    "connectors": "list what can be read and written, or every option of one connector",
+    "schema": "print the JSON Schema of flows.yml, for editors",
     "bad": "show the rows that runs have set aside, and move them again",
 }
 _WITH_FILE = ("run", "check", "plan", "preview", "submit", "bad")
 _LOOKING = {"preview": preview}
 """Commands of a file whose own options stand in their modules."""
-_OWN = {"discover": discover}
+_OWN = {"discover": discover, "connectors": connectors, "schema": schema}
 """Commands without a file of flows: all their arguments stand in their modules."""
 _DEFAULTS: dict[str, object] = {
     "select": [], "exclude": [], "inline": False, "jobs": None, "json": False, "quiet": False,

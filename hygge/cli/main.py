@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from hygge.cli import discover, plan, preview
+from hygge.cli import connectors, discover, plan, preview, schema
 from hygge.cli.arguments import parse, wants_json_log
 from hygge.cli.ending import kill_descendants, release_all
 from hygge.cli.named_file import check_file
@@ -224,5 +224,7 @@ def _check(arguments: argparse.Namespace) -> int:
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run, "check": _check, "plan": plan.run, "preview": preview.run,
     "discover": discover.run,
+    "connectors": connectors.run,
+    "schema": schema.run,
     "submit": _submit, "status": _status, "logs": _logs, "stop": _stop, "bad": _bad,
 }  # fmt: skip

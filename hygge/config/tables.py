@@ -24,10 +24,20 @@ from hygge.config.problems import Problem, Problems, suggest
 from hygge.config.shapes import COLUMNS_OF_ONE_TABLE
 from hygge.config.specs import LIMIT_KEYS, EndSpec, FlowSpec, Tables
 
-_HOME_KEYS = (
+HOME_KEYS_OF_TABLE = (
     "columns", "exclude", "where", "cursor", "lag", "split_by", "types", "max_bytes_per_second",
 )  # fmt: skip
-_FLOW_KEYS = ("mode", "key", "mask", "add", "names", "transform", "on_value", "schema", *LIMIT_KEYS)
+FLOW_KEYS_OF_TABLE = (
+    "mode",
+    "key",
+    "mask",
+    "add",
+    "names",
+    "transform",
+    "on_value",
+    "schema",
+    *LIMIT_KEYS,
+)
 _EXAMPLE = 'tables: ["public.*"]'
 _OVER = "\n"
 """Between a table and a pattern, in the name of the override that has the settings of both."""
@@ -100,18 +110,20 @@ def overrides(flow: Node, problems: Problems, name: str) -> Iterator[tuple[str, 
             problems.add(settings.line, message, example, name)
             continue
         for key, value in settings.mapping.items():
-            if key not in (*_HOME_KEYS, *_FLOW_KEYS):
-                hint = suggest("keys of one table", key, (*_HOME_KEYS, *_FLOW_KEYS))
+            if key not in (*HOME_KEYS_OF_TABLE, *FLOW_KEYS_OF_TABLE):
+                hint = suggest("keys of one table", key, (*HOME_KEYS_OF_TABLE, *FLOW_KEYS_OF_TABLE))
                 if key in ("home", "store", "consistency", "depends_on"):
                     hint = f"it is set once, for all tables of the flow; {hint}"
                 message = f"table '{table}' cannot have its own '{key}'"
                 problems.add(value.line, message, hint, name)
-        home = {key: value for key, value in settings.mapping.items() if key in _HOME_KEYS}
+        home = {key: value for key, value in settings.mapping.items() if key in HOME_KEYS_OF_TABLE}
         if types := home.pop("types", None):
             home["options"] = Node({"types": types}, types.line)
         if exclude := home.pop("exclude", None):
             home[COLUMNS_OF_ONE_TABLE] = exclude
-        override = {key: value for key, value in settings.mapping.items() if key in _FLOW_KEYS}
+        override = {
+            key: value for key, value in settings.mapping.items() if key in FLOW_KEYS_OF_TABLE
+        }
         if home:
             override["home"] = Node(home, flow.mapping["home"].line)
         own = Node(override, settings.line)

@@ -126,5 +126,5 @@ def _rows_text(rows: int | None, is_exact: bool) -> str:
 
 def _grid(names: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
     right = [name in ("rows", "bytes", "files") for name in names]
-    lines, _ = grid(names, rows, None, right)
+    lines, _ = grid(names, rows, None, right, 60)
     return lines if width is None else [cut(line, width) for line in lines]

@@ -50,16 +50,21 @@ def cell_texts(column: pa.ChunkedArray) -> list[str]:
 
 
 def grid(
-    names: Sequence[str], rows: Sequence[Sequence[str]], width: int | None, right: Sequence[bool]
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int | None,
+    right: Sequence[bool],
+    widest: int = _WIDEST,
 ) -> tuple[list[str], int]:
     """Return lines of columns as wide as they need, and how many columns they show.
 
     `rows` are the cells below the names. Where `width` (in characters) is too small for all
     columns, long cells are cut first, down to eight characters, then columns at the end are left
-    out. `right` says which columns are written at the right: numbers.
+    out. `right` says which columns are written at the right: numbers. A cell has at most `widest`
+    characters.
     """
     cells = [[one_line(name), *(row[at] for row in rows)] for at, name in enumerate(names)]
-    widths = [min(_WIDEST, max(map(text_width, column))) for column in cells]
+    widths = [min(widest, max(map(text_width, column))) for column in cells]
     if width is not None:
         widths = _fitted(widths, width - len(_GAP))
     lines = []
