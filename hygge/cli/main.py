@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from hygge.cli import connectors, discover, plan, preview, schema
+from hygge.cli import connectors, discover, init, plan, preview, schema
 from hygge.cli.arguments import parse, wants_json_log
 from hygge.cli.ending import kill_descendants, release_all
 from hygge.cli.named_file import check_file
@@ -223,6 +223,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run, "check": _check, "plan": plan.run, "preview": preview.run,
+    "init": init.run,
     "discover": discover.run,
     "connectors": connectors.run,
     "schema": schema.run,
