@@ -10,11 +10,12 @@ import os
 from collections.abc import Sequence
 from typing import NoReturn
 
-from hygge.cli import connectors, discover, init, preview, schema
+from hygge.cli import connectors, discover, init, move, preview, schema
 from hygge.errors import UsageError, one_of
 
 COMMANDS = {
     "run": "run the flows of a file",
+    "move": "move one table or file, without a file of flows",
     "check": "find what is wrong in a file, without reading any data",
     "init": "make a folder with a flows.yml that moves rows at once",
     "discover": "list the tables of a database, or the files of a folder or bucket",
@@ -31,7 +32,13 @@ COMMANDS = {
 _WITH_FILE = ("run", "check", "plan", "preview", "submit", "bad")
 _LOOKING = {"preview": preview}
 """Commands of a file whose own options stand in their modules."""
-_OWN = {"init": init, "discover": discover, "connectors": connectors, "schema": schema}
+_OWN = {
+    "init": init,
+    "move": move,
+    "discover": discover,
+    "connectors": connectors,
+    "schema": schema,
+}
 """Commands without a file of flows: all their arguments stand in their modules."""
 _DEFAULTS: dict[str, object] = {
     "select": [], "exclude": [], "inline": False, "jobs": None, "json": False, "quiet": False,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from hygge.cli import connectors, discover, init, plan, preview, schema
+from hygge.cli import connectors, discover, init, move, plan, preview, schema
 from hygge.cli.arguments import parse, wants_json_log
 from hygge.cli.ending import kill_descendants, release_all
 from hygge.cli.named_file import check_file
@@ -26,6 +26,7 @@ from hygge.engine.jobs import restarts
 from hygge.errors import HyggeError, UsageError
 
 if TYPE_CHECKING:
+    from hygge.coordinator.coordinator import Coordinator
     from hygge.model import Summary
     from hygge.run.watch import Watch
 
@@ -61,6 +62,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
         if address := choose_address(arguments.address):
             return _submit_to(address, arguments)
+    return _run_here(arguments, open_file)
+
+
+def _run_here(
+    arguments: argparse.Namespace, opened: Callable[[argparse.Namespace], Coordinator]
+) -> int:
+    """Run the flows of the Coordinator that `opened` returns; return the exit code."""
     _check_version()
     stop = threading.Event()
     signalled: list[float] = []
@@ -72,7 +80,7 @@ def _run(arguments: argparse.Namespace) -> int:
     before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     watch = _watch(arguments)
     try:
-        coordinator = open_file(arguments)
+        coordinator = opened(arguments)
         outcome: list[Summary | BaseException] = []
 
         def run_in_thread() -> None:
@@ -141,6 +149,10 @@ def _submit_to(address: str, arguments: argparse.Namespace) -> int:
     check_file(arguments.file)
     check_words(arguments.select, arguments.exclude)
     return cluster.submit(arguments, address, _watch(arguments), _print_report)
+
+
+def _move(arguments: argparse.Namespace) -> int:
+    return move.run(arguments, _run_here)
 
 
 def _submit(arguments: argparse.Namespace) -> int:
@@ -222,10 +234,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "run": _run, "check": _check, "plan": plan.run, "preview": preview.run,
-    "init": init.run,
-    "discover": discover.run,
-    "connectors": connectors.run,
-    "schema": schema.run,
+    "run": _run, "move": _move, "check": _check, "plan": plan.run, "preview": preview.run,
+    "init": init.run, "discover": discover.run, "connectors": connectors.run, "schema": schema.run,
     "submit": _submit, "status": _status, "logs": _logs, "stop": _stop, "bad": _bad,
 }  # fmt: skip

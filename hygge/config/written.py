@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -42,7 +43,7 @@ def without_secrets(url: str, name: str) -> tuple[str, dict[str, str]]:
     stem = re.sub(r"\W", "_", name).upper()
     variables: dict[str, str] = {}
     parts = urlsplit(url)
-    text = url.replace("${", "$${")
+    text = with_variables(url)
     if parts.password:
         variable = f"{stem}_PASSWORD"
         variables[variable] = parts.password
@@ -55,6 +56,18 @@ def without_secrets(url: str, name: str) -> tuple[str, dict[str, str]]:
             variables[variable] = value[1]
             text = text.replace(f"{key}={value[1]}", f"{key}=${{{variable}}}", 1)
     return text, variables
+
+
+def with_variables(text: str) -> str:
+    """Return a text of the command line such that flows.yml reads it as it is."""
+    return text.replace("${", "$${")
+
+
+def connection_name(url: str) -> str:
+    """Return a name for the connection of a database: that of the database."""
+    path = re.sub(r"[?#].*$", "", url.partition("://")[2])
+    name = os.path.splitext(path.rpartition("/")[2])[0]
+    return re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_") or "source"
 
 
 def flow_name(text: str) -> str:

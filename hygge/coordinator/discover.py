@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from hygge.config.named import Named, connections_of
 from hygge.config.paths import is_bucket_url
-from hygge.config.written import as_yaml, flow_name, without_secrets
+from hygge.config.written import as_yaml, connection_name, flow_name, without_secrets
 from hygge.connectors.databases.discovery import describe_tables, list_tables
 from hygge.connectors.databases.known import FILE
 from hygge.connectors.files.discovery import data_sets
@@ -83,7 +83,7 @@ def discover(
     if place.named is not None:
         name, written = place.named.name, place.named.written
     else:
-        name = _name_of(place.url)
+        name = connection_name(place.url)
         written, hidden = without_secrets(place.url, name)
     return Found(
         shown(url), tuple(facts), is_database=True, default_schema=catalog.default,
@@ -149,13 +149,6 @@ def _yaml_of_tables(found: Found, views: bool) -> str:
 def _pattern_of(facts: TableFacts) -> str:
     """Return a pattern that takes exactly this table."""
     return re.sub(r"([*?\[])", r"[\1]", facts.table.text)
-
-
-def _name_of(url: str) -> str:
-    """Return a name for the connection of a database: that of the database."""
-    path = re.sub(r"[?#].*$", "", url.partition("://")[2])
-    name = os.path.splitext(path.rpartition("/")[2])[0]
-    return re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_") or "source"
 
 
 def _is_sqlite(path: str) -> bool:
