@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import NoReturn
 
-from hygge.cli import connectors, discover, init, move, preview, schema
+from hygge.cli import check, connectors, discover, init, move, plan, preview, schema
 from hygge.errors import UsageError, one_of
 
 COMMANDS = {
@@ -30,7 +30,7 @@ COMMANDS = {
     "bad": "show the rows that runs have set aside, and move them again",
 }
 _WITH_FILE = ("run", "check", "plan", "preview", "submit", "bad")
-_LOOKING = {"preview": preview}
+_LOOKING = {"check": check, "plan": plan, "preview": preview}
 """Commands of a file whose own options stand in their modules."""
 _OWN = {
     "init": init,

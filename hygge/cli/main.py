@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from hygge.cli import connectors, discover, init, move, plan, preview, schema
+from hygge.cli import check, connectors, discover, init, move, plan, preview, schema
 from hygge.cli.arguments import parse, wants_json_log
 from hygge.cli.ending import kill_descendants, release_all
 from hygge.cli.named_file import check_file
-from hygge.cli.opening import ask_at, open_file
+from hygge.cli.opening import open_file
 from hygge.cli.say import is_submitted, print_error, print_traceback
 from hygge.engine.jobs import restarts
 from hygge.errors import HyggeError, UsageError
@@ -218,23 +218,8 @@ def _say_in_log(text: str) -> None:
     JsonLines(in_job=True).said("", text)
 
 
-def _check(arguments: argparse.Namespace) -> int:
-    from hygge.engine.jobs.cluster import choose_address
-
-    if arguments.address:
-        return ask_at(arguments.address, arguments)
-    coordinator = open_file(arguments)
-    number = len(coordinator.file.flows)
-    if address := choose_address(None):
-        print(f"flows run at {address}: files and drivers of this machine are not looked at")
-    else:
-        coordinator.check_here()
-    print(f"{arguments.file}: {number} flow{'s' if number != 1 else ''}, nothing wrong found")
-    return 0
-
-
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "run": _run, "move": _move, "check": _check, "plan": plan.run, "preview": preview.run,
+    "run": _run, "move": _move, "check": check.run, "plan": plan.run, "preview": preview.run,
     "init": init.run, "discover": discover.run, "connectors": connectors.run, "schema": schema.run,
     "submit": _submit, "status": _status, "logs": _logs, "stop": _stop, "bad": _bad,
 }  # fmt: skip

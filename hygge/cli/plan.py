@@ -4,39 +4,61 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import sys
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from hygge.cli.opening import ask_at, open_file
 from hygge.cli.planned import Failures, each_flow
-from hygge.errors import HomeError
+from hygge.errors import HomeError, as_hygge_error
 
 if TYPE_CHECKING:
     from hygge.config.specs import FlowSpec
     from hygge.coordinator.coordinator import Coordinator
+    from hygge.model import Plan, TargetState
+    from hygge.run.flow import Flow
 
+Written = Callable[["Flow", "Plan", "TargetState | None", Iterable[str]], str]
 _IN_FULL = 3
 """A flow of more tables has one line a table; `--select` shows one in full."""
 
 
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of `hygge plan`."""
+    command.add_argument("--json", action="store_true", help="print one line of JSON a flow")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan of each selected flow; return the exit code."""
-    from hygge.report.text import tables_text
+    from hygge.report.plan_json import plan_json
+    from hygge.report.text import plan_line, plan_text, tables_text
 
     if arguments.address:
-        return ask_at(arguments.address, arguments)
+        words = ["--json"] if arguments.json else []
+        return ask_at(arguments.address, arguments, words)
     coordinator = open_file(arguments)
     texts: list[str] = []
     failures = Failures(arguments.debug)
     for spec, tables in each_flow(coordinator, failures.add):
         brief = len(tables) > _IN_FULL
-        if len(tables) > 1:
+        if len(tables) > 1 and not arguments.json:
             texts.append(tables_text(spec.name, tables, brief))
         for table in tables:
             try:
-                texts.append(_plan_text(coordinator, table, brief))
+                if arguments.json:
+                    print(_planned(coordinator, table, plan_json), flush=True)
+                else:
+                    text = (lambda *facts: plan_line(*facts[:3])) if brief else plan_text
+                    texts.append(_planned(coordinator, table, text))
             except Exception as error:
                 failures.add(table, error)
+                if arguments.json:
+                    reason = as_hygge_error(error)
+                    facts = {"flow": table.name, "error": reason.message, "hint": reason.hint}
+                    print(json.dumps(facts, ensure_ascii=False), flush=True)
+    if arguments.json:
+        return failures.print()
     if jobs := _shared_jobs_text(coordinator):
         texts.append(jobs)
     if texts:
@@ -61,8 +83,8 @@ def _shared_jobs_text(coordinator: Coordinator) -> str:
     return "\n".join(lines)
 
 
-def _plan_text(coordinator: Coordinator, spec: FlowSpec, brief: bool) -> str:
-    from hygge.report.text import plan_line, plan_text
+def _planned(coordinator: Coordinator, spec: FlowSpec, written: Written) -> str:
+    """Return the plan of a flow as `written` writes it."""
     from hygge.run.key import find_key
     from hygge.run.stall import StallGuard
 
@@ -80,11 +102,12 @@ def _plan_text(coordinator: Coordinator, spec: FlowSpec, brief: bool) -> str:
             )
             plan = flow.shaped(plan)
             state = guard.call(f"{store} (what it holds)", lambda: flow.examine(plan))
-            if brief:
-                return plan_line(flow, plan, state)
-            return plan_text(flow, plan, state, flow.left_open())
+            return written(flow, plan, state, flow.left_open())
     except HomeError:
         first = coordinator.written_before(spec, flow.home)
         if not first:
             raise
-        return f"{flow.name}: {flow.mode}; '{first}' writes its home, so it is planned after that"
+        said = f"'{first}' writes its home, so it is planned after that"
+        if written.__name__ == "plan_json":
+            return json.dumps({"flow": flow.name, "mode": flow.mode, "waits_for": first})
+        return f"{flow.name}: {flow.mode}; {said}"

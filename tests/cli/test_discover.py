@@ -13,24 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hygge.cli.main import main
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("COLUMNS", raising=False)
-
-
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]):
-    """Return what a command prints to standard output, or to standard error where it fails."""
-
-    def run(*words: str, code: int = 0) -> str:
-        assert main(list(words)) == code
-        printed = capsys.readouterr()
-        return printed.err if code else printed.out
-
-    return run
+from tests.cli.commands import plan_of_yaml
 
 
 def make_shop(path: str = "shop.db") -> None:
@@ -43,12 +26,6 @@ def make_shop(path: str = "shop.db") -> None:
             "CREATE TABLE tmp_1 (id INTEGER);"
             "CREATE VIEW seen AS SELECT * FROM orders;"
         )
-
-
-def check_yaml(said, *words: str) -> str:
-    """Save what `--yaml` prints, and have `plan` accept it; return the plan."""
-    Path("made.yml").write_text(said("discover", *words, "--yaml"))
-    return str(said("plan", "made.yml"))
 
 
 def test_tables_of_sqlite(said):
@@ -64,7 +41,7 @@ def test_tables_of_sqlite(said):
     assert [table["name"] for table in answer["tables"]] == ["odd [name]", "orders", "seen"]
     assert answer["tables"][1]["rows"] == 1
     assert answer["tables"][1]["is_exact"] is True
-    planned = check_yaml(said, "shop.db", "--exclude", "tmp_*")
+    planned = plan_of_yaml(said, "shop.db", "--exclude", "tmp_*")
     assert "shop.main.orders: replace" in planned
     assert "tmp_1" not in planned
 
@@ -85,7 +62,7 @@ def test_a_connection_of_a_file(said, monkeypatch):
     )
     assert "3 tables" in said("discover", "shop")
     assert "sqlite:///${WHERE}" in said("discover", "shop", "--yaml")
-    check_yaml(said, "shop", "--pattern", "main.*")
+    plan_of_yaml(said, "shop", "--pattern", "main.*")
     os.rename("flows.yml", "other.yml")
     assert "3 tables" in said("discover", "shop", "--file", "other.yml")
     hint = said("discover", "shopp", "--file", "other.yml", code=2)
@@ -115,7 +92,7 @@ def test_files_of_a_folder(said):
     assert rows["lines.jsonl"][:2] == ["about", "5"]
     assert "events is a Delta table: hygge does not read lake tables yet" in text
     assert "hidden" not in text
-    planned = check_yaml(said, "data")
+    planned = plan_of_yaml(said, "data")
     assert "parts: replace" in planned
     assert "events" not in planned
     answer = json.loads(said("discover", "data", "--json", "--pattern", "*.csv,parts"))
@@ -132,7 +109,7 @@ def test_hive_partitions_and_files_beside_folders(said):
     answer = json.loads(said("discover", "data", "--json"))
     found = {each["name"]: (each["rows"], each["columns"]) for each in answer["files"]}
     assert found == {"data/*.parquet": (2, ["id"]), "sales": (2, ["id", "year"])}
-    check_yaml(said, "data")
+    plan_of_yaml(said, "data")
 
 
 @pytest.mark.parametrize("mode", ["append", "replace"])
@@ -148,7 +125,7 @@ def test_a_folder_that_hygge_wrote_is_one_data_set(mode, said):
     for what in ("lake", "lake/f"):
         (found,) = json.loads(said("discover", what, "--json"))["files"]
         assert (found["name"], found["rows"]) == ("f", rows)
-    check_yaml(said, "lake")
+    plan_of_yaml(said, "lake")
 
 
 def test_what_is_not_there_is_said(said):
