@@ -75,6 +75,11 @@ def meanings(model: type[BaseModel]) -> dict[str, str]:
     return {name: texts[name] for name in model.model_fields if name in texts}
 
 
+def attribute_texts(cls: type) -> dict[str, str]:
+    """Return the docstring below each attribute that a class declares."""
+    return dict(_docstrings(cls))
+
+
 def type_text(kind: Any) -> str:
     """Return a type as people write it: `str | None`, `Literal['error', 'utc']`."""
     origin, arguments = get_origin(kind), get_args(kind)
@@ -94,7 +99,7 @@ def _lines(model: type[BaseModel]) -> Iterator[str]:
     """Yield the lines for each field of a model: its meaning, and the fields of a model in it."""
     meaning = meanings(model)
     for name, field in model.model_fields.items():
-        inner = _inner_model(field)
+        inner = inner_model(field)
         default = "" if field.is_required() else f" = {_value_text(_default(name, field, None))}"
         yield f"{field.alias or name}: {type_text(field.annotation)}{default}"
         text = meaning.get(name) or (inner.__doc__ if inner else None) or ""
@@ -103,12 +108,17 @@ def _lines(model: type[BaseModel]) -> Iterator[str]:
             yield from (f"    {line}" for line in _lines(inner))
 
 
-def _inner_model(field: FieldInfo) -> type[BaseModel] | None:
+def inner_model(field: FieldInfo) -> type[BaseModel] | None:
     """Return the model that a field holds (`options`), or None."""
     for kind in (field.annotation, *get_args(field.annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
     return None
+
+
+def default_text(name: str, field: FieldInfo) -> str:
+    """Return the default of a field as Python writes it, without a secret."""
+    return _value_text(_default(name, field, None))
 
 
 def _default(name: str, field: FieldInfo, of_required: Any) -> Any:
@@ -143,7 +153,7 @@ class _Text:
         return self.text
 
 
-def _docstrings(cls: type[BaseModel]) -> Iterator[tuple[str, str]]:
+def _docstrings(cls: type) -> Iterator[tuple[str, str]]:
     """Yield the fields of one class that have a docstring below them, with the docstring."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))

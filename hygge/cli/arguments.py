@@ -10,19 +10,36 @@ import os
 from collections.abc import Sequence
 from typing import NoReturn
 
+from hygge.cli import check, connectors, discover, init, move, plan, preview, schema
 from hygge.errors import UsageError, one_of
 
 COMMANDS = {
     "run": "run the flows of a file",
+    "move": "move one table or file, without a file of flows",
     "check": "find what is wrong in a file, without reading any data",
+    "init": "make a folder with a flows.yml that moves rows at once",
+    "discover": "list the tables of a database, or the files of a folder or bucket",
     "plan": "show what a run would do, without moving a row",
+    "preview": "show the first rows of each flow as they would arrive",
     "submit": "run the flows of a file on a Ray cluster, as Ray jobs",
     "status": "show how submitted runs and their flows stand",
     "logs": "show the log of a submitted run",
     "stop": "stop a submitted run and its flows",
+    "connectors": "list what can be read and written, or every option of one connector",
+    "schema": "print the JSON Schema of flows.yml, for editors",
     "bad": "show the rows that runs have set aside, and move them again",
 }
-_WITH_FILE = ("run", "check", "plan", "submit", "bad")
+_WITH_FILE = ("run", "check", "plan", "preview", "submit", "bad")
+_LOOKING = {"check": check, "plan": plan, "preview": preview}
+"""Commands of a file whose own options stand in their modules."""
+_OWN = {
+    "init": init,
+    "move": move,
+    "discover": discover,
+    "connectors": connectors,
+    "schema": schema,
+}
+"""Commands without a file of flows: all their arguments stand in their modules."""
 _DEFAULTS: dict[str, object] = {
     "select": [], "exclude": [], "inline": False, "jobs": None, "json": False, "quiet": False,
     "dashboard": False, "fresh": False, "start_from": None, "log_format": "text",
@@ -93,7 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.set_defaults(**_DEFAULTS)
-        if name in _WITH_FILE:
+        if name in _OWN:
+            _OWN[name].add_options(command)
+        elif name in _WITH_FILE:
             command.add_argument("file", help="a YAML file of flows")
             command.add_argument(
                 "--select",
@@ -116,9 +135,11 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--replay", metavar="RUN", help="move the rows of this run again, after the mend"
             )
-        else:
-            _cluster_options(command, has_log=name not in ("check", "plan"))
-        if name in ("run", "submit"):
+        elif name not in _OWN:
+            _cluster_options(command, has_log=name not in ("check", "plan", "preview"))
+        if name in _LOOKING:
+            _LOOKING[name].add_options(command)
+        elif name in ("run", "submit"):
             _run_options(command, here=name == "run")
         elif name == "logs":
             command.add_argument(

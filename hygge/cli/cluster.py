@@ -67,12 +67,14 @@ def submit(
     return _follow(cluster, run, watch, arguments, print_report)
 
 
-def ask(arguments: argparse.Namespace, address: str, watch: Watch) -> int:
-    """Run `hygge check` or `hygge plan` as a job of the cluster; print what it prints.
+def ask(
+    arguments: argparse.Namespace, address: str, watch: Watch, options: Sequence[str] = ()
+) -> int:
+    """Run a command that only looks as a job of the cluster, with `options`; print what it prints.
 
     So it sees the files, the variables and the drivers that a run there has. Returns its exit code.
     """
-    words = _selection(arguments)
+    words = [*_selection(arguments), *options]
     words += ["--debug"] if arguments.debug else []
     cluster, job = _start(arguments, address, watch, arguments.command, words)
     following, error = Following(cluster.client, job), None

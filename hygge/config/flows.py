@@ -65,6 +65,14 @@ def read_flows(path: str | os.PathLike[str], environ: Mapping[str, str] | None =
     return Reader(file, environ).read(read_text(file, environ))
 
 
+def read_written(text: str, name: str, environ: Mapping[str, str]) -> FlowsFile:
+    """Return the flows of a text that is no file; relative paths begin at the working directory.
+
+    `name` stands for the file in messages. Raises ConfigError, as `read_flows` does.
+    """
+    return Reader(name, environ).read(text)
+
+
 @dataclass
 class _Draft:
     """The parts of a flow that are read so far."""

@@ -33,11 +33,11 @@ from hygge.config.shapes import COLUMNS_OF_ONE_TABLE
 from hygge.config.specs import LIMIT_KEYS, WORDS_OF, EndSpec, FamilyKind, FlowSpec, Tables
 
 _SHARED_HOME_KEYS = ("columns", "exclude", "where", "types", "max_bytes_per_second")
-_HOME_KEYS = {
+HOME_KEYS = {
     "tables": (*_SHARED_HOME_KEYS, "cursor", "lag", "split_by"),
     "files": (*_SHARED_HOME_KEYS, "options"),
 }
-_FLOW_KEYS = (
+FLOW_KEYS = (
     "mode", "key", "mask", "add", "names", "transform", "on_value", "schema", "adopt", *LIMIT_KEYS,
 )  # fmt: skip
 _HOME_EXAMPLE = {
@@ -193,7 +193,7 @@ def overrides(flow: Node, problems: Problems, name: str) -> Iterator[tuple[str, 
             message = f"{noun} '{table}' is {settings.describe()}, not a mapping"
             problems.add(settings.line, message, example, name)
             continue
-        known = (*_HOME_KEYS[family], *_FLOW_KEYS)
+        known = (*HOME_KEYS[family], *FLOW_KEYS)
         for key, value in settings.mapping.items():
             if key not in known:
                 hint = suggest(f"keys of one {noun}", key, known)
@@ -201,13 +201,13 @@ def overrides(flow: Node, problems: Problems, name: str) -> Iterator[tuple[str, 
                     hint = f"it is set once, for all {family} of the flow; {hint}"
                 message = f"{noun} '{table}' cannot have its own '{key}'"
                 problems.add(value.line, message, hint, name)
-        home = {key: value for key, value in settings.mapping.items() if key in _HOME_KEYS[family]}
+        home = {key: value for key, value in settings.mapping.items() if key in HOME_KEYS[family]}
         if types := home.pop("types", None):
             stated = Node({"types": types}, types.line)
             home["options"] = merge(home["options"], stated) if "options" in home else stated
         if exclude := home.pop("exclude", None):
             home[COLUMNS_OF_ONE_TABLE] = exclude
-        override = {key: value for key, value in settings.mapping.items() if key in _FLOW_KEYS}
+        override = {key: value for key, value in settings.mapping.items() if key in FLOW_KEYS}
         if home:
             override["home"] = Node(home, flow.mapping["home"].line)
         own = Node(override, settings.line)

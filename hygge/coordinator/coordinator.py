@@ -69,17 +69,18 @@ class OneOfMany(Protocol):
 class Coordinator:
     """`await Coordinator("flows.yml").start()`.
 
-    `path` is a file or the URL of an object. `select` names the flows to run (empty: all), and
-    `exclude` those that do not; `hygge/config/selection.py` has the forms. `engine` is `ray` or
-    `inline`. `jobs` and `max_parallel_flows` override the file's. `dashboard` starts a
-    Ray dashboard. `fresh` starts every flow anew, whatever a run that died has left. `start_from`
-    is a value of the cursor above which one flow reads, where its store knows no watermark.
+    `path` is a file, the URL of an object, or what was read of one. `select` names the flows to run
+    (empty: all), and `exclude` those that do not; `hygge/config/selection.py` has the forms.
+    `engine` is `ray` or `inline`. `jobs` and `max_parallel_flows` override the file's. `dashboard`
+    starts a Ray dashboard. `fresh` starts every flow anew, whatever a run that died has left.
+    `start_from` is a value of the cursor above which one flow reads, where its store knows no
+    watermark.
     Raises ConfigError at once when the file is wrong, with everything that is wrong in it.
     """
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | FlowsFile,
         *,
         select: Sequence[str] = (),
         exclude: Sequence[str] = (),
@@ -90,7 +91,7 @@ class Coordinator:
         fresh: bool = False,
         start_from: str | None = None,
     ) -> None:
-        file = read_flows(os.fspath(path))
+        file = path if isinstance(path, FlowsFile) else read_flows(os.fspath(path))
         self.file: FlowsFile = select_flows(file, select, exclude)
         self.all_flows = file.flows
         """All flows of the file, selected or not: no flow may write where another one writes."""

@@ -37,14 +37,14 @@ _ROWS, _BYTES = 65_536, 32 * MIB
 def check_json_schema(schema: pa.Schema) -> None:
     """Raise UnfitValue for a column whose type JSON has no form for."""
     for field in schema:
-        if unfit := _unfit_type(field.type):
+        if unfit := unfit_type(field.type):
             raise UnfitValue(
                 f"column '{field.name}' is {word_of(field.type)}, and JSON has no form for {unfit}",
                 f"leave it out with `columns`, or write {formats_with(field.type)}",
             )
 
 
-def _unfit_type(kind: pa.DataType) -> str | None:
+def unfit_type(kind: pa.DataType) -> str | None:
     """Return the type, at any depth within `kind`, that JSON has no form for."""
     t = pa.types
     is_unknown = isinstance(kind, pa.BaseExtensionType) and not has_text(kind)
@@ -55,7 +55,7 @@ def _unfit_type(kind: pa.DataType) -> str | None:
     fields = [kind.field(index) for index in range(kind.num_fields)]
     if t.is_struct(kind) and len({field.name for field in fields}) < len(fields):
         return f"{word_of(kind)} with two fields of one name"
-    unfit = (_unfit_type(field.type) for field in fields)
+    unfit = (unfit_type(field.type) for field in fields)
     return next((text for text in unfit if text), None)
 
 
@@ -69,7 +69,7 @@ class JsonlWriter:
     def write(self, table: pa.Table) -> None:
         self._counter.add(table)
         for piece in slices(table, _ROWS, _BYTES):
-            self._out.stream.write(_lines(piece))
+            self._out.stream.write(json_lines(piece))
 
     def size(self) -> int:
         return self._out.size()
@@ -79,7 +79,7 @@ class JsonlWriter:
         return self._counter.statistics()
 
 
-def _lines(table: pa.Table) -> pa.Buffer | bytes:
+def json_lines(table: pa.Table) -> pa.Buffer | bytes:
     """Return the rows as lines: each column as JSON texts, joined row by row by Arrow itself."""
     import pyarrow.compute as pc
 

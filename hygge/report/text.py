@@ -226,7 +226,7 @@ def plan_text(
         lines.append(f"  rows    {rows}")
     if plan.snapshot:
         lines.append(f"  reads   {plan.snapshot}")
-    taken = _taken(flow, plan)
+    taken = taken_schema(flow, plan)
     if form := raw_format(taken):
         lines.append(f"  passes  {form} through undecoded: every type arrives as it is")
     elif plan.raw is not None and flow.limits.on_bad_row == "set_aside":
@@ -280,7 +280,7 @@ def _planned_rows(plan: Plan) -> str:
     return ("" if is_exact else "about ") + count_text(sum(rows))
 
 
-def _taken(flow: Flow, plan: Plan) -> pa.Schema | None:
+def taken_schema(flow: Flow, plan: Plan) -> pa.Schema | None:
     """Return the schema that the store would get."""
     run = flow.new_run("plan")
     try:
@@ -317,10 +317,10 @@ def plan_line(flow: Flow, plan: Plan, state: TargetState | None = None) -> str:
     if state is not None and state.changes:
         text += f"  changes: {'; '.join(state.changes)}"
     columns = plan.columns or ()
-    lossy = [column.name for column in columns if _is_lossy(column, flow.store.traits.lossy)]
+    lossy = [column.name for column in columns if is_lossy(column, flow.store.traits.lossy)]
     text += f"  cannot keep exactly: {', '.join(lossy)}" if lossy else ""
     text += f"  note: {_replaced(flow)}" if flow.lacks_cursor else ""
-    remarks = flow.store.remarks(_taken(flow, plan))
+    remarks = flow.store.remarks(taken_schema(flow, plan))
     return f"{text}  but {'; '.join(remarks)}" if remarks else text
 
 
@@ -328,7 +328,8 @@ def _replaced(flow: Flow) -> str:
     return f"it has no column '{flow.lacks_cursor}', so each run replaces all of it"
 
 
-def _is_lossy(column: Column, lossy: Iterable[str]) -> bool:
+def is_lossy(column: Column, lossy: Iterable[str]) -> bool:
+    """Return whether a store with these `lossy` types does not keep a column exactly."""
     return str(column.type).startswith(tuple(lossy))
 
 
@@ -365,7 +366,7 @@ def _columns(plan: Plan, lossy: Iterable[str]) -> list[str]:
             text += f"  ({column.native})"
         if column.name in plan.key:
             text += "  key"
-        if _is_lossy(column, lossy):
+        if is_lossy(column, lossy):
             text += "  cannot be kept exactly by this store"
         lines.append(text)
     return lines

@@ -351,6 +351,8 @@ def test_check_and_plan_see_what_the_cluster_sees(tmp_path):
     said = folder.hygge("plan", "flows.yml")
     assert "one: replace, exactly once" in said
     assert "4 files in 1 split" in said
+    said = json.loads(folder.hygge("preview", "flows.yml", "--rows", "1", "--json").split("\n")[0])
+    assert len(said["rows"]) == 1
     assert not (folder.disk / "out").exists()
     (folder.disk / "in" / "0.parquet").write_text("PAR1")
     said = folder.hygge("plan", "flows.yml", code=1)

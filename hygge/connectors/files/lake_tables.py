@@ -64,6 +64,20 @@ def refuse_prefixes(
                 _refuse(shown, child, partial(_listed, names, root))
 
 
+def lake_tables_in(keys: Iterable[str]) -> dict[str, str]:
+    """Return the lake tables among files of these names: folder → kind, such as `Delta table`."""
+    found: dict[str, str] = {}
+    for key in keys:
+        parts = key.split("/")
+        for index, part in enumerate(parts[:-1]):
+            name = parts[index + 1]
+            if part in _KINDS and (part != _ICEBERG or name.endswith(_ICEBERG_ENDINGS)):
+                kind = _KINDS[part].partition(" ")[2]
+                found.setdefault("/".join(parts[:index]), kind)
+                break
+    return found
+
+
 def _refuse(root: str, child: str, names_in: Callable[[str], list[str]]) -> None:
     """Raise HomeError where `root` is a lake table, and `child` in it is not its log."""
     for marker, kind in _KINDS.items():

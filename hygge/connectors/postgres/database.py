@@ -7,6 +7,19 @@ from hygge.connectors.sql.names import NameRules
 
 _LOSSY = (*NESTED, *INEXACT, "string holding NUL", *zoned(NAMED_ZONES))
 
+# A table that was never analysed has no estimate; rows and bytes of a partitioned table are those
+# of its partitions.
+_SIZES = """
+SELECT n.nspname, c.relname, s.rows, s.bytes
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (
+  SELECT CASE WHEN min(CASE WHEN p.reltuples > 0 THEN 1 ELSE 0 END) = 1 THEN sum(p.reltuples) END
+           AS rows, sum(pg_table_size(p.oid)) AS bytes
+  FROM pg_class p WHERE p.relkind IN ('r', 'm') AND (p.oid = c.oid OR c.relkind = 'p' AND p.oid IN (
+    SELECT t.relid FROM pg_partition_tree(c.oid) t WHERE t.isleaf))) s
+WHERE c.relkind IN ('r', 'p', 'm')
+"""
+
 POSTGRES = Database(
     name="PostgreSQL",
     backends=("postgresql",),
@@ -38,5 +51,6 @@ POSTGRES = Database(
     ),
     also_sees="a table that is new, or has new columns, is empty to a REPEATABLE READ transaction "
     "that is older than the rows",
+    estimates=_SIZES,
     example="postgresql://user@host/db",
 )

@@ -185,6 +185,9 @@ class Database:
     """How many lanes may write at once; None: as many as there are."""
     also_sees: str = ""
     """What else a reader of a table may see, for `plan`."""
+    estimates: str = ""
+    """SQL of schema, name, rows and bytes of each table, as the catalog estimates them; NULL where
+    it does not."""
     example: str = ""
     """A URL, for hints."""
 

@@ -1,4 +1,4 @@
-"""The tables of a database, as `catalog.py` of each database lists them."""
+"""The tables of a database, as `catalog.py` of each database lists them, and facts about them."""
 
 from __future__ import annotations
 
@@ -33,3 +33,22 @@ class Listing:
     tables: Sequence[Table]
     schemas: Sequence[str] = ()
     """Schemas that may have no tables."""
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """What `hygge discover` tells of a table."""
+
+    table: Table
+    rows: int | None = None
+    """Number of rows; None: not known."""
+    is_exact: bool = False
+    """True if they were counted; False: the database estimates them."""
+    bytes: int | None = None
+    """Bytes that the table takes, without its indexes; None: not known."""
+    key: tuple[str, ...] = ()
+    """The columns of its primary key."""
+    cursors: tuple[str, ...] = ()
+    """Columns by which new rows may be told from old ones, the likeliest first."""
+    columns: tuple[str, ...] = ()
+    """Names of its columns; (): the database does not tell them to this user."""

@@ -66,6 +66,7 @@ SQLITE = Database(
         {"check_same_thread", "timeout", "isolation_level", "detect_types", "cached_statements"}
     ),
     max_lanes=1,  # one writer at a time is all that a SQLite file takes
+    estimates="SELECT 'main', name, NULL, sum(pgsize) FROM dbstat GROUP BY name",
     example="sqlite:///path/to.db",
     normalized=normalized,
     place_name=_place_name,

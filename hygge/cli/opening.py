@@ -1,0 +1,40 @@
+"""From the arguments of a command to the flows that it is about: here, or on a cluster."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hygge.cli.named_file import check_file
+
+if TYPE_CHECKING:
+    from hygge.coordinator.coordinator import Coordinator
+
+
+def open_file(arguments: argparse.Namespace) -> Coordinator:
+    """Return the Coordinator of the file that a command names, with the flows that it selects."""
+    check_file(arguments.file)
+    from hygge.coordinator.coordinator import Coordinator
+
+    return Coordinator(
+        arguments.file,
+        select=arguments.select,
+        exclude=arguments.exclude,
+        engine="inline" if arguments.inline else "ray",
+        jobs=arguments.jobs,
+        dashboard=arguments.dashboard,
+        fresh=arguments.fresh,
+        start_from=arguments.start_from,
+    )
+
+
+def ask_at(address: str, arguments: argparse.Namespace, words: Sequence[str] = ()) -> int:
+    """Run a command that only looks on a cluster, with the options `words`; return the code."""
+    from hygge.cli import cluster
+    from hygge.config.selection import check_words
+    from hygge.report.progress import Terminal
+
+    check_file(arguments.file)
+    check_words(arguments.select, arguments.exclude)
+    return cluster.ask(arguments, address, Terminal(), words)

@@ -1,0 +1,168 @@
+"""One flow from the command line: `hygge move SOURCE TARGET`. No file is needed.
+
+The words become the text of a flows.yml, which is read as any other. So a mistake in them is found
+as there, and `--save` writes exactly what was run. Passwords are variables in that text.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hygge.config.flows import read_written
+from hygge.config.named import Named, connections_of
+from hygge.config.paths import folder_of, is_bucket_url
+from hygge.config.specs import FlowsFile
+from hygge.config.written import (
+    as_yaml,
+    connection_name,
+    flow_name,
+    with_variables,
+    without_secrets,
+)
+from hygge.connectors.databases.known import database_of
+from hygge.errors import ConfigError, UsageError
+from hygge.registry import by_suffix, suffixes
+
+COMMAND = "hygge move"
+"""The name of the text in messages, in the place of a file's."""
+_URL = re.compile(r"[A-Za-z][\w+.\-]*://")
+
+
+@dataclass(frozen=True)
+class Move:
+    """A flow of the command line."""
+
+    file: FlowsFile
+    text: str
+    """The flows.yml that it is; it holds no secret."""
+    variables: tuple[str, ...]
+    """The variables that stand for its secrets."""
+
+
+@dataclass
+class _Written:
+    """The connections of the text, and the values of its variables."""
+
+    named: dict[str, Named]
+    connections: dict[str, object] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+def flow_of(
+    source: str,
+    target: str,
+    *,
+    file: str = "flows.yml",
+    name: str | None = None,
+    mode: str | None = None,
+    key: Sequence[str] = (),
+    cursor: str | None = None,
+) -> Move:
+    """Return the flow from `source` to `target`, each a path, a URL or `connection#table`.
+
+    `file` has the connections that they may name. Raises ConfigError for what flows.yml could not
+    say either, and UsageError for a cursor of files.
+    """
+    written = _Written(connections_of(file) if os.path.exists(file) else {})
+    home: object = _end(source, "source", file, written)
+    store: object = _end(target, "target", file, written)
+    url, table = _parts(source)
+    if table and re.search(r"[*?\[]", table) and isinstance(home, str):
+        home = {"connection": home.rpartition("#")[0], "tables": [table]}
+        if isinstance(store, str) and "{table}" not in store and "#" not in store:
+            store = f"{store.rstrip('/')}/{{table}}"
+    if cursor is not None:
+        home = _with_cursor(home, source, cursor)
+    flow: dict[str, object] = {"home": home, "store": store}
+    if mode is not None:
+        flow["mode"] = mode
+    if key:
+        flow["key"] = key[0] if len(key) == 1 else list(key)
+    content: dict[str, object] = {}
+    if written.connections:
+        content["connections"] = written.connections
+    content["flows"] = {name or _name(url, table, target): flow}
+    text = as_yaml(content)
+    environ = {**os.environ, **written.variables}
+    try:
+        read = read_written(text, COMMAND, environ)
+    except ConfigError as error:  # nobody sees the lines of this text
+        message = re.sub(rf"(?m)^{COMMAND}:\d+: ", f"{COMMAND}: ", error.message)
+        raise ConfigError(message, error.hint) from error
+    return Move(read, text, tuple(written.variables))
+
+
+def saved_text(move: Move, path: str) -> str:
+    """Return the text for a file at `path`: its paths begin where the command ran."""
+    root = os.path.relpath(os.getcwd(), os.path.dirname(os.path.abspath(path)))
+    text = "# Written by `hygge move --save`; `hygge connectors` lists what else may stand here.\n"
+    return text + ("" if root == "." else f"root: {root}\n") + move.text
+
+
+def _parts(word: str) -> tuple[str, str]:
+    """Return a URL or a connection, and the table behind its #; no table for paths."""
+    url, hash_, table = word.rpartition("#")
+    # A # may be a letter of a password, or of a file's name.
+    if not hash_ or not table or "@" in table or "/" in table or os.path.exists(word):
+        return word, ""
+    return (word, "") if is_bucket_url(word) else (url, table)
+
+
+def _end(word: str, side: str, file: str, written: _Written) -> str:
+    """Return an end as flows.yml has it; a server of its own gets a name under `connections`."""
+    url, table = _parts(word)
+    if url in written.named and table:
+        _take_named(written.named[url], file, written)
+        return f"{url}#{table}"
+    is_url = _URL.match(url) and not is_bucket_url(url) and not url.lower().startswith("file:")
+    if not table or not is_url or database_of(url).is_file:
+        return with_variables(word)
+    name = connection_name(url)
+    while (
+        name in written.connections and written.connections[name] != without_secrets(url, name)[0]
+    ):
+        name += f"_{side}"
+    text, variables = without_secrets(url, name)
+    written.connections[name] = text
+    written.variables |= variables
+    return f"{name}#{table}"
+
+
+def _take_named(named: Named, file: str, written: _Written) -> None:
+    """Write a connection of the file as it stands there, or with whole paths from elsewhere."""
+    if folder_of(file) == os.getcwd():
+        written.connections[named.name] = named.written
+        return
+    text, variables = without_secrets(named.url, named.name)
+    written.connections[named.name] = text
+    written.variables |= variables
+
+
+def _with_cursor(home: object, source: str, cursor: str) -> object:
+    if isinstance(home, dict):
+        return {**home, "cursor": cursor}
+    connection, _, table = str(home).rpartition("#")
+    if not connection or not _parts(source)[1]:
+        raise UsageError(
+            f"--cursor is for tables, and {source} is none: files are read whole",
+            "leave --cursor out",
+        )
+    return {"connection": connection, "table": table, "cursor": cursor}
+
+
+def _name(url: str, table: str, target: str) -> str:
+    """Return the name of the flow: the source's, and the target's where that is another."""
+    names = [_stem(table or url), _stem(_parts(target)[1] or target)]
+    return flow_name("_to_".join(dict.fromkeys(names)))
+
+
+def _stem(text: str) -> str:
+    """Return the last part of a path or of a table's name, without its ending."""
+    last = re.split(r"[/\\]", re.sub(r"\{\w+\}|[*?\[\]\"]", "", text).rstrip("/\\."))[-1]
+    if by_suffix("home", last):
+        ending = max((each for each in suffixes("home") if last.lower().endswith(each)), key=len)
+        return last[: -len(ending)]
+    return last.rpartition(".")[2] or last or "all"
