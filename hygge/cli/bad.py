@@ -50,7 +50,7 @@ def _rows(coordinator: Coordinator) -> Iterator[dict[str, Any]]:
 
 def _replay(arguments: argparse.Namespace, coordinator: Coordinator) -> int:
     """Move the rows of a run again; print the report."""
-    from hygge.report.progress import Terminal
+    from hygge.report.live import find_watch
     from hygge.report.text import report_json, report_text
     from hygge.run.replay import replay
 
@@ -61,7 +61,7 @@ def _replay(arguments: argparse.Namespace, coordinator: Coordinator) -> int:
         raise UsageError(f"no run {run} has set rows aside", one_of("runs", run, flow_of))
     with contextlib.ExitStack() as stack:
         spec = _spec(coordinator, flow_of[run], stack)
-        watch = Terminal()
+        watch = find_watch()
         try:
             report = replay(coordinator.flow(spec), run, watch, threading.Event())
         finally:

@@ -134,10 +134,11 @@ def _stop_within_s() -> float:
 
 def _watch(arguments: argparse.Namespace) -> Watch:
     from hygge.report.events import JsonLines
-    from hygge.report.progress import Quiet, Terminal
+    from hygge.report.live import find_watch
+    from hygge.report.progress import Quiet
 
     watch: Watch = (
-        JsonLines(in_job=is_submitted()) if arguments.log_format == "json" else Terminal()
+        JsonLines(in_job=is_submitted()) if arguments.log_format == "json" else find_watch()
     )
     return Quiet(watch) if arguments.quiet else watch
 

@@ -9,7 +9,6 @@ a laptop's private Ray this process is the job. `python -m hygge.coordinator flo
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
@@ -50,7 +49,7 @@ from hygge.model import Report, Summary
 from hygge.places.shipped import SHIPPED
 from hygge.run.engines import EngineName, find_engine
 from hygge.run.flow import Flow
-from hygge.run.watch import Silent, Watch
+from hygge.run.watch import Silent, Watch, run_in_thread
 
 if TYPE_CHECKING:
     from hygge.engine.jobs.submit import FlowJobs
@@ -161,14 +160,7 @@ class Coordinator:
 
     async def start(self, watch: Watch | None = None) -> Summary:
         """Run every flow in a thread. Raises FlowFailed with the Summary unless all are done."""
-        stop = threading.Event()
-        running = asyncio.get_running_loop().run_in_executor(None, self.run, watch, stop)
-        try:
-            summary = await asyncio.shield(running)
-        except asyncio.CancelledError:
-            stop.set()
-            await asyncio.wait([running])
-            raise
+        summary = await run_in_thread(self.run, watch)
         failed = [report for report in summary.flows if report.status != "done"]
         if failed:
             first = next((report for report in failed if report.error), failed[0])
@@ -193,6 +185,7 @@ class Coordinator:
                 "warning: .env was shipped with this Ray job, which keeps it in clear on the head "
                 "and on the nodes; name it in a .rayignore, or let `hygge submit` ship the folder",
             )
+        watch.expects([flow.name for flow in self.file.flows])
         try:
             self.request = self._begin_request()
             run_flow, open_tables, shares, together = self._runner(watch, stop)

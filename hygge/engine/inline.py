@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -17,7 +18,7 @@ from hygge.engine.reading import read_split, stage_split
 from hygge.errors import Stopped, Transient
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
-from hygge.run.engines import MoveRequest, MoveResult, OnWait, backoff_s
+from hygge.run.engines import MoveRequest, MoveResult, OnWait, backoff_s, rows_expected
 from hygge.run.stall import StallGuard
 from hygge.run.watch import Progress, Watch
 from hygge.store import Store
@@ -74,7 +75,7 @@ class InlineEngine:
             moved.receipts.append(receipt)
             move.on_receipt(receipt)
             rows, size = rows + receipt.rows, size + receipt.bytes
-            watch.moved(move.flow, Progress(rows, size, len(moved.receipts), len(move.splits), 1))
+            watch.moved(move.flow, _progress(move, moved, rows, size))
         return moved
 
     def _move_split(
@@ -99,7 +100,7 @@ class InlineEngine:
                 move,
                 watch,
                 stop,
-                Progress(rows, size, len(moved.receipts)),
+                _progress(move, moved, rows, size),
             )
             try:
                 receipt = stage_split(move.store, ticket, move.schema, observed)
@@ -120,6 +121,19 @@ class InlineEngine:
                 observed.close()
                 tables.close()
         raise AssertionError("unreachable")
+
+
+def _progress(move: MoveRequest, moved: MoveResult, rows: int, size: int) -> Progress:
+    """Return how far a move has come; `rows` and `size` (bytes) have been moved."""
+    return Progress(
+        rows,
+        size,
+        len(moved.receipts),
+        len(move.splits),
+        lanes=1,
+        retries=moved.retries,
+        rows_expected=rows_expected(move.splits),
+    )
 
 
 def _reading(move: MoveRequest) -> str:
@@ -162,9 +176,7 @@ def _report_progress(
         del table
         if time.monotonic() - reported_at > 0.2:
             reported_at = time.monotonic()
-            watch.moved(
-                move.flow, Progress(rows, size, before.splits_done, len(move.splits), lanes=1)
-            )
+            watch.moved(move.flow, replace(before, rows=rows, bytes=size))
 
 
 def _record(

@@ -14,10 +14,12 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, TextIO
 
 from hygge.model import Report, Summary, from_facts
+from hygge.report.board import Board, FlowView, Ticker
 from hygge.report.progress import flow_text
 from hygge.report.text import report_json, report_text
 from hygge.run.watch import Progress, Watch
@@ -36,35 +38,67 @@ Event = dict[str, Any]
 class JsonLines:
     """Writes a line for each event; for progress each second at first, and less often later.
 
-    `in_job`: in the log of a Ray job, which people read as well.
+    A flow of which nothing is heard has its last progress written again every 30 s, as a sign of
+    life. `in_job`: in the log of a Ray job, which people read as well.
     """
 
     def __init__(self, out: TextIO | None = None, in_job: bool = False) -> None:
         self.out, self.in_job = out or sys.stderr, in_job
+        self.board = Board()
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self._due: dict[str, float] = {}
+        self._ticker = Ticker(_LONGEST_S / 4, self._show_life)
+
+    def expects(self, flows: Sequence[str]) -> None:
+        names = ", ".join(flows)
+        text = names if len(names) <= _WIDTH else f"{len(flows)} flows"
+        self._write(f"will run: {text}", "expects", flows=list(flows))
 
     def began(self, flow: str, splits: int) -> None:
         self._write(f"{flow}: begins", "began", flow=flow, splits=splits)
 
     def moved(self, flow: str, progress: Progress) -> None:
+        self._ticker.start()
+        with self.board.lock:
+            self.board.move(flow, progress)
+            view = self.board.flows[flow]
+            if time.monotonic() >= self._due.get(flow, 0.0):
+                self._write_progress(view)
+
+    def _show_life(self) -> None:
+        with self.board.lock:
+            for view in self.board.running():
+                if time.monotonic() >= self._due.get(view.name, 0.0) + _LONGEST_S * 3 / 4:
+                    self._write_progress(view)
+
+    def _write_progress(self, view: FlowView) -> None:
         now = time.monotonic()
-        if now < self._due.get(flow, 0.0):
-            return
         # Followers read the whole log again and again, so a long run must not make it long.
-        self._due[flow] = now + min(_LONGEST_S, max(_SHORTEST_S, (now - self._began) / 100))
-        self._write(flow_text(flow, progress), "moved", flow=flow, **asdict(progress))
+        pause_s = min(_LONGEST_S, max(_SHORTEST_S, (now - self._began) / 100))
+        self._due[view.name] = now + pause_s
+        rows_per_s, bytes_per_s = (round(rate) for rate in view.rates(now))
+        self._write(
+            flow_text(view.name, view.progress),
+            "moved",
+            flow=view.name,
+            **asdict(view.progress),
+            rows_per_s=rows_per_s,
+            bytes_per_s=bytes_per_s,
+        )
 
     def said(self, flow: str, text: str) -> None:
         self._write(f"{flow}: {text}" if flow else text, "said", flow=flow, text=text)
 
     def ended(self, report: Report) -> None:
+        with self.board.lock:
+            self.board.end(report)
         said = f"{report.flow}: {report.status}, {report.rows:,} rows"
         said += f": {report.error}" if report.error else ""
         self._write(said, "ended", flow=report.flow, report=asdict(report))
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self._ticker.stop()
 
     def failed(self, text: str, code: int) -> None:
         """Write that the whole command failed, and will exit with `code`."""
@@ -107,6 +141,8 @@ def replay(event: Event, watch: Watch) -> None:
     """Report an event to `watch`; kinds that only a newer hygge knows are ignored."""
     try:
         match event["hygge_event"]:
+            case "expects":
+                watch.expects(event["flows"])
             case "began":
                 watch.began(event["flow"], event["splits"])
             case "moved":

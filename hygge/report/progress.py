@@ -1,28 +1,24 @@
-"""Progress for people: one line on a terminal, plain lines in a log.
+"""Progress in words for people, and the watches that pass on a part of what they are told.
 
-`Terminal` redraws one line on standard error a few times a second if that is a terminal; elsewhere
-it writes messages only. `Combined` shows many flows as one, `Quiet` only warnings.
+`Combined` shows many flows as one, `Quiet` passes on only warnings and failures. What a terminal
+shows stands in `hygge/report/live.py`, the lines of a log in `hygge/report/lines.py`.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TextIO
 
-from hygge.model import Limits, Report
+from hygge.model import Limits, Report, Status
 from hygge.run.watch import Progress, Silent, Watch
 
-_SHOWN_FLOWS = 3
-"""Flows that the line of a terminal shows; of the others it shows how many they are."""
+_WORST_FIRST: tuple[Status, ...] = ("failed", "stopped", "skipped")
 
 
 class Quiet(Silent):
-    """Passes only warnings on to `watch`, for `--quiet`."""
+    """Passes only warnings and failures on to `watch`, for `--quiet`."""
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
@@ -31,14 +27,18 @@ class Quiet(Silent):
         if text.startswith("warning: "):
             self.watch.said(flow, text)
 
+    def ended(self, report: Report) -> None:
+        if report.status == "failed":
+            self.watch.ended(report)
+
     def close(self) -> None:
         self.watch.close()
 
 
-class Combined:
+class Combined(Silent):
     """Shows the tables of a flow as one flow: sums, and how many tables have ended.
 
-    `count` is the number of tables.
+    `count` is the number of tables. A table that fails is passed on at once.
     """
 
     def __init__(self, watch: Watch, flow: str, count: int) -> None:
@@ -46,9 +46,9 @@ class Combined:
         self._lock = threading.Lock()
         self._running: dict[str, Progress] = {}
         self._done = Progress()
+        self._statuses: Counter[Status] = Counter()
+        self._began = time.monotonic()
         self._show()
-
-    def began(self, flow: str, splits: int) -> None: ...
 
     def moved(self, flow: str, progress: Progress) -> None:
         with self._lock:
@@ -63,11 +63,34 @@ class Combined:
             self._running.pop(report.flow, None)
             done = self._done
             self._done = Progress(
-                done.rows + report.rows, done.bytes + report.bytes, done.splits_done + 1
+                done.rows + report.rows,
+                done.bytes + report.bytes,
+                done.splits_done + 1,
+                retries=done.retries + report.retries,
             )
+            self._statuses[report.status] += 1
             self._show()
+            is_last = self._done.splits_done == self.count
+        if report.status == "failed":
+            self.watch.ended(report)
+        if is_last:
+            self.watch.ended(self._sum())
 
-    def close(self) -> None: ...
+    def _sum(self) -> Report:
+        """Return the report of the flow: the sums of its tables, and how many did not end well."""
+        bad: list[Status] = [each for each in _WORST_FIRST if self._statuses[each]]
+        status: Status = bad[0] if bad else "done"
+        number = self._statuses[status]
+        return Report(
+            self.flow,
+            status,
+            rows=self._done.rows,
+            bytes=self._done.bytes,
+            retries=self._done.retries,
+            seconds=time.monotonic() - self._began,
+            error=f"{number} of {self.count} tables failed" if status == "failed" else None,
+            note=f"{number} of {self.count} tables {status}" if status != "failed" else "",
+        )
 
     def _show(self) -> None:
         running = list(self._running.values())
@@ -82,80 +105,9 @@ class Combined:
                 sum(progress.lanes for progress in running),
                 waits.pop() if len(waits) == 1 else "",
                 of="tables",
+                retries=self._done.retries + sum(progress.retries for progress in running),
             ),
         )
-
-
-@dataclass
-class Terminal:
-    """One line on a terminal, redrawn in place; plain lines elsewhere."""
-
-    out: TextIO = field(default_factory=lambda: sys.stderr)
-    every_s: float = 0.2
-
-    def __post_init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running: dict[str, Progress] = {}
-        self._drawn = 0.0
-        self._since = time.monotonic()
-        self._live = self.out.isatty()
-        self._width = 0
-
-    def began(self, flow: str, splits: int) -> None:
-        with self._lock:
-            self._running[flow] = Progress(splits=splits)
-            self._draw(force=True)
-
-    def moved(self, flow: str, progress: Progress) -> None:
-        with self._lock:
-            self._running[flow] = progress
-            self._draw()
-
-    def said(self, flow: str, text: str) -> None:
-        with self._lock:
-            self._clear()
-            self.out.write(f"{flow}: {text}\n" if flow else f"{text}\n")
-            self._draw(force=True)
-
-    def ended(self, report: Report) -> None:
-        with self._lock:
-            self._running.pop(report.flow, None)
-            self._clear()
-            self._draw(force=True)
-
-    def close(self) -> None:
-        """Remove the line that is drawn."""
-        with self._lock:
-            self._running.clear()
-            self._clear()
-            self.out.flush()
-
-    def _clear(self) -> None:
-        if self._live and self._width:
-            self.out.write("\r\x1b[K")
-            self._width = 0
-
-    def _draw(self, force: bool = False) -> None:
-        now = time.monotonic()
-        if not self._live or (not force and now - self._drawn < self.every_s):
-            return
-        self._drawn = now
-        if not self._running:
-            self.out.flush()
-            return
-        shown = list(self._running.items())[:_SHOWN_FLOWS]
-        text = "  ".join(flow_text(flow, progress) for flow, progress in shown)
-        if len(self._running) > _SHOWN_FLOWS:
-            text += f"  and {len(self._running) - _SHOWN_FLOWS} more"
-        text += f"  {now - self._since:.0f} s"
-        try:
-            columns = os.get_terminal_size(self.out.fileno()).columns
-        except OSError:
-            columns = 80
-        text = text[: max(10, columns - 1)]
-        self.out.write(f"\r\x1b[K{text}")
-        self.out.flush()
-        self._width = len(text)
 
 
 def flow_text(flow: str, progress: Progress) -> str:
@@ -165,9 +117,26 @@ def flow_text(flow: str, progress: Progress) -> str:
     parts = [f"{flow}: {count_text(progress.rows)} rows", bytes_text(progress.bytes)]
     if progress.splits > 1:
         parts.append(f"{progress.splits_done}/{progress.splits} {progress.of}")
+    if progress.retries:
+        parts.append(retries_text(progress.retries))
     if progress.waits_for:
         parts.append(f"waiting for {progress.waits_for}")
     return " · ".join(parts)
+
+
+def retries_text(number: int) -> str:
+    """Return a number of repeated attempts for people: `1 retry`, `3 retries`."""
+    return f"{number:,} {'retry' if number == 1 else 'retries'}"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a time for people: `4.2 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest_s = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest_s} s"
+    return f"{minutes // 60:,} h {minutes % 60} min"
 
 
 def count_text(number: int) -> str:

@@ -133,6 +133,12 @@ def find_engine(name: str) -> Engine:
     return engine
 
 
+def rows_expected(splits: Sequence[Split]) -> int | None:
+    """Return how many rows the splits have, as far as the plan tells; None: it does not."""
+    rows = [split.rows for split in splits if split.rows is not None]
+    return sum(rows) if rows and len(rows) == len(splits) else None
+
+
 def backoff_s(n: int) -> float:
     """Return the seconds to wait before attempt n + 1: 0.2, 0.4, 0.8 … up to 20, with jitter."""
     return min(20.0, 0.2 * 2.0**n) * random.uniform(0.5, 1.5)

@@ -6,7 +6,6 @@ This module holds the class that users create, the checks before anything begins
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
@@ -37,7 +36,7 @@ from hygge.run.once import Outcome, run_flow
 from hygge.run.shaping import shaped_home, shaped_plan
 from hygge.run.stall import StallGuard
 from hygge.run.start import watermark_of
-from hygge.run.watch import LinkedStop, Progress, Silent, Watch
+from hygge.run.watch import LinkedStop, Progress, Silent, Watch, run_in_thread
 from hygge.shape.settings import Shape, ShapeDict, as_shape
 from hygge.store import Store, new_run_id
 
@@ -122,16 +121,9 @@ class Flow:
         """Run to the end in a thread. Returns the Report, or raises FlowFailed with one.
 
         Works inside a running event loop (Jupyter). Cancelling the awaiting task stops the run.
+        Without a `watch`, a notebook shows the progress and everything else nothing.
         """
-        stop = threading.Event()
-        running = asyncio.get_running_loop().run_in_executor(None, self.run, watch, stop)
-        try:
-            report = await asyncio.shield(running)
-        except asyncio.CancelledError:
-            stop.set()
-            await asyncio.wait([running])
-            raise
-        return report
+        return await run_in_thread(self.run, watch)
 
     def run(self, watch: Watch | None = None, stop: threading.Event | None = None) -> Report:
         """Do the same as `start`, blocking. The run stops soon after `stop` is set."""
@@ -160,6 +152,7 @@ class Flow:
                 self.home.lanes = engine.lanes(self.limits)
                 if stop.is_set():
                     raise Stopped("stopped before it began")
+                watch.moved(self.name, Progress(waits_for="its plan"))
                 began, report = time.monotonic(), replace(report, started_at=time.time())
                 report = self._reported(report, self._run(engine, watch, stop))
             finally:

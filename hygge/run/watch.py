@@ -7,14 +7,19 @@ show something stand in `hygge/report`.
 
 from __future__ import annotations
 
+import asyncio
+import importlib
+import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from hygge.model import Report
 
 _LOOK_S = 0.1
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,18 @@ class Progress:
     """Text for people about what the flow waits for; empty: nothing."""
     of: str = "splits"
     """The plural word for people of what `splits` counts."""
+    retries: int = 0
+    """Attempts that failed and were repeated."""
+    rows_expected: int | None = None
+    """Rows in all, as far as the plan tells; a database estimates them. None: not known."""
 
 
 class Watch(Protocol):
     """Receives what a flow and its engine report. Every method may be called from any thread."""
+
+    def expects(self, flows: Sequence[str]) -> None:
+        """These flows will run. Called before the first of them begins; maybe again, for some."""
+        ...
 
     def began(self, flow: str, splits: int) -> None:
         """`flow` is planned and begins to move this number of splits."""
@@ -53,7 +66,7 @@ class Watch(Protocol):
         ...
 
     def ended(self, report: Report) -> None:
-        """A flow has ended, well or not."""
+        """A flow has ended, well or not; or a table of one, where `of` of the report names it."""
         ...
 
     def close(self) -> None:
@@ -62,13 +75,40 @@ class Watch(Protocol):
 
 
 class Silent:
-    """Ignores every event: the default for Python users."""
+    """Ignores every event: the default for Python users, but in a notebook."""
 
+    def expects(self, flows: Sequence[str]) -> None: ...
     def began(self, flow: str, splits: int) -> None: ...
     def moved(self, flow: str, progress: Progress) -> None: ...
     def said(self, flow: str, text: str) -> None: ...
     def ended(self, report: Report) -> None: ...
     def close(self) -> None: ...
+
+
+async def run_in_thread(
+    run: Callable[[Watch, threading.Event], Result], watch: Watch | None
+) -> Result:
+    """Return what `run(watch, stop)` returns, which blocks; cancelling the task sets `stop`."""
+    stop, shown = threading.Event(), default_watch() if watch is None else watch
+    running = asyncio.get_running_loop().run_in_executor(None, run, shown, stop)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait([running])
+        raise
+    finally:
+        if watch is None:
+            shown.close()
+
+
+def default_watch() -> Watch:
+    """Return the watch of a Python user who names none: one that draws in a notebook."""
+    if "ipykernel" in sys.modules:
+        watch: Watch | None = importlib.import_module("hygge.report.live").find_notebook()
+        if watch is not None:
+            return watch
+    return Silent()
 
 
 class LinkedStop(threading.Event):

@@ -58,7 +58,7 @@ def test_select_runs_only_what_is_named(flows, capsys):
 )
 def test_every_form_of_the_command_runs_the_file(command, flows):
     done = subprocess.run(
-        [sys.executable, *command, str(flows), "--inline", "--select", "first"],
+        [sys.executable, *command, str(flows), "--inline", "--quiet", "--select", "first"],
         capture_output=True,
         text=True,
         timeout=LIMIT_S,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -36,7 +37,9 @@ cells = [nbformat.v4.new_code_cell(cell) for cell in json.load(sys.stdin)]
 book = nbformat.v4.new_notebook(cells=cells)
 PATIENT = {"timeout": 600, "startup_timeout": 600}
 NotebookClient(book, km=manager, **PATIENT, resources={"metadata": {"path": "."}}).execute()
-print(json.dumps([out["text"].strip() for cell in book.cells for out in cell["outputs"]]))
+outputs = [out for cell in book.cells for out in cell["outputs"]]
+print(json.dumps([out["text"].strip() for out in outputs if "text" in out]))
+print(json.dumps([out["data"]["text/html"] for out in outputs if "data" in out]))
 """
 
 
@@ -48,5 +51,8 @@ def test_a_flow_runs_in_a_notebook_with_a_home_from_a_cell(tmp_path):
         capture_output=True, text=True, timeout=2 * LIMIT_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == ["done 3", "[0, 7, 14]"]
+    texts, (progress,) = map(json.loads, done.stdout.splitlines()[-2:])
+    assert texts == ["done 3", "[0, 7, 14]"]
+    assert "Sevens_to_sevens" in progress
+    assert "done, 3 rows" in re.sub("<[^>]*>", "", progress)
     assert (tmp_path / "sevens").is_dir()

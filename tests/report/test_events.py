@@ -26,6 +26,9 @@ class Noted:
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
 
+    def expects(self, flows):
+        self.told.append(("expects", flows))
+
     def began(self, flow, splits):
         self.told.append(("began", flow, splits))
 
@@ -48,13 +51,14 @@ def test_an_event_arrives_unchanged_and_is_one_line(flow, text, rows, seconds, i
     first, second, out = Noted(), Noted(), io.StringIO()
     lines = JsonLines(out, in_job)
     for watch in (first, lines):
+        watch.expects([flow, text])
         watch.began(flow, 3)
         watch.moved(flow, Progress(rows=rows, splits_done=1, splits=3, waits_for=text))
         watch.said(flow, text)
         watch.ended(Report(flow, "failed", rows=rows, seconds=seconds, error=text))
     written = out.getvalue().split("\n")
     assert written.pop() == ""
-    assert len(written) == 4
+    assert len(written) == 5
     for line in written:
         told = parse_event(line)
         assert told is not None
@@ -114,6 +118,7 @@ def test_log_format_json_tells_all_in_json_and_nothing_else(tmp_path):
     code, said, told = hygge("flows.yml")
     assert (code, said.split()[:2]) == (0, ["one", "done"])
     assert [each["hygge_event"] for each in told if each["hygge_event"] != "moved"] == [
+        "expects",
         "began",
         "ended",
     ]

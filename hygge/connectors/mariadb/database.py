@@ -38,8 +38,8 @@ MARIADB = Database(
         *(f"decimal256({digits}," for digits in range(66, 77)),
         *zoned(NAMED_ZONES),
     ),
-    estimates="SELECT table_schema, table_name, table_rows, data_length FROM information_schema.tables "
-    "WHERE table_type <> 'VIEW'",
+    estimates="SELECT table_schema, table_name, table_rows, data_length "
+    "FROM information_schema.tables WHERE table_type <> 'VIEW'",
     example="mariadb://user@host/db",
     ignores_case=_ignores_case,
     is_served_by=_is_mariadb,

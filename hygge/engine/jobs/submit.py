@@ -133,6 +133,8 @@ class FlowJobs:
     ) -> None:
         self.client, self.file, self.fresh = client, file, fresh
         self.watch, self.stop = watch, stop
+        self._told: dict[str, str] = {}
+        """Name of a flow, or of a table of one → how its job said at once that it ended."""
         self.in_job = connection.is_in_job()
         own = connection.read_own_job()
         self.runtime_env = dict(own.get("runtime_env") or {})
@@ -196,7 +198,8 @@ class FlowJobs:
                 for report in reports
             ]
         for report in reports:
-            self.watch.ended(report)
+            if self._told.get(report.flow) != report.status:
+                self.watch.ended(report)
         return reports
 
     def find_submitted(self) -> list[list[FlowSpec]]:
@@ -326,7 +329,9 @@ class FlowJobs:
                 self.watch.said(flows.label, line)
         elif told["hygge_event"] == "error":
             outcome.error = str(told["text"])
-        elif told["hygge_event"] != "ended":  # the report says it, once
+        elif told["hygge_event"] != "expects":  # this process has said it
+            if told["hygge_event"] == "ended":
+                self._told[told["flow"]] = told["report"]["status"]
             replay(told, self.watch)
 
 

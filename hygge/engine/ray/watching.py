@@ -19,7 +19,7 @@ from hygge.engine.ray.patience import Patience
 from hygge.engine.ray.placement import describe_pending
 from hygge.errors import HyggeError
 from hygge.model import Receipt
-from hygge.run.engines import MoveRequest, MoveResult
+from hygge.run.engines import MoveRequest, MoveResult, rows_expected
 from hygge.run.watch import Progress, Watch
 
 LOOK_EVERY_S = 0.25
@@ -52,6 +52,7 @@ class Watching:
         self.waited = {"home": 0.0, "store": 0.0, "rate": 0.0}
         """Seconds that the same lanes waited, by who was waited for."""
         self.next_asked = 0
+        self.retries, self.rows_expected = 0, rows_expected(move.splits)
         self.patience = Patience(move.limits)
         self.pending = ""
         """The CPUs and resources that lanes without a node wait for, in words."""
@@ -70,6 +71,7 @@ class Watching:
     def note_retry(self, text: str) -> None:
         """Count a failure that is tried again, and say so."""
         self.meter.count_retry()
+        self.retries += 1
         self.watch.said(self.move.flow, text)
 
     def note_left(self, where: str, text: str) -> None:
@@ -128,7 +130,16 @@ class Watching:
         waits_for = self.pending
         if not waits_for and now - self.progressed_at > _SHOW_WAIT_AFTER_S:
             waits_for = self._describe_wait(lanes)
-        seen = Progress(rows, size, splits_done, len(self.move.splits), len(up), waits_for)
+        seen = Progress(
+            rows,
+            size,
+            splits_done,
+            len(self.move.splits),
+            len(up),
+            waits_for,
+            retries=self.retries,
+            rows_expected=self.rows_expected,
+        )
         self.watch.moved(self.move.flow, seen)
         running = sum(bool(lane.attempts) for lane in up)
         states = {"running": running, "idle": len(up) - running, "pending": len(lanes) - len(up)}
