@@ -33,8 +33,8 @@ def ask_at(address: str, arguments: argparse.Namespace, words: Sequence[str] = (
     """Run a command that only looks on a cluster, with the options `words`; return the code."""
     from hygge.cli import cluster
     from hygge.config.selection import check_words
-    from hygge.report.progress import Terminal
+    from hygge.report.live import find_watch
 
     check_file(arguments.file)
     check_words(arguments.select, arguments.exclude)
-    return cluster.ask(arguments, address, Terminal(), words)
+    return cluster.ask(arguments, address, find_watch(), words)
