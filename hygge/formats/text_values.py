@@ -89,7 +89,7 @@ def why_text(texts: ArrowColumn) -> str:
     if len(others):
         return f"{others[0].as_py()!r} is no plain number"
     inexact = [text for text in texts.to_pylist() if not float_gives_back(text)]
-    return f"{inexact[0]!r} is a number that double does not give back" if inexact else ""
+    return f"{inexact[0]!r} is a number that float64 does not give back" if inexact else ""
 
 
 def fit(texts: ArrowColumn, kind: pa.DataType, inferred: bool) -> ArrowColumn:

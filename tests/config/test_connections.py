@@ -294,8 +294,8 @@ def test_one_table_of_many_can_be_selected(read: Reader) -> None:
         select(file, ["b.x"])
 
 
-def test_the_yaml_of_the_readme_is_right(tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_the_yaml_of_the_reference_is_right(tmp_path: Path) -> None:
+    readme = (ROOT / "docs" / "flows.md").read_text()
     blocks = [each.partition("```")[0] for each in readme.split("```yaml\n")[1:]]
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "users.parquet").touch()

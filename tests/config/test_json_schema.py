@@ -65,7 +65,7 @@ def test_every_flow_of_the_documents_fits(content):
 
 def paths(content: object, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Where each key of a file stands that hygge gives a meaning."""
-    named_by_people = ("connections", "flows", "types", "tags", "add", "mask", "tables")
+    named_by_people = ("connections", "flows", "types", "tags", "add", "mask", "tables", "files")
     if isinstance(content, dict):
         for key, value in content.items():
             if not at or at[-1] not in named_by_people:

@@ -6,7 +6,7 @@
     ```python                     is run as a script
 
 Times, sizes and the ids of runs differ from run to run: `comparable` leaves them out. A line `…` in
-an output stands for any lines. `hygge` runs in this process, without Ray.
+an output stands for any lines. `hygge` runs in this process, without Ray; its progress is left out.
 """
 
 from __future__ import annotations
@@ -68,12 +68,14 @@ def _hygge(command: str, folder: Path) -> str:
     words = shlex.split(command, comments=True)[1:]
     if words[0] in _STARTS_RAY or words[0].endswith(".yml"):
         words.append("--inline")
-    said = io.StringIO()
+    said, beside = io.StringIO(), io.StringIO()
     with (
-        contextlib.chdir(folder), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said)
-    ):  # fmt: skip
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(beside),
+    ):
         main(words)
-    return said.getvalue()
+    return said.getvalue() or beside.getvalue()
 
 
 def _shell(command: str, folder: Path) -> str:

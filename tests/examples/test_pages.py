@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from hygge.cli.main import main
 from tests import ROOT
 from tests.examples.pages import follow, is_like
 
@@ -16,6 +18,16 @@ PAGES = [ROOT / "docs" / "tutorial.md", *sorted((ROOT / "docs" / "howto").glob("
 def test_a_page_does_what_it_shows(page: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     assert follow(page, tmp_path)
+
+
+def test_the_readme_does_what_it_shows(tmp_path: Path, monkeypatch):
+    shutil.copytree(ROOT / "samples" / "data", tmp_path / "data")
+    assert follow(ROOT / "README.md", tmp_path)
+    recipes = sorted(tmp_path.glob("*.yml"))
+    assert len(recipes) == 4
+    for recipe in recipes:
+        assert main([str(recipe), "--inline"]) == 0
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
 def test_another_output_is_noticed():

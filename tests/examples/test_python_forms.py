@@ -1,4 +1,4 @@
-"""The Python of the README, exactly as it is written there."""
+"""The Python of docs/python.md, exactly as it is written there."""
 
 from __future__ import annotations
 

@@ -277,7 +277,7 @@ def test_the_hint_for_a_backslash_works_when_followed(file):
 
 @pytest.mark.parametrize(("last", "why"), [
     ("1e3", "'1e3' is no plain number"), ("00501", "'00501' is no plain number"),
-    ("39.615278000000004", "'39.615278000000004' is a number that double does not give back"),
+    ("39.615278000000004", "'39.615278000000004' is a number that float64 does not give back"),
 ])  # fmt: skip
 def test_the_plan_says_which_value_made_text_of_a_column_of_numbers(file, last, why):
     path = file("n\n" + "".join(f"{number}.5\n" for number in range(20)) + f"{last}\n")
