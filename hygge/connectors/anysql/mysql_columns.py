@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from hygge.errors import ConfigError
+from hygge.connectors.sql.floats import first_odd
+from hygge.errors import ConfigError, UnfitValue
 
 _DIALECTS = ("mysql", "mariadb")
 _READ_BY = b"hygge.read_by"
@@ -42,6 +43,18 @@ def exact(column: Any, field: pa.Field) -> Any:
         return column
     sign, number = expression.split()
     return sa.type_coerce(column.op(sign)(sa.literal_column(number)), column.type)
+
+
+def check_floats(dialect: str, batch: pa.Table, who: str) -> None:
+    """Raise UnfitValue for the first float of rows to write that MySQL has no number for."""
+    if dialect not in _DIALECTS:
+        return
+    for name, column in zip(batch.column_names, batch.columns, strict=True):
+        if (shown := first_odd(column, infinities=True)) is not None:
+            raise UnfitValue(
+                f"{who}: column '{name}' holds {shown}, which MySQL has no number for",
+                "leave these rows out with `where`, or give NULL or 0.0 in a query of the home",
+            ).at(name, shown)
 
 
 def refuse_floats(dialect: str, description: Any, who: str) -> None:

@@ -5,6 +5,7 @@ No MySQL server runs here: a MariaDB that is taken for MySQL stands for it.
 
 from __future__ import annotations
 
+import math
 from datetime import time
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pytest
 from hygge import Flow, ParquetStore, SQLHome, SQLStore
 from hygge.connectors.mariadb import session
 from hygge.errors import ConfigError, FlowFailed, UnfitValue
-from hygge.model import Run
+from hygge.model import Run, Ticket
 
 pytest_plugins = ["tests.servers.mariadb"]
 
@@ -116,3 +117,12 @@ def test_a_table_takes_the_rows_of_one_of_its_own_definition(values, my, my_sche
     Flow(home, store, mode="append", engine="inline", state=tmp_path).run()
     one, other = (my.ask(f"SELECT f * 1e0, t FROM {my_schema}.{name}") for name in "vw")
     assert one == other
+
+
+@pytest.mark.parametrize("value", [-0.0, math.nan, -math.inf])
+def test_a_float_that_mysql_has_no_number_for_is_an_error(value, mysql, my, my_schema):
+    rows, store = pa.table({"x": [0.0, 1.5, value]}), SQLStore("w", connection=mysql)
+    store.prepare(Run("r", "f", "append"), rows.schema)
+    with pytest.raises(UnfitValue, match=f"(?i)column 'x' holds {value}, which MySQL") as caught:
+        store.stage(Ticket("r", 0), rows.schema, iter([rows]))
+    assert caught.value.column == "x"
