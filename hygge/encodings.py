@@ -58,6 +58,25 @@ def has_ordered(kind: pa.DataType) -> bool:
     return any(has_ordered(kind.field(index).type) for index in range(kind.num_fields))
 
 
+def not_kept(kind: pa.DataType) -> list[str]:
+    """Return what is encoded in a type, at whatever depth, and not given back: in words."""
+    return [] if can_be_kept(kind) else sorted(set(_encodings_in(kind)))
+
+
+def _encodings_in(kind: pa.DataType) -> Iterator[str]:
+    if _T.is_dictionary(kind) or _T.is_run_end_encoded(kind):
+        if not (_T.is_dictionary(kind) and kind.ordered):  # which is said by itself
+            yield "dictionary" if _T.is_dictionary(kind) else "run-end encoding"
+        yield from _encodings_in(kind.value_type)
+        return
+    if _T.is_list_view(kind) or _T.is_large_list_view(kind):
+        yield "list view"
+    elif kind in (pa.string_view(), pa.binary_view()):
+        yield "view"
+    for index in range(kind.num_fields):
+        yield from _encodings_in(kind.field(index).type)
+
+
 def with_encoding(metadata: Mapping[bytes, bytes], kind: pa.DataType) -> dict[bytes, bytes]:
     """Return the metadata of a field with a note that its source is of the type `kind`."""
     text = base64.b64encode(pa.schema([pa.field("", kind)]).serialize().to_pybytes())

@@ -195,6 +195,27 @@ def test_plan_says_what_is_lost_of_categories(tmp_path):
         ]
 
 
+@pytest.mark.parametrize(
+    ("kind", "lost"),
+    [
+        (pa.list_(SMALL), ["dictionary"]),
+        (pa.struct([("a", pa.list_(pa.string_view())), ("b", SMALL)]), ["dictionary", "view"]),
+        (pa.list_view(pa.int64()), ["list view"]),
+        (pa.map_(pa.string(), pa.large_list_view(pa.string())), ["list view"]),
+        (pa.dictionary(pa.int32(), pa.float64()), ["dictionary"]),
+        (pa.run_end_encoded(pa.int32(), pa.float64()), ["run-end encoding"]),
+        (SMALL, []),
+        (pa.list_(pa.int64()), []),
+    ],
+    ids=str,
+)
+def test_plan_says_which_encoding_is_not_kept(kind, lost, tmp_path):
+    rows = pa.schema([("v", kind)]).empty_table()
+    with ArrowHome(path=write_arrow(tmp_path / "in.arrows", rows)).open() as plan:
+        said = [sentence for sentence in plan.lost if "become plain" in sentence]
+    assert said == [f"'{each}' of column 'v': its values become plain ones" for each in lost]
+
+
 def test_text_into_text_stays_what_it_was(tmp_path):
     move(ArrowHome(path=write_arrow(tmp_path / "in.arrows", table().select(["small", "view"]))),
          CsvStore(path=tmp_path / "o.csv")).run()  # fmt: skip

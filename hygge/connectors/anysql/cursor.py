@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from hygge.connectors.anysql.mysql_columns import exact
 from hygge.connectors.anysql.values import Infinity, refuse_infinity
 from hygge.connectors.sql.ask import Ask, null_note, tie_note
 from hygge.connectors.sql.connection import split_name
@@ -68,7 +69,8 @@ def escaped(sql: str) -> str:
 def typed(name: str, kinds: pa.Schema, dialect: str) -> Any:
     import sqlalchemy as sa
 
-    return sa.column(name, column_for(kinds.field(name).type, dialect, name))
+    field = kinds.field(name)
+    return exact(sa.column(name, column_for(field.type, dialect, name)), field)
 
 
 def conditions(

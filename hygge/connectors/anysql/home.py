@@ -27,6 +27,7 @@ from hygge.connectors.anysql.cursor import (
     typed,
     upper_bound,
 )
+from hygge.connectors.anysql.mysql_columns import exact, kind_of, marked, refuse_floats
 from hygge.connectors.anysql.session import connected
 from hygge.connectors.anysql.values import decode, refuse_infinity
 from hygge.connectors.sql import splits as sql_splits
@@ -86,10 +87,11 @@ class _Select:
         self.schema, texts = unpack(where["schema"]), set(where["texts"])
         self.kinds = unpack(where["types"])
         self.dialect = connection.dialect.name
-        self.chosen = [
-            sa.cast(sa.column(name), sa.Text).label(name) if name in texts else sa.column(name)
-            for name in self.schema.names
-        ]
+        self.chosen = []
+        for name in self.schema.names:
+            column = exact(sa.column(name), self.kinds.field(name))
+            column = sa.cast(column, sa.Text) if name in texts else column
+            self.chosen.append(column.label(name))
 
     def with_upper_bound(self, ties: Ties | None) -> Iterator[pa.Table]:
         """Yield the rows beyond the watermark, and at the end what they reach, in one SELECT."""
@@ -188,10 +190,17 @@ def _guessed(connection: sa.Connection, ask: Ask) -> Iterator[pa.Table]:
     """Read a query, whose column types the driver does not name, by the types of its values."""
     import sqlalchemy as sa
 
-    result = connection.execution_options(stream_results=True).execute(
-        sa.text(escaped(ask.query or ""))
-    )
+    streaming = connection.execution_options(stream_results=True)
+    with closing(streaming.execute(sa.text(escaped(ask.query or "")))) as result:
+        yield from _typed_by_values(result, connection, ask)
+
+
+def _typed_by_values(
+    result: sa.CursorResult[Any], connection: sa.Connection, ask: Ask
+) -> Iterator[pa.Table]:
     names = list(result.keys())
+    if result.cursor is not None:
+        refuse_floats(connection.dialect.name, result.cursor.description, ask.who)
     _check_once(names, ask)
     for columns in column_groups(result.fetchmany, ask.options):
         arrays = []
@@ -217,19 +226,23 @@ def _learn(connection: sa.Connection, ask: Ask, since: Watermark) -> Plan:
                 "write them into the query, or make it a view",
             )
         return Plan(None, (Split(0, ""),), reason="one split: a query")
-    everything, texts, primary = _catalog(connection, ask)
+    everything, texts, kinds, primary = _catalog(connection, ask)
     by_name = {column.name: column for column in everything}
     for name in ask.named:
         if name not in by_name:
             raise missing_column(ask.who, name, list(by_name))
     chosen = ask.chosen(by_name)
     schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in chosen])
-    kinds = pa.schema([pa.field(c.name, c.type) for c in everything])
     native = "" if ask.cursor is None else (by_name[ask.cursor].native or "").upper()
     if native in ("UUID", "UNIQUEIDENTIFIER"):
         raise ConfigError(
             f"{ask.who}: cursor '{ask.cursor}' is a {native.lower()}, which databases sort in ways "
             "of their own",
+            "use a column that only grows, a timestamp for example",
+        )
+    if native == "TIME" and connection.dialect.name in ("mysql", "mariadb"):
+        raise ConfigError(
+            f"{ask.who}: cursor '{ask.cursor}' is a time, and those of MySQL go beyond a day",
             "use a column that only grows, a timestamp for example",
         )
     upper, notes = upper_bound(connection, ask, kinds, texts, since)
@@ -262,21 +275,27 @@ def _learn(connection: sa.Connection, ask: Ask, since: Watermark) -> Plan:
     return Plan(tuple(chosen), tuple(splits), primary, watermark=upper, reason="; ".join(notes))
 
 
-def _catalog(connection: sa.Connection, ask: Ask) -> tuple[list[Column], set[str], tuple[str, ...]]:
-    """The columns, the names of those that are read as text, and the primary key of a table."""
+def _catalog(
+    connection: sa.Connection, ask: Ask
+) -> tuple[list[Column], set[str], pa.Schema, tuple[str, ...]]:
+    """The columns, the names of those read as text, how each is read, and the primary key."""
     reflected, primary = reflect(connection, ask.table or "", ask.who)
     # Tables that inherit may do without the NOT NULL of their parent.
     is_checked = ask.only or not inheritors(connection, ask)
-    columns, texts = [], set()
+    columns, texts, kinds = [], set(), []
+    dialect = connection.dialect.name
     for column in reflected:
         name = column["name"]
-        kind, as_text = arrow_for(column["type"], connection.dialect.name)
+        kind, as_text = arrow_for(column["type"], dialect)
+        if (better := kind_of(column["type"], dialect)) is not None:
+            kind = better
         stated = ask.stated.get(name)
         if stated is not None:
             as_text = stated == pa.string() and (as_text or kind != pa.string())
             kind = stated
         if as_text:
             texts.add(name)
+        kinds.append(marked(pa.field(name, kind), column["type"], dialect))
         columns.append(
             Column(
                 name,
@@ -286,7 +305,7 @@ def _catalog(connection: sa.Connection, ask: Ask) -> tuple[list[Column], set[str
                 collation=getattr(column["type"], "collation", None),
             )
         )
-    return columns, texts, primary
+    return columns, texts, pa.schema(kinds), primary
 
 
 def reflect(

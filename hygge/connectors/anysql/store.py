@@ -21,6 +21,7 @@ import pyarrow as pa
 from hygge.batches import plain, plain_schema
 from hygge.connectors.anysql.evolving import evolution_of, follow
 from hygge.connectors.anysql.kept import check_foreign_keys, check_replace, check_table, stays
+from hygge.connectors.anysql.mysql_columns import check_floats
 from hygge.connectors.anysql.publish import (
     TRANSACTIONAL_DDL,
     apply,
@@ -118,6 +119,7 @@ def stage(
             alive = beating(lambda: _beat(goal, ticket.run))
             for batch in batches:
                 batch = plain(batch)
+                check_floats(connection.dialect.name, batch, goal.who)
                 if table is None:
                     schema = batch.schema
                     refuse_columns(goal, schema)
@@ -133,6 +135,7 @@ def stage(
 
 def check_batch(goal: Goal, batch: pa.Table) -> None:
     """Raise UnfitValue for a value that a driver cannot be given."""
+    check_floats(ledger.target_of(goal).dialect, batch, goal.who)
     for name, column in zip(batch.column_names, batch.columns, strict=True):
         try:
             if pa.types.is_temporal(column.type):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -53,6 +53,8 @@ def decode(values: Sequence[Any], kind: Any, who: str, column: str) -> Any:
         values = [bytes(v) if isinstance(v, memoryview) else v for v in values]
     if Infinity in set(map(type, values)):
         refuse_infinity(values, who, column)
+    if pa.types.is_time(kind) and timedelta in set(map(type, values)):
+        values = [_time_of(value) for value in values]
     zoned = bool(getattr(kind, "tz", None))
 
     def made(some: Sequence[Any]) -> Any:
@@ -74,6 +76,13 @@ def decode(values: Sequence[Any], kind: Any, who: str, column: str) -> Any:
                     f"read it as text: options: {{types: {{{column}: string}}}}",
                 ) from misfit
         raise UnfitValue(f"{who}: column '{column}': {error}") from error
+
+
+def _time_of(value: Any) -> Any:
+    """A TIME of MySQL, which its drivers give as a duration, as a time of a day where it is one."""
+    if isinstance(value, timedelta) and timedelta(0) <= value < timedelta(days=1):
+        return (datetime.min + value).time()
+    return value
 
 
 def encode(column: Any, who: str, name: str) -> list[Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from hygge.encodings import can_be_kept, has_ordered, with_encoding
+from hygge.encodings import can_be_kept, has_ordered, not_kept, with_encoding
 from hygge.extension_types import extension_of
 
 Texts = dict[bytes, bytes]
@@ -50,6 +50,8 @@ class FilesMetadata:
         for name, kind in types.items():
             if has_ordered(kind):
                 self.lose(f"'ordered' of column '{name}': categories become plain values")
+            for encoding in not_kept(kind):
+                self.lose(f"'{encoding}' of column '{name}': its values become plain ones")
         if not self.files:
             self.types = types
             self.names, self.texts, self.fields = list(schema.names), texts, fields

@@ -37,6 +37,7 @@ from hygge.connectors.sqlite.database import table_name
 from hygge.connectors.sqlite.errors import in_words
 from hygge.connectors.sqlite.evolving import evolution_of, evolved_columns, follow
 from hygge.connectors.sqlite.merge import merge
+from hygge.connectors.sqlite.own_floats import check_floats
 from hygge.connectors.sqlite.publish import append, delete_rows, put_in_place, refill, replace
 from hygge.connectors.sqlite.session import fetch_value, path_of, quoted
 from hygge.connectors.sqlite.target import (
@@ -121,6 +122,7 @@ def stage(
                 schema = batch.schema
                 columns = _columns_for(goal, mode, schema)
                 create_table(connection, name, columns)
+            check_floats(goal, batch)
             with in_words(goal.who, StoreError):
                 _insert(connection, name, columns, batch, goal.options.batch_size)
             rows += batch.num_rows
@@ -133,6 +135,7 @@ def stage(
 def check_batch(goal: Goal, batch: pa.Table) -> None:
     """Raise UnfitValue for a value that SQLite does not hold."""
     exact_text.check_values(batch)
+    check_floats(goal, batch)
 
 
 def resume(goal: Goal, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:

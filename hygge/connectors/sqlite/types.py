@@ -11,7 +11,8 @@ it holds, and its affinity must not change the stored value:
     other widths and units              INTEGER_8, UINTEGER_32, FLOAT32, TIMESTAMP(9), DURATION(6) …
 
 SQLite turns NaN into NULL and -0.0 into 0.0. So a REAL column keeps these two as the text 'NaN' and
-the blob '-0.0': the affinity changes neither, and both count as 0 in a sum.
+the blob '-0.0': the affinity changes neither, and both count as 0 in a sum. In a table that hygge
+did not make they are an error.
 A table that hygge did not make is read by the types that it declares; see `arrow_for`.
 """
 

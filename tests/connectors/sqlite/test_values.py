@@ -74,6 +74,26 @@ def test_nan_null_minus_zero_and_infinity_are_five_values(tmp_path):
     foreign.close()
 
 
+@pytest.mark.parametrize(("value", "shown"), [(math.nan, "NaN"), (-0.0, "-0.0")])
+def test_a_table_of_somebody_else_takes_no_marks_for_numbers(value, shown, tmp_path):
+    url, table = f"sqlite:///{tmp_path}/f.db", pa.table({"x": [1.5, None, 0.0, value]})
+    with sqlite3.connect(tmp_path / "f.db") as foreign:
+        foreign.execute("CREATE TABLE own (x REAL)")
+    foreign.close()
+    run, store = Run("r", "f", "append"), SQLStore("own", connection=url)
+    store.prepare(run, table.schema)
+    with pytest.raises(
+        UnfitValue, match=f"column 'x' holds {shown}, which SQLite has no"
+    ) as caught:
+        store.stage(Ticket("r", 0), table.schema, iter([table]))
+    assert caught.value.column == "x"
+    receipt = store.stage(Ticket("r", 0, 0, 1), table.schema, iter([table.slice(0, 3)]))
+    store.commit(run, None, [receipt], None)
+    with sqlite3.connect(tmp_path / "f.db") as foreign:
+        assert foreign.execute("SELECT max(x), count(x) FROM own").fetchone() == (1.5, 2)
+    foreign.close()
+
+
 def test_plain_columns_look_natural_to_a_foreign_reader(tmp_path):
     plain = [pa.int64(), pa.float64(), pa.string(), pa.binary(), pa.bool_(), pa.date32(),
              pa.timestamp("us")]  # fmt: skip
