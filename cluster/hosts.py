@@ -55,6 +55,7 @@ class Host:
     holder: subprocess.Popen[bytes]
     port: str
     """Its end of the cable at the switch."""
+    disk: Path
 
     def inside(self, *command: str) -> list[str]:
         """The command that runs `command` in the host, in the same folder."""
@@ -93,7 +94,7 @@ class Network:
         self.made += 1
         name, address = f"host{self.made}", self._address(self.made + 1)
         holder, pid = _held("--net", "--mount", "--uts", "--ipc", "--pid", "--mount-proc")
-        host = Host(name, address, pid, holder, port=name)
+        host = Host(name, address, pid, holder, name, disk)
         self.hosts.append(host)
         _run("ip", "link", "add", host.port, "netns", str(self.switch), "type", "veth",
              "peer", "name", "eth0", "netns", str(pid))  # fmt: skip
@@ -121,6 +122,16 @@ class Network:
     def mend(self, host: Host) -> None:
         """Put it back."""
         _at(self.switch, f"ip link set {host.port} up")
+
+    def fill_disk(self, host: Host) -> None:
+        """Make the disk as small as what is on it, so that nothing more can be written there."""
+        disk = shlex.quote(str(host.disk))
+        used = f"$(df --block-size=1 --output=used {disk} | tail -n 1)"
+        shrink = f"mount -o remount,size={used} {disk}"
+        # What is written between the two commands would make the new size too small.
+        _run(
+            *host.inside("sh", "-c", f"for i in 1 2 3 4 5 6 7 8; do {shrink} && exit; done; exit 1")
+        )
 
     def down(self) -> None:
         """End every host and the switch; safe twice."""
