@@ -26,6 +26,7 @@ PREFIX = 24
 HERE = "10.213.254.254"
 """This machine, as every host reaches it; known before there is one. Listen there, not on all."""
 START_S = 10.0
+FILLS = 8
 PROGRAMS = "ip", "nsenter", "setpriv", "unshare", "mount"
 # The first process of a host waits for whoever lost a parent, as an init does.
 INIT = "sh", "-c", "sleep infinity & while :; do wait; done"
@@ -55,6 +56,7 @@ class Host:
     holder: subprocess.Popen[bytes]
     port: str
     """Its end of the cable at the switch."""
+    disk: Path
 
     def inside(self, *command: str) -> list[str]:
         """The command that runs `command` in the host, in the same folder."""
@@ -93,7 +95,7 @@ class Network:
         self.made += 1
         name, address = f"host{self.made}", self._address(self.made + 1)
         holder, pid = _held("--net", "--mount", "--uts", "--ipc", "--pid", "--mount-proc")
-        host = Host(name, address, pid, holder, port=name)
+        host = Host(name, address, pid, holder, name, disk)
         self.hosts.append(host)
         _run("ip", "link", "add", host.port, "netns", str(self.switch), "type", "veth",
              "peer", "name", "eth0", "netns", str(pid))  # fmt: skip
@@ -121,6 +123,18 @@ class Network:
     def mend(self, host: Host) -> None:
         """Put it back."""
         _at(self.switch, f"ip link set {host.port} up")
+
+    def fill_disk(self, host: Host) -> None:
+        """Make the disk as small as what is on it, so that nothing more can be written there."""
+        for tries in range(1, FILLS + 1):
+            disk = os.statvfs(f"/proc/{host.pid}/root{host.disk}")
+            used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+            try:
+                _run(*host.inside("mount", "-o", f"remount,size={used}", str(host.disk)))
+                return
+            except OSError:  # something was written meanwhile, and the size is too small
+                if tries == FILLS:
+                    raise
 
     def down(self) -> None:
         """End every host and the switch; safe twice."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import socket
@@ -14,7 +15,7 @@ from hosts import Host, Network
 
 MIB = 1024 * 1024
 PORT, WEB_PORT = 6379, 8265
-START_S = 90.0
+START_S = 180.0
 LOOK_S = 0.1
 
 
@@ -44,10 +45,16 @@ class RayHosts:
         found = {"RAY_ADDRESS": f"{self.head.address}:{PORT}"}
         return found | ({"RAY_API_SERVER_ADDRESS": web} if self.dashboard else {})
 
-    def add(self, cpus: int | None = None, settings: dict[str, str] | None = None) -> Host:
+    def add(
+        self,
+        cpus: int | None = None,
+        settings: dict[str, str] | None = None,
+        resources: dict[str, float] | None = None,
+    ) -> Host:
         """A host with a Ray node on it, which the head knows when this returns.
 
-        `settings`: environment variables of this node alone.
+        `settings`: environment variables of this node alone. `resources`: what Ray may hand out of
+        it, beside CPUs and memory. Raises OSError where Ray does not start; nothing is left of it.
         """
         # Ray wants its store to fit; a tenth more is for what else lies there.
         host = self.network.add(self.disk, self.store_mib + self.store_mib // 10 + 8)
@@ -55,6 +62,7 @@ class RayHosts:
         words += [f"--node-ip-address={host.address}", "--disable-usage-stats"]
         words += [f"--num-cpus={self.cpus if cpus is None else cpus}"]
         words += [f"--object-store-memory={self.store_mib * MIB}"]
+        words += [f"--resources={json.dumps(resources or {})}"]
         if not self.nodes:
             words += ["--head", f"--port={PORT}", f"--include-dashboard={self.dashboard}"]
             words += [f"--dashboard-host={host.address}", f"--dashboard-port={WEB_PORT}"]
@@ -68,8 +76,14 @@ class RayHosts:
             )  # fmt: skip
         self.nodes.append((host, started))
         until = time.monotonic() + START_S
-        while host.address not in alive(f"{self.head.address}:{PORT}"):
+        # What `ray start` writes last, as this host sees its own disk.
+        written = Path(f"/proc/{host.pid}/root{self.disk}/ray/ray_current_cluster")
+        gcs = f"{self.head.address}:{PORT}"
+        while host.address not in alive(gcs) or not written.exists():
             if started.poll() is not None or time.monotonic() > until:
+                self.nodes.pop()
+                host.die()
+                started.wait()
                 raise OSError(f"Ray does not start on {host.name}: {log.read_text()[-800:]}")
             time.sleep(LOOK_S)
         return host

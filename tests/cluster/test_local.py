@@ -162,6 +162,21 @@ def _addresses() -> str:
     return subprocess.run(["ip", "addr"], text=True, stdout=subprocess.PIPE).stdout
 
 
+@pytest.mark.skipif(not hosts.can_stand(), reason="hosts of their own need root and iproute2")
+def test_the_disk_of_a_host_is_filled_without_writing(tmp_path: Path) -> None:
+    network = hosts.Network()
+    try:
+        host = network.add(tmp_path / "disk", shm_mib=8)
+        write = host.inside("sh", "-c", f"echo row >> {host.disk}/rows")
+        subprocess.run(write, check=True)
+        network.fill_disk(host)
+        more = host.inside("dd", "if=/dev/zero", f"of={host.disk}/more", "bs=64k", "count=1")
+        ran = subprocess.run(more, text=True, capture_output=True)
+        assert "No space left on device" in ran.stderr
+    finally:
+        network.down()
+
+
 @pytest.mark.skipif(not hosts.can_stand(), reason="nothing to be taken away")
 def test_root_without_the_capabilities_of_a_machine_makes_no_hosts() -> None:
     """As in a container that was given none."""

@@ -4,9 +4,10 @@ Life of it: a PostgreSQL and an S3 endpoint on this machine → three hosts, eac
 disk and a Ray node of its own (`cluster/hosts.py`, so root) → of each case `ray job submit -- hygge
 flows.yml` to a fresh target; when a third of the splits is sealed, the case does its worst → where
 the submission failed, the same command again → DuckDB, which knows nothing of hygge, compares every
-value of every object with the file that the table came from → last, `cluster/smoke.py`.
+value of every object with the file that the table came from → a second cluster beside the first →
+last, `cluster/smoke.py`.
 
-    python -m tests.crash.three_hosts               # SF1, all cases; about 15 minutes
+    python -m tests.crash.three_hosts               # SF1, all cases; about 20 minutes
     python -m tests.crash.three_hosts --sf 0.1 --only node
 
 Ends with 1 where a value is wrong, a run was not done in the end, or one was not struck half way.
@@ -15,182 +16,52 @@ Ends with 1 where a value is wrong, a run was not done in the end, or one was no
 from __future__ import annotations
 
 import argparse
-import contextlib
+import json
 import os
+import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import urllib.request
 from pathlib import Path
+from typing import Any
 
-TREE = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(TREE), str(TREE / "cluster"), str(TREE / "benchmarks")]
+from tests.crash.hosts_cases import CASES, CUT_S, Case
+from tests.crash.hosts_world import HERE, HOSTS, SPLITS, TREE, World, compare, load, s3, sealed
+from tests.servers.postgres import Server
 
-import duckdb  # noqa: E402
-import local  # noqa: E402  # cluster/local.py
-from hosts import Host  # noqa: E402
-from parquet_to_parquet import lineitem  # noqa: E402
-from ray_hosts import RayHosts, token_settings  # noqa: E402
+import local  # isort: skip  # cluster/local.py
+from parquet_to_parquet import lineitem  # isort: skip
+from ray_hosts import RayHosts, token_settings  # isort: skip
 
-from tests.readers.objects import all_keys, listing  # noqa: E402
-from tests.servers import s3  # noqa: E402
-from tests.servers.forward import HERE, Forward  # noqa: E402
-from tests.servers.postgres import Server  # noqa: E402
-from tests.waiting import free_port  # noqa: E402
-
-import psutil  # noqa: E402  # isort: skip  # Ray's own, which is on the path by now
-
-HOSTS, SPLITS = 3, 24
-CUT_S = 100.0
-"""Longer than Ray takes a silent node for alive: about 65 s."""
 MOST_S = 900.0
 BYTES_A_SF = 750e6
 """Of the table, as PostgreSQL sends it."""
-KEY = ("l_orderkey", "l_linenumber")
-WITHOUT_HYGGE = """
-import sys
-class WithoutHygge:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "hygge":
-            raise ModuleNotFoundError("No module named 'hygge'", name="hygge")
-sys.meta_path.insert(0, WithoutHygge())
-"""
-"""A sitecustomize.py."""
 
 
-@dataclass
-class World:
-    """What the cases share."""
-
-    folder: Path
-    source: Path
-    database: Server
-    token: dict[str, str]
-    ray: RayHosts | None = None
-    ways: list[Forward] = field(default_factory=list)
-    ports: tuple[int, int] = field(default_factory=lambda: (free_port(), free_port()))
-    """Of the database and of the bucket, as the hosts know them; the same for all of a run's tries,
-    or the flow would be another one."""
-    whole_s: float = 0.0
-
-    def stand(self, rate: float) -> RayHosts:
-        """Three hosts with Ray, which know the bucket and reach the database."""
-        to_database, to_bucket = self.ports
-        settings = self.token | s3.environment(f"http://{HERE}:{to_bucket}")
-        self.ray = RayHosts(self.folder, settings, cpus=1, store_mib=400, dashboard=True)
-        for _ in range(HOSTS):
-            self.ray.add()
-        bucket = int(s3.started().rpartition(":")[2])
-        self.ways = [
-            Forward(self.database.port, to_database, rate),
-            Forward(bucket, to_bucket),
-        ]
-        return self.ray
-
-    def down(self) -> None:
-        if self.ray is not None:
-            self.ray.down()
-        for way in self.ways:
-            way.close()
-        self.ray, self.ways = None, []
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is done to a run, to whom, and whether it must be submitted again for it."""
-
-    title: str
-    strike: Callable[[World], None]
-    consistency: str = "snapshot"
-    head_dies: bool = False
-    bad_node: Callable[[World], Host] | None = None
-    """Adds a node on which no lane can run, before the run is submitted."""
-    why: str = ""
-    """The reason for which the run must leave that node, as its output says it."""
-    lanes: int = HOSTS
-    says: str = ""
-    """What the report must say."""
-
-
-def nothing(world: World) -> None:
-    """Nobody dies."""
-
-
-def cut_a_node(world: World) -> None:
-    world.ray.network.cut(world.ray.nodes[-1][0])
-
-
-def kill_a_node(world: World) -> None:
-    world.ray.nodes[-1][0].die()
-
-
-def kill_the_driver(world: World) -> None:
-    """The process of the flow's own job; not the shell that Ray starts it by."""
-    for process in local.descendants():
-        with contextlib.suppress(psutil.Error):  # some end while one looks
-            words = process.cmdline()
-            if "hygge" in words and "--select" in words and "python" in words[0]:
-                process.send_signal(signal.SIGKILL)
-                return
-    raise AssertionError("there is no driver of a flow")
-
-
-def add_a_node(world: World) -> None:
-    world.ray.add()
-
-
-def kill_the_head(world: World) -> None:
-    world.ray.head.die()
-
-
-def add_a_node_without_hygge(world: World) -> Host:
-    """A node whose Python cannot import hygge, as one of a wrong image."""
-    broken = world.folder / "without-hygge"
-    broken.mkdir(exist_ok=True)
-    (broken / "sitecustomize.py").write_text(WITHOUT_HYGGE)
-    return world.ray.add(settings={"PYTHONPATH": str(broken)})
-
-
-CASES = {
-    "whole": Case("nobody dies", nothing),
-    "cut": Case(f"a node is cut off for {CUT_S:.0f} s", cut_a_node),
-    "node": Case("a node is killed", kill_a_node),
-    "late": Case(
-        "a node joins when the run is under way",
-        add_a_node,
-        lanes=HOSTS + 1,
-        says=f"{SPLITS} splits over {HOSTS + 1} lanes",
-    ),
-    "driver": Case("the flow's driver is killed", kill_the_driver, "split"),
-    "bare": Case(
-        "a node has no hygge",
-        nothing,
-        bad_node=add_a_node_without_hygge,
-        why="hygge cannot be imported there: ModuleNotFoundError",
-    ),
-    "head": Case("the head is killed", kill_the_head, "split", head_dies=True),
-}
-
-
-def run(name: str, case: Case, world: World, rate: float) -> str:
-    """One case; gives a line about it, or raises AssertionError."""
-    if world.ray is None:
-        world.stand(rate)
+def write_flows(world: World, name: str, case: Case) -> tuple[Path, str, str]:
+    """Write flows.yml; return its folder, the target and the state."""
     target, state = f"s3://{s3.BUCKET}/{name}/lineitem", f"s3://{s3.BUCKET}/{name}/state"
-    bad = case.bad_node(world) if case.bad_node else None
     work = world.folder / f"work-{name}"
     work.mkdir()
-
     (work / "flows.yml").write_text(
         f"state: {state}\nflows:\n  lineitem:\n    consistency: {case.consistency}\n"
         f"    home:\n      connection: postgresql://postgres@{HERE}:{world.ports[0]}/postgres\n"
         f"      table: public.lineitem\n      options: {{splits: {SPLITS}}}\n"
         f"    store: {target}\n    lanes: {case.lanes}\n"
+        + (f"    driver: {case.driver}\n" if case.driver else "")
     )
+    return work, target, state
+
+
+def run(name: str, case: Case, world: World) -> str:
+    """One case; gives a line about it, or raises AssertionError."""
+    ray = world.stand()
+    work, target, state = write_flows(world, name, case)
+    if case.before is not None:
+        case.before(world)
 
     def submit() -> subprocess.Popen[bytes]:
         command = [str(Path(sys.executable).with_name("ray")), "job", "submit"]
@@ -212,42 +83,29 @@ def run(name: str, case: Case, world: World, rate: float) -> str:
                 submitted.kill()  # it would ask for ever
                 submitted.wait()
         if not mended and now - struck > CUT_S:
-            world.ray.network.mend(world.ray.nodes[-1][0])
+            ray.network.mend(world.lost[-1])
             mended = True
         time.sleep(0.1)
     assert struck, "it ended before it was struck"
     before, again = sealed(state), 0
     while submitted.returncode != 0:
         again += 1
-        assert again < 3, f"failed again and again: see {world.folder / name}.log"
+        assert again < 3, "it failed again and again"
         if case.head_dies and again == 1:
             world.down()
-            world.stand(rate)
+            world.stand()
         submitted = submit()
         submitted.wait(MOST_S)
     took, after = time.monotonic() - began, time.monotonic() - struck
     compare(target, world.source)
     log = (world.folder / f"{name}.log").read_text()
+    check_words(case, world, log)
     said = sorted({line for line in log.splitlines() if "already staged" in line})
-    assert case.says in log, f"the report does not say '{case.says}'"
-    if bad is not None:
-        left = [line for line in log.splitlines() if "was left, and its splits" in line]
-        named = [line for line in left if case.why in line and bad.address in line]
-        assert named, f"the report does not name {bad.address} with its reason: {left}"
-        bad.die()
-        world.ray.nodes.pop()
-    if not mended:
-        world.ray.network.mend(world.ray.nodes[-1][0])
-    if name == "late":
-        world.ray.nodes.pop()[0].die()
-    if name in ("cut", "node"):  # Ray has given the node up: another comes in its place
-        world.ray.nodes[-1][0].die()
-        world.ray.nodes.pop()
-        world.ray.add()
-    parts = [f"{case.title:34} {took:6.1f} s"]
+    world.make_whole()
+    parts = [f"{case.title:40} {took:6.1f} s"]
     if name == "whole":
         world.whole_s = took
-    elif bad is not None:
+    elif case.leaves:
         parts.append("the node was left and named")
     else:
         cost = f", {took - world.whole_s:+.1f} s of the undisturbed run" if world.whole_s else ""
@@ -258,59 +116,72 @@ def run(name: str, case: Case, world: World, rate: float) -> str:
     return "; ".join([*parts, *(line.strip() for line in said)])
 
 
-def smoke(world: World, rate: float) -> str:
+def check_words(case: Case, world: World, log: str) -> None:
+    """Raise AssertionError where the output does not say what the case asks for."""
+    for words in case.says:
+        assert words in log, f"the output does not say '{words}'"
+    for line in log.splitlines():
+        if re.search(r"\blane \d+ (failed|on node)", line):
+            assert re.search(r"lane \d+ on node 10\.", line), f"no node is named: {line}"
+    if case.leaves:
+        left = [line for line in log.splitlines() if "was left, and its splits" in line]
+        named = [line for line in left if case.leaves in line and world.lost[-1].address in line]
+        assert named, f"the report does not name {world.lost[-1].address} with its reason: {left}"
+
+
+def named(world: World) -> str:
+    """Two clusters with one token: the one that is named runs it, and no other."""
+    first = world.stand()
+    folder = world.folder / "2"  # short, as above
+    folder.mkdir()
+    of_first = first.addresses
+    settings = world.settings() | of_first | {"TMPDIR": str(folder / "disk")}
+    second = RayHosts(folder, settings, cpus=1, store_mib=400, dashboard=True)
+    try:
+        second.add()
+        second.add()
+        work, target, _ = write_flows(world, "named", CASES["whole"])
+        address = second.addresses["RAY_API_SERVER_ADDRESS"]
+        before = jobs_of(of_first["RAY_API_SERVER_ADDRESS"], world)
+        command = [sys.executable, "-m", "hygge", "flows.yml", "--address", address]
+        environment = os.environ | world.settings() | of_first
+        began = time.monotonic()
+        ran = subprocess.run(
+            command, cwd=work, env=environment, text=True, capture_output=True, timeout=MOST_S
+        )
+        took, said = time.monotonic() - began, ran.stdout + ran.stderr
+        (world.folder / "named.log").write_text(said)
+        assert ran.returncode == 0, f"it ended with {ran.returncode}"
+        assert f"runs on {address}" in said, "the output does not say where it runs"
+        compare(target, world.source)
+        after = jobs_of(of_first["RAY_API_SERVER_ADDRESS"], world)
+        there = jobs_of(address, world)
+        assert after == before, f"the other cluster has jobs of it: {after - before}"
+        assert len(there) == 2, f"a coordinator and a flow, and not {there}"
+    finally:
+        second.down()
+    return f"{'two clusters with one token':40} {took:6.1f} s; only the named one had jobs"
+
+
+def jobs_of(dashboard: str, world: World) -> set[Any]:
+    """The ids of the jobs that a cluster knows."""
+    page = urllib.request.Request(f"{dashboard}/api/jobs/")
+    token = Path(world.token["RAY_AUTH_TOKEN_PATH"]).read_text()
+    page.add_header("Authorization", f"Bearer {token}")
+    with urllib.request.urlopen(page, timeout=60) as answer:
+        return {job["submission_id"] for job in json.loads(answer.read())}
+
+
+def smoke(world: World) -> str:
     """`cluster/smoke.py`, which kills a node by itself."""
-    if world.ray is None:
-        world.stand(rate)
+    ray = world.stand()
     script = str(TREE / "cluster" / "smoke.py")
-    command = world.ray.head.inside(sys.executable, script, "--store", str(world.folder))
+    command = ray.head.inside(sys.executable, script, "--store", str(world.folder))
     ran = subprocess.run(
-        command, env=world.ray.environment, text=True, capture_output=True, timeout=MOST_S
+        command, env=ray.environment, text=True, capture_output=True, timeout=MOST_S
     )
     assert ran.returncode == 0, f"it ended with {ran.returncode}: {ran.stdout}{ran.stderr}"
-    return f"{'cluster/smoke.py':34} {ran.stdout.splitlines()[-1]}"
-
-
-def sealed(state: str) -> int:
-    """Receipts in the journal: splits that a dead driver would not lose."""
-    return len([key for key in all_keys(state, "flows/") if "/receipts/" in key])
-
-
-def compare(target: str, source: Path) -> None:
-    """Every value of what a plain listing shows, with the file that the table came from."""
-    with tempfile.TemporaryDirectory(prefix="hygge-seen-") as seen:
-        for name, content in listing(target).items():
-            Path(seen, name.replace("/", "-")).write_bytes(content)
-        with duckdb.connect() as reader:
-            reader.execute(f"CREATE VIEW source AS FROM '{source}'")
-            reader.execute(f"CREATE VIEW moved AS FROM '{seen}/*.parquet'")
-            columns = [row[0] for row in reader.execute("DESCRIBE source").fetchall()]
-            there = [row[0] for row in reader.execute("DESCRIBE moved").fetchall()]
-            assert columns == there, f"{columns} != {there}"
-            same = " AND ".join(f"s.{each} IS NOT DISTINCT FROM m.{each}" for each in columns)
-            rows, got, equal = reader.execute(
-                "SELECT (SELECT count(*) FROM source), (SELECT count(*) FROM moved), count(*) "
-                f"FROM source s JOIN moved m USING ({', '.join(KEY)}) WHERE {same}"
-            ).fetchone()
-    assert rows == got == equal, f"{rows:,} rows in the source, {got:,} moved, {equal:,} equal"
-
-
-def load(database: Server, source: Path, folder: Path) -> None:
-    """The table, with its key, and nothing that hygge has touched."""
-    kinds = {"VARCHAR": "text", "INTEGER": "int"}
-    with duckdb.connect() as reader:
-        told = reader.execute(f"DESCRIBE FROM '{source}'").fetchall()
-        reader.execute(f"COPY (FROM '{source}') TO '{folder}/lineitem.csv' (HEADER false)")
-    columns = ", ".join(f"{row[0]} {kinds.get(row[1], row[1])}" for row in told)
-    with database.connect() as connection:
-        connection.execute(f"CREATE TABLE lineitem ({columns})")
-        copying = connection.cursor().copy("COPY lineitem FROM STDIN (FORMAT csv)")
-        with copying as copy, open(folder / "lineitem.csv", "rb") as file:
-            while chunk := file.read(1 << 20):
-                copy.write(chunk)
-        connection.execute(f"ALTER TABLE lineitem ADD PRIMARY KEY ({', '.join(KEY)})")
-        connection.execute("ANALYZE lineitem")
-    os.unlink(folder / "lineitem.csv")
+    return f"{'cluster/smoke.py':40} {ran.stdout.splitlines()[-1]}"
 
 
 def say(text: str) -> None:
@@ -318,7 +189,7 @@ def say(text: str) -> None:
 
 
 def main() -> int:
-    names = [*CASES, "smoke"]
+    names = [*CASES, "named", "smoke"]
     parser = argparse.ArgumentParser(description="lineitem on three hosts, with faults.")
     parser.add_argument("--sf", default="1", help="TPC-H scale (1)")
     parser.add_argument("--only", default=",".join(names), help=f"of {', '.join(names)}")
@@ -336,16 +207,17 @@ def main() -> int:
     token = token_settings(folder)
     os.environ.update(token)
     rate = float(asked.sf) * BYTES_A_SF / HOSTS / asked.seconds
-    world, failed = World(folder, lineitem(asked.sf), Server(), token), []
+    world, failed = World(folder, lineitem(asked.sf), Server(), token, rate), []
     say(f"lineitem SF{asked.sf}, {HOSTS} hosts, {SPLITS} splits, load {os.getloadavg()[0]:.1f}")
+    others = {"named": named, "smoke": smoke}
     try:
         load(world.database, world.source, folder)
         for name in asked.only.split(","):
             try:
-                if name == "smoke":
-                    say(f"  {smoke(world, rate)}")
+                if name in others:
+                    say(f"  {others[name](world)}")
                 else:
-                    say(f"  {run(name, CASES[name], world, rate)}; every value equal")
+                    say(f"  {run(name, CASES[name], world)}; every value equal")
             except Exception as error:
                 failed.append(name)
                 say(f"  {name}: FAILED: {error} ({folder}/{name}.log)")

@@ -29,7 +29,8 @@ def sizes(url: str, who: str, tables: Sequence[str]) -> dict[str, int]:
     server does not answer, or somebody has locked one of the tables for two seconds.
     """
     names = [quoted(*split_name(table)) for table in tables]
-    with session.connected(url, who, HomeError, session.application_name(None)) as connection:
+    name = session.application_name(None)
+    with session.connected(url, who, HomeError, name, read_only=True) as connection:
         session.execute(connection, f"SET lock_timeout = '{_LOCK_WAIT}'")
         rows = session.fetch_all(connection, _SIZES, names)
     return {tables[at - 1]: size for at, size in rows}

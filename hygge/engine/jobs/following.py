@@ -23,6 +23,10 @@ _BYTES_A_S = 1_000_000
 _RAYS_OWN = re.compile(r"\tINFO \w+\.py:\d+ -- ")
 """The format in which Ray, and nobody else, writes into a job's log."""
 
+_NOT_SET_UP = "runtime_env setup failed"
+_NODE = re.compile(r"\[Node ([^\] ]+)")
+"""Ray's words about a job whose node could not be made ready, and about which node that was."""
+
 
 @dataclass
 class Ended:
@@ -41,7 +45,12 @@ class Ended:
             return "its node died"
         if self.code:
             return f"it exited with code {self.code}"
-        return without_password(self.message.splitlines()[0])
+        lines = (without_password(self.message).strip() or "no message").splitlines()
+        if lines[0].startswith(_NOT_SET_UP):  # a traceback follows, whose last line is the cause
+            node = _NODE.search(self.message)
+            where = f" on node {node[1]}" if node else ""
+            return f"its runtime_env could not be set up{where}: {lines[-1].strip()}"
+        return lines[0]
 
 
 class Following:
@@ -115,7 +124,7 @@ class Following:
 
 
 def _make_end(details: JobDetails) -> Ended:
-    return Ended(details.status.value, details.driver_exit_code, details.message or "no message")
+    return Ended(details.status.value, details.driver_exit_code, details.message or "")
 
 
 def is_ray_line(line: str) -> bool:

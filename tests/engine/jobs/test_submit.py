@@ -160,6 +160,18 @@ def test_a_driver_that_dies_with_its_node_in_each_try_fails_and_says_so(run, mon
     assert report.error.endswith(" died: its node died")
 
 
+def test_a_node_that_cannot_unpack_what_was_shipped_is_named_with_the_cause():
+    """As Ray words it on a node with a full disk."""
+    message = (
+        "runtime_env setup failed: Failed to set up runtime environment.\n"
+        "[Node 10.0.0.4] Traceback (most recent call last):\n"
+        "  File agent.py\nOSError: [Errno 28] No space left on device\n"
+    )
+    why = "its runtime_env could not be set up on node 10.0.0.4: OSError: [Errno 28] No space"
+    assert following.Ended("FAILED", None, message).why == f"{why} left on device"
+    assert following.Ended("FAILED", None, "it ended\nlog").why == "it ended"
+
+
 def test_a_coordinator_that_is_started_again_takes_the_reports_of_a_job_that_flows_share(
     tmp_path, monkeypatch
 ):
