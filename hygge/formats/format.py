@@ -59,6 +59,8 @@ class Format:
     suffixes: ClassVar[tuple[str, ...]] = ()
     evolves: bool = False
     """True if files that are added may have other columns than those before: `schema: evolve`."""
+    freezes: bool = False
+    """True if files that replace others must have their columns: `schema: freeze`."""
     unites_columns: ClassVar[bool] = True
     """True if readers unite files of different columns by name."""
     keeps_metadata: ClassVar[bool] = False

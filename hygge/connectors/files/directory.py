@@ -35,7 +35,7 @@ from hygge.connectors.files.heads import (
     newest_in_directory,
     prepared_content,
     read_schema,
-    rows_in_directory,
+    rows_at,
     schema_text,
     staged_as,
     text_schema,
@@ -124,10 +124,8 @@ class Directory:
             publish.check_rights(self.path)
             if not os.path.exists(self.path):
                 return TargetState(exists=False)
-            if self.single:
-                published = head_of_file(self.path)
-                return TargetState(True, published.head.rows if published else None)
-            return TargetState(True, rows_in_directory(self.path), changes=held.changes)
+            rows = rows_at(self.path, self.single)
+            return TargetState(True, rows, changes=held.changes)
 
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
@@ -227,11 +225,11 @@ class Directory:
             self._refuse_foreign()
         elif os.path.exists(self.path) and not os.path.isdir(self.path):
             raise NotOurs(f"{self.path} is a file that hygge did not write", "choose another path")
-        elif newest := newest_in_directory(self.path):
-            held = text_schema(newest.schema)
-            head = self._head(run.flow)
-            return check_added(self.path, held, schema, self.format, head)
-        return Held()
+        before = head_of_file(self.path) if self.single else newest_in_directory(self.path)
+        if before is None:
+            return Held()
+        held, head = text_schema(before.schema), self._head(run.flow)
+        return check_added(self.path, held, schema, self.format, head, run.mode)
 
     def _refuse_foreign(self) -> None:
         name = first_foreign(self.path, self.single)

@@ -1,10 +1,13 @@
-"""How a directory of files follows the columns of its rows: `schema: evolve` of an append.
+"""How a directory of files follows the columns of its rows: `schema: evolve`.
 
 Files that are there never change. The new ones have every column that the directory has, in its
 order: with its type, and NULL where the rows lack it; new columns come behind them. So readers that
 unite files by name see one table. What files cannot have is an error before a row moves: a type
 that is wider than in the files that are there (CSV and JSONL have none), a column that seems to be
 renamed, and in CSV any other header.
+
+A `replace` writes all files anew. So it has the columns of both likewise, but any wider type, any
+header, and a renamed column as one that stays and one that is added.
 """
 
 from __future__ import annotations
@@ -56,10 +59,12 @@ def followed(
     rows: pa.Schema,
     file_format: Format,
     written: Collection[str] | None,
+    replaces: bool,
 ) -> Followed:
     """Return the columns of files that are added to those of `held` for rows of `rows`.
 
-    `written` are the columns of the flow's last run. Raises StoreError for what files cannot have.
+    `written` are the columns of the flow's last run. `replaces`: the files take the place of those
+    of `held`. Raises StoreError for what files cannot have.
     """
     changes: list[str] = []
     fields = []
@@ -68,13 +73,15 @@ def followed(
     for field in held:
         index = rows.get_field_index(field.name)
         if index >= 0:
-            fields.append(_held(path, field, rows.field(index), file_format, changes))
+            widens_it = file_format.takes_wider or replaces
+            fields.append(_held(path, field, rows.field(index), widens_it, changes))
             continue
         if not field.nullable:
             raise StoreError(
                 f"{path} has column '{field.name}' ({word_of(field.type)}) without NULLs, which "
                 "the rows lack",
-                "give the rows that column, use `mode: replace`, or write to another path",
+                "give the rows that column, let `mode: replace` write it anew without `schema`, "
+                "or write to another path",
             )
         fields.append(field)
     left = [field for field in gone if written is None or field.name in written]
@@ -84,13 +91,13 @@ def followed(
         for field in left
     ]
     changes += [f"column '{field.name}' ({word_of(field.type)}) is added" for field in new]
-    if (gone or new) and not file_format.unites_columns:
+    if (gone or new) and not (file_format.unites_columns or replaces):
         raise StoreError(
             f"{path}: {changes[0] if changes else 'columns are gone'}, but all of its files have "
             "one header",
             "leave new columns out with `columns`, use `mode: replace`, or write to another path",
         )
-    for field in left:
+    for field in () if replaces else left:
         for other in new:
             if field.type == other.type:
                 raise StoreError(
@@ -105,16 +112,17 @@ def followed(
 
 
 def _held(
-    path: str, held: pa.Field, came: pa.Field, file_format: Format, changes: list[str]
+    path: str, held: pa.Field, came: pa.Field, widens_it: bool, changes: list[str]
 ) -> pa.Field:
     """Return the column of new files for one that the directory and the rows have."""
-    is_wide = is_wider(held.type, came.type) and file_format.takes_wider
+    is_wide = is_wider(held.type, came.type) and widens_it
     if differ(held, came) or not (is_wide or _is_narrower(came.type, held.type)):
         there, here = words_of(held.type, came.type)
         raise StoreError(
             f"{path}: column '{held.name}' is {there} in the files that are there, and {here} in "
             "the rows",
-            "give the rows the old type, use `mode: replace`, or write to another path",
+            "give the rows the old type, let `mode: replace` write it anew without `schema`, or "
+            "write to another path",
         )
     if is_wide:
         was, now = words_of(held.type, came.type)

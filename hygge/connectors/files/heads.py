@@ -26,7 +26,7 @@ from hygge.encodings import encodings_of, following
 from hygge.errors import StoreError
 from hygge.extension_types import extension_of, marked_schema
 from hygge.formats.format import Format
-from hygge.model import Head, facts_of_head
+from hygge.model import Head, Mode, facts_of_head
 from hygge.places import durable
 from hygge.places.names import file_name
 from hygge.type_words import words_of
@@ -88,8 +88,11 @@ def head_of_directory(target: str, flow: str) -> Published | None:
     return max(heads, key=lambda published: published.head.generation, default=None)
 
 
-def rows_in_directory(target: str) -> int | None:
-    """Return the rows that hygge wrote into a directory; None where it did not write there."""
+def rows_at(target: str, single: bool) -> int | None:
+    """Return the rows that hygge wrote at a path; None where it did not write there."""
+    if single:
+        published = head_of_file(target)
+        return published.head.rows if published else None
     rows = [published.head.rows for _, published in _heads(target)]
     return sum(rows) if rows else None
 
@@ -137,13 +140,15 @@ def described(folder: str, name: str) -> FileState | None:
     return name, stat.st_size, stat.st_mtime_ns
 
 
-def check_appendable(path: str, held: pa.Schema | None, new: pa.Schema | None) -> None:
-    """Raise StoreError where rows of `new` cannot be appended to those that `path` holds."""
+def check_same(path: str, held: pa.Schema | None, new: pa.Schema | None, mode: Mode) -> None:
+    """Raise StoreError where rows of `new` have other columns than those that `path` holds."""
     if held is None or new is None:
         return
     hint = (
         "append the same columns, in the same order and types, use `schema: evolve`, or write to "
         "another path"
+        if mode == "append"
+        else "keep the columns, use `schema: evolve`, or take `schema: freeze` out"
     )
     for field in held:
         index = new.get_field_index(field.name)
@@ -175,16 +180,19 @@ def check_added(
     rows: pa.Schema | None,
     file_format: Format,
     head: Head | None,
+    mode: Mode,
 ) -> Held:
-    """Raise StoreError where `rows` cannot be added to what `path` holds; return what it holds.
+    """Raise StoreError where `rows` cannot be added to what `path` holds, or take its place.
 
-    `head` is that of the flow.
+    `head` is that of the flow. Returns what a run of this mode finds there.
     """
+    to_stay = held if mode == "append" else None
     if not file_format.evolves or held is None or rows is None:
-        check_appendable(path, held, rows)
-        return Held(held)
+        if to_stay is not None or file_format.freezes:
+            check_same(path, held, rows, mode)
+        return Held(to_stay)
     written = None if head is None else [name for name, _ in head.columns]
-    return Held(held, followed(path, held, rows, file_format, written))
+    return Held(to_stay, followed(path, held, rows, file_format, written, to_stay is None))
 
 
 def prepared_content(schema: pa.Schema | None, prepared: bytes | None, held: Held) -> bytes:

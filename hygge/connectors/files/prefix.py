@@ -296,16 +296,15 @@ class Prefix:
 
     def _check_writable(self, shown: Shown, run: Run, schema: pa.Schema | None) -> Held:
         """Raise unless the target may be replaced, or appended to: then return what it holds."""
-        if run.mode == "append":
-            before = heads.text_schema(shown.manifest.schema) if shown.manifest else None
-            head = shown.head_of.get(run.flow)
-            return heads.check_added(self.describe(), before, schema, self.format, head)
-        if name := shown.first_foreign(being_copied(self.bucket, self.staging, shown)):
+        copied = {} if run.mode == "append" else being_copied(self.bucket, self.staging, shown)
+        if run.mode != "append" and (name := shown.first_foreign(copied)):
             raise NotOurs(
                 f"{self.describe()} holds something that hygge did not write: {name}",
                 "move it away, or choose another path: hygge reads there only what it wrote",
             )
-        return Held()
+        before = heads.text_schema(shown.manifest.schema) if shown.manifest else None
+        head = shown.head_of.get(run.flow)
+        return heads.check_added(self.describe(), before, schema, self.format, head, run.mode)
 
     def _collected(
         self, run: Run, receipts: Sequence[Receipt]

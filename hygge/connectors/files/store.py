@@ -48,8 +48,9 @@ class FileStoreOptions(Settings):
     file_bytes: int = Field(default=512 * MIB, gt=0)
     """A new file is begun when one has grown to about this."""
     contract: Contract | None = Field(default=None, alias="schema")
-    """What becomes of an append whose rows have other columns than the files that are there:
-    `freeze` (default) is an error, `evolve` adds files with the columns of both."""
+    """What becomes of rows that have other columns than the files that are there: `freeze` is an
+    error, `evolve` writes the columns of both. Default: an append freezes, a `replace` writes what
+    comes."""
 
 
 class FileStoreOptionsDict(TypedDict, total=False):
@@ -90,6 +91,7 @@ class FileStore(Format, Store):
         refuse_nul(path, type(self).__name__)
         file_bytes = self.settings.options.file_bytes
         self.evolves = self.settings.options.contract == "evolve"
+        self.freezes = self.settings.options.contract == "freeze"
         self.target: Target
         if "://" in path:
             self.target = Prefix(path, self.settings.connection, self, file_bytes)

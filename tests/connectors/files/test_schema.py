@@ -125,3 +125,60 @@ def test_a_prefix_of_a_bucket_follows_too(s3, tmp_path):  # noqa: F811
     assert len(commit.changes) == 2
     again = moved(at(schema="evolve"), rows, "append", "20260101T000000-00000003")
     assert again.changes == ()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("single", [False, True])
+def test_a_replace_freezes_or_evolves(kind, single, tmp_path):
+    def there(**options):
+        path = f"one.{kind}" if single else "many"
+        return STORES[kind]("t", path=str(tmp_path / path), options=options)
+
+    def replaced(rows, run, schema="evolve"):
+        return moved(there(schema=schema), rows, "replace", run)
+
+    first = pa.table({"id": pa.array([1], pa.int32()), "v": ["a"]})
+    second = pa.table({"id": pa.array([2], pa.int64()), "w": [1.5]})
+    replaced(first, "r1", "freeze")
+    assert replaced(first, "r2", "freeze").changes == ()
+    run = Run("no", "f", "replace")
+    for rows in (second, first.select(["id"]), first.set_column(0, "id", [["x"]])):
+        with pytest.raises(StoreError, match="in this run|this run has") as caught:
+            there(schema="freeze").examine(run, rows.schema)
+        assert "take `schema: freeze` out" in caught.value.hint
+    with pytest.raises(StoreError, match="'id' is int32 .* string"):
+        there(schema="evolve").prepare(run, first.set_column(0, "id", [["x"]]).schema)
+    changes = there(schema="evolve").examine(run, second.schema).changes
+    assert [change.partition(" (")[0] for change in changes] == [
+        "column 'id' was int32 and is int64", "column 'v'", "column 'w'",
+    ]  # fmt: skip
+    commit = replaced(second, "r3")
+    assert commit.changes == changes
+    assert "'v' (string) is not in the rows any more: it stays, NULL from now on" in commit.note
+    assert read_back(kind, there().path) == [{"id": 2, "v": None, "w": 1.5}]
+    assert replaced(first.select(["id"]), "r4").changes[0].startswith("column 'w'")
+    assert read_back(kind, there().path) == [{"id": 1, "v": None, "w": None}]
+    moved(there(), first, "replace", "r5")  # without `schema`: what comes
+    assert read_back(kind, there().path) == first.to_pylist()
+
+
+def read_back(kind, path):
+    """Return the rows of the files at a path, by a Home."""
+    home = HOMES[kind]("t", path=path)
+    with home.open() as plan:
+        return [row for split in plan.splits for t in home.read(split) for row in t.to_pylist()]
+
+
+def test_a_replace_in_a_bucket_freezes_or_evolves(s3, tmp_path):  # noqa: F811
+    def there(schema):
+        path = f"s3://{BUCKET}/{tmp_path.name}/t"
+        return ParquetStore("t", path=path, options={"schema": schema})
+
+    moved(there("freeze"), OLD, "replace", "20260101T000000-00000001")
+    rows = pa.table({"id": [2], "w": [1.5]})
+    with pytest.raises(StoreError, match="this run has"):
+        there("freeze").prepare(Run("20260101T000000-00000002", "f", "replace"), rows.schema)
+    commit = moved(there("evolve"), rows, "replace", "20260101T000000-00000003")
+    assert len(commit.changes) == 2
+    again = moved(there("evolve"), rows, "replace", "20260101T000000-00000004")
+    assert again.changes == ()
