@@ -195,11 +195,14 @@ class Family(Generic[Kind]):
                 f"take {{{keys[0]}}} out, or take files in folders alone: `*/*` in the pattern",
             )
         # A name that somebody chose is taken as it is; whether two are one, the places tell.
-        is_cased = self.is_cased and new == (member.schema, member.name)
+        is_cased = [
+            self.is_cased and name == old
+            for name, old in zip(new, (member.schema, member.name), strict=True)
+        ]
         above = new[0].split("/") if self.noun == "file" else [new[0]]
         words = {
-            keys[0]: "/".join(path_word(word, is_cased) for word in above),
-            keys[1]: path_word(new[1], is_cased),
+            keys[0]: "/".join(path_word(word, is_cased[0]) for word in above),
+            keys[1]: path_word(new[1], is_cased[1]),
         }
         settings = {
             key: _fill(value, words) if isinstance(value, str) and key != "connection" else value

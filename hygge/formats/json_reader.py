@@ -327,11 +327,11 @@ def doubtful_numbers(block: bytes) -> list[str]:
     edges = np.flatnonzero(digit[1:] != digit[:-1])
     starts, ends = edges[::2], edges[1::2]
     after = signs[np.minimum(ends, len(signs) - 1)]
-    doubtful = (ends - starts > 16) | (after == 69) | (after == 101)
+    doubtful = (ends - starts > 15) | (after == 69) | (after == 101)
     numbers = []
     for start, end in zip(starts[doubtful].tolist(), ends[doubtful].tolist(), strict=True):
         exponent = _EXPONENT.match(block, end)
-        if exponent or end - start > 16:
+        if exponent or end - start > 15:
             numbers.append(block[start : exponent.end() if exponent else end].decode())
     return numbers
 

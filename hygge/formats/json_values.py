@@ -181,17 +181,22 @@ def _shown(value: Json) -> str:
 
 
 def infer(
-    name: str, values: list[tuple[int, Json]], path: str, column: str | None = None
+    name: str,
+    values: list[tuple[int, Json]],
+    path: str,
+    column: str | None = None,
+    nothing: pa.DataType | None = None,
 ) -> pa.DataType:
     """Return the one type of (line, value) pairs.
 
-    `name` is a column, or (with `column`) a field within that column. Raises UnfitValue that names
-    the lines whose values differ.
+    `name` is a column, or (with `column`) a field within that column. `nothing` is the type of
+    nothing but null, text where it is not given. Raises UnfitValue that names the lines whose
+    values differ.
     """
     hint = f"options: {{types: {{{column or name}: "
     values = [(line, value) for line, value in values if value is not None]
     if not values:
-        return pa.string()
+        return nothing or pa.string()
     first_lines = {_described(value): line for line, value in reversed(values)}
     if len(first_lines) > 1:
         by_line = sorted(first_lines.items(), key=lambda pair: pair[1])
@@ -209,16 +214,20 @@ def infer(
     if kind == "a list":
         lists = [(line, value) for line, value in values if isinstance(value, list)]
         items = [(line, item) for line, value in lists for item in value]
-        return pa.list_(infer(name, items, path, column or name))
+        return pa.list_(infer(name, items, path, column or name, nothing))
     if kind == "an object":
         objects = [(line, value) for line, value in values if isinstance(value, dict)]
-        return _infer_struct(name, objects, path, column or name)
+        return _infer_struct(name, objects, path, column or name, nothing)
     numbers = [(line, value) for line, value in values if isinstance(value, Number)]
     return _infer_number(name, numbers, path, hint)
 
 
 def _infer_struct(
-    name: str, values: list[tuple[int, dict[str, Json]]], path: str, column: str
+    name: str,
+    values: list[tuple[int, dict[str, Json]]],
+    path: str,
+    column: str,
+    nothing: pa.DataType | None,
 ) -> pa.DataType:
     keys = dict.fromkeys(key for _, value in values for key in value)
     if not keys:
@@ -229,7 +238,7 @@ def _infer_struct(
     fields = []
     for key in keys:
         inner = [(line, value.get(key)) for line, value in values]
-        fields.append((key, infer(f"{name}.{key}", inner, path, column)))
+        fields.append((key, infer(f"{name}.{key}", inner, path, column, nothing)))
     return pa.struct(fields)
 
 

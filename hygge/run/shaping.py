@@ -100,7 +100,7 @@ def _shaped(home: Home, plan: Plan, bound: Bound) -> Plan:
         plan,
         columns=_columns(plan, bound),
         key=key if all(key) else (),
-        raw=None if plan.raw is None or bound.calls else home.reshaped(plan.raw, bound),
+        raw=None if plan.raw is None else home.reshaped(plan.raw, bound),
     )
 
 

@@ -31,6 +31,9 @@ class Bound:
     steps: tuple[Step, ...]
     origins: dict[str, str] = field(default_factory=dict)
     """Columns of the Store whose values are those of the source → their names there."""
+    kept: dict[str, str] = field(default_factory=dict)
+    """Those that a function of the user's gave back by their names and types, and whose type nobody
+    stated: they are of the source's own type, whatever the function made of the values."""
 
     def apply(self, table: pa.Table, reading: Reading) -> pa.Table:
         """Return a batch of the Home as the Store gets it."""
@@ -81,10 +84,15 @@ def bind(shape: Shape, source: pa.Schema, who: str) -> Bound:
         steps.append(added)
         schema = added.schema
         origins.pop(FILE_NAME, None)
+    kept: dict[str, str] = {}
     if shape.transform is not None:
         called = transform(shape.transform, schema, who)
         _refuse_doubles(called.schema.names, who)
         steps.append(called)
+        if shape.transform.columns is None:
+            before = {each.name: each.type for each in schema}
+            same = [each.name for each in called.schema if before.get(each.name) == each.type]
+            kept = {name: origins[name] for name in same if name in origins}
         schema, origins = called.schema, {}
     if len(schema) == 0:
         raise ConfigError(f"{who}: no column is left to move", "name some, or exclude fewer")
@@ -93,6 +101,7 @@ def bind(shape: Shape, source: pa.Schema, who: str) -> Bound:
         schema,
         tuple(steps),
         origins,
+        kept,
     )
 
 

@@ -33,8 +33,8 @@ def sentences(shape: Shape) -> list[str]:
     if shape.transform is not None:
         lines.append(
             f"{shape.transform.name} makes the rows, each batch a DataFrame of "
-            f"{shape.transform.form}; none passes through undecoded"
+            f"{shape.transform.form}"
             if shape.transform.form != "pyarrow"
-            else f"{shape.transform.name} makes the rows; none passes through undecoded"
+            else f"{shape.transform.name} makes the rows"
         )
     return lines

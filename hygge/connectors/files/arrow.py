@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import pyarrow as pa
-from pydantic import Field
 
 from hygge.batches import plain, plain_schema
 from hygge.connectors.files.file_options import FileHomeArguments, FileOptions, FileOptionsDict
@@ -32,7 +31,7 @@ from hygge.connectors.files.store import (
     FileStoreOptions,
     FileStoreOptionsDict,
 )
-from hygge.connectors.files.uniting import United
+from hygge.connectors.files.uniting import United, merged
 from hygge.extension_types import as_marked, marked_schema
 from hygge.formats import arrow
 from hygge.formats.format import Writer
@@ -44,7 +43,6 @@ _PIECE_BYTES = 16 * MIB
 class ArrowHomeArguments(FileHomeArguments, total=False):
     """The keyword arguments of `ArrowHome`."""
 
-    schema: Literal["first", "union"] | None
     options: FileOptions | FileOptionsDict
 
 
@@ -53,16 +51,10 @@ class ArrowHome(FileHome):
 
     suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc", ".arrows")
 
-    class Settings(FileHome.Settings):
-        together: Literal["first", "union"] | None = Field(default=None, alias="schema")
-        """Columns of many files: `first` (default): those of the first file, which all must have;
-        `union`: those of all files by name, NULL where a file lacks one, of the widest type."""
-
     settings: ArrowHome.Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[ArrowHomeArguments]) -> None:
         super().__init__(name, **settings)
-        self.unites = self.settings.together == "union"
 
     def columns_of(self, files: Sequence[SourceFile]) -> tuple[tuple[Column, ...], FilesMetadata]:
         first: pa.Schema | None = None
@@ -81,7 +73,7 @@ class ArrowHome(FileHome):
             if self.unites:
                 united.add(file.path, schema)
                 continue
-            first = self.merged(file, schema, files[0], first)
+            first = merged(file.path, schema, files[0].path, first, self.is_read)
         assert first is not None  # find_files gives at least one file
         if self.unites:
             first = united.schema()
@@ -97,7 +89,7 @@ class ArrowHome(FileHome):
         )
         return tuple(columns), metadata
 
-    def names_in(self, file: SourceFile) -> Sequence[str] | None:
+    def names_in(self, file: SourceFile, where: dict[str, Any]) -> Sequence[str] | None:
         if not self.unites:
             return None
         with arrow.open_arrow(file.path) as opened:

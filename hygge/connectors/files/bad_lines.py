@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.connectors.files.source_file import with_partitions
+from hygge.connectors.files.uniting import filled
 from hygge.errors import UnfitValue
 
 _KEYS, _SCHEMA = "partition", "schema"
@@ -51,7 +52,8 @@ def read(open_bad: OpenBad, rows: pa.Table) -> Iterator[pa.Table]:
                     file.write(line.rstrip(b"\r\n") + b"\n")
             try:
                 for table in open_bad(path, form, inside):
-                    yield with_partitions(table, schema, keys).select(schema.names)
+                    full = filled(with_partitions(table, schema, keys), schema)
+                    yield full.select(schema.names)
             except UnfitValue as error:
                 message = error.message.replace(path, "the lines that were set aside")
                 raise UnfitValue(message, error.hint) from error

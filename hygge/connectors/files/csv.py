@@ -46,6 +46,13 @@ from hygge.connectors.files.store import (
     FileStoreOptions,
     FileStoreOptionsDict,
 )
+from hygge.connectors.files.uniting import (
+    APART,
+    STATE_IT,
+    United,
+    widens_sampled,
+    with_text,
+)
 from hygge.errors import ConfigError, HomeError, one_of
 from hygge.formats import csv_dialect, exact_text
 from hygge.formats.csv_bad_rows import SettingAsideReader
@@ -94,6 +101,8 @@ class CsvHome(FileHome):
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
         given = self._find_dialect(files)
         first = self._csv_file(files[0]).names()
+        if self.unites:
+            return self._united(files, first, given)
         self._found_text = csv_dialect.describe(self._dialect(files[0].path), given, len(first))
         for file in files[1:]:
             names = self._csv_file(file).names()
@@ -101,7 +110,8 @@ class CsvHome(FileHome):
                 raise HomeError(
                     f"{file.path} has the columns {', '.join(names)}; "
                     f"{files[0].path} has {', '.join(first)}",
-                    "move them in flows of their own; all files of one are read in one way "
+                    "read those of all files: `schema: union`; or move them in flows of their own; "
+                    "all files of one are read in one way "
                     f"({csv_dialect.shown_delimiter(self._dialect(files[0].path))})",
                 )
         stated = types_of(self.settings.options.types)
@@ -124,6 +134,65 @@ class CsvHome(FileHome):
             else Column(name, types[name], _inferred(types[name], sample.column(name)))
             for name in first
         )
+
+    def _united(
+        self, files: Sequence[SourceFile], first: list[str], given: csv_dialect.Stated
+    ) -> tuple[Column, ...]:
+        """Return the columns of all files; those that are not stated by a sample of each."""
+        options, found = self.settings.options, self._found
+        stated = types_of(options.types)
+        united = United(self.is_read, widens_sampled, STATE_IT)
+        for file in files:
+            names = first
+            if file != files[0]:
+                self._check_alike(file, files[0], first, found)
+                names = self._csv_file(file).names()
+            sample = self._sample([file], names) if {*names} - {*stated} else None
+            types = dict(stated)
+            for name in names:
+                if name not in stated and sample is not None:
+                    texts = sample.column(name)
+                    is_empty = texts.null_count == len(texts) or not self.is_read(name)
+                    types[name] = pa.null() if is_empty else options.forms().infer(texts)
+            united.add(file.path, pa.schema([(name, types[name]) for name in names]))
+        schema = united.schema()
+        for name in stated:
+            if name not in schema.names and (not self.only or name in self.own_columns):
+                raise ConfigError(
+                    f"'types' names column '{name}', which no file of {self.path} has",
+                    one_of("their columns", name, schema.names),
+                )
+        self._found_text = csv_dialect.describe(self._dialect(files[0].path), given, len(first))
+        how = {name: "text, stated" for name in stated}
+        return tuple(
+            Column(f.name, with_text(f.type), how.get(f.name, "text, inferred")) for f in schema
+        )
+
+    def _check_alike(
+        self, file: SourceFile, first_file: SourceFile, first: list[str], found: list[str] | None
+    ) -> None:
+        """Raise HomeError where a file by itself would be read in another way than the first.
+
+        Its one long line would be a column with a strange name. `found` is how all are read.
+        """
+        self._find_dialect([file], first)
+        own = self._dialect(file.path)
+        count = len(self._csv_file(file).names())
+        self._found = found
+        shared = self._dialect(file.path)
+        if own != shared and count > 1:
+            raise HomeError(
+                f"{file.path} is written with {csv_dialect.shown_delimiter(own)}, quote "
+                f"{own.quote}, and {first_file.path} with {csv_dialect.shown_delimiter(shared)}, "
+                f"quote {shared.quote}: all files of one flow are read in one way",
+                APART,
+            )
+
+    def names_in(self, file: SourceFile, where: dict[str, Any]) -> Sequence[str] | None:
+        if not self.unites:
+            return None
+        self._found = where.get("dialect")
+        return self._csv_file(file).names()
 
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         options = self.settings.options
@@ -157,7 +226,8 @@ class CsvHome(FileHome):
             # Lines of another encoding are in UTF-8 by now.
             encoding=options.encoding if form["encoding"].startswith("utf-8") else "utf-8",
         )
-        return CsvReader(file, {}, schema).tables()
+        inside = pa.schema([field for field in schema if field.name in form["names"]])
+        return CsvReader(file, {}, inside).tables()
 
     @property
     def _reader(self) -> type[CsvReader]:
@@ -166,10 +236,12 @@ class CsvHome(FileHome):
     def found(self) -> str:
         return self._found_text
 
-    def _find_dialect(self, files: Sequence[SourceFile]) -> csv_dialect.Stated:
+    def _find_dialect(
+        self, files: Sequence[SourceFile], known: Sequence[str] = ()
+    ) -> csv_dialect.Stated:
         """Find what is not stated of delimiter, quote and header, in the first file with rows.
 
-        Return what is stated.
+        Return what is stated. A first line with a name that is `known` is a header.
         """
         options = self.settings.options
         self._found = None
@@ -190,8 +262,8 @@ class CsvHome(FileHome):
             if stated.header is None:
                 nulls = options.null_values
                 infer = options.forms().infer
-                known = {*options.types, *(self.settings.columns or ())}
-                csv_dialect.check_header(path, sample, is_cut, found, infer, nulls, known)
+                named = {*options.types, *(self.settings.columns or ()), *known}
+                csv_dialect.check_header(path, sample, is_cut, found, infer, nulls, named)
         return stated
 
     def _first_lines(self, files: Sequence[SourceFile]) -> tuple[str, str, bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from pydantic import Field
 
@@ -37,3 +37,4 @@ class FileHomeArguments(TypedDict, total=False):
     path: str | os.PathLike[str] | None
     connection: Access | AccessDict | None
     columns: list[str] | tuple[str, ...] | None
+    schema: Literal["first", "union"] | None

@@ -14,18 +14,18 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import Field
 
 from hygge.arrow_errors import in_words
 from hygge.bad_rows import is_bad
-from hygge.batches import conform, slices, widens
+from hygge.batches import conform, slices
 from hygge.connectors.files import bad_lines
 from hygge.connectors.files.file_options import FileOptions
 from hygge.connectors.files.listing import check_unchanged, find_files
-from hygge.connectors.files.metadata import FilesMetadata, differ
+from hygge.connectors.files.metadata import FilesMetadata
 from hygge.connectors.files.source_file import (
     SourceFile,
     is_hidden,
@@ -42,11 +42,9 @@ from hygge.places.names import expanded, fixed_prefix, refuse_nul
 from hygge.places.objects import is_object_url
 from hygge.settings import Connector, Settings
 from hygge.shape.settings import FILE_NAME, missing
-from hygge.type_words import word_of
 
 _MOST_DEPTH = 60
 """Levels of nesting; Arrow IPC refuses more than 64."""
-_APART = "move the files in flows of their own"
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,9 @@ class FileHome(Home):
         """How that object store is reached, where the environment does not say it."""
         columns: list[str] | None = None
         """The columns to read, in this order. Default: all."""
+        together: Literal["first", "union"] | None = Field(default=None, alias="schema")
+        """Columns of many files: `first` (default): those of the first file, which all must have;
+        `union`: those of all files by name, NULL where a file lacks one, of the widest type."""
         options: FileOptions = FileOptions()
 
     settings: FileHome.Settings
@@ -83,6 +84,7 @@ class FileHome(Home):
         if isinstance(settings.get("path"), os.PathLike):
             settings["path"] = os.fspath(settings["path"])
         super().__init__(name, **settings)
+        self.unites = self.settings.together == "union"
         path = self.settings.path or name
         if not path:
             raise ConfigError(f"{type(self).__name__} needs a path", "path='data/users'")
@@ -135,8 +137,11 @@ class FileHome(Home):
         """Return what `pieces` left out since no row of it can be wanted, for people."""
         return ""
 
-    def names_in(self, file: SourceFile) -> Sequence[str] | None:
-        """Return the columns of one file where it may lack some; None: all files have all."""
+    def names_in(self, file: SourceFile, where: dict[str, Any]) -> Sequence[str] | None:
+        """Return the columns of one file where it may lack some; None: all files have all.
+
+        `where` is of a piece of it.
+        """
         return None
 
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
@@ -215,7 +220,7 @@ class FileHome(Home):
             check_unchanged(file)
             partition = {**dict(file.keys), FILE_NAME: name_below(self.path, path)}
             inside = pa.schema([f for f in schema if f.name not in partition])
-            names = self.names_in(file)
+            names = self.names_in(file, pieces[0])
             if names is not None:
                 inside = pa.schema([f for f in inside if f.name in names])
             for where in pieces:
@@ -230,64 +235,11 @@ class FileHome(Home):
                     del full
             check_unchanged(file)
 
-    def chosen(self, schema: pa.Schema) -> pa.Schema:
-        """Return the fields that are read: only these must be alike in all files."""
-        return pa.schema([field for field in schema if self.is_read(field.name)])
-
     def is_read(self, name: str) -> bool:
         """Return whether a column is wanted: by `columns`, and by the flow's shape."""
         wanted = self.settings.columns
         is_out = self.shape is not None and name in self.shape.left_out
         return not is_out and (wanted is None or name in wanted)
-
-    def merged(
-        self, file: SourceFile, schema: pa.Schema, first_file: SourceFile, first: pa.Schema
-    ) -> pa.Schema:
-        """Return the schema that holds the chosen columns of the files before, and of `file`.
-
-        A column that is only NULL so far takes the type of `file`; one that may be NULL in one of
-        them may be NULL. Raises HomeError where they do not go together otherwise.
-        """
-        for mine in self.chosen(schema):
-            index = first.get_field_index(mine.name)
-            if index >= 0 and differ(mine, first.field(index)):
-                raise HomeError(
-                    f"{file.path} does not go with {first_file.path}: column '{mine.name}' is of "
-                    "another extension type, so that the same values mean others",
-                    "move them in flows of their own, or choose the common ones with `columns`",
-                )
-        new, old = self.chosen(schema), self.chosen(first)
-        for names, other, others in (
-            (old.names, new, file.path),
-            (new.names, old, first_file.path),
-        ):
-            if missing := [name for name in names if name not in other.names]:
-                common = ", ".join(name for name in old.names if name in new.names)
-                both = f"those that both have: `columns: [{common}]`; or " if common else ""
-                raise HomeError(
-                    f"{file.path} does not go with {first_file.path}: {others} has no column "
-                    f"'{missing[0]}'",
-                    f"read those of all files: `schema: union`; or {both}{_APART}",
-                )
-        fields = []
-        for column in first:
-            index = new.get_field_index(column.name)
-            if index < 0:
-                fields.append(column)
-                continue
-            came = new.field(index)
-            kind = came.type if pa.types.is_null(column.type) else column.type
-            if not widens(came.type, kind):
-                rest = [name for name in old.names if name != column.name]
-                raise HomeError(
-                    f"{file.path} does not go with {first_file.path}: column '{column.name}' is "
-                    f"{word_of(came.type)} in the first of them, and {word_of(kind)} in the other",
-                    f"leave it out: `columns: [{', '.join(rest)}]`; or {_APART}"
-                    if rest
-                    else _APART,
-                )
-            fields.append(column.with_type(kind).with_nullable(column.nullable or came.nullable))
-        return pa.schema(fields, first.metadata)
 
     def check_names(self, file: SourceFile, names: Sequence[str]) -> None:
         """Raise HomeError where two columns of `file` have one name."""

@@ -39,6 +39,7 @@ from hygge.connectors.files.store import (
     FileStoreOptions,
     FileStoreOptionsDict,
 )
+from hygge.connectors.files.uniting import STATE_IT, United, widens_sampled, with_text
 from hygge.errors import HomeError
 from hygge.formats import exact_text, first_bytes, json_bad_rows, json_values
 from hygge.formats.format import Writer
@@ -115,6 +116,8 @@ class JsonlHome(FileHome):
 
     def schema_of(self, files: Sequence[SourceFile]) -> tuple[Column, ...]:
         stated = types_of(self.settings.options.types, nested=True)
+        if self.unites:
+            return self._united(files, stated)
         path, rows = files[0].path, []
         for file in files:
             path, rows = file.path, self._sample(file)
@@ -139,6 +142,27 @@ class JsonlHome(FileHome):
                     columns[at] = self._column(column.name, rows, other.path, stated)
             unknown -= known
         return tuple(columns)
+
+    def _united(
+        self, files: Sequence[SourceFile], stated: dict[str, pa.DataType]
+    ) -> tuple[Column, ...]:
+        """Return the columns of the samples of all files."""
+        united = United(self.is_read, widens_sampled, STATE_IT)
+        for file in files:
+            rows = self._sample(file)
+            names = dict.fromkeys([*(name for _, row in rows for name in row), *stated])
+            columns = [self._column(name, rows, file.path, stated, pa.null()) for name in names]
+            united.add(file.path, pa.schema([(column.name, column.type) for column in columns]))
+        schema = united.schema()
+        if not schema.names:
+            raise HomeError(
+                f"{self.path} has no column: there is no object with a field in it",
+                "leave it out, or state its columns with `types`",
+            )
+        how = {name: "json, stated" for name in stated}
+        return tuple(
+            Column(f.name, with_text(f.type), how.get(f.name, "json, inferred")) for f in schema
+        )
 
     def pieces(self, file: SourceFile) -> Iterator[Piece]:
         options = self.settings.options
@@ -182,6 +206,7 @@ class JsonlHome(FileHome):
         rows: list[tuple[int, dict[str, json_values.Json]]],
         path: str,
         stated: dict[str, pa.DataType],
+        nothing: pa.DataType | None = None,
     ) -> Column:
         if name in stated:
             return Column(name, stated[name], "json, stated")
@@ -189,7 +214,8 @@ class JsonlHome(FileHome):
             return Column(name, pa.string(), "json, not read")
         values = [(line, row.get(name)) for line, row in rows]
         try:
-            return Column(name, json_values.infer(name, values, path), "json, inferred")
+            kind = json_values.infer(name, values, path, nothing=nothing)
+            return Column(name, kind, "json, inferred")
         except RecursionError:
             raise HomeError(
                 f"{path}: column '{name}' is nested too deeply", "leave it out with `columns`"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack
 
 import pyarrow as pa
 from pydantic import Field, field_validator
@@ -34,7 +34,7 @@ from hygge.connectors.files.store import (
     FileStoreOptions,
     FileStoreOptionsDict,
 )
-from hygge.connectors.files.uniting import United
+from hygge.connectors.files.uniting import United, merged
 from hygge.extension_types import as_marked, marked_schema
 from hygge.formats import parquet
 from hygge.formats.format import Writer
@@ -50,7 +50,6 @@ _MOST_GROUP_BYTES = 256 * MIB
 class ParquetHomeArguments(FileHomeArguments, total=False):
     """The keyword arguments of `ParquetHome`."""
 
-    schema: Literal["first", "union"] | None
     options: FileOptions | FileOptionsDict
 
 
@@ -60,16 +59,10 @@ class ParquetHome(FileHome):
     imports = ("pyarrow.parquet",)
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq", ".parq")
 
-    class Settings(FileHome.Settings):
-        together: Literal["first", "union"] | None = Field(default=None, alias="schema")
-        """Columns of many files: `first` (default): those of the first file, which all must have;
-        `union`: those of all files by name, NULL where a file lacks one, of the widest type."""
-
     settings: ParquetHome.Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[ParquetHomeArguments]) -> None:
         super().__init__(name, **settings)
-        self.unites = self.settings.together == "union"
 
     _planned: pa.Schema
     _condition: pc.Expression | None = None
@@ -98,7 +91,7 @@ class ParquetHome(FileHome):
             if self.unites:
                 united.add(file.path, schema)
             elif not schema.equals(first, check_metadata=True):
-                first = self.merged(file, schema, files[0], first)
+                first = merged(file.path, schema, files[0].path, first, self.is_read)
         assert first is not None  # find_files gives at least one file
         if self.unites:
             first = united.schema()
@@ -130,7 +123,7 @@ class ParquetHome(FileHome):
             return ""
         return f"; {self._groups_unread:,} of {self._groups:,} row groups cannot match `where`"
 
-    def names_in(self, file: SourceFile) -> Sequence[str] | None:
+    def names_in(self, file: SourceFile, where: dict[str, Any]) -> Sequence[str] | None:
         if not self.unites:
             return None
         with parquet.open_parquet(file.path) as opened:

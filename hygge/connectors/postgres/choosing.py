@@ -9,7 +9,7 @@ with those of a target that is there.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
@@ -80,15 +80,29 @@ def choose(
     chooser = _Chooser(connection, goal, about, present, is_kept)
     columns = [chooser.column(column) for column in about["columns"]]
     chosen: Passthrough = {**about, "columns": columns}
-    if any(column.get("by_value") for column in columns):
+    made = [column["name"] for column in columns if column.get("by_value")]
+    if made or about.get("by_value"):
         arrow = pa.schema(list(schema), {RAW_ABOUT: json.dumps(chosen)})
-        return with_notes(arrow, chooser.notes)
+        return with_notes(arrow, [*chooser.notes, _why_decoded(made, about)])
     is_binary = all(
         column["builtin"] and column["type"].removesuffix("[]") not in RAW_TEXT_ONLY
         for column in columns
     )
     form = "pgcopy-binary" if is_binary else "pgcopy-text"
     return with_notes(raw_schema(form, json.dumps(chosen)), chooser.notes)
+
+
+def _why_decoded(made: Sequence[str], about: Passthrough) -> str:
+    """Return why rows come as Arrow, and what that means for their types."""
+    if about.get("by_value"):
+        return (
+            "nothing passes through undecoded, since a transform makes the rows; a column that it "
+            "gives back by its name and type keeps the type of the source"
+        )
+    return (
+        f"nothing passes through undecoded, since {', '.join(made)} "
+        f"{'are' if made[1:] else 'is'} made on the way; all other columns keep their own types"
+    )
 
 
 class _Chooser:

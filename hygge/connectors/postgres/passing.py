@@ -84,13 +84,15 @@ def reshaped(raw: pa.Schema, bound: Bound) -> pa.Schema:
     """Return an offer with the columns that a flow's shape makes of those of the source.
 
     A column that the source does not have as it comes out is one of Arrow, and the rows come as
-    Arrow tables then; the types of the other columns stay those of the source.
+    Arrow tables then, as they do for a function of the user's; the types of the other columns stay
+    those of the source.
     """
     about = passthrough_of(raw)
     before = {column["name"]: column for column in about["columns"]}
     columns: list[PassthroughColumn] = []
+    origins = bound.kept if bound.calls else bound.origins
     for field in bound.schema:
-        source = bound.origins.get(field.name)
+        source = origins.get(field.name)
         if source is None:
             made: PassthroughColumn = {
                 "name": field.name, "type": "", "builtin": True, "nullable": field.nullable,
@@ -101,7 +103,11 @@ def reshaped(raw: pa.Schema, bound: Bound) -> pa.Schema:
         column: PassthroughColumn = {**before[source], "name": field.name}
         if field.name != source:
             column["source"] = source
+        if bound.calls:
+            column["nullable"] = field.nullable
         columns.append(column)
+    if bound.calls:
+        about["by_value"] = True
     targets = {source: target for target, source in bound.origins.items()}
     key = about.get("key") or []
     is_whole = all(name in targets for name in key)

@@ -7,7 +7,7 @@ a split have its number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -15,9 +15,9 @@ import pyarrow as pa
 from hygge.connectors.postgres import session
 from hygge.connectors.postgres.fit import form_of
 from hygge.connectors.postgres.load import load
-from hygge.connectors.postgres.types import new_columns
+from hygge.connectors.postgres.types import NewColumn, new_columns
 from hygge.connectors.sql.goal import Goal
-from hygge.errors import StoreError
+from hygge.errors import StoreError, UnfitValue, without_password
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -35,6 +35,8 @@ def load_typed(
     beat: Callable[[], None],
 ) -> tuple[int, int]:
     """Load all batches into `table`; return rows and bytes. The caller ends the transaction."""
+    import psycopg
+
     plain = schema.remove_metadata()
     columns = ", ".join(
         f"{session.quoted(column.name)} {column.type}" for column in new_columns(connection, plain)
@@ -49,14 +51,33 @@ def load_typed(
     for batch in batches:
         count, count_bytes = load(connection, goal, _TABLE, plain, iter([batch]), beat)
         del batch
-        taken = session.execute(
-            connection, f"INSERT INTO {table} ({names}) SELECT {values} FROM {_TABLE}"
-        )
+        try:
+            taken = session.execute(
+                connection, f"INSERT INTO {table} ({names}) SELECT {values} FROM {_TABLE}"
+            )
+        except psycopg.DataError as error:
+            raise _unfit(goal.who, str(error), natives) from error
         if taken != count:
             raise StoreError(f"{goal.who} took {taken:,} of {count:,} rows", "run again")
         session.execute(connection, f"TRUNCATE {_TABLE}")
         rows, size = rows + count, size + count_bytes
     return rows, size
+
+
+def _unfit(who: str, said: str, natives: Sequence[NewColumn]) -> UnfitValue:
+    """Return the error for a value that the type of its column does not take.
+
+    The server names the type alone, so all columns of that type are named.
+    """
+    said = without_password(said).split("\n")[0]
+    named = [repr(column.name) for column in natives if column.type in said]
+    where = f" (in {' or '.join(named)})" if named else ""
+    column = named[0].strip("'") if len(named) == 1 else "…"
+    return UnfitValue(
+        f"{who}: {said}{where}",
+        "the column keeps the type of the source; to have it as text, say so in the home: "
+        f"options: {{types: {{{column}: string}}}}",
+    )
 
 
 def _read_as(field: pa.Field, native: str) -> str:

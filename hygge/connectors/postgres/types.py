@@ -142,6 +142,8 @@ class Passthrough(TypedDict):
     key: NotRequired[list[str]]
     server: NotRequired[int]
     types: NotRequired[list[MadeType]]
+    by_value: NotRequired[bool]
+    """True if a function of the user's makes the rows, so that they must come as Arrow."""
 
 
 class NewColumn(NamedTuple):
