@@ -19,6 +19,7 @@ from hygge.errors import Stopped, Transient
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
 from hygge.run.engines import MoveRequest, MoveResult, OnWait, backoff_s, rows_expected
+from hygge.run.said import speaker_for
 from hygge.run.stall import StallGuard
 from hygge.run.watch import Progress, Watch
 from hygge.store import Store
@@ -92,7 +93,8 @@ class InlineEngine:
         """Move one split, with retries. `rows` and `size` have been moved before it."""
         for n in range(move.limits.retries + 1):
             ticket = Ticket(move.run.id, split.index, move.epoch, n)
-            tables = read_split(move.home, split, move.schema, move.limits)
+            speaker = speaker_for(watch, move.flow)
+            tables = read_split(move.home, split, move.schema, move.limits, speaker)
             home_errors: list[Exception] = []
             row_counts: list[int] = []
             observed = _report_progress(
@@ -103,7 +105,7 @@ class InlineEngine:
                 _progress(move, moved, rows, size),
             )
             try:
-                receipt = stage_split(move.store, ticket, move.schema, observed)
+                receipt = stage_split(move.store, ticket, move.schema, observed, speaker)
                 moved.rows_read += sum(row_counts)
                 return receipt
             except Exception as raised:

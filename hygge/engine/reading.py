@@ -22,6 +22,7 @@ from hygge.batches import conform, peek, raw_format, reached_of, rows_in, slices
 from hygge.errors import HyggeError, StoreError, raised_at
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
+from hygge.run.said import Speaker, speaking, spoken
 from hygge.shape.bound import bind
 from hygge.shape.step import Reading
 from hygge.store import Store
@@ -57,16 +58,20 @@ def _find_line(end: Home | Store, error: BaseException) -> str:
 
 
 def read_split(
-    home: Home, split: Split, schema: pa.Schema | None, limits: Limits
+    home: Home,
+    split: Split,
+    schema: pa.Schema | None,
+    limits: Limits,
+    speaker: Speaker | None = None,
 ) -> Generator[pa.Table]:
     """Yield the split's rows in `schema`, at most `batch_bytes` at once; close the Home's iterator.
 
     Where the flow has a shape, `schema` is that of the rows as it makes them. Without a schema it
     is taken from the first batches. A split without rows then gives one empty table, if its schema
-    is known by then.
+    is known by then. `speaker` gets what the user's code writes meanwhile.
     """
     with _attributing_errors(home):
-        yield from _read_split(home, split, schema, limits)
+        yield from spoken(speaker, _read_split(home, split, schema, limits))
 
 
 def _read_split(
@@ -120,7 +125,11 @@ def _read_split(
 
 
 def stage_split(
-    store: Store, ticket: Ticket, schema: pa.Schema | None, tables: Iterator[pa.Table]
+    store: Store,
+    ticket: Ticket,
+    schema: pa.Schema | None,
+    tables: Iterator[pa.Table],
+    speaker: Speaker | None = None,
 ) -> Receipt:
     """Have the Store stage one split, and return its receipt, with the rows that were set aside.
 
@@ -135,7 +144,7 @@ def stage_split(
         schema = handed.peek_schema()
     if bad_rows is not None:
         bad_rows.schema = schema
-    with _attributing_errors(store):
+    with _attributing_errors(store), speaking(speaker):
         store.bad_rows = bad_rows
         receipt = store.stage(ticket, schema, handed)
     if receipt.ticket != ticket:
@@ -208,6 +217,10 @@ class _CountedTables:
         return self
 
     def __next__(self) -> pa.Table:
+        with speaking(None):  # the Home's code has a speaker of its own
+            return self._next()
+
+    def _next(self) -> pa.Table:
         table = self.peeked.pop() if self.peeked else next(self.tables)
         while True:
             reached, filtered = reached_of(table), _filtered_of(table)

@@ -28,6 +28,7 @@ from hygge.journal import Decision, FlowJournal
 from hygge.journal.bad_files import BadFiles
 from hygge.model import Commit, Head, Limits, Mode, Plan, Receipt, Run, Watermark
 from hygge.run.engines import backoff_s
+from hygge.run.said import speaker_for, speaking
 from hygge.run.stall import StallGuard
 from hygge.run.watch import Watch
 from hygge.shape.settings import Shape
@@ -100,11 +101,22 @@ class Driver:
 
     def ask_home(self, phase: str, call: Callable[[], Result]) -> Result:
         """Return the result of a call of the Home; raise Stalled where it does not come back."""
-        return self.guard.call(f"the home {self.flow.home.describe()} ({phase})", call)
+        who = f"the home {self.flow.home.describe()} ({phase})"
+        return self.guard.call(who, self.spoken(call))
 
     def ask_store(self, phase: str, call: Callable[[], Result]) -> Result:
         """Return the result of a call of the Store; raise Stalled where it does not come back."""
-        return self.guard.call(f"the store {self.flow.store.describe()} ({phase})", call)
+        who = f"the store {self.flow.store.describe()} ({phase})"
+        return self.guard.call(who, self.spoken(call))
+
+    def spoken(self, call: Callable[[], Result]) -> Callable[[], Result]:
+        """Return a call whose prints and logs are reported with the name of the flow."""
+
+        def speaks() -> Result:
+            with speaking(speaker_for(self.watch, self.flow.name)):
+                return call()
+
+        return speaks
 
     def say(self, text: str) -> None:
         """Report a message for people."""

@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hygge.bad_rows import check_limits
@@ -93,7 +94,7 @@ def run_flow(driver: Driver, engine: Engine, fresh: bool) -> Outcome:
         with contextlib.ExitStack() as stack:
             since = flow.since(recovery.head)
             plan = driver.retry("the plan", lambda: _open_plan(driver, stack, since))
-            plan = flow.shaped(plan)
+            plan = driver.spoken(partial(flow.shaped, plan))()
             adds_in_each_run = flow.mode == "append" and flow.cursor is None
             finished = None if adds_in_each_run else recovery.finished
             if finished is not None and _is_of(finished.decision, plan):

@@ -80,6 +80,20 @@ def test_a_sample_runs_twice_with_the_same_outcome(name, samples):
         assert count(out / "migrated" / "main" / "sales") == 1200
     elif name.startswith("09"):
         assert count(out / "nightly" / "sales") == 1200  # the second night found nothing new
+    elif name.startswith("10"):
+        chosen = ds.dataset(out / "for_analysts").to_table()
+        assert chosen.column_names == [
+            "id", "initials", "born", "city", "balance", "moved_at", "source",
+        ]  # fmt: skip
+        assert chosen["balance"].null_count == chosen.num_rows > 0
+        assert chosen["city"].null_count == 0
+        assert all(text[:-1] == "*" * (len(text) - 1) for text in chosen["initials"].to_pylist())
+    elif name.startswith("11"):
+        assert sorted(ds.dataset(out / "payments").to_table()["id"].to_pylist()) == [
+            1, 2, 4, 5, 7, 8,
+        ]  # fmt: skip
+        for bad in (samples / ".hygge" / "bad" / "payments").glob("*.parquet"):
+            assert pq.read_table(bad)["column"].to_pylist() == ["paid_on", "amount"]
     else:
         pytest.fail(f"say here what {name} leaves behind")
 

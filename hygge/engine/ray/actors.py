@@ -25,6 +25,7 @@ from hygge.engine.reading import read_split, stage_split
 from hygge.errors import ConfigError, HyggeError, Transient, as_hygge_error
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
+from hygge.run.said import Speaker
 from hygge.settings import import_all
 from hygge.store import Store
 
@@ -100,7 +101,7 @@ class HomeActor(_EndActor):
     def read(self, ticket: Ticket, split: Split, schema: pa.Schema | None, limits: Limits) -> int:
         """Put every batch of the split into the Inbox, and return the number of rows."""
         seq = rows = 0
-        tables = read_split(self.home, split, schema, limits)
+        tables = read_split(self.home, split, schema, limits, Speaker(self.inbox.say))
         with _with_picklable_errors(), contextlib.closing(tables):
             for table in tables:
                 nbytes, count = max(1, table.nbytes), rows_in(table)
@@ -133,7 +134,7 @@ class StoreActor(_EndActor):
         tables = _receive(self.inbox, ticket)
         try:
             with _with_picklable_errors(), contextlib.closing(tables):
-                return stage_split(self.store, ticket, schema, tables)
+                return stage_split(self.store, ticket, schema, tables, Speaker(self.inbox.say))
         finally:
             pa.default_memory_pool().release_unused()  # the next split may be of another flow
 

@@ -31,6 +31,9 @@ from ray.util.queue import Queue, _QueueActor
 
 from hygge.model import Ticket
 
+_MOST_LINES = 1_000
+"""Lines of the user's code that wait for the driver; the others are counted."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -70,6 +73,8 @@ class InboxStats:
     """Time that the Home waited for room; `wait_store_s`: the Store for a batch."""
     wait_store_s: float = 0.0
     wait_rate_s: float = 0.0
+    said: tuple[str, ...] = ()
+    """Lines that the user's code wrote since the last answer."""
     waiting: str = ""
     """The end that waits now: `home` (for room), `store` (for a batch), `rate` (the Home, for
     `max_bytes_per_second`), or ""."""
@@ -104,6 +109,14 @@ class InboxActor(_QueueActor):
         self.wait_home = self.wait_store = 0.0
         self.home_waits_since: float | None = None
         self.store_waits_since: float | None = None
+        self.lines: list[str] = []
+        self.lines_left_out = 0
+
+    async def say(self, lines: list[str]) -> None:
+        """Keep lines until the next answer of `stats`."""
+        room = _MOST_LINES - len(self.lines)
+        self.lines += lines[:room]
+        self.lines_left_out += len(lines[room:])
 
     async def charge(self, weight: int, nbytes: int) -> None:
         """Wait until `nbytes` are within the rate and there is room for `weight`; charge it."""
@@ -153,10 +166,14 @@ class InboxActor(_QueueActor):
             waiting = "store"
         else:
             waiting = ""
+        lines, self.lines = self.lines, []
+        if self.lines_left_out:
+            lines.append(f"… {self.lines_left_out:,} more lines that are not shown")
+            self.lines_left_out = 0
         return InboxStats(
             self.rows_in, self.bytes_in, self.rows_out, self.bytes_out, self.charged,
             self.most_charged, self.wait_home + home, self.wait_store + store,
-            self.rate.waited(), waiting,
+            self.rate.waited(), tuple(lines), waiting,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -225,6 +242,10 @@ class Inbox(Queue):
     def charge(self, weight: int, nbytes: int) -> None:
         """Wait until `nbytes` may pass and there is room for `weight`; charge it."""
         ray.get(self.actor.charge.remote(weight, nbytes))
+
+    def say(self, lines: list[str]) -> None:
+        """Pass on lines that the user's code wrote to the driver."""
+        ray.get(self.actor.say.remote(lines))
 
     def take(self, freed: int) -> Batch | End:
         """Give back `freed` charged bytes, then wait for the next message."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -101,6 +102,8 @@ class Lane:
         self.idle_since, self.has_timer = 0.0, False
         self.waits_for_cpu = False
         self.stats, self.has_stats = InboxStats(), False
+        self.said: deque[str] = deque()
+        """Lines that the user's code wrote, until somebody takes them."""
         self.sealed = Progress()
         here = PlacementGroupSchedulingStrategy(
             placement_group=place.group, placement_group_bundle_index=0
@@ -214,7 +217,12 @@ class Lane:
         if self._stats_call is call:  # otherwise the answer is about the flow before
             self._stats_call = None
             if answer.exception() is None:
-                self.stats, self.has_stats = answer.result(), True
+                self.keep_stats(answer.result())
+
+    def keep_stats(self, stats: InboxStats) -> None:
+        """Keep an answer of the Inbox."""
+        self.stats, self.has_stats = stats, True
+        self.said += stats.said
 
     def drop_calls(self) -> None:
         """Keep no reference to a result of Ray's; all calls of an idle lane have come back."""

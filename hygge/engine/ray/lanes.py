@@ -193,7 +193,7 @@ def refresh_stats(lanes: Sequence[Lane]) -> None:
     done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=_LAST_S) if calls else ([], [])
     for call in done:
         with contextlib.suppress(ray.exceptions.RayError):
-            calls[call].stats = ray.get(call)
+            calls[call].keep_stats(ray.get(call))
 
 
 def forget_lanes() -> None:

@@ -283,6 +283,8 @@ class Supervision:
             other = lane.find_other_error(call)
             if other is not None and not is_ray_failure(other):
                 error, cause = other, find_cause(other)
+        if not is_ray_failure(error):
+            self.watching.note_failed(lane)
         node = lane.find_node()
         where = f"lane {lane.number} on node {name_node(node)}"
         attempt = _find_attempt(lane, call)

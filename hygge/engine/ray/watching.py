@@ -6,6 +6,7 @@ Prometheus, and back to the lanes where a Home may give only `max_bytes_per_seco
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ from hygge.engine.ray.placement import describe_pending
 from hygge.errors import HyggeError
 from hygge.model import Receipt
 from hygge.run.engines import MoveRequest, MoveResult, rows_expected
-from hygge.run.watch import Progress, Watch
+from hygge.run.watch import Progress, Silent, Watch
 
 LOOK_EVERY_S = 0.25
 SAY_STALL_AFTER_S = 60.0
@@ -78,6 +79,21 @@ class Watching:
         """Count a failure after which a node is left, and say so."""
         self.note_retry(f"{where} failed: {text}; that node is left, its splits go elsewhere")
 
+    def pass_on_said(self, lanes: Sequence[Lane]) -> None:
+        """Report what the user's code wrote in lanes, as far as it is known."""
+        for lane in lanes:
+            while lane.said:
+                line = lane.said.popleft()
+                if isinstance(self.watch, Silent):  # in a notebook, say
+                    sys.stderr.write(f"{self.move.flow}: {line}\n")
+                else:
+                    self.watch.said(self.move.flow, line)
+
+    def note_failed(self, lane: Lane) -> None:
+        """Report what the user's code wrote before it failed; its processes live."""
+        refresh_stats([lane])
+        self.pass_on_said([lane])
+
     def note_shut_down(self, lane: Lane) -> None:
         """Keep what a lane has sealed and how long it waited; its other rows are read again."""
         rows = self.before.rows + lane.sealed.rows
@@ -87,6 +103,7 @@ class Watching:
     def finish(self, lanes: Sequence[Lane], moved: MoveResult) -> None:
         """Write into `moved` who waited for whom, up to the end of the move."""
         refresh_stats([lane for lane in lanes if lane.is_up])
+        self.pass_on_said(lanes)
         waited = self._sum_waits(lanes)
         moved.wait_home_s, moved.wait_store_s = waited["store"], waited["home"]
         self.meter.count_waits(waited)
@@ -119,6 +136,7 @@ class Watching:
         self.looked_at = now
         up = [lane for lane in lanes if lane.is_up]
         self._request_stats(up)
+        self.pass_on_said(up)
         self._divide_rate(up, has_more)
         # The counters are from the time of the last look.
         rows = self.before.rows + sum(max(lane.stats.rows_out, lane.sealed.rows) for lane in up)
