@@ -44,13 +44,14 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
+    Sequence,
 )
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hygge.errors import ConfigError, HomeError
-from hygge.model import Column, HomeTraits, Mode, Plan, Split, Watermark
+from hygge.model import MIB, Column, HomeTraits, Mode, Plan, Split, Watermark
 from hygge.settings import Connector, is_rebuilt_class
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ if TYPE_CHECKING:
     from hygge.shape.bound import Bound
     from hygge.shape.settings import Shape
     from hygge.shape.step import Reading
+
+
+_QUICK_FILES, _QUICK_BYTES = 100, 64 * MIB
 
 
 class Home(Connector):
@@ -113,6 +117,13 @@ class Home(Connector):
         """
         return ()
 
+    def glance(self) -> AbstractContextManager[Plan] | None:
+        """Return a plan as `open(None)` makes it where that is quick; None: it may take long.
+
+        Called before the engine is started, to find mistakes; its splits are never read.
+        """
+        return None
+
     def passing(self, raw: pa.Schema) -> Home:
         """Return this Home such that `read` gives the passthrough `raw` that a Store chose."""
         raise NotImplementedError(f"{type(self).__name__} offers nothing beyond Arrow")
@@ -148,6 +159,11 @@ class Home(Connector):
                     yield table
             finally:
                 await loop.run_in_executor(thread, tables.close)
+
+
+def is_quick(sizes: Sequence[int]) -> bool:
+    """Return whether files of these sizes, in bytes, are planned in next to no time."""
+    return len(sizes) <= _QUICK_FILES and sum(sizes) <= _QUICK_BYTES
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import NoReturn
 
-from hygge.cli import check, connectors, discover, init, move, plan, preview, schema
+from hygge.cli import check, completion, connectors, discover, init, move, plan, preview, schema
 from hygge.errors import UsageError, one_of
 
 COMMANDS = {
@@ -27,6 +27,7 @@ COMMANDS = {
     "stop": "stop a submitted run and its flows",
     "connectors": "list what can be read and written, or every option of one connector",
     "schema": "print the JSON Schema of flows.yml, for editors",
+    "completion": "print what makes bash, zsh or fish complete hygge's commands",
     "bad": "show the rows that runs have set aside, and move them again",
 }
 _WITH_FILE = ("run", "check", "plan", "preview", "submit", "bad")
@@ -38,6 +39,7 @@ _OWN = {
     "discover": discover,
     "connectors": connectors,
     "schema": schema,
+    "completion": completion,
 }
 """Commands without a file of flows: all their arguments stand in their modules."""
 _DEFAULTS: dict[str, object] = {
@@ -57,7 +59,7 @@ def parse(given: list[str]) -> argparse.Namespace:
             "nothing to do",
             "name a YAML file of flows: hygge flows.yml\n`hygge --help` lists the commands",
         )
-    arguments, unknown = _parser().parse_known_args(_with_command(given))
+    arguments, unknown = make_parser().parse_known_args(_with_command(given))
     if not unknown:
         return arguments
     word = unknown[0].partition("=")[0]
@@ -96,7 +98,7 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, f"see `{self.prog} --help`")
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     from hygge import __version__
 
     parser = _Parser(

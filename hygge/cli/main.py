@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from hygge.cli import check, connectors, discover, init, move, plan, preview, schema
-from hygge.cli.arguments import parse, wants_json_log
+from hygge.cli import check, completion, connectors, discover, init, move, plan, preview, schema
+from hygge.cli.arguments import make_parser, parse, wants_json_log
 from hygge.cli.ending import kill_descendants, release_all
 from hygge.cli.named_file import check_file
 from hygge.cli.opening import open_file
@@ -40,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in given or bool(os.environ.get("HYGGE_DEBUG"))
     try:
+        if "_ARGCOMPLETE" in os.environ and argv is None:  # a shell asks
+            from hygge.cli.completing import complete
+
+            complete(make_parser())
         arguments = parse(given)
         if arguments.command == "run" and _is_restartable():
             return restarts.run_with_restarts(given, _say_in_log)
@@ -222,5 +226,6 @@ def _say_in_log(text: str) -> None:
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run, "move": _move, "check": check.run, "plan": plan.run, "preview": preview.run,
     "init": init.run, "discover": discover.run, "connectors": connectors.run, "schema": schema.run,
+    "completion": completion.run,
     "submit": _submit, "status": _status, "logs": _logs, "stop": _stop, "bad": _bad,
 }  # fmt: skip

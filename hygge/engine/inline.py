@@ -40,6 +40,10 @@ class InlineEngine:
     ) -> None:
         """Do nothing: there is nothing to start."""
 
+    def starts_long(self) -> bool:
+        """Return False: there is nothing to start."""
+        return False
+
     def check_paths(
         self,
         read: Mapping[str, str],

@@ -17,7 +17,6 @@ from hygge.errors import (
     JournalError,
     NotOurs,
     Rejected,
-    Stopped,
     StoreError,
     Transient,
     UnfitValue,
@@ -28,6 +27,7 @@ from hygge.journal import Decision, FlowJournal
 from hygge.journal.bad_files import BadFiles
 from hygge.model import Commit, Head, Limits, Mode, Plan, Receipt, Run, Watermark
 from hygge.run.engines import backoff_s
+from hygge.run.retrying import retried
 from hygge.run.said import speaker_for, speaking
 from hygge.run.stall import StallGuard
 from hygge.run.watch import Watch
@@ -134,16 +134,7 @@ class Driver:
 
         `what` names the step in the message about that. Raises Stopped when asked to stop.
         """
-        for n in range(self.flow.limits.retries + 1):
-            try:
-                return call()
-            except Transient as error:
-                if n == self.flow.limits.retries:
-                    raise
-                self.say(f"{what} is tried again: {error.message}")
-                if self.stop.wait(backoff_s(n)):
-                    raise Stopped("stopped while it waited to try again") from error
-        raise AssertionError("unreachable")
+        return retried(what, call, self.flow.limits.retries, self.say, self.stop)
 
     def commit(
         self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark

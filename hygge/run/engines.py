@@ -87,6 +87,10 @@ class Engine(Protocol):
         """
         ...
 
+    def starts_long(self) -> bool:
+        """Return whether `get_ready` would first start something that takes seconds."""
+        ...
+
     def lanes(self, limits: Limits) -> int:
         """Return how many lanes a move may have at most, by limits and CPUs; for the plan."""
         ...

@@ -33,6 +33,7 @@ from hygge.run.ends import check_type, short_name
 from hygge.run.engines import Engine, EngineName, find_engine, passthrough, schema_of
 from hygge.run.key import find_key
 from hygge.run.once import Outcome, run_flow
+from hygge.run.preflight import find_mistakes
 from hygge.run.shaping import shaped_home, shaped_plan
 from hygge.run.stall import StallGuard
 from hygge.run.start import watermark_of
@@ -146,6 +147,8 @@ class Flow:
                 watch.said(self.name, f"waiting for {text}")
 
             try:
+                if engine.starts_long():
+                    find_mistakes(self, watch, stop)
                 engine.get_ready(self.home, self.store, self.limits, on_wait, stop)
                 if unchecked := self._check_paths(engine):
                     watch.said(self.name, unchecked)

@@ -53,7 +53,7 @@ from hygge.connectors.sql.drivers import check_driver
 from hygge.connectors.sql.lag import DURATION
 from hygge.connectors.sql.names import check_table
 from hygge.errors import ConfigError, HomeError, SourceMissing
-from hygge.home import Home
+from hygge.home import Home, is_quick
 from hygge.model import HomeTraits, Mode, Plan, Split, Watermark
 from hygge.places.names import hint_for_missing
 
@@ -184,6 +184,17 @@ class SQLHome(Home):
             if database.package != self.database.package:
                 plan = replace(plan, reason=f"{plan.reason}; {database.name}: read row by row")
             yield plan
+
+    def glance(self) -> contextlib.AbstractContextManager[Plan] | None:
+        if self.settings.cursor is not None or self.snapshot is not None:
+            return None  # the highest value of a column without an index takes long
+        path = self.on_disk()
+        if path is not None:
+            return self.open() if is_quick([os.path.getsize(path)]) else None
+        home = copy(self)
+        options = self.settings.options.model_copy(update={"splits": 1})
+        home.settings = self.settings.model_copy(update={"options": options})
+        return home.open()
 
     def read(self, split: Split) -> Iterator[pa.Table]:
         with in_words(self.describe(), HomeError):

@@ -12,7 +12,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -35,7 +35,7 @@ from hygge.connectors.files.source_file import (
 )
 from hygge.connectors.files.uniting import filled
 from hygge.errors import ConfigError, HomeError, SourceChanged
-from hygge.home import Home
+from hygge.home import Home, is_quick
 from hygge.model import MIB, Column, HomeTraits, Mode, Plan, Split, Watermark
 from hygge.places.access import Access, ObjectUrl
 from hygge.places.names import expanded, fixed_prefix, refuse_nul
@@ -101,6 +101,11 @@ class FileHome(Home):
     def check_here(self, mode: Mode) -> None:
         if not is_object_url(self.path):
             self._listed()
+
+    def glance(self) -> AbstractContextManager[Plan] | None:
+        if is_object_url(self.path) or not is_quick([file.size for file in self._listed()]):
+            return None
+        return self.open()
 
     def place(self) -> str | None:
         if is_object_url(self.path):

@@ -134,6 +134,11 @@ def connect(dashboard: bool = False) -> Connected:
         return _connected
 
 
+def is_connected() -> bool:
+    """Return whether this process is connected to Ray."""
+    return _connected is not None and _is_initialized()
+
+
 def disconnect() -> None:
     """End a private Ray, or leave a running one, now instead of at exit."""
     global _connected

@@ -81,6 +81,10 @@ class RayEngine:
                 patience.check()
         importing.join()
 
+    def starts_long(self) -> bool:
+        """Return whether a private Ray is to be started, which this process does not have yet."""
+        return not connection.is_connected() and connection.find_running() is None
+
     def lanes(self, limits: Limits) -> int:
         """Return how many lanes a move may have at most, by limits and CPUs."""
         grows = connection.connect().outlives
