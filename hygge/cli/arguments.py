@@ -20,13 +20,17 @@ COMMANDS = {
     "status": "show how submitted runs and their flows stand",
     "logs": "show the log of a submitted run",
     "stop": "stop a submitted run and its flows",
+    "history": "show the runs of a file's flows, the newest first",
+    "show": "show all that is known of one run: splits, attempts, errors",
     "bad": "show the rows that runs have set aside, and move them again",
 }
-_WITH_FILE = ("run", "check", "plan", "submit", "bad")
+_WITH_FILE = ("run", "check", "plan", "submit", "bad", "history")
+_ABOUT_RUNS_HERE = ("history", "show")
 _DEFAULTS: dict[str, object] = {
     "select": [], "exclude": [], "inline": False, "jobs": None, "json": False, "quiet": False,
     "dashboard": False, "fresh": False, "start_from": None, "log_format": "text",
     "address": None, "no_wait": False, "runtime_env": None,
+    "flow": None, "limit": None,
 }  # fmt: skip
 
 
@@ -108,6 +112,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "id", nargs="?", help="a run, as `hygge submit` printed it; all of them without it"
             )
+        elif name == "show":
+            command.add_argument("id", help="a run, as `hygge history` printed it")
+            command.add_argument("file", nargs="?", help="the file whose state has the run")
         else:
             command.add_argument("id", help="a run, as `hygge submit` printed it")
         command.add_argument("--debug", action="store_true", help="show tracebacks")
@@ -116,10 +123,15 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--replay", metavar="RUN", help="move the rows of this run again, after the mend"
             )
+        elif name in _ABOUT_RUNS_HERE:
+            command.add_argument("--json", action="store_true", help="print JSON, with all of it")
         else:
             _cluster_options(command, has_log=name not in ("check", "plan"))
         if name in ("run", "submit"):
             _run_options(command, here=name == "run")
+        elif name == "history":
+            command.add_argument("--flow", metavar="NAME", help="only this flow, or a pattern")
+            command.add_argument("--limit", metavar="N", help="so many runs at most; 20 by default")
         elif name == "logs":
             command.add_argument(
                 "--follow", action="store_true", help="follow it until the run has ended"

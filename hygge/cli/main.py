@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -162,8 +163,11 @@ def _submit(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from hygge.cli import cluster
+    from hygge.cli import cluster, history
+    from hygge.engine.jobs.cluster import find_address
 
+    if not arguments.id and find_address(arguments.address) is None:
+        return history.runs_here()
     return cluster.status(arguments)
 
 
@@ -179,10 +183,20 @@ def _stop(arguments: argparse.Namespace) -> int:
     return cluster.stop(arguments)
 
 
-def _bad(arguments: argparse.Namespace) -> int:
-    from hygge.cli import bad
+def _about_file(name: str) -> Callable[[argparse.Namespace], int]:
+    """Return a command that is a function of its own module, with the Coordinator of its file."""
 
-    return bad.bad(arguments, _coordinator(arguments))
+    def run(arguments: argparse.Namespace) -> int:
+        command = getattr(importlib.import_module(f"hygge.cli.{name}"), name)
+        return int(command(arguments, _coordinator(arguments)))
+
+    return run
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from hygge.cli import history
+
+    return history.show(arguments)
 
 
 def _check_version() -> None:
@@ -364,5 +378,6 @@ def _print_traceback(error: BaseException) -> None:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run, "check": _check, "plan": _plan, "submit": _submit, "status": _status,
-    "logs": _logs, "stop": _stop, "bad": _bad,
+    "logs": _logs, "stop": _stop, "show": _show,
+    **{name: _about_file(name) for name in ("bad", "history")},
 }  # fmt: skip
