@@ -20,17 +20,18 @@ COMMANDS = {
     "status": "show how submitted runs and their flows stand",
     "logs": "show the log of a submitted run",
     "stop": "stop a submitted run and its flows",
+    "verify": "compare what stores hold with what their sources would give now",
     "history": "show the runs of a file's flows, the newest first",
     "show": "show all that is known of one run: splits, attempts, errors",
     "bad": "show the rows that runs have set aside, and move them again",
 }
-_WITH_FILE = ("run", "check", "plan", "submit", "bad", "history")
-_ABOUT_RUNS_HERE = ("history", "show")
+_WITH_FILE = ("run", "check", "plan", "submit", "bad", "history", "verify")
+_ABOUT_RUNS_HERE = ("history", "show", "verify")
 _DEFAULTS: dict[str, object] = {
     "select": [], "exclude": [], "inline": False, "jobs": None, "json": False, "quiet": False,
     "dashboard": False, "fresh": False, "start_from": None, "log_format": "text",
     "address": None, "no_wait": False, "runtime_env": None,
-    "flow": None, "limit": None,
+    "flow": None, "limit": None, "sample": None,
 }  # fmt: skip
 
 
@@ -129,6 +130,8 @@ def _parser() -> argparse.ArgumentParser:
             _cluster_options(command, has_log=name not in ("check", "plan"))
         if name in ("run", "submit"):
             _run_options(command, here=name == "run")
+        elif name == "verify":
+            command.add_argument("--sample", metavar="N", help="compare only N rows of each source")
         elif name == "history":
             command.add_argument("--flow", metavar="NAME", help="only this flow, or a pattern")
             command.add_argument("--limit", metavar="N", help="so many runs at most; 20 by default")

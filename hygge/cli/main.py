@@ -379,5 +379,5 @@ def _print_traceback(error: BaseException) -> None:
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run, "check": _check, "plan": _plan, "submit": _submit, "status": _status,
     "logs": _logs, "stop": _stop, "show": _show,
-    **{name: _about_file(name) for name in ("bad", "history")},
+    **{name: _about_file(name) for name in ("bad", "history", "verify")},
 }  # fmt: skip
