@@ -166,6 +166,13 @@ class Store(Connector):
         """Raise what `prepare` would raise; return what the place holds now, None: not known."""
         return None
 
+    def reader(self, schema: pa.Schema) -> Connector | None:
+        """Return a Home that reads what is committed here, for `hygge verify`; None: there is none.
+
+        `schema` is that of the rows that flows write here, for what keeps no types.
+        """
+        return None
+
     def remarks(self, schema: pa.Schema | None) -> list[str]:
         """Return what there is to say of columns that become others."""
         return notes_of(schema)

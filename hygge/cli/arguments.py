@@ -25,12 +25,16 @@ COMMANDS = {
     "status": "show how submitted runs and their flows stand",
     "logs": "show the log of a submitted run",
     "stop": "stop a submitted run and its flows",
+    "verify": "compare what stores hold with what their sources would give now",
+    "history": "show the runs of a file's flows, the newest first",
+    "show": "show all that is known of one run: splits, attempts, errors",
     "connectors": "list what can be read and written, or every option of one connector",
     "schema": "print the JSON Schema of flows.yml, for editors",
     "completion": "print what makes bash, zsh or fish complete hygge's commands",
     "bad": "show the rows that runs have set aside, and move them again",
 }
-_WITH_FILE = ("run", "check", "plan", "preview", "submit", "bad")
+_WITH_FILE = ("run", "check", "plan", "preview", "submit", "bad", "history", "verify")
+_ABOUT_RUNS_HERE = ("history", "show", "verify")
 _LOOKING = {"check": check, "plan": plan, "preview": preview}
 """Commands of a file whose own options stand in their modules."""
 _OWN = {
@@ -46,6 +50,7 @@ _DEFAULTS: dict[str, object] = {
     "select": [], "exclude": [], "inline": False, "jobs": None, "json": False, "quiet": False,
     "dashboard": False, "fresh": False, "start_from": None, "log_format": "text",
     "address": None, "no_wait": False, "runtime_env": None,
+    "flow": None, "limit": None, "sample": None,
 }  # fmt: skip
 
 
@@ -129,6 +134,9 @@ def make_parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "id", nargs="?", help="a run, as `hygge submit` printed it; all of them without it"
             )
+        elif name == "show":
+            command.add_argument("id", help="a run, as `hygge history` printed it")
+            command.add_argument("file", nargs="?", help="the file whose state has the run")
         else:
             command.add_argument("id", help="a run, as `hygge submit` printed it")
         command.add_argument("--debug", action="store_true", help="show tracebacks")
@@ -137,12 +145,19 @@ def make_parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--replay", metavar="RUN", help="move the rows of this run again, after the mend"
             )
+        elif name in _ABOUT_RUNS_HERE:
+            command.add_argument("--json", action="store_true", help="print JSON, with all of it")
         elif name not in _OWN:
             _cluster_options(command, has_log=name not in ("check", "plan", "preview"))
         if name in _LOOKING:
             _LOOKING[name].add_options(command)
         elif name in ("run", "submit"):
             _run_options(command, here=name == "run")
+        elif name == "verify":
+            command.add_argument("--sample", metavar="N", help="compare only N rows of each source")
+        elif name == "history":
+            command.add_argument("--flow", metavar="NAME", help="only this flow, or a pattern")
+            command.add_argument("--limit", metavar="N", help="so many runs at most; 20 by default")
         elif name == "logs":
             command.add_argument(
                 "--follow", action="store_true", help="follow it until the run has ended"

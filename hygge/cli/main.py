@@ -7,6 +7,7 @@ they are called, so that `hygge --help` and `hygge check` answer at once.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import signal
 import sys
@@ -167,8 +168,11 @@ def _submit(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from hygge.cli import cluster
+    from hygge.cli import cluster, history
+    from hygge.engine.jobs.cluster import find_address
 
+    if not arguments.id and find_address(arguments.address) is None:
+        return history.runs_here()
     return cluster.status(arguments)
 
 
@@ -184,10 +188,20 @@ def _stop(arguments: argparse.Namespace) -> int:
     return cluster.stop(arguments)
 
 
-def _bad(arguments: argparse.Namespace) -> int:
-    from hygge.cli import bad
+def _about_file(name: str) -> Callable[[argparse.Namespace], int]:
+    """Return a command that is a function of its own module, with the Coordinator of its file."""
 
-    return bad.bad(arguments, open_file(arguments))
+    def run(arguments: argparse.Namespace) -> int:
+        command = getattr(importlib.import_module(f"hygge.cli.{name}"), name)
+        return int(command(arguments, open_file(arguments)))
+
+    return run
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from hygge.cli import history
+
+    return history.show(arguments)
 
 
 def _check_version() -> None:
@@ -226,6 +240,7 @@ def _say_in_log(text: str) -> None:
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run, "move": _move, "check": check.run, "plan": plan.run, "preview": preview.run,
     "init": init.run, "discover": discover.run, "connectors": connectors.run, "schema": schema.run,
-    "completion": completion.run,
-    "submit": _submit, "status": _status, "logs": _logs, "stop": _stop, "bad": _bad,
+    "completion": completion.run, "submit": _submit, "status": _status, "logs": _logs,
+    "stop": _stop, "show": _show,
+    **{name: _about_file(name) for name in ("bad", "history", "verify")},
 }  # fmt: skip

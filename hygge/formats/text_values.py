@@ -77,8 +77,13 @@ def infer(texts: ArrowColumn, *, only_times: bool = False) -> pa.DataType:
     return pa.string()
 
 
-def why_text(texts: ArrowColumn) -> str:
-    """Say which value made text of a sample that is almost all numbers; else nothing."""
+def inferred_text(kind: pa.DataType, sample: ArrowColumn) -> str:
+    """Return the words for a type that `infer` found, with what made text of almost all numbers."""
+    why = _why_text(sample) if pa.types.is_string(kind) else ""
+    return f"text, inferred: {why}" if why else "text, inferred"
+
+
+def _why_text(texts: ArrowColumn) -> str:
     import pyarrow.compute as pc
 
     texts = pc.unique(texts.drop_null())

@@ -9,6 +9,7 @@ The entries lie at the state URL (`.hygge` beside flows.yml by default):
                                                 abandoned; it never changes
     flows/<flow>/runs/<run>/outcome.json        evidence: committed, refused, or given up
     bad/<flow>/<run>.parquet                    rows that were set aside: see bad_files.py
+    history/<flow>/<began>-<random>.json        what people ask about a run: see history.py
     flows/<flow>/runs/<run>/stopped-<epoch>.json  evidence: a driver was stopped, or failed
 
 Only `decision.json` and the store's head decide anything; docs/journal.md explains why that is

@@ -207,15 +207,27 @@ class FlowJournal:
 
     def _runs_of_request(self, request: str) -> Iterator[tuple[str, str | None, dict[str, str]]]:
         """Yield (run, how it ended, fingerprint) of the runs of a request, newest first."""
-        keys = self.place.keys(f"{self.top}/runs")
-        ids = sorted({key.split("/")[-2] for key in keys}, reverse=True)
+        ids = self.runs()
         with ThreadPoolExecutor(self.place.at_once, thread_name_prefix="hygge-journal") as pool:
-            for run, facts in zip(ids, pool.map(self._plan_and_outcome, ids), strict=True):
+            for run, facts in zip(ids, pool.map(self.plan_and_outcome, ids), strict=True):
                 plan, outcome = facts
                 if request in (plan.get("request"), plan.get("command"), outcome.get("request")):
                     yield run, outcome.get("how"), plan.get("fingerprint", {})
 
-    def _plan_and_outcome(self, run: str) -> tuple[Facts, Facts]:
+    def runs(self) -> list[str]:
+        """Return the id of each run that is kept, the newest first."""
+        keys = self.place.keys(f"{self.top}/runs")
+        return sorted({key.split("/")[-2] for key in keys}, reverse=True)
+
+    def prepared(self, run: str) -> tuple[Receipt, ...]:
+        """Return the receipts of a run: those of its decision, else those that are kept by now."""
+        decision = self.decision(Run(run, self.flow))
+        if decision is not None and decision.receipts:
+            return decision.receipts
+        return tuple(receipt for _, receipt in self.receipts(Run(run, self.flow)))
+
+    def plan_and_outcome(self, run: str) -> tuple[Facts, Facts]:
+        """Return what the entries `plan` and `outcome` of a run hold; empty where there is none."""
         folder = f"{self.top}/runs/{run}"
         outcome = self._read(f"{folder}/outcome.json", "outcome") or {}
         plan: Facts = {}
@@ -230,7 +242,7 @@ class FlowJournal:
         keys = self.place.keys(f"{self.top}/runs")
         ended = [key.split("/")[-2] for key in keys if key.endswith("/outcome.json")]
         for run in sorted(ended, reverse=True):
-            plan, outcome = self._plan_and_outcome(run)
+            plan, outcome = self.plan_and_outcome(run)
             if outcome.get("how") == "committed" and "began" in plan:
                 ends = datetime.fromisoformat(outcome["at"])
                 return (ends - datetime.fromisoformat(plan["began"])).total_seconds()

@@ -98,6 +98,8 @@ class Driver:
     stop: threading.Event
     guard: StallGuard
     attempt: Attempt = field(default_factory=Attempt)
+    note_run: Callable[[str], None] = lambda run: None
+    """Told the id of the run that this driver is at."""
 
     def ask_home(self, phase: str, call: Callable[[], Result]) -> Result:
         """Return the result of a call of the Home; raise Stalled where it does not come back."""

@@ -34,6 +34,7 @@ from hygge.run.engines import Engine, EngineName, find_engine, passthrough, sche
 from hygge.run.key import find_key
 from hygge.run.once import Outcome, run_flow
 from hygge.run.preflight import find_mistakes
+from hygge.run.recorder import Recorder
 from hygge.run.shaping import shaped_home, shaped_plan
 from hygge.run.stall import StallGuard
 from hygge.run.start import watermark_of
@@ -128,7 +129,7 @@ class Flow:
 
     def run(self, watch: Watch | None = None, stop: threading.Event | None = None) -> Report:
         """Do the same as `start`, blocking. The run stops soon after `stop` is set."""
-        watch, stop = watch or Silent(), stop or threading.Event()
+        watch, stop = Recorder(watch or Silent()), stop or threading.Event()
         began = time.monotonic()
         report = Report(
             self.name,
@@ -170,10 +171,14 @@ class Flow:
                 seconds=time.monotonic() - began,
                 error=reason.message,
                 hint=reason.hint,
+                run=watch.run,
             )
+            if not isinstance(error, JournalError):  # another driver is at work, or no state
+                watch.keep(self.state, self.identity, report)
             watch.ended(report)
             raise FlowFailed(f"{self.name}: {reason.message}", reason.hint, report) from error
         report = replace(report, seconds=time.monotonic() - began)
+        watch.keep(self.state, self.identity, report)
         watch.ended(report)
         return report
 
@@ -196,7 +201,7 @@ class Flow:
         read_paths = {"the home": read} if read else {}
         return engine.check_paths(read_paths, written_paths, self.shared_paths, self.limits)
 
-    def _run(self, engine: Engine, watch: Watch, stop: threading.Event) -> Outcome:
+    def _run(self, engine: Engine, watch: Recorder, stop: threading.Event) -> Outcome:
         stop = LinkedStop(stop)  # losing the lease stops this flow, and no other one
         place = place_at(self.state)
         if place.describe() not in _checked:  # once a process: many small flows share a place
@@ -207,7 +212,9 @@ class Flow:
             journal = FlowJournal(place, self.identity)
             lease.on_leaving = lambda: journal.note_interruption(lease.epoch)
             guard = StallGuard(self.limits, lambda text: watch.said(self.name, text))
-            driver = Driver(self, journal, lease.epoch, watch, stop, guard, self.attempt)
+            driver = Driver(
+                self, journal, lease.epoch, watch, stop, guard, self.attempt, watch.note_run
+            )
             try:
                 driver.retry("the key", lambda: driver.ask_home("the key", lambda: find_key(self)))
                 return run_flow(driver, engine, self.fresh)

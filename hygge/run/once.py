@@ -160,10 +160,10 @@ class _ActiveRun:
         if flow.shape is not None:
             who = self.home.describe()
             self.home.reading = Reading(who, (resumed or run).id, began)
+        self.run = resumed or run
+        driver.note_run(self.run.id)
         if resumed is not None:
-            self.run = resumed
             return
-        self.run = run
         self.journal.plan(
             RunRecord(
                 run,

@@ -47,6 +47,7 @@ from hygge.connectors.databases.connection import (
     place,
 )
 from hygge.connectors.databases.errors import in_words
+from hygge.connectors.databases.home import SQLHome
 from hygge.connectors.databases.known import database_of, reached
 from hygge.connectors.databases.options import refuse_unsupported
 from hygge.connectors.sql.connection import shown
@@ -55,6 +56,7 @@ from hygge.connectors.sql.drivers import check_driver
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions, SQLStoreOptionsDict
 from hygge.connectors.sql.names import check_columns, check_table
 from hygge.errors import ConfigError, HyggeError, StoreError, UnfitValue
+from hygge.home import Home
 from hygge.model import (
     Commit,
     Head,
@@ -150,6 +152,9 @@ class SQLStore(Store):
 
     def sees(self) -> str:
         return "; ".join(filter(None, (self.traits.sees, self.database.also_sees)))
+
+    def reader(self, schema: pa.Schema) -> Home:
+        return SQLHome(table=self.table, connection=self.settings.connection)
 
     def needs(self) -> tuple[str, ...]:
         verbs = self.database.store()

@@ -70,7 +70,7 @@ from hygge.formats.text import (
     concatenate,
     with_compressed,
 )
-from hygge.formats.text_values import NO_TEXT, why_text
+from hygge.formats.text_values import NO_TEXT, inferred_text
 from hygge.model import Column, HomeTraits, StoreTraits
 from hygge.type_words import types_of
 
@@ -131,7 +131,7 @@ class CsvHome(FileHome):
         return tuple(
             Column(name, types[name], "text, stated")
             if name in stated
-            else Column(name, types[name], _inferred(types[name], sample.column(name)))
+            else Column(name, types[name], inferred_text(types[name], sample.column(name)))
             for name in first
         )
 
@@ -386,11 +386,6 @@ class CsvStore(FileStore):
 
     def _header(self, schema: pa.Schema) -> bytes:
         return header_line(schema, self.delimiter) if self.settings.options.header else b""
-
-
-def _inferred(kind: pa.DataType, sample: pa.ChunkedArray) -> str:
-    why = why_text(sample) if pa.types.is_string(kind) else ""
-    return f"text, inferred: {why}" if why else "text, inferred"
 
 
 def _is_tsv(path: str) -> bool:

@@ -17,12 +17,13 @@ import pyarrow as pa
 from pydantic import Field
 
 from hygge.arrow_errors import in_words
-from hygge.connectors.files import directory, prefix
+from hygge.connectors.files import directory, prefix, reading_back
 from hygge.connectors.files.directory import Directory
 from hygge.connectors.files.prefix import Prefix
 from hygge.connectors.files.target import Target
 from hygge.errors import HyggeError, StoreError, UnfitValue
 from hygge.formats.format import Format
+from hygge.home import Home
 from hygge.model import (
     MIB,
     Commit,
@@ -141,6 +142,9 @@ class FileStore(Format, Store):
             batches = self.bad_rows.sifted(batches, self.check_values)
         with self._in_words():
             return self.target.stage(ticket, schema, batches)
+
+    def reader(self, schema: pa.Schema) -> Home | None:
+        return reading_back.reader(self, self.path, schema)
 
     def resume(self, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
         with self._in_words():

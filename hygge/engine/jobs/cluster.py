@@ -70,17 +70,26 @@ def choose_address(given: str | None) -> str | None:
 def require_address(given: str | None) -> str:
     """Return the cluster whose submitted runs are meant, for `status`, `logs` and `stop`.
 
-    As `choose_address`, and where that gives None, RAY_API_SERVER_ADDRESS or the Ray that runs on
-    this machine. Raises UsageError where there is none.
+    Raises UsageError where there is none.
     """
-    address = choose_address(given) or os.environ.get("RAY_API_SERVER_ADDRESS")
-    if address is None and connection.find_running() is not None:
-        address = connection.connect().dashboard
+    address = find_address(given)
     if address is None:
         raise UsageError(
             "no Ray cluster is named",
             "--address http://head:8265, or set RAY_API_SERVER_ADDRESS",
         )
+    return address
+
+
+def find_address(given: str | None) -> str | None:
+    """Return the cluster whose submitted runs are meant, or None.
+
+    As `choose_address`, and where that gives None, RAY_API_SERVER_ADDRESS or the Ray that runs on
+    this machine.
+    """
+    address = choose_address(given) or os.environ.get("RAY_API_SERVER_ADDRESS")
+    if address is None and connection.find_running() is not None:
+        address = connection.connect().dashboard
     return address
 
 
