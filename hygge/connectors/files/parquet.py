@@ -86,8 +86,8 @@ class ParquetHome(FileHome):
                 may_be_null.update(field.name for field in schema if field.nullable)
                 if first is None:
                     first, native = schema, parquet.native_types(opened)
-                    for path, mark in parquet.marks_without_arrow(opened):
-                        metadata.lose(f"'{mark}' of column '{path}': Arrow has no such type")
+                for path, mark in parquet.marks_without_arrow(opened):
+                    metadata.lose(f"'{mark}' of column '{path}': Arrow has no such type")
             if self.unites:
                 united.add(file.path, schema)
             elif not schema.equals(first, check_metadata=True):

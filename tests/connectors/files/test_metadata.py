@@ -194,3 +194,11 @@ def test_plan_says_which_marks_of_parquet_arrow_has_no_type_for(tmp_path):
                 "\n  loses   metadata 'INTERVAL' of column 'i': Arrow has no such type; "
                 "metadata 'TIMETZ' of column 't': Arrow has no such type"
             ) in plan_text(move(ParquetHome(path=tmp_path / "in.parquet"), store), plan)
+
+
+def test_a_mark_of_a_later_file_is_said_too(tmp_path):
+    duckdb = pytest.importorskip("duckdb")
+    pq.write_table(pa.table({"t": pa.array([1], pa.time64("us"))}), tmp_path / "a.parquet")
+    duckdb.sql(f"COPY (SELECT '12:00:00+02'::TIMETZ AS t) TO '{tmp_path}/b.parquet'")
+    with ParquetHome(path=tmp_path).open() as plan:
+        assert plan.lost == ("'TIMETZ' of column 't': Arrow has no such type",)
