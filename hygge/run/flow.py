@@ -39,6 +39,7 @@ from hygge.run.shaping import shaped_home, shaped_plan
 from hygge.run.stall import StallGuard
 from hygge.run.start import watermark_of
 from hygge.run.watch import LinkedStop, Progress, Silent, Watch, run_in_thread
+from hygge.run.watched_place import WatchedPlace
 from hygge.shape.settings import Shape, ShapeDict, as_shape
 from hygge.store import Store, new_run_id
 
@@ -204,6 +205,8 @@ class Flow:
     def _run(self, engine: Engine, watch: Recorder, stop: threading.Event) -> Outcome:
         stop = LinkedStop(stop)  # losing the lease stops this flow, and no other one
         place = place_at(self.state)
+        if not isinstance(place, Folder):
+            place = WatchedPlace(place, self.limits, lambda text: watch.said(self.name, text))
         if place.describe() not in _checked:  # once a process: many small flows share a place
             place.check()
             _checked.add(place.describe())

@@ -113,7 +113,7 @@ def read_bucket(url):
 
 
 def read_json_lines(path):
-    return pa.concat_tables(pj.read_json(part) for part in Path(path).glob("*.jsonl"))
+    return pa.concat_tables(pj.read_json(part) for part in Path(path).rglob("*.jsonl"))
 
 
 def read_csv(path):

@@ -48,7 +48,6 @@ class Connected:
 _Answers = queue.SimpleQueue[Connected | BaseException]
 _requests: queue.SimpleQueue[tuple[bool, _Answers]] = queue.SimpleQueue()
 """To the thread that starts Ray: with a dashboard or without, and where to put the answer."""
-_PROBE_S = 1.0
 _lock = threading.Lock()
 _thread: threading.Thread | None = None
 _connected: Connected | None = None
@@ -117,7 +116,7 @@ def connect(dashboard: bool = False) -> Connected:
     """
     global _connected, _thread
     with _lock:
-        if _connected is not None and _is_initialized():
+        if _connected is not None and is_initialized():
             return _connected
         if _thread is None:
             _thread = threading.Thread(target=_serve_requests, name="hygge-ray", daemon=True)
@@ -149,50 +148,6 @@ def disconnect() -> None:
             _connected = None
             _announce_end()
             ray.shutdown()
-
-
-def find_dead_process() -> str:
-    """Return the name of a process of Ray on this machine that has died; "" where there is none.
-
-    Without it nothing runs. Calls of Ray's would wait for it, many of them for ever.
-    """
-    import ray._private.worker as worker
-
-    node = getattr(worker, "_global_node", None)
-    if node is None or not _is_initialized():
-        return ""
-    started: dict[str, list[Any]] = getattr(node, "all_processes", {})
-    for name in ("raylet", "gcs_server"):
-        if any(info.process.poll() is not None for info in started.get(name, ())):
-            return name
-    if "raylet" in started:
-        return ""
-    # A Ray that others started: nobody listens at the socket of a raylet that died.
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(_PROBE_S)
-        try:
-            probe.connect(str(getattr(node, "raylet_socket_name", "")))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return "raylet"
-        except OSError:
-            return ""  # it is busy, or no socket of this machine
-    return ""
-
-
-def check_alive() -> None:
-    """Raise HyggeError where Ray has died on this machine."""
-    name = find_dead_process()
-    if not name:
-        return
-    import ray._private.worker as worker
-
-    logs = os.path.join(getattr(worker._global_node, "_session_dir", None) or "/tmp/ray", "logs")
-    raise HyggeError(
-        f"Ray has ended under the run: its {name} died on this machine",
-        f"its last words are in {logs}; a process that is killed from outside mostly ran out of "
-        "memory (`dmesg` tells). Run it again; a Python process that goes on calls "
-        "`ray.shutdown()` before",
-    )
 
 
 def call_before_end(function: Callable[[], None]) -> None:
@@ -310,7 +265,8 @@ def _dashboard_in_job() -> str | None:
     return f"http://{url}" if url else None
 
 
-def _is_initialized() -> bool:
+def is_initialized() -> bool:
+    """Return whether this process has a Ray."""
     import ray
 
     return bool(ray.is_initialized())

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hygge.engine.ray import connection
+from hygge.engine.ray import alive, connection
 from hygge.home import Home
 from hygge.model import Limits
 from hygge.run.engines import MoveRequest, MoveResult, OnWait
@@ -59,7 +59,22 @@ class RayEngine:
         )
         importing.start()
         grows = connection.connect().outlives
-        connection.check_alive()
+        alive.check_alive()
+        modules = (home_modules, store_modules)
+        alive.attended(
+            lambda: self._start_first_lane(home, modules, limits, grows, on_wait, stop), stop
+        )
+        importing.join()
+
+    def _start_first_lane(
+        self,
+        home: Home,
+        modules: tuple[tuple[str, ...], tuple[str, ...]],
+        limits: Limits,
+        grows: bool,
+        on_wait: OnWait,
+        stop: threading.Event,
+    ) -> None:
         from hygge.engine.ray import left
         from hygge.engine.ray.lanes import start_first_lane
         from hygge.engine.ray.patience import Patience
@@ -69,17 +84,16 @@ class RayEngine:
         lane_bounds(limits, grows)
         self.first_lane = start_first_lane(limits.of or home.flow or "flow", limits)
         if self.first_lane is not None:
-            self.first_lane.warm(home_modules, store_modules)
+            self.first_lane.warm(*modules)
             if list_nodes(limits):
                 self.first_lane.wait(_FIRST_LANE_S)
-        connection.check_alive()
+        alive.check_alive()
         if limits.lanes is None and not list_nodes(limits):
             on_wait(describe_missing_node(limits))
             patience = Patience(limits)
             while not stop.wait(_LOOK_S) and not list_nodes(limits):
-                connection.check_alive()
+                alive.check_alive()
                 patience.check()
-        importing.join()
 
     def starts_long(self) -> bool:
         """Return whether a private Ray is to be started, which this process does not have yet."""
@@ -90,7 +104,7 @@ class RayEngine:
         grows = connection.connect().outlives
         from hygge.engine.ray.placement import lane_bounds
 
-        return min(bound.lanes for bound in lane_bounds(limits, grows))
+        return alive.attended(lambda: min(bound.lanes for bound in lane_bounds(limits, grows)))
 
     def check_paths(
         self,
@@ -102,11 +116,14 @@ class RayEngine:
         """Raise ConfigError where a lane may run on a node that does not see these paths."""
         from hygge.engine.ray.nodes import check_nodes
 
-        return check_nodes(read, written, shared, limits)
+        return alive.attended(lambda: check_nodes(read, written, shared, limits))
 
     def move(self, move: MoveRequest, watch: Watch, stop: threading.Event) -> MoveResult:
         """Move every split over lanes, and keep the lanes for the next flow where it went well."""
         connection.connect()
+        return alive.attended(lambda: self._move(move, watch, stop), stop)
+
+    def _move(self, move: MoveRequest, watch: Watch, stop: threading.Event) -> MoveResult:
         from hygge.engine.ray.supervision import Supervision
 
         supervision = Supervision(move, watch, stop, self.first_lane)
@@ -133,5 +150,5 @@ class RayEngine:
         if self.first_lane is not None:
             from hygge.engine.ray.lanes import shut_down_lane
 
-            shut_down_lane(self.first_lane)
-            self.first_lane = None
+            lane, self.first_lane = self.first_lane, None
+            alive.attended(lambda: shut_down_lane(lane))

@@ -28,7 +28,7 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from hygge.engine.ray import connection
+from hygge.engine.ray import alive
 from hygge.engine.ray.actors import HomeActor, StoreActor, pickle_connector
 from hygge.engine.ray.inbox import Inbox, InboxStats
 from hygge.engine.ray.placement import divide_cpus, lane_resources
@@ -243,7 +243,7 @@ class Lane:
         """End the three processes, and give the bundle back unless another lane takes it."""
         if not ray.is_initialized():  # they ended with their Ray, and `kill` would start another
             return
-        if connection.find_dead_process():  # `kill` would wait for it
+        if alive.find_dead_process():  # `kill` would wait for it
             return
         for actor in (self.home, self.store, self.inbox.actor):
             with contextlib.suppress(Exception):

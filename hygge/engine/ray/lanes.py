@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import ray
 
-from hygge.engine.ray import connection
+from hygge.engine.ray import alive, connection
 from hygge.engine.ray.lane import Lane, Place
 from hygge.engine.ray.left import is_left
 from hygge.engine.ray.placement import Spread, has_room, lane_resources
@@ -84,7 +84,7 @@ def wait_for_lane(
         _waiting.append(me)
         try:
             while not stop.is_set():
-                connection.check_alive()
+                alive.check_alive()
                 if _waiting[0] is me:
                     if (lane := _take_idle(limits)) is not None:
                         return lane

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypedDict
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table
 
-from hygge.engine.ray import connection, left
+from hygge.engine.ray import alive, left
 from hygge.errors import ConfigError
 from hygge.model import MIB, Limits
 from hygge.report.progress import resources_text
@@ -233,7 +233,7 @@ def lane_bounds(limits: Limits, grows: bool) -> list[Bound]:
     """
     nodes = list_nodes(limits)
     if not nodes and not grows:
-        connection.check_alive()
+        alive.check_alive()
         raise _no_such_node(limits)
     places = _count_places(limits, nodes)
     if limits.lanes is not None:
@@ -292,7 +292,7 @@ def _count_places(limits: Limits, nodes: Iterable[Node]) -> Bound:
 
 def describe_pending(limits: Limits, groups: Sequence[PlacementGroup]) -> str:
     """Return what these placement groups wait for, in words; "" where each has its node."""
-    connection.check_alive()  # otherwise the call below may wait for ever
+    alive.check_alive()  # otherwise the call below may wait for ever
     # The groups behind were asked for later. Asking for all at once would list the whole cluster.
     missing = sum(
         placement_group_table(group).get("state") != "CREATED" for group in groups[:_MOST_ASKED]

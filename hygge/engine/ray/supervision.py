@@ -22,7 +22,7 @@ from typing import NoReturn
 
 import ray
 
-from hygge.engine.ray import connection
+from hygge.engine.ray import alive, connection
 from hygge.engine.ray.calls import Calls, Reservation, Returned
 from hygge.engine.ray.failures import (
     describe_failure,
@@ -210,7 +210,7 @@ class Supervision:
         now = time.monotonic()
         if now - self.checked_at > _CHECK_EVERY_S:
             self.checked_at = now
-            connection.check_alive()
+            alive.check_alive()
 
     # Calls
 
@@ -278,7 +278,7 @@ class Supervision:
         """Replace the lane and put its splits back, or raise what a retry cannot mend."""
         cause = find_cause(error)
         if is_ray_failure(error):
-            connection.check_alive()
+            alive.check_alive()
         if is_ray_failure(error):
             other = lane.find_other_error(call)
             if other is not None and not is_ray_failure(other):

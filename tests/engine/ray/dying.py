@@ -1,8 +1,9 @@
 """A program that moves rows over a Ray of its own, of which it kills a process at a moment.
 
-    dying.py <folder> <raylet | agent> <moment>
+    dying.py <folder> <raylet | agent | gcs_server | head> <moment>
 
-It prints how the run ended, and then how the next one did, which is without Ray.
+`head` is the GCS of a Ray that another process started, to which this one attaches. It prints how
+the run ended, and then how the next one did, which is without Ray.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +20,18 @@ from hygge.engine.ray import connection, lanes
 from hygge.engine.ray.lane import Lane
 from hygge.run.watch import Silent
 
-COMMANDS = {"raylet": ("/raylet/raylet",), "agent": ("DashboardAgent", "dashboard/agent.py")}
+COMMANDS = {
+    "raylet": ("/raylet/raylet",),
+    "agent": ("DashboardAgent", "dashboard/agent.py"),
+    "gcs_server": ("/gcs/gcs_server",),
+    "head": ("/gcs/gcs_server",),
+}
+ANOTHER_RAY = """
+import sys, ray
+quiet = dict(include_dashboard=False, logging_level="ERROR")
+print(ray.init(num_cpus=2, **quiet).address_info["gcs_address"], flush=True)
+sys.stdin.read()
+"""
 STARTED: set[int] = set()
 """Processes of Ray: some of them outlive the raylet that is killed, and this program."""
 
@@ -65,8 +78,18 @@ def at(owner: object, verb: str, what: str, is_after: bool = False) -> None:
     setattr(owner, verb, instead)
 
 
+def start_another_ray() -> None:
+    """Start a Ray in a process of its own; a process of it waits 40 s for its head."""
+    os.environ |= {"RAY_gcs_rpc_server_reconnect_timeout_s": "40", "RAY_AUTH_MODE": "disabled"}
+    command = [sys.executable, "-c", ANOTHER_RAY]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    os.environ["RAY_ADDRESS"] = other.stdout.readline().strip()
+
+
 def say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()  # Ray may end this process
 
 
 def main(folder: Path, what: str, moment: str) -> None:
@@ -80,6 +103,8 @@ def main(folder: Path, what: str, moment: str) -> None:
         at(Lane, "start", what, is_after=True)
     else:
         at(ParquetStore, "commit", what)
+    if what == "head":
+        start_another_ray()
     connection.connect()
     flow = Flow(home, store, name="f", mode="append", state=folder / "state", limits=Limits())
     try:
