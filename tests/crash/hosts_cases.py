@@ -97,7 +97,10 @@ def kill_the_drivers_node(world: World) -> None:
 
 
 def add_a_node(world: World) -> None:
+    """The rows come slowly meanwhile: on a busy machine a node takes longer than the run."""
+    world.slow_down(10)
     world.lost.append(world.add())
+    world.slow_down(4)
 
 
 def kill_the_head(world: World) -> None:
