@@ -147,6 +147,7 @@ FLOW_KEYS = (
     "mask",
     "add",
     "names",
+    "flatten",
     "transform",
     *END_OPTIONS,
     *LIMIT_KEYS,
@@ -159,6 +160,7 @@ DEFAULT_KEYS = (
     "driver",
     "add",
     "names",
+    "flatten",
     *END_OPTIONS,
     *LIMIT_KEYS,
 )

@@ -28,7 +28,8 @@ _HOME_KEYS = (
     "columns", "exclude", "where", "cursor", "lag", "split_by", "types", "max_bytes_per_second",
 )  # fmt: skip
 _FLOW_KEYS = (
-    "mode", "key", "mask", "add", "names", "transform", "on_value", "schema", "adopt", *LIMIT_KEYS,
+    "mode", "key", "mask", "add", "names", "flatten", "transform", "on_value", "schema", "adopt",
+    *LIMIT_KEYS,
 )  # fmt: skip
 _EXAMPLE = 'tables: ["public.*"]'
 _OVER = "\n"

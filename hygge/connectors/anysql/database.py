@@ -50,6 +50,7 @@ def through_sqlalchemy(database: Database, name: str) -> Database:
         holds_snapshots=ANYSQL.holds_snapshots,
         passes_through=ANYSQL.passes_through,
         home_lossy=ANYSQL.home_lossy,
+        json_type=ANYSQL.json_type,
         also_sees=ANYSQL.also_sees,
         is_served_by=ANYSQL.is_served_by,
     )

@@ -37,6 +37,7 @@ MARIADB = Database(
         *(f"decimal256({digits}," for digits in range(66, 77)),
         *zoned(NAMED_ZONES),
     ),
+    json_type="json",
     example="mariadb://user@host/db",
     ignores_case=_ignores_case,
     is_served_by=_is_mariadb,
