@@ -158,11 +158,6 @@ def serialized(schema: pa.Schema) -> bytes:
     return content
 
 
-def bare(schema: pa.Schema) -> pa.Schema:
-    """Return a schema without the metadata of itself and of its columns."""
-    return pa.schema([field.remove_metadata() for field in schema])
-
-
 def plain(table: pa.Table) -> pa.Table:
     """Return `table` with dictionaries, run-end encoding and views made plain, at any depth."""
     schema = pa.schema([field.with_type(_plain_type(field.type)) for field in table.schema])

@@ -1,9 +1,11 @@
-"""Columns of Arrow extension types, as their storage with a mark in the field's metadata."""
+"""Marks in the metadata of fields: Arrow extension types as their storage, and texts of JSON."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
+JSON = b"hygge.json"
+"""The key that says of a column that its texts are JSON, made of nested values."""
 _EXTENSION_NAME, _EXTENSION_PARAMETERS = b"ARROW:extension:name", b"ARROW:extension:metadata"
 
 
@@ -45,3 +47,15 @@ def _marked(field: pa.Field) -> pa.Field:
     return field.with_type(field.type.storage_type).with_metadata(
         {**(field.metadata or {}), **mark}
     )
+
+
+def bare(schema: pa.Schema) -> pa.Schema:
+    """Return a schema without the metadata of itself and of its columns, but for `is_json`."""
+    marks = {JSON: b"1"}
+    fields = [field.with_metadata(marks if is_json(field) else None) for field in schema]
+    return pa.schema(fields)
+
+
+def is_json(field: pa.Field) -> bool:
+    """Return whether the texts of a column are JSON, made of nested values."""
+    return JSON in (field.metadata or {})

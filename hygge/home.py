@@ -86,6 +86,8 @@ class Home(Connector):
     """The same for the columns of the plan; `read` still gives those of the source."""
     reading: Reading | None = None
     """What the shape may know of the run; None: there is none yet."""
+    to_json: bool = False
+    """Whether nested values become JSON, since the Store keeps them so."""
     schema: ClassVar[pa.Schema | None] = None
     """Simple form: the Arrow schema, where the first batches do not show it."""
 

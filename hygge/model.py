@@ -26,11 +26,9 @@ Watermark = int | float | str | None
 
 PROTOCOL = 1
 """Version of the two contracts; a connector that was built for another version is refused."""
-
 Record = TypeVar("Record", bound="DataclassInstance")
 
-MIB = 1024 * 1024
-"""Bytes in one mebibyte."""
+MIB = 1024 * 1024  # bytes
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,8 @@ class StoreTraits:
     """Arrow types that cannot be kept exactly, each as its text or a prefix of it."""
     metadata: bool = False
     """True if the metadata of schema and fields is kept, and with it extension types."""
+    json: bool = False
+    """True if it is given nested values as JSON, in text columns that say so in their metadata."""
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,7 @@ def _flow_properties() -> dict[str, Schema]:
         properties[key] = _words(words)
     by_column = {"type": "object", "additionalProperties": _words(specs.END_OPTIONS["on_value"])}
     properties["on_value"] = {"anyOf": [properties["on_value"], by_column]}
-    properties |= _shape_keys(("mask", "add", "names", "transform"))
+    properties |= _shape_keys(("mask", "add", "names", "flatten", "transform"))
     transform = properties["transform"]
     properties["transform"] = {**transform, "anyOf": [_TEXT, *transform["anyOf"]]}
     return properties

@@ -27,7 +27,7 @@ _HOME_KEYS = {
     "where": "where",
     COLUMNS_OF_ONE_TABLE: "exclude",
 }
-_FLOW_KEYS = ("mask", "add", "names", "transform")
+_FLOW_KEYS = ("mask", "add", "names", "flatten", "transform")
 
 
 def take_shape(home: End) -> tuple[End, dict[str, Node]]:

@@ -169,6 +169,7 @@ FLOW_KEYS = (
     "mask",
     "add",
     "names",
+    "flatten",
     "transform",
     *END_OPTIONS,
     *LIMIT_KEYS,
@@ -181,6 +182,7 @@ DEFAULT_KEYS = (
     "driver",
     "add",
     "names",
+    "flatten",
     *END_OPTIONS,
     *LIMIT_KEYS,
 )

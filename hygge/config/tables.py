@@ -38,7 +38,8 @@ HOME_KEYS = {
     "files": (*_SHARED_HOME_KEYS, "options"),
 }
 FLOW_KEYS = (
-    "mode", "key", "mask", "add", "names", "transform", "on_value", "schema", "adopt", *LIMIT_KEYS,
+    "mode", "key", "mask", "add", "names", "flatten", "transform", "on_value", "schema", "adopt",
+    *LIMIT_KEYS,
 )  # fmt: skip
 _HOME_EXAMPLE = {
     "tables": 'home: {connection: …, tables: ["public.*"]}',

@@ -20,6 +20,7 @@ import pyarrow as pa
 from hygge.bad_rows import SOURCE, BadRows, is_bad, sift
 from hygge.batches import conform, peek, raw_format, reached_of, rows_in, slices
 from hygge.errors import HyggeError, StoreError, raised_at
+from hygge.formats.json_columns import with_json
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
 from hygge.run.said import Speaker, speaking, spoken
@@ -89,6 +90,9 @@ def _read_split(
             if shape is not None and schema is not None:
                 bound = bind(shape, schema, name)
                 schema = bound.schema
+            if home.to_json and schema is not None:
+                bound = with_json(bound, schema, home.flow_key)
+                schema = schema if bound is None else bound.schema
         has_rows, number, filtered = False, 0, 0
         for table in rest:  # enumerate() would keep each table until the next one is made
             number += 1

@@ -108,15 +108,30 @@ def _objects(names: Sequence[str], columns: Sequence[pa.Array]) -> pa.Array:
     return _join(*pieces, "}")
 
 
+def _maps(column: pa.Array) -> pa.Array:
+    """Return one object for each row; the keys are texts, and no map has one twice."""
+
+    kind = column.type
+    pairs = column.cast(pa.list_(pa.struct([("key", kind.key_type), kind.item_field])))
+    entries = pairs.flatten()
+    members = _join(_strings(entries.field(0)), ": ", _texts_or_null(entries.field(1)))
+    return _joined("{", pairs, members, "}")
+
+
 def _lists(column: pa.Array) -> pa.Array:
     """Return one list for each row; its items are written as a column of their own."""
+    return _joined("[", column, _texts_or_null(column.flatten()), "]")
+
+
+def _joined(begin: str, column: pa.Array, texts: pa.Array, end: str) -> pa.Array:
+    """Return the `texts` of the items of a column of lists, joined for each row."""
     import pyarrow.compute as pc
 
     counts = pc.fill_null(pc.list_value_length(column), 0).cast(pa.int64())
     ends = pc.cumulative_sum(counts)
     starts = pa.concat_arrays([pa.array([0], pa.int64()), ends])
-    items = pa.LargeListArray.from_arrays(starts, _texts_or_null(column.flatten()))
-    text = _join("[", pc.binary_join(items, pa.scalar(", ", pa.large_string())), "]")
+    items = pa.LargeListArray.from_arrays(starts, texts)
+    text = _join(begin, pc.binary_join(items, pa.scalar(", ", pa.large_string())), end)
     return pc.if_else(column.is_valid(), text, None)
 
 
@@ -124,7 +139,7 @@ def _texts_or_null(column: pa.Array) -> pa.Array:
     """Return each value as JSON text, NULL as null."""
     import pyarrow.compute as pc
 
-    return pc.fill_null(_literals(column).cast(pa.large_string()), "null")
+    return pc.fill_null(literals(column).cast(pa.large_string()), "null")
 
 
 def _join(*pieces: str | pa.Array) -> pa.Array:
@@ -136,7 +151,7 @@ def _join(*pieces: str | pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(*texts, pa.scalar("", large))
 
 
-def _literals(column: pa.Array) -> pa.Array:
+def literals(column: pa.Array) -> pa.Array:
     """Return each value as JSON text; NULL stays NULL."""
     import pyarrow.compute as pc
 
@@ -155,6 +170,8 @@ def _literals(column: pa.Array) -> pa.Array:
     if t.is_struct(kind):
         names = [kind.field(i).name for i in range(kind.num_fields)]
         return pc.if_else(column.is_valid(), _objects(names, column.flatten()), None)
+    if t.is_map(kind):
+        return _maps(column)
     if t.is_nested(kind):
         return _lists(column)
     if t.is_decimal(kind):

@@ -163,7 +163,7 @@ def schema_of(plan: Plan) -> pa.Schema | None:
 
 def schema_for(plan: Plan, store: Store) -> pa.Schema | None:
     """Return the Arrow schema of a plan as `store` gets it: without metadata unless it keeps it."""
-    from hygge.batches import bare
+    from hygge.extension_types import bare
 
     schema = schema_of(plan)
     return schema if schema is None or store.traits.metadata else bare(schema)

@@ -9,6 +9,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from hygge.errors import ConfigError
+from hygge.formats.json_columns import with_json
 from hygge.home import Home
 from hygge.model import Column, Plan
 from hygge.run.driver import DrivenFlow
@@ -64,13 +65,19 @@ def shaped_plan(flow: DrivenFlow, plan: Plan) -> Plan:
     that the flow names and the plan lacks.
     """
     home, shape, source = flow.home, flow.shape, schema_of(plan)
+    home.to_json = flow.store.traits.json
     if source is None:
         return plan
+    bound = None
     if shape is not None and home.shape is not None:
         who = home.describe()
-        home.bound = bind(home.shape, source, who)
-        check_names(shape, who, flow.key, flow.cursor, home.bound.schema.names)
-        plan = _shaped(home, plan, home.bound)
+        bound = bind(home.shape, source, who)
+        check_names(shape, who, flow.key, flow.cursor, bound.schema.names)
+    if home.to_json:
+        bound = with_json(bound, source, flow.new_run().key)
+    if bound is not None:
+        home.bound = bound
+        plan = _shaped(home, plan, bound)
     _check_columns(flow, plan, source)
     return plan
 

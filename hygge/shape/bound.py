@@ -14,6 +14,7 @@ import pyarrow as pa
 from hygge.errors import ConfigError
 from hygge.shape.add import add
 from hygge.shape.choose import choose
+from hygge.shape.flatten import flatten
 from hygge.shape.mask import mask
 from hygge.shape.settings import FILE_NAME, Shape, missing
 from hygge.shape.step import Reading, Step
@@ -73,6 +74,11 @@ def bind(shape: Shape, source: pa.Schema, who: str) -> Bound:
     steps.append(chosen)
     schema = chosen.schema
     origins = {new: old for new, old in chosen.sources.items() if new not in chosen.casts}
+    if shape.flatten:
+        spread = flatten(shape.flatten, schema, shape.renamed, who)
+        steps.append(spread)
+        schema = spread.schema
+        origins = {new: old for new, old in origins.items() if new in schema.names}
     if shape.mask:
         masked = mask(shape, schema, who)
         steps.append(masked)

@@ -75,6 +75,7 @@ class ShapeDict(TypedDict, total=False):
     mask: Mapping[str, str | dict[str, int]]
     add: Mapping[str, str | int | float | bool]
     names: Literal["snake", "as_is"]
+    flatten: int
     transform: Any
 
 
@@ -82,8 +83,8 @@ class Shape(Settings):
     """What becomes of the Home's rows before the Store gets them.
 
     Steps in order: `where` keeps rows; `columns` and `exclude` choose, name and
-    cast, `names` names the rest; `mask` hides values; `add` adds columns;
-    `transform` has a function of the user's make the rows.
+    cast, `names` names the rest; `flatten` spreads objects; `mask` hides values;
+    `add` adds columns; `transform` has a function of the user's make the rows.
     """
 
     columns: list[Choice] | None = None
@@ -99,6 +100,8 @@ class Shape(Settings):
     """Columns to add: `now`, `run_id`, `file_name`, or a literal of SQL such as `'shop'`."""
     names: Literal["snake", "as_is"] | None = None
     """`snake` makes `order_id` of `OrderID` and of `Order ID`. Default: names stay as they are."""
+    flatten: int | None = Field(default=None, ge=1, le=100)
+    """How many levels of objects become columns, `a__b`: 1 for their fields. Default: none."""
     transform: Transform | None = None
     """A function that makes of each batch the rows that are moved: `module:function`."""
     mask_key: str | None = Field(

@@ -17,6 +17,9 @@ def sentences(shape: Shape) -> list[str]:
         lines.append("; ".join(changes))
     if shape.exclude:
         lines.append(f"without {', '.join(shape.exclude)}")
+    if shape.flatten:
+        deep = "" if shape.flatten == 1 else f", {shape.flatten} levels deep"
+        lines.append(f"the fields of objects are columns of their own, a__b{deep}")
     for name, way in (shape.mask or {}).items():
         if isinstance(way, KeepLast):
             lines.append(f"'{name}' shows its last {way.keep_last} characters")

@@ -35,6 +35,8 @@ def test_an_example_writes_what_stands_below_it(number, tmp_path: Path, monkeypa
     (tmp_path / "people.csv").write_text(PEOPLE)
     (tmp_path / "flows.yml").write_text(flows)
     for kind, text in BLOCKS:
+        if kind == "json":
+            (tmp_path / "orders.jsonl").write_text(text)
         if kind == "python":
             (tmp_path / text.split("\n")[0].removeprefix("# ")).write_text(text)
     with sqlite3.connect(tmp_path / "shop.db") as shop:

@@ -62,7 +62,7 @@ def sqlite(*statements: str) -> Callable[[], None]:
 
 def arrow_union() -> None:
     union = pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])
-    feather.write_feather(pa.table({"u": union}), "in.arrow")
+    feather.write_feather(pa.table({"id": [1], "u": union}), "in.arrow")
 
 
 class Case(NamedTuple):
@@ -153,6 +153,10 @@ CASES = {
         (parquet("a.parquet", id=[1]), sqlite("create table t (id bigint)")),
         f"{{home: a.parquet, store: {S}}}", f"{{home: a.parquet, store: {S}, adopt: true}}", 1,
     ),
+    "bytes in a nested value": Case(
+        (parquet("a.parquet", id=[1], v=[{"b": b"x"}]),),
+        f"{{home: a.parquet, store: {S}}}", f"{{home: a.parquet, store: {S}, flatten: 1}}", 1,
+    ),
     "adopted files": Case(
         (parquet("a.parquet", id=[1]),), "{home: a.parquet, store: o, adopt: true}",
         "{home: a.parquet, store: o}", 1,
@@ -168,10 +172,9 @@ CASES = {
         f"{{home: a.parquet, store: {S}, mode: append}}",
         f"{{home: a.parquet, store: {S}, mode: merge, key: [id]}}", 1,
     ),
-    "nested values in a table": Case(
-        (parquet("a.parquet", id=[1], v=[[1]]),),
-        f"{{home: a.parquet, store: {S}}}",
-        f"{{home: {{path: a.parquet, columns: [id]}}, store: {S}}}", 1,
+    "a union in a table": Case(
+        (arrow_union,), f"{{home: in.arrow, store: {S}}}",
+        f"{{home: {{path: in.arrow, columns: [id]}}, store: {S}}}", 1,
     ),
     "nested values in csv": Case(
         (parquet("a.parquet", id=[1], v=[[1]]),),

@@ -51,6 +51,7 @@ def through_sqlalchemy(database: Database, name: str) -> Database:
         tells_sizes=ANYSQL.tells_sizes,
         passes_through=ANYSQL.passes_through,
         home_lossy=ANYSQL.home_lossy,
+        json_type=ANYSQL.json_type,
         also_sees=ANYSQL.also_sees,
         is_served_by=ANYSQL.is_served_by,
     )

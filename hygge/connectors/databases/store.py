@@ -56,6 +56,7 @@ from hygge.connectors.sql.drivers import check_driver
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions, SQLStoreOptionsDict
 from hygge.connectors.sql.names import check_columns, check_table
 from hygge.errors import ConfigError, HyggeError, StoreError, UnfitValue
+from hygge.extension_types import is_json
 from hygge.home import Home
 from hygge.model import (
     Commit,
@@ -98,6 +99,7 @@ class SQLStore(Store):
         visibility="atomic",
         sees="the old rows or the new ones: one transaction shows a run",
         lossy=NESTED,
+        json=True,
     )
 
     class Settings(DatabaseSettings):
@@ -175,6 +177,13 @@ class SQLStore(Store):
         if schema is None or raw_format(schema) is not None:
             return remarks
         wider, goal = dict(self.database.wider_types), self._goal()
+        texts = {field.name for field in schema if goal.on_value(field.name) == "as_text"}
+        nested = [f"'{each.name}'" for each in schema if is_json(each) and each.name not in texts]
+        if nested:
+            kind = self.database.json_type
+            remarks.append(
+                f"nested values are kept as JSON, in a column {kind}: {', '.join(nested)}"
+            )
         kept = [
             f"'{field.name}' ({word_of(field.type)}) as {wider[str(field.type)]}"
             for field in schema

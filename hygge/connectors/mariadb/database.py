@@ -40,6 +40,7 @@ MARIADB = Database(
     ),
     estimates="SELECT table_schema, table_name, table_rows, data_length "
     "FROM information_schema.tables WHERE table_type <> 'VIEW'",
+    json_type="json",
     example="mariadb://user@host/db",
     ignores_case=_ignores_case,
     is_served_by=_is_mariadb,

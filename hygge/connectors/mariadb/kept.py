@@ -248,12 +248,13 @@ def _properties(connection: Connection, goal: Goal) -> list[str]:
         if column is None:
             properties += ["a check"] * bool(re.match(r"CONSTRAINT .* CHECK", line))
             continue
+        own = column[1].replace("``", "`")
         outside = re.sub(_QUOTED, "''", line[column.end() :])
         comment = re.search(rf" COMMENT ({_QUOTED})", line)
         settings = {
             "comment": comment is not None and comment[1] != f"'{UTC}'",
             "default": " DEFAULT " in outside and " DEFAULT NULL" not in outside,
-            "check": " CHECK " in outside,
+            "check": " CHECK " in outside.replace(f" CHECK (json_valid({quoted(own)}))", ""),
             "INVISIBLE": " INVISIBLE" in outside,
         }
         properties += [

@@ -20,6 +20,7 @@ Written:
     float16, float32, float64    float, double; NaN, the infinities and -0.0 are misfits
     decimal(p, s)                decimal, up to 65 digits, 38 of them behind the point
     string                       longtext, utf8mb4_nopad_bin; in a key varchar(255)
+    nested values, as JSON       json, which is a longtext with a check
     binary                       longblob; in a key varbinary(255)
     date, timestamp              date, datetime(6), of the years 1 … 9999
     timestamp in UTC             datetime(6) with the comment 'UTC'
@@ -38,6 +39,7 @@ from hygge.connectors.mariadb.session import quoted
 from hygge.connectors.sql.ask import Ask
 from hygge.connectors.sql.goal import Goal
 from hygge.errors import ConfigError, UnfitValue
+from hygge.extension_types import is_json
 from hygge.type_words import word_of
 
 _INTEGERS = {
@@ -114,6 +116,7 @@ def column_ddl(goal: Goal, field: pa.Field, in_key: bool) -> str:
     native, comment = _NATIVE.get(kind), ""
     if kind in (pa.string(), pa.large_string()):
         native = f"{'varchar(255)' if in_key else 'longtext'} {TEXT}"
+        native = "json" if is_json(field) else native
     elif t.is_binary(kind) or t.is_large_binary(kind):
         native = "varbinary(255)" if in_key else "longblob"
     elif t.is_decimal(kind) and kind.precision <= 65 and 0 <= kind.scale <= 38:

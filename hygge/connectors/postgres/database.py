@@ -43,6 +43,7 @@ POSTGRES = Database(
     passes_through=True,
     home_lossy=_LOSSY,
     store_lossy=_LOSSY,
+    json_type="json",
     wider_types=(
         ("uint64", "numeric(20,0)"),
         ("uint32", "bigint"),

@@ -24,6 +24,7 @@ from hygge.connectors.postgres.made_types import MadeType
 from hygge.connectors.postgres.session import quoted
 from hygge.connectors.sql.ask import Ask
 from hygge.connectors.sql.types import column_for
+from hygge.extension_types import is_json
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -198,6 +199,9 @@ def new_columns(connection: sa.Connection, schema: pa.Schema) -> list[NewColumn]
         native = natives.get(field.name)
         if native is not None and not native.get("by_value"):
             columns.append(_native(native)._replace(nullable=field.nullable))
+            continue
+        if is_json(field):
+            columns.append(NewColumn(field.name, "json", field.nullable, None))
             continue
         kind = column_for(field.type, "postgresql", field.name)
         columns.append(

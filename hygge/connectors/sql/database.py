@@ -179,6 +179,8 @@ class Database:
     """Arrow types, or how their names begin, that a Home does not give exactly."""
     store_lossy: tuple[str, ...] = NESTED
     """Arrow types, or how their names begin, that a Store does not hold exactly."""
+    json_type: str = "of text"
+    """The type of columns for nested values, in a sentence of the plan."""
     wider_types: tuple[tuple[str, str], ...] = ()
     """Arrow types that a Store keeps as a wider type of its own, and what that is called."""
     max_lanes: int | None = None

@@ -90,7 +90,7 @@ def stored(goal: Goal, schema: pa.Schema) -> pa.Schema:
     for field in plain_schema(schema):
         on_value = goal.on_value(field.name)
         if on_value == "as_text":
-            field = field.with_type(pa.string())
+            field = field.with_type(pa.string()).remove_metadata()  # nor is it JSON
         elif on_value == "set_null" and not _is_always_held(field.type):
             field = field.with_nullable(True)
         fields.append(field)

@@ -135,7 +135,7 @@ def connect(dashboard: bool = False) -> Connected:
 
 def is_connected() -> bool:
     """Return whether this process is connected to Ray."""
-    return _connected is not None and _is_initialized()
+    return _connected is not None and is_initialized()
 
 
 def disconnect() -> None:

@@ -1,0 +1,128 @@
+"""Nested values as JSON texts, for Stores that keep them so (`StoreTraits.json`).
+
+A struct becomes an object, a list an array, a map with texts as keys an object; NULL inside becomes
+null, and a row that is NULL stays NULL. Integers are written whole, whatever their size; decimals,
+dates and times as texts, in the forms of JSON lines (`json_writer`). What JSON has no form for
+(bytes, NaN, durations) is an error that names the column.
+
+A field that is such a JSON text says so in its metadata: `is_json` tells a Store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from hygge.batches import plain, plain_schema
+from hygge.errors import UnfitValue
+from hygge.extension_types import JSON
+from hygge.formats.exact_text import NoText, check_utf8, has_text, leaves, refuse_no_text
+from hygge.formats.json_values import NO_JSON
+from hygge.formats.json_writer import literals
+from hygge.shape.bound import Bound
+from hygge.shape.step import Reading
+
+
+@dataclass(frozen=True)
+class AsJson:
+    """The step of a flow that makes JSON texts of nested columns."""
+
+    schema: pa.Schema
+    names: tuple[str, ...]
+
+    def apply(self, table: pa.Table, reading: Reading) -> pa.Table:
+        """Return the batch with the columns as JSON texts; raise UnfitValue for a value inside."""
+        for name in self.names:
+            at = table.column_names.index(name)
+            (column,) = plain(table.select([at])).columns
+            field = self.schema.field(name)
+            texts = [_texts(name, chunk).cast(field.type) for chunk in column.chunks]
+            table = table.set_column(at, field, pa.chunked_array(texts, field.type))
+        return table
+
+
+def with_json(bound: Bound | None, source: pa.Schema, key: Collection[str] = ()) -> Bound | None:
+    """Return what the Home's process does, and behind it the step that makes JSON.
+
+    `source` are the columns that the Home gives; a column of the `key` is a plain text. None where
+    nothing is to be done. Raises UnfitValue for a type that JSON has no form for.
+    """
+    schema = source if bound is None else bound.schema
+    nested = tuple(field.name for field in schema if _is_nested(field.type))
+    if not nested:
+        return bound
+    fields = []
+    for field, simple in zip(schema, plain_schema(schema), strict=True):
+        if field.name in nested:
+            _check_type(field.name, simple.type)
+            marks = None if field.name in key else {JSON: b"1"}
+            field = pa.field(field.name, pa.string(), field.nullable, marks)
+        fields.append(field)
+    if bound is None:
+        bound = Bound(source, schema, (), {name: name for name in schema.names})
+    step = AsJson(pa.schema(fields, schema.metadata), nested)
+    origins = {new: old for new, old in bound.origins.items() if new not in nested}
+    return replace(bound, schema=step.schema, steps=(*bound.steps, step), origins=origins)
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_nested(kind) and not pa.types.is_union(kind))
+
+
+def _check_type(column: str, kind: pa.DataType) -> None:
+    """Raise UnfitValue for a type, at any depth within `kind`, that has no JSON form."""
+    t = pa.types
+    if not t.is_nested(kind):
+        is_bytes = t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind)
+        is_unknown = isinstance(kind, pa.BaseExtensionType)
+        unfit = (is_bytes or is_unknown or str(kind).startswith(NO_JSON)) and not has_text(kind)
+        if unfit:
+            raise _no_json(column, f"is {kind} inside, which JSON has no form for")
+        return
+    if t.is_union(kind):
+        raise _no_json(column, f"is {kind} inside, which JSON has no form for")
+    if t.is_map(kind) and not (t.is_string(kind.key_type) or t.is_large_string(kind.key_type)):
+        raise _no_json(column, f"is a map with {kind.key_type} as keys, where JSON has texts")
+    parts = [kind.field(index) for index in range(kind.num_fields)]
+    if t.is_map(kind):
+        parts = [kind.item_field]
+    if t.is_struct(kind) and len({part.name for part in parts}) < len(parts):
+        raise _no_json(column, f"is {kind} with two fields of one name")
+    for part in parts:
+        _check_type(column, part.type)
+
+
+def _texts(column: str, chunk: pa.Array) -> pa.Array:
+    import pyarrow.compute as pc
+
+    for leaf in leaves(chunk, pa.types.is_floating):
+        if pc.all(pc.is_finite(leaf)).as_py() is False:
+            raise _no_json(column, "holds NaN or an infinity inside, which JSON has no form for")
+    for leaf in leaves(chunk, pa.types.is_map):
+        _check_keys(column, leaf)
+    try:
+        check_utf8(chunk)
+        return literals(chunk)
+    except NoText as problem:
+        raise refuse_no_text(column, problem) from None
+
+
+def _check_keys(column: str, maps: pa.Array) -> None:
+    """Raise UnfitValue for a map that has one key twice: an object would keep one of them."""
+    import pyarrow.compute as pc
+
+    entries = maps.cast(pa.list_(pa.struct([("key", maps.type.key_type), maps.type.item_field])))
+    keys = entries.flatten().field("key")
+    pairs = pa.table({"row": pc.list_parent_indices(entries), "key": keys})
+    if pairs.group_by(["row", "key"]).aggregate([]).num_rows < pairs.num_rows:
+        raise _no_json(column, "holds a map with one key twice")
+
+
+def _no_json(column: str, why: str) -> UnfitValue:
+    return UnfitValue(
+        f"column '{column}' {why}",
+        "leave it out with `columns`, spread it with `flatten: 1`, or turn it into something else "
+        "with `transform`",
+    )
