@@ -193,29 +193,34 @@ def test_ray_list_actors_shows_home_inbox_and_store_in_different_processes(clust
 
 
 @only_in_chaos
-def test_the_tables_of_one_flow_are_one_job_and_each_has_its_report(cluster, tmp_path):
+def test_the_tables_or_files_of_one_flow_are_one_job_and_each_has_its_report(cluster, tmp_path):
     with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
         for n in range(3):
             shop.execute(f"CREATE TABLE t{n} AS SELECT {n} AS n")
         shop.execute("CREATE TABLE bad (day DATE)")
         shop.execute("INSERT INTO bad VALUES ('never')")
         shop.commit()
+    (tmp_path / "in").mkdir()
+    for name in ("x", "y"):
+        (tmp_path / "in" / f"{name}.csv").write_text("id\n1\n")
     (tmp_path / "flows.yml").write_text(
         'connections: {shop: "sqlite:///shop.db"}\n'
         "max_parallel_flows: 1\n"  # one lane for all tables: each starts three processes
         "flows:\n  many:\n    home: {connection: shop, tables: ['*']}\n    store: 'out/{table}'\n"
         "  after: {home: 'shop#t0', store: after.csv, depends_on: [many]}\n"
+        "  in: {home: {files: 'in/*.csv'}, store: 'out/{file}'}\n"
     )
     done = hygge(cluster, tmp_path / "flows.yml", "--json")
     assert done.returncode == 1, done.stderr
     reports = {each["flow"]: each for each in json.loads(done.stdout)["hygge_report"]["flows"]}
     assert {name: each["status"] for name, each in reports.items()} == {
         "many.main.bad": "failed", "many.main.t0": "done", "many.main.t1": "done",
-        "many.main.t2": "done", "after": "skipped",
+        "many.main.t2": "done", "after": "skipped", "in.x": "done", "in.y": "done",
     }  # fmt: skip
     assert "INFO" not in done.stderr
     assert done.stderr.count("runs as Ray job hygge-many-") == 1
-    assert sorted(os.listdir(tmp_path / "out")) == ["t0", "t1", "t2"]
+    assert done.stderr.count("runs as Ray job hygge-in-") == 1
+    assert sorted(os.listdir(tmp_path / "out")) == ["t0", "t1", "t2", "x", "y"]
 
 
 def test_a_driver_runs_on_the_node_that_has_what_it_takes(cluster, second_node, flows):
