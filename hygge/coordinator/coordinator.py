@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from hygge.config.checks import Places
 from hygge.config.connectors import build
 from hygge.config.flows import read_flows
+from hygge.config.paths import folder_of
 from hygge.config.selection import select as select_flows
 from hygge.config.specs import FlowsFile, FlowSpec, Jobs
 from hygge.coordinator import checking
@@ -31,6 +32,7 @@ from hygge.coordinator.connections import (
     tables_at_once,
 )
 from hygge.coordinator.done import SKIPPED, Request, begin, state_at
+from hygge.coordinator.hooks import Hooks
 from hygge.coordinator.schedule import OpenTables, RunFlow, Schedule
 from hygge.coordinator.sharing import Together, as_mapping, find_together, why_small
 from hygge.engine.jobs.instructions import Instructions, instructions, is_flow_job
@@ -187,6 +189,7 @@ class Coordinator:
             run_flow, open_tables, shares, together = self._runner(watch, stop)
         except JournalError as error:
             run_flow, open_tables, shares, together = _refuse(error), None, self.shares, {}
+        hooks = Hooks(folder_of(self.file.path), watch)
         schedule = Schedule(
             self.file.flows,
             self.parallel,
@@ -197,8 +200,10 @@ class Coordinator:
             watch,
             stop,
             together,
+            (lambda flow, reports: None) if is_flow_job() else hooks.call,
         )
         reports = tuple(schedule.reports())
+        hooks.close()
         if self.request is not None and not is_flow_job():
             self._end_request(self.request, reports, watch)
         return Summary(reports, time.monotonic() - began)
