@@ -21,6 +21,7 @@ from hygge.config import (
     connectors,
     end_options,
     ends,
+    hooks,
     keys,
     limits,
     paths,
@@ -381,6 +382,7 @@ class Reader:
                 draft.shape, full, draft.tables is not None, draft.must_have,
                 self.environment, self.problems, draft.name, self.folder,
             ),
+            hooks=hooks.read_hooks(full, self.problems, flow_of),
         )  # fmt: skip
         if self.problems.count == problems_before:
             checks.check_flow(flow, draft, full, self.problems)

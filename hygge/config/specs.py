@@ -17,6 +17,7 @@ WORDS_OF: Mapping[FamilyKind, tuple[str, str]] = {
     "files": ("folder", "file"),
 }
 """What the store of a flow of many may say in braces: where a table or file is, and its name."""
+HookForm = Literal["json", "slack"]
 GOES_WITH_THE_JOB = (
     "lies in the working directory that was shipped with the Ray job, and would be deleted with it"
 )
@@ -37,6 +38,18 @@ class EndSpec:
     """Values that came from variables → the variables, which messages show in their place."""
     connection: str | None = None
     """The name under `connections:` that it names."""
+
+
+@dataclass(frozen=True)
+class Hook:
+    """What is called when a flow has ended."""
+
+    when: str
+    """`success` or `failure`."""
+    target: str = field(repr=False)
+    """A command, or a URL."""
+    form: HookForm | None = None
+    """What is sent to the URL; None: it is a command."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,8 @@ class FlowSpec:
     """The cursor of its `tables` that this one table lacks: so each run replaces all of it."""
     no_snapshot_reason: str = ""
     """Why the flows of one `tables` cannot read one snapshot."""
+    hooks: tuple[Hook, ...] = ()
+    """What is called when it has ended."""
 
     @property
     def name_in_file(self) -> str:
@@ -147,6 +162,7 @@ LIMIT_KEYS = (
     "max_bad_rows",
     "max_bad_share",
 )
+HOOK_KEYS = ("on_success", "on_failure")
 END_OPTIONS = {
     "consistency": ("snapshot", "split"),
     "on_value": ("error", "set_null", "as_text"),
@@ -171,6 +187,7 @@ FLOW_KEYS = (
     "names",
     "flatten",
     "transform",
+    *HOOK_KEYS,
     *END_OPTIONS,
     *LIMIT_KEYS,
 )
@@ -183,6 +200,7 @@ DEFAULT_KEYS = (
     "add",
     "names",
     "flatten",
+    *HOOK_KEYS,
     *END_OPTIONS,
     *LIMIT_KEYS,
 )

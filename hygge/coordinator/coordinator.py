@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from hygge.config.checks import Places
 from hygge.config.connectors import build
 from hygge.config.flows import read_flows
+from hygge.config.paths import folder_of
 from hygge.config.selection import select as select_flows
 from hygge.config.specs import FlowsFile, FlowSpec, Jobs
 from hygge.coordinator import checking
@@ -33,6 +34,7 @@ from hygge.coordinator.connections import (
 )
 from hygge.coordinator.done import SKIPPED, Request, begin, state_at
 from hygge.coordinator.families import open_family, seen_at
+from hygge.coordinator.hooks import Hooks
 from hygge.coordinator.schedule import OpenTables, RunFlow, Schedule
 from hygge.coordinator.sharing import Together, find_reasons, find_together
 from hygge.engine.jobs.instructions import Instructions, instructions, is_flow_job
@@ -191,6 +193,7 @@ class Coordinator:
             run_flow, open_tables, shares, together = self._runner(watch, stop)
         except JournalError as error:
             run_flow, open_tables, shares, together = _refuse(error), None, self.shares, {}
+        hooks = Hooks(folder_of(self.file.path), watch)
         schedule = Schedule(
             self.file.flows,
             self.parallel,
@@ -201,8 +204,10 @@ class Coordinator:
             watch,
             stop,
             together,
+            (lambda flow, reports: None) if is_flow_job() else hooks.call,
         )
         reports = tuple(schedule.reports())
+        hooks.close()
         if self.request is not None and not is_flow_job():
             self._end_request(self.request, reports, watch)
         return Summary(reports, time.monotonic() - began)

@@ -22,6 +22,8 @@ RunFlow = Callable[[FlowSpec, Watch], Sequence[Report]]
 """Runs a flow to its end; returns its report, or those of its tables where a job ran them."""
 OpenTables = Callable[[FlowSpec], AbstractContextManager[tuple[FlowSpec, ...]]]
 """Returns the flows of the tables, and holds what they share until it is closed."""
+OnEnd = Callable[[FlowSpec, Sequence[Report]], None]
+"""Told of each flow of the file that has ended, with its reports."""
 ReportFailure = Callable[[FlowSpec, Exception], Report]
 """Makes the report of a flow that raised."""
 
@@ -46,10 +48,12 @@ class Schedule:
         watch: Watch,
         stop: threading.Event,
         together: Mapping[str, Together] | None = None,
+        on_end: OnEnd = lambda flow, reports: None,
     ) -> None:
         self.flows, self.parallel, self.shares = flows, parallel, shares
         self.run, self.open_tables, self.report_failure = run, open_tables, report_failure
         self.watch, self.stop, self.together = watch, stop, together or {}
+        self.on_end = on_end
         self.waiting = list(flows)
         self.running: dict[Future[Sequence[Report] | _TablesInProgress], FlowSpec] = {}
         self.ended: dict[str, list[Report]] = {}
@@ -140,12 +144,15 @@ class Schedule:
     def _end(self, flow: FlowSpec, reports: Sequence[Report]) -> None:
         if not flow.of:
             self.ended[flow.name] = list(reports)
+            self.on_end(flow, reports)
             return
         tables = self.opened[flow.of]
         tables.reports.update({report.flow: report for report in reports})
         if len(tables.reports) == len(tables.flows):
             tables.close()
             self.ended[flow.of] = [tables.reports[table.name] for table in tables.flows]
+            whole = next(each for each in self.flows if each.name == flow.of)
+            self.on_end(whole, self.ended[flow.of])
 
     def _watch_of(self, flow: FlowSpec) -> Watch:
         tables = self.opened.get(flow.of)

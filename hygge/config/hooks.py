@@ -1,0 +1,61 @@
+"""Hooks of a flow: what is called with the report when it has ended.
+
+on_success: ./load_dashboard.sh                    # a command
+on_failure: ${SLACK_URL}                           # the URL of an HTTP POST
+on_failure: [mail-us, {url: "https://chat.example.com/hooks/1", form: slack}]
+
+Their values may be secrets, so no message shows one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import get_args
+from urllib.parse import urlsplit
+
+from hygge.config import values
+from hygge.config.document import Node
+from hygge.config.problems import Problem, Problems, suggest
+from hygge.config.specs import HOOK_KEYS, Hook, HookForm
+
+_SLACK = "hooks.slack.com"
+_EXAMPLE = "a command, the URL of an HTTP POST, {url: …, form: slack}, or a list of these"
+
+
+def read_hooks(
+    full: Mapping[str, Node], problems: Problems, flow_of: Callable[[str], str | None]
+) -> tuple[Hook, ...]:
+    """Return the hooks of a flow; `flow_of` returns its name for a key that it has itself."""
+    hooks: list[Hook] = []
+    for key in HOOK_KEYS:
+        with problems.collect(flow_of(key)):
+            if node := values.get(full, key):
+                for each in node.elements if node.is_list else [node]:
+                    hooks.append(_hook(each, key))
+    return tuple(hooks)
+
+
+def _hook(node: Node, key: str) -> Hook:
+    when = key.removeprefix("on_")
+    if not node.is_mapping:
+        if not isinstance(node.value, str) or not node.value.strip():
+            raise Problem(node.line, f"'{key}' is no command and no URL", _EXAMPLE)
+        target = node.value.strip()
+        is_url = target.lower().startswith(("http://", "https://"))
+        return Hook(when, target, _form_for(target) if is_url else None)
+    for name, child in node.mapping.items():
+        if name not in ("url", "form"):
+            hint = suggest(f"keys of {key}", name, ("url", "form"))
+            raise Problem(child.line, f"'{name}' is not a key of '{key}'", hint)
+    url = node.mapping.get("url")
+    text = "" if url is None else str(url.value)
+    if not text.lower().startswith(("http://", "https://")):
+        raise Problem(node.line, f"'{key}' has no `url` of http:// or https://", _EXAMPLE)
+    form = node.mapping.get("form")
+    if form is None:
+        return Hook(when, text, _form_for(text))
+    return Hook(when, text, values.read_one_of(form, f"{key}.form", get_args(HookForm)))
+
+
+def _form_for(url: str) -> HookForm:
+    return "slack" if urlsplit(url).hostname == _SLACK else "json"

@@ -1,0 +1,121 @@
+"""Calls the hooks of flows: a command or an HTTP POST that gets the report as JSON.
+
+A hook runs beside the other flows, once for each flow of the file, in the process of the
+Coordinator. One that fails, or takes longer than a minute, is reported as a warning and changes
+nothing. Commands and URLs may be secrets: messages name the key and the host alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlsplit
+
+from hygge.config.specs import FlowSpec, Hook
+from hygge.errors import without_password
+from hygge.model import Report
+from hygge.report.lines import end_text
+from hygge.run.watch import Watch
+
+MOST_S = 60.0
+_AT_ONCE = 4
+_LONGEST = 200
+
+
+class Hooks:
+    """Calls the hooks of flows that have ended, several at a time; `watch` is told what fails."""
+
+    def __init__(self, folder: str, watch: Watch) -> None:
+        self.folder, self.watch = folder, watch
+        self._pool = ThreadPoolExecutor(_AT_ONCE, "hygge-hook")
+
+    def call(self, flow: FlowSpec, reports: Sequence[Report]) -> None:
+        """Begin to call what `flow` asks for: `reports` are its own, or those of its tables."""
+        when = _when(reports)
+        for hook in flow.hooks:
+            if hook.when == when:
+                self._pool.submit(self._call, hook, flow.name, content(flow.name, reports))
+
+    def close(self) -> None:
+        """Wait for what is being called."""
+        self._pool.shutdown(wait=True)
+
+    def _call(self, hook: Hook, flow: str, facts: dict[str, Any]) -> None:
+        try:
+            wrong = _run(hook, facts, self.folder) if hook.form is None else _post(hook, facts)
+        except Exception as error:  # whatever it is, the flow has ended as it has
+            wrong = f"it could not be called: {type(error).__name__}"
+        if wrong:
+            text = without_password(wrong)[:_LONGEST]
+            self.watch.said(flow, f"warning: on_{hook.when}: {text}")
+
+
+def content(flow: str, reports: Sequence[Report]) -> dict[str, Any]:
+    """Return what a hook gets: a sentence for people, and the report as `--json` prints it."""
+    text = "\n".join(end_text(report) for report in reports if report.status != "done")
+    if not text:
+        rows = sum(report.rows for report in reports)
+        text = end_text(reports[0]) if len(reports) == 1 else f"{flow}: done, {rows:,} rows"
+    return {
+        "text": f"hygge: {text}",
+        "flow": flow,
+        "status": "done" if _when(reports) == "success" else "failed",
+        "report": {
+            "flows": [asdict(report) for report in reports],
+            "seconds": max((report.seconds for report in reports), default=0.0),
+        },
+    }
+
+
+def _when(reports: Sequence[Report]) -> str:
+    """Return when that is: `success`, `failure` (also where one was skipped), or "": stopped."""
+    statuses = {report.status for report in reports}
+    if statuses <= {"done"}:
+        return "success"
+    return "failure" if statuses & {"failed", "skipped"} else ""
+
+
+def _run(hook: Hook, facts: dict[str, Any], folder: str) -> str:
+    """Run a command with the report on its standard input; return what went wrong, or ""."""
+    environ = {**os.environ, "HYGGE_FLOW": facts["flow"], "HYGGE_STATUS": facts["status"]}
+    with subprocess.Popen(
+        hook.target, shell=True, env=environ, cwd=folder if os.path.isdir(folder) else None,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        errors="replace", start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            said, complained = process.communicate(json.dumps(facts), MOST_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # what it has started, too
+            return f"the command did not end within {MOST_S:.0f} s"
+    if process.returncode == 0:
+        return ""
+    last = (complained or said).strip().splitlines()[-1:] or ["it said nothing"]
+    text = last[0]
+    for word in hook.target.replace("'", " ").replace('"', " ").split():
+        text = text.replace(word, "***") if "://" in word else text
+    return f"the command ended with code {process.returncode}: {text}"
+
+
+def _post(hook: Hook, facts: dict[str, Any]) -> str:
+    """Send the report; return what went wrong, or ""."""
+    host = urlsplit(hook.target).hostname
+    body = {"text": facts["text"]} if hook.form == "slack" else facts
+    request = urllib.request.Request(
+        hook.target, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=MOST_S):
+            return ""
+    except URLError as error:
+        return f"the POST to {host} failed: {error.reason}"
+    except OSError as error:
+        return f"the POST to {host} failed: {error}"
