@@ -61,6 +61,22 @@ _FLOW: dict[str, tuple[str, Schema]] = {
         },
     ),
 }
+_HOOK: Schema = {
+    "anyOf": [
+        _TEXT,
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["url"],
+            "properties": {"url": _TEXT, "form": {"enum": ["json", "slack"]}},
+        },
+    ]
+}
+_HOOKS: Schema = {"anyOf": [*_HOOK["anyOf"], {"type": "array", "items": _HOOK}]}
+_FLOW |= {
+    "on_success": ("What is called with the report when the flow is done.", _HOOKS),
+    "on_failure": ("What is called with the report when the flow has failed.", _HOOKS),
+}
 _HOME: dict[str, tuple[str, Schema]] = {
     "tables": ("Patterns of the tables to move, each as a flow of its own.", _TEXTS),
     "files": ("A pattern of files to move, each as a flow of its own.", _TEXT),
