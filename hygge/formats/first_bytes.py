@@ -27,6 +27,8 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (
     (rb"SQLite format 3\x00", "SQLite", ""),
     (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Excel (.xls)", ""),
     (rb"%PDF-", "PDF", ""),
+    (rb"\s*<(?i:!doctype html|html[\s>])", "HTML", ""),
+    (rb"\s*<\?xml\s", "XML", ""),
 )
 _KNOWN = [(re.compile(pattern, re.DOTALL), name, tool) for pattern, name, tool in _KINDS]
 READ_AS_TEXT = ("gzip", "zstd")
@@ -70,6 +72,8 @@ def refusal(path: str, kind: str, expected: str) -> HomeError:
             hint += f"; {expected} files compress their own pages, and need nothing around them"
         return HomeError(f"{path} is compressed as {kind}, which is not read here", hint)
     hint = f"write it again as {expected}, or name the file that was meant"
+    if kind == "HTML":
+        hint = "it is a page, such as a server sends in the place of a file: download it again"
     if kind in _HOME_OF:
         hint = f"say `type: {_HOME_OF[kind]}`, or name the file that was meant"
     return HomeError(f"{path} is a file of {kind}, and not {expected}", hint)

@@ -219,7 +219,8 @@ def infer(
         objects = [(line, value) for line, value in values if isinstance(value, dict)]
         return _infer_struct(name, objects, path, column or name, nothing)
     numbers = [(line, value) for line, value in values if isinstance(value, Number)]
-    return _infer_number(name, numbers, path, hint)
+    json_hint = f"`{hint}json}}}}` keeps it as JSON text" if column else None
+    return _infer_number(name, numbers, path, hint, json_hint)
 
 
 def _infer_struct(
@@ -258,7 +259,10 @@ def _described(value: Json) -> str:
     return "a list" if isinstance(value, list) else "an object"
 
 
-def _infer_number(name: str, values: list[tuple[int, Number]], path: str, hint: str) -> pa.DataType:
+def _infer_number(
+    name: str, values: list[tuple[int, Number]], path: str, hint: str, within: str | None
+) -> pa.DataType:
+    """Return the one type of numbers; `within`: the hint where they are inside of a value."""
     if all(_WHOLE.fullmatch(value) and value != "-0" for _, value in values):
         numbers = [int(value) for _, value in values]
         if kind := text_values.integer_type(min(numbers), max(numbers)):
@@ -268,7 +272,7 @@ def _infer_number(name: str, values: list[tuple[int, Number]], path: str, hint: 
             raise UnfitValue(
                 f"{path}, line {line}: '{name}' is {text_values.shortened(value)}, which float64 "
                 "does not hold exactly",
-                _exact_number_hint([value for _, value in values], hint),
+                within or _exact_number_hint([value for _, value in values], hint),
             )
     return pa.float64()
 

@@ -146,3 +146,15 @@ def test_a_compressed_file_whose_type_is_not_stated_is_named(tmp_path):
     with pytest.raises(HyggeError, match=r"is compressed as .bz2, which is not read") as caught:
         build(read_flows(flows, {}))
     assert "decompress it first" in str(caught.value)
+
+
+@pytest.mark.parametrize("home", [CsvHome, JsonlHome, ParquetHome, ArrowHome])
+@pytest.mark.parametrize(
+    ("page", "kind"),
+    [(b"<!DOCTYPE html>\n<p>404</p>\n", "HTML"), (b"\n<html>\n</html>\n", "HTML"),
+     (b'<?xml version="1.0"?>\n<Error/>\n', "XML")],
+)  # fmt: skip
+def test_a_page_that_a_server_sent_in_the_place_of_a_file_is_no_table(home, page, kind, tmp_path):
+    (tmp_path / "in").write_bytes(page)
+    with pytest.raises(HyggeError, match=f"is a file of {kind}"):
+        read(home(path=tmp_path / "in"))
