@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hygge import Flow, JsonlHome, ParquetHome, ParquetStore, SQLHome
+from hygge import Flow, Home, JsonlHome, ParquetHome, ParquetStore, SQLHome
 from hygge.errors import FlowFailed, UnfitValue
 from hygge.report.text import plan_text
 from tests.connectors.sql.own_tables import database
@@ -124,3 +124,29 @@ def test_what_json_has_no_form_for_is_an_error_that_names_the_column(
     with pytest.raises((FlowFailed, UnfitValue), match=f"'a' .*{words}") as caught:
         flow(home, base, tmp_path).run()
     assert "flatten: 1" in caught.value.hint
+
+
+def test_a_merge_that_evolves_adds_and_updates_json(base, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    for line in ('{"id": 1}', '{"id": 1, "o": {"x": 1}}', '{"id": 1, "o": {"x": 2}}'):
+        path.write_text(line + "\n")
+        moving = Flow(
+            JsonlHome(path=str(path)), base.store(schema="evolve"), name="f", mode="merge",
+            key=["id"], engine="inline", state=tmp_path,
+        )  # fmt: skip
+        moving.run()
+    ((value,),) = base.ask("SELECT o FROM t")
+    assert (json.loads(value) if isinstance(value, str) else value) == {"x": 2}
+
+
+class Own(Home):
+    """A Home whose columns are known when the first rows come."""
+
+    async def read_batches(self):
+        yield pa.table({"id": [1], "a": [{"x": [1, 2]}]})
+
+
+def test_a_home_of_ones_own_that_shows_its_columns_by_its_rows(request, tmp_path):
+    base = database(request, "sqlite", tmp_path)
+    flow(Own(), base, tmp_path).run()
+    assert base.ask("SELECT * FROM t") == [(1, '{"x": [1, 2]}')]
