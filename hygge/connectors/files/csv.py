@@ -10,7 +10,8 @@ rows, for all files (see `hygge/formats/csv_dialect.py`). A text that is not wel
 with line and column (see `hygge/formats/csv_syntax.py`).
 NULL is an unquoted empty value, and what `null_values` says more, unquoted; a quoted "" is the
 empty string. Blank lines are skipped, but in a file of one column each is a NULL. Files may differ
-in the order of their columns. binary is base64. `hygge/formats/csv_reader.py` reads.
+in the order of their columns, and with `schema: union` in the columns. binary is
+base64. `hygge/formats/csv_reader.py` reads.
 
 Store: a directory of files, each with its own header, or one file where the path ends in `.csv`. A
 foreign reader (DuckDB's glob, `pyarrow.dataset`) sees the old files or the new ones, never a
