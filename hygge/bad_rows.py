@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ _MOST_BYTES = 64 * MIB
 _MOST_SHOWN = 10_000
 """Characters of a value or a text that people are shown; `raw` holds all of it."""
 _PIECES = 16
+_AT_ONCE = 1_000
+"""Bad rows that are Python objects at one time."""
 
 _FOUND = [
     pa.field("reason", pa.string(), False),
@@ -122,7 +125,7 @@ class BadRows:
 
         `check` is called with parts of the table, and changes nothing.
         """
-        good, bad = sift(table, check, ARROW)
+        good, bad = sift(table, check, ARROW, self.most_rows - self.rows)
         if bad is not None:
             self.add(bad)
         return good
@@ -131,7 +134,9 @@ class BadRows:
         """Return a table without the rows at these places, which are set aside for these errors."""
         if not errors:
             return table
-        self.add(_bad_table_of(table, sorted(errors.items()), ARROW))
+        found = sorted(errors.items())
+        for at in range(0, len(found), _AT_ONCE):
+            self.add(_bad_table_of(table, found[at : at + _AT_ONCE], ARROW))
         return without(table, [*errors])
 
     def sifted(
@@ -161,13 +166,24 @@ class BadRows:
 
 
 def sift(
-    table: pa.Table, check: Callable[[pa.Table], object], form: str
+    table: pa.Table, check: Callable[[pa.Table], object], form: str, most_rows: int
 ) -> tuple[pa.Table, pa.Table | None]:
-    """Return the rows that pass `check`, and a `bad_table` of the others; None: there are none."""
-    found = list(_misfits(table, check, 0))
-    if not found:
+    """Return the rows that pass `check`, and a `bad_table` of the others; None: there are none.
+
+    Above `most_rows`, or what one split may set aside, it looks no further: the run fails then.
+    """
+    misfits = iter(_misfits(table, check, 0))
+    places: list[int] = []
+    tables: list[pa.Table] = []
+    while found := list(itertools.islice(misfits, _AT_ONCE)):
+        places += [place for place, _ in found]
+        tables.append(_bad_table_of(table, found, form))
+        size = sum(each.nbytes for each in tables)
+        if len(places) > most_rows or size > _MOST_BYTES:
+            break
+    if not tables:
         return table, None
-    return without(table, [place for place, _ in found]), _bad_table_of(table, found, form)
+    return without(table, places), pa.concat_tables(tables)
 
 
 def _bad_table_of(table: pa.Table, found: Iterable[tuple[int, UnfitValue]], form: str) -> pa.Table:

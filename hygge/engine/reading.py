@@ -106,7 +106,8 @@ def _read_split(
             if bound is not None:
                 reading = home.reading or Reading(name)
                 if limits.on_bad_row == "set_aside":
-                    whole, bad = sift(whole, partial(bound.check, reading=reading), SOURCE)
+                    check = partial(bound.check, reading=reading)
+                    whole, bad = sift(whole, check, SOURCE, limits.max_bad_rows)
                     if bad is not None:
                         yield bad
                         del bad

@@ -73,7 +73,7 @@ class Trial:
         broken: dict[int, UnfitValue] = {}
         for rule in [*self.rules]:
             found = self._broken(rule, start)
-            broken |= {at - start: self._error(rule) for at in found}
+            broken |= dict.fromkeys([at - start for at in found], self._error(rule))
             self._forget(found)
             self.found_elsewhere += 0 if rule.is_firm else len(found)
             if self.bad_rows.rows + len(broken) > self.bad_rows.most_rows:
