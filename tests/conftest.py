@@ -20,6 +20,8 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 # Beside a busy program Ray's workers, which are nice by 15, would hardly run at all.
 os.environ |= {"RAY_worker_niceness": "0"}
+# Ray gives up its own start early on a busy machine.
+os.environ |= {"RAY_raylet_start_wait_time_s": "120"}
 # A busy machine is no fault of what is tested.
 settings.register_profile("hygge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hygge")

@@ -31,7 +31,7 @@ OF_THE_NODES = {
     "SHOP_PASSWORD": SECRET,
     "RAY_worker_niceness": "0",
     "RAY_metrics_report_interval_ms": "1000",
-    "RAY_raylet_start_wait_time_s": str(int(LIMIT_S)),  # a busy machine may take its time
+    "RAY_raylet_start_wait_time_s": "120",  # a busy machine may take its time
 }
 OUTSIDE = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
 
