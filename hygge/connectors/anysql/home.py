@@ -7,6 +7,7 @@ each row is as of the read of its split, and the plan says so.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -323,7 +324,10 @@ def reflect(
         known = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
         raise missing_table(who, name, [each for each in known if not each.startswith("_hygge_")])
     primary = inspector.get_pk_constraint(name, schema).get("constrained_columns") or ()
-    return list(inspector.get_columns(name, schema)), tuple(primary)
+    with warnings.catch_warnings():
+        # Of types that SQLAlchemy does not know it says so, and gives NullType.
+        warnings.filterwarnings("ignore", "Did not recognize type", sa.exc.SAWarning)
+        return list(inspector.get_columns(name, schema)), tuple(primary)
 
 
 def _check_once(names: list[str], ask: Ask) -> None:

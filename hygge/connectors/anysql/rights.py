@@ -19,9 +19,10 @@ from hygge.connectors.sql import ledger
 from hygge.connectors.sql.counting import MOST
 from hygge.connectors.sql.errors import said_by, state_of
 from hygge.connectors.sql.goal import Goal
-from hygge.connectors.sql.heads import HEADS
+from hygge.connectors.sql.heads import HEADS, OR_REPLACE
 from hygge.connectors.sql.mysql_rights import asking
 from hygge.connectors.sql.target import Target, exists, reflected_columns, table_for
+from hygge.connectors.sql.types import column_for
 from hygge.errors import StoreError
 from hygge.model import Run
 
@@ -33,6 +34,8 @@ _REFUSED = re.compile(
     r"(?i)permission (?:was )?denied|(?:access|command) denied|insufficient privilege|"
     r"read-?_?only|not authori[sz]ed|must be owner"
 )
+_OTHER_TYPE = "42804"
+"""PostgreSQL's number for a value of a type that a column does not take."""
 _OWN = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _NEEDED = {"append": ("INSERT",), "replace": ("DELETE", "INSERT"), "merge": _OWN[:3]}
 
@@ -47,15 +50,15 @@ def check_rights(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Sch
     _check_new_tables(connection, goal, run, target._replace(name=new))
     for name in (HEADS, ledger.LEDGER):
         _check(connection, goal, target._replace(name=name), _OWN, None)
-    _check(connection, goal, target, _NEEDED[run.mode], schema)
+    _check(connection, goal, target, _NEEDED[run.mode], schema, typed=run.mode != "replace")
 
 
 def count_rows(connection: sa.Connection, target: Target) -> int | None:
     """Return the rows of the target, as far as `plan` counts; None where they may not be read."""
     import sqlalchemy as sa
 
-    for _, statement in _statements(connection, target, ["SELECT"], ()):
-        if _refusal(connection, statement):
+    for _, statement in _statements(connection, target, ["SELECT"], (), pa.schema([])):
+        if _is_refusal(_error_of(connection, statement)):
             return None
     some = sa.select(sa.literal(1)).select_from(table_for(target, None)).limit(MOST + 1)
     with connection.begin():
@@ -69,10 +72,13 @@ def _check(
     target: Target,
     needed: Sequence[str],
     schema: pa.Schema | None,
+    *,
+    typed: bool = False,
 ) -> None:
     """Raise StoreError for a right that is missing on a table, if it exists.
 
-    Its columns are those of `schema` that are written; None: all of the table.
+    Its columns are those of `schema` that are written; None: all of the table. `typed`: they must
+    also be of types that the table takes.
     """
     with connection.begin():
         if not exists(connection, target):
@@ -85,22 +91,43 @@ def _check(
                 for name in written_names(connection, target, plain_schema(schema))
                 if name in there
             ]
-    for right, statement in _statements(connection, target, needed, written):
-        if refusal := _refusal(connection, statement):
+    kinds = plain_schema(schema) if typed and schema is not None else pa.schema([])
+    for right, statement in _statements(connection, target, needed, written, kinds):
+        error = _error_of(connection, statement)
+        if _is_refusal(error):
             raise StoreError(
-                f"{goal.who}: this user may not {right} rows of {target.name}: {refusal}",
+                f"{goal.who}: this user may not {right} rows of {target.name}: {said_by(error)}",
                 f"GRANT {', '.join(needed)} ON the table to this user",
+            )
+        if state_of(error) == _OTHER_TYPE:
+            raise StoreError(
+                f"{goal.who}: {said_by(error).splitlines()[0]}",
+                "through this driver a text goes into no column of another type: write "
+                "postgresql:// for the driver that can, leave the column out with `columns`, "
+                f"{OR_REPLACE}",
             )
 
 
 def _statements(
-    connection: sa.Connection, target: Target, needed: Sequence[str], written: Sequence[str]
+    connection: sa.Connection,
+    target: Target,
+    needed: Sequence[str],
+    written: Sequence[str],
+    kinds: pa.Schema,
 ) -> Iterator[tuple[str, str]]:
-    """Yield each right with a statement that needs it and changes nothing."""
+    """Yield each right with a statement that needs it and changes nothing.
+
+    `kinds` are the types of those columns whose types count.
+    """
     import sqlalchemy as sa
 
+    def nothing_for(name: str) -> Any:
+        if name not in kinds.names:
+            return sa.null()
+        return sa.cast(sa.null(), column_for(kinds.field(name).type, target.dialect, name))
+
     table = sa.table(target.name, *map(sa.column, written), schema=target.schema)
-    nothing = sa.select(*[sa.null() for _ in written]).where(sa.false())
+    nothing = sa.select(*map(nothing_for, written)).where(sa.false())
     known: dict[str, Any] = {
         "SELECT": sa.select(sa.literal_column("1")).select_from(table).where(sa.false()),
         "INSERT": sa.insert(table).from_select(list(written), nothing),
@@ -137,8 +164,8 @@ def _check_new_tables(connection: sa.Connection, goal: Goal, run: Run, new: Targ
     elif new.dialect in _EXPLAINS:
         preparer = connection.dialect.identifier_preparer
         table = preparer.format_table(sa.table(new.name, schema=new.schema))
-        answers = (_refusal(connection, statement) for statement in asking(table, run.mode))
-        refusal = next(filter(None, answers), None)
+        answers = (_error_of(connection, statement) for statement in asking(table, run.mode))
+        refusal = next((said_by(error) for error in answers if _is_refusal(error)), None)
     if refusal:
         raise StoreError(
             f"{goal.who}: this user may make no tables there, and hygge stages rows in some: "
@@ -147,18 +174,23 @@ def _check_new_tables(connection: sa.Connection, goal: Goal, run: Run, new: Targ
         )
 
 
-def _refusal(connection: sa.Connection, statement: str) -> str | None:
-    """Return what the database says where it refuses a statement for want of a right."""
+def _error_of(connection: sa.Connection, statement: str) -> object:
+    """Return the driver's error about a statement; None: it would be done. Nothing is changed."""
     from sqlalchemy.exc import DBAPIError
 
     transaction = connection.begin()
     try:
         connection.exec_driver_sql(statement)
     except DBAPIError as error:
-        said = said_by(error.orig)
         if error.connection_invalidated:
             raise
-        return said if state_of(error.orig) == "42501" or _REFUSED.search(said) else None
+        return error.orig
     finally:
         transaction.rollback()
     return None
+
+
+def _is_refusal(error: object) -> bool:
+    """Return whether a database refuses for want of a right."""
+    denied = error is not None and _REFUSED.search(said_by(error)) is not None
+    return denied or state_of(error) == "42501"

@@ -316,7 +316,8 @@ def _insert(
     for start in range(0, batch.num_rows, step):
         piece = batch.slice(start, step)
         columns = [
-            encode(piece.column(at), goal.who, name) for at, name in enumerate(piece.schema.names)
+            encode(piece.column(at), goal.who, name, connection.dialect.driver)
+            for at, name in enumerate(piece.schema.names)
         ]
         numbers = range(before + start, before + start + piece.num_rows)
         rows = [dict(zip(keys, row, strict=True)) for row in zip(*columns, numbers, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from math import copysign
 from typing import Any
 
 import pyarrow as pa
@@ -85,9 +86,12 @@ def _time_of(value: Any) -> Any:
     return value
 
 
-def encode(column: Any, who: str, name: str) -> list[Any]:
+def encode(column: Any, who: str, name: str, driver: str = "") -> list[Any]:
     """An Arrow column as Python values for a driver."""
     kind = column.type
+    if driver == "psycopg2" and pa.types.is_floating(kind):
+        # It would write the literal -0.0, which is a numeric, and has no sign.
+        return ["-0.0" if v == 0 and copysign(1, v) < 0 else v for v in column.to_pylist()]
     if pa.types.is_timestamp(kind) and kind.tz:
         column = column.cast(pa.timestamp(kind.unit, "UTC"))
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from decimal import Decimal
 
@@ -123,3 +124,14 @@ def test_a_float_of_mysql_takes_what_it_holds(my, my_schema):
         rows = pa.table({"v": pa.array([0.5, None, 16777216.0], kind)})
         own_tables.moved(db.store(), rows, run=f"r{number}", flow=f"f{number}")
     assert db.ask("SELECT count(*), sum(v = 0.5), sum(v = 16777216) FROM t") == [(6, 2, 2)]
+
+
+@pytest.mark.parametrize("mode", ["replace", "append", "merge"])
+def test_every_float_goes_through_psycopg2(mode, pg, schema, tmp_path):
+    store = SQLStore(
+        f"{schema}.t", connection=pg.url.replace("postgresql:", "postgresql+psycopg2:")
+    )
+    values = [-0.0, 0.0, 5e-324, -1.7976931348623157e308, 0.1, None, math.inf, -math.inf]
+    moved(store, tmp_path, mode, *values)
+    came = [value for (value,) in pg.ask(f"SELECT v FROM {schema}.t ORDER BY id")]
+    assert list(map(repr, came)) == list(map(repr, values))

@@ -88,3 +88,12 @@ def test_in_mariadb_and_mysql(is_mariadb, my, my_schema, told, monkeypatch):
         assert "ALTER command denied" in told(new, "replace")
         grant("ALTER", f"{my_schema}.*")
     assert told(new, "replace") == ""
+
+
+@pytest.mark.parametrize("kind", ["numeric", "jsonb", "uuid", "interval", "bigint[]", "xml"])
+def test_a_type_that_psycopg2_gives_no_value_for_is_said_before_rows_move(kind, pg, schema, told):
+    pg.ask(f'CREATE TABLE {schema}.t (id bigint, "v%s:x" {kind})')
+    url = pg.url.replace("postgresql:", "postgresql+psycopg2:")
+    said = told(f"{url}#{schema}.t", columns=["id", "v%s:x"])
+    assert "but expression is of type text" in said
+    assert pg.ask(f"SELECT * FROM {schema}.t") == []
