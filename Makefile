@@ -55,6 +55,7 @@ bench: bench-files bench-databases
 
 bench-files: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/parquet_to_parquet.py
+	$(BIN)/python benchmarks/shapes.py
 
 # How a cluster of many nodes, lanes and splits would do; about ten minutes.
 bench-cluster: $(VENV)/.installed-bench

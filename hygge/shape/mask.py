@@ -98,14 +98,19 @@ def _hashes(chunk: pa.Array, key: bytes) -> pa.Array:
     if len(key) > _BLOCK_BYTES:
         key = sha256(key).digest()
     key = key.ljust(_BLOCK_BYTES, b"\0")
-    # By hand, as RFC 2104 has it: `hmac` and its contexts take twice the time of short values.
-    inner = bytes(byte ^ 0x36 for byte in key)
-    outer = bytes(byte ^ 0x5C for byte in key)
-    values = pc.fill_null(chunk.cast(pa.large_binary()), b"").to_pylist()
-    digests = [sha256(outer + sha256(inner + value).digest()).digest() for value in values]
+    # By hand, as RFC 2104 has it, and each key hashed once: `hmac` takes twice the time.
+    inner = sha256(bytes(byte ^ 0x36 for byte in key))
+    outer = sha256(bytes(byte ^ 0x5C for byte in key))
+    digests = []
+    for value in pc.fill_null(chunk.cast(pa.large_binary()), b"").to_pylist():
+        within = inner.copy()
+        within.update(value)
+        around = outer.copy()
+        around.update(within.digest())
+        digests.append(around.digest())
     text = b"".join(digests).hex().encode()
-    ends = np.arange(0, _HEX_DIGITS * (len(values) + 1), _HEX_DIGITS, dtype=np.int32)
-    hashes = pa.StringArray.from_buffers(len(values), pa.py_buffer(ends), pa.py_buffer(text))
+    ends = np.arange(0, _HEX_DIGITS * (len(chunk) + 1), _HEX_DIGITS, dtype=np.int32)
+    hashes = pa.StringArray.from_buffers(len(chunk), pa.py_buffer(ends), pa.py_buffer(text))
     if chunk.null_count == 0:
         return hashes
     return pc.if_else(chunk.is_valid(), hashes, pa.scalar(None, pa.string()))
