@@ -17,8 +17,8 @@ from hygge import Coordinator
 from hygge.cli.main import main
 from hygge.model import Summary
 from hygge.places.bucket import Bucket
+from tests.servers.s3 import s3  # noqa: F401  # a fixture
 
-pytest_plugins = ["tests.servers.s3"]
 KEY = "an example, not your key"
 
 
