@@ -128,14 +128,34 @@ def jobs(cluster: dict[str, str]) -> list[str]:
     ]
 
 
+SHAPED = """  two:
+    home: {path: users.parquet, columns: [{name: id, as: number}], where: id >= 10}
+    mask: {number: "null"}
+    add: {source: "'users'"}
+    transform: cleaning:clean
+    store: out/two.csv
+"""
+CLEANING = """import pyarrow as pa
+
+def clean(batch: pa.Table) -> pa.Table:
+    print("cleans", batch.num_rows)
+    return batch.slice(0, batch.num_rows - 1) if batch.num_rows else batch
+"""
+
+
 def test_two_flows_run_as_two_ray_jobs_and_a_third_fails_in_its_own(cluster, flows):
+    plain = "  two:\n    home: users.parquet\n    store: out/two.csv\n"
+    flows.write_text(flows.read_text().replace(plain, SHAPED))
+    (flows.parent / "cleaning.py").write_text(CLEANING)
     done = hygge(cluster, flows, "--jobs", "each")
     assert done.returncode == 1, done.stderr + done.stdout
     assert "3 flows: 2 done, 1 failed" in done.stdout
     assert "cannot be read as Parquet" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert pq.read_table(flows.parent / "out" / "one").num_rows == 1000
-    assert (flows.parent / "out" / "two.csv").read_text().count("\n") == 1001
+    lines = (flows.parent / "out" / "two.csv").read_text().splitlines()
+    assert lines == ['"number","source"', *[',"users"'] * 989]
+    assert "two: cleans 990" in done.stderr
     names = sorted(each.rsplit("-", 1)[0] for each in jobs(cluster))
     assert names == ["hygge-one", "hygge-two"]
 
