@@ -246,13 +246,14 @@ def test_what_another_flow_writes_is_found_when_its_turn_comes(tmp_path):
     assert lake(tmp_path, "x") == [[{"id": 1}]]
 
 
-def test_objects_of_a_bucket(s3, moved, tmp_path):
-    bucket = Bucket(s3)
+def test_objects_of_a_bucket(request, moved, tmp_path):
+    url = request.getfixturevalue("s3")
+    bucket = Bucket(url)
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"id": [1]}), sink)
     for key in ("in/eu/a.parquet", "in/us/b[1].parquet", "in/us/_c.parquet", "in/us/d.csv"):
         bucket.put(key, sink.getvalue().to_pybytes())
-    summary = moved(f'files: "{s3}/in/*/*.parquet"', '"lake/{folder}/{file}"')
+    summary = moved(f'files: "{url}/in/*/*.parquet"', '"lake/{folder}/{file}"')
     assert summary.ok, [each.error for each in summary.flows]
     assert len(names(summary)) == 2
     assert lake(tmp_path, "eu/a") == [[{"id": 1}]]
