@@ -243,6 +243,7 @@ def test_the_tables_or_files_of_one_flow_are_one_job_and_each_has_its_report(clu
     assert sorted(os.listdir(tmp_path / "out")) == ["t0", "t1", "t2", "x", "y"]
 
 
+@only_in_chaos
 def test_a_driver_runs_on_the_node_that_has_what_it_takes(cluster, second_node, flows):
     a_flow = "home: users.parquet, mode: append, store: out"
     takes = "{cpus: 0.5, memory: 64MiB, resources: {off_head: 1}}"
