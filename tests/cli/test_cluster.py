@@ -342,6 +342,7 @@ def test_plain_ray_job_submit_does_the_same_with_its_own_runtime_env(tmp_path):
     assert f"{flow['submission_id']}  succeeded  slow" in told
 
 
+@only_in_chaos
 def test_check_and_plan_see_what_the_cluster_sees(tmp_path):
     one = "  one: {home: DISK/in, store: 'DISK/out/${SHOP_PASSWORD}'}\n"
     folder = Folder(tmp_path, one)

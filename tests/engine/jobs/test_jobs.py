@@ -274,6 +274,7 @@ def test_a_driver_runs_on_the_node_that_has_what_it_takes(cluster, second_node, 
         assert pq.read_table(flows.parent / "out" / flow).num_rows == 1000
 
 
+@only_in_chaos
 @pytest.mark.parametrize("dies", [False, pytest.param(True, marks=only_in_chaos)])
 def test_small_flows_share_one_job_and_each_has_its_report_also_after_its_driver_died(
     dies, cluster, tmp_path

@@ -117,6 +117,7 @@ def test_a_node_without_shared_memory_is_refused_by_its_address(tmp_path: Path) 
     assert not (tmp_path / "lake").exists()
 
 
+@only_in_chaos
 def test_a_node_that_dies_half_way_costs_its_unfinished_splits_and_no_row(
     nodes: Nodes,
     tmp_path: Path,
