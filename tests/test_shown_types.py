@@ -18,6 +18,7 @@ from hygge.errors import HyggeError
 from hygge.model import Run
 from hygge.testing.values import every_type
 from hygge.type_words import nested_type_of, word_of, words_of
+from tests.chaos import only_in_chaos
 
 pytest_plugins = ["tests.servers.postgres", "tests.servers.mariadb"]
 
@@ -92,13 +93,15 @@ def test_sqlite_says_types_in_words(tmp_path):
     assert check(SQLStore("t", connection=f"sqlite:///{tmp_path}/t.db"))
 
 
-@pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg2"])
+@pytest.mark.parametrize(
+    "driver", ["postgresql", pytest.param("postgresql+psycopg2", marks=only_in_chaos)]
+)
 def test_postgres_says_types_in_words(driver, pg, schema):
     url = pg.url.replace("postgresql:", f"{driver}:")
     assert check(SQLStore(f"{schema}.t", connection=url))
 
 
-@pytest.mark.parametrize("driver", ["mysql", "mysql+pymysql"])
+@pytest.mark.parametrize("driver", ["mysql", pytest.param("mysql+pymysql", marks=only_in_chaos)])
 def test_mariadb_says_types_in_words(driver, my, my_schema):
     url = my.url(my_schema)
     assert check(SQLStore("t", connection=f"{driver}:{url.partition(':')[2]}"))

@@ -10,7 +10,18 @@ import os
 from collections.abc import Sequence
 from typing import NoReturn
 
-from hygge.cli import check, completion, connectors, discover, init, move, plan, preview, schema
+from hygge.cli import (
+    check,
+    completion,
+    connectors,
+    discover,
+    init,
+    move,
+    plan,
+    preview,
+    report,
+    schema,
+)
 from hygge.errors import UsageError, one_of
 
 COMMANDS = {
@@ -27,6 +38,7 @@ COMMANDS = {
     "stop": "stop a submitted run and its flows",
     "verify": "compare what stores hold with what their sources would give now",
     "history": "show the runs of a file's flows, the newest first",
+    "report": "write a page of HTML about one run",
     "show": "show all that is known of one run: splits, attempts, errors",
     "connectors": "list what can be read and written, or every option of one connector",
     "schema": "print the JSON Schema of flows.yml, for editors",
@@ -44,12 +56,13 @@ _OWN = {
     "connectors": connectors,
     "schema": schema,
     "completion": completion,
+    "report": report,
 }
 """Commands without a file of flows: all their arguments stand in their modules."""
 _DEFAULTS: dict[str, object] = {
     "select": [], "exclude": [], "inline": False, "jobs": None, "json": False, "quiet": False,
     "dashboard": False, "fresh": False, "start_from": None, "log_format": "text",
-    "address": None, "no_wait": False, "runtime_env": None,
+    "address": None, "no_wait": False, "report": None, "runtime_env": None,
     "flow": None, "limit": None, "sample": None,
 }  # fmt: skip
 
@@ -206,6 +219,7 @@ def _run_options(command: argparse.ArgumentParser, here: bool) -> None:
         "--fresh", action="store_true", help="start anew, whatever a run that died has left"
     )
     if here:
+        command.add_argument("--report", metavar="FILE", help="write a page of HTML about the run")
         command.add_argument(
             "--from",
             dest="start_from",

@@ -42,7 +42,7 @@ def show(arguments: argparse.Namespace) -> int:
 
     The state is that of the file, if one is named, else that of this folder.
     """
-    states = [_state_of(arguments.file)] if arguments.file else states_here()
+    states = states_of(arguments.file)
     for state in states:
         place = place_at(state)
         for flow, found in find_run(place, arguments.id):
@@ -68,6 +68,11 @@ def runs_here(as_json: bool = False) -> int:
         found += [record for flow in flows_at(place) for record in records(place, flow, 1)]
     _print_runs(sorted(found, key=_began, reverse=True), as_json, "this folder")
     return 0
+
+
+def states_of(file: str | None) -> list[str]:
+    """Return where the state of a file of flows lies; without one, the states of this folder."""
+    return [_state_of(file)] if file else states_here()
 
 
 def states_here() -> list[str]:

@@ -17,7 +17,18 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from hygge.cli import check, completion, connectors, discover, init, move, plan, preview, schema
+from hygge.cli import (
+    check,
+    completion,
+    connectors,
+    discover,
+    init,
+    move,
+    plan,
+    preview,
+    report,
+    schema,
+)
 from hygge.cli.arguments import make_parser, parse, wants_json_log
 from hygge.cli.ending import kill_descendants, release_all
 from hygge.cli.named_file import check_file
@@ -66,6 +77,11 @@ def _run(arguments: argparse.Namespace) -> int:
         from hygge.engine.jobs.cluster import choose_address
 
         if address := choose_address(arguments.address):
+            if arguments.report:
+                raise UsageError(
+                    f"--report is for flows that run here, and these run at {address}",
+                    "run them without it, then `hygge report RUN flows.yml`",
+                )
             return _submit_to(address, arguments)
     return _run_here(arguments, open_file)
 
@@ -116,6 +132,8 @@ def _run_here(
             for error in coordinator.errors.values():
                 print_traceback(error)
         _print_report(summary, arguments)
+        if arguments.report:
+            _write_page(arguments.report, coordinator, summary)
         if signalled:
             _say_stopped(arguments)
             return 130
@@ -124,6 +142,12 @@ def _run_here(
         watch.close()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _write_page(path: str, coordinator: Coordinator, summary: Summary) -> None:
+    reports = [(coordinator.identity(each.flow), each) for each in summary.flows]
+    report.write_summary(path, coordinator.file.state, str(coordinator.file.path), reports)
+    print(f"the page about it: {path}", file=sys.stderr)
 
 
 def _say_stopped(arguments: argparse.Namespace) -> None:
@@ -240,7 +264,7 @@ def _say_in_log(text: str) -> None:
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run, "move": _move, "check": check.run, "plan": plan.run, "preview": preview.run,
     "init": init.run, "discover": discover.run, "connectors": connectors.run, "schema": schema.run,
-    "completion": completion.run, "submit": _submit, "status": _status, "logs": _logs,
-    "stop": _stop, "show": _show,
+    "completion": completion.run, "report": report.run, "submit": _submit, "status": _status,
+    "logs": _logs, "stop": _stop, "show": _show,
     **{name: _about_file(name) for name in ("bad", "history", "verify")},
 }  # fmt: skip

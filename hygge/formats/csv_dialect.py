@@ -25,8 +25,9 @@ from hygge.formats.text_values import shortened
 SAMPLE_BYTES = 64 * 1024
 TAB = "\t"
 DELIMITERS = (",", ";", "\t", "|")
-_RARE_DELIMITERS = ("\x01", "^", "~", ":")
-"""Never taken by themselves: where one of them fits, it has to be stated."""
+_RARE_DELIMITERS = ("\x01", "^", "~", ":", " ")
+"""Never taken by themselves: where one of them fits, it has to be stated. Texts have blanks too, so
+a blank counts only where it makes a column of numbers or dates below a name."""
 _MOST = 0.8
 """The share of lines that speaks for a delimiter, where the first line has none of it."""
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -34,6 +35,8 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 _SEP = re.compile(r"(sep=.)[\r\n]", re.IGNORECASE)
 _TYPED = re.compile(r"[+-]?[.,]?\d|(true|false|[+-]?inf|[+-]?infinity|nan)$|.*\d{2}", re.IGNORECASE)
 """The beginning of each name that may be a number, a bool, a date or a timestamp as well."""
+
+_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}\S*$")
 
 Infer = Callable[[pa.Array], pa.DataType]
 
@@ -200,7 +203,7 @@ def _best(
     for reading in readings:
         _refuse_title(path, reading)
     for reading in rare():
-        if reading.is_consistent:
+        if reading.is_consistent and (reading.dialect.delimiter != " " or _has_typed(reading)):
             raise HomeError(
                 f"{path} may be one column, or be delimited by "
                 f"{_shown(reading.dialect.delimiter)}, which every line has",
@@ -210,6 +213,18 @@ def _best(
     if all(max(reading.counts) == 1 for reading in readings):
         return replace(one_column, delimiter=stated.usual)
     return one_column
+
+
+def _has_typed(reading: _Reading) -> bool:
+    """Whether a column of the sample is of numbers or dates, and not of parts of moments."""
+    first, *rows = reading.records
+    if all(_MOMENT.match(" ".join(row)) for row in rows):
+        return False
+    return any(
+        not _TYPED.match(name) and all(_TYPED.match(row[index]) for row in rows)
+        for index, name in enumerate(first)
+        if rows
+    )
 
 
 def _refuse_title(path: str, reading: _Reading) -> None:

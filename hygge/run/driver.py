@@ -25,7 +25,7 @@ from hygge.errors import (
 from hygge.home import Home
 from hygge.journal import Decision, FlowJournal
 from hygge.journal.bad_files import BadFiles
-from hygge.model import Commit, Head, Limits, Mode, Plan, Receipt, Run, Watermark
+from hygge.model import Column, Commit, Head, Limits, Mode, Plan, Receipt, Run, Watermark
 from hygge.run.engines import backoff_s
 from hygge.run.retrying import retried
 from hygge.run.said import speaker_for, speaking
@@ -98,8 +98,8 @@ class Driver:
     stop: threading.Event
     guard: StallGuard
     attempt: Attempt = field(default_factory=Attempt)
-    note_run: Callable[[str], None] = lambda run: None
-    """Told the id of the run that this driver is at."""
+    note_run: Callable[[str, Sequence[Column]], None] = lambda run, columns: None
+    """Told the id of the run that this driver is at, and the columns of its plan."""
 
     def ask_home(self, phase: str, call: Callable[[], Result]) -> Result:
         """Return the result of a call of the Home; raise Stalled where it does not come back."""

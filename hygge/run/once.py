@@ -161,7 +161,7 @@ class _ActiveRun:
             who = self.home.describe()
             self.home.reading = Reading(who, (resumed or run).id, began)
         self.run = resumed or run
-        driver.note_run(self.run.id)
+        driver.note_run(self.run.id, plan.columns or ())
         if resumed is not None:
             return
         self.journal.plan(

@@ -15,14 +15,16 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from hygge.journal import history
-from hygge.model import Report
+from hygge.model import Column, Report
 from hygge.places.place import place_at
 from hygge.run.watch import Progress, Watch
+from hygge.type_words import word_of
 
 _POINTS = 60
 _FIRST_EVERY_S = 0.5
 _MESSAGES, _LONGEST = 50, 500
 _WAITS = 20
+_COLUMNS = 500
 _PACKAGES = {"hygge": "hygge-data", "ray": "ray", "pyarrow": "pyarrow"}
 
 
@@ -41,10 +43,13 @@ class Recorder:
         self._messages: list[tuple[float, str]] = []
         self._left_out = 0
         self._last = Progress()
+        self._columns: list[list[str]] = []
+        """Of each column: name, type in the source, type as it is moved."""
 
-    def note_run(self, run: str) -> None:
-        """Note the id of the run."""
+    def note_run(self, run: str, columns: Sequence[Column]) -> None:
+        """Note the id of the run, and the columns of its plan."""
         self.run = run
+        self._columns = [[each.name, each.native or "", word_of(each.type)] for each in columns]
 
     def expects(self, flows: Sequence[str]) -> None:
         self.watch.expects(flows)
@@ -82,6 +87,7 @@ class Recorder:
                 "columns": ["seconds", "rows", "bytes", "splits_done", "lanes"],
                 "points": [list(point) for point in self._points],
             },
+            "columns": self._columns[:_COLUMNS],
             "waited_s": {text: round(waits[text], 1) for text in longest[:_WAITS]},
             "messages": [list(message) for message in self._messages],
             "messages_left_out": self._left_out,

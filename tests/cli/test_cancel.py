@@ -195,6 +195,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@only_in_chaos
 def test_ray_job_stop_stops_the_flows_of_a_job_and_notes_it(tmp_path):
     folder = Folder(tmp_path, "type: 'connectors:SlowHome', ", "")
     ray = [Path(sys.executable).parent / "ray", "job"]

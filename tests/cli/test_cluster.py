@@ -279,6 +279,7 @@ def test_a_closed_laptop_stops_nothing_and_a_dead_driver_is_started_again(tmp_pa
     assert pq.read_table(folder.disk / "out" / "slow").num_rows == 4
 
 
+@only_in_chaos
 @pytest.mark.ray_versions
 def test_a_killed_coordinator_is_started_again_and_goes_on_with_the_flows_that_run(tmp_path):
     more = "    mode: append\n  next: {home: DISK/in, store: DISK/out/next, mode: append,"
@@ -341,6 +342,7 @@ def test_plain_ray_job_submit_does_the_same_with_its_own_runtime_env(tmp_path):
     assert f"{flow['submission_id']}  succeeded  slow" in told
 
 
+@only_in_chaos
 def test_check_and_plan_see_what_the_cluster_sees(tmp_path):
     one = "  one: {home: DISK/in, store: 'DISK/out/${SHOP_PASSWORD}'}\n"
     folder = Folder(tmp_path, one)

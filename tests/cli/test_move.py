@@ -62,10 +62,10 @@ def test_what_is_saved_goes_on_where_the_command_was(moved, capsys):
     with sqlite3.connect("x.db") as database:
         database.execute("INSERT INTO t VALUES (3)")
     assert main(["flows.yml", "--inline"]) == 0
-    assert "1 rows read" in capsys.readouterr().out
+    assert "1 row read" in capsys.readouterr().out
     with sqlite3.connect("x.db") as database:
         database.execute("INSERT INTO t VALUES (4)")
-    assert "1 rows read" in moved(*words)
+    assert "1 row read" in moved(*words)
     assert pq.read_table("lake").num_rows == 4
     said = moved(*words, "--save", "flows.yml", code=2)
     assert "flows.yml is there already" in said

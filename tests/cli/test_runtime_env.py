@@ -17,6 +17,8 @@ from tests.chaos import only_in_chaos
 from tests.servers.standing import OUTSIDE, Standing
 from tests.waiting import LIMIT_S
 
+pytestmark = only_in_chaos
+
 NOBODY = {name: text for name, text in OUTSIDE.items() if name != "PYTHONPATH"}
 FLOWS = """
 state: {disk}/state

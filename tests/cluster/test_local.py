@@ -21,6 +21,8 @@ SMALL = ["--loopback", "--cpus", "1", "--store-mib", "80"]
 TASK = """
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+
+pytestmark = only_in_chaos
 ray.init(address="auto", log_to_driver=False)
 alive = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
 where = ray.remote(lambda: ray.get_runtime_context().get_node_id())

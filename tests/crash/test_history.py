@@ -20,9 +20,12 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from tests.chaos import only_in_chaos
 from tests.crash.points import ALL
 from tests.crash.scenes import in_order, rows_of
 from tests.crash.world import Drivers, World
+
+pytestmark = only_in_chaos
 
 POINTS = st.integers(0, 180)
 SCENES = [

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import pytest
 
+from tests.chaos import only_in_chaos
 from tests.crash.promises import power_cut, power_cut_after_a_death
 from tests.crash.scenes import SCENES
 from tests.crash.world import worlds  # noqa: F401  # a fixture
+
+pytestmark = only_in_chaos
 
 FILES = [name for name, scene in SCENES.items() if scene.store != "SQLite"]
 ENDING = "hygge.journal.runs.FlowJournal.end 1"

@@ -14,7 +14,7 @@ from tests.waiting import said_by
 
 PARTS = 8 if ALL else 1
 """Of all points: each part is a program, which has a limit of time."""
-STEP = 8 if ALL else 97
+STEP = 8 if ALL else 193
 
 
 def killed(folder, first=0, *twin):

@@ -81,8 +81,16 @@ def test_a_file_of_one_column_is_one_column(file, content, values):
     assert found(path).startswith("one column")
 
 
+@pytest.mark.parametrize("content", [
+    "full name\nAnn Lee\nBob Ray\n", "event time\n2026-01-01 10:00:00\n2026-01-01 11:00:00\n",
+])  # fmt: skip
+def test_texts_and_moments_with_blanks_are_one_column(file, content):
+    assert read(file(content)).num_columns == 1
+
+
 DOUBT = {
     "two delimiters": ("a;b,c\n1;2,3\n4;5,6\n", "may be delimited by ',' or by ';'", "delimiter"),
+    "a blank": ("id name\n1 Ann\n", "or be delimited by ' '", 'delimiter: " "'),
     "a rare delimiter": ("id:name\n1:Ann\n", "or be delimited by ':'", 'delimiter: ":"'),
     "Hive's delimiter": ("id\x01name\n1\x01Ann\n", r"delimited by '\x01'", r'"\x01"'),
     "a title": ("Report of 2024\nid,name\n1,Ann\n2,Bob\n",

@@ -26,6 +26,8 @@ from hygge import Home
 from hygge.model import Column, Plan, Split
 from contextlib import contextmanager
 
+pytestmark = only_in_chaos
+
 class Slow(Home):
     @contextmanager
     def open(self, since=None):

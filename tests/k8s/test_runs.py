@@ -29,6 +29,7 @@ import pyarrow.dataset as ds
 import pytest
 import yaml
 
+from tests.chaos import only_in_chaos
 from tests.k8s.kuberay import judged
 from tests.k8s.manifests import RAY_METRICS, ROOT, of_kind, overlay, rayjob
 from tests.waiting import free_port, said_by, until
@@ -83,6 +84,7 @@ def _answers(url: str, token: str) -> bool:
         return False
 
 
+@only_in_chaos
 def test_the_entrypoints_run_as_ray_jobs_with_the_settings_of_their_overlay(tmp_path: Path) -> None:
     leave = shutil.ignore_patterns("out", ".hygge")
     shutil.copytree(ROOT / "samples", tmp_path / "app" / "samples", ignore=leave)  # as in the image

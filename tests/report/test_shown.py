@@ -108,7 +108,7 @@ def test_a_flow_that_runs_gives_a_sign_of_life_also_where_nothing_moves():
     out = io.StringIO()
     lines = Lines(out, sign_every_s=0.01)
     lines.moved("orders", HALF)
-    until(lambda: out.getvalue().count("orders: 500 rows · ") > 1)
+    until(lambda: out.getvalue().count("orders: 500 rows · ") > 1, out.getvalue)
     lines.close()
     assert " rows/s · " in out.getvalue()
 

@@ -243,6 +243,7 @@ def test_the_tables_or_files_of_one_flow_are_one_job_and_each_has_its_report(clu
     assert sorted(os.listdir(tmp_path / "out")) == ["t0", "t1", "t2", "x", "y"]
 
 
+@only_in_chaos
 def test_a_driver_runs_on_the_node_that_has_what_it_takes(cluster, second_node, flows):
     a_flow = "home: users.parquet, mode: append, store: out"
     takes = "{cpus: 0.5, memory: 64MiB, resources: {off_head: 1}}"
@@ -273,6 +274,7 @@ def test_a_driver_runs_on_the_node_that_has_what_it_takes(cluster, second_node, 
         assert pq.read_table(flows.parent / "out" / flow).num_rows == 1000
 
 
+@only_in_chaos
 @pytest.mark.parametrize("dies", [False, pytest.param(True, marks=only_in_chaos)])
 def test_small_flows_share_one_job_and_each_has_its_report_also_after_its_driver_died(
     dies, cluster, tmp_path

@@ -26,6 +26,7 @@ import pytest
 
 from hygge.engine.ray import connection
 from hygge.engine.ray.ports import look_at
+from tests.chaos import only_in_chaos
 from tests.servers.standing import OUTSIDE, standing_ray
 from tests.waiting import LIMIT_S, free_port, until
 
@@ -164,6 +165,7 @@ def test_a_wrong_port_in_ray_address_is_told_at_once(folder, other, ports, port,
     assert words in asked.stderr
 
 
+@only_in_chaos
 def test_a_ray_address_that_is_dead_or_silent_is_told_at_once(folder):
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"

@@ -11,7 +11,10 @@ import pytest
 from ray.exceptions import RuntimeEnvSetupError
 
 from hygge.engine.ray.failures import describe_failure, is_disk_full, suggest_remedy
+from tests.chaos import only_in_chaos
 from tests.waiting import LIMIT_S
+
+pytestmark = only_in_chaos
 
 
 @pytest.fixture(scope="module")

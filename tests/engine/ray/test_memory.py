@@ -16,7 +16,10 @@ import pytest
 from hygge import Home
 from hygge.engine.reading import read_split
 from hygge.model import MIB, Limits, Split
+from tests.chaos import only_in_chaos
 from tests.engine.ray.memory_probe import MB, Measured, moved
+
+pytestmark = only_in_chaos
 
 BUDGET = 128 * MIB
 ROWS = 8_000_000

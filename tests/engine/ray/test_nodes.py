@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
+from tests.chaos import only_in_chaos
 from tests.readers.objects import rows_at
 from tests.servers.forward import HERE, Forward
 from tests.servers.nodes import Nodes
@@ -75,6 +76,7 @@ def reports(run: subprocess.Popen[str], code: int) -> list[dict[str, str]]:
     return json.loads(said)["hygge_report"]["flows"]
 
 
+@only_in_chaos
 @needs_hosts
 def test_a_disk_that_another_node_does_not_see_is_refused_before_a_row_moves(
     nodes: Nodes, tmp_path: Path
@@ -115,6 +117,7 @@ def test_a_node_without_shared_memory_is_refused_by_its_address(tmp_path: Path) 
     assert not (tmp_path / "lake").exists()
 
 
+@only_in_chaos
 def test_a_node_that_dies_half_way_costs_its_unfinished_splits_and_no_row(
     nodes: Nodes,
     tmp_path: Path,

@@ -11,7 +11,10 @@ from typing import Any
 import pyarrow.dataset as ds
 import pytest
 
+from tests.chaos import only_in_chaos
 from tests.waiting import LIMIT_S
+
+pytestmark = only_in_chaos
 
 PROGRAM = "tests.engine.ray.placed"
 

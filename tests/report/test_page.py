@@ -1,0 +1,91 @@
+"""The page of a report: what it says, in a real browser, and that it asks no host for anything."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hygge.cli.main import main
+from hygge.report.charts import Bar, bars, columns, lanes, throughput
+from hygge.report.page import FlowRun, page
+from tests.missing import skipped_without
+
+FLOWS = """flows:
+  people: {home: people.csv, store: out/people}
+  broken: {home: {path: people.csv, options: {types: {name: int64}}}, store: out/broken}
+"""
+PROBE = """<iframe id=i src="run.html" width=390 height=800></iframe><p id=said></p><script>
+const frame = document.getElementById("i");
+frame.onload = () => document.getElementById("said").textContent =
+  "as wide as " + frame.contentDocument.documentElement.scrollWidth + "; loads " +
+  frame.contentWindow.performance.getEntriesByType("resource").length + "; charts " +
+  [...frame.contentDocument.querySelectorAll("svg")].filter(e => e.getBBox().height > 20).length;
+</script>"""
+
+
+@pytest.fixture
+def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "people.csv").write_text("id,name\n1,<b>Ada</b>\n2,Grace\n")
+    (tmp_path / "flows.yml").write_text(FLOWS)
+    main(["flows.yml", "--inline", "--quiet", "--select", "people"])
+    assert main(["flows.yml", "--inline", "--quiet", "--report", "run.html"]) == 1
+    return tmp_path
+
+
+def test_a_run_writes_a_page_about_all_of_its_flows(ran):
+    said = (ran / "run.html").read_text()
+    assert "1 of 2" in said
+    assert "2 rows read = 2 staged = 2 applied" in said
+    assert "column &#x27;name&#x27;: &#x27;&lt;b&gt;Ada&lt;/b&gt;&#x27; is no int64" in said
+    assert "<b>Ada" not in said
+    for title in ("When each flow ran", "Columns", "Time of the last runs"):
+        assert f"<h3>{title}</h3>" in said, title
+    assert not re.search(r"(?:src|href|url\()\s*=?\s*[\"']?\s*http", said)
+
+
+def test_a_browser_shows_it_on_a_phone_and_loads_nothing_else(ran):
+    browser = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+    if browser is None:
+        skipped_without("chromium", "apt-get install chromium-headless-shell")
+    (ran / "probe.html").write_text(PROBE)
+    command = [
+        browser, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
+        "--virtual-time-budget=20000", "--dump-dom", f"file://{ran}/probe.html",
+    ]  # fmt: skip
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"as wide as (\d+); loads (\d+); charts (\d+)", shown)
+    assert found, shown
+    wide, loads, charts = map(int, found.groups())
+    assert (wide <= 390, loads) == (True, 0), shown
+    assert charts >= 2
+
+
+def test_hygge_report_writes_the_page_of_one_run(ran, capsys):
+    main(["history", "flows.yml", "--json", "--flow", "people"])
+    run = re.findall(r'"run": "([^"]+)"', capsys.readouterr().out)[0]
+    assert main(["report", run, "flows.yml", "--output", "one.html"]) == 0
+    assert capsys.readouterr().out == "one.html\n"
+    assert "<h2>people" in (ran / "one.html").read_text()
+    assert main(["report", "20200101T000000-00000000"]) == 2
+    assert "hygge history" in capsys.readouterr().err
+    assert main(["report", run, "--output", "no/such/folder.html"]) == 2
+    assert "no/such/folder.html cannot be written: No such file" in capsys.readouterr().err
+
+
+def test_charts_are_of_what_was_seen():
+    points = [(0.0, 0, 0, 0, 0), (1.0, 100, 0, 0, 2), (2.0, 400, 0, 1, 1)]
+    assert "300 rows/s at most" in throughput(points)
+    assert "2 lanes at most" in lanes(points)
+    assert throughput([(0.0, 0, 0, 0, 0)]) == throughput([(0, 0, 0, 0, 0), (1, 0, 0, 0, 0)]) == ""
+    assert lanes([]) == bars([], "none") == columns([], "none") == ""
+    assert bars([Bar("a<b", 0, 1, "x")], "t").count("a&lt;b") == 2
+
+
+def test_a_run_of_which_little_is_known_has_a_page():
+    record = {"id": "r", "run": "r", "flow": "f", "status": "open", "started_at": 0.0}
+    assert "<h2>f" in page("f", [FlowRun([record])])
