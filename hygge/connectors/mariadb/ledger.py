@@ -364,8 +364,8 @@ def heads_at(connection: Connection, goal: Goal, lock: bool = False) -> Heads:
 
     Raises StoreError if the table holds what hygge would not write.
 
-    Whether there are heads is not asked of the catalog first: while another flow's commit exchanges
-    them by RENAME, it lists none. A SELECT waits for the RENAME.
+    Whether there are heads is not asked of the catalog first: to a session that holds a lock, as a
+    commit does, it leaves out a table that another commit renames (warning 1684). A SELECT waits.
     """
     cursor = connection.cursor()
     try:
