@@ -8,7 +8,7 @@ transaction that is rolled back. Only a refusal counts: what else a statement me
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -50,7 +50,37 @@ def check_rights(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Sch
     _check_new_tables(connection, goal, run, target._replace(name=new))
     for name in (HEADS, ledger.LEDGER):
         _check(connection, goal, target._replace(name=name), _OWN, None)
-    _check(connection, goal, target, _NEEDED[run.mode], schema, typed=run.mode != "replace")
+    _check(connection, goal, target, _NEEDED[run.mode], schema)
+
+
+def check_types(
+    connection: sa.Connection,
+    goal: Goal,
+    run: Run,
+    schema: pa.Schema | None,
+    dealt_with: Collection[str],
+) -> None:
+    """Raise StoreError for a column whose type PostgreSQL does not take from this driver.
+
+    It is asked after hygge's own checks, which say more. Columns that are `dealt_with` may differ.
+    The connection has no transaction yet, and has none afterwards.
+    """
+    target = ledger.target_of(goal)
+    if run.mode == "replace" or schema is None or target.dialect != "postgresql":
+        return
+    written = _written(connection, target, schema)
+    if not written:
+        return
+    kinds = pa.schema([field for field in plain_schema(schema) if field.name not in dealt_with])
+    for _, statement in _statements(connection, target, ["INSERT"], written, kinds):
+        error = _error_of(connection, statement)
+        if state_of(error) == _OTHER_TYPE:
+            raise StoreError(
+                f"{goal.who}: {said_by(error).splitlines()[0]}",
+                "through this driver a text goes into no column of another type: write "
+                "postgresql:// for the driver that can, leave the column out with `columns`, "
+                f"{OR_REPLACE}",
+            )
 
 
 def count_rows(connection: sa.Connection, target: Target) -> int | None:
@@ -72,40 +102,35 @@ def _check(
     target: Target,
     needed: Sequence[str],
     schema: pa.Schema | None,
-    *,
-    typed: bool = False,
 ) -> None:
     """Raise StoreError for a right that is missing on a table, if it exists.
 
-    Its columns are those of `schema` that are written; None: all of the table. `typed`: they must
-    also be of types that the table takes.
+    Its columns are those of `schema` that are written; None: all of the table.
     """
-    with connection.begin():
-        if not exists(connection, target):
-            return
-        there = [str(column["name"]) for column in reflected_columns(connection, target)]
-        written = there
-        if schema is not None:
-            written = [
-                name
-                for name in written_names(connection, target, plain_schema(schema))
-                if name in there
-            ]
-    kinds = plain_schema(schema) if typed and schema is not None else pa.schema([])
-    for right, statement in _statements(connection, target, needed, written, kinds):
+    written = _written(connection, target, schema)
+    if written is None:
+        return
+    for right, statement in _statements(connection, target, needed, written, pa.schema([])):
         error = _error_of(connection, statement)
         if _is_refusal(error):
             raise StoreError(
                 f"{goal.who}: this user may not {right} rows of {target.name}: {said_by(error)}",
                 f"GRANT {', '.join(needed)} ON the table to this user",
             )
-        if state_of(error) == _OTHER_TYPE:
-            raise StoreError(
-                f"{goal.who}: {said_by(error).splitlines()[0]}",
-                "through this driver a text goes into no column of another type: write "
-                "postgresql:// for the driver that can, leave the column out with `columns`, "
-                f"{OR_REPLACE}",
-            )
+
+
+def _written(
+    connection: sa.Connection, target: Target, schema: pa.Schema | None
+) -> list[str] | None:
+    """Return the columns of a table that rows of `schema` write, or all; None if there is none."""
+    with connection.begin():
+        if not exists(connection, target):
+            return None
+        there = [str(column["name"]) for column in reflected_columns(connection, target)]
+        if schema is None:
+            return there
+        names = written_names(connection, target, plain_schema(schema))
+        return [name for name in names if name in there]
 
 
 def _statements(

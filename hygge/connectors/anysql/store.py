@@ -29,7 +29,7 @@ from hygge.connectors.anysql.publish import (
     winners,
     written_names,
 )
-from hygge.connectors.anysql.rights import check_rights, count_rows
+from hygge.connectors.anysql.rights import check_rights, check_types, count_rows
 from hygge.connectors.anysql.session import connected
 from hygge.connectors.anysql.values import encode
 from hygge.connectors.sql import frame, ledger
@@ -70,7 +70,8 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
         check_rights(connection, goal, run, schema)
         ledger.begin(connection, goal, run)
         with connection.begin():
-            _check(connection, goal, run, schema)
+            evolved = _check(connection, goal, run, schema)
+        check_types(connection, goal, run, schema, evolved.dealt_with)
         ledger.sweep(connection, goal, run)
 
 
@@ -86,6 +87,7 @@ def examine(goal: Goal, run: Run, schema: pa.Schema | None) -> TargetState:
             if not exists(connection, target):
                 return TargetState(exists=False)
             is_adopted = run.mode == "replace" and not ledger.is_made(connection, goal)
+        check_types(connection, goal, run, schema, evolved.dealt_with)
         return state_of(count_rows(connection, target), evolved.shown, is_adopted)
 
 

@@ -59,6 +59,9 @@ if TYPE_CHECKING:
 
 _WAIT_S = 30
 _OPEN, _SEALED, _CLOSED = 0, 1, 2
+_NO_TABLE = 1146
+_DENIED = (1044, 1049, 1142)
+"""Errors of a schema that is not there, or that is denied as its table is."""
 
 
 class Seal(NamedTuple):
@@ -360,9 +363,10 @@ def heads_at(connection: Connection, goal: Goal, lock: bool = False) -> Heads:
     """Return the heads of the target, by flow; `lock` keeps them for this transaction.
 
     Raises StoreError if the table holds what hygge would not write.
+
+    Whether there are heads is not asked of the catalog first: to a session that holds a lock, as a
+    commit does, it leaves out a table that another commit renames (warning 1684). A SELECT waits.
     """
-    if not lock and not exists(connection, goal, HEADS):
-        return {}  # before the first run
     cursor = connection.cursor()
     try:
         cursor.execute(
@@ -370,12 +374,22 @@ def heads_at(connection: Connection, goal: Goal, lock: bool = False) -> Heads:
             f"WHERE {is_of_target(connection, goal)}{' FOR UPDATE' * lock}"
         )
     except Exception as error:
+        if not lock and _has_no_heads(connection, goal, number_of(error)):
+            return {}  # before the first run
         if number_of(error) in (1054, 1347, 1356):  # no such column, a view
             raise not_a_head(goal.who, str(error.args[1])) from error
         raise
     names = [column[0] for column in cursor.description]
     rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     return stored_heads(rows, goal.who)
+
+
+def _has_no_heads(connection: Connection, goal: Goal, number: int) -> bool:
+    """Whether an error of this number says that there is no table of heads.
+
+    A user without rights on the schema is denied it, or the schema, where there is none, too.
+    """
+    return number == _NO_TABLE or (number in _DENIED and not exists(connection, goal, HEADS))
 
 
 def head_at(connection: Connection, goal: Goal, flow: str, lock: bool = False) -> Head | None:
