@@ -8,7 +8,7 @@ import argparse
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the arguments of `hygge connectors`."""
     command.add_argument(
-        "name", nargs="?", help="one connector, such as postgres or csv; all of them without it"
+        "name", nargs="?", help="one connector, such as parquet or csv; all of them without it"
     )
 
 

@@ -12,28 +12,29 @@ from dataclasses import dataclass
 
 from hygge.config.json_schema import flows_schema
 from hygge.config.written import SCHEMA
+from hygge.connectors.databases.known import FILE, SERVER
 from hygge.errors import UsageError
 
 FLOWS = "flows.yml"
 _FLOWS = f"""\
 # yaml-language-server: $schema={SCHEMA}
 # Each flow moves one data set from its home to its store:  hygge {FLOWS}
-# What may stand here: `hygge connectors`, `hygge connectors postgres`.
+# What may stand here: `hygge connectors`, `hygge connectors {SERVER.backends[0]}`.
 
 #connections: # a line with # is not read yet
-#  shop: "postgresql://app:${{SHOP_PASSWORD}}@localhost/shop"   # the password is in .env
+#  shop: "{SERVER.backends[0]}://app:${{SHOP_PASSWORD}}@localhost/shop"   # the password is in .env
 
 flows:
   orders: # a file becomes Parquet files in a folder; each run replaces them
     home: data/orders.csv
     store: lake/orders
 
-  order_totals: # three of its columns are merged by their key into a table of a SQLite file
+  order_totals: # three of its columns are merged by their key into a table of a {FILE.name} file
     home:
       path: data/orders.csv
       columns: [order_id, customer, total]
       options: {{types: {{total: "decimal(12,2)"}}}}
-    store: sqlite:///shop.db#orders
+    store: {FILE.backends[0]}:///shop.db#orders
     mode: merge
     key: order_id
 

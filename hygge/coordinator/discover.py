@@ -11,7 +11,7 @@ from hygge.config.named import Named, connections_of
 from hygge.config.paths import is_bucket_url
 from hygge.config.written import as_yaml, connection_name, flow_name, without_secrets
 from hygge.connectors.databases.discovery import describe_tables, list_tables
-from hygge.connectors.databases.known import FILE
+from hygge.connectors.databases.known import SERVER, database_in
 from hygge.connectors.files.discovery import data_sets
 from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.listing import TableFacts
@@ -19,8 +19,6 @@ from hygge.errors import UsageError, nearest
 from hygge.places.names import expanded
 from hygge.places.objects import is_object_url
 from hygge.report.discover import Found
-
-_SQLITE = b"SQLite format 3\x00"
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Place:
 
 
 def find_place(what: str, file: str) -> Place:
-    """Return what `what` means: a URL, a path, a SQLite file, or a connection of `file`.
+    """Return what `what` means: a URL, a path, the file of a database, or a connection of `file`.
 
     Raises UsageError with the nearest name where it is none of these.
     """
@@ -42,8 +40,8 @@ def find_place(what: str, file: str) -> Place:
         return Place(what, not is_bucket_url(what))
     path = expanded(what, "hygge discover")
     if os.path.exists(path):
-        if os.path.isfile(path) and _is_sqlite(path):
-            return Place(f"{FILE.backends[0]}:///{path}", True)
+        if os.path.isfile(path) and (database := database_in(path)):
+            return Place(f"{database.backends[0]}:///{path}", True)
         return Place(path, False)
     names = connections_of(file) if os.path.exists(file) else {}
     if what in names:
@@ -55,7 +53,7 @@ def find_place(what: str, file: str) -> Place:
     hint += f"connections of {file}: {', '.join(names)}" if names else f"{file} has no connections"
     raise UsageError(
         f"'{what}' is no file or folder, no URL, and no connection of {file}",
-        f"{hint}; or give a URL (postgresql://user@host/db, s3://bucket/prefix), or --file",
+        f"{hint}; or give a URL ({SERVER.example}, s3://bucket/prefix), or --file",
     )
 
 
@@ -149,8 +147,3 @@ def _yaml_of_tables(found: Found, views: bool) -> str:
 def _pattern_of(facts: TableFacts) -> str:
     """Return a pattern that takes exactly this table."""
     return re.sub(r"([*?\[])", r"[\1]", facts.table.text)
-
-
-def _is_sqlite(path: str) -> bool:
-    with open(path, "rb") as file:
-        return file.read(len(_SQLITE)) == _SQLITE

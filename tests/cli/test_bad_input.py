@@ -172,7 +172,7 @@ def test_a_wrong_file_is_one_error_and_exit_code_1(text, words, here, capsys):
         (["flows.yml", "more.yml"], ("'more.yml' is one argument too many", "one file")),
         (["flows.yml", "--jobs", "many"], ("'many'", "hygge run --help")),
         (["chek"], ("no command and no file 'chek'", "mean 'check'?")),
-        (["verify"], ("no command and no file 'verify'", "commands: bad, check, completion")),
+        (["unpack"], ("no command and no file 'unpack'", "commands: bad, check, completion")),
         (["flow.yml"], ("there is no file flow.yml", "did you mean `hygge flows.yml`?")),
         (["none/flow.yml"], ("there is no file", "hygge flows.yml")),
         (["run", "."], (". is a directory", "flows.yml")),

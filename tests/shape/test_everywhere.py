@@ -95,7 +95,7 @@ def test_a_function_for_each_table_of_a_family(tmp_path, call):
     summary = Coordinator(file, engine="inline").run()
     assert [(r.status, r.applied, r.filtered) for r in summary.flows] == [("done", 1, 1)] * 2
     for name in ("a", "b"):
-        (path,) = (tmp_path / "lake" / name).glob("*.parquet")
+        (path,) = (tmp_path / "lake" / name).glob("part-*.parquet")
         with ParquetHome(path=path).open() as plan:
             (table,) = ParquetHome(path=path).read(plan.splits[0])
         assert table.to_pylist() == [{"id": 1, name: "x", "twice": 2}]

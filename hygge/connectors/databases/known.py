@@ -35,6 +35,16 @@ def database_of(url: str) -> Database:
     return replace(ANYSQL, name=backend, backends=(backend,))
 
 
+def database_in(file: str) -> Database | None:
+    """Return the database that a file is by its first bytes; None where it is another file."""
+    with open(file, "rb") as opened:
+        first = opened.read(max(len(database.file_begins) for database in DATABASES))
+    for database in DATABASES:
+        if database.file_begins and first.startswith(database.file_begins):
+            return database
+    return None
+
+
 def reached(url: str, who: str, side: type[HyggeError]) -> Database:
     """Return the database that answers at a URL; errors of the connection are raised as `side`.
 

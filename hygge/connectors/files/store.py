@@ -84,7 +84,8 @@ class FileStore(Format, Store):
 
     settings: FileStore.Settings
 
-    def __init__(self, name: str | None = None, **settings: Any) -> None:
+    def __init__(self, name: str | os.PathLike[str] | None = None, **settings: Any) -> None:
+        name = None if name is None else os.fspath(name)
         if isinstance(settings.get("path"), os.PathLike):
             settings["path"] = os.fspath(settings["path"])
         super().__init__(name, **settings)

@@ -152,6 +152,8 @@ class Database:
 
     is_file: bool = False
     """Whether a database is a file on a disk: it has no server, no port and no connections."""
+    file_begins: bytes = b""
+    """The bytes that each of its files begins with, where they tell it from other files."""
     is_cased: bool = True
     """Whether the names `Users` and `users` mean two tables."""
     names: NameRules = _ANY_NAMES

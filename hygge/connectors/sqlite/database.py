@@ -58,6 +58,7 @@ SQLITE = Database(
     package="hygge.connectors.sqlite",
     sync_drivers=(("aiosqlite", "pysqlite"),),
     is_file=True,
+    file_begins=b"SQLite format 3\x00",
     tells_sizes=True,
     is_cased=False,
     names=NameRules(cased_columns=False, only_ascii_case=True, empty=True),
