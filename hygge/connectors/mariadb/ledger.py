@@ -8,9 +8,7 @@ has closed it, a late try leaves nothing behind. When the table becomes the targ
 is dropped in an instant.
 
 Each table that a run will make is first named in the ledger. So the next run of any flow in that
-schema finds the tables of a run that died.
-
-The heads are `_hygge_heads`, one row for each flow and target.
+schema finds the tables of a run that died. The heads are `_hygge_heads`, a row a flow and target.
 """
 
 from __future__ import annotations
