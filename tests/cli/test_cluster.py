@@ -252,6 +252,7 @@ def test_a_lost_connection_is_waited_for_and_ctrl_c_stops_the_run_there_and_exit
     assert [each["status"] for each in flows_of(run)] == ["STOPPED"]
 
 
+@only_in_chaos
 @pytest.mark.ray_versions
 def test_a_closed_laptop_stops_nothing_and_a_dead_driver_is_started_again(tmp_path):
     folder = Folder(tmp_path, SLOW)

@@ -9,9 +9,12 @@ import json
 
 import pytest
 
+from tests.chaos import only_in_chaos
 from tests.crash.promises import woken
 from tests.crash.scenes import SCENES
 from tests.crash.world import worlds  # noqa: F401  # a fixture
+
+pytestmark = only_in_chaos
 
 
 @pytest.mark.parametrize("scene", SCENES)

@@ -18,6 +18,7 @@ from hygge import Flow, ParquetStore, SQLHome
 from hygge.connectors.mariadb import snapshot
 from hygge.errors import SourceChanged, Transient
 from hygge.model import Limits
+from tests.chaos import only_in_chaos
 from tests.connectors.mariadb.rows import home_at, read
 from tests.waiting import until
 
@@ -99,6 +100,7 @@ def test_ranges_read_apart_would_not_see_one_moment(my, accounts, payers):
     until(torn, "the writers of this file write too little to show anything")
 
 
+@only_in_chaos
 def test_a_flow_over_lanes_on_ray_moves_one_moment(my, ray_here, accounts, payers, tmp_path):
     import duckdb
 
