@@ -14,15 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos import only_in_chaos
 from tests.servers.standing import LOCAL, OUTSIDE, Standing, hosts, psutil, standing_ray
 from tests.waiting import LIMIT_S, until
 
+pytestmark = only_in_chaos
 SMALL = ["--loopback", "--cpus", "1", "--store-mib", "80"]
 TASK = """
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
-pytestmark = only_in_chaos
 ray.init(address="auto", log_to_driver=False)
 alive = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
 where = ray.remote(lambda: ray.get_runtime_context().get_node_id())

@@ -13,11 +13,13 @@ import time
 
 import pytest
 
+from tests.chaos import only_in_chaos
 from tests.k8s.test_dashboard import dashboard
 from tests.servers.prometheus import Prometheus, prometheus
 from tests.servers.standing import standing_ray
 from tests.waiting import LIMIT_S, until
 
+pytestmark = only_in_chaos
 ROWS, SPLITS, RUNS, STEP_S = 100, 8, 2, 5
 HOMES = """
 import os, time
@@ -25,8 +27,6 @@ import pyarrow as pa
 from hygge import Home
 from hygge.model import Column, Plan, Split
 from contextlib import contextmanager
-
-pytestmark = only_in_chaos
 
 class Slow(Home):
     @contextmanager
