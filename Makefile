@@ -34,7 +34,7 @@ ray-versions: $(RAY_VERSIONS:%=build/ray-%/.tested)
 build/ray-%/.tested: FORCE
 	$(PYTHON) -m venv build/ray-$*
 	build/ray-$*/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]' 'ray[default]==$*'
-	build/ray-$*/bin/python -m pytest -n 0 -m ray_versions -o filterwarnings=
+	HYGGE_CRASH=all build/ray-$*/bin/python -m pytest -n 0 -m ray_versions -o filterwarnings=
 FORCE:
 
 # Three hosts in namespaces (root, Linux); a quarter of an hour. `make cluster-test SF=0.1`.
