@@ -18,6 +18,7 @@ import pytest
 from pyarrow import feather
 
 from hygge.cli.main import main
+from hygge.errors import rows_text
 from tests.hints.collected import all_hints, listed, one_line
 
 pytest_plugins = ["tests.servers.postgres"]
@@ -222,7 +223,7 @@ def test_a_hint_that_is_followed_works(name, tmp_path, monkeypatch, capsys):
     assert any(re.search(pattern, printed) for pattern in patterns), printed
     code, output = said(capsys, case.followed)
     assert code == 0, output
-    assert f"{case.rows} rows read" in output
+    assert f"{rows_text(case.rows)} read" in output
 
 
 def test_every_hint_of_the_source_is_listed_with_who_follows_it():
