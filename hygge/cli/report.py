@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +55,9 @@ def write_summary(path: str, state: str, title: str, reports: Iterable[tuple[str
     place = place_at(state)
     runs = []
     for flow, report in reports:
-        attempts = [each for each in records(place, flow, 1) if each["run"] == report.run]
+        # A flow that did not begin leaves no record: the newest is that of an earlier command.
+        newest = [] if report.status == "skipped" else records(place, flow, 1)
+        attempts = [each for each in newest if each["run"] == report.run]
         runs.append(_known(place, flow, attempts) if attempts else _untold(report))
     write(path, title, runs)
 
@@ -89,5 +90,4 @@ def _untold(report: Report) -> FlowRun:
 
     from hygge.report.page import FlowRun
 
-    facts = json.loads(json.dumps(asdict(report)))
-    return FlowRun([{**facts, "id": report.run or report.flow}])
+    return FlowRun([{**asdict(report), "id": report.run or report.flow}])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from html import escape
 
 from hygge.journal.entries import Facts
+from hygge.model import Report
 from hygge.report import charts
 from hygge.report.charts import Bar
 from hygge.report.progress import bytes_text, duration_text
+from hygge.report.text import equation_text
 
 _SPLITS_SHOWN = 200
 _STYLE = """
@@ -43,7 +45,6 @@ svg .dim { fill: var(--dim); } svg .axis { stroke: var(--line); } svg .track { f
 svg .rate { fill: var(--rate); } svg .lanes { fill: var(--lanes); } svg .done { fill: var(--done); }
 svg .failed { fill: var(--failed); } svg .open, svg .stopped, svg .skipped { fill: var(--other); }
 """
-_EQUATION = (("filtered", "-", "filtered"), ("set_aside", "-", "set aside"))
 
 
 @dataclass(frozen=True)
@@ -139,16 +140,9 @@ def _numbers(record: Facts) -> list[tuple[str, str]]:
 
 
 def equation(record: Facts) -> str:
-    """Return how the counts go together: rows read - filtered = staged = applied + …."""
-    text = f"{record['rows_read']:,} rows read"
-    for key, sign, words in _EQUATION[:1]:
-        if record.get(key):
-            text += f" {sign} {record[key]:,} {words}"
-    text += f" = {record['rows']:,} staged = {record['applied']:,} applied"
-    for key, words in (("superseded", "superseded"), ("set_aside", "set aside")):
-        if record.get(key):
-            text += f" + {record[key]:,} {words}"
-    return text
+    """Return how the counts go together, as the report of the run said it."""
+    known = {each.name for each in fields(Report)}
+    return equation_text(Report(**{name: value for name, value in record.items() if name in known}))
 
 
 def _waits(record: Facts) -> list[Bar]:

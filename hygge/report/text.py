@@ -107,7 +107,7 @@ def _tables_line(name: str, reports: list[Report], width: int) -> str:
     parts = [
         f"{name:<{width}}  {'done' if len(done) == len(reports) else 'in part'}",
         f"{len(done)} of {len(reports)} tables",
-        _rows_text(total),
+        equation_text(total),
         bytes_text(total.bytes),
     ]
     began = min((report.started_at for report in done if report.started_at), default=0.0)
@@ -143,7 +143,7 @@ def _line(report: Report, width: int) -> str:
         return f"{report.flow:<{width}}  {report.status}{note}"
     parts = [
         f"{report.flow:<{width}}  done",
-        _rows_text(report),
+        equation_text(report),
         bytes_text(report.bytes),
         f"{report.seconds:.1f} s",
     ]
@@ -160,7 +160,7 @@ def _line(report: Report, width: int) -> str:
     return "  ".join(parts) + f"  → {relative(report.store)}"
 
 
-def _rows_text(report: Report) -> str:
+def equation_text(report: Report) -> str:
     """Return where the rows went: rows read = staged = applied + superseded + set aside."""
     parts = [
         f"{number:,} {word}"

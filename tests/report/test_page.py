@@ -40,7 +40,7 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_run_writes_a_page_about_all_of_its_flows(ran):
     said = (ran / "run.html").read_text()
     assert "1 of 2" in said
-    assert "2 rows read = 2 staged = 2 applied" in said
+    assert "2 rows read = staged = applied" in said
     assert "column &#x27;name&#x27;: &#x27;&lt;b&gt;Ada&lt;/b&gt;&#x27; is no int64" in said
     assert "<b>Ada" not in said
     for title in ("When each flow ran", "Columns", "Time of the last runs"):
@@ -75,6 +75,26 @@ def test_hygge_report_writes_the_page_of_one_run(ran, capsys):
     assert "hygge history" in capsys.readouterr().err
     assert main(["report", run, "--output", "no/such/folder.html"]) == 2
     assert "no/such/folder.html cannot be written: No such file" in capsys.readouterr().err
+
+
+def test_the_page_says_the_equation_of_the_report():
+    counts = {"rows_read": 2, "rows": 5, "applied": 5, "filtered": -3}
+    record = {"id": "r", "run": "r", "flow": "f", "status": "done", "started_at": 0.0, **counts}
+    said = page("f", [FlowRun([record])])
+    assert "2 rows read + 3 made of them = 5 staged = applied" in said
+
+
+def test_a_flow_that_was_skipped_has_no_page_of_an_earlier_run(ran):
+    (ran / "flows.yml").write_text(FLOWS + "  after: {home: people.csv, store: out/after}\n")
+    main(["flows.yml", "--inline", "--quiet", "--select", "after"])
+    text = (ran / "flows.yml").read_text()
+    (ran / "flows.yml").write_text(
+        text.replace("store: out/after", "store: out/after, depends_on: [broken]")
+    )
+    main(["flows.yml", "--inline", "--quiet", "--report", "again.html"])
+    after = (ran / "again.html").read_text().partition("<h2>after")[2]
+    assert "skipped" in after
+    assert "Rows in a second" not in after
 
 
 def test_charts_are_of_what_was_seen():
