@@ -47,9 +47,9 @@ COMMANDS = {
 }
 _WITH_FILE = ("run", "check", "plan", "preview", "submit", "bad", "history", "verify")
 _ABOUT_RUNS_HERE = ("history", "show", "verify")
-_LOOKING = {"check": check, "plan": plan, "preview": preview}
+LOOKING = {"check": check, "plan": plan, "preview": preview}
 """Commands of a file whose own options stand in their modules."""
-_OWN = {
+OWN = {
     "init": init,
     "move": move,
     "discover": discover,
@@ -130,8 +130,8 @@ def make_parser() -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.set_defaults(**_DEFAULTS)
-        if name in _OWN:
-            _OWN[name].add_options(command)
+        if name in OWN:
+            OWN[name].add_options(command)
         elif name in _WITH_FILE:
             command.add_argument("file", help="a YAML file of flows")
             command.add_argument(
@@ -160,10 +160,10 @@ def make_parser() -> argparse.ArgumentParser:
             )
         elif name in _ABOUT_RUNS_HERE:
             command.add_argument("--json", action="store_true", help="print JSON, with all of it")
-        elif name not in _OWN:
+        elif name not in OWN:
             _cluster_options(command, has_log=name not in ("check", "plan", "preview"))
-        if name in _LOOKING:
-            _LOOKING[name].add_options(command)
+        if name in LOOKING:
+            LOOKING[name].add_options(command)
         elif name in ("run", "submit"):
             _run_options(command, here=name == "run")
         elif name == "verify":

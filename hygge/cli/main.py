@@ -17,19 +17,8 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from hygge.cli import (
-    check,
-    completion,
-    connectors,
-    discover,
-    init,
-    move,
-    plan,
-    preview,
-    report,
-    schema,
-)
-from hygge.cli.arguments import make_parser, parse, wants_json_log
+from hygge.cli import move, report
+from hygge.cli.arguments import LOOKING, OWN, make_parser, parse, wants_json_log
 from hygge.cli.ending import kill_descendants, release_all
 from hygge.cli.named_file import check_file
 from hygge.cli.opening import open_file
@@ -262,9 +251,8 @@ def _say_in_log(text: str) -> None:
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "run": _run, "move": _move, "check": check.run, "plan": plan.run, "preview": preview.run,
-    "init": init.run, "discover": discover.run, "connectors": connectors.run, "schema": schema.run,
-    "completion": completion.run, "report": report.run, "submit": _submit, "status": _status,
-    "logs": _logs, "stop": _stop, "show": _show,
+    **{name: module.run for name, module in {**LOOKING, **OWN}.items() if name != "move"},
+    "run": _run, "move": _move, "submit": _submit, "status": _status, "logs": _logs,
+    "stop": _stop, "show": _show,
     **{name: _about_file(name) for name in ("bad", "history", "verify")},
 }  # fmt: skip

@@ -12,6 +12,7 @@ from hygge.errors import UsageError
 
 if TYPE_CHECKING:
     from hygge.coordinator.coordinator import Coordinator
+    from hygge.run.engines import EngineName
 
 RunHere = Callable[[argparse.Namespace, Callable[[argparse.Namespace], "Coordinator"]], int]
 
@@ -65,9 +66,9 @@ def run(arguments: argparse.Namespace, run_here: RunHere) -> int:
     )
 
     def opened(arguments: argparse.Namespace) -> Coordinator:
-        engine = "inline" if arguments.inline else "ray"
+        engine: EngineName = "inline" if arguments.inline else "ray"
         # A Ray job of its own would need the file.
-        return Coordinator(move.file, engine=engine, jobs="one", fresh=arguments.fresh)  # type: ignore[arg-type]  # a word of two
+        return Coordinator(move.file, engine=engine, jobs="one", fresh=arguments.fresh)
 
     code = run_here(arguments, opened)
     if code == 0 and arguments.save:
