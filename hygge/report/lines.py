@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import TextIO
 
+from hygge.errors import rows_text
 from hygge.model import Report
 from hygge.report.board import Board, Ticker
 from hygge.report.progress import bytes_text, duration_text, retries_text
@@ -72,7 +73,7 @@ class Lines:
 def end_text(report: Report) -> str:
     """Return how a flow ended, with its error, in words for people."""
     if report.status == "done":
-        parts = [f"{report.rows:,} rows", bytes_text(report.bytes)]
+        parts = [rows_text(report.rows), bytes_text(report.bytes)]
         if report.retries:
             parts.append(retries_text(report.retries))
         parts.append(duration_text(report.seconds))

@@ -13,11 +13,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import cast
 
 from hygge import registry
 from hygge.connectors.files.lake_tables import lake_tables_in
 from hygge.connectors.files.source_file import is_hidden
 from hygge.errors import HyggeError, SourceMissing
+from hygge.home import Home
 from hygge.model import MIB, Plan
 from hygge.places.access import ObjectUrl, access_of
 from hygge.places.names import hint_for_missing
@@ -194,10 +196,9 @@ def _have_same_columns(top: str, kind: str, keys: Sequence[str]) -> bool:
 
 
 def _plan(kind: str, path: str) -> Plan:
-    home = registry.find("home", kind)(path=path)
-    with home.open(None) as plan:  # type: ignore[attr-defined]  # a Home has it
-        found: Plan = plan
-    return found
+    home = cast(Home, registry.find("home", kind)(path=path))
+    with home.open(None) as plan:
+        return plan
 
 
 def _described(
