@@ -7,6 +7,7 @@ import importlib
 import pyarrow as pa
 import pytest
 
+from hygge import SQLStore
 from hygge.errors import HyggeError, NotOurs, Rejected, StoreError
 from hygge.model import Run, Ticket
 from tests.connectors.sql.own_tables import KINDS, Postgres, database, moved
@@ -174,3 +175,24 @@ def test_a_table_without_transactions_is_refused(my, my_schema, request, tmp_pat
         base.ask("CREATE TABLE IF NOT EXISTS t (id bigint, v text) ENGINE = MyISAM")
         with pytest.raises(StoreError, match="MyISAM, which has no transactions"):
             planned(base, THREE, adopt=True)
+
+
+@pytest.mark.parametrize("driver", ["", "psycopg2"])
+def test_rows_that_row_security_hides_from_this_user_do_not_stay_beside_the_new_ones(
+    driver, pg, schema
+):
+    base = Postgres(pg, schema, driver)
+    role = f"rls{schema}"
+    for statement in (
+        "CREATE TABLE t (id bigint, v text)", "INSERT INTO t VALUES (7, 'seen'), (8, 'hidden')",
+        f"CREATE ROLE {role} LOGIN PASSWORD 'p'", f"GRANT ALL ON SCHEMA {schema} TO {role}",
+        f"GRANT ALL ON t TO {role}", "ALTER TABLE t ENABLE ROW LEVEL SECURITY",
+        f"CREATE POLICY p ON t TO {role} USING (id <> 8)",
+    ):  # fmt: skip
+        base.ask(statement)
+    kind = f"postgresql+{driver}" if driver else "postgresql"
+    url = f"{kind}://{role}:p@127.0.0.1:{pg.port}/postgres"
+    store = SQLStore("t", table=f"{schema}.t", connection=url, options={"adopt": True})
+    with pytest.raises(HyggeError, match="row-level security"):
+        moved(store, THREE, "replace")
+    assert base.ask("SELECT * FROM t ORDER BY id") == [(7, "seen"), (8, "hidden")]
