@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hygge.errors import HyggeError, UsageError
+from hygge.errors import HyggeError, UsageError, one_of
 from hygge.journal.entries import Facts
 from hygge.journal.history import find_run, flows_at, records, resumed_from, splits_of
 from hygge.places.place import Place, place_at
@@ -27,12 +27,19 @@ def history(arguments: argparse.Namespace, coordinator: Coordinator) -> int:
     place = place_at(coordinator.file.state)
     identities = [coordinator.identity(spec.name) for spec in coordinator.file.flows]
     project = coordinator.identity("")
-    flows = [
+    known = [
         flow
         for flow in flows_at(place)
         if any(flow == one or flow.startswith(f"{one}.") for one in identities)
-        and (arguments.flow is None or fnmatchcase(flow.removeprefix(project), arguments.flow))
     ]
+    names = {flow: flow.removeprefix(project) for flow in known}
+    wanted = arguments.flow or "*"
+    flows = [flow for flow in known if fnmatchcase(names[flow], wanted)]
+    if arguments.flow and not flows:
+        raise UsageError(
+            f"no flow '{wanted}' of {arguments.file} has run",
+            one_of("flows that have", wanted, names.values()),
+        )
     _print_runs(_newest(place, flows, _limit(arguments)), arguments.json, arguments.file)
     return 0
 

@@ -62,7 +62,7 @@ def show_text(attempts: Sequence[Facts], splits: Sequence[Facts]) -> str:
     if splits:
         lines += [
             "",
-            f"{len(splits)} splits have a receipt",
+            f"receipts of {len(splits)} split{'s'[: len(splits) != 1]}",
             "  split        rows     bytes  tries",
         ]
         for split in splits[:_SPLITS_SHOWN]:

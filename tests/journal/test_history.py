@@ -62,13 +62,16 @@ def test_runs_are_listed_with_how_they_ended_the_newest_first(here, capsys):
     assert len(records(capsys, "--limit", "1")) == 1
     assert [each["status"] for each in records(capsys, "--select", "users")] == ["failed"]
     assert "--limit" in hygge(capsys, "history", "flows.yml", "--limit", "some", code=2)
+    assert "did you mean 'orders'" in hygge(
+        capsys, "history", "flows.yml", "--flow", "order", code=2
+    )
 
 
 def test_a_run_is_shown_with_its_splits_and_versions(here, capsys):
     hygge(capsys, "flows.yml", "--inline", "--quiet", "--select", "orders")
     (record,) = records(capsys)
     shown = hygge(capsys, "show", record["id"][:-3])
-    for part in ("done after", "30 rows · ", "shop.orders", "pyarrow ", "have a receipt"):
+    for part in ("done after", "30 rows · ", "shop.orders", "pyarrow ", "receipts of 1 split"):
         assert part in shown
     told = json.loads(hygge(capsys, "show", record["run"], "flows.yml", "--json"))
     assert sum(split["rows"] for split in told["splits"]) == 30
@@ -111,7 +114,7 @@ def test_all_of_it_when_the_state_lies_in_a_bucket(s3, here, capsys):  # noqa: F
     Path("flows.yml").write_text(FLOWS.replace("STATE", s3))
     hygge(capsys, "flows.yml", "--inline", "--quiet", "--select", "orders")
     (record,) = records(capsys)
-    assert "have a receipt" in hygge(capsys, "show", record["id"])
+    assert "receipts of 1 split" in hygge(capsys, "show", record["id"])
     assert "shop.orders" in hygge(capsys, "status")
     assert SECRET not in json.dumps(record)
 
