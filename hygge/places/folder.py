@@ -35,7 +35,6 @@ class Folder:
 
     def check(self) -> None:
         key = f"{_TEMPORARY}check-{uuid.uuid4().hex[:8]}"
-        is_new = not os.path.exists(self.path)
         try:
             if not self.create(key, b"1") or self.create(key, b"2"):
                 raise HyggeError(
@@ -44,8 +43,6 @@ class Folder:
                 )
         finally:
             self.remove(key)
-        if is_new:  # never in a folder that somebody else made
-            self.create(_IGNORED, b"# Made by hygge: the state of its runs.\n*\n")
 
     def check_rights(self) -> None:
         with self._explained():
@@ -101,7 +98,7 @@ class Folder:
             for left in reversed(range(_TRIES)):
                 temporary = os.path.join(folder, f"{_TEMPORARY}{uuid.uuid4().hex[:12]}")
                 try:
-                    make_folder(folder)
+                    self._make(folder)
                     with open(temporary, "xb") as file:
                         file.write(content)
                         file.flush()
@@ -117,6 +114,15 @@ class Folder:
                     with contextlib.suppress(OSError):
                         os.unlink(temporary)
         raise AssertionError("unreachable")
+
+    def _make(self, folder: str) -> None:
+        """Make `folder`, and let a state that is new ignore itself in git."""
+        is_new = not os.path.exists(self.path)
+        make_folder(folder)
+        if is_new:  # never in a folder that somebody else made
+            ignored = os.path.join(self.path, _IGNORED)
+            with contextlib.suppress(FileExistsError), open(ignored, "xb") as file:
+                file.write(b"# Made by hygge: the state of its runs.\n*\n")
 
     @contextlib.contextmanager
     def _explained(self, reads: bool = False) -> Iterator[None]:

@@ -22,7 +22,8 @@ def sentences(shape: Shape) -> list[str]:
         lines.append(f"the fields of objects are columns of their own, a__b{deep}")
     for name, way in (shape.mask or {}).items():
         if isinstance(way, KeepLast):
-            lines.append(f"'{name}' shows its last {way.keep_last} characters")
+            characters = "character" if way.keep_last == 1 else f"{way.keep_last} characters"
+            lines.append(f"'{name}' shows its last {characters}")
         elif way == "null":
             lines.append(f"'{name}' is NULL")
         else:

@@ -83,11 +83,11 @@ def test_a_sample_runs_twice_with_the_same_outcome(name, samples):
     elif name.startswith("10"):
         chosen = ds.dataset(out / "for_analysts").to_table()
         assert chosen.column_names == [
-            "id", "initials", "born", "city", "balance", "moved_at", "source",
+            "id", "name", "born", "city", "balance", "moved_at", "source",
         ]  # fmt: skip
         assert chosen["balance"].null_count == chosen.num_rows > 0
         assert chosen["city"].null_count == 0
-        assert all(text[:-1] == "*" * (len(text) - 1) for text in chosen["initials"].to_pylist())
+        assert all(text[:-1] == "*" * (len(text) - 1) for text in chosen["name"].to_pylist())
     elif name.startswith("11"):
         assert sorted(ds.dataset(out / "payments").to_table()["id"].to_pylist()) == [
             1, 2, 4, 5, 7, 8,

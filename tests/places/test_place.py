@@ -319,3 +319,13 @@ def test_a_new_folder_ignores_itself_in_git_and_one_of_yours_does_not(tmp_path):
     status = ["git", "-C", tmp_path, "status", "--porcelain", "-uall"]
     seen = subprocess.run(status, check=True, capture_output=True, text=True).stdout
     assert seen.split() == ["??", "yours/run.json"]
+
+
+@pytest.mark.parametrize("first", ["check", "create"])
+def test_a_state_that_is_new_ignores_itself_in_git_and_a_folder_of_others_does_not(tmp_path, first):
+    (tmp_path / "theirs").mkdir()
+    for name in ("new", "theirs"):
+        place = Folder(str(tmp_path / name))
+        place.check() if first == "check" else place.create("requests/a", b"1")
+    assert (tmp_path / "new" / ".gitignore").read_text().endswith("\n*\n")
+    assert not (tmp_path / "theirs" / ".gitignore").exists()

@@ -40,7 +40,7 @@ _NETWORK_WAIT_S = 7 * 24 * 3600
 """Seconds that the server waits for hygge, which itself may wait for the other end of its flow."""
 LOCK_WAIT_S = 30
 """Seconds that a statement waits for a lock of another session."""
-_INSTALL = "pip install 'hygge-data[mysql]' brings pymysql"
+_INSTALL = "pip install 'pymysql>=1.1,<2'"
 _LOST = 2013
 REFERRED_TO = (1217, 1451)
 """The server's answers where a foreign key of another table forbids to drop or change a table."""

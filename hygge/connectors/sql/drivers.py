@@ -29,7 +29,7 @@ _MODULES = {
     "mysql": "mysql-connector-python",
     "psycopg": "'psycopg[binary]'",
     "psycopg2": "psycopg2-binary",
-    "pymysql": "'hygge-data[mysql]'",
+    "pymysql": "'pymysql>=1.1,<2'",
     "snowflake": "snowflake-sqlalchemy",
 }
 """Module of a driver → its package, where the two names differ."""

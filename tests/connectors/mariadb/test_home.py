@@ -253,7 +253,7 @@ def test_without_the_driver_it_is_said_what_to_install(my, my_schema, monkeypatc
     monkeypatch.setitem(sys.modules, "pymysql.constants", None)
     with pytest.raises(ConfigError, match="driver of MariaDB is not installed") as caught:
         read(home_at(my, my_schema))
-    assert "hygge-data[mysql]" in caught.value.hint
+    assert "pymysql>=1.1,<2" in caught.value.hint
 
 
 def test_any_name_is_only_a_name(my, my_schema):
