@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo dist test chaos ray-versions cluster-test FORCE docs lint bench bench-files bench-databases bench-cluster clean
+.PHONY: demo dist test chaos ray-versions cluster-test FORCE docs lint bytecode bench bench-files bench-databases bench-cluster clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hygge samples/01_users_to_lake.yml
@@ -14,14 +14,18 @@ dist: | $(BIN)/python
 
 # Two groups of tests at a time, the longest first; tests/conftest.py says which.
 PYTEST := $(BIN)/python -m pytest -n 2
-test: $(VENV)/.installed-test lint
+test: $(VENV)/.installed-test lint bytecode
 	$(PYTEST)
+
+# Where PYTHONDONTWRITEBYTECODE is set, the many processes of the tests would each compile hygge anew.
+bytecode: | $(BIN)/python
+	$(BIN)/python -m compileall -q hygge tests cluster
 
 # `make chaos SEED=1 KILLS=200`: a quarter of an hour of SIGKILLs, then every point of a run, of every
 # database, and of buckets, and the tests that are marked `only_in_chaos`.
 SEED ?= 1
 KILLS ?= 200
-chaos: $(VENV)/.installed-test
+chaos: $(VENV)/.installed-test bytecode
 	$(BIN)/python -m tests.crash.chaos --seed $(SEED) --kills $(KILLS)
 	HYGGE_CRASH=all $(PYTEST) tests/crash tests/connectors/files/test_prefix.py \
 	  tests/journal/test_state_in_a_bucket.py tests/cli tests/engine tests/examples \

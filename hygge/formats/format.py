@@ -6,8 +6,9 @@ it and returns statistics of what is in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Protocol
 
 import pyarrow as pa
@@ -29,12 +30,20 @@ class ColumnStatistics:
     max: pa.Scalar | None = None
 
 
-@dataclass(frozen=True)
 class FileStatistics:
-    """The rows of a closed file, and the statistics of its columns by name, in order."""
+    """The rows of a closed file, and the statistics of its columns by name, in order.
 
-    rows: int
-    columns: dict[str, ColumnStatistics]
+    The columns are computed when they are asked for: their scalars make pyarrow import pandas,
+    which costs a process half a second.
+    """
+
+    def __init__(self, rows: int, columns: Callable[[], dict[str, ColumnStatistics]]) -> None:
+        self.rows = rows
+        self._columns = columns
+
+    @cached_property
+    def columns(self) -> dict[str, ColumnStatistics]:
+        return self._columns()
 
 
 class Writer(Protocol):
@@ -117,5 +126,7 @@ class RowCounter:
 
     def statistics(self) -> FileStatistics:
         """Return what was counted; min and max are not known."""
-        columns = {name: ColumnStatistics(count) for name, count in self.null_counts.items()}
-        return FileStatistics(self.rows, columns)
+        counts = self.null_counts.items()
+        return FileStatistics(
+            self.rows, lambda: {n: ColumnStatistics(count) for n, count in counts}
+        )

@@ -11,6 +11,7 @@ import base64
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -337,6 +338,12 @@ def statistics_of(
     footer: pq.FileMetaData, schema: pa.Schema, counter: RowCounter
 ) -> FileStatistics:
     """Return rows, min and max by the footer of a file, and the NULLs that were counted."""
+    return FileStatistics(footer.num_rows, partial(_columns_of, footer, schema, counter))
+
+
+def _columns_of(
+    footer: pq.FileMetaData, schema: pa.Schema, counter: RowCounter
+) -> dict[str, ColumnStatistics]:
     counted = counter.statistics().columns
     groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
     columns = {}
@@ -347,7 +354,7 @@ def statistics_of(
             least, most = _limits([group.column(leaf).statistics for group in groups], field.type)
         columns[field.name] = ColumnStatistics(counted[field.name].null_count, least, most)
         leaf += _leaf_count(field.type)
-    return FileStatistics(footer.num_rows, columns)
+    return columns
 
 
 def _leaf_count(kind: pa.DataType) -> int:
