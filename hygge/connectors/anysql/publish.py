@@ -21,6 +21,7 @@ from hygge.connectors.sql.commit import (
     keeps_rows,
 )
 from hygge.connectors.sql.errors import state_of
+from hygge.connectors.sql.inheriting import check_inheriting
 from hygge.connectors.sql.names import key_index
 from hygge.connectors.sql.target import ORDINAL, Target, reflected_columns, table_for
 from hygge.errors import Rejected, StoreError
@@ -54,7 +55,7 @@ def apply(
 
     table = table_for(target, schema)
     if run.mode == "replace" and there:
-        there = _emptied(connection, target, table, is_kept, who)
+        there = emptied(connection, target, table, is_kept, who)
     if not there:
         table.create(connection)
         if run.mode == "merge" and target.dialect in TRANSACTIONAL_DDL:
@@ -216,9 +217,7 @@ def winners(
     return [table], distinct
 
 
-def _emptied(
-    connection: sa.Connection, target: Target, table: Any, is_kept: bool, who: str
-) -> bool:
+def emptied(connection: sa.Connection, target: Target, table: Any, is_kept: bool, who: str) -> bool:
     """Empty the old table, or drop it if its columns differ; gives whether it still exists."""
     import sqlalchemy as sa
     from sqlalchemy.exc import DBAPIError
@@ -226,6 +225,7 @@ def _emptied(
     if is_kept:
         if target.dialect == "postgresql":
             _lock_out_writers(connection, target)
+            check_inheriting(connection, target, who)
         connection.execute(table.delete())
         if connection.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first():
             raise keeps_rows(who)

@@ -26,6 +26,7 @@ from hygge.connectors.anysql.publish import (
     TRANSACTIONAL_DDL,
     apply,
     check_identity,
+    emptied,
     winners,
     written_names,
 )
@@ -45,6 +46,7 @@ from hygge.connectors.sql.errors import in_words
 from hygge.connectors.sql.evolving import Evolution
 from hygge.connectors.sql.frame import Published
 from hygge.connectors.sql.goal import Goal
+from hygge.connectors.sql.inheriting import check_inheriting
 from hygge.connectors.sql.ledger import LEDGER, beating
 from hygge.connectors.sql.own_columns import check_written, generated_note, gone_notes, own_notes
 from hygge.connectors.sql.target import Target, exists, identity, reflected_columns, table_for
@@ -218,7 +220,7 @@ class _Publisher(SQLPublisher):
             )
             notes += _own_notes(connection, target, schema, self.tables)
         elif exists and run.mode == "replace":
-            connection.execute(table_for(target, None).delete())
+            emptied(connection, target, table_for(target, None), True, goal.who)
         name = identity(connection, target) if made else None
         return Published(self.rows, target.name, name, notes)
 
@@ -232,6 +234,7 @@ def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | 
     evolved = evolution_of(connection, goal, run, schema)
     check(connection, goal, run, target, schema, dealt_with=evolved.dealt_with)
     if run.mode == "replace":
+        check_inheriting(connection, target, goal.who)
         check_foreign_keys(connection, target, goal.who)
         if goal.options.adopt:
             check_table(connection, target, goal.who)

@@ -41,7 +41,7 @@ def check(
     if run.mode == "replace" and table is not None:
         if table.dependent:
             kept.check_foreign_keys(connection, goal)
-        kept.check_hidden_keys(connection, goal, table)
+        kept.check_hidden_keys(connection, goal)
     if not goal.keeps_table(run.mode):
         if table is not None:
             written = [stored.head for stored in ledger.heads_at(connection, goal).values()]

@@ -118,7 +118,7 @@ def swap(
         execute(connection, _insert_head(copy, row))
         renames = []
         if old is not None:
-            kept.check_hidden_keys(connection, goal, old)  # indexes may have taken hours
+            kept.check_hidden_keys(connection, goal)  # indexes may have taken hours
             renames.append(f"{quoted_target(goal)} TO {quoted_table(goal, old_table)}")
         renames += [
             f"{quoted_table(goal, name)} TO {quoted_target(goal)}",

@@ -10,6 +10,7 @@ from hygge.connectors.sql import ledger as sql_ledger
 from hygge.connectors.sql.commit import keeps_rows
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import not_ours
+from hygge.connectors.sql.inheriting import check_inheriting
 from hygge.errors import StoreError
 
 if TYPE_CHECKING:
@@ -17,22 +18,12 @@ if TYPE_CHECKING:
 
 
 def check_table(connection: sa.Connection, goal: Goal, old: Existing) -> None:
-    """Raise StoreError for a target whose rows `adopt` cannot replace: a view, a parent table."""
-    kind, has_children = session.fetch_one(
-        connection,
-        "SELECT relkind, EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) "
-        "FROM pg_class c WHERE oid = %s",
-        old.oid,
-    )
+    """Raise StoreError for a target whose rows `adopt` cannot replace: a view, say."""
+    (kind,) = session.fetch_one(connection, "SELECT relkind FROM pg_class WHERE oid = %s", old.oid)
     if kind not in ("r", "p"):
         what = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
         raise StoreError(
             f"{goal.who} is {what.get(kind, 'no table')}, and `adopt` takes tables", "name a table"
-        )
-    if kind == "r" and has_children:
-        raise StoreError(
-            f"{goal.who} has tables that inherit from it, whose rows would be deleted with its own",
-            "name one of these tables, or use `mode: append`",
         )
 
 
@@ -47,6 +38,7 @@ def delete_rows(connection: sa.Connection, goal: Goal, names: Names) -> None:
     # Looked at once more: under the lock nobody else can change it.
     if not goal.options.adopt and not sql_ledger.is_made(connection, goal):
         raise not_ours(goal.who)
+    check_inheriting(connection, sql_ledger.target_of(goal), goal.who)
     session.execute(connection, f"DELETE FROM {names.target}")
     if session.fetch_all(connection, f"SELECT 1 FROM {names.target} LIMIT 1"):
         raise keeps_rows(goal.who)

@@ -33,9 +33,10 @@ from hygge.connectors.sql.counting import count_sql, state_of
 from hygge.connectors.sql.evolving import Evolution
 from hygge.connectors.sql.frame import Published
 from hygge.connectors.sql.goal import Goal, stored
+from hygge.connectors.sql.inheriting import check_inheriting
 from hygge.connectors.sql.ledger import LEDGER, beating
 from hygge.connectors.sql.own_columns import check_identity, check_written, own_columns, own_notes
-from hygge.connectors.sql.target import exists, identity, table_for
+from hygge.connectors.sql.target import exists, identity
 from hygge.errors import Rejected, StoreError
 from hygge.model import Commit, Head, Receipt, Run, TargetState, Ticket, Watermark
 
@@ -209,6 +210,8 @@ def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | 
         check_written(listed, goal.who)
     if run.mode == "replace" and goal.options.adopt:
         staying.check_table(connection, goal, old)
+    if run.mode == "replace":
+        check_inheriting(connection, sql_ledger.target_of(goal), goal.who)
     if run.mode == "replace" and (old.hangs or goal.keeps_table(run.mode)):
         target.check_foreign_keys(connection, goal, old)
         target.check_deletes(connection, goal, old)
@@ -313,7 +316,7 @@ class _Publisher(SQLPublisher):
             last_change = ledger.last_change(connection, goal, run)
             notes = publish.replace(connection, goal, names, key, rows, last_change)
         elif exists and run.mode == "replace":
-            connection.execute(table_for(self.target, None).delete())
+            staying.delete_rows(connection, goal, names)
         if schema is not None and exists:
             notes = [*notes, *self._own_notes(schema)]
         made = identity(connection, self.target) if is_made else None

@@ -94,7 +94,7 @@ HANGING = {
     "a statistics target": "ALTER TABLE {0}.t ALTER v SET STATISTICS 500",
     "a storage": "ALTER TABLE {0}.t ALTER v SET STORAGE EXTERNAL",
     "a replica identity": "ALTER TABLE {0}.t REPLICA IDENTITY FULL",
-    "a child by inheritance": "CREATE TABLE {0}.x () INHERITS ({0}.t)",
+    "a parent by inheritance": "CREATE TABLE {0}.x (id bigint); ALTER TABLE {0}.t INHERIT {0}.x",
     "a function of its rows": "CREATE FUNCTION {0}.x({0}.t) RETURNS int LANGUAGE sql AS 'SELECT 1'",
     "a column of its type": "CREATE TABLE {0}.x (x {0}.t)",
     "unlogged": "ALTER TABLE {0}.t SET UNLOGGED",

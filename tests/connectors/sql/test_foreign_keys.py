@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from hygge import SQLStore
-from hygge.connectors.mariadb import publish
+from hygge.connectors.mariadb import kept, publish
 from hygge.connectors.mariadb import session as my_session
 from hygge.errors import FlowFailed, StoreError
 from hygge.model import Run
@@ -106,6 +106,23 @@ def test_a_table_that_stays_is_not_emptied_where_a_hidden_key_would_take_other_r
     my.ask(f"INSERT INTO {other}.c VALUES (1)")
     assert HIDDEN in refusal(narrow, "replace", tmp_path).message
     assert my.ask(f"SELECT * FROM {other}.c") == [(1,)]
+
+
+def test_the_question_for_a_hidden_key_changes_no_table_that_is_altered_meanwhile(
+    my, my_schema, narrow, monkeypatch
+):
+    my.ask(f"CREATE TABLE {my_schema}.t (id bigint, v longtext)")
+    real = kept.execute
+
+    def execute(connection, sql):
+        my.ask(f"ALTER TABLE {my_schema}.t DROP COLUMN id, ADD COLUMN w int")
+        return real(connection, sql)
+
+    monkeypatch.setattr(kept, "execute", execute)
+    store = SQLStore("t", connection=narrow.settings.connection, options={"adopt": True})
+    store.examine(Run("r", "f", "replace"), None)
+    assert [row[0] for row in my.ask(f"SHOW COLUMNS FROM {my_schema}.t")] == ["v", "w"]
+    assert "ENGINE=InnoDB" in my.ask(f"SHOW CREATE TABLE {my_schema}.t")[0][1]
 
 
 def made_in_the_moment_of_the_exchange(my, child, parent, monkeypatch, dies):
