@@ -154,9 +154,8 @@ def _name(url: str, table: str, target: str) -> str:
 def _stem(text: str) -> str:
     """Return the last part of a path or of a table's name, without its ending."""
     if _URL.match(text):  # neither a password nor a query is a part of the name
-        text = re.sub(r"^[^:/]+://([^/]*@|[^:/]*:.*@)?", "", text, flags=re.DOTALL).partition("?")[
-            0
-        ]
+        text = re.sub(r"^[^:/]+://([^/]*@|[^:/]*:.*@)?", "", text, flags=re.DOTALL)
+        text = text.partition("?")[0]
     last = re.split(r"[/\\]", re.sub(r"\{\w+\}|[*?\[\]\"]", "", text).rstrip("/\\."))[-1]
     if by_suffix("home", last):
         ending = max((each for each in suffixes("home") if last.lower().endswith(each)), key=len)
