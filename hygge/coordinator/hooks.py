@@ -21,7 +21,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from hygge.config.specs import FlowSpec, Hook
-from hygge.errors import without_password
+from hygge.errors import rows_text, without_password
 from hygge.model import Report
 from hygge.report.lines import end_text
 from hygge.run.watch import Watch
@@ -66,7 +66,7 @@ def content(flow: str, reports: Sequence[Report]) -> dict[str, Any]:
     text = "\n".join(end_text(report) for report in reports if report.status != "done")
     if not text:
         rows = sum(report.rows for report in reports)
-        text = end_text(reports[0]) if len(reports) == 1 else f"{flow}: done, {rows:,} rows"
+        text = end_text(reports[0]) if len(reports) == 1 else f"{flow}: done, {rows_text(rows)}"
     return {
         "text": f"hygge: {text}",
         "flow": flow,
