@@ -31,6 +31,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what there is; return the exit code."""
+    from hygge.config.hidden import to_set
     from hygge.coordinator.discover import discover, find_place, flows_yaml
     from hygge.errors import HomeError
     from hygge.report.discover import found_json, found_text
@@ -51,11 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
             "`hygge discover` without --yaml says why",
         )
     print(flows_yaml(found, arguments.views), end="", flush=True)
-    if missing := [name for name in found.variables if not os.environ.get(name)]:
-        print(
-            f"the file holds no password: set {', '.join(missing)}, or write it into .env",
-            file=sys.stderr,
-        )
+    if missing := to_set(found.variables, os.getcwd()):
+        print(f"the file {missing}", file=sys.stderr)
     return 0
 
 

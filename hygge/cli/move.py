@@ -49,6 +49,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, run_here: RunHere) -> int:
     """Run the flow by `run_here`, and save it where that is asked for; return the exit code."""
+    from hygge.config.hidden import to_set
     from hygge.coordinator.coordinator import Coordinator
     from hygge.coordinator.move import flow_of, saved_text
 
@@ -75,8 +76,8 @@ def run(arguments: argparse.Namespace, run_here: RunHere) -> int:
         with open(arguments.save, "x", encoding="utf-8") as file:
             file.write(saved_text(move, arguments.save))
         said = f"saved: hygge {arguments.save}"
-        if missing := [name for name in move.variables if not os.environ.get(name)]:
-            said += f"\nit holds no password: set {', '.join(missing)}, or write it into .env"
+        if missing := to_set(move.variables, os.path.dirname(os.path.abspath(arguments.save))):
+            said += f"\nit {missing}"
         print(said, file=sys.stderr)
     return code
 

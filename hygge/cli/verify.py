@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from hygge.errors import UsageError, as_hygge_error
+from hygge.errors import UsageError, as_hygge_error, rows_text
 
 if TYPE_CHECKING:
     from hygge.config.specs import FlowSpec
@@ -58,8 +58,11 @@ def verdict_text(verdict: Verdict) -> str:
     """Return a verdict in words for people."""
     lines = [f"{verdict.flow}: {verdict.status}"]
     if verdict.columns:
-        counts = f"{verdict.rows_source:,} rows in the source, {verdict.rows_store:,} in the store"
-        lines[0] += f"; {counts}, {len(verdict.columns)} columns compared"
+        columns = len(verdict.columns)
+        lines[0] += (
+            f"; {rows_text(verdict.rows_source)} in the source, {verdict.rows_store:,} in the "
+            f"store, {columns} column{'s'[: columns != 1]} compared"
+        )
     if verdict.columns_differ:
         lines.append(f"  these columns differ: {', '.join(verdict.columns_differ)}")
     keys = [

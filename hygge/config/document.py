@@ -58,6 +58,10 @@ class Node:
             return [node.plain() for node in self.value]
         return self.value
 
+    def text_or_value(self) -> str:
+        """Return a text with its variables, or a number as it is written."""
+        return self.value if isinstance(self.value, str) else self.text
+
     def is_broken(self) -> bool:
         """Return whether this node, or any node below it, is broken."""
         return self.broken or any(node.is_broken() for node in self.children())

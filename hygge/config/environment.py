@@ -8,7 +8,7 @@ as in a shell. `$${` writes `${`. Every value that is filled in is remembered, s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,25 +49,22 @@ class Environment:
         if not isinstance(node.value, str) or "${" not in node.value:
             return node
         try:
-            return replace(node, value=self._fill_text(node.value, node.line))
+            return replace(node, value=self.fill_text(node.value, node.line))
         except Problem as problem:
             problems.add(problem.line, problem.message, problem.hint, flow)
             return replace(node, broken=True)
 
-    def _fill_text(self, text: str, line: int) -> str:
+    def fill_text(self, text: str, line: int) -> str:
+        """Return a text with every variable replaced by its value. Raises Problem."""
         parts: list[str] = []
-        at = 0
-        while (start := text.find("${", at)) >= 0:
-            if start > at and text[start - 1] == "$":  # $${ writes ${
-                parts += [text[at : start - 1], "${"]
-                at = start + 2
-                continue
-            end = _find_closing_brace(text, start + 2)
-            if end < 0:
+        for part, is_variable in split_variables(text):
+            if not is_variable:
+                parts.append(part.replace("$${", "${"))
+            elif _find_closing_brace(part, 2) < 0:
                 raise Problem(line, f"a ${{ without its }}: {shorten(text)}", _FORMS)
-            parts += [text[at:start], self._value(text[start + 2 : end], line)]
-            at = end + 1
-        return "".join([*parts, text[at:]])
+            else:
+                parts.append(self._value(part[2:-1], line))
+        return "".join(parts)
 
     def _value(self, inside: str, line: int) -> str:
         """Return the value of what stands between `${` and `}`."""
@@ -79,7 +76,7 @@ class Environment:
         value = self.values.get(name)
         self.used[name] = value or ""
         if dash and not value:
-            return self._fill_text(default, line)
+            return self.fill_text(default, line)
         if value is None:
             close = nearest(name, self.values)
             raise Problem(
@@ -150,6 +147,25 @@ def _mask_beginnings(text: str, value: str, variable: str) -> str:
         text = text[:at] + variable + text[end:]
         at += len(variable)
     return text
+
+
+def split_variables(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield the parts of a text, and whether each is a variable: `${…}`.
+
+    A variable that does not end is the last part. `$${` is no variable, and stays as it is.
+    """
+    at = search = 0
+    while (start := text.find("${", search)) >= 0:
+        search = start + 2
+        if start > at and text[start - 1] == "$":
+            continue
+        if start > at:
+            yield text[at:start], False
+        end = _find_closing_brace(text, search)
+        at = search = len(text) if end < 0 else end + 1
+        yield text[start:at], True
+    if at < len(text):
+        yield text[at:], False
 
 
 def _find_closing_brace(text: str, start: int) -> int:

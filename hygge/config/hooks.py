@@ -9,6 +9,7 @@ Their values may be secrets, so no message shows one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import get_args
 from urllib.parse import urlsplit
@@ -42,7 +43,7 @@ def _hook(node: Node, key: str) -> Hook:
             raise Problem(node.line, f"'{key}' is no command and no URL", _EXAMPLE)
         target = node.value.strip()
         is_url = target.lower().startswith(("http://", "https://"))
-        return Hook(when, target, _form_for(target) if is_url else None)
+        return Hook(when, target, _form_for(target, node, key) if is_url else None)
     for name, child in node.mapping.items():
         if name not in ("url", "form"):
             hint = suggest(f"keys of {key}", name, ("url", "form"))
@@ -52,10 +53,23 @@ def _hook(node: Node, key: str) -> Hook:
     if not text.lower().startswith(("http://", "https://")):
         raise Problem(node.line, f"'{key}' has no `url` of http:// or https://", _EXAMPLE)
     form = node.mapping.get("form")
+    usual = _form_for(text, node, key)
     if form is None:
-        return Hook(when, text, _form_for(text))
+        return Hook(when, text, usual)
     return Hook(when, text, values.read_one_of(form, f"{key}.form", get_args(HookForm)))
 
 
-def _form_for(url: str) -> HookForm:
-    return "slack" if urlsplit(url).hostname == _SLACK else "json"
+def _form_for(url: str, node: Node, key: str) -> HookForm:
+    """Return what the host of a URL is sent; raise Problem where no host can be made of it."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or re.search(r"[\s\x00-\x1f]", url) or "@" in parts.netloc:
+        raise Problem(
+            node.line,
+            f"'{key}' has a URL that no host can be called by",
+            "https://chat.example.com/hooks/1, with %20 for a blank, and without a password",
+        )
+    return "slack" if host == _SLACK else "json"

@@ -21,8 +21,25 @@ class Named:
     name: str
     url: str = field(repr=False)
     """The URL of a database, or of a bucket with its access; variables are filled in."""
-    written: object = field(repr=False)
+    node: Node = field(repr=False)
     """The connection as the file has it, with its variables."""
+    root: str
+    """The folder at which relative paths of the file begin."""
+    environment: Environment = field(repr=False)
+
+    @property
+    def folder(self) -> str:
+        """Return the folder of the file."""
+        return self.environment.folder
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        """Return the variables of the file, whether it names them or not."""
+        return self.environment.values
+
+    def fill(self, text: str) -> str:
+        """Return a text of the connection with every variable replaced by its value."""
+        return self.environment.fill_text(text, self.node.line)
 
 
 def connections_of(path: str, environ: Mapping[str, str] | None = None) -> dict[str, Named]:
@@ -48,5 +65,5 @@ def connections_of(path: str, environ: Mapping[str, str] | None = None) -> dict[
         url = each.url or ""
         if each.bucket is not None:
             url = ObjectUrl(each.bucket.url, each.bucket.access)
-        found[name] = Named(name, url, written.mapping[name].plain())
+        found[name] = Named(name, url, written.mapping[name], root, environment)
     return found

@@ -7,9 +7,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from hygge.config.hidden import Hidden
 from hygge.config.named import Named, connections_of
 from hygge.config.paths import is_bucket_url
-from hygge.config.written import as_yaml, connection_name, flow_name, without_secrets
+from hygge.config.written import as_yaml, connection_name, flow_name, with_variables
 from hygge.connectors.databases.discovery import describe_tables, list_tables
 from hygge.connectors.databases.known import SERVER, database_in
 from hygge.connectors.files.discovery import data_sets
@@ -65,28 +66,29 @@ def discover(
     `include` and `exclude` are patterns of tables or files, `views` takes views as well, and
     `count` counts the rows of every table.
     """
+    hidden = Hidden()
     if not place.is_database:
         files = data_sets(place.url, include, exclude)
         named = place.named
         return Found(
             str(place.url), files=tuple(files), name=named.name if named else "",
-            written=named.written if named else None,
+            written=hidden.connection(named) if named else None, variables=hidden.variables,
         )  # fmt: skip
     catalog, tables, url = list_tables(place.url, include, exclude, views)
     facts = describe_tables(url, tables, count)
     taken = {table.schema for table in tables}
     others = {table.schema for table in catalog.tables} - taken
     left_out = sum(table.view and table.schema in taken for table in catalog.tables)
-    hidden: dict[str, str] = {}
     if place.named is not None:
-        name, written = place.named.name, place.named.written
+        name, written = place.named.name, hidden.connection(place.named)
     else:
         name = connection_name(place.url)
-        written, hidden = without_secrets(place.url, name)
+        written = hidden.url(place.url, name)
     return Found(
         shown(url), tuple(facts), is_database=True, default_schema=catalog.default,
         other_schemas=tuple(sorted(others)), views=0 if views else left_out, name=name,
-        patterns=tuple(include), excluded=tuple(exclude), written=written, variables=tuple(hidden),
+        patterns=tuple(include), excluded=tuple(exclude), written=written,
+        variables=hidden.variables,
     )  # fmt: skip
 
 
@@ -104,9 +106,10 @@ def flows_yaml(found: Found, views: bool) -> str:
             name = flow_name(re.sub(r"\.[A-Za-z0-9.]+$|/\*.*$", "", each.name).replace("/", "_"))
             while name in flows:
                 name += f"_{each.kind}"
-            home: object = str(each.path)
+            path = with_variables(str(each.path))
+            home: object = path
             if is_bucket_url(each.path) and found.written is not None:
-                home = {"connection": found.name, "path": str(each.path)}
+                home = {"connection": found.name, "path": path}
             flows[name] = {"home": home, "store": f"{target}/{name}"}
     parts["flows"] = flows
     return as_yaml(parts)
@@ -125,10 +128,11 @@ def _yaml_of_tables(found: Found, views: bool) -> str:
     readable = [facts for facts in found.tables if facts.table.readable]
     schemas = list(dict.fromkeys(facts.table.schema for facts in readable))
     home: dict[str, object] = {"connection": found.name}
-    home["tables"] = list(found.patterns) or [f"{schema}.*" for schema in schemas]
+    patterns = list(found.patterns) or [f"{schema}.*" for schema in schemas]
+    home["tables"] = [with_variables(pattern) for pattern in patterns]
     refused = [_pattern_of(each) for each in found.tables if not each.table.readable]
     if found.excluded or refused:
-        home["exclude"] = [*found.excluded, *refused]
+        home["exclude"] = [with_variables(pattern) for pattern in (*found.excluded, *refused)]
     if views:
         home["views"] = True
     place = "{schema}/{table}" if schemas != [found.default_schema] else "{table}"

@@ -2,7 +2,8 @@
 
 A hook runs beside the other flows, once for each flow of the file, in the process of the
 Coordinator. One that fails, or takes longer than a minute, is reported as a warning and changes
-nothing. Commands and URLs may be secrets: messages name the key and the host alone.
+nothing. Commands, URLs, and what a command or a server says may hold secrets: messages name the
+key, the host and the code alone.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from hygge.config.specs import FlowSpec, Hook
-from hygge.errors import without_password
+from hygge.errors import rows_text, without_password
 from hygge.model import Report
 from hygge.report.lines import end_text
 from hygge.run.watch import Watch
@@ -28,6 +29,8 @@ from hygge.run.watch import Watch
 MOST_S = 60.0
 _AT_ONCE = 4
 _LONGEST = 200
+_NOT_RUNNABLE, _NOT_FOUND = 126, 127
+"""Exit codes of a shell."""
 
 
 class Hooks:
@@ -63,7 +66,7 @@ def content(flow: str, reports: Sequence[Report]) -> dict[str, Any]:
     text = "\n".join(end_text(report) for report in reports if report.status != "done")
     if not text:
         rows = sum(report.rows for report in reports)
-        text = end_text(reports[0]) if len(reports) == 1 else f"{flow}: done, {rows:,} rows"
+        text = end_text(reports[0]) if len(reports) == 1 else f"{flow}: done, {rows_text(rows)}"
     return {
         "text": f"hygge: {text}",
         "flow": flow,
@@ -88,21 +91,28 @@ def _run(hook: Hook, facts: dict[str, Any], folder: str) -> str:
     environ = {**os.environ, "HYGGE_FLOW": facts["flow"], "HYGGE_STATUS": facts["status"]}
     with subprocess.Popen(
         hook.target, shell=True, env=environ, cwd=folder if os.path.isdir(folder) else None,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        errors="replace", start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True,
+        start_new_session=True,
     ) as process:  # fmt: skip
         try:
-            said, complained = process.communicate(json.dumps(facts), MOST_S)
+            process.communicate(json.dumps(facts), MOST_S)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # what it has started, too
             return f"the command did not end within {MOST_S:.0f} s"
-    if process.returncode == 0:
+    return _ended(process.returncode)
+
+
+def _ended(code: int) -> str:
+    """Return in words how a command ended; "" where it did well."""
+    if code == 0:
         return ""
-    last = (complained or said).strip().splitlines()[-1:] or ["it said nothing"]
-    text = last[0]
-    for word in hook.target.replace("'", " ").replace('"', " ").split():
-        text = text.replace(word, "***") if "://" in word else text
-    return f"the command ended with code {process.returncode}: {text}"
+    if code == _NOT_RUNNABLE:
+        return f"the command may not be run (code {code}): make it executable"
+    if code == _NOT_FOUND:
+        return f"there is no such command on this machine (code {code})"
+    if code < 0:
+        return f"the command was ended by signal {-code}"
+    return f"the command ended with code {code}; its output is not shown: let it write to a file"
 
 
 def _post(hook: Hook, facts: dict[str, Any]) -> str:
@@ -115,6 +125,8 @@ def _post(hook: Hook, facts: dict[str, Any]) -> str:
     try:
         with urllib.request.urlopen(request, timeout=MOST_S):
             return ""
+    except HTTPError as error:
+        return f"the POST to {host} failed: the answer has code {error.code}"
     except URLError as error:
         return f"the POST to {host} failed: {error.reason}"
     except OSError as error:

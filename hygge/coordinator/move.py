@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hygge.config.flows import read_written
+from hygge.config.hidden import Hidden
 from hygge.config.named import Named, connections_of
-from hygge.config.paths import folder_of, is_bucket_url
+from hygge.config.paths import is_bucket_url
 from hygge.config.specs import FlowsFile
 from hygge.config.written import (
     as_yaml,
     connection_name,
     flow_name,
     with_variables,
-    without_secrets,
 )
 from hygge.connectors.databases.known import database_of
 from hygge.errors import ConfigError, UsageError
@@ -38,17 +38,18 @@ class Move:
     file: FlowsFile
     text: str
     """The flows.yml that it is; it holds no secret."""
-    variables: tuple[str, ...]
-    """The variables that stand for its secrets."""
+    variables: dict[str, str] = field(repr=False)
+    """The variables that it needs, which stand for its secrets → their values."""
 
 
 @dataclass
 class _Written:
-    """The connections of the text, and the values of its variables."""
+    """The connections of the text, their URLs, and the variables that they need."""
 
     named: dict[str, Named]
     connections: dict[str, object] = field(default_factory=dict)
-    variables: dict[str, str] = field(default_factory=dict, repr=False)
+    urls: dict[str, str] = field(default_factory=dict, repr=False)
+    hidden: Hidden = field(default_factory=Hidden, repr=False)
 
 
 def flow_of(
@@ -67,8 +68,8 @@ def flow_of(
     say either, and UsageError for a cursor of files.
     """
     written = _Written(connections_of(file) if os.path.exists(file) else {})
-    home: object = _end(source, "source", file, written)
-    store: object = _end(target, "target", file, written)
+    home: object = _end(source, "source", written)
+    store: object = _end(target, "target", written)
     url, table = _parts(source)
     if table and re.search(r"[*?\[]", table) and isinstance(home, str):
         home = {"connection": home.rpartition("#")[0], "tables": [table]}
@@ -80,19 +81,20 @@ def flow_of(
     if mode is not None:
         flow["mode"] = mode
     if key:
-        flow["key"] = key[0] if len(key) == 1 else list(key)
+        names = [with_variables(name) for name in key]
+        flow["key"] = names[0] if len(names) == 1 else names
     content: dict[str, object] = {}
     if written.connections:
         content["connections"] = written.connections
     content["flows"] = {name or _name(url, table, target): flow}
     text = as_yaml(content)
-    environ = {**os.environ, **written.variables}
+    environ = {**os.environ, **written.hidden.variables}
     try:
         read = read_written(text, COMMAND, environ)
     except ConfigError as error:  # nobody sees the lines of this text
         message = re.sub(rf"(?m)^{COMMAND}:\d+: ", f"{COMMAND}: ", error.message)
         raise ConfigError(message, error.hint) from error
-    return Move(read, text, tuple(written.variables))
+    return Move(read, text, written.hidden.variables)
 
 
 def saved_text(move: Move, path: str) -> str:
@@ -111,46 +113,36 @@ def _parts(word: str) -> tuple[str, str]:
     return (word, "") if is_bucket_url(word) else (url, table)
 
 
-def _end(word: str, side: str, file: str, written: _Written) -> str:
+def _end(word: str, side: str, written: _Written) -> str:
     """Return an end as flows.yml has it; a server of its own gets a name under `connections`."""
     url, table = _parts(word)
     if url in written.named and table:
-        _take_named(written.named[url], file, written)
-        return f"{url}#{table}"
+        if url not in written.urls:
+            written.urls[url] = written.named[url].url
+            written.connections[url] = written.hidden.connection(written.named[url])
+        return f"{url}#{with_variables(table)}"
     is_url = _URL.match(url) and not is_bucket_url(url) and not url.lower().startswith("file:")
     if not table or not is_url or database_of(url).is_file:
-        return with_variables(word)
+        return written.hidden.url(word, side)
     name = connection_name(url)
-    while (
-        name in written.connections and written.connections[name] != without_secrets(url, name)[0]
-    ):
+    while written.urls.get(name, url) != url:
         name += f"_{side}"
-    text, variables = without_secrets(url, name)
-    written.connections[name] = text
-    written.variables |= variables
-    return f"{name}#{table}"
-
-
-def _take_named(named: Named, file: str, written: _Written) -> None:
-    """Write a connection of the file as it stands there, or with whole paths from elsewhere."""
-    if folder_of(file) == os.getcwd():
-        written.connections[named.name] = named.written
-        return
-    text, variables = without_secrets(named.url, named.name)
-    written.connections[named.name] = text
-    written.variables |= variables
+    if name not in written.urls:
+        written.urls[name] = url
+        written.connections[name] = written.hidden.url(url, name)
+    return f"{name}#{with_variables(table)}"
 
 
 def _with_cursor(home: object, source: str, cursor: str) -> object:
     if isinstance(home, dict):
-        return {**home, "cursor": cursor}
+        return {**home, "cursor": with_variables(cursor)}
     connection, _, table = str(home).rpartition("#")
     if not connection or not _parts(source)[1]:
         raise UsageError(
             f"--cursor is for tables, and {source} is none: files are read whole",
             "leave --cursor out",
         )
-    return {"connection": connection, "table": table, "cursor": cursor}
+    return {"connection": connection, "table": table, "cursor": with_variables(cursor)}
 
 
 def _name(url: str, table: str, target: str) -> str:
@@ -161,6 +153,9 @@ def _name(url: str, table: str, target: str) -> str:
 
 def _stem(text: str) -> str:
     """Return the last part of a path or of a table's name, without its ending."""
+    if _URL.match(text):  # neither a password nor a query is a part of the name
+        text = re.sub(r"^[^:/]+://([^/]*@|[^:/]*:.*@)?", "", text, flags=re.DOTALL)
+        text = text.partition("?")[0]
     last = re.split(r"[/\\]", re.sub(r"\{\w+\}|[*?\[\]\"]", "", text).rstrip("/\\."))[-1]
     if by_suffix("home", last):
         ending = max((each for each in suffixes("home") if last.lower().endswith(each)), key=len)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from hygge.connectors.files.discovery import DataSet
@@ -37,8 +37,8 @@ class Found:
     """The patterns that left tables out."""
     written: object = field(default=None, repr=False)
     """Its connection in a flows.yml, without secrets; None: it needs none."""
-    variables: tuple[str, ...] = ()
-    """The variables that stand for the secrets of `written`."""
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The variables that `written` needs, which stand for its secrets → their values."""
 
 
 def found_text(found: Found, width: int | None) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, TextIO
 
+from hygge.errors import rows_text
 from hygge.model import Report, Summary, from_facts
 from hygge.report.board import Board, FlowView, Ticker
 from hygge.report.progress import flow_text
@@ -93,7 +94,7 @@ class JsonLines:
     def ended(self, report: Report) -> None:
         with self.board.lock:
             self.board.end(report)
-        said = f"{report.flow}: {report.status}, {report.rows:,} rows"
+        said = f"{report.flow}: {report.status}, {rows_text(report.rows)}"
         said += f": {report.error}" if report.error else ""
         self._write(said, "ended", flow=report.flow, report=asdict(report))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 
+from hygge.errors import rows_text
 from hygge.journal.entries import Facts
 from hygge.report.progress import bytes_text, count_text, duration_text
 
@@ -22,7 +23,8 @@ def history_lines(records: Sequence[Facts]) -> list[str]:
     for record in records:
         notes = []
         if record.get("resumed"):
-            notes.append(f"{record['resumed']} splits staged before")
+            kept = record["resumed"]
+            notes.append(f"{kept} split{'s'[: kept != 1]} staged before")
         if record.get("resumed_from"):
             notes.append(f"goes on after: {record['resumed_from']}")
         if record.get("retries"):
@@ -83,7 +85,7 @@ def _attempt_lines(attempt: Facts, number: int, count: int) -> list[str]:
     if attempt.get("error"):
         lines.append(f"  error    {attempt['error']}")
     if attempt.get("rows"):
-        parts = [f"{attempt['rows']:,} rows", bytes_text(attempt["bytes"])]
+        parts = [rows_text(attempt["rows"]), bytes_text(attempt["bytes"])]
         lanes = attempt.get("lanes", 0)
         parts += [f"{lanes} lane{'s'[: lanes != 1]}"] if lanes else []
         for name in ("resumed", "retries", "filtered", "superseded", "set_aside"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from html import escape
 
+from hygge.errors import rows_text
 from hygge.journal.entries import Facts
 from hygge.model import Report
 from hygge.report import charts
@@ -75,11 +76,12 @@ def _overview(newest: Sequence[Facts]) -> str:
     if len(newest) == 1:
         return ""
     done = sum(record["status"] == "done" for record in newest)
+    rows = sum(record.get("rows", 0) for record in newest)
     began = min(record["started_at"] for record in newest)
     ended = max(_ended(record) for record in newest)
     facts = [
         (f"{done} of {len(newest)}", "flows done"),
-        (f"{sum(record.get('rows', 0) for record in newest):,}", "rows"),
+        (f"{rows:,}", f"row{'s'[: rows != 1]}"),
         (bytes_text(sum(record.get("bytes", 0) for record in newest)), "in Arrow"),
         (duration_text(ended - began), _moment(began)),
     ]
@@ -127,15 +129,16 @@ def _error(record: Facts) -> str:
 def _numbers(record: Facts) -> list[tuple[str, str]]:
     seconds = record.get("seconds")
     rows = record.get("rows", 0)
-    facts = [(f"{rows:,}", "rows staged"), (bytes_text(record.get("bytes", 0)), "in Arrow")]
+    staged = f"row{'s'[: rows != 1]} staged"
+    facts = [(f"{rows:,}", staged), (bytes_text(record.get("bytes", 0)), "in Arrow")]
     if seconds is not None:
         facts.append((duration_text(seconds), _moment(record["started_at"])))
         if rows and seconds:
             facts.append((f"{rows / seconds:,.0f}", "rows/s"))
     facts.append((str(record.get("mode", "")), str(record.get("guarantee", ""))))
-    for key, words in (("lanes", "lanes"), ("retries", "retried"), ("resumed", "splits kept")):
+    for key, words in (("lanes", "lane{}"), ("retries", "retried"), ("resumed", "split{} kept")):
         if record.get(key):
-            facts.append((f"{record[key]:,}", words))
+            facts.append((f"{record[key]:,}", words.format("s"[: record[key] != 1])))
     return facts
 
 
@@ -212,7 +215,7 @@ def _versions(record: Facts) -> str:
 def _outcome(record: Facts) -> str:
     seconds = record.get("seconds")
     took = f", {duration_text(seconds)}" if seconds is not None else ""
-    return f"{record.get('rows', 0):,} rows{took}"
+    return f"{rows_text(record.get('rows', 0))}{took}"
 
 
 def _ended(record: Facts) -> float:

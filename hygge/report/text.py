@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hygge.bad_rows import share_text
 from hygge.batches import raw_format
-from hygge.errors import HyggeError
+from hygge.errors import HyggeError, rows_text
 from hygge.model import (
     MIB,
     Column,
@@ -260,7 +260,8 @@ def _limits(limits: Limits) -> list[str]:
         lines.append(f"  places  a lane takes {resources_text(limits)}")
     if limits.on_bad_row == "set_aside":
         share = share_text(limits.max_bad_share)
-        lines.append(f"  bad     {limits.max_bad_rows:,} rows at most are set aside, and {share}")
+        most = rows_text(limits.max_bad_rows)
+        lines.append(f"  bad     {most} at most are set aside, and {share}")
     if limits.driver:
         taken = amounts_text(limits.driver)
         lines.append(f"  driver  as a Ray job it takes {taken} of its node, which may be any node")

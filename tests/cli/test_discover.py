@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hygge.cli.main import main
+from hygge.config.hidden import Hidden
 from tests.cli.commands import plan_of_yaml
 
 
@@ -141,10 +142,9 @@ def test_what_is_not_there_is_said(said):
 
 
 def test_no_password_is_printed(said, capsys):
-    from hygge.config.written import without_secrets
-
+    hidden = Hidden()
     url = "postgresql://app:p%40ss@db/shop?sslmode=require&sslpassword=geheim"
-    text, variables = without_secrets(url, "shop")
+    text, variables = hidden.url(url, "shop"), hidden.variables
     assert text == (
         "postgresql://app:${SHOP_PASSWORD}@db/shop?sslmode=require&sslpassword=${SHOP_SSLPASSWORD}"
     )

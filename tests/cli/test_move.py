@@ -138,7 +138,7 @@ def test_a_password_is_a_variable_in_what_is_saved(monkeypatch):
     assert content["flows"] == {
         "orders_to_copy": {"home": "shop#public.orders", "store": "shop2#copy", "mode": "append"}
     }
-    assert move.variables == ("SHOP_PASSWORD", "SHOP2_PASSWORD")
+    assert move.variables == {"SHOP_PASSWORD": "p%40ss%23", "SHOP2_PASSWORD": "p%40ss%23"}
     (spec,) = move.file.flows
     assert spec.home.settings["connection"].startswith("postgresql://app:p%40ss%23@db/shop")
     assert "p%40ss" not in repr(move)

@@ -7,15 +7,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
-from hygge.cli.main import main
+from tests.verify.commands import BY_CURSOR, HOME, STORE, add, flows, run, verify
 from tests.verify.ends import execute
 
-ALL = "create table t (id integer primary key, email text, total decimal(10,2), seen integer)"
-HOME = "{connection: 'sqlite:///home.db', table: t}"
-BY_CURSOR = "{connection: 'sqlite:///home.db', table: t, cursor: seen}"
-STORE = "{connection: 'sqlite:///store.db', table: t}"
 SHAPED = f"""
   people:
     home:
@@ -27,36 +22,6 @@ SHAPED = f"""
     mask: {{mail: {{keep_last: 1}}}}
     add: {{loaded_at: now, run: run_id, source: "'shop'"}}
 """
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    execute(Path("home.db"), ALL)
-    add(range(1, 21))
-    return tmp_path
-
-
-def add(ids: range) -> None:
-    rows = ", ".join(f"({n}, 'p{n}', {n * 1.5}, {n})" for n in ids)
-    execute(Path("home.db"), f"insert into t values {rows}")
-
-
-def flows(text: str) -> None:
-    Path("flows.yml").write_text(f"flows: {text}")
-
-
-def run() -> None:
-    assert main(["flows.yml", "--inline", "--quiet"]) == 0
-
-
-def verify(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
-    capsys.readouterr()
-    found = main(["verify", "flows.yml", *words])
-    said = capsys.readouterr()
-    text = said.out + (said.err if code == 2 else "")
-    assert found == code, text
-    return text
 
 
 def test_it_compares_what_would_arrive_after_filters_names_casts_and_masks(here, capsys):
@@ -81,7 +46,7 @@ def test_rows_beyond_the_watermark_are_counted_and_not_missed(here, capsys):
     assert "f: same; 20 rows in the source, 20 in the store" in said
     assert "5 rows of the source are beyond the watermark" in said
     execute(Path("home.db"), "delete from t where id = 3")
-    assert "1 rows are only in the store: mode append keeps" in verify(capsys)
+    assert "1 row is only in the store: mode append keeps" in verify(capsys)
 
 
 def test_a_merge_keeps_what_was_deleted_and_a_lost_row_is_found_beside_it(here, capsys):

@@ -16,7 +16,7 @@ class Difference:
     lost: Hashes
     """Keys of the source that the store lacks, or has less often."""
     doubled: Hashes
-    """Keys that the store has more often than the source, which has them too."""
+    """Keys that the store has more often than the source, which has them too, or than it may."""
     extra: Hashes
     """Keys that only the store has."""
     changed: Hashes
@@ -27,16 +27,20 @@ class Difference:
         return np.concatenate([self.lost, self.doubled, self.extra, self.changed])
 
 
-def compare(source: Side, store: Side) -> Difference:
-    """Return which keys differ. Both sides must have kept their rows."""
+def compare(source: Side, store: Side, is_unique: bool = False) -> Difference:
+    """Return which keys differ. Both sides must have kept their rows.
+
+    `is_unique`: the store may have a key once only, whether the source has it or not.
+    """
     here, there = _per_key(source), _per_key(store)
     keys = np.union1d(here.keys, there.keys)
     count_here, sum_here = here.at(keys)
     count_there, sum_there = there.at(keys)
+    doubled = (count_there > count_here) & ((count_here > 0) | (is_unique & (count_there > 1)))
     return Difference(
         lost=keys[count_here > count_there],
-        doubled=keys[(count_there > count_here) & (count_here > 0)],
-        extra=keys[count_here == 0],
+        doubled=keys[doubled],
+        extra=keys[(count_here == 0) & ~doubled],
         changed=keys[(count_here == count_there) & (sum_here != sum_there)],
     )
 

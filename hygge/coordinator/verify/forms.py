@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-Form = Literal["integer", "number", "float", "instant", "time", "text", "bytes", "json", "nested"]
+Form = Literal[
+    "integer", "number", "float", "whole", "instant", "time", "text", "bytes", "json", "nested"
+]
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DAY_S = 86_400
 
@@ -31,7 +33,9 @@ def common_form(one: pa.DataType, other: pa.DataType, is_json: bool = False) -> 
         return kinds.pop()
     if kinds == {"integer", "number"}:
         return "number"
-    if kinds <= {"integer", "number", "float"}:
+    if kinds == {"integer", "float"}:
+        return "whole"
+    if kinds == {"number", "float"}:
         return "float"
     if kinds == {"text", "integer"} or kinds == {"text", "bytes"}:
         return "text" if "integer" in kinds else "bytes"
@@ -108,8 +112,26 @@ def _shortened(text: str) -> str:
 
 
 def _floats(array: pa.Array) -> list[NDArray[Any]]:
+    if pa.types.is_decimal(array.type):  # Arrow's cast is not the nearest float
+        values = [0.0 if value is None else float(value) for value in array.to_pylist()]
+        array = pa.array(values, pa.float64())
     numbers = _numpy(array.cast(pa.float64(), safe=False)) + 0.0  # no -0.0
     return [np.where(np.isnan(numbers), np.nan, numbers).view(np.int64)]
+
+
+def _whole(array: pa.Array) -> list[NDArray[Any]]:
+    """Return integers as `_integers` does, and what no integer is as the bits of its float."""
+    if not pa.types.is_floating(array.type):
+        numbers = _integers(array)
+        return [*numbers, np.zeros(len(array), np.int64)]
+    floats = _numpy(array.cast(pa.float64()))
+    is_whole = (np.floor(floats) == floats) & (floats >= -(2.0**63)) & (floats < 2.0**64)
+    is_high = is_whole & (floats >= 2.0**63)
+    low = np.where(is_whole & ~is_high, floats, 0.0).astype(np.int64)
+    high = np.where(is_high, floats, 0.0).astype(np.uint64).view(np.int64)
+    (bits,) = _floats(array)
+    zeros = np.zeros(len(array), np.int64)
+    return [np.where(is_high, high, low), is_high.astype(np.int64), np.where(is_whole, zeros, bits)]
 
 
 def _instants(array: pa.Array) -> list[NDArray[Any]]:
@@ -170,6 +192,7 @@ def _objects(values: Any) -> NDArray[Any]:
 
 
 _FORMS: dict[Form, Callable[[pa.Array], list[NDArray[Any]]]] = {
-    "integer": _integers, "number": _numbers, "float": _floats, "instant": _instants,
-    "time": _times, "text": _texts, "bytes": _bytes, "json": _json, "nested": _nested,
+    "integer": _integers, "number": _numbers, "float": _floats, "whole": _whole,
+    "instant": _instants, "time": _times, "text": _texts, "bytes": _bytes, "json": _json,
+    "nested": _nested,
 }  # fmt: skip

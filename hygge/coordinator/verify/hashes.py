@@ -2,6 +2,7 @@
 
 The hash of a column is the sum of the hashes of its values: it does not depend on the order of the
 rows, and a doubled value changes it. Two columns that differ have the same sum once in 2**64 times.
+The same sum over whole rows tells a value that moved to another row.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class Side:
     rows: int = 0
     columns: dict[str, int] = field(default_factory=dict)
     """Name of a column → the sum of the hashes of its values."""
+    pairing: int = 0
+    """The sum of the hashes of whole rows: it tells which values stand in one row."""
     keys: list[Hashes] = field(default_factory=list)
     whole: list[Hashes] = field(default_factory=list)
     """The hash of each row, in the order of `keys`."""
@@ -41,6 +44,7 @@ class Side:
             total = int(np.add.reduce(values, dtype=np.uint64)) if len(values) else 0
             self.columns[name] = (self.columns.get(name, 0) + total) % 2**64
         whole = combined([hashes[name] for name in sorted(hashes)], table.num_rows)
+        self.pairing = (self.pairing + int(np.add.reduce(whole, dtype=np.uint64))) % 2**64
         self.whole.append(whole)
         self.keys.append(combined([hashes[n] for n in key], table.num_rows) if key else whole)
         self.rows += table.num_rows
@@ -56,9 +60,9 @@ class Side:
         """Return the hashes of (key, row) of each row."""
         return _joined(self.keys), _joined(self.whole)
 
-    def sums(self) -> tuple[int, dict[str, int]]:
+    def sums(self) -> tuple[int, int, dict[str, int]]:
         """Return what is equal for two readings of the same rows."""
-        return self.rows, self.columns
+        return self.rows, self.pairing, self.columns
 
 
 def column_hashes(column: pa.ChunkedArray, form: Form) -> Hashes:

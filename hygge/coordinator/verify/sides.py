@@ -22,10 +22,11 @@ from hygge.engine.reading import read_split
 from hygge.errors import HyggeError
 from hygge.home import Home
 from hygge.journal.runs import digest_of
-from hygge.model import Head, Limits, Plan
+from hygge.model import Head, Limits, Plan, Watermark
 from hygge.run.engines import schema_of
 from hygge.run.flow import Flow
 from hygge.shape.step import Reading
+from hygge.type_words import words_of
 
 OURS = "_hygge_"
 _CHANGING = ("now", "run_id")
@@ -45,7 +46,9 @@ class Columns:
     there: dict[str, str] = field(default_factory=dict)
     """Name in the source → name in the store, which a database may write in its own way."""
     left_out: list[str] = field(default_factory=list)
-    """Sentences about columns that are not compared."""
+    """Sentences about columns that are not compared, for a reason that is in order."""
+    unknown: list[str] = field(default_factory=list)
+    """Sentences about columns that should be compared, and cannot be."""
 
 
 @dataclass
@@ -55,7 +58,11 @@ class Reader:
     home: Home
     schema: pa.Schema
     newer: int = 0
-    """Rows of the last reading that are beyond the watermark, or have been set aside."""
+    """Rows of the last reading that are beyond the watermark."""
+    set_aside: int = 0
+    """Rows of the last reading that the Home itself sets aside."""
+    reached: Watermark = None
+    """The watermark of the last reading: the source's own highest value of the cursor."""
     digests: dict[int, str] = field(default_factory=dict)
     """Split → the state of the source, where it has a name."""
 
@@ -66,15 +73,19 @@ class Reader:
 
         `most`: only about so many of each split.
         """
-        self.newer = 0
+        self.newer = self.set_aside = 0
         with self.home.open(None) as plan:
+            self.reached = plan.watermark
             self.digests = {split.index: digest_of(split) for split in plan.splits}
             for split in plan.splits:
                 left = most
                 for table in read_split(self.home, split, self.schema, Limits()):
                     if left is not None and left <= 0:
                         break
-                    if reached_of(table) is not None or is_bad(table) or not rows_in(table):
+                    if is_bad(table):
+                        self.set_aside += table.num_rows
+                        continue
+                    if reached_of(table) is not None or not rows_in(table):
                         continue
                     kept = table if keeps is None else keeps(table)
                     self.newer += table.num_rows - kept.num_rows
@@ -111,7 +122,7 @@ def open_store(flow: Flow, schema: pa.Schema) -> tuple[Reader, Plan]:
     return Reader(home, found), plan
 
 
-def match_columns(flow: Flow, source: Plan, store: Plan) -> Columns:
+def match_columns(flow: Flow, source: Plan, store: Plan, head: Head) -> Columns:
     """Return which columns are compared, and in which form."""
     found = Columns()
     shape = flow.shape
@@ -133,19 +144,26 @@ def match_columns(flow: Flow, source: Plan, store: Plan) -> Columns:
             form = common_form(column.type, other.type, is_json)
             found.there[column.name] = name
             if form is None:
-                found.left_out.append(
-                    f"'{column.name}' is {column.type} in the source and {other.type} in the store"
+                here, beyond = words_of(column.type, other.type)
+                found.unknown.append(
+                    f"'{column.name}' is {here} in the source and {beyond} in the store, which are "
+                    "not compared"
                 )
             else:
                 found.forms[column.name] = form
-    if missing:
-        found.left_out.append(f"only in the source, new since the run: {', '.join(missing)}")
+    committed = {name.lower() for name, _ in head.columns}
+    lost = [name for name in missing if not committed or name.lower() in committed]
+    if lost:
+        found.unknown.append(f"the store has lost {', '.join(lost)}, which the run had written")
+    if new := [name for name in missing if name not in lost]:
+        found.left_out.append(f"only in the source, new since the run: {', '.join(new)}")
     used = set(found.there.values())
     only = [n for n in there if n not in used and not n.startswith(OURS) and n not in added]
     if only:
         found.left_out.append(f"only in the store: {', '.join(only)}")
     if not found.forms:
-        raise NotComparable("source and store have no column in common")
+        found.unknown.append("source and store have no column in common")
+        raise NotComparable("; ".join(found.unknown))
     return found
 
 

@@ -12,7 +12,7 @@ of the run, another number of rows than the run read, or rows that change while 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -31,9 +31,9 @@ from hygge.coordinator.verify.sides import (
     summarize,
     up_to,
 )
-from hygge.errors import as_hygge_error
+from hygge.errors import as_hygge_error, rows_text
 from hygge.journal import FlowJournal
-from hygge.model import Head, Receipt, Run
+from hygge.model import Head, Receipt, Run, Watermark
 from hygge.places.place import place_at
 from hygge.run.flow import Flow
 from hygge.run.key import find_key
@@ -112,24 +112,49 @@ class _Comparison:
         self.source, plan = open_source(flow, head)
         self.splits = len(plan.splits)
         self.store, there = open_store(flow, self.source.schema)
-        self.columns = match_columns(flow, plan, there)
+        self.columns = match_columns(flow, plan, there, head)
         run = flow.new_run("verify")
         key = run.key or plan.key
         self.key = tuple(name for name in key if name in self.columns.forms)
-        if len(self.key) < len(key):
-            self.key = ()  # without a part of it, it tells no rows apart
-        keeps = None
-        if run.cursor is not None and head.watermark is not None:
-            keeps = up_to(head.watermark, run.cursor)
-        self.keeps = keeps
-        if self.sample is not None:
-            return self._of_sample(self.sample)
-        source = summarize(self.source, self.columns, self.key, keeps)
+        adds_versions = flow.mode == "append" and flow.cursor is not None
+        if len(self.key) < len(key) or adds_versions:
+            self.key = ()  # it tells no rows of the store apart
+        self.has_unique_key = bool(self.key) and (flow.mode == "merge" or self.key == plan.key)
+        self.keeps = None
+        self._refuse_newer_text(run, head, plan.watermark)
+        if run.cursor is not None and head.watermark is not None and not self._is_text(run.cursor):
+            self.keeps = up_to(head.watermark, run.cursor)
+        verdict = self._of_all(head) if self.sample is None else self._of_sample(self.sample)
+        self._refuse_newer_text(run, head, self.source.reached)
+        if self.columns.unknown and verdict.status == "same":
+            verdict.status = "not compared"
+        return verdict
+
+    def _is_text(self, cursor: str) -> bool:
+        types, kind = pa.types, self.source.schema.field(cursor).type
+        is_text = types.is_string(kind) or types.is_large_string(kind)
+        return bool(is_text or types.is_string_view(kind) or types.is_dictionary(kind))
+
+    def _refuse_newer_text(self, run: Run, head: Head, reached: Watermark) -> None:
+        """Raise NotComparable where rows may be newer than a watermark that is a text.
+
+        Only the database knows which are, by its collation. Where none is, all are compared.
+        """
+        if run.cursor is not None and reached != head.watermark and self._is_text(run.cursor):
+            raise NotComparable(
+                "its source has moved on since the run, and only the database knows which texts "
+                f"of '{run.cursor}' are newer",
+                "run the flow again, then verify it at once",
+            )
+
+    def _of_all(self, head: Head) -> Verdict:
+        source = summarize(self.source, self.columns, self.key, self.keeps)
         newer = self.source.newer
         store = summarize(self.store, self.columns, self.key, names=self.columns.there)
         verdict = self._begun(source, store)
         if newer:
-            verdict.notes.append(f"{newer:,} rows of the source are beyond the watermark")
+            are = "is" if newer == 1 else "are"
+            verdict.notes.append(f"{rows_text(newer)} of the source {are} beyond the watermark")
         if source.sums() == store.sums():
             return verdict
         verdict.columns_differ = [
@@ -147,7 +172,7 @@ class _Comparison:
             source.rows,
             store.rows,
             columns=list(self.columns.forms),
-            notes=list(self.columns.left_out),
+            notes=[*self.columns.unknown, *self.columns.left_out],
         )
 
     def _judge(self, verdict: Verdict, source: Side, store: Side, head: Head) -> None:
@@ -155,9 +180,11 @@ class _Comparison:
         verdict.status = "different"
         if not (source.has_rows and store.has_rows):
             verdict.notes.append(f"more than {MOST_ROWS:,} rows: single keys are not looked for")
+            if not verdict.columns_differ and source.rows == store.rows:
+                verdict.notes.append("each column has the values of the source, in other rows")
             again = summarize(self.source, self.columns, self.key, self.keeps)
         else:
-            found = compare(source, store)
+            found = compare(source, store, self.flow.mode == "merge" and bool(self.key))
             keeps_others = self.flow.mode != "replace"
             again = self._name_first(verdict, found, keeps_others)
             verdict.lost, verdict.doubled = len(found.lost), len(found.doubled)
@@ -166,9 +193,10 @@ class _Comparison:
             if keeps_others and not wrong:
                 verdict.status = "same"
                 verdict.columns_differ = []
+                are = "is" if verdict.only_in_store == 1 else "are"
                 verdict.notes.append(
-                    f"{verdict.only_in_store:,} rows are only in the store: mode {self.flow.mode} "
-                    "keeps what was deleted at the source, or was there before"
+                    f"{rows_text(verdict.only_in_store)} {are} only in the store: mode "
+                    f"{self.flow.mode} keeps what was deleted at the source, or was there before"
                 )
                 return
         if why := self._moved(source, again, store, head):
@@ -198,9 +226,10 @@ class _Comparison:
         if all(then.values()) and all(now.values()) and then != now:
             return "the source is not in the state that the last run read"
         rows = sum(map(_rows_of, decision.receipts))
+        planned = source.rows + self.source.set_aside
         is_whole = self.flow.mode != "replace" or store.rows == head.rows
-        if is_whole and source.rows != rows:
-            return f"the source has {source.rows:,} rows now, and the last run read {rows:,} of it"
+        if is_whole and planned != rows:
+            return f"the source has {rows_text(planned)} now, and the last run read {rows:,} of it"
         return ""
 
     def _were_set_aside(self, verdict: Verdict, head: Head) -> bool:
@@ -209,10 +238,12 @@ class _Comparison:
             Run(head.run, self.flow.identity)
         )
         aside = 0 if decision is None else sum(each.set_aside for each in decision.receipts)
+        aside -= self.source.set_aside  # those are in neither side
         others = verdict.doubled + verdict.changed + verdict.only_in_store
-        if not aside or others or verdict.rows_source - verdict.rows_store != aside:
+        if aside <= 0 or others or verdict.rows_source - verdict.rows_store != aside:
             return False
-        verdict.notes.append(f"{aside:,} rows that the store lacks were set aside: `hygge bad`")
+        lack = f"{rows_text(aside)} that the store lacks {'was' if aside == 1 else 'were'}"
+        verdict.notes.append(f"{lack} set aside: `hygge bad`")
         return True
 
     def _name_first(self, verdict: Verdict, found: Difference, keeps_others: bool) -> Side:
@@ -270,6 +301,8 @@ class _Comparison:
 
     def _of_sample(self, rows: int) -> Verdict:
         """Compare some rows of the source, from all over it, with those of the same key."""
+        if not self.has_unique_key:
+            self.key = ()  # some of the rows of a key may be outside of the sample
         source, keys = Side(), set[int]()
         share = -(-rows // self.splits)
         for table in self.source.tables(self.keeps, share):
@@ -285,8 +318,10 @@ class _Comparison:
             own = there.filter(pa.array(np.isin(self._keys(there), wanted)))
             store.add(own, self.columns.forms, self.key)
         verdict = self._begun(source, store)
-        verdict.notes.append(f"a sample of {source.rows:,} rows")
+        verdict.notes.append(f"a sample of {rows_text(source.rows)}")
         found = compare(source, store)
+        if not self.key:
+            found = replace(found, doubled=found.doubled[:0])
         verdict.lost, verdict.doubled = len(found.lost), len(found.doubled)
         verdict.changed = len(found.changed)
         if verdict.lost + verdict.doubled + verdict.changed:
