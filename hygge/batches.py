@@ -1,4 +1,4 @@
-"""Batches are `pyarrow.Table`s. Here anything Arrow-shaped becomes one, and keeps to one schema.
+"""Batches are `pyarrow.Table`s, and keep to one schema.
 
 Nothing here changes a value. A cast is made only where the target type holds every value of the
 source type (`int32` → `int64`, dictionary → its values); everything else is an error with a hint.
@@ -107,48 +107,6 @@ def reached_of(table: pa.Table) -> dict[str, Any] | None:
     """Return the facts of a `reached_table`; None for any other table."""
     facts = _metadata(table.schema, _REACHED)
     return None if facts is None else dict(json.loads(facts))
-
-
-def as_table(obj: Any, who: str = "the batch") -> pa.Table:
-    """Return `obj` as a Table, zero-copy where possible.
-
-    `obj` is a Table, RecordBatch, pandas or polars DataFrame, or anything with
-    `__arrow_c_stream__`; `who` names it in errors. Dictionary and view columns become plain ones.
-    Raises HomeError for anything else, and for two columns of one name.
-    """
-    if isinstance(obj, pa.Table):
-        table = obj
-    elif isinstance(obj, pa.RecordBatch):
-        table = pa.Table.from_batches([obj])
-    elif type(obj).__module__.split(".")[0] == "pandas" and hasattr(obj, "columns"):
-        table = _from_pandas(obj, who)
-    elif hasattr(obj, "__arrow_c_stream__") or hasattr(obj, "__arrow_c_array__"):
-        table = pa.table(obj)
-    else:
-        raise HomeError(
-            f"{who} is a {type(obj).__name__}, which is not Arrow-shaped",
-            "give a pandas or polars DataFrame, a pyarrow Table or RecordBatch, or anything "
-            "with __arrow_c_stream__; pa.Table.from_pydict({...}) makes one of lists",
-        )
-    repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
-    if repeated:
-        raise HomeError(
-            f"{who} has more than one column named {sorted(repeated)}",
-            "rename the columns so that each name stands once",
-        )
-    return plain(table)
-
-
-def _from_pandas(frame: Any, who: str) -> pa.Table:
-    named = any(name is not None for name in frame.index.names)  # people mean a column by that
-    try:
-        table = pa.Table.from_pandas(frame, preserve_index=named)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise UnfitValue(
-            f"{who}: pandas column holds values of mixed types: {error}",
-            "give the column one type (df[col].astype('string'), for example) before yielding it",
-        ) from error
-    return table.replace_schema_metadata(None)
 
 
 def serialized(schema: pa.Schema) -> bytes:

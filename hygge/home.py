@@ -184,7 +184,7 @@ def _all_splits(home: Home) -> Generator[pa.Table]:
 
 def _as_tables(batches: object, who: str) -> Iterator[pa.Table]:
     """The batches that `read_batches` of the class `who` yields, as Tables; it may be sync."""
-    from hygge.batches import as_table  # loads pyarrow: a Home can be defined without it
+    from hygge.dataframes import as_table  # loads pyarrow: a Home can be defined without it
 
     if inspect.isawaitable(batches):
         if inspect.iscoroutine(batches):

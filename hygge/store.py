@@ -76,7 +76,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hygge.bad_rows import BadRows
-from hygge.batches import as_table, notes_of
+from hygge.batches import notes_of
+from hygge.dataframes import as_table
 from hygge.errors import ConfigError, StoreError
 from hygge.model import (
     Commit,

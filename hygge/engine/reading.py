@@ -8,6 +8,7 @@ it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 from collections.abc import Generator, Iterator
@@ -45,6 +46,12 @@ def _attributing_errors(end: Home | Store) -> Iterator[None]:
         raise HyggeError(
             f"{name} ended the process with sys.exit({error.code!r}) ({_find_line(end, error)})",
             "raise an error there instead, or return",
+        ) from error
+    except asyncio.CancelledError as error:
+        raise HyggeError(
+            f"{name} gave up something that it waited for: CancelledError {error} "
+            f"({_find_line(end, error)})",
+            "catch it there, and raise an error that says why",
         ) from error
     except Exception as error:
         if not hasattr(error, "hygge_where"):  # `errors.as_hygge_error` reads both

@@ -78,7 +78,7 @@ class _Lines:
                 return
         self.begins = _begins(self.block)
         count = len(self.begins) - 1
-        if not has_fast_way or not self.file.floats_are_exact(self.block, self.schema):
+        if not has_fast_way or not self.file.numbers_are_exact(self.block, self.schema):
             for first in range(0, count, _MOST_ROWS):
                 self._read_parts(first, min(count, first + _MOST_ROWS), has_fast_way)
                 yield

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Literal, NoReturn, cast
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow.json as pj
 
 _EXPONENT = re.compile(rb"[eE][-+]?[0-9]+")
+_MINUS_ZERO = re.compile(rb"-0[\s,\]}]")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class JsonlFile:
     def has_fast_way(self, schema: pa.Schema) -> bool:
         """Whether `fast` reads any block of this schema."""
         return self.as_json.isdisjoint(schema.names) and (
-            schema_for_pyarrow(schema, nested=self.strict) is not None
+            schema_for_pyarrow(schema, self.strict, self.stated) is not None
         )
 
     def _on_other_fields(self) -> Literal["error", "infer", "ignore"]:
@@ -76,7 +77,7 @@ class JsonlFile:
         if not is_lines_of_objects(block) or not self.as_json.isdisjoint(schema.names):
             return None
         options = self.parse_options(schema)
-        if options is None or not self.floats_are_exact(block, schema):
+        if options is None or not self.numbers_are_exact(block, schema):
             return None
         try:
             block.decode()
@@ -93,7 +94,7 @@ class JsonlFile:
         """Return what pyarrow.json is told; None where it would not be exact."""
         import pyarrow.json as pj
 
-        parsed_as = schema_for_pyarrow(schema, nested=self.strict)
+        parsed_as = schema_for_pyarrow(schema, self.strict, self.stated)
         if parsed_as is None:
             return None
         return pj.ParseOptions(
@@ -111,6 +112,8 @@ class JsonlFile:
             for field in schema:
                 array = table.column(field.name)
                 if array.type != field.type:
+                    if pa.types.is_nested(field.type):
+                        return None  # an object has other fields, which a cast would drop
                     array = text_values.fit(array, field.type, False)
                 elif field.type == pa.float32() and _has_infinity(array):
                     return None
@@ -121,10 +124,12 @@ class JsonlFile:
             return table.select([])
         return pa.Table.from_arrays(arrays, schema=schema)
 
-    def floats_are_exact(self, block: bytes, schema: pa.Schema) -> bool:
-        """Whether float64 gives back every number, where a column was inferred as one."""
-        inferred = (field.type for field in schema if field.name not in self.stated)
-        if not any(has_float(kind) for kind in inferred):
+    def numbers_are_exact(self, block: bytes, schema: pa.Schema) -> bool:
+        """Whether the types of inferred columns give back every number: not so a -0 of integers."""
+        inferred = [field.type for field in schema if field.name not in self.stated]
+        if any(_has(kind, pa.types.is_integer) for kind in inferred) and _MINUS_ZERO.search(block):
+            return False
+        if not any(_has(kind, pa.types.is_floating) for kind in inferred):
             return True
         numbers = doubtful_numbers(block)
         try:
@@ -346,10 +351,13 @@ def count_lines(block: bytes) -> int:
     return block.count(b"\n") + (not block.endswith(b"\n"))
 
 
-def schema_for_pyarrow(schema: pa.Schema, nested: bool) -> pa.Schema | None:
+def schema_for_pyarrow(
+    schema: pa.Schema, nested: bool, stated: Collection[str]
+) -> pa.Schema | None:
     """Return the schema that pyarrow.json is asked for; None where it would not be exact.
 
-    Without `nested`, a struct is read the slow way: pyarrow drops its unknown fields in silence.
+    Without `nested`, a struct is read the slow way: pyarrow drops its unknown fields in silence. So
+    is a decimal that is not `stated`: pyarrow takes a text such as "007" for a number.
     """
     t = pa.types
     fields = []
@@ -358,7 +366,7 @@ def schema_for_pyarrow(schema: pa.Schema, nested: bool) -> pa.Schema | None:
         if t.is_nested(kind):
             if not nested or not _is_exact_nested(kind):
                 return None
-        elif t.is_float16(kind):
+        elif t.is_float16(kind) or (t.is_decimal(kind) and field.name not in stated):
             return None
         elif t.is_temporal(kind) or text_values.is_bytes(kind):
             kind = pa.string()
@@ -376,13 +384,11 @@ def _is_exact_nested(kind: pa.DataType) -> bool:
     return bool(plain or kind == pa.float64())
 
 
-def has_float(kind: pa.DataType) -> bool:
-    """Whether a type is a float, or has one within."""
-    if pa.types.is_list(kind):
-        return has_float(kind.value_type)
-    if pa.types.is_struct(kind):
-        return any(has_float(kind.field(i).type) for i in range(kind.num_fields))
-    return bool(pa.types.is_floating(kind))
+def _has(kind: pa.DataType, is_it: Callable[[pa.DataType], bool]) -> bool:
+    """Whether a type is of a kind, or has one within."""
+    if is_it(kind):
+        return True
+    return any(_has(kind.field(index).type, is_it) for index in range(kind.num_fields))
 
 
 def _has_infinity(array: pa.ChunkedArray) -> bool:

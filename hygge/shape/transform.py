@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from hygge.batches import as_table, conform, widens
+from hygge.batches import conform, widens
+from hygge.dataframes import as_table
 from hygge.errors import ConfigError, HyggeError, raised_at, without_password
 from hygge.shape.own_code import Transform
 from hygge.shape.step import Reading

@@ -24,7 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from hygge.batches import as_table, reached_of
+from hygge.batches import reached_of
+from hygge.dataframes import as_table
 from hygge.errors import SourceChanged
 from hygge.home import Home
 from hygge.model import Plan, Split

@@ -166,6 +166,8 @@ HOMES = {
     "returns": ("return [1]", ("Mine.read_batches returns instead of yielding", "yield df")),
     "ends the process": ("yield pa.table({'a': [1]})\n        raise SystemExit(3)",
         ("Mine ended the process with sys.exit(3)", "own.py:6")),
+    "is cancelled": ("import asyncio\n        raise asyncio.CancelledError('late')\n        yield",
+        ("Mine gave up something that it waited for: CancelledError late", "own.py:6")),
 }  # fmt: skip
 ODD = "class Odd(Exception):\n    def __init__(self, a, b): super().__init__(f'odd {a} {b}')\n"
 
