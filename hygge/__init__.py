@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from hygge.connectors.databases.home import SQLHome as SQLHome
     from hygge.connectors.databases.store import SQLStore as SQLStore
+    from hygge.connectors.delta.home import DeltaHome as DeltaHome
+    from hygge.connectors.delta.store import DeltaStore as DeltaStore
     from hygge.connectors.files.arrow import ArrowHome as ArrowHome
     from hygge.connectors.files.arrow import ArrowStore as ArrowStore
     from hygge.connectors.files.csv import CsvHome as CsvHome
@@ -69,6 +71,8 @@ else:  # hidden from type checkers: with `__getattr__`, they accept every name
         "JsonlStore": "hygge.connectors.files.jsonl",
         "ArrowStore": "hygge.connectors.files.arrow",
         "SQLStore": "hygge.connectors.databases.store",
+        "DeltaHome": "hygge.connectors.delta.home",
+        "DeltaStore": "hygge.connectors.delta.store",
         "HomeTraits": "hygge.model",
         "StoreTraits": "hygge.model",
         "Plan": "hygge.model",

@@ -43,6 +43,7 @@ BUILT_IN: dict[Side, dict[str, BuiltIn]] = {
     "home": {
         "arrow": BuiltIn("hygge.connectors.files.arrow:ArrowHome", (*_ARROW, ".arrows")),
         "csv": BuiltIn("hygge.connectors.files.csv:CsvHome", _CSV),
+        "delta": BuiltIn("hygge.connectors.delta.home:DeltaHome"),
         "jsonl": BuiltIn("hygge.connectors.files.jsonl:JsonlHome", _JSONL),
         "parquet": BuiltIn("hygge.connectors.files.parquet:ParquetHome", _PARQUET),
         "sql": BuiltIn("hygge.connectors.databases.home:SQLHome"),
@@ -50,6 +51,7 @@ BUILT_IN: dict[Side, dict[str, BuiltIn]] = {
     "store": {
         "arrow": BuiltIn("hygge.connectors.files.arrow:ArrowStore", _ARROW),
         "csv": BuiltIn("hygge.connectors.files.csv:CsvStore", _CSV),
+        "delta": BuiltIn("hygge.connectors.delta.store:DeltaStore"),
         "jsonl": BuiltIn("hygge.connectors.files.jsonl:JsonlStore", _JSONL),
         "parquet": BuiltIn("hygge.connectors.files.parquet:ParquetStore", _PARQUET),
         "sql": BuiltIn("hygge.connectors.databases.store:SQLStore"),

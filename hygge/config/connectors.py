@@ -82,8 +82,8 @@ def look_in(folder: str) -> None:
 
 
 def is_of_files(cls: type[Connector]) -> bool:
-    """Return whether a class reads or writes files: it knows endings."""
-    return bool(getattr(cls, "suffixes", None))
+    """Return whether a class reads or writes files: it knows endings, or a table is a folder."""
+    return bool(getattr(cls, "suffixes", None) or getattr(cls, "is_folder", False))
 
 
 def keys_of(cls: type[Connector]) -> frozenset[str] | None:

@@ -31,6 +31,7 @@ from hygge.config.paths import (
 from hygge.config.problems import AlreadyReported, Problem, suggest
 from hygge.config.specs import EndSpec, Side
 from hygge.connectors.databases.known import DATABASES, FILE, SERVER, backends
+from hygge.connectors.files.lake_tables import is_delta_table
 from hygge.errors import nearest
 from hygge.places.access import ObjectUrl
 from hygge.registry import by_suffix, suffixes
@@ -290,7 +291,9 @@ def _kind_by_suffix(side: Side, node: Node) -> str | None:
 
 
 def _kind_of_new(node: Node, path: str) -> str:
-    """Return parquet for a store that is a folder; raise Problem for a file of another ending."""
+    """Return parquet or delta for a store that is a folder; raise Problem for another ending."""
+    if not is_bucket_url(path) and is_delta_table(path):
+        return "delta"
     ending = re.search(r"\.[A-Za-z]\w{0,7}$", os.path.basename(path))
     if ending is None or os.path.isdir(path):
         return "parquet"

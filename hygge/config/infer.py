@@ -10,6 +10,7 @@ from contextlib import suppress
 from hygge.config.document import Node
 from hygge.config.environment import mask
 from hygge.config.problems import Problem, suggest
+from hygge.connectors.files.lake_tables import is_delta_table
 from hygge.connectors.files.listing import find_files, matches
 from hygge.connectors.files.source_file import COMPRESSED, is_hidden
 from hygge.errors import HyggeError, nearest
@@ -37,6 +38,8 @@ def infer_kind(
     `written`: the paths that this file's stores write → their kinds. `file` is the name of the
     flows.yml, for a hint.
     """
+    if not several and not glob.has_magic(path) and is_delta_table(path):
+        return "delta"
     if is_object_url(path):
         return _kind_of_objects(node, path, written, several)
     examples: dict[str, str] = {}

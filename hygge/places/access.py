@@ -217,6 +217,33 @@ def client(root: str, access: Access | None, once: bool) -> ObjectStore:
     )
 
 
+def storage_options(url: str, access: Access | None) -> dict[str, str]:
+    """Return how a URL is reached, in the words that table libraries give to `object_store`.
+
+    What a connection leaves open they find in the environment by themselves.
+    """
+    access = access or Access()
+    at = endpoint(url, access)
+    found = {"allow_http": "true"} if at.startswith("http://") else {}
+    if access.anonymous:
+        found["skip_signature"] = "true"
+    if service(url) == "s3":
+        options = _s3(access, at)
+        keys = options.pop("credential_provider", dict)()
+        names = {"access_key_id": "access_key_id", "secret_access_key": "secret_access_key"}
+        names |= {"token": "session_token"}
+        given = {f"aws_{names[key]}": keys[key] for key in names if keys.get(key)}
+        given |= {f"aws_{key}": value for key, value in options.items()}
+        return {**found, **given, "aws_conditional_put": "etag"}
+    if service(url) == "gs":
+        given = _without_empty(google_base_url=at, google_service_account=access.service_account)
+        return {**found, **given}
+    keys_of_azure = ("account_name", "account_key", "tenant_id", "client_id", "client_secret")
+    given = {f"azure_storage_{key}": getattr(access, key) for key in keys_of_azure}
+    given |= {"azure_storage_sas_key": access.sas_key, "azure_storage_endpoint": at}
+    return {**found, **_without_empty(**given)}
+
+
 def _without_empty(**options: str | None) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value}
 

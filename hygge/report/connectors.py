@@ -27,6 +27,7 @@ from hygge.settings import Connector
 from hygge.store import Store
 
 _WIDTH = 96
+_NOT_BY_ENDING = {"delta": "Delta Lake tables: folders with _delta_log"}
 _OF_SOME = ("consistency", "on_value", "create_types")
 """Options of SQLHome and SQLStore that only some databases heed."""
 
@@ -55,7 +56,15 @@ def connectors_text() -> str:
             suffix for side in classes if kind in registry.BUILT_IN[side]
             for suffix in registry.BUILT_IN[side][kind].suffixes
         )  # fmt: skip
-        rows.append([kind, does, modes, guarantee, "  ".join(suffixes) or "a plug-in"])
+        rows.append(
+            [
+                kind,
+                does,
+                modes,
+                guarantee,
+                "  ".join(suffixes) or _NOT_BY_ENDING.get(kind, "a plug-in"),
+            ]
+        )
     names = ["name", "does", "modes", "guarantee", ""]
     lines, _ = grid(names, rows, None, [False] * 5, _WIDTH)
     return "\n".join(

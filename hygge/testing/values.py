@@ -109,6 +109,10 @@ def _holds(kind: Any, sent: Any) -> bool:
         return True
     if t.is_date(sent) and t.is_date(kind):
         return True  # both count days
+    if t.is_fixed_size_binary(sent) and widens(kind, pa.binary()):
+        return True
+    if t.is_fixed_size_list(sent) and t.is_list(kind):
+        return _holds(kind.value_type, sent.value_type)
     lists = t.is_list(sent) or t.is_large_list(sent)
     if lists and (t.is_list(kind) or t.is_large_list(kind)):
         return _holds(kind.value_type, sent.value_type)

@@ -21,6 +21,8 @@ from hygge import (
     Coordinator,
     CsvHome,
     CsvStore,
+    DeltaHome,
+    DeltaStore,
     Flow,
     FlowFailed,
     Home,
@@ -43,6 +45,13 @@ from hygge.connectors.files.parquet import ParquetOptions
 URL = "postgresql://app@db/shop"
 assert_type(hygge.__version__, str)
 hygge.nonsense()  # error: has no attribute "nonsense"
+
+DeltaStore("users", path="lake/users", partition_by=["day"], options={"schema": "evolve"})
+DeltaStore("users", options={"on_value": {"t": "as_text"}, "zones": "utc", "adopt": True})
+DeltaHome("users", version=3, columns=("id",), options={"split_bytes": 1_000})
+DeltaHome("users", as_of="2024-01-31T12:00:00Z", connection={"anonymous": True})
+DeltaHome("users", version="3")  # error: "version"
+DeltaStore("users", partition="day")  # error: did you mean "partition_by"?
 
 # SQLHome and SQLStore
 SQLHome("users")

@@ -81,8 +81,8 @@ def test_files_of_a_folder(said):
     pc.write_csv(table.rename_columns(["x", "y"]), "data/two.csv")
     Path("data/lines.jsonl").write_text('{"n": 1}\n' * 5)
     Path("data/.hidden.csv").write_text("a\n1\n")
-    Path("data/events/_delta_log").mkdir(parents=True)
-    Path("data/events/_delta_log/0.json").write_text("{}")
+    Path("data/events/.hoodie").mkdir(parents=True)
+    Path("data/events/.hoodie/hoodie.properties").write_text("x")
     pq.write_table(table, "data/events/x.parquet")
     text = said("discover", "data")
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines()[2:]}
@@ -91,7 +91,7 @@ def test_files_of_a_folder(said):
     assert rows["one.csv"][:2] == ["about", "3"]
     assert rows["two.csv"][:2] == ["about", "3"]
     assert rows["lines.jsonl"][:2] == ["about", "5"]
-    assert "events is a Delta table: hygge does not read lake tables yet" in text
+    assert "events is a Hudi table: hygge does not read lake tables yet" in text
     assert "hidden" not in text
     planned = plan_of_yaml(said, "data")
     assert "parts: replace" in planned

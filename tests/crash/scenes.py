@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from deltalake import DeltaTable
 
-from hygge import CsvStore, Flow, ParquetHome, ParquetStore, SQLHome, SQLStore
+from hygge import CsvStore, DeltaStore, Flow, ParquetHome, ParquetStore, SQLHome, SQLStore
 from hygge.model import Limits
 
 Row = tuple[int, int, str | None, float]
@@ -29,7 +30,7 @@ IN_A_FILE = 4
 
 @dataclass(frozen=True)
 class Scene:
-    """A flow: from a `table` or `files`, to a `directory`, a `file` or `SQLite`."""
+    """A flow: from a `table` or `files`, to a `directory`, a `file`, `Delta` or `SQLite`."""
 
     source: str
     store: str
@@ -58,7 +59,13 @@ SCENES = {
     "files to directory, plain append": Scene("files", "directory", "append"),
     "files to SQLite, plain append": Scene("files", "SQLite", "append"),
 }
-EVERY = {**SCENES, "SQLite, adopt": Scene("table", "SQLite", "replace", splits=2, adopts=True)}
+DELTA = {
+    "Delta, append by cursor": Scene("table", "Delta", "append", "seq"),
+    "Delta, replace": Scene("table", "Delta", "replace", splits=2),
+    "Delta, merge": Scene("table", "Delta", "merge", "seq"),
+}
+ADOPT = Scene("table", "SQLite", "replace", splits=2, adopts=True)
+EVERY = {**SCENES, **DELTA, "SQLite, adopt": ADOPT}
 
 
 def flow(scene: Scene, folder: Path, **more: object) -> Flow:
@@ -71,6 +78,7 @@ def flow(scene: Scene, folder: Path, **more: object) -> Flow:
     store = {
         "directory": lambda: ParquetStore(path=folder / "out" / "lake"),
         "file": lambda: CsvStore(path=folder / "out" / "t.csv"),
+        "Delta": lambda: DeltaStore(path=folder / "out" / "delta"),
         "SQLite": lambda: SQLStore(
             "t", connection=f"sqlite:///{folder}/out/target.db", options={"adopt": scene.adopts}
         ),
@@ -134,6 +142,10 @@ def seen(scene: Scene, folder: Path) -> list[Row]:
             if not target.execute("SELECT 1 FROM sqlite_master WHERE name = 't'").fetchone():
                 return []
             return in_order(target.execute(f"SELECT {', '.join(COLUMNS)} FROM t").fetchall())
+    if scene.store == "Delta":
+        if not DeltaTable.is_deltatable(str(out / "delta")):
+            return []
+        return _rows(pa.table(DeltaTable(str(out / "delta")).scan(columns=COLUMNS).read_all()))
     if scene.store == "file":
         if not (out / "t.csv").exists():
             return []

@@ -10,9 +10,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 
 from hygge import Coordinator
 from tests import ROOT
@@ -94,6 +96,9 @@ def test_a_sample_runs_twice_with_the_same_outcome(name, samples):
         ]  # fmt: skip
         for bad in (samples / ".hygge" / "bad" / "payments").glob("*.parquet"):
             assert pq.read_table(bad)["column"].to_pylist() == ["paid_on", "amount"]
+    elif name.startswith("12"):
+        assert pa.table(DeltaTable(str(out / "delta" / "users")).scan().read_all()).num_rows == 5000
+        assert count(out / "users_of_delta") == 5000
     else:
         pytest.fail(f"say here what {name} leaves behind")
 

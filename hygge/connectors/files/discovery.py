@@ -1,8 +1,8 @@
 """What a folder or a prefix of a bucket has: data sets of files that a Home would read as one.
 
 Files of one folder are one data set where they have the same columns, else each is one. Folders of
-hive partitions (`year=2024`) belong to the folder above them. A lake table (Delta, Iceberg, Hudi)
-is named as such, and nothing in it is looked at.
+hive partitions (`year=2024`) belong to the folder above them. A Delta table is a data set of its
+own; another lake table (Iceberg, Hudi) is named as such, and nothing in it is looked at.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from typing import cast
 
 from hygge import registry
-from hygge.connectors.files.lake_tables import lake_tables_in
+from hygge.connectors.files import lake_tables
 from hygge.connectors.files.source_file import is_hidden
 from hygge.errors import HyggeError, SourceMissing
 from hygge.home import Home
@@ -43,7 +43,7 @@ class DataSet:
     path: str
     """The path for `home:`: a file, a folder or a glob."""
     kind: str
-    """The `type:` of its files; or `Delta table` and the like, which hygge does not read."""
+    """The `type:` of its files; or `Iceberg table` and the like, which hygge does not read."""
     files: int
     bytes: int
     rows: int | None = None
@@ -68,11 +68,15 @@ def data_sets(path: str, include: Sequence[str], exclude: Sequence[str]) -> list
     """
     top, sizes = _list(path)
     found: list[DataSet] = []
-    lakes = lake_tables_in(sizes)
+    lakes = lake_tables.lake_tables_in(sizes)
     for folder, kind in lakes.items():
-        inside = [size for key, size in sizes.items() if _is_below(key, folder)]
+        keys = [key for key in sizes if _is_below(key, folder)]
+        inside = [sizes[key] for key in keys]
         why = "hygge does not read lake tables yet: export it as plain files, and read those"
         name = folder or os.path.basename(top.rstrip("/"))
+        if kind == lake_tables.DELTA:
+            found.append(_described(top, name, _joined(top, folder), "delta", keys, sizes))
+            continue
         found.append(
             DataSet(name, _joined(top, folder), kind, len(inside), sum(inside), problem=why)
         )

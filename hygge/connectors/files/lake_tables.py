@@ -2,7 +2,8 @@
 
 A lake table deletes a row by leaving a file out of its log, and removes the file days later. Read
 as a plain folder of Parquet it gives such rows back, so nothing below one is read. A path into the
-log itself (`t/_delta_log/*.json`) is no part of the table's rows, and is read.
+log itself (`t/_delta_log/*.json`) is no part of the table's rows, and is read. A Delta table is
+read by its own Home, which is `type: delta`.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from functools import partial
 from hygge.errors import HomeError, HyggeError
 from hygge.open_connections import for_this_call
 from hygge.places.bucket import Bucket
+from hygge.places.objects import bucket_and_key, is_object_url
 
 _DELTA, _HUDI, _ICEBERG = "_delta_log", ".hoodie", "metadata"
 _ICEBERG_ENDINGS = (".metadata.json", ".metadata.json.gz")
 _KINDS = {_DELTA: "a Delta table", _HUDI: "a Hudi table", _ICEBERG: "an Iceberg table"}
+DELTA = "Delta table"
+"""A kind of `lake_tables_in`."""
 _AT_ONCE = 8
 
 
@@ -64,6 +68,14 @@ def refuse_prefixes(
                 _refuse(shown, child, partial(_listed, names, root))
 
 
+def is_delta_table(path: str) -> bool:
+    """Return whether a path, or the URL of an object store, is that of a Delta table."""
+    if not is_object_url(path):
+        return bool(_list(path, _DELTA))
+    bucket, key = bucket_and_key(path)
+    return bool(_names(bucket, _joined(key.strip("/"), _DELTA)))
+
+
 def lake_tables_in(keys: Iterable[str]) -> dict[str, str]:
     """Return the lake tables among files of these names: folder → kind, such as `Delta table`."""
     found: dict[str, str] = {}
@@ -85,11 +97,16 @@ def _refuse(root: str, child: str, names_in: Callable[[str], list[str]]) -> None
         if marker == _ICEBERG:
             names = [name for name in names if name.endswith(_ICEBERG_ENDINGS)]
         if names:
+            hint = (
+                "hygge does not read these yet; export it as plain files, with the engine that "
+                "wrote it, and read those"
+            )
+            if marker == _DELTA:
+                hint = f"read the table: {{type: delta, path: {root}}}"
             raise HomeError(
                 f"{root} is {kind}: what is in {marker} says which of its files count, and some "
                 "of them hold rows that were deleted",
-                "hygge does not read lake tables yet; export it as plain files, with the engine "
-                "that wrote it, and read those",
+                hint,
             )
 
 

@@ -1,0 +1,1 @@
+"""Delta Lake tables: a Home and a Store, by the library `deltalake`."""

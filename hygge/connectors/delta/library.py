@@ -1,0 +1,111 @@
+"""The library `deltalake`: loaded when it is first needed, with its errors in hygge's words.
+
+Its own commits try again by themselves, and double rows where two first writers race. So every
+commit here has no retries (`no_retries`): then an entry of the log is created on top of the version
+that the table was loaded with, or CommitFailedError is raised. That is a compare-and-swap.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from hygge.errors import ConfigError, HyggeError, StoreError, Transient, without_password
+from hygge.places.access import Access, credentials, storage_options
+from hygge.places.objects import is_object_url
+
+if TYPE_CHECKING:
+    from deltalake import CommitProperties, DeltaTable
+
+INSTALL = "pip install 'hygge-data[delta]' (on every node of a cluster)"
+_REFUSED = ("privileges", "Forbidden", "403", "401", "credentials", "SignatureDoesNotMatch")
+
+
+def check_installed(who: str) -> None:
+    """Raise ConfigError where the library is not there."""
+    try:
+        import deltalake  # noqa: F401  # slow to load, and not needed by others
+    except ImportError:
+        raise ConfigError(f"{who}: the package deltalake is not installed", INSTALL) from None
+
+
+def load(url: str, access: Access | None, version: int | None = None) -> DeltaTable | None:
+    """Return the table at a path or a URL, of its newest version or a given one; None: no table."""
+    check_installed(url)
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    if not is_object_url(url) and not os.path.isdir(os.path.join(url, "_delta_log")):
+        return None  # the library would make the folder
+    try:
+        return DeltaTable(url, version=version, storage_options=options(url, access))
+    except TableNotFoundError:
+        return None
+
+
+def options(url: str, access: Access | None) -> dict[str, str] | None:
+    """Return how the library reaches a URL; None for a path of this machine."""
+    return storage_options(url, access) if is_object_url(url) else None
+
+
+def no_retries(transactions: Sequence[tuple[str, int]] = ()) -> CommitProperties:
+    """Return the properties of a commit that is a compare-and-swap, with its transactions."""
+    from deltalake import CommitProperties, Transaction
+
+    apps = [Transaction(app, version) for app, version in transactions]
+    return CommitProperties(max_commit_retries=0, app_transactions=apps)
+
+
+def has_lost(error: Exception) -> bool:
+    """Return whether a commit failed since another one was quicker: nothing of it is there."""
+    from deltalake.exceptions import CommitFailedError
+
+    return isinstance(error, CommitFailedError) or "already exists" in str(error)
+
+
+def is_of_library(error: Exception) -> bool:
+    """Return whether the library, or what it asks, raised an error."""
+    from deltalake.exceptions import DeltaError
+
+    return isinstance(error, DeltaError | OSError)
+
+
+@contextmanager
+def in_words(url: str, side: type[HyggeError]) -> Iterator[None]:
+    """Raise errors of the library as `side` (StoreError or HomeError), or as Transient."""
+    try:
+        yield
+    except HyggeError:
+        raise
+    except Exception as error:
+        if not is_of_library(error):
+            raise
+        raise said(url, side, error) from None  # its text may hold a whole URL
+
+
+def said(url: str, side: type[HyggeError], error: Exception) -> HyggeError:
+    """Return an error of the library in hygge's words."""
+    text = without_password(error).strip().split("\n")[0]
+    if not is_object_url(url):
+        verb = "written" if issubclass(side, StoreError) else "read"
+        if isinstance(error, OSError) and error.errno is not None:
+            text = os.strerror(error.errno)
+        return side(f"{url} cannot be {verb}: {text}", "look at the folder, then run it again")
+    if any(word in str(error) for word in _REFUSED):
+        hint = f"look at the rights and the credentials: {credentials(url)}"
+        return side(f"{url} cannot be reached: {text}", hint)
+    if isinstance(error, OSError):
+        return Transient(f"{url} cannot be reached: {text}", "run it again")
+    return side(f"{url}: {text}", "look at what it says, then run it again")
+
+
+def partition_columns(table: DeltaTable) -> tuple[str, ...]:
+    """Return the names of the columns that a table is partitioned by."""
+    return tuple(table.metadata().partition_columns)
+
+
+def configuration(table: DeltaTable) -> dict[str, Any]:
+    """Return the properties of a table."""
+    return dict(table.metadata().configuration)

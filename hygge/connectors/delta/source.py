@@ -1,0 +1,286 @@
+"""What the log of a Delta table says of its columns and files, and how the files are read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hygge.batches import conform, slices
+from hygge.connectors.delta import library
+from hygge.connectors.delta.fit import held_schema
+from hygge.connectors.delta.table_files import files_at
+from hygge.connectors.files.file_options import FileOptions
+from hygge.connectors.files.uniting import filled
+from hygge.errors import SourceChanged
+from hygge.formats import parquet
+from hygge.model import Column, Split
+from hygge.places.access import Access, ObjectUrl
+from hygge.places.objects import is_object_url
+from hygge.shape.settings import FILE_NAME
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+NEVER_GIVEN = (
+    "time32",
+    "time64",
+    "duration",
+    "timestamp[ns",
+    "timestamp[us, tz=E",
+    "timestamp[us, tz=+",
+    "decimal256",
+)
+"""Types that no Delta table has."""
+_READ_HERE = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck", "deletionVectors"}
+"""Features of readers that change nothing for who reads files by the log."""
+_GONE = ("not found", "No such file", "NoSuchKey")
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """A file of a version."""
+
+    path: str
+    """Below the table."""
+    size: int
+    rows: int | None
+    partition: dict[str, str | None]
+
+
+def columns_of(table: DeltaTable) -> tuple[Column, ...]:
+    """Return the columns of a table, with the names that Delta has for their types."""
+    fields = json.loads(table.schema().to_json())["fields"]
+    native = {field["name"]: field["type"] for field in fields}
+    return tuple(
+        Column(
+            field.name,
+            field.type,
+            native[field.name] if isinstance(native[field.name], str) else None,
+            field.nullable,
+        )
+        for field in held_schema(table)
+    )
+
+
+def needs_library(table: DeltaTable) -> str:
+    """Return why a table cannot be read by its files; empty: it can."""
+    protocol, properties = table.protocol(), library.configuration(table)
+    features = protocol.reader_features or []
+    if str(properties.get("delta.columnMapping.mode", "none")).lower() != "none":
+        return "column mapping"
+    if "deletionVectors" in features and pa.table(table.deletion_vectors().read_all()).num_rows:
+        return "deletion vectors"
+    other = [name for name in features if name not in {*_READ_HERE, "columnMapping"}]
+    if other:
+        return f"the feature {other[0]}"
+    paths = pa.table(table.get_add_actions(flatten=True))["path"].to_pylist()
+    return "files elsewhere" if any("://" in path for path in paths) else ""
+
+
+def files_of(table: DeltaTable, condition: pc.Expression | None) -> tuple[list[LogFile], int]:
+    """Return the files that may have rows for a condition, and the number of the others."""
+    actions = pa.table(table.get_add_actions(flatten=True))
+    names = library.partition_columns(table)
+    texts = {name: actions[f"partition.{name}"].cast(pa.string()).to_pylist() for name in names}
+    counts = actions["num_records"] if "num_records" in actions.column_names else None
+    kept = _matching(actions, held_schema(table), condition)
+    files = []
+    for at in kept:
+        rows = None if counts is None else counts[at].as_py()
+        path, size = unquote(actions["path"][at].as_py()), actions["size_bytes"][at].as_py()
+        files.append(LogFile(path, size, rows, {name: texts[name][at] for name in names}))
+    return sorted(files, key=lambda file: file.path), actions.num_rows - len(files)
+
+
+def _matching(
+    actions: pa.Table, schema: pa.Schema, condition: pc.Expression | None
+) -> Sequence[int]:
+    """Return the numbers of the files that may have rows for which `condition` is true."""
+    if condition is None:
+        return range(actions.num_rows)
+    import pyarrow.dataset as ds
+    from pyarrow.fs import LocalFileSystem
+
+    parquet_format, disk = ds.ParquetFileFormat(), LocalFileSystem()
+    fragments = [
+        parquet_format.make_fragment(str(at), disk, partition_expression=_known(row, schema))
+        for at, row in enumerate(actions.to_pylist())
+    ]
+    dataset = ds.FileSystemDataset(fragments, schema, parquet_format, disk)
+    try:
+        return [int(each.path) for each in dataset.get_fragments(filter=condition)]
+    except (pa.ArrowException, ValueError):
+        return range(actions.num_rows)  # every row is looked at then
+
+
+def _known(row: dict[str, Any], schema: pa.Schema) -> pc.Expression:
+    """Return what the log says of all rows of a file."""
+    known = pc.scalar(True)
+    for field in schema:
+        column = pc.field(field.name)
+        if f"partition.{field.name}" in row:
+            value = row[f"partition.{field.name}"]
+            known = known & (
+                column.is_null() if value is None else column == pa.scalar(value, field.type)
+            )
+            continue
+        least, most = row.get(f"min.{field.name}"), row.get(f"max.{field.name}")
+        if least is None or most is None or pa.types.is_floating(field.type):
+            continue
+        if isinstance(most, datetime):  # others keep whole milliseconds
+            most += timedelta(milliseconds=1)
+        for limit in (
+            column >= pa.scalar(least, field.type),
+            column <= pa.scalar(most, field.type),
+        ):
+            has_none = row.get(f"null_count.{field.name}") == 0
+            known = known & (limit if has_none else limit | column.is_null())
+    return known
+
+
+def packed(
+    url: str, access: Access | None, files: Sequence[LogFile], split_bytes: int
+) -> Iterator[tuple[list[list[Any]], int | None, int]]:
+    """Yield the pieces of each split, with rows and bytes; at least one split.
+
+    A piece is [path, partition, groups]; its groups are None for all of the file.
+    """
+    pieces: list[list[Any]] = []
+    rows: int | None = 0
+    size, is_first = 0, True
+    for file in files:
+        for groups, group_rows, group_size in _cut(url, access, file, split_bytes):
+            if pieces and size + group_size > split_bytes:
+                yield pieces, rows, size
+                pieces, rows, size, is_first = [], 0, 0, False
+            pieces.append([file.path, file.partition, groups])
+            rows = None if rows is None or group_rows is None else rows + group_rows
+            size += group_size
+    if pieces or is_first:
+        yield pieces, rows, size
+
+
+def _cut(
+    url: str, access: Access | None, file: LogFile, split_bytes: int
+) -> Iterator[tuple[list[int] | None, int | None, int]]:
+    if file.size <= 2 * split_bytes:
+        yield None, file.rows, file.size
+        return
+    with parquet.open_parquet(_at(url, access, file.path)) as opened:
+        groups = list(parquet.row_groups(opened))
+    for index, (rows, size) in enumerate(groups):
+        yield [index], rows, size
+
+
+def read_files(
+    url: str, access: Access | None, split: Split, schema: pa.Schema, options: FileOptions
+) -> Iterator[pa.Table]:
+    """Yield the rows of the files of a split, with the columns of `schema`."""
+    for path, partition, groups in split.where["files"]:
+        file = _at(url, access, path)
+        with parquet.open_parquet(file) as opened:
+            names = set(opened.schema_arrow.names)
+            if groups is None:
+                groups = range(opened.num_row_groups)
+        inside = [f for f in schema if f.name in names and f.name not in partition]
+        values = {**partition, FILE_NAME: path}
+        for group in groups:
+            batches = parquet.read_row_group(
+                file, group, pa.schema(inside), options.batch_size, options.batch_bytes
+            )
+            for batch in batches:
+                table = pa.Table.from_batches([batch])
+                for name in (name for name in schema.names if name in values):
+                    kind = schema.field(name).type
+                    value = pa.scalar(values[name], pa.string()).cast(kind)
+                    table = table.append_column(name, pa.repeat(value, table.num_rows))
+                full = conformed(filled(table, schema), schema, url)
+                del batch, table
+                yield from slices(full, options.batch_size, options.batch_bytes)
+                del full
+
+
+def read_by_library(
+    table: DeltaTable, schema: pa.Schema, options: FileOptions
+) -> Iterator[pa.Table]:
+    """Yield the rows of a version as its library reads them."""
+    reader = pa.RecordBatchReader.from_stream(table.scan(columns=schema.names))
+    for batch in reader:
+        full = conformed(pa.Table.from_batches([batch]), schema, table.table_uri)
+        del batch
+        yield from slices(full, options.batch_size, options.batch_bytes)
+        del full
+
+
+def version_of(url: str, access: Access | None, split: Split) -> DeltaTable:
+    """Return the table at the version of a split. Raises SourceChanged where it is gone."""
+    try:
+        table = library.load(url, access, split.where["version"])
+    except Exception as error:
+        if not library.is_of_library(error):
+            raise
+        table = None
+    if table is None:
+        raise _changed(url, f"version {split.where['version']}")
+    return table
+
+
+def conformed(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
+    """Return rows of a file with the types that the log gives their columns."""
+    columns = []
+    for field in schema:
+        column = table.column(field.name)
+        columns.append(column if column.type == field.type else column.cast(field.type))
+    return conform(pa.Table.from_arrays(columns, schema=schema), schema, who)
+
+
+@contextmanager
+def changed(url: str) -> Iterator[None]:
+    """Raise errors about a file that is gone as SourceChanged."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise _changed(url, os.path.basename(str(error.filename or url))) from error
+    except Exception as error:
+        is_foreign = isinstance(error, pa.ArrowException) or library.is_of_library(error)
+        if is_foreign and any(word in str(error) for word in _GONE):
+            raise _changed(url, "a file") from error
+        raise
+
+
+def made_at(url: str, access: Access | None, version: int) -> int:
+    """Return when a version was made, in milliseconds since 1970; 0: its entry is gone.
+
+    The library's own history is empty where the path has a `%` or a `#`.
+    """
+    content = files_at(url, access).get(f"_delta_log/{version:020d}.json") or b""
+    for line in content.splitlines():
+        if "commitInfo" in (entry := json.loads(line)):
+            return int(entry["commitInfo"].get("timestamp", 0))
+    return 0
+
+
+def time_text(milliseconds: int) -> str:
+    """Return a time of the log for people."""
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _at(url: str, access: Access | None, path: str) -> str:
+    file = f"{url}/{path}"
+    return ObjectUrl(file, access) if is_object_url(url) else file
+
+
+def _changed(url: str, what: str) -> SourceChanged:
+    return SourceChanged(
+        f"{url}: {what} of the version that was planned is gone: somebody has vacuumed the table",
+        "run it again: it reads the newest version",
+    )

@@ -1,0 +1,123 @@
+"""What runs stage below a table, and what a commit gathers of it: `hygge-<run>/<ticket>/…`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from hygge.connectors.delta import heads
+from hygge.connectors.delta.parts import Part, Staged, read_staged
+from hygge.connectors.delta.table_files import Disk, Objects
+from hygge.connectors.files.heads import schema_text, text_schema
+from hygge.connectors.files.parts import RECEIPT, is_ticket, ticket_name
+from hygge.connectors.files.target import check_staged_rows
+from hygge.errors import Rejected, StoreError
+from hygge.model import Receipt, Run, Ticket
+from hygge.places.objects import at_once
+
+_PREPARED = "prepared.json"
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The parts of the decided tickets, by key, in the order of the splits."""
+
+    rows: int
+    parts: dict[str, Part]
+    schema: pa.Schema | None
+
+
+class Staging:
+    """The staging of a table's runs."""
+
+    def __init__(self, files: Disk | Objects, who: str) -> None:
+        self.files, self.who = files, who
+
+    def prepare(self, run: str, schema: pa.Schema | None, partition_by: Sequence[str]) -> None:
+        """Open the staging of a run, whose rows are written in `schema`; None: in their own."""
+        content = {"schema": schema_text(schema), "partition_by": list(partition_by)}
+        self.files.put(f"{folder_of(run)}/{_PREPARED}", json.dumps(content).encode())
+
+    def prepared(self, run: str) -> tuple[pa.Schema | None, list[str]]:
+        """Return what a run was prepared with. Raises StoreError where it was not."""
+        content = self.files.get(f"{folder_of(run)}/{_PREPARED}")
+        if content is None:
+            raise StoreError(
+                f"{self.who}: run {run} is not prepared here",
+                "on several nodes use an object store (s3://…, gs://…, az://…), or a folder that "
+                "every node mounts; if it is one, the run was decided without this attempt: run "
+                "again",
+            )
+        facts = json.loads(content)
+        return text_schema(facts["schema"]), facts["partition_by"]
+
+    def key(self, ticket: Ticket) -> str:
+        """Return the folder of a ticket."""
+        return f"{folder_of(ticket.run)}/{ticket_name(ticket)}"
+
+    def gathered(self, run: Run, receipts: Sequence[Receipt]) -> Gathered:
+        """Return the parts that a commit shows. Raises Rejected where one is not as it was."""
+        sizes = self.files.sizes(folder_of(run.id))
+        schema = self.prepared(run.id)[0] if f"{folder_of(run.id)}/{_PREPARED}" in sizes else None
+        ordered = sorted(receipts, key=lambda receipt: receipt.ticket.split)
+        staged = at_once(self._staged, ordered)
+        parts: dict[str, Part] = {}
+        rows = 0
+        for receipt, found in zip(ordered, staged, strict=True):
+            split = receipt.ticket.split
+            if found is None:
+                raise Rejected(f"split {split} was never sealed in {self.who}", "run it again")
+            check_staged_rows(split, receipt.rows, found.rows)
+            for key, part in self._parts(receipt, found):
+                if sizes.get(key) != part.size:
+                    where = f"{self.who}/{key}"
+                    raise Rejected(f"{where} is gone, or not as it was sealed", "run it again")
+                if key in parts:
+                    raise Rejected(f"split {split} has two receipts")
+                parts[key] = part
+            rows += found.rows
+            schema = schema or text_schema(found.schema)
+        return Gathered(rows, parts, schema)
+
+    def resume(self, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
+        """Return the receipts whose parts are whole; remove what else was staged."""
+        sizes = self.files.sizes(folder_of(run.id))
+        staged = at_once(self._staged, receipts)
+        whole = [
+            receipt
+            for receipt, found in zip(receipts, staged, strict=True)
+            if found is not None
+            and (found.rows, len(found.parts)) == (receipt.rows, receipt.parts)
+            and all(sizes.get(key) == part.size for key, part in self._parts(receipt, found))
+        ]
+        kept = {ticket_name(receipt.ticket) for receipt in whole}
+        tickets = {key: key.split("/")[1] for key in sizes}
+        visible = heads.parts_of_run(self.files, run.flow, run.id) or set()
+        self.files.drop(
+            [k for k, t in tickets.items() if is_ticket(t) and t not in kept and k not in visible]
+        )
+        return whole
+
+    def discard(self, run: Run) -> None:
+        """Remove what a run staged, but for the files that it has, or had, in the table."""
+        staged = self.files.sizes(folder_of(run.id))
+        if not staged:
+            return
+        shown = heads.parts_of_run(self.files, run.flow, run.id) or set()
+        self.files.drop([key for key in staged if key not in shown])
+        heads.prune(self.files, run.flow)
+
+    def _staged(self, receipt: Receipt) -> Staged | None:
+        return read_staged(self.files.get(f"{self.key(receipt.ticket)}/{RECEIPT}"))
+
+    def _parts(self, receipt: Receipt, staged: Staged) -> Iterator[tuple[str, Part]]:
+        for part in staged.parts:
+            yield f"{self.key(receipt.ticket)}/{part.name}", part
+
+
+def folder_of(run: str) -> str:
+    """Return the folder of a run below its table."""
+    return f"hygge-{run}"

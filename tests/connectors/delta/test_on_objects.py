@@ -1,0 +1,100 @@
+"""Delta tables on a real S3 endpoint: the contract, rivals, and a flow there and back."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from hygge import DeltaHome, DeltaStore
+from hygge.connectors.delta import library
+from hygge.errors import Superseded, Transient
+from hygge.testing import StoreContract
+from hygge.testing.staging import copy_of
+from tests.chaos import only_in_chaos
+from tests.connectors.delta.staged import staged
+from tests.readers.objects import users
+from tests.servers.s3 import BUCKET, s3  # noqa: F401  # a fixture
+
+HTTP = {"allow_http": "true", "aws_conditional_put": "etag"}
+
+
+@pytest.fixture(autouse=True)
+def _endpoint(s3: str) -> None:  # noqa: F811
+    """Every test here speaks to the endpoint."""
+
+
+def shown(url: str) -> pa.Table | None:
+    """What a reader that knows nothing of hygge sees."""
+    if not DeltaTable.is_deltatable(url, storage_options=HTTP):
+        return None
+    return pa.table(DeltaTable(url, storage_options=HTTP).scan().read_all())
+
+
+@only_in_chaos
+class TestDeltaOnObjects(StoreContract):
+    def make(self, tmp_path):
+        return DeltaStore(path=users())
+
+    def rows(self, store):
+        return shown(store.path)
+
+    def plant_foreign(self, store):
+        theirs = pa.table({"n": pa.array([7], pa.int64()), "text": ["theirs"]})
+        write_deltalake(store.path, theirs, storage_options=HTTP)
+        return lambda: any(row["text"] == "theirs" for row in shown(store.path).to_pylist())
+
+    def make_with_secret(self, secret, tmp_path):
+        os.environ["AWS_SECRET_ACCESS_KEY"] = secret  # the fixture puts it back
+        return DeltaStore(path=f"s3://{BUCKET}/secret/users")
+
+    # The writer is that of disks, where every type is tried.
+    test_every_type_returns_exactly = None
+
+
+def test_rows_go_there_and_back_by_each_mode_and_of_rivals_one_wins(s3):  # noqa: F811
+    store = DeltaStore(path=f"{s3}/users", partition_by=["k"])
+    table = pa.table({"id": [1, 2, 3], "k": ["a", "b", None]})
+    staged(store, table, mode="append", splits=2)()
+    for number in range(3):
+        row = pa.table({"id": [10 + number], "k": ["c"]})
+        commits = [staged(copy_of(store), row, mode="append") for _ in range(3)]
+
+        def won(commit) -> bool:
+            try:
+                commit()
+            except (Superseded, Transient):
+                return False
+            return True
+
+        with ThreadPoolExecutor(3) as pool:
+            assert sum(pool.map(won, commits)) == 1
+    staged(store, pa.table({"id": [1, 20], "k": ["z", "z"]}), mode="merge", key=["id"])()
+    rows = {row["id"]: row["k"] for row in shown(store.path).to_pylist()}
+    assert rows == {1: "z", 2: "b", 3: None, 10: "c", 11: "c", 12: "c", 20: "z"}
+    home = DeltaHome(path=f"{s3}/users")
+    with home.open() as plan:
+        read = pa.concat_tables(t for split in plan.splits for t in home.read(split))
+    assert sorted(read["id"].to_pylist()) == sorted(rows)
+    staged(store, table, mode="replace")()
+    assert shown(store.path).num_rows == 3
+
+
+def test_who_loses_the_answer_of_a_commit_asks_the_head(s3, monkeypatch):  # noqa: F811
+    store = DeltaStore(path=f"{s3}/users")
+    table = pa.table({"id": [1]})
+    staged(store, table)()
+    commit = staged(store, table)
+    plain = DeltaTable.create_write_transaction
+
+    def lost(self, *given, **named):
+        plain(self, *given, **named)
+        raise OSError("Generic S3 error: the connection was closed")
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", lost)
+    assert commit().head.generation == 2
+    assert shown(store.path).num_rows == 2
+    assert library.options(store.path, None)["aws_conditional_put"] == "etag"

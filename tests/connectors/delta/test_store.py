@@ -1,0 +1,351 @@
+"""A Delta table as a Store: who wins, what others write meanwhile, what is refused before it."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from deltalake import DeltaTable, TableFeatures, write_deltalake
+
+from hygge import DeltaStore
+from hygge.errors import NotOurs, Rejected, StoreError, Superseded, Transient, UnfitValue
+from hygge.testing.staging import copy_of
+from hygge.testing.values import difference, every_type, table_of
+from tests.connectors.delta.staged import by_id, ids, read, staged
+
+SCHEMA = pa.schema([pa.field("id", pa.int64()), pa.field("v", pa.string())])
+
+
+def rows(*numbers: int, v: str = "v") -> pa.Table:
+    return pa.table({"id": list(numbers), "v": [v] * len(numbers)}, SCHEMA)
+
+
+def store_at(path: Path, **options) -> DeltaStore:
+    return DeltaStore(path=path / "a table # 100%", options=options)
+
+
+# Rivals
+
+
+def _race(*commits) -> list[int]:
+    """Which of the commits won, when all were begun at once."""
+    together, won = threading.Barrier(len(commits)), []
+
+    def commit(number: int) -> None:
+        together.wait()
+        try:
+            commits[number]()
+            won.append(number)
+        except (Superseded, Transient):
+            pass
+
+    with ThreadPoolExecutor(len(commits)) as pool:
+        list(pool.map(commit, range(len(commits))))
+    return won
+
+
+def test_of_two_first_creators_one_wins_each_time(tmp_path):
+    for number in range(20):
+        store = DeltaStore(path=tmp_path / str(number))
+        commits = [staged(copy_of(store), rows(n, n + 10)) for n in (1, 2)]
+        won = _race(*commits)
+        assert len(won) == 1
+        assert ids(store) == [won[0] + 1, won[0] + 11]
+
+
+@pytest.mark.parametrize("mode", ["append", "merge"])
+def test_of_three_rivals_one_wins_each_round_and_nothing_is_lost_or_doubled(tmp_path, mode):
+    store = store_at(tmp_path)
+    staged(store, rows(0))()
+    for number in range(1, 13):
+        commits = [
+            staged(copy_of(store), rows(number, v=f"{n}"), mode=mode, key=["id"]) for n in range(3)
+        ]
+        won = _race(*commits)
+        assert len(won) == 1
+        assert by_id(store)[number] == {"v": f"{won[0]}"}
+    assert ids(store) == list(range(13))
+
+
+def test_flows_that_write_to_one_table_at_once_all_land(tmp_path):
+    store = store_at(tmp_path)
+    commits = [staged(copy_of(store), rows(n), flow=f"flow {n}") for n in range(6)]
+    assert len(_race(*commits)) == 6
+    assert ids(store) == list(range(6))
+
+
+def test_a_replace_takes_their_heads_from_other_flows(tmp_path):
+    store = store_at(tmp_path)
+    staged(store, rows(1), flow="a")()
+    late = staged(store, rows(2), flow="a")
+    staged(store, rows(9), flow="b", mode="replace")()
+    assert store.head("a") is None
+    with pytest.raises(Superseded):
+        late()
+    assert staged(store, rows(1), flow="a")().head.generation == 1
+    assert ids(store) == [1, 9]
+
+
+# Others write meanwhile
+
+
+@pytest.mark.parametrize("mode", ["append", "replace", "merge"])
+def test_what_others_do_between_plan_and_commit_is_seen(tmp_path, mode):
+    store = store_at(tmp_path)
+    staged(store, rows(1, 2, 3), mode="replace")()
+    for number, act in enumerate(
+        [
+            lambda: write_deltalake(store.path, rows(50), mode="append"),
+            lambda: DeltaTable(store.path).delete("id = 2"),
+            lambda: DeltaTable(store.path).optimize.compact(),
+            lambda: DeltaTable(store.path).create_checkpoint(),
+        ]
+    ):
+        commit = staged(store, rows(100 + number), mode=mode, key=["id"])
+        act()
+        before = ids(store)
+        commit()
+        kept = [] if mode == "replace" else before
+        assert ids(store) == sorted([*kept, 100 + number])
+
+
+def test_a_column_that_others_add_meanwhile_refuses_a_frozen_append(tmp_path):
+    store = store_at(tmp_path)
+    staged(store, rows(1))()
+    commit = staged(store, rows(2))
+    wider = rows(7).append_column("w", pa.array(["w"]))
+    write_deltalake(store.path, wider, mode="append", schema_mode="merge")
+    with pytest.raises(Rejected, match="has the columns id, v, w"):
+        commit()
+    assert ids(store) == [1, 7]
+
+
+def test_a_table_of_others_is_replaced_only_where_adopt_says_so(tmp_path):
+    store = store_at(tmp_path)
+    write_deltalake(store.path, rows(1))
+    with pytest.raises(NotOurs, match="did not make"):
+        staged(store, rows(2), mode="replace")
+    staged(store, rows(2))()
+    assert ids(store) == [1, 2]
+    staged(store_at(tmp_path, adopt=True), rows(3), mode="replace")()
+    assert ids(store) == [3]
+
+
+# What is refused, before it or in the commit
+
+
+@pytest.mark.parametrize(
+    ("words", "prepare"),
+    [
+        ("deletion vectors", {"delta.enableDeletionVectors": "true"}),
+        ("append-only", {"delta.appendOnly": "true"}),
+        ("forgets what hygge wrote", {"delta.setTransactionRetentionDuration": "interval 1 days"}),
+    ],
+)
+def test_tables_whose_writers_must_keep_to_more_are_refused(tmp_path, words, prepare):
+    store = store_at(tmp_path)
+    DeltaTable.create(store.path, rows(1).schema, configuration=prepare)
+    with pytest.raises(StoreError, match=words):
+        staged(store, rows(1), mode="merge", key=["id"])
+
+
+def test_a_table_with_a_rule_is_refused(tmp_path):
+    store = store_at(tmp_path)
+    write_deltalake(store.path, rows(1))
+    DeltaTable(store.path).alter.add_constraint({"positive": "id > 0"})
+    with pytest.raises(StoreError, match="the rule 'positive'"):
+        staged(store, rows(-1))
+
+
+def test_a_staged_file_that_is_short_or_gone_is_rejected(tmp_path):
+    store = store_at(tmp_path)
+    staged(store, rows(1))()
+    for damage in (lambda p: p.write_bytes(p.read_bytes()[:-1]), Path.unlink):
+        before = set(Path(store.path).glob("hygge-*/*/*.parquet"))
+        commit = staged(store, rows(2))
+        (new,) = set(Path(store.path).glob("hygge-*/*/*.parquet")) - before
+        damage(new)
+        with pytest.raises(Rejected, match="gone, or not as it was sealed"):
+            commit()
+        assert ids(store) == [1]
+
+
+def test_null_where_the_table_has_none_is_an_error_that_names_the_column(tmp_path):
+    store = store_at(tmp_path)
+    strict = pa.schema([pa.field("id", pa.int64(), nullable=False), pa.field("v", pa.string())])
+    write_deltalake(store.path, rows(1).cast(strict))
+    with pytest.raises(UnfitValue, match="'id' is NOT NULL in the table, and 1 of 2 rows"):
+        staged(store, pa.table({"id": [1, None], "v": ["a", "b"]}, SCHEMA))
+    staged(store, rows(2))()
+    assert ids(store) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("more", "contract", "words"),
+    [
+        (pa.array([1]), "freeze", "has the columns id, v; this run has id, v, w"),
+        (pa.array([1], pa.int32()), "evolve", None),
+    ],
+)
+def test_a_new_column_is_refused_or_added(tmp_path, more, contract, words):
+    store = store_at(tmp_path, schema=contract)
+    staged(store, rows(1))()
+    wider = rows(2).append_column("w", more)
+    if words:
+        with pytest.raises(StoreError, match=words):
+            staged(store, wider)
+        return
+    done = staged(store, wider)()
+    assert done.changes == ("column 'w' (int32) is added",)
+    staged(store, rows(3))()
+    assert by_id(store) == {
+        1: {"v": "v", "w": None}, 2: {"v": "v", "w": 1}, 3: {"v": "v", "w": None},
+    }  # fmt: skip
+
+
+def test_a_narrower_type_goes_in_and_another_one_does_not(tmp_path):
+    store = store_at(tmp_path)
+    staged(store, rows(1))()
+    staged(store, pa.table({"v": ["n"], "id": pa.array([2], pa.int16())}))()
+    assert ids(store) == [1, 2]
+    with pytest.raises(StoreError, match="column 'id' is int64"):
+        staged(store, pa.table({"id": ["3"], "v": ["n"]}))
+    staged(store, pa.table({"id": ["3"]}), mode="replace")()
+    assert read(store).column_names == ["id"]
+
+
+# Partitions
+
+
+def test_rows_are_partitioned_and_read_by_others(tmp_path):
+    store = DeltaStore(path=tmp_path / "t", partition_by=["day", "kind"])
+    table = pa.table(
+        {
+            "id": list(range(40)),
+            "day": pa.array([None if n % 10 == 3 else 19_000 + n % 5 for n in range(40)]).cast(
+                pa.int32()
+            ).cast(pa.date32()),
+            "kind": [None if n % 7 == 1 else f"{n % 2} / ü=%" for n in range(40)],
+            "v": [f"{n}" for n in range(40)],
+        }
+    )  # fmt: skip
+    staged(store, table, splits=2)()
+    staged(store, table.set_column(0, "id", pc.add(table["id"], 100)))()
+    expected = pa.concat_tables([table, table.set_column(0, "id", pc.add(table["id"], 100))])
+    assert difference(read(store), expected) is None
+    assert DeltaTable(store.path).metadata().partition_columns == ["day", "kind"]
+    staged(store, table, mode="merge", key=["id"])()
+    assert difference(read(store), expected) is None
+    with pytest.raises(StoreError, match="is partitioned by day, kind"):
+        staged(DeltaStore(path=tmp_path / "t", partition_by=["v"]), table)
+
+
+@pytest.mark.parametrize(
+    ("by", "words"), [("w", "no column 'w'"), ("x", "partitions by text"), ("v", "holds ''")]
+)
+def test_what_is_no_partition_is_refused(tmp_path, by, words):
+    store = DeltaStore(path=tmp_path / "t", partition_by=[by])
+    with pytest.raises((StoreError, UnfitValue), match=words):
+        staged(store, pa.table({"id": [1], "x": [1.5], "v": [""]}))
+
+
+# Merges
+
+
+def test_a_merge_keeps_every_type_and_the_rows_it_does_not_touch(tmp_path):
+    for number, (name, array) in enumerate(every_type().items()):
+        store = DeltaStore(path=tmp_path / str(number))
+        table = table_of(array)
+        try:
+            staged(store, table, mode="merge", key=["n"])()
+        except UnfitValue:
+            continue
+        staged(store, table.slice(1), mode="merge", key=["n"])()
+        assert difference(read(store), table) is None, name
+
+
+def test_of_two_rows_of_a_key_the_last_by_cursor_counts_else_it_is_refused(tmp_path):
+    store = store_at(tmp_path)
+    table = pa.table({"id": [1, 2, 1, 1], "seq": [1, 1, 3, 2], "v": ["a", "b", "c", "d"]})
+    with pytest.raises(Rejected, match="two rows have the key id 1"):
+        staged(store, table, mode="merge", key=["id"])()
+    done = staged(store, table, mode="merge", key=["id"], cursor="seq", splits=2)()
+    assert (done.applied, done.superseded, done.head.rows) == (2, 2, 2)
+    assert by_id(store) == {1: {"seq": 3, "v": "c"}, 2: {"seq": 1, "v": "b"}}
+    with pytest.raises(Rejected, match="NULL in the key"):
+        staged(store, pa.table({"id": [None, 5], "seq": [1, 1], "v": ["x", "y"]}).cast(
+            table.schema), mode="merge", key=["id"])()  # fmt: skip
+
+
+def test_changes_insert_update_and_delete_and_the_last_of_a_key_counts(tmp_path):
+    store = store_at(tmp_path)
+    op = pa.field("_op", pa.string(), nullable=False, metadata={b"hygge.op": b"1"})
+    schema = pa.schema([*SCHEMA, op])
+
+    def changes(*each) -> pa.Table:
+        columns = zip(*each, strict=True)
+        return pa.Table.from_arrays([pa.array(c) for c in columns], names=schema.names).cast(schema)
+
+    first = changes((1, "a", "insert"), (2, "b", "insert"), (2, None, "delete"), (3, "c", "update"))
+    done = staged(store, first, mode="merge", key=["id"])()
+    assert (done.applied, done.superseded) == (3, 1)
+    assert done.note == "changes: 2 inserted or updated, 1 deleted"
+    second = changes((3, None, "delete"), (3, "z", "insert"), (1, "x", "update"), (9, "", "delete"))
+    staged(store, second, mode="merge", key=["id"], splits=1)()
+    assert by_id(store) == {1: {"v": "x"}, 3: {"v": "z"}}
+
+
+def test_a_merge_that_changes_nothing_moves_the_head(tmp_path):
+    store = store_at(tmp_path)
+    for generation in (1, 2, 3):
+        done = staged(store, rows(), mode="merge", key=["id"])(watermark=generation)
+        assert (done.head.generation, store.head("f").watermark) == (generation, generation)
+
+
+# Types
+
+
+def test_options_decide_what_becomes_of_values_that_delta_lacks(tmp_path):
+    table = pa.table(
+        {
+            "id": pa.array([1, 2], pa.uint32()),
+            "ns": pa.array([1_000, 1_001], pa.timestamp("ns")),
+            "at": pa.array([0, None], pa.time64("us")),
+            "zone": pa.array([0, None], pa.timestamp("us", "Europe/Berlin")),
+        }
+    )
+    store = store_at(tmp_path)
+    for column in ("at", "zone"):
+        with pytest.raises(UnfitValue, match=f"column '{column}'"):
+            staged(store, table.select(["id", column]))
+    with pytest.raises(UnfitValue, match="column 'ns' holds"):
+        staged(store, table.select(["id", "ns"]))
+    kept = store_at(tmp_path, zones="utc", on_value={"ns": "set_null", "at": "as_text"})
+    assert any("timestampNtz" in said for said in kept.remarks(table.schema))
+    staged(kept, table)()
+    assert [str(kind) for kind in read(kept).schema.types[1:2]] == ["timestamp[us]"]
+    assert read(kept)["ns"].null_count == 1
+    assert read(kept)["at"].to_pylist() == ["00:00:00.000000", None]
+
+
+def test_a_timestamp_without_zone_comes_into_a_table_that_had_none(tmp_path):
+    store = store_at(tmp_path, schema="evolve")
+    staged(store, rows(1))()
+    naive = rows(2).append_column("t", pa.array([1], pa.timestamp("us")))
+    staged(store, naive)()
+    assert "timestampNtz" in DeltaTable(store.path).protocol().writer_features
+    assert ids(store) == [1, 2]
+
+
+def test_features_that_a_table_only_lists_are_no_obstacle(tmp_path):
+    store = store_at(tmp_path)
+    write_deltalake(store.path, rows(1))
+    table = DeltaTable(store.path)
+    feature = TableFeatures.ChangeDataFeed
+    table.alter.add_feature(feature, allow_protocol_versions_increase=True)
+    staged(store, rows(2))()
+    assert ids(store) == [1, 2]
