@@ -50,6 +50,7 @@ BUILT_IN: dict[Side, dict[str, BuiltIn]] = {
     "store": {
         "arrow": BuiltIn("hygge.connectors.files.arrow:ArrowStore", _ARROW),
         "csv": BuiltIn("hygge.connectors.files.csv:CsvStore", _CSV),
+        "iceberg": BuiltIn("hygge.connectors.iceberg.store:IcebergStore"),
         "jsonl": BuiltIn("hygge.connectors.files.jsonl:JsonlStore", _JSONL),
         "parquet": BuiltIn("hygge.connectors.files.parquet:ParquetStore", _PARQUET),
         "sql": BuiltIn("hygge.connectors.databases.store:SQLStore"),

@@ -13,6 +13,8 @@ from hygge.journal.fingerprint import with_current_types
 from hygge.model import PROTOCOL
 
 BUILT_IN = [(side, kind) for side, kinds in registry.BUILT_IN.items() for kind in kinds]
+LATER = ("iceberg",)
+"""Types that 0.1.0 did not have."""
 
 
 @pytest.mark.parametrize(("side", "kind"), BUILT_IN)
@@ -27,7 +29,7 @@ def test_the_table_agrees_with_the_class(side, kind):
         assert registry.by_suffix(side, f"Lake/a.B{suffix.upper()}/") == kind
 
 
-@pytest.mark.parametrize(("side", "kind"), BUILT_IN)
+@pytest.mark.parametrize(("side", "kind"), [each for each in BUILT_IN if each[1] not in LATER])
 def test_what_0_1_0_wrote_as_a_type_is_read_as_the_word_of_today(side, kind):
     # Put together here, so that whoever moves modules does not move this name with them.
     then = f"hygge.{side}s.{kind}.{registry.find(side, kind).__name__}"

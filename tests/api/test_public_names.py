@@ -14,11 +14,11 @@ import hygge
 
 PUBLIC = {
     "ArrowHome", "ArrowStore", "Column", "Commit", "ConfigError", "Coordinator", "CsvHome",
-    "CsvStore", "Flow", "FlowFailed", "Head", "Home", "HomeTraits", "HyggeError", "JsonlHome",
-    "JsonlStore", "Limits", "NotOurs", "ParquetHome", "ParquetStore", "Plan", "Receipt", "Rejected",
-    "Report", "Run", "SQLHome", "SQLStore", "Settings", "SourceChanged", "SourceMissing", "Split",
-    "Store", "StoreTraits", "Summary", "Superseded", "Ticket", "Transient", "UnfitValue",
-    "__version__",
+    "CsvStore", "Flow", "FlowFailed", "Head", "Home", "HomeTraits", "HyggeError",
+    "IcebergStore", "JsonlHome", "JsonlStore", "Limits", "NotOurs", "ParquetHome",
+    "ParquetStore", "Plan", "Receipt", "Rejected", "Report", "Run", "SQLHome", "SQLStore",
+    "Settings", "SourceChanged", "SourceMissing", "Split", "Store", "StoreTraits", "Summary",
+    "Superseded", "Ticket", "Transient", "UnfitValue", "__version__",
 }  # fmt: skip
 """Written down a second time, so that no name comes or goes unseen."""
 
