@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hygge.connectors.files.jsonl import JsonlStore as JsonlStore
     from hygge.connectors.files.parquet import ParquetHome as ParquetHome
     from hygge.connectors.files.parquet import ParquetStore as ParquetStore
+    from hygge.connectors.iceberg.store import IcebergStore as IcebergStore
     from hygge.coordinator.coordinator import Coordinator as Coordinator
     from hygge.errors import ConfigError as ConfigError
     from hygge.errors import FlowFailed as FlowFailed
@@ -73,6 +74,7 @@ else:  # hidden from type checkers: with `__getattr__`, they accept every name
         "SQLStore": "hygge.connectors.databases.store",
         "DeltaHome": "hygge.connectors.delta.home",
         "DeltaStore": "hygge.connectors.delta.store",
+        "IcebergStore": "hygge.connectors.iceberg.store",
         "HomeTraits": "hygge.model",
         "StoreTraits": "hygge.model",
         "Plan": "hygge.model",

@@ -52,6 +52,7 @@ BUILT_IN: dict[Side, dict[str, BuiltIn]] = {
         "arrow": BuiltIn("hygge.connectors.files.arrow:ArrowStore", _ARROW),
         "csv": BuiltIn("hygge.connectors.files.csv:CsvStore", _CSV),
         "delta": BuiltIn("hygge.connectors.delta.store:DeltaStore"),
+        "iceberg": BuiltIn("hygge.connectors.iceberg.store:IcebergStore"),
         "jsonl": BuiltIn("hygge.connectors.files.jsonl:JsonlStore", _JSONL),
         "parquet": BuiltIn("hygge.connectors.files.parquet:ParquetStore", _PARQUET),
         "sql": BuiltIn("hygge.connectors.databases.store:SQLStore"),

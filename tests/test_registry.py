@@ -14,7 +14,7 @@ from hygge.model import PROTOCOL
 
 BUILT_IN = [(side, kind) for side, kinds in registry.BUILT_IN.items() for kind in kinds]
 
-NEWER = ("delta",)
+NEWER = ("delta", "iceberg")
 """The types that 0.1.0 did not have."""
 
 

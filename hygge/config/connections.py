@@ -6,7 +6,7 @@
 
 The timeouts travel in the query of the URL, as TLS parameters do: `connect_timeout` in seconds,
 `statement_timeout` as a duration, which hygge removes before a driver sees the URL. Connections of
-object stores are read by `hygge/config/buckets.py`.
+object stores are read by `hygge/config/buckets.py`, those of lakes by `hygge/config/lakes.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hygge.config import buckets, ends, values
+from hygge.config import buckets, ends, lakes, values
 from hygge.config.document import Node
 from hygge.config.paths import is_bucket_url
 from hygge.config.problems import Problem, Problems, suggest
@@ -29,7 +29,7 @@ _KEYS = ("url", "max_connections", *_TIMEOUTS)
 
 @dataclass(frozen=True)
 class NamedConnection:
-    """A connection of a database, or of an object store."""
+    """A connection of a database, of an object store, or of a catalog of tables."""
 
     url: str | None = None
     """The URL of the database; None where it is wrong, which is reported already."""
@@ -37,6 +37,14 @@ class NamedConnection:
     is_bucket: bool = False
     bucket: buckets.BucketConnection | None = None
     """Of an object store; None where it is wrong, which is reported already."""
+    is_lake: bool = False
+    lake: Node | None = None
+    """The catalog of a lake; None where it is wrong, which is reported already."""
+
+    @property
+    def is_database(self) -> bool:
+        """Whether it is a connection of a database, also of one with a wrong URL."""
+        return not (self.is_bucket or self.is_lake)
 
 
 def read(node: Node | None, root: str, problems: Problems) -> dict[str, NamedConnection]:
@@ -55,6 +63,10 @@ def read(node: Node | None, root: str, problems: Problems) -> dict[str, NamedCon
 
 
 def _read_one(name: str, node: Node, root: str, problems: Problems) -> NamedConnection:
+    if lakes.is_lake(node):
+        with problems.collect():
+            return NamedConnection(is_lake=True, lake=lakes.read(name, node, root, problems))
+        return NamedConnection(is_lake=True)
     url_node = node.mapping.get("url") if node.is_mapping else node
     if url_node is not None and isinstance(url_node.value, str) and is_bucket_url(url_node.value):
         if url_node.is_broken():

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hygge.config import buckets, connectors
+from hygge.config import buckets, connectors, lakes
 from hygge.config.buckets import BucketConnection
 from hygge.config.document import Node, merge
 from hygge.config.environment import shorten
@@ -51,6 +51,8 @@ class Context:
     """Names of databases → their URLs; None where one is wrong, which is reported already."""
     buckets: Mapping[str, BucketConnection | None]
     """Names of object stores → their connections, or None as above."""
+    lakes: Mapping[str, Node | None]
+    """Names of lakes → the nodes of their catalogs, or None as above."""
     environ: Mapping[str, str]
     hidden: Mapping[str, str]
     """Values that came from variables → the variables, for messages."""
@@ -83,6 +85,7 @@ def find_end(
     if node.is_broken():
         raise AlreadyReported(node.line, "a variable of it is missing")
     node = buckets.with_whole_path(side, _as_mapping(side, node, context), context.buckets)
+    node = lakes.with_catalog(side, node, context.lakes)
     kind = _find_kind(side, node, defaults, context, written, several)
     line = node.mapping.get("type", node).line
     return End(side, kind, connectors.find_class(side, kind, line, folder_of(context.file)), node)
@@ -109,6 +112,9 @@ def make_spec(end: End, defaults: Node, context: Context) -> EndSpec:
         if key != "type"
     }
     name = settings.pop("name", None)
+    if end.kind == lakes.KIND and isinstance(settings.get("catalog"), dict):
+        line = nodes["catalog"].line
+        settings["catalog"] = lakes.absolute(settings["catalog"], context.root, line, end.side)
     connection = settings.get("connection")
     if is_own_class or not isinstance(connection, str) or connection not in context.connections:
         connection = None
@@ -205,7 +211,7 @@ def _as_mapping(side: Side, node: Node, context: Context) -> Node:
     name, hash_, table = text.partition("#")
     if os.path.exists(absolute(text, context.root, node.line)):
         return mapping(path=text)
-    if hash_ and name in context.connections:
+    if hash_ and (name in context.connections or name in context.lakes):
         return mapping(connection=name, table=table)
     _refuse_connection(side, node, text, context)
     return mapping(path=text)
@@ -221,7 +227,7 @@ def _refuse_connection(side: Side, node: Node, text: str, context: Context) -> N
             f"'{name}' is an object store, and '{side}' needs a path in it",
             f"{side}: {{connection: {name}, path: users}}, or {side}: {bucket.url}/users",
         )
-    if text in context.connections:
+    if text in context.connections or text in context.lakes:
         raise Problem(
             node.line,
             f"'{text}' is a connection, and '{side}' needs a table of it",
@@ -357,8 +363,9 @@ def _refuse_unknown_connection(node: Node, connection: str, context: Context) ->
 
 
 def _connections_hint(name: str, context: Context) -> str:
-    if context.connections or context.buckets:
-        return suggest("connections", name, (*context.connections, *context.buckets))
+    names = (*context.connections, *context.buckets, *context.lakes)
+    if names:
+        return suggest("connections", name, names)
     return f'name it:  connections: {{{name}: "{SERVER.backends[0]}://…"}}'
 
 

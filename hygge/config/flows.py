@@ -124,8 +124,9 @@ class Reader:
         self.context = ends.Context(
             self.file,
             root,
-            {name: each.url for name, each in named.items() if not each.is_bucket},
+            {name: each.url for name, each in named.items() if each.is_database},
             {name: each.bucket for name, each in named.items() if each.is_bucket},
+            {name: each.lake for name, each in named.items() if each.is_lake},
             self.environment.values,
             self.environment.hidden,
         )

@@ -121,7 +121,7 @@ def flows_schema() -> Schema:
     }  # fmt: skip
     top = {key: _said(text, schema) for key, (text, schema) in _TOP.items()}
     top |= {
-        "connections": _said("Named URLs of databases and object stores.", _connections()),
+        "connections": _said("Databases, object stores and catalogs, by name.", _connections()),
         "jobs": _said("Which flows are Ray jobs of their own.", _words(get_args(specs.Jobs))),
         "defaults": _said("What every flow has that does not say it itself.", _object(defaults)),
         "flows": _said("The flows by their names.", flows),
@@ -153,7 +153,7 @@ def _ends(side: Side) -> Schema:
     kinds: dict[str, Schema] = {}
     for kind in built_in:
         properties = _properties(registry.find(side, kind).Settings)
-        if "connection" in properties:
+        if "connection" in properties or "catalog" in properties:
             text = "A URL, or a name under `connections`."
             properties["connection"] = _said(text, _TEXT)
         if side == "home":
@@ -219,6 +219,8 @@ def _connections() -> Schema:
     properties = {key: schema for key, schema in _properties(Access).items()}
     properties |= {
         "url": _said("The URL of a database, or s3://, gs://, az://.", _TEXT),
+        "type": _said("Of a catalog of tables: iceberg.", _words(["iceberg"])),
+        "catalog": _said("How the catalog is reached, by pyiceberg's keys.", {"type": "object"}),
         "max_connections": _said("How many connections may be open at once.", _COUNT),
         "connect_timeout": _AMOUNT,
         "statement_timeout": _AMOUNT,

@@ -120,7 +120,8 @@ def test_what_a_comparison_would_overlook_differs():
 
 @pytest.mark.parametrize("cls", CONNECTORS, ids=lambda cls: cls.__name__)
 def test_an_unknown_keyword_argument_is_a_config_error_with_the_nearest_key(cls, tmp_path):
-    known = "connection" if cls.__name__.startswith("SQL") else "path"
+    keys = ("path", "catalog", "connection")
+    known = next(key for key in keys if key in cls.Settings.model_fields)
     given = {known: f"sqlite:///{tmp_path}/x.db"} if known == "connection" else {}
     with pytest.raises(ConfigError, match=f"{cls.__name__} does not know '{known}s'") as caught:
         cls("users", **given, **{f"{known}s": "x"})

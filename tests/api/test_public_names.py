@@ -15,10 +15,10 @@ import hygge
 PUBLIC = {
     "ArrowHome", "ArrowStore", "Column", "Commit", "ConfigError", "Coordinator", "CsvHome",
     "CsvStore", "DeltaHome", "DeltaStore", "Flow", "FlowFailed", "Head", "Home", "HomeTraits",
-    "HyggeError", "JsonlHome", "JsonlStore", "Limits", "NotOurs", "ParquetHome", "ParquetStore",
-    "Plan", "Receipt", "Rejected", "Report", "Run", "SQLHome", "SQLStore", "Settings",
-    "SourceChanged", "SourceMissing", "Split", "Store", "StoreTraits", "Summary", "Superseded",
-    "Ticket", "Transient", "UnfitValue", "__version__",
+    "HyggeError", "IcebergStore", "JsonlHome", "JsonlStore", "Limits", "NotOurs", "ParquetHome",
+    "ParquetStore", "Plan", "Receipt", "Rejected", "Report", "Run", "SQLHome", "SQLStore",
+    "Settings", "SourceChanged", "SourceMissing", "Split", "Store", "StoreTraits", "Summary",
+    "Superseded", "Ticket", "Transient", "UnfitValue", "__version__",
 }  # fmt: skip
 """Written down a second time, so that no name comes or goes unseen."""
 

@@ -1,0 +1,1 @@
+"""Iceberg tables: a Home and a Store, through the catalog that keeps them."""

@@ -1,0 +1,191 @@
+"""Files of a table: as a commit adds them, and as the library reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hygge.connectors.iceberg.partitions import text_key
+from hygge.connectors.iceberg.staging import PARTITION
+from hygge.connectors.iceberg.types import arrow_schema, id_of, ids_of
+from hygge.errors import HomeError
+from hygge.extension_types import as_marked
+
+_BATCH_ROWS = 131_072
+
+
+@dataclass(frozen=True)
+class Found:
+    """A staged file."""
+
+    name: str
+    url: str
+    footer: Any
+    size: int
+    split: int = 0
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Its columns, with their ids."""
+        return self.footer.schema.to_arrow_schema()
+
+
+def data_file(metadata: Any, found: Found) -> Any:
+    """Return a staged file as a commit adds it, with the statistics of its footer."""
+    from pyiceberg.io.pyarrow import (
+        compute_statistics_plan,
+        data_file_statistics_from_parquet_metadata,
+        parquet_path_to_id_mapping,
+    )
+    from pyiceberg.manifest import DataFile, DataFileContent
+    from pyiceberg.manifest import FileFormat as Format
+    from pyiceberg.typedef import Record
+
+    schema = metadata.schema()
+    statistics = data_file_statistics_from_parquet_metadata(
+        parquet_metadata=found.footer,
+        stats_columns=compute_statistics_plan(schema, metadata.properties),
+        parquet_column_mapping=parquet_path_to_id_mapping(schema),
+    )
+    key = (found.schema.metadata or {}).get(PARTITION, b"[]")
+    return DataFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=found.url,
+        file_format=Format.PARQUET,
+        partition=Record(*text_key(key.decode())),
+        file_size_in_bytes=found.size,
+        sort_order_id=None,
+        spec_id=metadata.default_spec_id,
+        equality_ids=None,
+        key_metadata=None,
+        **statistics.to_serialized_dict(),
+    )
+
+
+def entries(table: Any) -> Iterator[Any]:
+    """Yield the entry of each data file of the newest snapshot."""
+    from pyiceberg.manifest import ManifestContent
+
+    snapshot = table.current_snapshot()
+    for manifest in snapshot.manifests(table.io) if snapshot is not None else ():
+        if manifest.content == ManifestContent.DATA:
+            yield from manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+
+
+def read_task(
+    metadata: Any, io: Any, task: Any, schema: Any, batch_rows: int = _BATCH_ROWS
+) -> Iterator[pa.Table]:
+    """Yield the rows of one file of a plan that count, with the columns of `schema`, in order.
+
+    `schema` is Iceberg's; of a file that is older, columns are found by their ids. Rows that
+    positional deletes name are left out. Files without ids, and those of other formats, are read
+    by the library. Raises HomeError where the library would change values.
+    """
+    from pyiceberg.io.pyarrow import _read_all_delete_files
+
+    columns = arrow_schema(schema)
+    plain = pa.schema([field.remove_metadata() for field in columns])
+    deletes = _read_all_delete_files(io, [task])
+    names = _plain_names(io, task, columns)
+    if names is None:
+        yield from _by_library(metadata, io, task, schema, plain, deletes, batch_rows)
+        return
+    gone = [np.asarray(positions) for positions in deletes.get(task.file.file_path, ())]
+    positions = np.unique(np.concatenate(gone)) if gone else None
+    with _opened(io, task.file.file_path) as file:
+        wanted = [name for name in names if name is not None]
+        at = 0
+        for batch in file.iter_batches(batch_rows, columns=wanted, use_threads=False):
+            table = _selected(batch, names, plain)
+            if positions is not None:
+                here = positions[(positions >= at) & (positions < at + batch.num_rows)] - at
+                stays = np.ones(batch.num_rows, bool)
+                stays[here] = False
+                table = table.filter(pa.array(stays))
+            at += batch.num_rows
+            yield table
+
+
+def _by_library(
+    metadata: Any, io: Any, task: Any, schema: Any, plain: pa.Schema, deletes: Any, batch_rows: int
+) -> Iterator[pa.Table]:
+    from pyiceberg.expressions import AlwaysTrue
+    from pyiceberg.io.pyarrow import ArrowScan
+
+    for field in plain:
+        if _holds_structs(field.type):
+            raise HomeError(
+                f"{task.file.file_path} is no Parquet file of Iceberg's own (its columns have no "
+                f"ids, or others than those of the table), and column '{field.name}' has structs "
+                "within lists or maps: read otherwise, a NULL would become an empty list",
+                f"leave '{field.name}' out with `columns`, or let the engine that wrote the table "
+                "rewrite its files",
+            )
+    scan = ArrowScan(metadata, io, schema, AlwaysTrue())
+    for batch in scan._record_batches_from_scan_tasks_and_deletes([task], deletes):
+        table = as_marked(pa.Table.from_batches([batch])).select(plain.names)
+        for start in range(0, table.num_rows, batch_rows):
+            yield table.slice(start, batch_rows).cast(plain)
+
+
+def _holds_structs(kind: pa.DataType) -> bool:
+    """Return whether a type has a struct below a list or a map."""
+    t = pa.types
+    inner = [kind.field(at).type for at in range(kind.num_fields)]
+    is_many = t.is_list(kind) or t.is_large_list(kind) or t.is_map(kind)
+    if t.is_map(kind):
+        inner = [kind.item_type]
+    return any((is_many and t.is_struct(each)) or _holds_structs(each) for each in inner)
+
+
+@contextmanager
+def _opened(io: Any, url: str) -> Iterator[Any]:
+    """Open a Parquet file of a table."""
+    import pyarrow.parquet as pq
+
+    scheme, netloc, path = io.parse_location(url)
+    with io.fs_by_scheme(scheme, netloc).open_input_file(path) as source:
+        yield pq.ParquetFile(source, pre_buffer=scheme != "file", page_checksum_verification=True)
+
+
+def _plain_names(io: Any, task: Any, columns: pa.Schema) -> list[str | None] | None:
+    """Return the name in the file of each column (None: it lacks it), found by the ids.
+
+    None for the whole where the library must read the file: it has no ids, it is of another format,
+    or a nested column has changed.
+    """
+    if task.file.file_format.value != "PARQUET":
+        return None
+    with _opened(io, task.file.file_path) as file:
+        held = {id_of(field): field for field in file.schema_arrow}
+    if None in held or not held:
+        return None
+    names: list[str | None] = []
+    for field in columns:
+        there = held.get(id_of(field))
+        if there is None:
+            if not field.nullable or len(task.file.partition):
+                return None  # a value of the partition may stand for it
+            names.append(None)
+            continue
+        renamed = pa.schema([field.with_name(there.name)])
+        if field.type.num_fields and ids_of(pa.schema([there])) != ids_of(renamed):
+            return None
+        names.append(there.name)
+    return names if any(names) else None
+
+
+def _selected(batch: pa.RecordBatch, names: list[str | None], schema: pa.Schema) -> pa.Table:
+    arrays = []
+    for name, field in zip(names, schema, strict=True):
+        array = pa.nulls(batch.num_rows, field.type) if name is None else batch.column(name)
+        if isinstance(array.type, pa.ExtensionType):
+            array = array.storage
+        arrays.append(array if array.type == field.type else array.cast(field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)

@@ -1,0 +1,250 @@
+"""Iceberg tables as a Store: one run is one commit of the catalog.
+
+A reader sees the old snapshot or the new one, whoever it is. Rows are staged as Parquet files in
+the data folder of the table (`hygge/connectors/iceberg/staging.py`), by as many lanes as there are;
+no snapshot names them. The commit (`hygge/connectors/iceberg/commit.py`) adds them to the table
+together with the head of the flow, which is a property of the table.
+
+Files of a run that was given up are removed. What a death leaves whose flow never runs again, the
+table's own maintenance removes, as it does for every writer of Iceberg (`remove_orphan_files`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, TypedDict, Unpack
+
+import pyarrow as pa
+from pydantic import Field
+
+from hygge.arrow_errors import in_words
+from hygge.batches import again
+from hygge.connectors.files import publish
+from hygge.connectors.files.parquet import ParquetOptions, ParquetOptionsDict
+from hygge.connectors.iceberg import commit as committing
+from hygge.connectors.iceberg.columns import Columns, columns_after
+from hygge.connectors.iceberg.commit import check_writable, head_of, place_of, rows_in
+from hygge.connectors.iceberg.goal import Goal
+from hygge.connectors.iceberg.lake import Lake, check_installed, checked_catalog, checked_table
+from hygge.connectors.iceberg.merge import OP, check_key, without_op
+from hygge.connectors.iceberg.partitions import Part, parts_of, read_parts
+from hygge.connectors.iceberg.staging import PREPARED, PartedWriter, Staged, ticket_file
+from hygge.connectors.iceberg.types import LOSSY, cast, kept_otherwise
+from hygge.errors import StoreError
+from hygge.formats.parquet import ParquetSettings
+from hygge.model import (
+    Commit,
+    Head,
+    Mode,
+    Receipt,
+    Run,
+    StoreTraits,
+    TargetState,
+    Ticket,
+    Watermark,
+)
+from hygge.places import durable
+from hygge.places.objects import at_once
+from hygge.settings import Settings
+from hygge.store import Store
+
+
+class IcebergStoreArguments(TypedDict, total=False):
+    """The keyword arguments of `IcebergStore`."""
+
+    catalog: Mapping[str, Any]
+    table: str | None
+    partition_by: list[str] | tuple[str, ...] | None
+    options: ParquetOptions | ParquetOptionsDict
+
+
+class IcebergStore(Store):
+    """`IcebergStore("sales.lines", catalog={"uri": "http://…", "warehouse": "s3://…"})`."""
+
+    traits: StoreTraits = StoreTraits(
+        modes=("replace", "append", "merge"),
+        visibility="atomic",
+        sees="the old snapshot or the new one: a run is one commit of the catalog",
+        lossy=LOSSY,
+    )
+    imports = ("pyarrow.parquet", "pyiceberg.io.pyarrow")
+
+    class Settings(Settings):
+        catalog: Mapping[str, Any] = Field(repr=False)
+        """How the catalog is reached: `uri` and `warehouse`, and what else pyiceberg takes."""
+        table: str | None = None
+        """`namespace.table`. Default: the name."""
+        partition_by: list[str] | None = None
+        """The columns of which a new table makes partitions: `country`, `day(sold_at)`, or
+        `month(…)`. Default: none, or those of the table that is there."""
+        options: ParquetOptions = ParquetOptions()
+
+    settings: IcebergStore.Settings
+
+    def __init__(self, name: str | None = None, **settings: Unpack[IcebergStoreArguments]) -> None:
+        super().__init__(name, **settings)
+        who = type(self).__name__
+        given = self.settings
+        self.lake = Lake(
+            checked_catalog(given.catalog, who), checked_table(given.table or name, who)
+        )
+        options = given.options
+        written_as = ParquetSettings(
+            options.compression, options.compression_level, options.row_group_bytes
+        )
+        parts = None if given.partition_by is None else read_parts(given.partition_by, who)
+        self.goal = Goal(self.lake, parts, options.contract, written_as, options.file_bytes)
+
+    def describe(self) -> str:
+        return self.lake.describe()
+
+    def place(self) -> str | None:
+        return self.lake.place()
+
+    def check_here(self, mode: Mode) -> None:
+        check_installed(self.describe())
+
+    def remarks(self, schema: pa.Schema | None) -> list[str]:
+        said = super().remarks(schema)
+        return said if schema is None else [*said, *kept_otherwise(schema)]
+
+    def head(self, flow: str) -> Head | None:
+        if self.lake.is_new():
+            return None
+        with self.lake.opened() as catalog:
+            return head_of(self.lake.load(catalog), flow)
+
+    def examine(self, run: Run, schema: pa.Schema | None) -> TargetState | None:
+        table = None
+        if self.lake.is_new():
+            changes = self._columns(None, run, schema).changes
+            return TargetState(False, changes=changes)
+        with self.lake.opened() as catalog:
+            table = self.lake.load(catalog)
+            changes = self._columns(table, run, schema).changes
+            rows = None if table is None else rows_in(table)
+            return TargetState(table is not None, rows, changes=changes)
+
+    def prepare(self, run: Run, schema: pa.Schema | None) -> None:
+        if self.lake.database_file is not None:
+            durable.make_folder(os.path.dirname(self.lake.database_file))
+        with self.lake.opened() as catalog:
+            table = self.lake.load(catalog)
+            columns = self._columns(table, run, schema)
+            if table is None:
+                catalog.create_namespace_if_not_exists(self.lake.identifier[:-1])
+                self._check_place(catalog)
+            staged = self._staged(catalog, table, run.id)
+            if schema is None or staged.read_note(PREPARED) is not None:
+                return
+            files = columns.arrow
+            came = [name for name in files.names if name in schema.names]
+            if run.mode == "merge" and OP in schema.names:
+                files = files.append(pa.field(OP, pa.string()))
+            parts = self._parts(table) if run.mode != "merge" else ()
+            staged.write_note(PREPARED, files, {"came": came, "parts": [*map(str, parts)]})
+
+    def stage(
+        self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
+    ) -> Receipt:
+        where = self.describe()
+        with self.lake.opened() as catalog:
+            table = self.lake.load(catalog)
+            staged = self._staged(catalog, table, ticket.run)
+            prepared = staged.read_note(PREPARED)
+            if prepared is None and schema is not None:
+                raise StoreError(
+                    f"{where}: run {ticket.run} is not prepared, or was given up", "run it again"
+                )
+            if prepared is None:
+                first = next(batches, None)
+                if first is None:
+                    return Receipt(ticket, "", 0, 0, parts=0)
+                mode = self.flow_mode or "append"
+                files = columns_after(where, table, first.schema, mode, self.goal.contract).arrow
+                parts = self._parts(table) if mode != "merge" else ()
+                batches = again(first, batches)
+                del first
+            else:
+                files = prepared[0].remove_metadata()
+                parts = read_parts(prepared[1]["parts"], where)
+            if self.bad_rows is not None:
+                batches = self.bad_rows.sifted(batches, lambda rows: _fitted(rows, files, where))
+            size = 0
+            writer = PartedWriter(
+                staged, files, parts, self.goal.written_as, self.goal.file_bytes,
+                partial(ticket_file, ticket),
+            )  # fmt: skip
+            with in_words(where, StoreError), publish.disk_errors(staged.folder), writer:
+                for batch in batches:
+                    size += batch.nbytes
+                    writer.write(cast(batch, files, where))
+                    del batch
+        return Receipt(ticket, "", writer.rows, size, parts=len(writer.names))
+
+    def resume(self, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
+        with self.lake.opened() as catalog:
+            table = self.lake.load(catalog)
+            staged = self._staged(catalog, table, run.id)
+            whole = [r for r in receipts if _is_whole(staged, r)]
+            kept = {ticket_file(r.ticket, at) for r in whole for at in range(r.parts)}
+            rest = [name for name in staged.sizes() if name not in (*kept, PREPARED)]
+            staged.remove(staged.removable(rest, head_of(table, run.flow), run.id))
+        return whole
+
+    def commit(
+        self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
+    ) -> Commit:
+        return committing.commit(self.goal, run, base, receipts, watermark)
+
+    def discard(self, run: Run) -> None:
+        if self.lake.is_new():
+            return
+        from pyiceberg.exceptions import NoSuchNamespaceError
+
+        with self.lake.opened() as catalog:
+            table = self.lake.load(catalog)
+            try:
+                staged = self._staged(catalog, table, run.id)
+            except NoSuchNamespaceError:  # nothing was ever staged
+                return
+            names = list(staged.sizes())
+            staged.remove(staged.removable(names, head_of(table, run.flow), run.id))
+
+    def _columns(self, table: Any | None, run: Run, schema: pa.Schema | None) -> Columns:
+        """Return the columns after a run; raise what `prepare` raises."""
+        if schema is not None and run.mode == "merge":
+            schema = without_op(schema)
+            check_key(run.key, schema, table, self.describe())
+        return check_writable(self.goal, table, run, schema)
+
+    def _parts(self, table: Any | None) -> tuple[Part, ...]:
+        if table is None:
+            return self.goal.parts or ()
+        return parts_of(table, self.goal.parts, self.describe())
+
+    def _staged(self, catalog: Any, table: Any | None, run: str) -> Staged:
+        return Staged(*place_of(self.goal, catalog, table), run)
+
+    def _check_place(self, catalog: Any) -> None:
+        """Raise StoreError where lanes would not find the folder of a table that is not there."""
+        places = {place_of(self.goal, catalog, None)[0] for _ in range(2)}
+        if len(places) > 1:
+            raise StoreError(
+                f"{self.describe()}: the catalog gives a new table another folder each time",
+                "create the table first, without rows, then run it again",
+            )
+
+
+def _fitted(rows: pa.Table, files: pa.Schema, where: str) -> None:
+    cast(rows, files, where)
+
+
+def _is_whole(staged: Staged, receipt: Receipt) -> bool:
+    """Return whether all that a receipt promises is still staged."""
+    names = [ticket_file(receipt.ticket, at) for at in range(receipt.parts)]
+    footers = at_once(staged.footer, names)
+    rows = [-1 if footer is None else footer.num_rows for footer in footers]
+    return min(rows, default=0) >= 0 and sum(rows) == receipt.rows

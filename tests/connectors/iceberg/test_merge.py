@@ -1,0 +1,126 @@
+"""Merges into an Iceberg table: which files are written anew, and which row of a key counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from hygge import IcebergStore
+from hygge.errors import Rejected, StoreError
+from hygge.model import Commit
+from hygge.store import Store
+from hygge.testing.staging import begin_run, stage_run, stage_split, tagged_rows
+from hygge.testing.values import difference
+from tests.connectors.iceberg import lakes
+
+
+def _merge(
+    store: Store, *splits: pa.Table, key: tuple[str, ...] = ("n",), cursor: str | None = None
+) -> Commit:
+    run = begin_run(store, "append", None)  # its id alone
+    run = replace(run, run=replace(run.run, mode="merge", key=key, cursor=cursor))
+    store.prepare(run.run, splits[0].schema)
+    receipts = tuple(stage_split(run, table, split=at) for at, table in enumerate(splits))
+    return replace(run, receipts=receipts).commit()
+
+
+def _numbers(*rows: tuple[int, str]) -> pa.Table:
+    return pa.table({"n": pa.array([n for n, _ in rows], pa.int64()), "v": [v for _, v in rows]})
+
+
+def test_only_files_with_one_of_the_keys_are_written_anew(tmp_path: Path) -> None:
+    store = lakes.store(tmp_path)
+    for start in (0, 100, 200):
+        stage_run(store, tagged_rows("old", start), mode="append").commit()
+    with lakes.table(tmp_path) as table:
+        before = {task.file.file_path for task in table.scan().plan_files()}
+    # Of the second file a key; the range of the third is met, and none of its keys.
+    changed = pa.concat_tables([tagged_rows("new", 110, 1), tagged_rows("new", 300, 2)])
+    commit = _merge(store, changed)
+    assert (commit.applied, commit.superseded) == (3, 0)
+    with lakes.table(tmp_path) as table:
+        after = {task.file.file_path for task in table.scan().plan_files()}
+    assert len(before & after) == 2
+    kept = [tagged_rows("old", 0), tagged_rows("old", 100, 10), tagged_rows("old", 111, 9)]
+    expected = pa.concat_tables([*kept, tagged_rows("old", 200), changed])
+    assert difference(lakes.rows(tmp_path), expected) is None
+
+
+def test_of_rows_that_share_a_key_the_last_counts(tmp_path: Path) -> None:
+    store = lakes.store(tmp_path)
+    _merge(store, _numbers((1, "a"), (2, "b")))
+    with pytest.raises(Rejected, match=r"merge key \(n\) is not unique"):
+        _merge(store, _numbers((1, "c"), (1, "d")))
+    rows = pa.table({"n": [1, 1, 3], "v": ["late", "early", "x"], "at": [9, 5, 1]})
+    evolving = lakes.store(tmp_path, options={"schema": "evolve"})
+    commit = _merge(evolving, rows, cursor="at")
+    assert (commit.applied, commit.superseded, commit.head.rows) == (2, 1, 2)
+    expected = pa.table({"n": [1, 2, 3], "v": ["late", "b", "x"], "at": [9, None, 1]})
+    assert difference(lakes.rows(tmp_path), expected) is None
+    with pytest.raises(Rejected, match=r"merge key \(n\) is NULL"):
+        nothing = pa.table({"n": pa.array([None], pa.int64()), "v": ["x"], "at": [1]})
+        _merge(evolving, nothing)
+    with pytest.raises(StoreError, match="the rows lack column 'v'"):
+        _merge(evolving, pa.table({"n": [1], "at": [1]}))
+
+
+def test_keys_of_several_columns_and_types(tmp_path: Path) -> None:
+    store = lakes.store(tmp_path, partition_by=["land"])
+    first = pa.table(
+        {
+            "land": ["de", "de", "fr"],
+            "price": pa.array([Decimal("1.10"), Decimal("1.20"), Decimal("1.10")]),
+            "v": [1, 2, 3],
+        }
+    )
+    _merge(store, first, key=("land", "price"))
+    second = first.slice(0, 1).set_column(2, "v", pa.array([10]))
+    _merge(store, second, key=("land", "price"))
+    expected = pa.concat_tables([second, first.slice(1)])
+    assert difference(lakes.rows(tmp_path), expected) is None
+    with lakes.table(tmp_path) as table:
+        lands = [task.file.partition[0] for task in table.scan().plan_files()]
+    assert sorted(lands) == ["de", "fr"]
+    with pytest.raises(StoreError, match="the merge key 'x' is float64"):
+        other = IcebergStore("sales.other", catalog=lakes.settings(tmp_path))
+        _merge(other, pa.table({"x": [1.0]}), key=("x",))
+    with pytest.raises(StoreError, match="the table has no column 'other'"):
+        _merge(store, pa.table({"land": ["de"], "other": [1]}), key=("other",))
+
+
+def test_rows_may_say_what_became_of_their_key(tmp_path: Path) -> None:
+    store = lakes.store(tmp_path)
+    _merge(store, _numbers((1, "a"), (2, "b"), (3, "c")))
+
+    def changes(*rows: tuple[int, str | None, str | None]) -> pa.Table:
+        columns = zip(*rows, strict=True)
+        return pa.table(dict(zip(("n", "v", "_op"), map(list, columns), strict=True)))
+
+    rows = changes(
+        (1, None, "delete"), (2, "B", "update"), (4, "d", "insert"), (4, None, "delete"),
+        (5, None, "delete"), (5, "e", "insert"),
+    )  # fmt: skip
+    commit = _merge(store, rows)
+    assert (commit.applied, commit.superseded) == (4, 2)
+    seen = lakes.rows(tmp_path)
+    assert difference(seen, _numbers((2, "B"), (3, "c"), (5, "e"))) is None
+    for wrong in ("upsert", None):
+        with pytest.raises(Rejected, match=rf"the row of key \(7\) has {wrong!r} in '_op'"):
+            _merge(store, changes((7, "x", wrong), (8, "y", "insert")))
+
+
+def test_a_merge_goes_over_a_foreign_delete(tmp_path: Path) -> None:
+    store = lakes.store(tmp_path)
+    stage_run(store, tagged_rows("old"), mode="append").commit()
+    begun = begin_run(store, "merge")
+    staged = replace(begun, receipts=(stage_split(begun, tagged_rows("new", 15, 10)),))
+    with lakes.table(tmp_path) as table:
+        table.delete("n < 5")
+        table.append(tagged_rows("foreign", 20, 2).cast(table.schema().as_arrow()))
+    staged.commit()
+    expected = pa.concat_tables([tagged_rows("old", 5, 10), tagged_rows("new", 15, 10)])
+    assert difference(lakes.rows(tmp_path), expected) is None
