@@ -22,6 +22,7 @@ read(split)
     MUST give the same rows each time under the same split version, else raise SourceChanged.
     MUST be lazy, and MUST close what it opened, also when it is not read to its end.
     MUST give batches of the plan's schema. Raises Transient where a retry may help.
+    Where `traits.changes` says that the rows are changes, their order counts: `hygge/changes.py`.
     May end with a `hygge.batches.reached_table`: the rows reach to another watermark than the
     plan's. Such a split has no version.
 

@@ -24,7 +24,8 @@ takes(run, raw, schema)
 prepare(run, schema)
     Called by the Flow, in the driver, at least once a run. Makes the invisible place for staging.
     MUST be idempotent, and MUST not touch visible rows. `schema` is None where only the rows show
-    it; `hygge.batches.key_of(schema)` is the source's primary key where the plan knows it.
+    it; `hygge.batches.key_of(schema)` is the source's primary key where the plan knows it. Where
+    `hygge.changes.has_op(schema)` the rows are changes, which `traits.changes` allows.
     Raises NotOurs where `replace` would drop something that hygge did not write, StoreError where
     there is no permission or no space; both before any row moves.
 

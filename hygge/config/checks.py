@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from hygge import changes
 from hygge.config.document import Node
 from hygge.config.environment import mask
 from hygge.config.problems import Problems, suggest
@@ -41,6 +42,10 @@ def check_flow(flow: FlowSpec, draft: Draft, full: Mapping[str, Node], problems:
                 f"mode: {modes[0]}" if modes else None,
                 flow.name,
             )
+    if isinstance(home, Home) and isinstance(store, Store):
+        wrong = changes.refused(home.traits, store.traits, type(store).__name__, flow.mode)
+        if wrong is not None:
+            problems.add(mode_line, *wrong, flow.name)
     knows_key = isinstance(home, Home) and home.traits.key
     if flow.mode == "merge" and not flow.key and not knows_key:
         problems.add(

@@ -26,6 +26,7 @@ from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
 from hygge.run.said import Speaker, speaking, spoken
 from hygge.shape.bound import bind
+from hygge.shape.changes import with_changes
 from hygge.shape.step import Reading
 from hygge.store import Store
 
@@ -100,6 +101,10 @@ def _read_split(
             if home.to_json and schema is not None:
                 bound = with_json(bound, schema, home.flow_key)
                 schema = schema if bound is None else bound.schema
+            if home.traits.changes and schema is not None:
+                key = home.flow_key if shape is None else tuple(map(shape.target, home.flow_key))
+                bound = with_changes(bound, schema, key, None, name)
+                schema = bound.schema
         has_rows, number, filtered = False, 0, 0
         for table in rest:  # enumerate() would keep each table until the next one is made
             number += 1

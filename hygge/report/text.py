@@ -237,6 +237,8 @@ def plan_text(
         lines.append(f"  cursor  {flow.cursor} up to {plan.watermark}")
     if flow.mode == "merge":
         lines.append(f"  key     {', '.join(flow.key)}")
+    if flow.home.traits.changes:
+        lines.append("  applies what `_op` says: insert and update write a row, delete removes it")
     lines += _limits(flow.limits)
     lines.append(f"  memory  {flow.limits.memory_per_lane // MIB} MiB a lane at most")
     if sees := flow.store.sees():

@@ -11,8 +11,8 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from hygge import changes
 from hygge.batches import with_key
 from hygge.config.specs import GOES_WITH_THE_JOB
 from hygge.errors import (
@@ -42,9 +42,6 @@ from hygge.run.watch import LinkedStop, Progress, Silent, Watch, run_in_thread
 from hygge.run.watched_place import WatchedPlace
 from hygge.shape.settings import Shape, ShapeDict, as_shape
 from hygge.store import Store, new_run_id
-
-if TYPE_CHECKING:
-    pass
 
 _PATIENCE_S = 40.0
 """Time that the lease of an earlier attempt's driver, which Ray took for dead, needs to run out."""
@@ -339,6 +336,10 @@ class Flow:
                 f"flow '{self.name}': {type(self.store).__name__} cannot {self.mode}",
                 f"its modes: {', '.join(modes)}",
             )
+        store_name = type(self.store).__name__
+        wrong = changes.refused(self.home.traits, self.store.traits, store_name, self.mode)
+        if wrong is not None:
+            raise ConfigError(f"flow '{self.name}': {wrong[0]}", wrong[1])
         if self.mode == "merge" and not self.key and not self.home.traits.key:
             raise ConfigError(f"flow '{self.name}': mode merge needs a key", "name it: `key: [id]`")
         if self.cursor and self.mode == "replace":

@@ -77,6 +77,12 @@ def replay(flow: Flow, run: str, watch: Watch, stop: threading.Event) -> Report:
 
     Does nothing where that was done before: the report then says so.
     """
+    if flow.home.traits.changes:
+        raise ConfigError(
+            f"'{flow.name}' moves changes (`_op`), and a later change of the same row may be "
+            "applied: an older one must not lie over it",
+            "mend the change at the source, or write it there once more, and run the flow again",
+        )
     place = place_at(flow.state)
     files = BadFiles(place, flow.identity)
     rows = files.read(run)

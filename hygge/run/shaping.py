@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
+from hygge.changes import OP
 from hygge.errors import ConfigError
 from hygge.formats.json_columns import with_json
 from hygge.home import Home
@@ -15,6 +16,7 @@ from hygge.model import Column, Plan
 from hygge.run.driver import DrivenFlow
 from hygge.run.engines import schema_of
 from hygge.shape.bound import Bound, bind, check_names
+from hygge.shape.changes import with_changes
 from hygge.shape.settings import Choice, Shape, missing
 
 End = TypeVar("End", bound=Home)
@@ -73,8 +75,16 @@ def shaped_plan(flow: DrivenFlow, plan: Plan) -> Plan:
         who = home.describe()
         bound = bind(home.shape, source, who)
         check_names(shape, who, flow.key, flow.cursor, bound.schema.names)
+    run = flow.new_run()
     if home.to_json:
-        bound = with_json(bound, source, flow.new_run().key)
+        bound = with_json(bound, source, run.key)
+    if home.traits.changes:
+        if shape is not None and OP in (shape.mask or {}):
+            raise ConfigError(
+                f"{home.describe()}: '{OP}' is masked, and tells what became of each row",
+                "take it out of `mask`: it becomes no column of the store",
+            )
+        bound = with_changes(bound, source, run.key, run.cursor, home.describe())
     if bound is not None:
         home.bound = bound
         plan = _shaped(home, plan, bound)

@@ -36,7 +36,7 @@ _MODULES = {
     "every_type": "hygge.testing.values",
     "same": "hygge.testing.values",
 }
-_PARTS = ("attempts", "engines", "homes", "probes", "staging", "stores")
+_PARTS = ("attempts", "changes", "engines", "homes", "probes", "staging", "stores")
 __all__ = ["EngineContract", "HomeContract", "StoreContract", "every_type", "same"]
 
 

@@ -26,6 +26,7 @@ from hygge.errors import NotOurs, StoreError, UnfitValue
 from hygge.model import Receipt, Ticket
 from hygge.store import Store
 from hygge.testing.attempts import Attempts
+from hygge.testing.changes import Changes
 from hygge.testing.probes import SECRET, ArrowMemory, all_text_of, in_worker, xfail_if_declared
 from hygge.testing.staging import (
     FLOW,
@@ -42,7 +43,7 @@ from hygge.testing.staging import (
 from hygge.testing.values import difference, every_type, is_lossy, table_of
 
 
-class StoreContract(Attempts):
+class StoreContract(Changes, Attempts):
     """The tests of a Store; a subclass defines `make` and `rows`, and hooks of `StoreHooks`."""
 
     big_batches: ClassVar[int] = 96

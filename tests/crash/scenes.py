@@ -39,6 +39,8 @@ class Scene:
     splits: int = 1
     adopts: bool = False
     """Whether somebody made the table of the store before."""
+    changes: bool = False
+    """Whether the table is one of changes (`_op`), in the order of `n`."""
 
     @property
     def plain(self) -> bool:
@@ -65,7 +67,8 @@ DELTA = {
     "Delta, merge": Scene("table", "Delta", "merge", "seq"),
 }
 ADOPT = Scene("table", "SQLite", "replace", splits=2, adopts=True)
-EVERY = {**SCENES, **DELTA, "SQLite, adopt": ADOPT}
+CHANGES = Scene("table", "SQLite", "merge", "n", changes=True)
+EVERY = {**SCENES, **DELTA, "SQLite, adopt": ADOPT, "SQLite, changes": CHANGES}
 
 
 def flow(scene: Scene, folder: Path, **more: object) -> Flow:
@@ -74,7 +77,8 @@ def flow(scene: Scene, folder: Path, **more: object) -> Flow:
     if scene.source == "table":
         connection = f"sqlite:///{folder}/source/shop.db"
         options = {"splits": scene.splits} if scene.splits > 1 else {}
-        home = SQLHome("t", connection=connection, cursor=scene.cursor, options=options)
+        of_table = {"cursor": scene.cursor, "changes": scene.changes, "options": options}
+        home = SQLHome("t", connection=connection, **of_table)
     store = {
         "directory": lambda: ParquetStore(path=folder / "out" / "lake"),
         "file": lambda: CsvStore(path=folder / "out" / "t.csv"),
@@ -96,6 +100,8 @@ def rows_of(scene: Scene, stage: int) -> list[Row]:
     """Every row of the source as of a stage."""
     rows = []
     for number in range(1, ROWS * (stage + 1) + 1):
+        if scene.changes and stage and number == 3:
+            continue  # it was deleted
         changes = scene.mode != "append" and number in (2, 8)
         touched = stage if changes else (number - 1) // ROWS
         value = f"v{number} at {touched}" if number % 5 else (None if number % 2 else "")
@@ -112,6 +118,18 @@ def grow(scene: Scene, folder: Path, stage: int) -> None:
         with closing(sqlite3.connect(folder / "out" / "target.db")) as target:
             target.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, seq INTEGER, v TEXT, x REAL)")
     rows, before = rows_of(scene, stage), rows_of(scene, stage - 1) if stage else []
+    if scene.changes:
+        with closing(sqlite3.connect(source / "shop.db")) as shop, shop:
+            shop.execute("PRAGMA journal_mode = WAL")
+            shop.execute(
+                "CREATE TABLE IF NOT EXISTS t "
+                "(n INTEGER PRIMARY KEY, _op TEXT, id INTEGER, seq INTEGER, v TEXT, x REAL)"
+            )
+            gone = {row[0] for row in before} - {row[0] for row in rows}
+            new = [("update", *row) for row in rows if row not in before]
+            new += [("delete", number, None, None, None) for number in gone]
+            shop.executemany("INSERT INTO t (_op, id, seq, v, x) VALUES (?, ?, ?, ?, ?)", new)
+        return
     if scene.source == "table":
         with closing(sqlite3.connect(source / "shop.db")) as shop:
             shop.execute("PRAGMA journal_mode = WAL")  # a stopped reader keeps no writer waiting

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from hygge.changes import OP, has_op
 from hygge.errors import StoreError, UnfitValue
 from hygge.model import Receipt, StoreTraits
 from hygge.store import BY_HAND
@@ -195,6 +197,32 @@ class AppendReplaces(FolderStore):
 
 class MergeAdds(ReplaceAdds):
     pass
+
+
+class KeepsDeletedRows(FolderStore):
+    def combine(self, run, new):
+        if not has_op(new.schema):
+            return super().combine(run, new)
+        return super().combine(run, new.filter(pc.not_equal(new.column(OP), "delete")))
+
+
+class TheFirstChangeCounts(FolderStore):
+    def last_changes(self, run, changes):
+        return super().last_changes(run, changes.take(list(range(changes.num_rows))[::-1]))
+
+
+class MakesAColumnOfOp(FolderStore):
+    def last_changes(self, run, changes):
+        (rows,), count = super().last_changes(run, changes)
+        ops = pa.array(["insert"] * rows.num_rows, pa.string())
+        return [rows.append_column(OP, ops)], count
+
+
+class TakesAnyOp(FolderStore):
+    def combine(self, run, new):
+        if OP in new.column_names:
+            (new,), _ = self.last_changes(run, new)
+        return super().combine(run, new)
 
 
 class WriteReplaces(FolderStore):

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
+from hygge.changes import OP, has_op
 from hygge.errors import (
     HomeError,
     NotOurs,
@@ -119,7 +120,9 @@ class FolderHome(Home):
 class FolderStore(Store):
     """One Arrow file whose metadata holds the head, so that one rename changes both."""
 
-    traits = StoreTraits(modes=("replace", "append", "merge"), sees="the old file or the new one")
+    traits = StoreTraits(
+        modes=("replace", "append", "merge"), sees="the old file or the new one", changes=True
+    )
 
     class Settings(Settings):
         path: str
@@ -197,17 +200,30 @@ class FolderStore(Store):
                 return Commit(now, applied=rows)
             self.compare(now, base)
             tables = self.gather(run, receipts)
+            left = tables
+            if tables and has_op(tables[0].schema):
+                left, applied = self.last_changes(run, pa.concat_tables(tables))
             head = Head(
                 run.flow,
                 self.next_generation(base),
                 run.id,
                 rows,
                 watermark,
-                self.describe_columns(tables),
+                self.describe_columns(left),
                 ties=run.ties,
             )
             self.make_visible(run, tables, head)
+        if left is not tables:
+            return Commit(head, applied=applied, superseded=rows - applied)
         return Commit(head, applied=rows)
+
+    def last_changes(self, run, changes):
+        """The rows that changes leave, and the number of keys that they are about."""
+        key = changes.column(run.key[0]).to_pylist()
+        last = sorted({value: at for at, value in enumerate(key)}.values())
+        kept = changes.take(last)
+        rows = kept.filter(pc.not_equal(kept.column(OP), "delete")).drop_columns(OP)
+        return [rows.replace_schema_metadata(None)], len(last)
 
     @contextmanager
     def lock(self):
@@ -251,13 +267,16 @@ class FolderStore(Store):
         self.publish(self.combine(run, pa.concat_tables(tables)), head)
 
     def combine(self, run, new):
+        left = new
+        if has_op(new.schema):
+            (left,), _ = self.last_changes(run, new)
         if run.mode == "replace" or not os.path.exists(self.target):
-            return new
+            return left
         old = read_arrow(self.target).replace_schema_metadata(None)
         if run.mode == "merge":
             key = run.key[0]
             old = old.filter(pc.invert(pc.is_in(old.column(key), new.column(key).combine_chunks())))
-        return pa.concat_tables([old, new])
+        return pa.concat_tables([old, left])
 
     def publish(self, table, head):
         write_arrow(table.replace_schema_metadata({"head": json.dumps(asdict(head))}), self.target)

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from hygge.changes import DELETE
 from hygge.connectors.anysql.fit import check_values
+from hygge.connectors.sql.changes import STAGED, are_changes, check_order
 from hygge.connectors.sql.commit import (
     broken_rule,
     check_all_in,
+    check_all_out,
     check_filled,
     check_merge,
     keeps_rows,
@@ -150,6 +153,44 @@ def _merge(
     return met
 
 
+def delete(
+    connection: sa.Connection,
+    target: Target,
+    staged: Sequence[Any],
+    schema: pa.Schema,
+    run: Run,
+    there: bool,
+    who: str,
+) -> int:
+    """Delete the target's rows of keys whose change says so; return how many such keys there are.
+
+    The changes themselves go, too, so that those that are left are merged. `schema` is that of the
+    target, `there`: it exists.
+    """
+    import sqlalchemy as sa
+    from sqlalchemy.exc import IntegrityError
+
+    table, deleted = table_for(target, schema), 0
+    if there and target.dialect == "postgresql":
+        _lock_out_writers(connection, target)
+    for source in staged:
+        is_delete = _column(source, STAGED) == DELETE
+        if there:
+            gone = sa.exists().where(_same(table, source, run), is_delete).correlate(table)
+            counted = sa.select(sa.func.count()).select_from(table).where(gone)
+            rows = connection.execute(counted).scalar_one()
+            try:
+                removed = connection.execute(sa.delete(table).where(gone)).rowcount
+            except IntegrityError as error:
+                raise broken_rule(str(error.orig), who, merges=True) from error
+            if removed >= 0:  # some drivers do not tell it
+                check_all_out(removed, rows, who)
+        changes = sa.select(sa.func.count()).select_from(source).where(is_delete)
+        deleted += connection.execute(changes).scalar_one()
+        connection.execute(sa.delete(source).where(is_delete))
+    return deleted
+
+
 def _lock_out_writers(connection: sa.Connection, target: Target) -> None:
     """Lock the table against other writers: a key that they insert now would be missed or twice."""
     import sqlalchemy as sa
@@ -195,7 +236,12 @@ def winners(
     ).one()
     keys = sa.select(*key).distinct().subquery()
     distinct = connection.execute(sa.select(sa.func.count()).select_from(keys)).scalar_one()
-    check_merge(rows, nulls, distinct, run, who)
+    has_order = are_changes(schema)
+    check_merge(rows, nulls, distinct, run, who, has_order)
+    if has_order and run.cursor is not None:
+        both = sa.select(*key, _column(every, run.cursor)).distinct().subquery()
+        counted = connection.execute(sa.select(sa.func.count()).select_from(both)).scalar_one()
+        check_order(rows, counted, run, who)
     if rows == distinct:
         return list(staged), distinct  # every row is the only one of its key
     table = table_for(target._replace(name=name), schema)

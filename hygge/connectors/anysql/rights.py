@@ -16,6 +16,7 @@ import pyarrow as pa
 from hygge.batches import plain_schema
 from hygge.connectors.anysql.publish import written_names
 from hygge.connectors.sql import ledger
+from hygge.connectors.sql.changes import are_changes, of_target
 from hygge.connectors.sql.counting import MOST
 from hygge.connectors.sql.errors import said_by, state_of
 from hygge.connectors.sql.goal import Goal
@@ -50,7 +51,8 @@ def check_rights(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Sch
     _check_new_tables(connection, goal, run, target._replace(name=new))
     for name in (HEADS, ledger.LEDGER):
         _check(connection, goal, target._replace(name=name), _OWN, None)
-    _check(connection, goal, target, _NEEDED[run.mode], schema)
+    needed = _OWN if are_changes(schema) else _NEEDED[run.mode]
+    _check(connection, goal, target, needed, of_target(schema))
 
 
 def check_types(
@@ -65,7 +67,7 @@ def check_types(
     It is asked after hygge's own checks, which say more. Columns that are `dealt_with` may differ.
     The connection has no transaction yet, and has none afterwards.
     """
-    target = ledger.target_of(goal)
+    target, schema = ledger.target_of(goal), of_target(schema)
     if run.mode == "replace" or schema is None or target.dialect != "postgresql":
         return
     written = _written(connection, target, schema)

@@ -19,6 +19,7 @@ from uuid import uuid4
 import pyarrow as pa
 
 from hygge.batches import plain, plain_schema
+from hygge.changes import note_of
 from hygge.connectors.anysql.evolving import evolution_of, follow
 from hygge.connectors.anysql.kept import check_foreign_keys, check_replace, check_table, stays
 from hygge.connectors.anysql.mysql_columns import check_floats
@@ -26,6 +27,7 @@ from hygge.connectors.anysql.publish import (
     TRANSACTIONAL_DDL,
     apply,
     check_identity,
+    delete,
     emptied,
     winners,
     written_names,
@@ -34,6 +36,7 @@ from hygge.connectors.anysql.rights import check_rights, check_types, count_rows
 from hygge.connectors.anysql.session import connected
 from hygge.connectors.anysql.values import encode
 from hygge.connectors.sql import frame, ledger
+from hygge.connectors.sql.changes import are_changes, of_target
 from hygge.connectors.sql.commit import (
     SQLPublisher,
     check,
@@ -183,6 +186,7 @@ class _Publisher(SQLPublisher):
         connection, goal, run = self.connection, self.goal, self.run
         schema, self.tables = _staged(connection, goal, self.receipts)
         self.rows = self.staged_rows
+        self.are_changes = are_changes(schema)
         if schema is not None and run.mode == "merge":
             copy = f"{ledger.run_name(run.id)}_w{uuid4().hex[:8]}"
             ledger.remember(connection, goal, run.id, copy)
@@ -191,6 +195,7 @@ class _Publisher(SQLPublisher):
             )
             # Making that table has ended the transaction.
             self.has_let_go = self.target.dialect not in TRANSACTIONAL_DDL
+        schema = of_target(schema)
         if self.tables:
             if self.target.dialect == "postgresql":
                 ledger.bound_wait_in_postgres(connection)
@@ -215,9 +220,14 @@ class _Publisher(SQLPublisher):
             if exists and not is_kept:
                 present = [column["name"] for column in reflected_columns(connection, target)]
                 notes += gone_notes(present, schema.names)
+            deleted = 0
+            if self.are_changes:
+                deleted = delete(connection, target, self.tables, schema, run, exists, goal.who)
+                notes.append(note_of(self.rows - deleted, deleted))
             apply(
-                connection, target, schema, self.tables, run, exists, self.rows, goal.who, is_kept
-            )
+                connection, target, schema, self.tables, run, exists, self.rows - deleted,
+                goal.who, is_kept,
+            )  # fmt: skip
             notes += _own_notes(connection, target, schema, self.tables)
         elif exists and run.mode == "replace":
             emptied(connection, target, table_for(target, None), True, goal.who)
@@ -230,7 +240,7 @@ def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | 
 
     Returns what is still to be done to the target's columns.
     """
-    target = ledger.target_of(goal)
+    target, schema = ledger.target_of(goal), of_target(schema)
     evolved = evolution_of(connection, goal, run, schema)
     check(connection, goal, run, target, schema, dealt_with=evolved.dealt_with)
     if run.mode == "replace":

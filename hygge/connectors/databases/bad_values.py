@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from hygge.bad_rows import BadRows
+from hygge.changes import upserts
 from hygge.connectors.anysql.session import connected
 from hygge.connectors.sql.database import Database
 from hygge.connectors.sql.goal import Goal
@@ -70,6 +71,7 @@ def checks_of(
     limits = _limits(goal) if is_kept else TableLimits(goal.who)
 
     def check(batch: pa.Table) -> None:
+        batch = upserts(batch)  # a change that deletes a row brings no other values
         own(goal, batch)
         limits.check(batch)
 

@@ -73,6 +73,7 @@ class SQLHomeArguments(TypedDict, total=False):
     split_by: str | list[str] | tuple[str, ...] | None
     cursor: str | None
     lag: str | int | float | None
+    changes: bool
     options: SQLHomeOptions | SQLHomeOptionsDict
 
 
@@ -108,6 +109,9 @@ class SQLHome(Home):
         """How far below the watermark rows are read again in each run: `10m`, `1h` or `2d` of dates
         and timestamps, a number of numbers. `merge` merges them; `append` needs a `key`, by which
         it leaves out those that came before."""
+        changes: bool = False
+        """Whether the rows are changes: a column `_op` says insert, update or delete, and `mode:
+        merge` applies them in the order of the `cursor`, or of a query."""
         options: SQLHomeOptions = SQLHomeOptions()
 
     settings: SQLHome.Settings
@@ -146,7 +150,12 @@ class SQLHome(Home):
         if self.table:
             check_table(database.names, database.table_parts(self.table), self.describe())
         refuse_unsupported(database, given.options, self.describe())
-        self.traits = replace(type(self).traits, key=bool(self.table), lossy=database.home_lossy)
+        _check_order(given.changes, given.cursor, self.table, self.split_keys)
+        # The key of a table of changes is not the key of what they change.
+        knows_key = bool(self.table) and not given.changes
+        self.traits = replace(
+            type(self).traits, key=knows_key, lossy=database.home_lossy, changes=given.changes
+        )
 
     @property
     def database(self) -> Database:
@@ -201,7 +210,7 @@ class SQLHome(Home):
             yield from self._reached().home().read(self._ask(), split)
 
     def primary_key(self) -> tuple[str, ...]:
-        if not self.table:
+        if not self.table or not self.traits.key:
             return ()
         *schema, table = self.database.table_parts(self.table)
         with in_words(self.describe(), HomeError):
@@ -261,6 +270,21 @@ class SQLHome(Home):
             given.lag,
             self.only,
             self.shape,
+        )
+
+
+def _check_order(
+    changes: bool, cursor: str | None, table: str | None, split_by: tuple[str, ...]
+) -> None:
+    """Raise ConfigError for changes of which nobody can tell the order."""
+    if not changes or cursor is not None:
+        return
+    if table or split_by:
+        what = "the rows of a table" if table else "rows that are read by `split_by`"
+        raise ConfigError(
+            f"SQLHome: {what} have no order, and of the changes of one key the last one counts",
+            "name the column that tells their order, `cursor: seq`; or give a `query` with ORDER "
+            "BY, without `split_by`",
         )
 
 

@@ -50,6 +50,7 @@ from hygge.connectors.databases.errors import in_words
 from hygge.connectors.databases.home import SQLHome
 from hygge.connectors.databases.known import database_of, reached
 from hygge.connectors.databases.options import refuse_unsupported
+from hygge.connectors.sql.changes import staged, staged_batches
 from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.database import NESTED, Database, StoreVerbs
 from hygge.connectors.sql.drivers import check_driver
@@ -100,6 +101,7 @@ class SQLStore(Store):
         sees="the old rows or the new ones: one transaction shows a run",
         lossy=NESTED,
         json=True,
+        changes=True,
     )
 
     class Settings(DatabaseSettings):
@@ -196,7 +198,7 @@ class SQLStore(Store):
     def prepare(self, run: Run, schema: pa.Schema | None) -> None:
         self._refuse_columns(schema)
         with self._in_words():
-            self._verbs().prepare(self._goal(), run, schema)
+            self._verbs().prepare(self._goal(), run, staged(schema))
 
     def check_here(self, mode: Mode) -> None:
         check_driver(self.settings.connection, self.describe())
@@ -206,7 +208,7 @@ class SQLStore(Store):
     def examine(self, run: Run, schema: pa.Schema | None) -> TargetState:
         self._refuse_columns(schema)
         with self._in_words():
-            return self._verbs().examine(self._goal(), run, schema)
+            return self._verbs().examine(self._goal(), run, staged(schema))
 
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
@@ -215,7 +217,8 @@ class SQLStore(Store):
             batches = self._with_checked_names(batches)
         with self._in_words():
             if self.bad_rows is None:
-                return self._verbs().stage(self._goal(), ticket, schema, batches)
+                batches = staged_batches(batches)
+                return self._verbs().stage(self._goal(), ticket, staged(schema), batches)
             return self._stage_good(ticket, schema, batches, self.bad_rows)
 
     def _stage_good(
@@ -236,7 +239,7 @@ class SQLStore(Store):
                 trial = stack.enter_context(trial_of(goal, database, bad_rows, adds))
             if trial is not None:
                 batches = trial.sifted(batches)
-            receipt = verbs.stage(goal, ticket, schema, batches)
+            receipt = verbs.stage(goal, ticket, staged(schema), staged_batches(batches))
             if receipt.ticket != ticket:
                 for _ in batches:  # staged by an earlier attempt: what it set aside is found again
                     pass

@@ -38,3 +38,4 @@ class FileHomeArguments(TypedDict, total=False):
     connection: Access | AccessDict | None
     columns: list[str] | tuple[str, ...] | None
     schema: Literal["first", "union"] | None
+    changes: bool

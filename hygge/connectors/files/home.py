@@ -13,7 +13,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
@@ -76,6 +76,9 @@ class FileHome(Home):
         together: Literal["first", "union"] | None = Field(default=None, alias="schema")
         """Columns of many files: `first` (default): those of the first file, which all must have;
         `union`: those of all files by name, NULL where a file lacks one, of the widest type."""
+        changes: bool = False
+        """Whether the rows are changes in their order, files by their names: `_op` says insert,
+        update or delete, and `mode: merge` applies it."""
         options: FileOptions = FileOptions()
 
     settings: FileHome.Settings
@@ -86,6 +89,7 @@ class FileHome(Home):
             settings["path"] = os.fspath(settings["path"])
         super().__init__(name, **settings)
         self.unites = self.settings.together == "union"
+        self.traits = replace(self.traits, changes=self.settings.changes)
         path = self.settings.path or name
         if not path:
             raise ConfigError(f"{type(self).__name__} needs a path", "path='data/users'")

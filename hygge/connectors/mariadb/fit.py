@@ -117,11 +117,16 @@ def _labels(column: Column) -> list[str]:
 
 
 def check_values(
-    connection: Connection, goal: Goal, staged: str, columns: Sequence[Column], schema: pa.Schema
+    connection: Connection,
+    goal: Goal,
+    staged: str,
+    columns: Sequence[Column],
+    schema: pa.Schema,
+    which: str = "TRUE",
 ) -> None:
     """Raise UnfitValue for the first staged value that the target would change in silence.
 
-    `staged` is the run table as SQL; `columns` are those of the target.
+    `staged` is the run table as SQL; `columns` are those of the target; `which` rows are judged.
     """
     by_name = {column.name: column for column in columns}
     for field in schema:
@@ -130,7 +135,8 @@ def check_values(
         if column is None or condition is None:
             continue
         rows = fetch_all(
-            connection, f"SELECT {quoted(field.name)} FROM {staged} WHERE {condition} LIMIT 1"
+            connection,
+            f"SELECT {quoted(field.name)} FROM {staged} WHERE ({condition}) AND {which} LIMIT 1",
         )
         if rows:
             value = "NULL" if rows[0][0] is None else f"{rows[0][0]!s:.80}"

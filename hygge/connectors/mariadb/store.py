@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from hygge.batches import again, plain
+from hygge.changes import note_of
 from hygge.connectors.mariadb import checking, kept, ledger, merge, publish
 from hygge.connectors.mariadb.evolving import follow
 from hygge.connectors.mariadb.fit import check_values
@@ -43,6 +44,7 @@ from hygge.connectors.mariadb.target import (
     quoted_target,
 )
 from hygge.connectors.sql import frame
+from hygge.connectors.sql.changes import DELETES, STAGED, are_changes, of_target
 from hygge.connectors.sql.commit import check_staged
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.counting import state_of
@@ -77,7 +79,7 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     with ledger.opened(goal) as connection:
         ledger.begin(connection, goal, run.id, run.mode)
         table = find_target(connection, goal, run.mode == "replace")
-        checking.check(connection, goal, run, written, table)
+        checking.check(connection, goal, run, of_target(written), table)
         if written is not None:
             ledger.make(connection, goal, run.id, run.mode, written)
         ledger.sweep(connection, goal, run.id)
@@ -90,7 +92,7 @@ def examine(goal: Goal, run: Run, schema: pa.Schema | None) -> TargetState:
         table = find_target(connection, goal, run.mode == "replace")
         renames = table is None or not goal.keeps_table(run.mode)
         check_rights(connection, goal, run.mode, renames=renames)
-        evolved = checking.check(connection, goal, run, written, table)
+        evolved = checking.check(connection, goal, run, of_target(written), table)
         if table is None:
             return TargetState(exists=False)
         is_adopted = run.mode == "replace" and not ledger.is_made(connection, goal, table)
@@ -271,8 +273,9 @@ class _Publisher(Publisher["Connection"]):
         ledger.kill(connection, run.id)
         _keep_only(connection, goal, run, self.receipts)
         schema = _staged_schema(connection, goal, run, self.receipts)
+        self.are_changes = are_changes(schema)
         execute(connection, f"SET wait_timeout = {_PAUSE_S}")
-        return schema
+        return of_target(schema)
 
     def check(self, schema: pa.Schema | None) -> bool:
         connection, goal, run = self.connection, self.goal, self.run
@@ -285,7 +288,8 @@ class _Publisher(Publisher["Connection"]):
         checking.check(connection, goal, run, schema, table)
         if schema is not None and table is not None and goal.keeps_table(run.mode):
             written = [column for column in table.columns if column.name not in table.generated]
-            check_values(connection, goal, quoted_table(goal, self.name), written, schema)
+            which = f"NOT {STAGED} {DELETES}" if self.are_changes else "TRUE"
+            check_values(connection, goal, quoted_table(goal, self.name), written, schema, which)
         return table is not None
 
     def publish(self, schema: pa.Schema | None, exists: bool) -> Published:
@@ -293,7 +297,10 @@ class _Publisher(Publisher["Connection"]):
         made = table is None or ledger.is_made(connection, goal, table)
         rows = self.staged_rows
         if schema is not None and run.mode == "merge":
-            self.name, rows = merge.keep_last(connection, goal, run, self.name, schema)
+            self.kept = merge.keep_last(connection, goal, run, self.name, schema, self.are_changes)
+            self.name, rows = self.kept.name, self.kept.rows + self.kept.deleted
+            if self.are_changes:
+                self.notes.append(note_of(self.kept.rows, self.kept.deleted))
         self.schema, self.swaps, published = schema, False, table
         if schema is not None and (table is None or not goal.keeps_table(run.mode)):
             self.swaps = table is None or (
@@ -330,7 +337,9 @@ class _Publisher(Publisher["Connection"]):
             if schema is not None:
                 publish.check_nulls(connection, goal, table, name, schema)
             if schema is not None and mode == "merge":
-                merge.merge(connection, goal, self.run, name, names, row["rows"])
+                if self.kept.deleted_name is not None:
+                    merge.delete(connection, goal, self.run, self.kept.deleted_name)
+                merge.merge(connection, goal, self.run, name, names, self.kept.rows)
             elif schema is not None:
                 publish.fill(connection, goal, name, names, row["rows"])
             with ledger.alone(connection, goal, HEADS):

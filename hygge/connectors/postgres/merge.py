@@ -17,7 +17,8 @@ from hygge.connectors.postgres.publish import convert_texts
 from hygge.connectors.postgres.target import ROW, SPLIT, Names, create_sql
 from hygge.connectors.postgres.types import column_names
 from hygge.connectors.sql import ledger as sql_ledger
-from hygge.connectors.sql.commit import broken_rule, check_all_in, check_merge
+from hygge.connectors.sql.changes import DELETES, STAGED, check_order
+from hygge.connectors.sql.commit import broken_rule, check_all_in, check_all_out, check_merge
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.names import key_index
 from hygge.connectors.sql.own_columns import own_columns
@@ -34,8 +35,13 @@ def merge(
     names: Names,
     schema: pa.Schema,
     target_exists: bool,
-) -> int:
-    """Merge the staged rows into the target; return how many there were, one for each key."""
+    are_changes: bool,
+) -> tuple[int, int]:
+    """Merge the staged rows into the target; return how many there were, one for each key.
+
+    Where they `are_changes`, the rows of keys whose last change is `delete` are deleted; the second
+    number that is returned is that of these keys.
+    """
     import psycopg
 
     if target_exists:
@@ -43,11 +49,13 @@ def merge(
         # twice, or its row would not be updated.
         session.execute(connection, f"LOCK TABLE {names.target} IN SHARE ROW EXCLUSIVE MODE")
         convert_texts(connection, names)
-    kept = _keep_last_of_each_key(connection, goal, run, names)
+    kept = _keep_last_of_each_key(connection, goal, run, names, are_changes)
     own = own_columns(connection, sql_ledger.target_of(goal))
     columns = own.written(column_names(schema))
-    updated = 0
+    updated = deleted = 0
     try:
+        if are_changes:
+            deleted = _delete(connection, goal, run, names, target_exists)
         if target_exists:
             updated = _update(connection, goal, run, names, columns)
         else:
@@ -61,11 +69,32 @@ def merge(
         )
     except psycopg.IntegrityError as error:
         raise broken_rule(str(error), goal.who, merges=True) from error
-    check_all_in(updated + added, kept, goal.who)
-    return kept
+    check_all_in(updated + added, kept - deleted, goal.who)
+    return kept, deleted
 
 
-def _keep_last_of_each_key(connection: sa.Connection, goal: Goal, run: Run, names: Names) -> int:
+def _delete(
+    connection: sa.Connection, goal: Goal, run: Run, names: Names, target_exists: bool
+) -> int:
+    """Delete the target's rows of keys whose change says so; return how many such keys there are.
+
+    The changes themselves go, too, so that those that are left are merged.
+    """
+    gone = f"s.{STAGED} {DELETES} AND {_same_key(run)}"
+    if target_exists:
+        (there,) = session.fetch_one(
+            connection, f"SELECT count(*) FROM {names.target} t JOIN {names.rows} s ON {gone}"
+        )
+        removed = session.execute(
+            connection, f"DELETE FROM {names.target} t USING {names.rows} s WHERE {gone}"
+        )
+        check_all_out(removed, there, goal.who)
+    return session.execute(connection, f"DELETE FROM {names.rows} WHERE {STAGED} {DELETES}")
+
+
+def _keep_last_of_each_key(
+    connection: sa.Connection, goal: Goal, run: Run, names: Names, are_changes: bool
+) -> int:
     """Delete staged rows that a later one of their key supersedes; return how many are left."""
     key = [session.quoted(name) for name in run.key]
     is_null = " OR ".join(f"{name} IS NULL" for name in key)
@@ -75,10 +104,16 @@ def _keep_last_of_each_key(connection: sa.Connection, goal: Goal, run: Run, name
     (distinct,) = session.fetch_one(
         connection, f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(key)} FROM {names.rows}) k"
     )
-    check_merge(rows, nulls, distinct, run, goal.who)
+    check_merge(rows, nulls, distinct, run, goal.who, has_order=are_changes)
     if rows != distinct:
-        cursor = session.quoted(run.cursor)  # without one, check_merge has refused them
-        order = f"{cursor} IS NULL, {cursor} DESC, {SPLIT} DESC, {ROW} DESC"
+        order = f"{SPLIT} DESC, {ROW} DESC"
+        if run.cursor is not None:
+            cursor = session.quoted(run.cursor)
+            order = f"{cursor} IS NULL, {cursor} DESC, {order}"
+            if are_changes:
+                both = ", ".join([*key, cursor])
+                counted = f"SELECT count(*) FROM (SELECT DISTINCT {both} FROM {names.rows}) k"
+                check_order(rows, session.fetch_one(connection, counted)[0], run, goal.who)
         deleted = session.execute(
             connection,
             f"DELETE FROM {names.rows} WHERE {ROW} IN (SELECT {ROW} FROM (SELECT {ROW}, "

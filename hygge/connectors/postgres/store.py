@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from hygge.batches import again, plain, raw_format
+from hygge.changes import note_of
 from hygge.connectors.postgres import choosing, ledger, publish, rights, session, staying, target
 from hygge.connectors.postgres.catalog import has_relation
 from hygge.connectors.postgres.evolving import evolution_of, plain_columns
@@ -28,6 +29,7 @@ from hygge.connectors.postgres.typed_load import load_typed
 from hygge.connectors.postgres.types import column_names, key_in, passthrough_of
 from hygge.connectors.sql import frame
 from hygge.connectors.sql import ledger as sql_ledger
+from hygge.connectors.sql.changes import are_changes, of_target
 from hygge.connectors.sql.commit import SQLPublisher, check, refuse_columns
 from hygge.connectors.sql.counting import count_sql, state_of
 from hygge.connectors.sql.evolving import Evolution
@@ -184,11 +186,14 @@ def _make_rows_table(
     )  # fmt: skip
 
 
-def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | None) -> Evolution:
+def _check(
+    connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | None, deletes: bool = False
+) -> Evolution:
     """Raise what can be known before a row moves; called again before rows become visible.
 
-    Returns what is still to be done to the target's columns.
+    Returns what is still to be done to the target's columns. `deletes`: they are changes.
     """
+    deletes, schema = deletes or are_changes(schema), of_target(schema)
     choosing.check_types(goal, schema)
     names = names_of(connection, goal, run.id)
     present = choosing.target_columns(connection, names)
@@ -204,7 +209,9 @@ def _check(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Schema | 
         return evolved
     own = own_columns(connection, sql_ledger.target_of(goal))
     listed = None if schema is None else own.written(column_names(schema))
-    target.check_rights(connection, goal, run.mode, old, listed)
+    target.check_rights(connection, goal, run.mode, old, listed, deletes)
+    if deletes:
+        target.check_deletes(connection, goal, old)
     check_identity(own, listed or (), run, goal.who)
     if listed is not None:
         check_written(listed, goal.who)
@@ -287,14 +294,15 @@ class _Publisher(SQLPublisher):
         session.execute(connection, "SET LOCAL row_security = off")
         self.names = names_of(connection, goal, run.id)
         schema = _lock_staged(connection, goal, run, self.names)
+        self.are_changes = are_changes(schema)
         self.rows = ledger.count_staged(connection, goal, run, self.receipts, self.names.rows)
-        return schema
+        return of_target(schema)
 
     def check(self, schema: pa.Schema | None) -> bool:
         self.evolution = evolution_of(self.connection, self.goal, self.run, schema)
         for statement in self.evolution.statements:
             session.execute(self.connection, statement)
-        _check(self.connection, self.goal, self.run, schema)
+        _check(self.connection, self.goal, self.run, schema, self.are_changes)
         is_there = exists(self.connection, self.target)
         if schema is not None and is_there and self.goal.keeps_table(self.run.mode):
             choosing.check_texts(self.connection, self.goal, self.names)
@@ -305,7 +313,9 @@ class _Publisher(SQLPublisher):
         is_made = not exists or sql_ledger.is_made(connection, goal)
         rows, notes = self.rows, []
         if schema is not None and run.mode == "merge":
-            rows = merge(connection, goal, run, names, schema, exists)
+            of_run = connection, goal, run, names, schema, exists, self.are_changes
+            rows, deleted = merge(*of_run)
+            notes = [note_of(rows - deleted, deleted)] if self.are_changes else []
         elif schema is not None and exists and goal.keeps_table(run.mode):
             if run.mode == "replace":
                 staying.delete_rows(connection, goal, names)

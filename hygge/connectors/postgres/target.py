@@ -267,17 +267,23 @@ _RIGHTS = {"replace": ("INSERT", "DELETE", "SELECT"), "merge": ("INSERT", "UPDAT
 
 
 def check_rights(
-    connection: sa.Connection, goal: Goal, mode: str, target: Existing, columns: list[str] | None
+    connection: sa.Connection,
+    goal: Goal,
+    mode: str,
+    target: Existing,
+    columns: list[str] | None,
+    deletes: bool = False,
 ) -> None:
     """Raise StoreError where this user may not write the table, or these columns, as `mode` needs.
 
-    `columns` is None where they are not known yet.
+    `columns` is None where they are not known yet. `deletes`: rows are deleted one by one.
     """
     known = {name for name, _ in target.columns}
     # Each is the right, the call that asks for it, and the call's values behind the table's number.
     if mode != "append":
         has_right = "has_table_privilege(%s::oid, %s)"
-        needed = [(right, has_right, [right]) for right in _RIGHTS[mode]]
+        rights = [*_RIGHTS[mode], *(["DELETE"] if deletes else [])]
+        needed = [(right, has_right, [right]) for right in rights]
     elif columns is None:
         needed = [("INSERT", "has_any_column_privilege(%s::oid, 'INSERT')", [])]
     else:
@@ -316,8 +322,8 @@ def check_deletes(connection: sa.Connection, goal: Goal, target: Existing) -> No
     )
     if rows:
         raise StoreError(
-            f"{goal.who} cannot be replaced: publication {rows[0][0]} publishes what is deleted, "
-            "and the table has no replica identity to tell its rows apart",
+            f"no row of {goal.who} can be deleted: publication {rows[0][0]} publishes what is "
+            "deleted, and the table has no replica identity to tell its rows apart",
             "give it a primary key, or ALTER TABLE … REPLICA IDENTITY FULL",
         )
 

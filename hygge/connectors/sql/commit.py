@@ -173,6 +173,16 @@ def check_all_in(applied: int, wanted: int, who: str) -> None:
         )
 
 
+def check_all_out(removed: int, wanted: int, who: str) -> None:
+    """Raise Rejected if the database kept rows that changes were to delete."""
+    if removed != wanted:
+        raise Rejected(
+            f"{who} let go of {removed:,} of {wanted:,} rows that were deleted at the source: a "
+            "trigger or a rule of the table keeps the others",
+            "write to a table without such triggers and rules",
+        )
+
+
 def keeps_rows(who: str) -> Rejected:
     """Return the error for a table whose rows a trigger or a rule did not let go."""
     return Rejected(
@@ -202,15 +212,20 @@ def _rule_hint(said: str, merges: bool) -> str:
     return "use `mode: merge` with these columns as `key`, or leave these rows out with `where`"
 
 
-def check_merge(rows: int, nulls: int, distinct: int, run: Run, who: str) -> None:
-    """Raise Rejected if a key is NULL, or if rows share a key and no cursor tells the last one."""
+def check_merge(
+    rows: int, nulls: int, distinct: int, run: Run, who: str, has_order: bool = False
+) -> None:
+    """Raise Rejected if a key is NULL, or if rows share a key and nothing tells the last one.
+
+    `has_order`: they are changes, of which the last one counts, as they came.
+    """
     key = ", ".join(run.key)
     if nulls:
         raise Rejected(
             f"{who}: the merge key ({key}) is NULL in {rows_text(nulls)}",
             "fill the key in, leave these rows out with `where`, or use another key",
         )
-    if rows != distinct and run.cursor is None:
+    if rows != distinct and run.cursor is None and not has_order:
         raise Rejected(
             f"{who}: the merge key ({key}) is not unique: {rows_text(rows - distinct)} too many",
             "read a table or a query with a `cursor`, so that the last row of a key counts; or "

@@ -13,6 +13,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from hygge.bad_rows import BadRows
+from hygge.changes import places_of_upserts, upserts
 from hygge.connectors.sql.rules import SCRATCH, Rule
 from hygge.connectors.sql.target import ORDINAL
 from hygge.errors import HyggeError, UnfitValue
@@ -64,16 +65,19 @@ class Trial:
     def sift(self, batch: pa.Table) -> pa.Table:
         """Return the rows of a batch that break no rule, and set the others aside."""
         start = self._next
+        tried = upserts(batch)  # of a change that deletes a row comes none
         try:
-            self.scratch.load(self._picked(batch), start)
+            self.scratch.load(self._picked(tried), start)
         except UnfitValue:
             batch = self.bad_rows.sift(batch, self._check_types)
-            self.scratch.load(self._picked(batch), start)
-        self._next += batch.num_rows
+            tried = upserts(batch)
+            self.scratch.load(self._picked(tried), start)
+        self._next += tried.num_rows
+        places = places_of_upserts(batch)
         broken: dict[int, UnfitValue] = {}
         for rule in [*self.rules]:
             found = self._broken(rule, start)
-            broken |= dict.fromkeys([at - start for at in found], self._error(rule))
+            broken |= dict.fromkeys([places[at - start] for at in found], self._error(rule))
             self._forget(found)
             self.found_elsewhere += 0 if rule.is_firm else len(found)
             if self.bad_rows.rows + len(broken) > self.bad_rows.most_rows:
@@ -90,7 +94,7 @@ class Trial:
 
     def _check_types(self, batch: pa.Table) -> None:
         """Raise UnfitValue for a value that a column of the table does not take."""
-        self.scratch.load(self._picked(batch), self._next)
+        self.scratch.load(self._picked(upserts(batch)), self._next)
         self.scratch.do(
             f"DELETE FROM {self._table} WHERE {self.scratch.quote(ORDINAL)} >= {self._next}"
         )

@@ -9,7 +9,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from hygge.connectors.sql.commit import broken_rule, check_all_in, check_merge
+import pyarrow as pa
+
+from hygge.connectors.sql.changes import DELETES, STAGED, check_order
+from hygge.connectors.sql.commit import broken_rule, check_all_in, check_all_out, check_merge
 from hygge.connectors.sql.names import ascii_folded
 from hygge.connectors.sqlite import catalog
 from hygge.connectors.sqlite.publish import check_nulls
@@ -19,6 +22,8 @@ from hygge.errors import Rejected
 from hygge.model import Run
 
 _ALL = "temp._hygge_all"
+OF_OP = TargetColumn(STAGED, "TEXT", pa.string(), notnull=True)
+"""The column of staged rows that tells changes; it stands behind those of the target."""
 
 
 def merge(
@@ -29,16 +34,19 @@ def merge(
     made: bool,
     run: Run,
     who: str,
-) -> int:
-    """Update the rows whose keys are there, add the others; return how many rows were superseded.
+    are_changes: bool,
+) -> tuple[int, int]:
+    """Update the rows whose keys are there, add the others; return how many were superseded.
 
     Of staged rows that share a key, the one with the highest cursor counts; of equal ones the last.
-    `made`: hygge made the target. Raises Rejected if rows have no key, share one without a cursor,
-    or break a rule of the table.
+    `made`: hygge made the target. Where the rows `are_changes`, the rows of keys whose last change
+    is `delete` are deleted; the second number that is returned is that of these keys. Raises
+    Rejected if rows have no key, share one without an order, or break a rule of the table.
     """
     key = [quoted(_name_in(columns, name)) for name in run.key]
-    rows, distinct = _gather(connection, target, columns, tables, key, run, who)
+    rows, distinct = _gather(connection, target, columns, tables, key, run, who, are_changes)
     connection.execute(f"CREATE INDEX temp._hygge_all_key ON _hygge_all ({', '.join(key)})")
+    deleted = _delete(connection, target, key, who) if are_changes else 0
     check_nulls(connection, catalog.columns(connection, target), columns, [_ALL], who)
     if made:
         _index_key(connection, target, key, who)
@@ -61,11 +69,28 @@ def merge(
             f"INSERT OR ABORT INTO {table} ({listed}) SELECT {listed} FROM {_ALL} AS s "
             f"WHERE NOT EXISTS (SELECT 1 FROM {table} AS t WHERE {same_key})"
         )
-        check_all_in(insert.rowcount, distinct - matched, who)
+        check_all_in(insert.rowcount, distinct - deleted - matched, who)
     except sqlite3.IntegrityError as error:
         raise broken_rule(str(error), who, merges=True) from error
     connection.execute(f"DROP TABLE {_ALL}")
-    return rows - distinct
+    return rows - distinct, deleted
+
+
+def _delete(connection: sqlite3.Connection, target: str, key: Sequence[str], who: str) -> int:
+    """Delete the target's rows of keys whose change says so; return how many such keys there are.
+
+    The changes themselves go, too, so that those that are left are merged.
+    """
+    table = f"main.{quoted(target)}"
+    same_key = " AND ".join(f"t.{name} = s.{name}" for name in key)
+    gone = f"EXISTS (SELECT 1 FROM {_ALL} AS s WHERE {same_key} AND s.{STAGED} {DELETES})"
+    there = fetch_value(connection, f"SELECT count(*) FROM {table} AS t WHERE {gone}")
+    try:
+        removed = connection.execute(f"DELETE FROM {table} AS t WHERE {gone}").rowcount
+    except sqlite3.IntegrityError as error:
+        raise broken_rule(str(error), who, merges=True) from error
+    check_all_out(removed, there, who)
+    return connection.execute(f"DELETE FROM {_ALL} WHERE {STAGED} {DELETES}").rowcount
 
 
 def _gather(
@@ -76,11 +101,14 @@ def _gather(
     key: Sequence[str],
     run: Run,
     who: str,
+    are_changes: bool,
 ) -> tuple[int, int]:
     """Fill `_hygge_all` with one row a key; return the number of staged rows and of keys."""
     # With the target's collations a key here equals a key there: 'a' and 'A' under NOCASE.
     collations = catalog.collations(connection, target)
     ddl = ", ".join(f"{column.ddl()} COLLATE {collations[column.name]}" for column in columns)
+    if are_changes:
+        ddl += f", {OF_OP.ddl()}"
     connection.execute(f"CREATE TEMP TABLE _hygge_all ({ddl})")
     for table in tables:
         connection.execute(f"INSERT INTO {_ALL} SELECT * FROM staged.{table}")
@@ -90,9 +118,14 @@ def _gather(
     distinct: int = fetch_value(
         connection, f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(key)} FROM {_ALL})"
     )
-    check_merge(rows, nulls, distinct, run, who)
+    check_merge(rows, nulls, distinct, run, who, has_order=are_changes)
     if rows != distinct:
-        _keep_last(connection, columns, key, quoted(_name_in(columns, run.cursor or "")))
+        cursor = None if run.cursor is None else quoted(_name_in(columns, run.cursor))
+        if are_changes and cursor is not None:
+            both = ", ".join([*key, cursor])
+            counted = f"SELECT count(*) FROM (SELECT DISTINCT {both} FROM {_ALL})"
+            check_order(rows, fetch_value(connection, counted), run, who)
+        _keep_last(connection, columns, key, cursor)
     return rows, distinct
 
 
@@ -100,13 +133,14 @@ def _keep_last(
     connection: sqlite3.Connection,
     columns: Sequence[TargetColumn],
     key: Sequence[str],
-    cursor: str,
+    cursor: str | None,
 ) -> None:
     """Keep one row a key: that of the highest cursor (NULL is the lowest), then the last staged."""
     rowid = _rowid_name(columns)
+    order = "" if cursor is None else f"{cursor} IS NULL, {cursor} DESC, "
     connection.execute(
         f"DELETE FROM {_ALL} WHERE {rowid} IN (SELECT r FROM (SELECT {rowid} AS r, row_number() "
-        f"OVER (PARTITION BY {', '.join(key)} ORDER BY {cursor} IS NULL, {cursor} DESC, "
+        f"OVER (PARTITION BY {', '.join(key)} ORDER BY {order}"
         f"{rowid} DESC) AS n FROM {_ALL}) WHERE n > 1)"
     )
 

@@ -23,8 +23,10 @@ from typing import Any, cast
 import pyarrow as pa
 
 from hygge.batches import plain
+from hygge.changes import note_of
 from hygge.connectors.sql import frame
 from hygge.connectors.sql.ask import unpack
+from hygge.connectors.sql.changes import are_changes, of_target, with_op_last
 from hygge.connectors.sql.commit import check_staged
 from hygge.connectors.sql.counting import count_sql, state_of
 from hygge.connectors.sql.frame import Published, Publisher
@@ -36,7 +38,7 @@ from hygge.connectors.sqlite import catalog, ledger, session
 from hygge.connectors.sqlite.database import table_name
 from hygge.connectors.sqlite.errors import in_words
 from hygge.connectors.sqlite.evolving import evolution_of, evolved_columns, follow
-from hygge.connectors.sqlite.merge import merge
+from hygge.connectors.sqlite.merge import OF_OP, merge
 from hygge.connectors.sqlite.own_floats import check_floats
 from hygge.connectors.sqlite.publish import append, delete_rows, put_in_place, refill, replace
 from hygge.connectors.sqlite.session import fetch_value, path_of, quoted
@@ -80,7 +82,7 @@ def examine(goal: Goal, run: Run, schema: pa.Schema | None, count: bool = True) 
 
     Its rows are counted only where `count` says so.
     """
-    path = path_of(goal.url)
+    path, schema = path_of(goal.url), of_target(schema)
     if schema is not None and not (goal.keeps_table(run.mode) and os.path.exists(path)):
         new_columns(schema)
     ledger.check_rights(path, goal.who)
@@ -123,6 +125,7 @@ def stage(
                 columns = _columns_for(goal, mode, schema)
                 create_table(connection, name, columns)
             check_floats(goal, batch)
+            batch = with_op_last(batch)
             with in_words(goal.who, StoreError):
                 _insert(connection, name, columns, batch, goal.options.batch_size)
             rows += batch.num_rows
@@ -183,7 +186,8 @@ class _Publisher(Publisher[sqlite3.Connection]):
         if not self.is_attached:
             raise Rejected(f"{self.goal.who}: what run {self.run.id} staged is gone", "run again")
         schema, self.declared, self.tables = _staged(self.connection, self.goal, self.receipts)
-        return schema
+        self.are_changes = are_changes(schema)
+        return of_target(schema)
 
     def check(self, schema: pa.Schema | None) -> bool:
         # What hygge made is still its own when the run has changed it.
@@ -200,7 +204,8 @@ class _Publisher(Publisher[sqlite3.Connection]):
         rows, notes = self.staged_rows, []
         if schema is not None:
             columns = evolved_columns(connection, goal, self.run, schema)
-            if self.declared and _declared(columns) != self.declared:
+            staged = [*columns, OF_OP] if self.are_changes else columns
+            if self.declared and _declared(staged) != self.declared:
                 raise Rejected(
                     f"{goal.who} changed its columns while the run was staged", "run again"
                 )
@@ -209,7 +214,9 @@ class _Publisher(Publisher[sqlite3.Connection]):
             notes = [generated_note(column.name for column in columns if not column.is_written)]
             moved = connection, target, columns, self.tables
             if self.run.mode == "merge":
-                rows -= merge(*moved, made, self.run, goal.who)
+                superseded, deleted = merge(*moved, made, self.run, goal.who, self.are_changes)
+                rows -= superseded
+                notes += [note_of(rows - deleted, deleted)] if self.are_changes else []
             elif self.run.mode == "append":
                 append(*moved, rows, goal.who)
             elif exists and goal.keeps_table(self.run.mode):
@@ -307,6 +314,14 @@ def _check_target(
 
 
 def _columns_for(goal: Goal, mode: str, schema: pa.Schema) -> list[TargetColumn]:
+    """Return the columns that are staged: those of the target, and what tells changes."""
+    there = of_target(schema)
+    assert there is not None
+    columns = _target_columns_for(goal, mode, there)
+    return [*columns, OF_OP] if are_changes(schema) else columns
+
+
+def _target_columns_for(goal: Goal, mode: str, schema: pa.Schema) -> list[TargetColumn]:
     """Return the target's columns, read on a connection of its own."""
     path = path_of(goal.url)
     if not os.path.exists(path):

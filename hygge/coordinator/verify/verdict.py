@@ -100,6 +100,11 @@ class _Comparison:
 
     def verdict(self) -> Verdict:
         flow = self.flow
+        if flow.home.traits.changes:
+            raise NotComparable(
+                "the home gives changes (`_op`), and not the rows that the store should have",
+                "compare the store with the source of the changes, by a flow that reads that",
+            )
         head = flow.store.head(flow.identity)
         if head is None:
             raise NotComparable("the store holds no run of this flow", "run it first")
