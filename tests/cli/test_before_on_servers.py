@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from hygge import ParquetStore
+from hygge.connectors.databases import discovery
 from tests.cli.commands import plan_of_yaml
 from tests.servers.s3 import s3  # noqa: F401  # a fixture
 
@@ -105,3 +107,34 @@ def test_check_connect_names_the_missing_right_of_each_end(pg, my, schema, my_sc
     text = said("check", "flows.yml", "--connect", "--select", "three")
     assert "2 ends and the state are reached, no right is missing" in text
     assert pg.ask(f"SELECT count(*) FROM pg_tables WHERE schemaname = '{schema}'") == [(1,)]
+
+
+@pytest.mark.parametrize("driver", ["", "+psycopg2"])
+def test_discover_does_not_wait_for_a_table_of_postgres_that_is_locked(
+    pg, schema, said, driver, monkeypatch
+):
+    monkeypatch.setitem(discovery._LOCK_WAITS, "postgresql", "SET lock_timeout = '100ms'")
+    pg.ask(f"CREATE TABLE {schema}.free (id int PRIMARY KEY)")
+    pg.ask(f"CREATE TABLE {schema}.held (id int PRIMARY KEY DEFAULT 1 + 1)")
+    url = pg.url.replace("://", f"{driver}://")
+    with pg.connect() as other:
+        other.execute("BEGIN")
+        other.execute(f"LOCK TABLE {schema}.held IN ACCESS EXCLUSIVE MODE")
+        answer = json.loads(said("discover", url, "--pattern", f"{schema}.*", "--json", "--count"))
+        other.execute("ROLLBACK")
+    facts = {each["name"]: each for each in answer["tables"]}
+    assert (facts["free"]["rows"], facts["held"]["rows"]) == (0, None)
+
+
+def test_discover_does_not_wait_for_a_table_of_mariadb_that_is_locked(
+    my, my_schema, said, monkeypatch
+):
+    monkeypatch.setitem(discovery._LOCK_WAITS, "mysql", "SET lock_wait_timeout = 1")
+    my.ask(f"CREATE TABLE {my_schema}.free (id int PRIMARY KEY)")
+    my.ask(f"CREATE TABLE {my_schema}.held (id int PRIMARY KEY)")
+    with my.connect(database=my_schema) as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLES held WRITE")
+        answer = json.loads(said("discover", my.url(my_schema), "--json", "--count"))
+    facts = {each["name"]: each for each in answer["tables"]}
+    assert (facts["free"]["rows"], facts["free"]["key"]) == (0, ["id"])
+    assert facts["held"]["is_exact"] is False

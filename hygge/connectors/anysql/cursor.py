@@ -16,6 +16,7 @@ from hygge.connectors.anysql.values import Infinity, refuse_infinity
 from hygge.connectors.sql.ask import Ask, null_note, tie_note
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.lag import lowered
+from hygge.connectors.sql.plain_sql import quoted_table
 from hygge.connectors.sql.ties import MOST_ROWS
 from hygge.connectors.sql.types import column_for, from_json, to_json
 from hygge.connectors.sql.watermarks import (
@@ -57,7 +58,8 @@ def inheritors(connection: sa.Connection, ask: Ask) -> str:
         return ""
     quote = connection.dialect.identifier_preparer.quote_identifier
     named = ".".join(quote(part) for part in split_name(ask.table or "") if part is not None)
-    has_inheritors = connection.execute(sa.text(_HAS_INHERITORS), {"name": named}).scalar()
+    name = quoted_table(connection, *split_name(ask.table or ""))
+    has_inheritors = connection.execute(sa.text(_HAS_INHERITORS), {"name": name}).scalar()
     return named if has_inheritors else ""
 
 

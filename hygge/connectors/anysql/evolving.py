@@ -24,6 +24,7 @@ from hygge.connectors.sql.evolving import (
 )
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import OR
+from hygge.connectors.sql.plain_sql import quoted_table, quoter, run_plain
 from hygge.connectors.sql.target import exists, misfit_of, reflected_columns
 from hygge.connectors.sql.types import arrow_for, column_for
 from hygge.model import Run
@@ -49,8 +50,8 @@ def evolution_of(
         return NOTHING
     if not exists(connection, target):
         return NOTHING
-    dialect, preparer = target.dialect, connection.dialect.identifier_preparer
-    table = preparer.format_table(sa.table(target.name, schema=target.schema))
+    dialect, quoted = target.dialect, quoter(connection)
+    table = quoted_table(connection, target.schema, target.name)
     columns = {column["name"]: column for column in reflected_columns(connection, target)}
     fields = {field.name: field for field in plain_schema(schema)}
     key = sa.inspect(connection).get_pk_constraint(target.name, target.schema)
@@ -58,9 +59,6 @@ def evolution_of(
 
     def text(kind: Any) -> str:
         return str(kind.compile(dialect=connection.dialect))
-
-    def quoted(name: str) -> str:
-        return str(preparer.quote(name))
 
     def wanted_type(field: pa.Field) -> str:
         return text(column_for(field.type, dialect, field.name))
@@ -132,7 +130,7 @@ def follow(
     if evolved.statements and target.dialect != "postgresql":  # which knows tables by number
         _remember(connection, goal, evolved, staged)
     for statement in evolved.statements:
-        connection.exec_driver_sql(statement.replace("%", "%%"))
+        run_plain(connection, statement)
     return evolved
 
 

@@ -18,7 +18,7 @@ from hygge.connectors.anysql.publish import written_names
 from hygge.connectors.sql import ledger
 from hygge.connectors.sql.changes import are_changes, of_target
 from hygge.connectors.sql.counting import MOST
-from hygge.connectors.sql.errors import said_by, state_of
+from hygge.connectors.sql.errors import ROW_SECURITY, ROW_SECURITY_SAID, said_by, state_of
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import HEADS, OR_REPLACE
 from hygge.connectors.sql.mysql_rights import asking
@@ -48,7 +48,7 @@ def check_rights(connection: sa.Connection, goal: Goal, run: Run, schema: pa.Sch
     """
     target = ledger.target_of(goal)
     new = f"{ledger.run_name(run.id)}_check"
-    _check_new_tables(connection, goal, run, target._replace(name=new))
+    _check_new_tables(connection, goal, target._replace(name=new))
     for name in (HEADS, ledger.LEDGER):
         _check(connection, goal, target._replace(name=name), _OWN, None)
     needed = _OWN if are_changes(schema) else _NEEDED[run.mode]
@@ -115,9 +115,12 @@ def _check(
     for right, statement in _statements(connection, target, needed, written, pa.schema([])):
         error = _error_of(connection, statement)
         if _is_refusal(error):
+            said = said_by(error)
+            hint = f"GRANT {', '.join(needed)} ON the table to this user"
+            if ROW_SECURITY_SAID in said:
+                hint = ROW_SECURITY
             raise StoreError(
-                f"{goal.who}: this user may not {right} rows of {target.name}: {said_by(error)}",
-                f"GRANT {', '.join(needed)} ON the table to this user",
+                f"{goal.who}: this user may not {right} rows of {target.name}: {said}", hint
             )
 
 
@@ -167,7 +170,7 @@ def _statements(
             yield right, f"{explain}{known[right].compile(connection)}"
 
 
-def _check_new_tables(connection: sa.Connection, goal: Goal, run: Run, new: Target) -> None:
+def _check_new_tables(connection: sa.Connection, goal: Goal, new: Target) -> None:
     """Raise StoreError where this user may make no tables beside the target, where that is known.
 
     Elsewhere the run finds it out when it makes the first of them, before a row moves.
@@ -191,7 +194,7 @@ def _check_new_tables(connection: sa.Connection, goal: Goal, run: Run, new: Targ
     elif new.dialect in _EXPLAINS:
         preparer = connection.dialect.identifier_preparer
         table = preparer.format_table(sa.table(new.name, schema=new.schema))
-        answers = (_error_of(connection, statement) for statement in asking(table, run.mode))
+        answers = (_error_of(connection, statement) for statement in asking(table))
         refusal = next((said_by(error) for error in answers if _is_refusal(error)), None)
     if refusal:
         raise StoreError(

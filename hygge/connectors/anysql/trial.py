@@ -14,7 +14,9 @@ from hygge.connectors.anysql.values import encode
 from hygge.connectors.sql.errors import in_words
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.ledger import target_of
+from hygge.connectors.sql.plain_sql import quoter, run_plain
 from hygge.connectors.sql.rules import SCRATCH
+from hygge.connectors.sql.rules import may_mend as may_mend
 from hygge.connectors.sql.rules import rules_of as rules_of
 from hygge.connectors.sql.target import ORDINAL, reflected_columns
 from hygge.errors import StoreError
@@ -50,7 +52,7 @@ class _Scratch:
             self.table.create(connection)
 
     def quote(self, name: str) -> str:
-        return str(self.connection.dialect.identifier_preparer.quote_identifier(name))
+        return quoter(self.connection)(name)
 
     def load(self, rows: pa.Table, start: int) -> None:
         rows = plain(rows)
@@ -71,10 +73,10 @@ class _Scratch:
                     ],
                 )
 
-    def ask(self, sql: str) -> list[int]:
+    def ask(self, sql: str) -> list[tuple[int, ...]]:
         with in_words(self.goal.who, StoreError), self.connection.begin():
-            return list(self.connection.exec_driver_sql(sql).scalars())
+            return [tuple(row) for row in run_plain(self.connection, sql)]
 
     def do(self, sql: str) -> None:
         with in_words(self.goal.who, StoreError), self.connection.begin():
-            self.connection.exec_driver_sql(sql)
+            run_plain(self.connection, sql)

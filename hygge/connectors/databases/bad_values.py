@@ -21,7 +21,7 @@ from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.ledger import target_of
 from hygge.connectors.sql.rules import Rule
 from hygge.connectors.sql.target import exists, reflected_columns
-from hygge.connectors.sql.trial import Trial
+from hygge.connectors.sql.trial import Trial, columns_of
 from hygge.errors import HyggeError, StoreError, UnfitValue
 from hygge.type_words import value_text
 
@@ -61,14 +61,14 @@ class TableLimits:
 
 
 def checks_of(
-    goal: Goal, own: Callable[[Goal, pa.Table], None], is_kept: bool
+    goal: Goal, own: Callable[[Goal, pa.Table], None], database: Database | None
 ) -> Callable[[pa.Table], None]:
     """Return what raises UnfitValue for a row that the database refuses.
 
-    `own` looks at the values that no table of it holds; `is_kept`: the rows are added to the table
-    that is there, with its columns as they are.
+    `own` looks at the values that no table of it holds. `database` is that of a table that is
+    there, to which the rows are added as it is.
     """
-    limits = _limits(goal) if is_kept else TableLimits(goal.who)
+    limits = TableLimits(goal.who) if database is None else _limits(goal, database)
 
     def check(batch: pa.Table) -> None:
         batch = upserts(batch)  # a change that deletes a row brings no other values
@@ -87,20 +87,32 @@ def trial_of(
     `adds`: each row is added; a merge updates rows.
     """
     names = bad_rows.schema.names if bad_rows.schema is not None else []
-    rules = [] if goal.evolves else _rules(goal, database, names, adds)
+    rules = [rule for rule in _rules(goal, database, names, adds) if rule.broken]
     with ExitStack() as stack:
         trial = None
         if rules:
-            columns = sorted({name for rule in rules for name in rule.columns})
             try:
-                scratch = stack.enter_context(database.trial().scratch(goal, columns))
+                scratch = stack.enter_context(database.trial().scratch(goal, columns_of(rules)))
             except HyggeError:  # this user may not read the table, or make a temporary one
                 scratch = None
             trial = None if scratch is None else Trial(scratch, rules, bad_rows, goal.who)
         yield trial
 
 
+def remarks(goal: Goal, database: Database, names: list[str], adds: bool) -> list[str]:
+    """Return what to say of rules that nobody can ask for before the commit."""
+    rules = _rules(goal, database, names, adds)
+    left = dict.fromkeys(rule.name for rule in rules if not rule.broken)
+    if not left:
+        return []
+    return [
+        f"a row that breaks one of these is not set aside, but fails the run: {', '.join(left)}"
+    ]
+
+
 def _rules(goal: Goal, database: Database, names: list[str], adds: bool) -> list[Rule]:
+    if goal.evolves:
+        return []
     with connected(goal.url, goal.who, StoreError) as connection:
         target = target_of(goal)
         if not exists(connection, target):
@@ -108,7 +120,8 @@ def _rules(goal: Goal, database: Database, names: list[str], adds: bool) -> list
         return database.trial().rules_of(connection, target, names, adds)
 
 
-def _limits(goal: Goal) -> TableLimits:
+def _limits(goal: Goal, database: Database) -> TableLimits:
+    """Return the limits of the columns whose values are written, and kept to as they are."""
     import sqlalchemy as sa
 
     with connected(goal.url, goal.who, StoreError) as connection:
@@ -116,10 +129,14 @@ def _limits(goal: Goal) -> TableLimits:
         if not exists(connection, target):
             return TableLimits(goal.who)
         columns = reflected_columns(connection, target)
-    kinds = {column["name"]: column["type"] for column in columns}
+        is_mended = database.trial().may_mend(connection, target)
+        ignores_lengths = connection.dialect.name == "sqlite"
+    columns = [column for column in columns if not column.get("computed")]
+    kinds = {} if ignores_lengths else {column["name"]: column["type"] for column in columns}
+    needed = [column["name"] for column in columns if not column["nullable"]]
     return TableLimits(
         goal.who,
-        frozenset(column["name"] for column in columns if not column["nullable"]),
+        frozenset() if is_mended else frozenset(needed),
         {
             name: kind.length
             for name, kind in kinds.items()

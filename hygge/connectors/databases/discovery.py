@@ -36,6 +36,13 @@ _CREATED = re.compile(
     r"(?i)creat|insert|add|load|ingest|event|occur|sold|placed|_at$|time|^ts|_ts$"
 )
 _MOST_CURSORS = 3
+_LOCK_WAITS = {
+    "postgresql": "SET lock_timeout = '2s'",
+    "mysql": "SET lock_wait_timeout = 2",
+    "mariadb": "SET lock_wait_timeout = 2",
+    "sqlite": "PRAGMA busy_timeout = 2000",
+}
+"""What bounds the wait for a table that another program has locked, by dialect."""
 
 Names = tuple[str, str]
 
@@ -59,13 +66,19 @@ def list_tables(
 
 
 def describe_tables(url: str, tables: Sequence[Table], count: bool) -> list[TableFacts]:
-    """Return the facts about tables of one database, in their order. `count`: count all rows."""
+    """Return the facts about tables of one database, in their order. `count`: count all rows.
+
+    What cannot be known of a table that another program has locked for two seconds is left out.
+    """
     import sqlalchemy as sa
 
     database, who = database_of(url), shown(url)
     facts = []
     with connected(url, who, HomeError) as connection, warnings.catch_warnings():
         warnings.simplefilter("ignore", sa.exc.SAWarning)  # of types that SQLAlchemy does not know
+        if connection.dialect.name in _LOCK_WAITS:
+            connection.exec_driver_sql(_LOCK_WAITS[connection.dialect.name])
+            connection.commit()  # a rollback would undo it
         sizes = {} if _is_large_file(url, database) else _sizes(connection, database)
         columns, keys = _reflected(connection, database, tables)
         for table in tables:

@@ -33,13 +33,14 @@ staged rows with one key, unless the home has a `cursor`: then the last one by c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from hygge.batches import again, raw_format
 from hygge.connectors.anysql.database import ANYSQL
 from hygge.connectors.databases.bad_values import checks_of, trial_of
+from hygge.connectors.databases.bad_values import remarks as remarks_on_rules
 from hygge.connectors.databases.connection import (
     DatabaseSettings,
     connection_url,
@@ -178,6 +179,10 @@ class SQLStore(Store):
         remarks = super().remarks(schema)
         if schema is None or raw_format(schema) is not None:
             return remarks
+        if self.most_bad_rows is not None and self.flow_mode in ("append", "merge"):
+            with suppress(HyggeError):  # the run itself says that it cannot be reached
+                database, adds = self._reached(), self.flow_mode == "append"
+                remarks += remarks_on_rules(self._goal(), database, schema.names, adds)
         wider, goal = dict(self.database.wider_types), self._goal()
         texts = {field.name for field in schema if goal.on_value(field.name) == "as_text"}
         nested = [f"'{each.name}'" for each in schema if is_json(each) and each.name not in texts]
@@ -230,12 +235,12 @@ class SQLStore(Store):
     ) -> Receipt:
         """Stage the rows that the table does not refuse; the others go to `bad_rows`."""
         goal, verbs = self._goal(), self._verbs()
-        is_kept = self.flow_mode in ("append", "merge")
-        batches = bad_rows.sifted(batches, checks_of(goal, verbs.check_batch, is_kept))
+        database = self._reached() if self.flow_mode in ("append", "merge") else None
+        batches = bad_rows.sifted(batches, checks_of(goal, verbs.check_batch, database))
         with ExitStack() as stack:
             trial = None
-            if is_kept:
-                database, adds = self._reached(), self.flow_mode == "append"
+            if database is not None:
+                adds = self.flow_mode == "append"
                 trial = stack.enter_context(trial_of(goal, database, bad_rows, adds))
             if trial is not None:
                 batches = trial.sifted(batches)

@@ -11,7 +11,6 @@ from hygge.connectors.sql.counting import count_sql
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.mysql_rights import NO_TABLE, asking
 from hygge.errors import StoreError
-from hygge.model import Mode
 
 if TYPE_CHECKING:
     from pymysql.connections import Connection
@@ -20,24 +19,10 @@ _NEEDED = "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP ON the data
 _DENIED = (1044, 1142, 1143, 1227)
 
 
-def check_rights(connection: Connection, goal: Goal, mode: Mode, *, renames: bool) -> None:
-    """Raise StoreError where a run could make, fill or drop no tables beside the target.
-
-    `renames`: it puts one of them into the place of the target, too.
-    """
-    for statement in asking(quoted_table(goal, rows_table("check")), mode, renames=renames):
-        try:
-            execute(connection, statement)
-        except Exception as error:
-            number = number_of(error)
-            if number in _DENIED:
-                raise StoreError(f"{goal.who}: {error.args[1]}", _NEEDED) from error
-            if number == 1049:
-                raise StoreError(
-                    f"{goal.who}: {error.args[1]}", "CREATE DATABASE, or name another one"
-                ) from error
-            if number not in NO_TABLE:
-                raise
+def check_rights(connection: Connection, goal: Goal) -> None:
+    """Raise StoreError where a run could make, fill or drop no tables beside the target."""
+    for statement in asking(quoted_table(goal, rows_table("check"))):
+        _ask(connection, goal, statement)
     writers = "'SUPER', 'READ ONLY ADMIN', 'READ_ONLY ADMIN'"
     (is_closed,) = fetch_one(
         connection,
@@ -49,6 +34,27 @@ def check_rights(connection: Connection, goal: Goal, mode: Mode, *, renames: boo
         raise StoreError(
             f"{goal.who}: the server is read-only", "connect to the primary, which takes writes"
         )
+
+
+def check_renames(connection: Connection, goal: Goal) -> None:
+    """Raise StoreError where a run could put none of its tables into the place of the target."""
+    table = quoted_table(goal, rows_table("check"))
+    _ask(connection, goal, f"ALTER TABLE {table} ADD COLUMN b int")
+
+
+def _ask(connection: Connection, goal: Goal, statement: str) -> None:
+    try:
+        execute(connection, statement)
+    except Exception as error:
+        number = number_of(error)
+        if number in _DENIED:
+            raise StoreError(f"{goal.who}: {error.args[1]}", _NEEDED) from error
+        if number == 1049:
+            raise StoreError(
+                f"{goal.who}: {error.args[1]}", "CREATE DATABASE, or name another one"
+            ) from error
+        if number not in NO_TABLE:
+            raise
 
 
 def count_rows(connection: Connection, table: str) -> int | None:

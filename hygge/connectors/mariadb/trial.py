@@ -16,6 +16,7 @@ from hygge.connectors.mariadb.session import transaction as _transaction
 from hygge.connectors.mariadb.target import quoted_target
 from hygge.connectors.sql.goal import Goal, stored
 from hygge.connectors.sql.rules import SCRATCH
+from hygge.connectors.sql.rules import may_mend as may_mend
 from hygge.connectors.sql.rules import rules_of as rules_of
 from hygge.errors import StoreError
 
@@ -51,9 +52,9 @@ class _Scratch:
                 self.connection, self.goal, SCRATCH, schema, iter([rows]), 0, start, lambda: None
             )
 
-    def ask(self, sql: str) -> list[int]:
+    def ask(self, sql: str) -> list[tuple[int, ...]]:
         with in_words(self.goal.who, StoreError):
-            return [number for (number,) in fetch_all(self.connection, sql)]
+            return fetch_all(self.connection, sql)
 
     def do(self, sql: str) -> None:
         with in_words(self.goal.who, StoreError):

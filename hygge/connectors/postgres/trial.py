@@ -15,6 +15,7 @@ from hygge.connectors.postgres.target import names_of
 from hygge.connectors.postgres.types import new_columns
 from hygge.connectors.sql.goal import Goal, stored
 from hygge.connectors.sql.rules import SCRATCH
+from hygge.connectors.sql.rules import may_mend as may_mend
 from hygge.connectors.sql.rules import rules_of as rules_of
 from hygge.connectors.sql.target import ORDINAL
 from hygge.errors import UnfitValue
@@ -79,9 +80,9 @@ class _Scratch:
         except Exception as error:
             raise _as_unfit(error, self.goal.who) from error
 
-    def ask(self, sql: str) -> list[int]:
+    def ask(self, sql: str) -> list[tuple[int, ...]]:
         with session.store_errors(self.goal), session.transaction(self.connection):
-            return [number for (number,) in session.fetch_all(self.connection, sql)]
+            return session.fetch_all(self.connection, sql)
 
     def do(self, sql: str) -> None:
         with session.store_errors(self.goal), session.transaction(self.connection):

@@ -102,6 +102,7 @@ class StoreVerbs(Protocol):
 class TrialVerbs(Protocol):
     """What `trial.py` of a database gives: which rows its table would refuse in the commit."""
 
+    def may_mend(self, connection: sa.Connection, target: Target) -> bool: ...
     def rules_of(
         self, connection: sa.Connection, target: Target, names: Sequence[str], adds: bool
     ) -> list[Rule]: ...

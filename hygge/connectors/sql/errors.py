@@ -93,7 +93,8 @@ COMPUTE_HINT = (
     "the database cannot compute a value of `query`, of `where` or of the view: mend it, or leave "
     "these rows out with `where`"
 )
-_ROW_SECURITY = (
+ROW_SECURITY_SAID = "affected by row-level security"
+ROW_SECURITY = (
     "policies of the table hide rows from this user: ALTER ROLE … BYPASSRLS, or use the owner of "
     "the table (without FORCE ROW LEVEL SECURITY); where only these rows are meant, read a view of "
     "them that the owner of the table made"
@@ -171,8 +172,8 @@ def driver_error(orig: Any, who: str, side: type[HyggeError], lost: bool) -> Hyg
         if side is HomeError:
             return SourceMissing(text, "check the names in `table`, `columns`, `where` and `query`")
         return side(text, "was it altered or dropped while the run went on? run again")
-    if "affected by row-level security" in said:
-        return side(text, _ROW_SECURITY)
+    if ROW_SECURITY_SAID in said:
+        return side(text, ROW_SECURITY)
     for start, hint in _STOPS.items():
         if state.startswith(start):
             return side(text, hint)

@@ -1,91 +1,138 @@
 """The rules of a table that a database looks at in the commit, as questions about staged rows.
 
 A rule is CHECK, UNIQUE (a primary key, too) or a foreign key. `trial` asks the database which rows
-of a batch would break one, so that a flow can set them aside. What cannot be asked beforehand is
-left to the commit: unique indexes of an expression or of a part of the rows, exclusion constraints,
-keys of the table to itself, and what triggers refuse.
+of a batch would break one, so that a flow can set them aside. A rule that cannot be asked for
+exactly is left to the commit, which fails where a row breaks it: no row that the table takes is
+ever set aside. These are rules of columns that the rows lack or the table generates, unique indexes
+of an expression or of a part of the rows, exclusion constraints, keys of the table to itself, all
+rules where a trigger may mend a row before they are looked at, and what triggers refuse.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from hygge.connectors.sql.target import ORDINAL, Target
+from hygge.connectors.sql.plain_sql import quoted_table, quoter
+from hygge.connectors.sql.table_facts import checks_of, has_own_rows, mended_by
+from hygge.connectors.sql.target import ORDINAL, Target, reflected_columns
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
 SCRATCH = "_hygge_trial"
 """The table of the session that holds the rows of a trial."""
-_MARIADB_CHECKS = (
-    "SELECT constraint_name, check_clause FROM information_schema.check_constraints "
-    "WHERE constraint_schema = {schema} AND table_name = :table"
-)
+ROW = "_hygge_s"
+"""The name of its rows in a question; no table that a CHECK could mean is named so."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule, and the condition for a row `s` that breaks it."""
+    """One rule, and the condition for a row of the scratch table, `ROW`, that breaks it."""
 
-    said: str
+    name: str
+    """The rule, for people."""
+    said: str = ""
     """What the reason says of a row that breaks it."""
-    columns: tuple[str, ...]
-    broken: str
-    """SQL about the row `s` of the scratch table."""
+    columns: tuple[str, ...] = ()
+    broken: str = ""
+    """SQL about the row; empty for a rule that cannot be asked for."""
     is_firm: bool = False
     """True if the answer is the same at any time: it is about the row alone."""
-    is_within: bool = False
-    """True if it compares a row with earlier ones of its split."""
+    first: str = ""
+    """Of a rule that compares a row with earlier ones of its split: SQL for the number of the first
+    row of its key."""
 
 
-def check_rule(name: str | None, text: str, names: Collection[str]) -> Rule:
-    """Return the rule of a CHECK; `names` are the columns of the rows."""
-    columns = tuple(each for each in names if each.lower() in text.lower())
+def check_rule(name: str | None, text: str, columns: Collection[str]) -> Rule:
+    """Return the rule of a CHECK on these columns."""
     called = f" '{name}'" if name else ""
     return Rule(
-        f"the check{called} of the table refuses it: {text}", columns, f"NOT ({text})", True
+        f"check{called or f' ({text})'}",
+        f"the check{called} of the table refuses it: {text}",
+        tuple(columns),
+        f"NOT ({text}\n)",  # it may end with a comment
+        True,
     )
 
 
 def unique_rules(columns: Sequence[str], table: str, quote: Callable[[str], str]) -> list[Rule]:
-    """Return the rules of a unique key: no row of the table has it, nor an earlier one."""
+    """Return the rules of a unique key: no row of the table has it, nor an earlier one.
+
+    `table` is what stands behind FROM: on PostgreSQL, ONLY the table itself has that key.
+    """
     listed = ", ".join(columns)
 
     def same(other: str) -> str:
-        return " AND ".join(f"{other}.{quote(name)} = s.{quote(name)}" for name in columns)
+        return " AND ".join(f"{other}.{quote(name)} = {ROW}.{quote(name)}" for name in columns)
 
-    number = quote(ORDINAL)
+    number, scratch = quote(ORDINAL), quote(SCRATCH)
+    name = f"unique ({listed})"
     return [
         Rule(
+            name,
             f"the table has a row of this key ({listed}) already",
             tuple(columns),
             f"EXISTS (SELECT 1 FROM {table} t WHERE {same('t')})",
         ),
         Rule(
+            name,
             f"an earlier row of the same split has this key ({listed})",
             tuple(columns),
-            f"EXISTS (SELECT 1 FROM {quote(SCRATCH)} o WHERE {same('o')} "
-            f"AND o.{number} < s.{number})",
-            is_within=True,
+            f"EXISTS (SELECT 1 FROM {scratch} o WHERE {same('o')} AND o.{number} < {ROW}.{number})",
+            first=f"(SELECT MIN(o.{number}) FROM {scratch} o WHERE {same('o')})",
         ),
     ]
 
 
 def reference_rule(
-    columns: Sequence[str], table: str, others: Sequence[str], quote: Callable[[str], str]
+    columns: Sequence[str], shown: str, table: str, others: Sequence[str], quote: Callable[..., str]
 ) -> Rule:
-    """Return the rule of a foreign key to the columns `others` of `table`."""
-    there = " AND ".join(f"s.{quote(name)} IS NOT NULL" for name in columns)
+    """Return the rule of a foreign key to the columns `others` of `table`, as `unique_rules`.
+
+    `shown` is the name of that table for people.
+    """
+    there = " AND ".join(f"{ROW}.{quote(name)} IS NOT NULL" for name in columns)
     same = " AND ".join(
-        f"p.{quote(other)} = s.{quote(name)}" for name, other in zip(columns, others, strict=True)
+        f"p.{quote(other)} = {ROW}.{quote(name)}"
+        for name, other in zip(columns, others, strict=True)
     )
+    listed = ", ".join(columns)
     return Rule(
-        f"{table} has no row that it refers to ({', '.join(columns)})",
+        f"foreign key ({listed})",
+        f"it refers to a row that {shown} does not have ({listed})",
         tuple(columns),
         f"{there} AND NOT EXISTS (SELECT 1 FROM {table} p WHERE {same})",
     )
+
+
+def about(rules: Iterable[Rule], names: Collection[str]) -> list[Rule]:
+    """Return the rules that are about rows with these columns.
+
+    Of a rule that needs others, too, only the name is left: nobody knows what the rows have there.
+    """
+    known = set(names)
+    return [
+        rule if known.issuperset(rule.columns) else replace(rule, broken="")
+        for rule in rules
+        if known.intersection(rule.columns) or not (rule.columns or rule.broken)
+    ]
+
+
+def unasked(name: str) -> Rule:
+    """Return a rule that cannot be asked for."""
+    return Rule(name)
+
+
+_ASKED = ("postgresql", "mysql", "mariadb")
+
+
+def may_mend(connection: sa.Connection, target: Target) -> bool:
+    """True if a trigger of the table may change a row before rules are looked at."""
+    if connection.dialect.name in _ASKED:
+        return bool(mended_by(connection, target))
+    return connection.dialect.name != "duckdb"  # which has no triggers; of others nobody knows
 
 
 def rules_of(
@@ -93,76 +140,43 @@ def rules_of(
 ) -> list[Rule]:
     """Return the rules of a table that are about columns of `names`.
 
-    `adds`: every row is added, so that it must have keys of its own; a merge updates rows. None
-    are known of a table whose triggers may change a row before the rules are looked at.
+    `adds`: every row is added, so that it must have keys of its own; a merge updates rows.
     """
     import sqlalchemy as sa
 
-    dialect = connection.dialect.name
-    if dialect not in ("postgresql", "mysql", "mariadb"):
-        return []
-    if _has_early_triggers(connection, target):
-        return []
-    inspector, preparer = sa.inspect(connection), connection.dialect.identifier_preparer
+    if connection.dialect.name not in _ASKED:
+        return [unasked(f"every rule of the table, which hygge cannot ask {target.dialect} for")]
+    if mended := mended_by(connection, target):
+        return [unasked(f"every rule of the table, since {mended}")]
+    inspector, quote = sa.inspect(connection), quoter(connection)
     where = {"schema": target.schema}
 
-    def table_name(name: str, schema: str | None) -> str:
-        return str(preparer.format_table(sa.table(name, schema=schema)))
+    def behind_from(schema: str | None, name: str) -> str:
+        only = "ONLY " if has_own_rows(connection, schema, name) else ""
+        return only + quoted_table(connection, schema, name)
 
-    quote = preparer.quote_identifier
-    checks = [
-        (each["name"], str(each["sqltext"]))
-        for each in inspector.get_check_constraints(target.name, **where)
-    ]
-    if getattr(connection.dialect, "is_mariadb", False):
-        checks = _mariadb_checks(connection, target)
-    rules = [check_rule(name, text, names) for name, text in checks]
-    rules += [
-        reference_rule(
-            key["constrained_columns"],
-            table_name(key["referred_table"], key["referred_schema"]),
-            key["referred_columns"],
-            quote,
-        )
-        for key in inspector.get_foreign_keys(target.name, **where)
-        if not _is_to_itself(key, target) and not (key.get("options") or {}).get("match")
-    ]
+    rules = [check_rule(*check) for check in checks_of(connection, target)]
+    for key in inspector.get_foreign_keys(target.name, **where):
+        columns, other = key["constrained_columns"], key["referred_table"]
+        if _is_to_itself(key, target) or (key.get("options") or {}).get("match"):
+            rules.append(unasked(f"foreign key ({', '.join(columns)})"))
+            continue
+        table = behind_from(key["referred_schema"], other)
+        rules.append(reference_rule(columns, other, table, key["referred_columns"], quote))
     if adds:
         keys = {tuple(inspector.get_pk_constraint(target.name, **where)["constrained_columns"])}
         for index in inspector.get_indexes(target.name, **where):
             if index["unique"] and _is_plain(index):
                 keys.add(tuple(str(name) for name in index["column_names"]))
-        table = table_name(target.name, target.schema)
-        for key in sorted(filter(None, keys)):
-            rules += unique_rules(key, table, quote)
-    return [rule for rule in rules if rule.columns and set(rule.columns) <= set(names)]
-
-
-def _has_early_triggers(connection: sa.Connection, target: Target) -> bool:
-    import sqlalchemy as sa
-
-    default = "current_schema()" if connection.dialect.name == "postgresql" else "DATABASE()"
-    schema = default if target.schema is None else ":schema"
-    found = connection.execute(
-        sa.text(
-            f"SELECT 1 FROM information_schema.triggers WHERE event_object_schema = {schema} "
-            "AND event_object_table = :table AND action_timing = 'BEFORE'"
-        ),
-        {"table": target.name} | ({} if target.schema is None else {"schema": target.schema}),
-    )
-    return found.first() is not None
-
-
-def _mariadb_checks(connection: sa.Connection, target: Target) -> list[tuple[str | None, str]]:
-    """Return name and text of the checks of a table, those of a column, too."""
-    import sqlalchemy as sa
-
-    schema = "DATABASE()" if target.schema is None else ":schema"
-    found = connection.execute(
-        sa.text(_MARIADB_CHECKS.format(schema=schema)),
-        {"table": target.name} | ({} if target.schema is None else {"schema": target.schema}),
-    )
-    return [(name, text) for name, text in found]
+            elif index["unique"]:
+                rules.append(unasked(f"unique index {index['name']}"))
+        table = behind_from(target.schema, target.name)
+        for unique in sorted(filter(None, keys)):
+            rules += unique_rules(unique, table, quote)
+    generated = {
+        each["name"] for each in reflected_columns(connection, target) if each.get("computed")
+    }
+    return about(rules, set(names) - generated)
 
 
 def _is_to_itself(key: Any, target: Target) -> bool:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from hygge.bad_rows import BadRows
 from hygge.changes import places_of_upserts, upserts
-from hygge.connectors.sql.rules import SCRATCH, Rule
+from hygge.connectors.sql.rules import ROW, SCRATCH, Rule
 from hygge.connectors.sql.target import ORDINAL
 from hygge.errors import HyggeError, UnfitValue
 
@@ -30,8 +30,8 @@ class Scratch(Protocol):
     def load(self, rows: pa.Table, start: int) -> None:
         """Add rows, numbered from `start` on. Raises UnfitValue, and then adds none."""
 
-    def ask(self, sql: str) -> list[int]:
-        """Return the first column of a query. Raises HyggeError, and goes on."""
+    def ask(self, sql: str) -> list[tuple[int, ...]]:
+        """Return the rows of a query. Raises HyggeError, and goes on."""
 
     def do(self, sql: str) -> None:
         """Run a statement. Raises HyggeError, and goes on."""
@@ -42,13 +42,13 @@ class Trial:
 
     def __init__(self, scratch: Scratch, rules: Sequence[Rule], bad_rows: BadRows, who: str):
         self.scratch, self.bad_rows, self.who = scratch, bad_rows, who
-        self.rules = list(rules)
-        self.columns = sorted({name for rule in rules for name in rule.columns})
+        self.rules = [rule for rule in rules if rule.broken]
+        self.columns = columns_of(rules)
         self.found_elsewhere = 0
         """Rows that were set aside for what is in a table now, and may not be there later."""
         self._next = 0
-        for at, rule in enumerate(rules):
-            if rule.is_within:
+        for at, rule in enumerate([*self.rules]):
+            if rule.first:
                 listed = ", ".join(map(scratch.quote, rule.columns))
                 self._tell(f"CREATE INDEX _hygge_trial_{at} ON {self._table} ({listed})", rule)
 
@@ -75,14 +75,18 @@ class Trial:
         self._next += tried.num_rows
         places = places_of_upserts(batch)
         broken: dict[int, UnfitValue] = {}
-        for rule in [*self.rules]:
+        # Rows that other rules refuse are in nobody's way.
+        for rule in [rule for rule in self.rules if not rule.first]:
             found = self._broken(rule, start)
             broken |= dict.fromkeys([places[at - start] for at in found], self._error(rule))
             self._forget(found)
             self.found_elsewhere += 0 if rule.is_firm else len(found)
             if self.bad_rows.rows + len(broken) > self.bad_rows.most_rows:
-                break  # `take` raises
-        if not any(rule.is_within for rule in self.rules):
+                return self.bad_rows.take(batch, broken)  # it raises
+        twice = self._twice(start)
+        broken |= {at - start: self._error(rule) for at, rule in twice.items()}
+        self._forget([*twice])
+        if not any(rule.first for rule in self.rules):
             self.scratch.do(f"DELETE FROM {self._table}")
         return self.bad_rows.take(batch, broken)
 
@@ -101,11 +105,39 @@ class Trial:
 
     def _broken(self, rule: Rule, start: int) -> list[int]:
         """Return the numbers of the rows that break a rule; no more than the run may set aside."""
-        number = self.scratch.quote(ORDINAL)
+        return [number for number, *_ in self._ask(rule, start, "", self.bad_rows.most_rows + 1)]
+
+    def _twice(self, start: int) -> dict[int, Rule]:
+        """Return the numbers of the rows that have a key of an earlier row, which stays.
+
+        As the table would take them, one after the other: a row that it refuses for one key holds
+        no other one. A row that must be looked at and stays has a refused row before it for each
+        key, so that no more of them are asked for than make the run fail.
+        """
+        rules = [rule for rule in self.rules if rule.first]
+        most = (self.bad_rows.most_rows + 1) * (1 + len(rules))
+        keys: dict[int, dict[tuple[str, int], Rule]] = {}
+        for rule in rules:
+            for number, first in self._ask(rule, start, f", {rule.first}", most):
+                keys.setdefault(number, {})[rule.broken, first] = rule
+                keys.setdefault(first, {})[rule.broken, first] = rule
+        held: set[tuple[str, int]] = set()
+        refused: dict[int, Rule] = {}
+        for number in sorted(keys):
+            taken = [key for key in keys[number] if key in held]
+            if taken and number >= start:
+                refused[number] = keys[number][taken[0]]
+            else:
+                held.update(keys[number])
+        return refused
+
+    def _ask(self, rule: Rule, start: int, more: str, most: int) -> list[tuple[int, ...]]:
+        """Return the numbers of rows that break a rule, with `more`; none if it cannot be asked."""
+        number = f"{ROW}.{self.scratch.quote(ORDINAL)}"
         try:
             return self.scratch.ask(
-                f"SELECT s.{number} FROM {self._table} s WHERE s.{number} >= {start} "
-                f"AND {rule.broken} ORDER BY 1 LIMIT {self.bad_rows.most_rows + 1}"
+                f"SELECT {number}{more} FROM {self._table} {ROW} WHERE {number} >= {start} "
+                f"AND ({rule.broken}) ORDER BY 1 LIMIT {most}"
             )
         except HyggeError:  # this user may not read that table, say
             self.rules.remove(rule)
@@ -127,3 +159,8 @@ class Trial:
     def _error(self, rule: Rule) -> UnfitValue:
         error = UnfitValue(f"{self.who}: {rule.said}")  # it stands in the list of bad rows
         return error.at(rule.columns[0]) if len(rule.columns) == 1 else error
+
+
+def columns_of(rules: Sequence[Rule]) -> list[str]:
+    """Return the columns that must be known to ask for these rules."""
+    return sorted({name for rule in rules if rule.broken for name in rule.columns})

@@ -6,85 +6,25 @@ SQLite where hygge writes, so they are no rules.
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from hygge.batches import plain
 from hygge.connectors.sql.goal import Goal
-from hygge.connectors.sql.rules import SCRATCH, Rule, check_rule, unique_rules
-from hygge.connectors.sql.target import ORDINAL, Target
+from hygge.connectors.sql.rules import SCRATCH
+from hygge.connectors.sql.target import ORDINAL
 from hygge.connectors.sqlite import catalog, session
 from hygge.connectors.sqlite.database import table_name
 from hygge.connectors.sqlite.errors import in_words
+from hygge.connectors.sqlite.rules import may_mend as may_mend
+from hygge.connectors.sqlite.rules import rules_of as rules_of
 from hygge.connectors.sqlite.session import path_of, quoted
 from hygge.connectors.sqlite.target import TargetColumn, kept_as
 from hygge.connectors.sqlite.values import encode
 from hygge.errors import StoreError, UnfitValue
-
-if TYPE_CHECKING:
-    import sqlalchemy as sa
-
-_WORD = re.compile(
-    r"(?P<skipped>--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\])"
-    r"|(?P<open>\()|(?P<close>\))|(?P<word>\w+)",
-    re.DOTALL,
-)
-
-
-def rules_of(
-    connection: sa.Connection, target: Target, names: Sequence[str], adds: bool
-) -> list[Rule]:
-    """Return the rules of a table that are about columns of `names`; see `sql.rules`."""
-    driver = connection.connection.dbapi_connection
-    assert isinstance(driver, sqlite3.Connection)
-    columns = catalog.columns(driver, target.name)
-    by_name = {column.name.lower(): column.name for column in columns if not column.generated}
-    there = [by_name[name.lower()] for name in names if name.lower() in by_name]
-    created = catalog.created_by(driver, target.name) or ""
-    rules = [check_rule(None, text, there) for text in checks_in(created)]
-    if adds:
-        for key in _keys(driver, target.name, columns):
-            rules += unique_rules(key, f"main.{quoted(target.name)}", quoted)
-    return [rule for rule in rules if rule.columns and set(rule.columns) <= set(there)]
-
-
-def checks_in(created: str) -> list[str]:
-    """Return the conditions of the CHECKs in a CREATE TABLE statement."""
-    checks, depth, begun, is_check = [], 0, [], False
-    for match in _WORD.finditer(created):
-        if match["open"]:
-            depth += 1
-            if is_check:
-                begun.append((depth, match.end()))
-        elif match["close"]:
-            if begun and begun[-1][0] == depth:
-                checks.append(created[begun.pop()[1] : match.start()].strip())
-            depth -= 1
-        is_check = (match["word"] or "").upper() == "CHECK"
-    return checks
-
-
-def _keys(
-    connection: sqlite3.Connection, table: str, columns: Sequence[catalog.Column]
-) -> list[tuple[str, ...]]:
-    """Return the columns of each unique index of whole columns, and of the rowid's column."""
-    keys = {(column.name,) for column in columns if column.is_rowid}
-    collations = catalog.collations(connection, table)
-    for _, index, is_unique, _, is_partial in connection.execute(
-        f"PRAGMA index_list({quoted(table)})"
-    ).fetchall():
-        if not is_unique or is_partial:
-            continue
-        rows = connection.execute(f"PRAGMA index_xinfo({quoted(index)})").fetchall()
-        parts = [(name, collation) for _, _, name, _, collation, is_key in rows if is_key]
-        if all(name and quoted(collation) == collations[name] for name, collation in parts):
-            keys.add(tuple(name for name, _ in parts))
-    return sorted(keys)
 
 
 @contextmanager
@@ -138,9 +78,9 @@ class _Scratch:
                     self.connection.execute("ROLLBACK")
                 raise
 
-    def ask(self, sql: str) -> list[int]:
+    def ask(self, sql: str) -> list[tuple[int, ...]]:
         with in_words(self.goal.who, StoreError):
-            return [number for (number,) in self.connection.execute(sql).fetchall()]
+            return self.connection.execute(sql).fetchall()
 
     def do(self, sql: str) -> None:
         with in_words(self.goal.who, StoreError):

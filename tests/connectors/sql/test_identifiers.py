@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 
 from hygge import Flow, ParquetHome, ParquetStore, SQLHome, SQLStore
 from hygge.errors import FlowFailed
+from tests.connectors.sql.own_tables import database, moved
 
-pytest_plugins = ["tests.servers.postgres"]
+pytest_plugins = ["tests.servers.postgres", "tests.servers.mariadb"]
 
 NAMES = [
     "Select",
@@ -53,7 +55,7 @@ def test_a_table_a_schema_and_columns_of_any_name(pg, name, tmp_path):
             asked = f"SELECT id, {table} FROM {schema}.{of} ORDER BY id"
             return connection.execute(asked).fetchall()
 
-        def moved(home, store, **more):
+        def move(home, store, **more):
             state = tmp_path / "state"
             Flow(home, store, name=f"f {name}"[:90], engine="inline", state=state, **more).run()
 
@@ -61,21 +63,21 @@ def test_a_table_a_schema_and_columns_of_any_name(pg, name, tmp_path):
         source = f"{schema}.{table}"
         for options in ({}, {"consistency": "split", "types": {name: "string"}}):
             home = SQLHome("h", table=source, connection=url, options=options, split_by="id")
-            moved(home, SQLStore("s", table=f'{schema}."new"', connection=url))
+            move(home, SQLStore("s", table=f'{schema}."new"', connection=url))
             assert rows('"new"') == [(1, "a"), (2, None), (3, "")]
         if name not in NASTIEST:
             return
         home = SQLHome("h", table=source, connection=url, columns=["id", name], cursor="id")
         store = SQLStore("s", table=f'{schema}."merged"', connection=url)
-        moved(home, store, mode="merge", key=["id"])
+        move(home, store, mode="merge", key=["id"])
         connection.execute(f"UPDATE {schema}.{table} SET id = 4, {table} = 'b' WHERE id = 3")
-        moved(home, store, mode="merge", key=["id"])
+        move(home, store, mode="merge", key=["id"])
         assert rows('"merged"') == [(1, "a"), (2, None), (3, ""), (4, "b")]
-        moved(SQLHome("h", table=source, connection=url), ParquetStore("l", path=lake))
+        move(SQLHome("h", table=source, connection=url), ParquetStore("l", path=lake))
         target = SQLStore("s", table=f"{schema}.{quoted(name[:60] + '_')}", connection=url)
-        moved(ParquetHome(path=lake), target)
+        move(ParquetHome(path=lake), target)
         assert rows(quoted(name[:60] + "_")) == [(1, "a"), (2, None), (4, "b")]
-        moved(ParquetHome(path=lake), target)  # over a table that is there
+        move(ParquetHome(path=lake), target)  # over a table that is there
         assert rows(quoted(name[:60] + "_")) == [(1, "a"), (2, None), (4, "b")]
         assert connection.execute("SELECT count(*) FROM victim").fetchall() == [(0,)]
         connection.execute(f"DROP SCHEMA {schema} CASCADE")
@@ -101,3 +103,26 @@ def test_a_column_named_as_hygge_names_its_own_is_an_error_before_rows_move(pg, 
     store = SQLStore("c", table=f"{schema}.d", connection=pg.url)
     with pytest.raises(FlowFailed, match="needs the name '_hygge_row'"):
         Flow(home, store, name="f", engine="inline", state=tmp_path / "state").run()
+
+
+@pytest.mark.parametrize("kind", ["psycopg2", "generic"])
+def test_a_percent_sign_in_a_name_through_any_driver(request, tmp_path, kind):
+    base = database(request, kind, tmp_path)
+    rows = pa.table({"id": [1], "100%": [7]})
+    base.ask("CREATE TABLE t (id bigint)")
+    moved(base.store(schema="evolve"), rows)
+    names = "SELECT column_name FROM information_schema.columns WHERE table_name = 't' AND "
+    assert base.ask(f"{names} table_schema = '{base.schema}' ORDER BY 1") in (
+        [("100%",), ("id",)], [("id",), ("100%",)],
+    )  # fmt: skip
+
+
+def test_a_parent_with_a_percent_sign_is_read_only_through_any_driver(pg, schema, tmp_path):
+    pg.ask(f'CREATE TABLE {schema}."100%" (id bigint)')
+    pg.ask(f'CREATE TABLE {schema}.child () INHERITS ({schema}."100%")')
+    pg.ask(f"INSERT INTO {schema}.child VALUES (1)")
+    url = pg.url.replace("://", "+psycopg2://")
+    home = SQLHome("c", table=f'{schema}."100%"', connection=url)
+    home.only = True  # one of `tables:`
+    store = ParquetStore("l", path=str(tmp_path / "lake"))
+    assert Flow(home, store, name="f", engine="inline", state=tmp_path / "state").run().rows == 0
