@@ -36,6 +36,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--save", metavar="FLOWS.YML", help="write the flow into this new file when it has run"
     )
+    command.add_argument("--address", metavar="URL", help=argparse.SUPPRESS)  # to say what to do
     command.add_argument("--inline", action="store_true", help="run in this process, without Ray")
     command.add_argument(
         "--fresh", action="store_true", help="start anew, whatever a run that died has left"
@@ -53,6 +54,12 @@ def run(arguments: argparse.Namespace, run_here: RunHere) -> int:
     from hygge.coordinator.coordinator import Coordinator
     from hygge.coordinator.move import flow_of, saved_text
 
+    if arguments.address:
+        raise UsageError(
+            "move runs on this machine; a cluster runs files, which say where their state is kept",
+            "move it here with --save flows.yml, add `state:` to that file (a folder that all "
+            f"nodes mount, or s3://…), then: hygge flows.yml --address {arguments.address}",
+        )
     if arguments.save:
         _check_new(arguments.save)
     keys = [word.strip() for option in arguments.key or () for word in option.split(",")]

@@ -156,6 +156,7 @@ class Reader:
             if node := values.get(nodes, "shared_paths"):
                 names = values.read_names(node, "shared_paths")
                 shared_paths = tuple(paths.absolute(name, root, node.line) for name in names)
+        lineage = hooks.read_lineage(nodes.get("lineage"), self.problems)
         self.problems.raise_any()
         return FlowsFile(
             self.file,
@@ -168,6 +169,7 @@ class Reader:
             {name: most for name, each in named.items() if (most := each.max_connections)},
             shared_paths,
             self.environment.used,
+            lineage,
         )
 
     def _project(self, node: Node | None) -> str | None:

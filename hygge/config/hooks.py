@@ -36,6 +36,20 @@ def read_hooks(
     return tuple(hooks)
 
 
+def read_lineage(node: Node | None, problems: Problems) -> str:
+    """Return the URL of `lineage:`; "" where there is none."""
+    if node is None or node.is_broken():
+        return ""
+    with problems.collect():
+        text = node.value.strip() if isinstance(node.value, str) else ""
+        if not text.lower().startswith(("http://", "https://")):
+            message = "'lineage' is no URL of http:// or https://"
+            raise Problem(node.line, message, "lineage: http://marquez.example.com:5000")
+        _host_of(text, node, "lineage")
+        return text
+    return ""
+
+
 def _hook(node: Node, key: str) -> Hook:
     when = key.removeprefix("on_")
     if not node.is_mapping:
@@ -60,7 +74,11 @@ def _hook(node: Node, key: str) -> Hook:
 
 
 def _form_for(url: str, node: Node, key: str) -> HookForm:
-    """Return what the host of a URL is sent; raise Problem where no host can be made of it."""
+    return "slack" if _host_of(url, node, key) == _SLACK else "json"
+
+
+def _host_of(url: str, node: Node, key: str) -> str:
+    """Return the host of a URL; raise Problem where it has none that can be called."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -72,4 +90,4 @@ def _form_for(url: str, node: Node, key: str) -> HookForm:
             f"'{key}' has a URL that no host can be called by",
             "https://chat.example.com/hooks/1, with %20 for a blank, and without a password",
         )
-    return "slack" if host == _SLACK else "json"
+    return host

@@ -42,6 +42,7 @@ _TOP: dict[str, tuple[str, Schema]] = {
     "state": ("Where the journal of the runs is, a folder or a URL. Default: .hygge.", _TEXT),
     "shared_paths": ("Folders that every node of the cluster mounts.", _TEXTS),
     "tags": ("Texts for the metadata of the Ray jobs.", _TAGS),
+    "lineage": ("The URL of a server that is sent OpenLineage events.", _TEXT),
 }
 _FLOW: dict[str, tuple[str, Schema]] = {
     "key": ("The columns by which `merge` finds a row. Default: the table's primary key.", _TEXTS),

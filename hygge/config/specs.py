@@ -141,11 +141,13 @@ class FlowsFile:
     """Folders that the user declares to be the same disk on every node."""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Variables that the file names as ${VAR} → their values."""
+    lineage: str = field(default="", repr=False)
+    """The URL of a server of OpenLineage that is told of the flows; empty: none."""
 
 
 TOP_KEYS = (
     "project", "root", "connections", "defaults", "flows", "max_parallel_flows", "jobs", "state",
-    "shared_paths", "tags",
+    "shared_paths", "tags", "lineage",
 )  # fmt: skip
 LIMIT_KEYS = (
     "lanes",

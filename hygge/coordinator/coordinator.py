@@ -35,6 +35,7 @@ from hygge.coordinator.connections import (
 from hygge.coordinator.done import SKIPPED, Request, begin, state_at
 from hygge.coordinator.families import open_family, seen_at
 from hygge.coordinator.hooks import Hooks
+from hygge.coordinator.lineage import Lineage
 from hygge.coordinator.schedule import OpenTables, RunFlow, Schedule
 from hygge.coordinator.sharing import Together, find_reasons, find_together
 from hygge.engine.jobs.instructions import Instructions, instructions, is_flow_job
@@ -194,11 +195,12 @@ class Coordinator:
         except JournalError as error:
             run_flow, open_tables, shares, together = _refuse(error), None, self.shares, {}
         hooks = Hooks(folder_of(self.file.path), watch)
+        lineage = Lineage(self.file, self.identity, watch)
         schedule = Schedule(
             self.file.flows,
             self.parallel,
             shares,
-            run_flow,
+            lineage.around(run_flow),
             open_tables,
             self._report_failure,
             watch,
@@ -208,6 +210,7 @@ class Coordinator:
         )
         reports = tuple(schedule.reports())
         hooks.close()
+        lineage.close()
         if self.request is not None and not is_flow_job():
             self._end_request(self.request, reports, watch)
         return Summary(reports, time.monotonic() - began)

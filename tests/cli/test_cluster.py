@@ -356,6 +356,10 @@ def test_check_and_plan_see_what_the_cluster_sees(tmp_path):
     assert "4 files in 1 split" in said
     said = json.loads(folder.hygge("preview", "flows.yml", "--rows", "1", "--json").split("\n")[0])
     assert len(said["rows"]) == 1
+    (plan, *_) = folder.hygge("plan", "flows.yml", "--json").split("\n")
+    assert (json.loads(plan)["flow"], json.loads(plan)["rows"]) == ("one", 4)
+    said = folder.hygge("check", "flows.yml", "--connect")
+    assert "2 ends and the state are reached, no right is missing" in said
     assert not (folder.disk / "out").exists()
     (folder.disk / "in" / "0.parquet").write_text("PAR1")
     said = folder.hygge("plan", "flows.yml", code=1)

@@ -122,6 +122,9 @@ def test_usage(moved):
     pq.write_table(pa.table({"id": [1]}), "in.parquet")
     assert "--cursor is for tables" in moved("in.parquet", "out", "--cursor", "id", code=2)
     assert "did you mean '--mode'?" in moved("in.parquet", "out", "--mod", "x", code=2)
+    said = moved("in.parquet", "out", "--address", "http://head:8265", code=2)
+    assert "move runs on this machine" in said
+    assert "then: hygge flows.yml --address http://head:8265" in said
     assert "there is no folder" in moved("in.parquet", "out", "--save", "no/f.yml", code=2)
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,35 +15,14 @@ from hygge.coordinator.hooks import content
 from hygge.errors import ConfigError
 from hygge.model import Report
 
+pytest_plugins = ["tests.servers.chat"]
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     pq.write_table(pa.table({"id": [1, 2, 3]}), "in.parquet")
     return tmp_path
-
-
-class Chat(BaseHTTPRequestHandler):
-    """Notes what it is sent, and answers with the code that its server has."""
-
-    def do_POST(self) -> None:
-        size = int(self.headers["Content-Length"])
-        self.server.heard.append(json.loads(self.rfile.read(size)))  # type: ignore[attr-defined]
-        self.send_response(self.server.code)  # type: ignore[attr-defined]
-        self.end_headers()
-
-    def log_message(self, *words: object) -> None: ...
-
-
-@pytest.fixture
-def chat() -> Iterator[HTTPServer]:
-    with HTTPServer(("127.0.0.1", 0), Chat) as server:
-        server.heard, server.code = [], 200  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 def run(capsys: pytest.CaptureFixture[str], flows: str, code: int) -> str:
