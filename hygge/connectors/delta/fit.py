@@ -116,6 +116,16 @@ def fitted(
     return Fitted(held, by)
 
 
+def check_empty(who: str, names: Sequence[str]) -> None:
+    """Raise NotOurs where a new table would lie among other files: its tools would remove them."""
+    others = [name for name in names if not name.startswith(("hygge-", "_", "."))]
+    if others:
+        raise NotOurs(
+            f"{who} is no Delta table, and holds {others[0]}",
+            "choose an empty folder: a `vacuum` of the table would remove what else is there",
+        )
+
+
 def held_schema(table: DeltaTable) -> pa.Schema:
     """Return the columns of a table as Arrow types."""
     return pa.schema([_plain(field) for field in pa.schema(table.schema().to_arrow())])

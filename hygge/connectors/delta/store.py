@@ -29,7 +29,7 @@ from pydantic import Field
 from hygge.arrow_errors import in_words
 from hygge.connectors.delta import heads, library, merge, types
 from hygge.connectors.delta.commit import Goal, alter, commit, create
-from hygge.connectors.delta.fit import Fitted, fitted, held_schema
+from hygge.connectors.delta.fit import Fitted, check_empty, fitted, held_schema
 from hygge.connectors.delta.home import DeltaHome
 from hygge.connectors.delta.parts import PartWriter
 from hygge.connectors.delta.staging import Gathered, Staging
@@ -337,6 +337,8 @@ class DeltaStore(Store):
                     f"{self.describe()}: the rows have no columns", "choose some with `columns`"
                 )
             columns = types.stored_schema(columns, self.rules)
+        if table is None:
+            check_empty(self.describe(), self._files().names())
         options = self.settings.options
         return fitted(
             self.describe(), table, columns, run, head or self._committed(table, run.flow).head,

@@ -74,6 +74,11 @@ class Disk:
         durable.sync(path)
         durable.sync(os.path.dirname(path))
 
+    def names(self) -> list[str]:
+        """Return what lies directly in the folder."""
+        with publish.disk_errors(self.path):
+            return sorted(os.listdir(self.path)) if os.path.isdir(self.path) else []
+
     def check_rights(self) -> None:
         """Raise where this user may not write there."""
         with publish.disk_errors(self.path):
@@ -100,6 +105,9 @@ class Objects:
 
     def sizes(self, below: str) -> dict[str, int]:
         return {key: entry.size for key, entry in self.bucket.entries(below).items()}
+
+    def names(self) -> list[str]:
+        return self.bucket.names("")
 
     @contextmanager
     def folder(self, key: str) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """Arrow types and values as a Delta table keeps them, and back.
 
 Types that Delta lacks become the nearest one that holds every value: unsigned integers a wider one,
-float16 a float, a list of fixed size a list. What has none is an error, or text by `on_value`.
-Timestamps of nanoseconds become microseconds where nothing is lost.
+float16 a float, a list of fixed size a list, a uuid and JSON text. What has none is an error, or
+text by `on_value`. Timestamps of nanoseconds become microseconds where nothing is lost.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ import pyarrow as pa
 
 from hygge.connectors.sql.ask import OnValue
 from hygge.errors import UnfitValue
-from hygge.formats.exact_text import times_as_text
+from hygge.formats.exact_text import (
+    NoText,
+    extension_as_text,
+    has_text,
+    refuse_no_text,
+    times_as_text,
+)
 from hygge.type_words import value_text, word_of
 
 Zones = Literal["error", "utc"]
@@ -99,9 +105,11 @@ def stored_column(column: pa.ChunkedArray, field: pa.Field, rules: Rules) -> pa.
     """Return a column with the type of `field`."""
     if column.type == field.type:
         return column
-    if _T.is_string(field.type) and _T.is_temporal(column.type):
-        is_duration = _T.is_duration(column.type)
-        return (column if is_duration else times_as_text(column)).cast(pa.string())
+    if isinstance(column.type, pa.BaseExtensionType) and not has_text(column.type):
+        storage = column.type.storage_type
+        column = pa.chunked_array([chunk.storage for chunk in column.chunks], storage)
+    if _T.is_string(field.type) and (has_text(column.type) or _T.is_temporal(column.type)):
+        return _as_text(column, field.name)
     if _is_ns(column.type) and _T.is_timestamp(field.type):
         column = _whole_microseconds(column, field.name, rules)
     try:
@@ -112,6 +120,17 @@ def stored_column(column: pa.ChunkedArray, field: pa.Field, rules: Rules) -> pa.
             f"{word_of(field.type)}: {str(error).splitlines()[0]}",
             "mend it at the source, or leave the column out with `columns`",
         ).at(field.name) from error
+
+
+def _as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    try:
+        if has_text(column.type):
+            column = extension_as_text(column)
+        elif not _T.is_duration(column.type):
+            column = times_as_text(column)
+    except NoText as problem:
+        raise refuse_no_text(name, problem) from None
+    return column.cast(pa.string())
 
 
 def remarks(schema: pa.Schema, rules: Rules) -> list[str]:
@@ -139,7 +158,7 @@ def needs_ntz(schema: pa.Schema) -> bool:
 def _stored(kind: pa.DataType, rules: Rules) -> pa.DataType | None:
     """Return the type that a table has for another one; None where it has none."""
     if isinstance(kind, pa.BaseExtensionType):
-        return _stored(kind.storage_type, rules)
+        return pa.string() if has_text(kind) else _stored(kind.storage_type, rules)
     if kind in _WIDER:
         return _WIDER[kind]
     if any(is_kind(kind) for is_kind in _AS_THEY_ARE):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, TableFeatures, write_deltalake
 
-from hygge import DeltaStore
+from hygge import DeltaStore, Flow, ParquetHome
 from hygge.errors import NotOurs, Rejected, StoreError, Superseded, Transient, UnfitValue
+from hygge.model import Limits
 from hygge.testing.staging import copy_of
 from hygge.testing.values import difference, every_type, table_of
 from tests.connectors.delta.staged import by_id, ids, read, staged
@@ -133,6 +136,12 @@ def test_a_table_of_others_is_replaced_only_where_adopt_says_so(tmp_path):
     assert ids(store) == [1, 2]
     staged(store_at(tmp_path, adopt=True), rows(3), mode="replace")()
     assert ids(store) == [3]
+
+
+def test_a_folder_of_other_files_becomes_no_table(tmp_path):
+    pq.write_table(rows(1), tmp_path / "theirs.parquet")
+    with pytest.raises(NotOurs, match=r"is no Delta table, and holds theirs\.parquet"):
+        staged(DeltaStore(path=tmp_path), rows(2))
 
 
 # What is refused, before it or in the commit
@@ -349,3 +358,18 @@ def test_features_that_a_table_only_lists_are_no_obstacle(tmp_path):
     table.alter.add_feature(feature, allow_protocol_versions_increase=True)
     staged(store, rows(2))()
     assert ids(store) == [1, 2]
+
+
+def test_a_uuid_becomes_text_and_a_nanosecond_can_be_set_aside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ids_of = [UUID(int=n) for n in (1, 2, 3)]
+    storage = pa.array([each.bytes for each in ids_of], pa.binary(16))
+    times = pa.array([1_000, 1_001, None], pa.timestamp("ns"))
+    array = pa.ExtensionArray.from_storage(pa.uuid(), storage)
+    pq.write_table(pa.table({"u": array, "t": times}), "in.parquet")
+    store = store_at(tmp_path)
+    limits = Limits(on_bad_row="set_aside", max_bad_share=1.0)
+    flow = Flow(ParquetHome(path="in.parquet"), store, name="f", engine="inline", limits=limits)
+    report = flow.run()
+    assert (report.rows, report.set_aside) == (2, 1)
+    assert sorted(read(store)["u"].to_pylist()) == [str(ids_of[0]), str(ids_of[2])]
