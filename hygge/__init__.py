@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from hygge.connectors.files.parquet import ParquetHome as ParquetHome
     from hygge.connectors.files.parquet import ParquetStore as ParquetStore
     from hygge.coordinator.coordinator import Coordinator as Coordinator
+    from hygge.engine.ray.datasets import RayDataHome as RayDataHome
+    from hygge.engine.ray.datasets import ray_dataset as ray_dataset
     from hygge.errors import ConfigError as ConfigError
     from hygge.errors import FlowFailed as FlowFailed
     from hygge.errors import HyggeError as HyggeError
@@ -69,6 +71,8 @@ else:  # hidden from type checkers: with `__getattr__`, they accept every name
         "JsonlStore": "hygge.connectors.files.jsonl",
         "ArrowStore": "hygge.connectors.files.arrow",
         "SQLStore": "hygge.connectors.databases.store",
+        "RayDataHome": "hygge.engine.ray.datasets",
+        "ray_dataset": "hygge.engine.ray.datasets",
         "HomeTraits": "hygge.model",
         "StoreTraits": "hygge.model",
         "Plan": "hygge.model",

@@ -15,10 +15,11 @@ import hygge
 PUBLIC = {
     "ArrowHome", "ArrowStore", "Column", "Commit", "ConfigError", "Coordinator", "CsvHome",
     "CsvStore", "Flow", "FlowFailed", "Head", "Home", "HomeTraits", "HyggeError", "JsonlHome",
-    "JsonlStore", "Limits", "NotOurs", "ParquetHome", "ParquetStore", "Plan", "Receipt", "Rejected",
-    "Report", "Run", "SQLHome", "SQLStore", "Settings", "SourceChanged", "SourceMissing", "Split",
+    "JsonlStore", "Limits", "NotOurs", "ParquetHome", "ParquetStore", "Plan", "RayDataHome",
+    "Receipt", "Rejected", "Report", "Run", "SQLHome", "SQLStore", "Settings", "SourceChanged",
+    "SourceMissing", "Split",
     "Store", "StoreTraits", "Summary", "Superseded", "Ticket", "Transient", "UnfitValue",
-    "__version__",
+    "__version__", "ray_dataset",
 }  # fmt: skip
 """Written down a second time, so that no name comes or goes unseen."""
 
