@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from hygge.connectors.files.parquet import ParquetStore as ParquetStore
     from hygge.connectors.iceberg.store import IcebergStore as IcebergStore
     from hygge.coordinator.coordinator import Coordinator as Coordinator
+    from hygge.engine.ray.datasets import RayDataHome as RayDataHome
+    from hygge.engine.ray.datasets import ray_dataset as ray_dataset
     from hygge.errors import ConfigError as ConfigError
     from hygge.errors import FlowFailed as FlowFailed
     from hygge.errors import HyggeError as HyggeError
@@ -75,6 +77,8 @@ else:  # hidden from type checkers: with `__getattr__`, they accept every name
         "DeltaHome": "hygge.connectors.delta.home",
         "DeltaStore": "hygge.connectors.delta.store",
         "IcebergStore": "hygge.connectors.iceberg.store",
+        "RayDataHome": "hygge.engine.ray.datasets",
+        "ray_dataset": "hygge.engine.ray.datasets",
         "HomeTraits": "hygge.model",
         "StoreTraits": "hygge.model",
         "Plan": "hygge.model",

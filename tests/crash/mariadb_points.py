@@ -52,6 +52,8 @@ class Source:
         )
         if mode == "adopt":
             self.ask("CREATE TABLE t LIKE s")
+        if mode == "changes":
+            self.ask("ALTER TABLE s ADD _op varchar(9), DROP PRIMARY KEY, ADD PRIMARY KEY (at)")
 
     def ask(self, sql: str) -> Rows:
         with self.connection.cursor() as cursor:
@@ -60,6 +62,17 @@ class Source:
 
     def grow(self) -> None:
         self.last += 3
+        if self.mode == "changes":
+            at = 10 * self.last
+            self.ask(
+                f"INSERT INTO s SELECT seq, {at} + seq % 3, CONCAT('v', seq), seq / 7, NULL, "
+                f"'insert' FROM seq_{self.last - 2}_to_{self.last}"
+            )
+            self.ask(
+                f"INSERT INTO s (id, at, _op) VALUES ({self.last // 2}, {at + 3}, 'delete'), "
+                f"(-{self.last}, {at + 4}, 'insert'), (-{self.last}, {at + 5}, 'delete')"
+            )
+            return
         self.ask(
             "INSERT INTO s SELECT seq, seq, NULLIF(CONCAT('v', seq), 'v2'), seq / 7, "
             "TIMESTAMP'2024-01-01 00:00:00.000001' + INTERVAL seq DAY "
@@ -69,6 +82,12 @@ class Source:
             self.ask(f"UPDATE s SET v = 'again', at = {self.last} WHERE id = {self.last // 2}")
 
     def rows(self, table: str = "s") -> Rows:
+        if self.mode == "changes" and table == "s":
+            last = "at = (SELECT MAX(at) FROM s l WHERE l.id = s.id)"
+            return self.ask(
+                "SELECT id, at, v, price, moment FROM s "
+                f"WHERE _op <> 'delete' AND {last} ORDER BY id, at"
+            )
         return self.ask(f"SELECT * FROM {table} ORDER BY id, at")
 
     def leftovers(self) -> list[str]:
@@ -78,9 +97,10 @@ class Source:
 
 
 def flow(mode: str, url: str, folder: Path) -> Flow:
-    home = SQLHome("s", connection=url, cursor=None if mode in ("replace", "adopt") else "at")
+    cursor = None if mode in ("replace", "adopt") else "at"
+    home = SQLHome("s", connection=url, cursor=cursor, changes=mode == "changes")
     store = SQLStore("t", connection=url, options={"adopt": mode == "adopt"})
-    mode = "replace" if mode == "adopt" else mode
+    mode = {"adopt": "replace", "changes": "merge"}.get(mode, mode)
     key = ["id"] if mode == "merge" else []
     return Flow(home, store, name="f", mode=mode, key=key, engine="inline", state=folder / "state")
 
@@ -165,7 +185,8 @@ def main(mode: str, url: str, schema: str, folder: Path, point: int, step: int) 
 
 if __name__ == "__main__":
     # For a twin, where its commit begins: what stands before is as it is.
-    first, step = ("append", "replace", "merge", "adopt").index(sys.argv[1]) % STEP, STEP
+    modes = ("append", "replace", "merge", "adopt", "changes")
+    first, step = modes.index(sys.argv[1]) % STEP, STEP
     if sys.argv[5:] == ["head apart"]:
         move_head_apart()
         first, step = 12, 1

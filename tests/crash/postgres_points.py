@@ -40,11 +40,26 @@ class Source:
             f"CREATE TABLE {schema}.s (id bigint PRIMARY KEY, at bigint NOT NULL, v text, "
             "price numeric(20, 4), moment timestamptz)"
         )
+        if mode == "changes":
+            self.connection.execute(
+                f"ALTER TABLE {schema}.s ADD _op text, DROP CONSTRAINT s_pkey, ADD PRIMARY KEY (at)"
+            )
         if mode == "adopt":
             self.connection.execute(f"CREATE TABLE {schema}.t (LIKE {schema}.s INCLUDING ALL)")
 
     def grow(self) -> None:
         self.last += 3
+        if self.mode == "changes":
+            at = 10 * self.last
+            self.connection.execute(
+                f"INSERT INTO {self.schema}.s SELECT g, {at} + g % 3, 'v' || g, g / 7.0, now(), "
+                f"'insert' FROM generate_series({self.last - 2}, {self.last}) g"
+            )
+            self.connection.execute(
+                f"INSERT INTO {self.schema}.s (id, at, _op) VALUES ({self.last // 2}, {at + 3}, "
+                f"'delete'), (-{self.last}, {at + 4}, 'insert'), (-{self.last}, {at + 5}, 'delete')"
+            )
+            return
         self.connection.execute(
             f"INSERT INTO {self.schema}.s SELECT g, g, nullif('v' || g, 'v2'), g / 7.0, "
             f"'2024-01-01 00:00:00.000001+00'::timestamptz + g * interval '1 day' "
@@ -58,6 +73,11 @@ class Source:
 
     def rows(self, table: str = "s") -> Rows:
         asked = f"SELECT * FROM {self.schema}.{table} ORDER BY id, at"
+        if self.mode == "changes" and table == "s":
+            asked = (
+                "SELECT id, at, v, price, moment FROM (SELECT DISTINCT ON (id) * FROM "
+                f"{self.schema}.s ORDER BY id, at DESC) c WHERE _op <> 'delete' ORDER BY id, at"
+            )
         return [tuple(row) for row in self.connection.execute(asked)]
 
     def leftovers(self) -> list[str]:
@@ -69,10 +89,11 @@ class Source:
 
 def flow(mode: str, url: str, schema: str, folder: Path) -> Flow:
     cursor = None if mode in ("replace", "adopt") else "at"
-    home = SQLHome("s", table=f"{schema}.s", connection=url, cursor=cursor)
+    changes = mode == "changes"
+    home = SQLHome("s", table=f"{schema}.s", connection=url, cursor=cursor, changes=changes)
     adopt = {"adopt": mode == "adopt"}
     store = SQLStore("t", table=f"{schema}.t", connection=url, options=adopt)
-    mode = "replace" if mode == "adopt" else mode
+    mode = {"adopt": "replace", "changes": "merge"}.get(mode, mode)
     key = ["id"] if mode == "merge" else []
     return Flow(home, store, name="f", mode=mode, key=key, engine="inline", state=folder / "state")
 
@@ -180,7 +201,16 @@ def kill_at_each(source: Source, moving: Flow, dying: Dying, point: int, step: i
 def main(dying: Dying, through: str = "postgresql:") -> None:
     """Kill a run at its points as the command line says; its URL begins with `through`."""
     # What stands before the commit is the same in every mode: tried in one of them.
-    first, step = {"append": 0, "replace": 10, "merge": 8, "adopt": 12}[sys.argv[1]], STEP
+    first, step = (
+        {
+            "append": 0,
+            "replace": 10,
+            "merge": 8,
+            "adopt": 12,
+            "changes": 9,
+        }[sys.argv[1]],
+        STEP,
+    )
     if sys.argv[5:] == ["head apart"]:
         head_apart()
         first, step = 10, 1

@@ -114,6 +114,7 @@ def test_a_sample_runs_elsewhere_with_nothing_but_its_paths_edited(tmp_path, sam
     assert count(tmp_path / "elsewhere" / "my lake" / "users") == 5000
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Data warns of itself
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_runs(path, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OUT", str(tmp_path))
@@ -124,6 +125,8 @@ def test_an_example_runs(path, tmp_path, monkeypatch, capsys):
         "by_hand.py": "batches of [10000, 10000, 5000]\n25,001 rows are there",
         "one_flow.py": "customers_to_customers: 400 rows, done",
         "own_ends.py": "6 rows, delivered at least once",
+        "results_into_store.py": "10,000 rows in 4 splits, done\n(10000, 479772)",
+        "train_from_database.py": "20,000 rows; price = 3.0 * rooms + 5.0",
         "whole_file.py": "users_to_lake: 5,000 rows, done",
     }[path.name]
     assert expected in said
