@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo dist test chaos ray-versions cluster-test FORCE docs lint bytecode bench bench-files bench-databases bench-cluster clean
+.PHONY: demo dist test chaos ray-versions cluster-test FORCE docs lint bytecode bench bench-guard bench-cluster clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hygge samples/01_users_to_lake.yml
@@ -55,21 +55,20 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# `make -k bench` runs the second also where the first is above a bar.
-bench: bench-files bench-databases
+# hygge and its peers on the same data: ten minutes, once the peers are installed; `make bench FULL=1` at
+# full size, which takes hours and judges the bars. Each peer has an environment of its own.
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.suite $(if $(FULL),--scale 1 --rounds 3,--minutes 10)
 
-bench-files: $(VENV)/.installed-bench
-	$(BIN)/python benchmarks/parquet_to_parquet.py
-	$(BIN)/python benchmarks/shapes.py
+# Two commits of hygge by CPU seconds: `make bench-guard BASE=main`.
+bench-guard: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.suite.guard --base $(BASE)
 
 # How a cluster of many nodes, lanes and splits would do; about ten minutes.
 bench-cluster: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/many_splits.py
 	$(BIN)/python benchmarks/bucket_commit.py
-
-bench-databases: $(VENV)/.installed-bench benchmarks/.venv/.installed
-	$(BIN)/python benchmarks/databases.py
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -92,11 +91,5 @@ $(VENV)/.installed-bench: benchmarks/requirements.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	touch $@
 
-# The peers have an environment of their own: what they ask for must not choose our versions.
-benchmarks/.venv/.installed: benchmarks/peers/requirements.txt
-	$(PYTHON) -m venv benchmarks/.venv
-	benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
-	touch $@
-
 clean:
-	rm -rf $(VENV) build dist samples/out examples/out
+	rm -rf $(VENV) benchmarks/.venvs build dist samples/out examples/out

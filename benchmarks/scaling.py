@@ -30,7 +30,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from database_servers import Postgres
+from suite.servers import Postgres
 
 LEAST = 0.9
 ROW_BYTES = 1000

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from parquet_to_parquet import lineitem
+from suite.data import lineitem
 
 ROWS = 1_000_000
 KEY = "a key for a benchmark"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(TREE), str(TREE / "cluster"), str(TREE / "benchmarks")]
+sys.path[:0] = [str(TREE), str(TREE / "cluster")]
 
 import duckdb  # noqa: E402
 from hosts import Host  # noqa: E402

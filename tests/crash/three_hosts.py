@@ -33,7 +33,7 @@ from tests.crash.hosts_world import HERE, HOSTS, SPLITS, TREE, World, compare, l
 from tests.servers.postgres import Server
 
 import local  # isort: skip  # cluster/local.py
-from parquet_to_parquet import lineitem  # isort: skip
+from benchmarks.suite.data import lineitem  # isort: skip
 from ray_hosts import RayHosts, token_settings  # isort: skip
 
 MOST_S = 900.0

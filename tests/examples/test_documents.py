@@ -25,7 +25,10 @@ DOCUMENTS = [
     *(ROOT / folder / "README.md" for folder in ("benchmarks", "cluster", "k8s")),
 ]
 TOP = "hygge|tests|samples|examples|docs|cluster|k8s|benchmarks"
-MADE_BY_COMMANDS = {"benchmarks/.venv", "benchmarks/data", "samples/out", "samples/out/lake/users"}
+MADE_BY_COMMANDS = {
+    "benchmarks/.venvs", "benchmarks/data", "benchmarks/results",
+    "samples/out", "samples/out/lake/users",
+}  # fmt: skip
 NO_MODULES = {"hygge.homes", "hygge.stores", "hygge.homes.parquet.ParquetHome"}
 """Groups of entry points, and a name that version 0.1.0 wrote into journals."""
 

@@ -1,0 +1,112 @@
+"""The suite of benchmarks on a tiny job: who is right, who is wrong, and which bars are above."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks.suite import data
+from benchmarks.suite.__main__ import main
+from benchmarks.suite.bars import Bar
+from benchmarks.suite.contenders import FOLDER, all_contenders, read
+from benchmarks.suite.jobs import ALL
+
+WRONG = """# /// script
+# dependencies = []
+# [tool.bench]
+# name = "wrong"
+# here = true
+# ///
+import pyarrow as pa, pyarrow.compute as pc, pyarrow.json, pyarrow.parquet as pq
+from common import Cannot, run
+
+def jsonl_to_parquet(task):
+    rows = pyarrow.json.read_json(task.source)
+    late = pc.add(rows["id"], pc.if_else(pc.equal(rows["id"], 7), 1, 0))
+    pq.write_table(rows.set_column(0, "id", late), task.file)
+
+run(globals())
+"""
+UNFIT = WRONG.replace('"wrong"', '"unfit"').replace(
+    "    rows =", '    raise Cannot("not today")\n    rows ='
+)
+BARS = (
+    Bar("jsonl_to_parquet", "hygge inline", "whole_s", 1e-6, "pyarrow"),
+    Bar("jsonl_to_parquet", "hygge inline", "whole_s", 1e6, "pyarrow"),
+    Bar("jsonl_to_parquet", "hygge inline", "whole_s", 1.0, "wrong"),
+)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """One run of a thousand rows: its exit code, and its report."""
+    folder = tmp_path_factory.mktemp("bench")
+    contenders = folder / "contenders"
+    contenders.mkdir()
+    for name in ("common.py", "by_hygge.py"):
+        (contenders / name).write_text((FOLDER / name).read_text())
+    here = (FOLDER / "by_pyarrow.py").read_text().replace("# name =", "# here = true\n# name =")
+    (contenders / "by_pyarrow.py").write_text(here)
+    for name, text in (("wrong", WRONG), ("unfit", UNFIT)):
+        (contenders / f"by_{name}.py").write_text(text)
+    out = folder / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "DATA", folder / "data")
+        code = main(
+            ["--scale", "0.001", "--jobs", "jsonl_to_parquet", "--folder", str(contenders),
+             "--contenders", "hygge inline,pyarrow,wrong,unfit", "--out", str(out), "--judge",
+             "--room", str(folder / "a" / "room")],
+            BARS,
+        )  # fmt: skip
+    content = json.loads((out / "results.json").read_text())
+    by_name = {each["contender"]: each for each in content["results"]}
+    return {"code": code, "out": out, "of": by_name, "bars": content["bars"]}
+
+
+def test_who_moves_every_value_is_measured(ran: dict[str, Any]) -> None:
+    for name in ("hygge inline", "pyarrow"):
+        result = ran["of"][name]
+        assert (result["status"], result["words"]) == ("done", "")
+        (run,) = result["runs"]
+        assert run["whole_s"] >= run["move_s"] > 0
+        assert run["cpu_s"] > 0
+        assert run["peak_mb"] > 10
+        assert run["target_mb"] > 0
+
+
+def test_one_other_value_is_wrong_whatever_the_speed(ran: dict[str, Any]) -> None:
+    result = ran["of"]["wrong"]
+    assert (result["status"], result["words"]) == ("wrong", "other values in id")
+    assert "**WRONG**: other values in id" in (ran["out"] / "results.md").read_text()
+
+
+def test_who_cannot_do_a_job_is_reported_with_the_reason(ran: dict[str, Any]) -> None:
+    assert (ran["of"]["unfit"]["status"], ran["of"]["unfit"]["words"]) == ("cannot", "not today")
+
+
+def test_a_bar_that_is_above_ends_with_1(ran: dict[str, Any]) -> None:
+    assert [each["is_above"] for each in ran["bars"]] == [True, False, False]
+    assert ran["bars"][2]["why"] == "wrong: wrong"  # no measure of anybody
+    assert ran["code"] == 1
+
+
+def test_charts_name_every_contender(ran: dict[str, Any]) -> None:
+    for theme in ("light", "dark"):
+        drawn = ElementTree.parse(ran["out"] / f"chart-{theme}.svg").getroot()
+        words = " ".join(drawn.itertext())
+        assert all(name in words for name in ran["of"]), words
+        assert "wrong: other values in id" in words
+
+
+def test_each_file_pins_its_packages_and_does_a_job(tmp_path: Path) -> None:
+    functions = {job.function for job in ALL}
+    for contender in all_contenders():
+        assert any(contender.does(name) for name in functions), contender.name
+    loose = tmp_path / "by_loose.py"
+    loose.write_text(WRONG.replace("dependencies = []", 'dependencies = ["polars"]'))
+    with pytest.raises(ValueError, match="write =="):
+        read(loose)
