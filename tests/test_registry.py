@@ -40,7 +40,7 @@ def test_what_0_1_0_wrote_as_a_type_is_read_as_the_word_of_today(side, kind):
 def test_every_built_in_connector_that_hygge_offers_is_in_the_table():
     offered = {name for name in hygge.__all__ if name.endswith(("Home", "Store"))}
     told = {registry.find(side, kind).__name__ for side, kind in BUILT_IN}
-    assert offered - {"Home", "Store"} == told
+    assert offered - {"Home", "Store", "RayDataHome"} == told  # no flows.yml names a Dataset
 
 
 def test_a_type_is_found_by_an_ending_without_loading_a_connector():
