@@ -42,6 +42,14 @@ def check_renames(connection: Connection, goal: Goal) -> None:
     _ask(connection, goal, f"ALTER TABLE {table} ADD COLUMN b int")
 
 
+def check_drops(connection: Connection, goal: Goal) -> None:
+    """Raise StoreError where a run could not drop the tables in which it stages rows.
+
+    Without that right alone it would come to its end, and leave them behind.
+    """
+    _ask(connection, goal, f"DROP TABLE {quoted_table(goal, rows_table('check'))}")
+
+
 def _ask(connection: Connection, goal: Goal, statement: str) -> None:
     try:
         execute(connection, statement)

@@ -24,7 +24,7 @@ from hygge.connectors.mariadb.evolving import follow
 from hygge.connectors.mariadb.fit import check_values
 from hygge.connectors.mariadb.load import SPLIT, load_split
 from hygge.connectors.mariadb.load import check_batch as check_batch
-from hygge.connectors.mariadb.rights import check_renames, check_rights, count_rows
+from hygge.connectors.mariadb.rights import check_drops, check_renames, check_rights, count_rows
 from hygge.connectors.mariadb.session import (
     execute,
     fetch_all,
@@ -35,7 +35,6 @@ from hygge.connectors.mariadb.session import (
     transaction,
 )
 from hygge.connectors.mariadb.target import (
-    TargetTable,
     exists,
     find_target,
     head_name,
@@ -78,8 +77,9 @@ def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
     """Make heads, ledger and run table; raise what can be known before rows move."""
     written = None if schema is None else stored(goal, schema)
     with ledger.opened(goal) as connection:
-        table = _permitted_target(connection, goal, run)
+        check_drops(connection, goal)
         ledger.begin(connection, goal, run.id, run.mode)
+        table = find_target(connection, goal, run.mode == "replace")
         checking.check(connection, goal, run, of_target(written), table)
         if written is not None:
             ledger.make(connection, goal, run.id, run.mode, written)
@@ -90,21 +90,15 @@ def examine(goal: Goal, run: Run, schema: pa.Schema | None) -> TargetState:
     """Raise what `prepare` would, and change nothing; return what the target holds."""
     written = None if schema is None else stored(goal, schema)
     with ledger.opened(goal) as connection:
-        table = _permitted_target(connection, goal, run)
+        check_rights(connection, goal)
+        table = find_target(connection, goal, run.mode == "replace")
+        if table is None or not goal.keeps_table(run.mode):
+            check_renames(connection, goal)
         evolved = checking.check(connection, goal, run, of_target(written), table)
         if table is None:
             return TargetState(exists=False)
         is_adopted = run.mode == "replace" and not ledger.is_made(connection, goal, table)
         return state_of(count_rows(connection, quoted_target(goal)), evolved.shown, is_adopted)
-
-
-def _permitted_target(connection: Connection, goal: Goal, run: Run) -> TargetTable | None:
-    """Return the target, or None; raise StoreError where this user lacks a right for the run."""
-    check_rights(connection, goal)
-    table = find_target(connection, goal, run.mode == "replace")
-    if table is None or not goal.keeps_table(run.mode):
-        check_renames(connection, goal)
-    return table
 
 
 def stage(

@@ -86,6 +86,7 @@ class Trial:
         twice = self._twice(start)
         broken |= {at - start: self._error(rule) for at, rule in twice.items()}
         self._forget([*twice])
+        self.found_elsewhere += len(twice)  # another row may have held the key before
         if not any(rule.first for rule in self.rules):
             self.scratch.do(f"DELETE FROM {self._table}")
         return self.bad_rows.take(batch, broken)
