@@ -209,6 +209,17 @@ class SQLHome(Home):
         with in_words(self.describe(), HomeError):
             yield from self._reached().home().read(self._ask(), split)
 
+    def digest(self, plan: Plan) -> tuple[int, int] | None:
+        """Return the rows of a plan that is open, and a sum of their hashes; None: not built.
+
+        Two plans with the same columns in the same kind of database have the same sum if they have
+        the same rows.
+        """
+        with in_words(self.describe(), HomeError):
+            database = self._reached()
+            verbs = database.digests()
+            return None if verbs is None else verbs.digest(self._ask(), plan)
+
     def primary_key(self) -> tuple[str, ...]:
         if not self.table or not self.traits.key:
             return ()

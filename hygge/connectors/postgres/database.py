@@ -41,6 +41,7 @@ POSTGRES = Database(
     holds_snapshots=True,
     tells_sizes=True,
     passes_through=True,
+    hashes_rows=True,
     home_lossy=_LOSSY,
     store_lossy=_LOSSY,
     json_type="json",

@@ -123,6 +123,14 @@ class CatalogVerbs(Protocol):
     def tables(self, url: str, who: str, patterns: Sequence[str]) -> Listing: ...
 
 
+class DigestVerbs(Protocol):
+    """`digest.py` of a database that sums up the hashes of rows."""
+
+    def digest(self, ask: Ask, plan: Plan) -> tuple[int, int]:
+        """Return rows, and the sum of their hashes; equal for the same rows in any order."""
+        ...
+
+
 class SizeVerbs(Protocol):
     """What `sizes.py` of a database gives."""
 
@@ -178,6 +186,8 @@ class Database:
     """Whether the sizes of tables are known without reading them: there is a `sizes.py`."""
     passes_through: bool = False
     """Whether rows may come in the server's own format: `store.py` has `takes`."""
+    hashes_rows: bool = False
+    """Whether the server sums up the hashes of rows: there is a `digest.py`."""
     home_lossy: tuple[str, ...] = NESTED
     """Arrow types, or how their names begin, that a Home does not give exactly."""
     store_lossy: tuple[str, ...] = NESTED
@@ -235,6 +245,12 @@ class Database:
     def snapshots(self) -> SnapshotVerbs | None:
         """The code that holds one snapshot for several flows, where there is such code."""
         return cast(SnapshotVerbs, self.home()) if self.holds_snapshots else None
+
+    def digests(self) -> DigestVerbs | None:
+        """The code that has the server sum up hashes of rows, where there is such code."""
+        if not self.hashes_rows:
+            return None
+        return cast(DigestVerbs, importlib.import_module(f"{self.package}.digest"))
 
     def sizes(self) -> SizeVerbs | None:
         """The code that tells the sizes of tables, where there is such code."""

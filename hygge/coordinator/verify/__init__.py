@@ -1,5 +1,6 @@
 """`hygge verify`: is what the store holds what the source would give now?
 
+in_database.py  asks the databases first, where they can tell that both sides are the same
 sides.py    reads the source through the flow's own steps, and the store through a Home
 forms.py    brings the values of both sides into one form, whatever their exact types
 hashes.py   the hash of each value, and of each row and its key; sums do not know an order

@@ -1,0 +1,70 @@
+"""Two tables of PostgreSQL are compared by the servers; where these differ, the rows are read."""
+
+from __future__ import annotations
+
+import pytest
+
+from hygge import Flow, SQLHome, SQLStore
+from hygge.coordinator.verify import verify_flow
+
+pytest_plugins = ["tests.servers.postgres"]
+
+COLUMNS = (
+    "id int PRIMARY KEY, n numeric, m numeric(9,2), f float8, r real, t text, b bytea, j jsonb, "
+    "at timestamptz, d date, a int[], u uuid, \"Odd, (name)\" varchar(9)"
+)  # fmt: skip
+ROWS = """
+INSERT INTO {0}.here SELECT g, g / 7.0, g, g / 7.0::float8, g / 7.0::real, 'a,"(' || chr(228) || g,
+  decode(to_hex(g + 4096), 'hex'), jsonb_build_object('k', g), '2024-01-01'::timestamptz
+  + g * '1 us'::interval, '2024-01-01'::date + g, ARRAY[g, NULL], gen_random_uuid(), ''
+FROM generate_series(1, 40) g;
+INSERT INTO {0}.here (id, f, t) VALUES (41, 'NaN', NULL), (42, '-0', ''), (43, 'Infinity', 'null');
+"""
+BY_SERVERS = "compared by the database, one hash over all rows"
+
+
+@pytest.fixture
+def flow(pg, schema, tmp_path) -> Flow:
+    pg.ask(f"CREATE TABLE {schema}.here ({COLUMNS})")
+    for statement in ROWS.format(schema).split(";")[:-1]:
+        pg.ask(statement)
+    flow = Flow(
+        SQLHome(table=f"{schema}.here", connection=pg.url, options={"splits": 3}),
+        SQLStore(table=f"{schema}.there", connection=pg.url),
+        engine="inline", state=tmp_path / "state", name="f",
+    )  # fmt: skip
+    assert flow.run().rows == 43
+    return flow
+
+
+def test_the_servers_tell_that_all_rows_are_the_same(flow):
+    verdict = verify_flow(flow)
+    assert (verdict.status, verdict.rows_source, verdict.rows_store) == ("same", 43, 43), verdict
+    assert verdict.notes == [BY_SERVERS]
+    assert len(verdict.columns) == 13
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        ("UPDATE {0}.there SET r = 1 WHERE id = 30", "changed: id 30 in r"),
+        ("UPDATE {0}.there SET t = 'x' WHERE id = 41", "changed: id 41 in t"),
+        ("DELETE FROM {0}.there WHERE id = 30", "lost: id 30"),
+        (
+            "UPDATE {0}.there SET m = CASE id WHEN 3 THEN 4 ELSE 3 END WHERE id IN (3, 4)",
+            "changed: id 3 in m",
+        ),
+    ],
+)
+def test_what_differs_is_found_by_reading(flow, pg, schema, damage, found):
+    pg.ask(damage.format(schema))
+    verdict = verify_flow(flow)
+    assert verdict.status == "different"
+    assert found in verdict.first
+    assert BY_SERVERS not in verdict.notes
+
+
+def test_other_types_are_compared_by_reading(flow, pg, schema):
+    pg.ask(f"ALTER TABLE {schema}.there ALTER m TYPE numeric(12,4)")
+    verdict = verify_flow(flow)
+    assert (verdict.status, verdict.notes) == ("same", [])
