@@ -34,7 +34,9 @@ class SettingAsideReader(CsvReader):
         with self.file.opened(self.where) as (text, names, before):
             if before < 0:
                 before = lines_before(self.file.path, -before)
-            records = Records(self.file, text, names, before, self.block)
+            is_sample = self.block < BLOCK_BYTES
+            sample_bytes = self.block if is_sample else None
+            records = Records(self.file, text, names, before, sample_bytes)
             dialect, encoding = asdict(self.file.dialect), self.file.encoding
             self.form = json.dumps(
                 {"kind": "csv", "names": names, "dialect": dialect, "encoding": encoding}
@@ -51,8 +53,7 @@ class SettingAsideReader(CsvReader):
                 if len(bad) >= _MOST_ROWS:
                     yield bad_table(bad)
                     bad.clear()
-                is_sample = self.block < BLOCK_BYTES
-                if tables and (size >= self.block or is_sample):
+                if tables and size >= self.block and not is_sample:
                     table = pa.concat_tables(tables)
                     tables, size = [], 0
                     yield table
@@ -85,6 +86,7 @@ class SettingAsideReader(CsvReader):
         arrays, unfit = self._converted(batch)
         if not (skipped or unfit):
             return self._table(arrays, batch.num_rows)
+        records.expect_bad()
         starts, ends = records.places(block)
         if len(starts) != batch.num_rows + len(skipped):
             read = batch.num_rows + len(skipped)

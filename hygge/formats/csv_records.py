@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_BLOCK_BYTES = MIB // 4
-"""Read at once, and read again where a record of it is bad."""
+_SMALL_BYTES = MIB // 4
+"""Read at once where a record before was bad: a block is looked at again for each such record."""
+_LARGE_BYTES = 4 * MIB
+"""Read at once where all records before were right, which costs less."""
 _LARGEST_RECORD = 256 * MIB
 _OF_ONE_RECORD = ("after", "within", "nul", "escape")
 """Faults after which the next line is surely the next record, or a part of this one."""
@@ -53,26 +55,41 @@ class Records:
     """The records of one piece of a file, after its header."""
 
     def __init__(
-        self, file: CsvFile, text: TextReader, names: list[str], lines: int, most_bytes: int
+        self,
+        file: CsvFile,
+        text: TextReader,
+        names: list[str],
+        lines: int,
+        sample_bytes: int | None = None,
     ) -> None:
         self.file, self.text, self.names, self.line = file, text, names, lines
-        self.block_bytes = min(_BLOCK_BYTES, most_bytes)
+        self.sample_bytes = sample_bytes
+        """The size of the first block, where it is a sample: `blocks` ends behind it then."""
+        self.block_bytes = _SMALL_BYTES
         self.quote = file.dialect.quote.encode() if file.newlines_in_values else b""
         self.sign = b"\n"
 
     def blocks(self) -> Iterator[Block | BadRecord]:
         """Yield all records in order."""
-        rest = self.text.read(self.block_bytes)
+        rest = self.text.read(self.sample_bytes or self.block_bytes)
         if b"\n" not in rest and b"\r" in rest:
             self.sign = b"\r"  # the only line end there is
         chunk = rest
         while chunk:
+            self.block_bytes = min(2 * self.block_bytes, _LARGE_BYTES)
+            length = len(rest)
             rest = yield from self._cut(rest, is_last=False)
             if len(rest) > _LARGEST_RECORD and self.sign == b"\n":
                 raise self._error("open", rest, 0, self.line)
             chunk = self.text.read(max(self.block_bytes, len(rest)))
+            if chunk and self.sample_bytes and len(rest) < length:
+                return
             rest += chunk
         yield from self._cut(rest, is_last=True)
+
+    def expect_bad(self) -> None:
+        """Read small blocks from now on, as bad records seldom come alone."""
+        self.block_bytes = _SMALL_BYTES
 
     def _cut(self, text: bytes, is_last: bool) -> Generator[Block | BadRecord, None, bytes]:
         """Yield the whole records of a text that begins with one; return the rest."""
@@ -107,6 +124,7 @@ class Records:
                 stop = len(part)
             if start:
                 yield from self._cut(text[:start], is_last=True)
+            self.expect_bad()
             yield BadRecord(text[start:stop], self.line + 1, error)
             self.line += count_line_ends(text[start:stop])
             text = text[stop:]

@@ -56,7 +56,8 @@ def lines(bad: dict[str, str], count: int, seed: int) -> tuple[list[str], dict[i
 @pytest.mark.parametrize("block", [64, 1024, 2**20])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_each_csv_record_comes_or_is_set_aside_with_its_own_text(tmp_path, monkeypatch, block, end):
-    monkeypatch.setattr(csv_records, "_BLOCK_BYTES", block)
+    monkeypatch.setattr(csv_records, "_SMALL_BYTES", block)
+    monkeypatch.setattr(csv_records, "_LARGE_BYTES", 4 * block)
     written, wrong = lines(BAD, 400, block)
     path = tmp_path / "in.csv"
     text = "id,said,n\n" + "\n".join(written)
@@ -99,6 +100,17 @@ def test_inferred_types_comments_escapes_and_chosen_columns_set_aside_as_well(tm
     assert [(row["line"], row["column"], row["value"]) for row in bad] == [
         (5, "n", "007"), (7, None, None),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("last", ["x1,2", "x1,2\n1,2\n"])
+@pytest.mark.parametrize("second", ["", '1,"2"2\n'])
+def test_the_sample_is_as_large_as_where_nothing_is_set_aside(tmp_path, monkeypatch, second, last):
+    monkeypatch.setattr(csv_records, "_SMALL_BYTES", 64)
+    path = tmp_path / "in.csv"
+    path.write_text("a,b\n1,2\n" + second + "1,2\n" * 200 + last)
+    good, bad = sorted_out(CsvHome(path=path, options={"sample_bytes": 1024}))
+    assert {row["a"] for row in good} == {"1", "x1"}
+    assert len(bad) == bool(second)
 
 
 def test_one_column_takes_a_blank_line_as_null_also_beside_bad_ones(tmp_path):
