@@ -6,6 +6,8 @@ import pyarrow as pa
 
 JSON = b"hygge.json"
 """The key that says of a column that its texts are JSON, made of nested values."""
+OP = b"hygge.op"
+"""The key that says of a column that it tells what became of each row: see `hygge/changes.py`."""
 _EXTENSION_NAME, _EXTENSION_PARAMETERS = b"ARROW:extension:name", b"ARROW:extension:metadata"
 
 
@@ -50,10 +52,13 @@ def _marked(field: pa.Field) -> pa.Field:
 
 
 def bare(schema: pa.Schema) -> pa.Schema:
-    """Return a schema without the metadata of itself and of its columns, but for `is_json`."""
-    marks = {JSON: b"1"}
-    fields = [field.with_metadata(marks if is_json(field) else None) for field in schema]
-    return pa.schema(fields)
+    """Return a schema without the metadata of itself and of its columns, but for hygge's marks."""
+    return pa.schema([field.with_metadata(_own_marks(field)) for field in schema])
+
+
+def _own_marks(field: pa.Field) -> dict[bytes, bytes] | None:
+    metadata = field.metadata or {}
+    return {mark: metadata[mark] for mark in (JSON, OP) if mark in metadata} or None
 
 
 def is_json(field: pa.Field) -> bool:

@@ -27,7 +27,6 @@ Watermark = int | float | str | None
 PROTOCOL = 1
 """Version of the two contracts; a connector that was built for another version is refused."""
 Record = TypeVar("Record", bound="DataclassInstance")
-
 MIB = 1024 * 1024  # bytes
 
 
@@ -43,6 +42,8 @@ class HomeTraits:
     """True if `open(since)` understands a watermark."""
     key: bool = False
     """True if `primary_key` may know by which columns the rows of its source are told apart."""
+    changes: bool = False
+    """True if its rows are changes, which a column `_op` tells: see `hygge/changes.py`."""
     lossy: tuple[str, ...] = ()
     """Arrow types that this Home never gives, each as its text or a prefix of it."""
 
@@ -69,6 +70,8 @@ class StoreTraits:
     """True if the metadata of schema and fields is kept, and with it extension types."""
     json: bool = False
     """True if it is given nested values as JSON, in text columns that say so in their metadata."""
+    changes: bool = False
+    """True if its `merge` applies changes: see `hygge/changes.py`."""
 
 
 @dataclass(frozen=True)
@@ -384,10 +387,7 @@ class Limits:
 
 def facts_of_head(head: Head) -> dict[str, Any]:
     """Return a head as JSON; older versions know no `ties`, so it is left out where it is None."""
-    facts = asdict(head)
-    if head.ties is None:
-        del facts["ties"]
-    return facts
+    return {key: fact for key, fact in asdict(head).items() if key != "ties" or fact is not None}
 
 
 def from_facts(record: type[Record], facts: Mapping[str, Any]) -> Record:
