@@ -50,6 +50,7 @@ DeltaStore("users", path="lake/users", partition_by=["day"], options={"schema": 
 DeltaStore("users", options={"on_value": {"t": "as_text"}, "zones": "utc", "adopt": True})
 DeltaHome("users", version=3, columns=("id",), options={"split_bytes": 1_000})
 DeltaHome("users", as_of="2024-01-31T12:00:00Z", connection={"anonymous": True})
+DeltaHome("users", changes=True)
 DeltaHome("users", version="3")  # error: "version"
 DeltaStore("users", partition="day")  # error: did you mean "partition_by"?
 

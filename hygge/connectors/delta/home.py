@@ -6,6 +6,9 @@ into splits of about `split_bytes`; a very large file is cut at its row groups. 
 never change, so a split reads the same in any process; a file that `vacuum` has removed meanwhile
 is SourceChanged. Tables with deletion vectors, column mapping or other features of their readers
 are read by the library, in one split.
+
+With `changes` the first run reads all rows, as inserts, and each later one what the change data
+feed has of the versions since (`hygge/connectors/delta/changes.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import base64
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack
 
@@ -21,7 +25,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from hygge.arrow_errors import in_words
-from hygge.connectors.delta import library, source
+from hygge.connectors.delta import changes, library, source
 from hygge.connectors.files.file_options import FileOptions, FileOptionsDict
 from hygge.errors import ConfigError, HomeError, SourceMissing
 from hygge.home import Home, is_quick
@@ -45,6 +49,7 @@ class DeltaHomeArguments(TypedDict, total=False):
     columns: list[str] | tuple[str, ...] | None
     version: int | None
     as_of: str | None
+    changes: bool
     options: FileOptions | FileOptionsDict
 
 
@@ -66,6 +71,9 @@ class DeltaHome(Home):
         """The version of the table. Default: the newest."""
         as_of: str | None = None
         """A moment, such as 2024-01-31T12:00:00Z: the version that was the newest then."""
+        changes: bool = False
+        """Whether only what has changed since the last run is read, as rows that `_op` tells to
+        insert, update or delete, for `mode: merge`. The table needs its change data feed."""
         options: FileOptions = FileOptions()
 
     settings: DeltaHome.Settings
@@ -81,6 +89,12 @@ class DeltaHome(Home):
         refuse_nul(path, "DeltaHome")
         if given.version is not None and given.as_of is not None:
             raise ConfigError("DeltaHome was given 'version' and 'as_of'", "give one of the two")
+        if given.changes and (given.version, given.as_of) != (None, None):
+            raise ConfigError(
+                "DeltaHome: 'changes' reads up to the newest version",
+                "take 'version' and 'as_of' out",
+            )
+        self.traits = replace(self.traits, changes=given.changes)
         self.moment = None if given.as_of is None else _moment(given.as_of)
         is_url = is_object_url(path)
         self.path = path.rstrip("/") if is_url else os.path.abspath(expanded(path, "DeltaHome"))
@@ -110,19 +124,31 @@ class DeltaHome(Home):
             table = self._table()
             columns = self._projected(source.columns_of(table))
             schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in columns])
-            plan = self._planned(table, columns, schema)
+            if self.settings.changes:
+                changes.check(self.path, table, schema, since)
+                if since is not None:
+                    plan = changes.planned(self.path, table, columns, schema, int(since))
+                else:
+                    plan = changes.begun(self._planned(table, columns, schema), table.version())
+            else:
+                plan = self._planned(table, columns, schema)
         yield plan
 
     def read(self, split: Split) -> Iterator[pa.Table]:
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(split.where["schema"])))
         with self._in_words():
-            if "files" in split.where:
+            if "until" in split.where:
+                table = source.version_of(self.path, self.settings.connection, split)
+                yield from changes.read(table, split, schema, self.settings.options)
+            elif "files" in split.where:
                 yield from source.read_files(
                     self.path, self.settings.connection, split, schema, self.settings.options
                 )
             else:
                 table = source.version_of(self.path, self.settings.connection, split)
-                yield from source.read_by_library(table, schema, self.settings.options)
+                yield from source.read_by_library(
+                    table, schema, self.settings.options, split.where.get("constants", {})
+                )
 
     # How they do it.
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from hygge.connectors.delta.library import no_retries
+from hygge.connectors.delta.types import check_not_null
 from hygge.errors import Rejected
+from hygge.extension_types import OP as _MARK
 from hygge.formats.parquet import open_parquet
 from hygge.model import Run
 from hygge.type_words import value_text
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 
 OP = "_op"
 """The column that says what became of a row: insert, update or delete."""
-_MARK = b"hygge.op"
-"""The metadata of that column, where rows are changes."""
+_NOT_NULL = b"hygge.not_null"
+"""The metadata of a column that may be NULL where a row deletes, and is not in the table."""
 _AT, _HAS = "_hygge_at", "_hygge_has"
 
 
@@ -36,18 +38,41 @@ def has_op(schema: pa.Schema | None) -> bool:
 
 
 def without_op(schema: pa.Schema | None) -> pa.Schema | None:
-    """Return the columns that rows are about."""
+    """Return the columns that rows are about, as `with_op` got them."""
     if schema is None or not has_op(schema):
         return schema
     kept = [field for field in schema if _MARK not in (field.metadata or {})]
-    return pa.schema(kept, schema.metadata)
+    return pa.schema([_restored(field) for field in kept], schema.metadata)
 
 
-def with_op(written: pa.Schema, rows: pa.Schema | None) -> pa.Schema:
+def with_op(written: pa.Schema, rows: pa.Schema | None, key: Sequence[str]) -> pa.Schema:
     """Return the columns that are staged, with `_op` where the rows have it."""
     if not has_op(rows):
         return written
-    return written.append(pa.field(OP, pa.string(), nullable=False, metadata={_MARK: b"1"}))
+    fields = [
+        field
+        if field.nullable or field.name in key
+        else field.with_nullable(True).with_metadata({_NOT_NULL: b"1"})
+        for field in written
+    ]
+    op = pa.field(OP, pa.string(), nullable=False, metadata={_MARK: b"1"})
+    return pa.schema([*fields, op], written.metadata)
+
+
+def check_upserts(table: pa.Table) -> None:
+    """Raise UnfitValue for NULL in a column that has none, in a row that does not delete."""
+    import pyarrow.compute as pc
+
+    strict = [f.name for f in table.schema if _NOT_NULL in (f.metadata or {})]
+    if strict and any(table.column(name).null_count for name in strict):
+        upserts = table.filter(pc.not_equal(table.column(OP), "delete"))
+        for name in strict:
+            check_not_null(upserts.column(name), name)
+
+
+def _restored(field: pa.Field) -> pa.Field:
+    is_strict = _NOT_NULL in (field.metadata or {})
+    return field.remove_metadata().with_nullable(False) if is_strict else field
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -192,7 +192,7 @@ def read_files(
             if groups is None:
                 groups = range(opened.num_row_groups)
         inside = [f for f in schema if f.name in names and f.name not in partition]
-        values = {**partition, FILE_NAME: path}
+        values = {**partition, FILE_NAME: path, **split.where.get("constants", {})}
         for group in groups:
             batches = parquet.read_row_group(
                 file, group, pa.schema(inside), options.batch_size, options.batch_bytes
@@ -210,12 +210,17 @@ def read_files(
 
 
 def read_by_library(
-    table: DeltaTable, schema: pa.Schema, options: FileOptions
+    table: DeltaTable, schema: pa.Schema, options: FileOptions, constants: Mapping[str, str]
 ) -> Iterator[pa.Table]:
-    """Yield the rows of a version as its library reads them."""
-    reader = pa.RecordBatchReader.from_stream(table.scan(columns=schema.names))
+    """Yield the rows of a version as its library reads them; `constants` are added to them."""
+    names = [name for name in schema.names if name not in constants]
+    reader = pa.RecordBatchReader.from_stream(table.scan(columns=names))
     for batch in reader:
-        full = conformed(pa.Table.from_batches([batch]), schema, table.table_uri)
+        rows = pa.Table.from_batches([batch])
+        for name, value in constants.items():
+            rows = rows.append_column(name, pa.repeat(value, rows.num_rows))
+        full = conformed(rows, schema, table.table_uri)
+        del rows
         del batch
         yield from slices(full, options.batch_size, options.batch_bytes)
         del full

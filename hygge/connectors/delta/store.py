@@ -128,6 +128,7 @@ class DeltaStore(Store):
         visibility="atomic",
         sees="the old version or the new one: one entry of the table's log shows a run",
         lossy=types.LOSSY,
+        changes=True,
     )
     imports = ("pyarrow.compute", "pyarrow.parquet", "deltalake")
     is_folder: ClassVar[bool] = True
@@ -189,7 +190,7 @@ class DeltaStore(Store):
             fit = self._fitted(self._load(), run, schema)
             written = fit.schema if fit.followed is None else with_changes(fit.followed)
             if written is not None:
-                written = merge.with_op(written, schema)
+                written = merge.with_op(written, schema, run.key)
             by = () if run.mode == "merge" else fit.partition_by
             self._staging().prepare(run.id, written, by)
 
@@ -347,7 +348,9 @@ class DeltaStore(Store):
 
     def _stored(self, batch: pa.Table, prepared: pa.Schema | None) -> pa.Table:
         schema = types.stored_schema(batch.schema, self.rules) if prepared is None else prepared
-        return types.stored_table(batch, schema, self.rules)
+        table = types.stored_table(batch, schema, self.rules)
+        merge.check_upserts(table)
+        return table
 
     def _path_of(self, key: str) -> str:
         path = f"{self.path}/{key}"

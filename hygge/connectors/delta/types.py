@@ -91,14 +91,20 @@ def stored_table(table: pa.Table, schema: pa.Schema, rules: Rules) -> pa.Table:
             columns.append(pa.nulls(table.num_rows, field.type))
             continue
         column = stored_column(table.column(field.name), field, rules)
-        if not field.nullable and column.null_count:
-            raise UnfitValue(
-                f"column '{field.name}' is NOT NULL in the table, and {column.null_count:,} of "
-                f"{table.num_rows:,} rows have NULL there",
-                "fill it in at the source, or leave such rows out with `where`",
-            ).at(field.name)
+        if not field.nullable:
+            check_not_null(column, field.name)
         columns.append(column)
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def check_not_null(column: pa.ChunkedArray, name: str) -> None:
+    """Raise UnfitValue where a column that has no NULL in the table has some."""
+    if column.null_count:
+        raise UnfitValue(
+            f"column '{name}' is NOT NULL in the table, and {column.null_count:,} of "
+            f"{len(column):,} rows have NULL there",
+            "fill it in at the source, or leave such rows out with `where`",
+        ).at(name)
 
 
 def stored_column(column: pa.ChunkedArray, field: pa.Field, rules: Rules) -> pa.ChunkedArray:

@@ -1,0 +1,95 @@
+"""The change data feed of one Delta table keeps another one, or a database, the same."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from hygge import ConfigError, DeltaHome, DeltaStore, Flow
+from hygge.errors import HomeError
+from hygge.testing.values import difference
+from tests.connectors.delta.staged import read
+
+FEED = {"delta.enableChangeDataFeed": "true"}
+
+
+def rows(*pairs: tuple[int, str]) -> pa.Table:
+    schema = pa.schema([pa.field("id", pa.int64(), nullable=False), pa.field("v", pa.string())])
+    return pa.table({"id": [n for n, _ in pairs], "v": [v for _, v in pairs]}, schema)
+
+
+def test_a_copy_follows_inserts_updates_deletes_and_replaces(tmp_path):
+    source, copy = str(tmp_path / "source"), DeltaStore(path=tmp_path / "copy")
+    write_deltalake(source, rows(*((n, "a") for n in range(6))), configuration=FEED)
+
+    def moved() -> int:
+        home = DeltaHome(path=source, changes=True)
+        flow = Flow(home, copy, name="f", mode="merge", key=["id"], engine="inline",
+                    state=tmp_path / "state")  # fmt: skip
+        report = flow.run()
+        whole = pa.table(DeltaTable(source).scan().read_all())
+        assert difference(read(copy), whole) is None
+        return report.rows
+
+    assert moved() == 6
+    assert moved() == 0
+    DeltaTable(source).delete("id = 1")
+    DeltaTable(source).update({"v": "'b'"}, predicate="id = 2")
+    DeltaTable(source).update({"id": "30"}, predicate="id = 3")
+    write_deltalake(source, rows((1, "again"), (7, "new")), mode="append")
+    DeltaTable(source).delete("id = 7")
+    DeltaTable(source).optimize.compact()
+    assert moved() == 1 + 2 + 2 + 2 + 1
+    write_deltalake(source, rows((2, "z"), (8, "y")), mode="overwrite")
+    assert moved() == 6 + 2
+    assert copy.head("f").watermark == DeltaTable(source).version()
+    assert read(copy).schema.field("id").nullable is False
+
+
+def test_rows_that_leave_a_condition_are_deleted(tmp_path):
+    source, copy = str(tmp_path / "source"), DeltaStore(path=tmp_path / "copy")
+    write_deltalake(source, rows((1, "in"), (2, "in"), (3, "out")), configuration=FEED)
+    for _ in range(2):
+        home = DeltaHome(path=source, changes=True)
+        Flow(home, copy, name="f", mode="merge", key=["id"], engine="inline",
+             state=tmp_path / "state", shape={"where": "v = 'in'"}).run()  # fmt: skip
+        expected = pa.table(DeltaTable(source).scan().read_all()).to_pylist()
+        assert sorted(row["id"] for row in read(copy).to_pylist()) == [
+            row["id"] for row in sorted(expected, key=lambda row: row["id"]) if row["v"] == "in"
+        ]
+        DeltaTable(source).update({"v": "'out'"}, predicate="id = 1")
+        DeltaTable(source).update({"v": "'in'"}, predicate="id = 3")
+
+
+def test_a_table_that_does_not_tell_its_changes_is_refused(tmp_path):
+    write_deltalake(str(tmp_path / "t"), rows((1, "a")))
+    with pytest.raises(HomeError, match="keeps no change data feed"):
+        DeltaHome(path=tmp_path / "t", changes=True).open().__enter__()
+    with pytest.raises(ConfigError, match="up to the newest"):
+        DeltaHome(path=tmp_path / "t", changes=True, version=0)
+
+
+def test_a_table_that_was_made_anew_is_no_source_of_changes(tmp_path):
+    path = str(tmp_path / "t")
+    write_deltalake(path, rows((1, "a")), configuration=FEED)
+    with pytest.raises(HomeError, match="it was made anew"):
+        DeltaHome(path=path, changes=True).open(5).__enter__()
+
+
+def test_null_in_a_row_that_is_written_is_refused_and_not_in_one_that_deletes(tmp_path):
+    strict = pa.schema([pa.field("id", pa.int64()), pa.field("v", pa.string(), nullable=False)])
+    copy = DeltaStore(path=tmp_path / "copy")
+    write_deltalake(copy.path, rows((1, "a"), (2, "b")).cast(strict))
+    op = pa.field("_op", pa.string(), nullable=False, metadata={b"hygge.op": b"1"})
+    schema = pa.schema([pa.field("id", pa.int64()), pa.field("v", pa.string()), op])
+    from tests.connectors.delta.staged import ids, staged
+
+    for kind, words in (("delete", None), ("update", "'v' is NOT NULL")):
+        table = pa.table({"id": [1], "v": pa.array([None], pa.string()), "_op": [kind]}, schema)
+        if words is None:
+            staged(copy, table, mode="merge", key=["id"])()
+            assert ids(copy) == [2]
+            continue
+        with pytest.raises(Exception, match=words):
+            staged(copy, table, mode="merge", key=["id"])
