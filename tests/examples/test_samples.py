@@ -10,6 +10,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -94,6 +95,10 @@ def test_a_sample_runs_twice_with_the_same_outcome(name, samples):
         ]  # fmt: skip
         for bad in (samples / ".hygge" / "bad" / "payments").glob("*.parquet"):
             assert pq.read_table(bad)["column"].to_pylist() == ["paid_on", "amount"]
+    elif name == "12_duckdb.yml":
+        with duckdb.connect(out / "warehouse.duckdb", read_only=True) as warehouse:
+            assert warehouse.execute("SELECT count(*) FROM sales").fetchall() == [(1200,)]
+        assert count(out / "from_duckdb" / "sales") == 1200
     else:
         pytest.fail(f"say here what {name} leaves behind")
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from hygge.bad_rows import BadRows
 from hygge.connectors.anysql.session import connected
+from hygge.connectors.databases.known import database_of
 from hygge.connectors.sql.database import Database
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.ledger import target_of
@@ -85,7 +86,7 @@ def trial_of(
     `adds`: each row is added; a merge updates rows.
     """
     names = bad_rows.schema.names if bad_rows.schema is not None else []
-    rules = [] if goal.evolves else _rules(goal, database, names, adds)
+    rules = [] if goal.evolves or database.own_catalog else _rules(goal, database, names, adds)
     with ExitStack() as stack:
         trial = None
         if rules:
@@ -109,6 +110,9 @@ def _rules(goal: Goal, database: Database, names: list[str], adds: bool) -> list
 def _limits(goal: Goal) -> TableLimits:
     import sqlalchemy as sa
 
+    database = database_of(goal.url)
+    if database.own_catalog:
+        return TableLimits(goal.who, database.own_trial().not_null(goal))
     with connected(goal.url, goal.who, StoreError) as connection:
         target = target_of(goal)
         if not exists(connection, target):
