@@ -113,6 +113,10 @@ class Home(Connector):
         """Read one split (full form). The simple form reads `read_batches`."""
         return _as_tables(self.read_batches(), type(self).__name__)
 
+    def locks(self) -> str | None:
+        """Return the path that nobody can write while a plan is open; None: there is none."""
+        return None
+
     def primary_key(self) -> tuple[str, ...]:
         """Return the columns of the source's primary key; none where it has none, or none is known.
 

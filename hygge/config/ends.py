@@ -30,7 +30,13 @@ from hygge.config.paths import (
 )
 from hygge.config.problems import AlreadyReported, Problem, suggest
 from hygge.config.specs import EndSpec, Side
-from hygge.connectors.databases.known import DATABASES, FILE, SERVER, backends
+from hygge.connectors.databases.known import (
+    DATABASES,
+    FILE,
+    SERVER,
+    backends,
+    database_by_suffix,
+)
 from hygge.connectors.files.lake_tables import is_delta_table
 from hygge.errors import nearest
 from hygge.places.access import ObjectUrl
@@ -152,7 +158,8 @@ def database_url(node: Node, root: str) -> str:
     url = text_of(node)
     scheme = URL.match(url)
     if scheme is None:
-        example = f"{FILE.backends[0]}:///{shorten(node.text)}" if _is_file(url) else SERVER.example
+        file = database_by_suffix(url) or FILE
+        example = f"{file.backends[0]}:///{shorten(node.text)}" if _is_file(url) else SERVER.example
         message = f"{node.describe()} is not a database URL"
         raise Problem(node.line, message, f"for example {example}")
     refuse_scheme(node, scheme[1])
@@ -209,6 +216,15 @@ def _as_mapping(side: Side, node: Node, context: Context) -> Node:
             )
         return mapping(connection=url, table=table)
     name, hash_, table = text.partition("#")
+    database = database_by_suffix(name)
+    if database is not None and (hash_ or database_by_suffix(text)):
+        if not table:
+            raise Problem(
+                node.line,
+                f"'{side}' is a {database.name} database without a table: {shorten(node.text)}",
+                f"{side}: {shorten(node.text)}#table",
+            )
+        return mapping(connection=f"{database.backends[0]}:///{name}", table=table)
     if os.path.exists(absolute(text, context.root, node.line)):
         return mapping(path=text)
     if hash_ and (name in context.connections or name in context.lakes):

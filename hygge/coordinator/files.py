@@ -18,10 +18,10 @@ from fnmatch import fnmatchcase
 from hygge.config import connectors
 from hygge.config.checks import Places
 from hygge.config.specs import FlowSpec
-from hygge.connectors.databases.described import Described
 from hygge.connectors.files.home import FileHome
 from hygge.connectors.files.listing import find_files
 from hygge.connectors.files.source_file import name_below
+from hygge.connectors.sql.listing import Described
 from hygge.coordinator.fitting import check_hidden, hidden
 from hygge.coordinator.members import Family, problem
 from hygge.errors import HyggeError, SourceMissing

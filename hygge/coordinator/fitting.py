@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from hygge.config.connectors import build
 from hygge.config.specs import FlowSpec
-from hygge.connectors.databases.described import Described, describe
+from hygge.connectors.databases.described import describe
+from hygge.connectors.sql.listing import Described
 from hygge.errors import ConfigError, one_of
 
 

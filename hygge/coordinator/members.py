@@ -330,7 +330,7 @@ def _table_setting(store: EndSpec, names: Mapping[str, str], member: str) -> str
     url = connection_url(store.settings.get("connection"), "SQLStore")
     setting = str(store.settings["table"])
     database = database_of(url)
-    if database.is_file:
+    if not database.has_schemas:
         parts, unquoted = [_fill(setting, names)], r"\w+"
     else:
         schema, name = split_name(setting)

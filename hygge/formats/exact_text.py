@@ -147,6 +147,20 @@ def leaves(array: pa.Array, wanted: Callable[[pa.DataType], bool]) -> Iterator[p
         yield from leaves(array.flatten(), wanted)
 
 
+def has_repeated_key(maps: pa.Array) -> bool:
+    """Whether one of these maps has one key twice."""
+    import pyarrow.compute as pc
+
+    entries = maps.cast(pa.list_(pa.struct([("key", maps.type.key_type), maps.type.item_field])))
+    keys = entries.flatten().field("key")
+    pairs = pa.table({"row": pc.list_parent_indices(entries), "key": keys})
+    try:
+        distinct = pairs.group_by(["row", "key"]).aggregate([]).num_rows
+    except pa.ArrowNotImplementedError:  # for keys that are lists or structs
+        distinct = len({(row["row"], repr(row["key"])) for row in pairs.to_pylist()})
+    return bool(distinct < pairs.num_rows)
+
+
 def _is_text(kind: pa.DataType) -> bool:
     t = pa.types
     return bool(t.is_string(kind) or t.is_large_string(kind) or t.is_string_view(kind))

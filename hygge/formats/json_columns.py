@@ -18,7 +18,14 @@ import pyarrow as pa
 from hygge.batches import plain, plain_schema
 from hygge.errors import UnfitValue
 from hygge.extension_types import JSON
-from hygge.formats.exact_text import NoText, check_utf8, has_text, leaves, refuse_no_text
+from hygge.formats.exact_text import (
+    NoText,
+    check_utf8,
+    has_repeated_key,
+    has_text,
+    leaves,
+    refuse_no_text,
+)
 from hygge.formats.json_values import NO_JSON
 from hygge.formats.json_writer import literals
 from hygge.shape.bound import Bound
@@ -111,12 +118,7 @@ def _texts(column: str, chunk: pa.Array) -> pa.Array:
 
 def _check_keys(column: str, maps: pa.Array) -> None:
     """Raise UnfitValue for a map that has one key twice: an object would keep one of them."""
-    import pyarrow.compute as pc
-
-    entries = maps.cast(pa.list_(pa.struct([("key", maps.type.key_type), maps.type.item_field])))
-    keys = entries.flatten().field("key")
-    pairs = pa.table({"row": pc.list_parent_indices(entries), "key": keys})
-    if pairs.group_by(["row", "key"]).aggregate([]).num_rows < pairs.num_rows:
+    if has_repeated_key(maps):
         raise _no_json(column, "holds a map with one key twice")
 
 

@@ -83,7 +83,7 @@ def test_a_folder_without_the_right_to_write_is_refused(flows, capsys, tmp_path,
         ("postgresql+pg8000://u:p@h/d", "pip install pg8000"),
         ("snowflake://u:p@h/d", "pip install snowflake-sqlalchemy"),
         ("bigquery://project", "pip install sqlalchemy-bigquery"),
-        ("duckdb:///w.duckdb", "pip install duckdb-engine"),
+        ("trino://h/w", "pip install 'trino[sqlalchemy]'"),
     ],
 )
 def test_a_driver_that_is_not_installed_is_named_with_its_package(url, package, flows, capsys):

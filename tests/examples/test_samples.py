@@ -10,6 +10,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -96,9 +97,13 @@ def test_a_sample_runs_twice_with_the_same_outcome(name, samples):
         ]  # fmt: skip
         for bad in (samples / ".hygge" / "bad" / "payments").glob("*.parquet"):
             assert pq.read_table(bad)["column"].to_pylist() == ["paid_on", "amount"]
-    elif name.startswith("12"):
+    elif name.startswith("13"):
         assert pa.table(DeltaTable(str(out / "delta" / "users")).scan().read_all()).num_rows == 5000
         assert count(out / "users_of_delta") == 5000
+    elif name == "12_duckdb.yml":
+        with duckdb.connect(out / "warehouse.duckdb", read_only=True) as warehouse:
+            assert warehouse.execute("SELECT count(*) FROM sales").fetchall() == [(1200,)]
+        assert count(out / "from_duckdb" / "sales") == 1200
     else:
         pytest.fail(f"say here what {name} leaves behind")
 

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -61,6 +62,14 @@ def sqlite(*statements: str) -> Callable[[], None]:
     return make
 
 
+def in_duckdb(*statements: str) -> Callable[[], None]:
+    def make() -> None:
+        with duckdb.connect("s.duckdb") as database:
+            database.execute(";".join(statements))
+
+    return make
+
+
 def arrow_union() -> None:
     union = pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])
     feather.write_feather(pa.table({"id": [1], "u": union}), "in.arrow")
@@ -76,7 +85,7 @@ class Case(NamedTuple):
     """The rows that it then moves."""
 
 
-S, OUT = "'sqlite:///s.db#t'", "store: out"
+S, D, OUT = "'sqlite:///s.db#t'", "s.duckdb#t", "store: out"
 TYPED = "{home: {connection: 'sqlite:///s.db', table: t, options: {types: {t: TYPE}}}, store: out}"
 CASES = {
     "folders and files have the column": Case(
@@ -95,6 +104,26 @@ CASES = {
         (sqlite("create table t (t text)", "insert into t values (x'ff00fe')"),),
         f"{{home: {S}, {OUT}}}",
         TYPED.replace("TYPE", "binary"), 1,
+    ),
+    "a type of duckdb that is not known": Case(
+        (in_duckdb("create table t as select null::geometry as t"),), f"{{home: {D}, {OUT}}}",
+        TYPED.replace("sqlite:///s.db", "duckdb:///s.duckdb").replace("TYPE", "string"), 1,
+    ),
+    "an infinite date of duckdb": Case(
+        (in_duckdb("create table t as select 'infinity'::date as t"),), f"{{home: {D}, {OUT}}}",
+        f"{{home: {{connection: 'duckdb:///s.duckdb', table: t, options: {{on_value: as_text}}}}, "
+        f"{OUT}}}", 1,
+    ),
+    "a text of duckdb that is no number": Case(
+        (in_duckdb("create table t as select 'x' as t"),),
+        TYPED.replace("sqlite:///s.db", "duckdb:///s.duckdb").replace("TYPE", "int64"),
+        TYPED.replace("sqlite:///s.db", "duckdb:///s.duckdb").replace("TYPE", "string"), 1,
+    ),
+    "a time zone that duckdb does not keep": Case(
+        (parquet("p.parquet", t=pa.array([0], pa.timestamp("us", "Europe/Berlin"))),),
+        f"{{home: p.parquet, store: {D}}}",
+        "{home: p.parquet, store: {connection: 'duckdb:///s.duckdb', table: t, "
+        "options: {zones: utc}}}", 1,
     ),
     "a text in a number of sqlite": Case(
         (sqlite("create table t (t integer)", "insert into t values ('x'), (1)"),),

@@ -158,3 +158,20 @@ def jsonl_records(path):
 
     lines = path.read_bytes().split(b"\n")[:-1]
     return [list(json.loads(line).values()) for line in lines]
+
+
+def duckdb_rows(self, store):
+    """`rows` of a StoreContract: what DuckDB sees of the table, as it gives it to Arrow."""
+    import os
+
+    import duckdb
+
+    path = store.settings.connection.removeprefix("duckdb:///")
+    if not os.path.exists(path):
+        return None
+    with duckdb.connect(path, read_only=True) as database:
+        database.execute("SET TimeZone = 'UTC'")
+        found = "SELECT 1 FROM duckdb_tables() WHERE table_name = ?"
+        if not database.execute(found, [store.table]).fetchall():
+            return None
+        return database.sql(f'SELECT * FROM "{store.table}"').to_arrow_reader().read_all()

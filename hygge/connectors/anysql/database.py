@@ -23,13 +23,6 @@ KNOWN = (
         names=NameRules(longest=128, cased_columns=False),
     ),
     replace(ANYSQL, name="Oracle", backends=("oracle",), port=1521),
-    replace(
-        ANYSQL,
-        name="DuckDB",
-        backends=("duckdb",),
-        is_file=True,
-        names=NameRules(cased_columns=False),
-    ),
 )
 """Those of which more is known than the name."""
 NAMES = (

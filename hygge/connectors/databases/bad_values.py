@@ -111,7 +111,7 @@ def remarks(goal: Goal, database: Database, names: list[str], adds: bool) -> lis
 
 
 def _rules(goal: Goal, database: Database, names: list[str], adds: bool) -> list[Rule]:
-    if goal.evolves:
+    if goal.evolves or database.own_catalog:
         return []
     with connected(goal.url, goal.who, StoreError) as connection:
         target = target_of(goal)
@@ -124,6 +124,8 @@ def _limits(goal: Goal, database: Database) -> TableLimits:
     """Return the limits of the columns whose values are written, and kept to as they are."""
     import sqlalchemy as sa
 
+    if database.own_catalog:
+        return TableLimits(goal.who, database.own_trial().not_null(goal))
     with connected(goal.url, goal.who, StoreError) as connection:
         target = target_of(goal)
         if not exists(connection, target):

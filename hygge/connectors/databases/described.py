@@ -6,19 +6,11 @@ SQLAlchemy reads them from the catalog of whatever database it is, in one connec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from hygge.connectors.anysql.session import connected
-from hygge.connectors.databases.known import with_driver
+from hygge.connectors.databases.known import database_of, with_driver
+from hygge.connectors.sql.listing import Described
 from hygge.errors import HomeError
-
-
-@dataclass(frozen=True)
-class Described:
-    """The names of a table's columns, in order, and of those of its primary key, in its order."""
-
-    columns: tuple[str, ...]
-    key: tuple[str, ...]
 
 
 def primary_key(url: str, who: str, schema: str | None, table: str | None) -> tuple[str, ...]:
@@ -28,6 +20,8 @@ def primary_key(url: str, who: str, schema: str | None, table: str | None) -> tu
     """
     import sqlalchemy as sa
 
+    if (own := database_of(url).own()) is not None:
+        return own.described(url, who, [(schema, table or "")])[0].key
     with connected(with_driver(url), who, HomeError) as connection:
         try:
             key = sa.inspect(connection).get_pk_constraint(table or "", schema)
@@ -43,6 +37,8 @@ def describe(url: str, who: str, tables: Sequence[tuple[str | None, str]]) -> li
     """
     import sqlalchemy as sa
 
+    if (own := database_of(url).own()) is not None:
+        return own.described(url, who, tables)
     with connected(with_driver(url), who, HomeError) as connection:
         inspector = sa.inspect(connection)
         by_name: dict[tuple[str | None, str], Described] = {}

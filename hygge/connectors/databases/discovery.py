@@ -8,7 +8,6 @@ caller asks for that.
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from hygge.connectors.databases.known import database_of
 from hygge.connectors.sql.catalog import Catalog, catalog_of, chosen
 from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.database import Database
-from hygge.connectors.sql.listing import Table, TableFacts
+from hygge.connectors.sql.listing import Table, TableFacts, cursors_of
 from hygge.errors import HomeError
 from hygge.model import MIB
 
@@ -31,11 +30,6 @@ _COUNTED = 64 * MIB
 """Bytes of a table at most whose rows are counted without being asked for."""
 _COUNTED_FILE = 1024 * MIB
 """The same for a database in a file: all of it."""
-_CHANGES = re.compile(r"(?i)updat|modif|chang|mtime|last_")
-_CREATED = re.compile(
-    r"(?i)creat|insert|add|load|ingest|event|occur|sold|placed|_at$|time|^ts|_ts$"
-)
-_MOST_CURSORS = 3
 _LOCK_WAITS = {
     "postgresql": "SET lock_timeout = '2s'",
     "mysql": "SET lock_wait_timeout = 2",
@@ -73,6 +67,8 @@ def describe_tables(url: str, tables: Sequence[Table], count: bool) -> list[Tabl
     import sqlalchemy as sa
 
     database, who = database_of(url), shown(url)
+    if (own := database.own()) is not None:
+        return own.facts(url, who, tables, count or not _is_large_file(url, database))
     facts = []
     with connected(url, who, HomeError) as connection, warnings.catch_warnings():
         warnings.simplefilter("ignore", sa.exc.SAWarning)  # of types that SQLAlchemy does not know
@@ -132,7 +128,7 @@ def _whole(number: Any) -> int | None:
 
 
 def _schema(database: Database, table: Table) -> str | None:
-    return None if database.is_file else table.schema
+    return table.schema if database.has_schemas else None
 
 
 def _reflected(
@@ -199,12 +195,10 @@ def _cursors(columns: Sequence[Mapping[str, Any]], key: Sequence[str]) -> tuple[
     """Return the columns by which new rows may be told: the likeliest first."""
     import sqlalchemy as sa
 
-    def rank(column: Mapping[str, Any]) -> int:
-        name, kind = column["name"], column["type"]
-        if isinstance(kind, sa.types.DateTime):
-            return 0 if _CHANGES.search(name) else 2 if _CREATED.search(name) else 3
-        is_number = isinstance(kind, sa.types.Integer)
-        return 1 if is_number and list(key) == [name] else 4
+    kinds = {sa.types.DateTime: "moment", sa.types.Integer: "integer"}
 
-    ranked = sorted((rank(column), at) for at, column in enumerate(columns))
-    return tuple(columns[at]["name"] for number, at in ranked if number < 4)[:_MOST_CURSORS]
+    def kind_of(column: Mapping[str, Any]) -> str:
+        found = (word for kind, word in kinds.items() if isinstance(column["type"], kind))
+        return next(found, "")
+
+    return cursors_of([(column["name"], kind_of(column)) for column in columns], key)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hygge import arrow_errors
+from hygge.connectors.duckdb import errors as duckdb
 from hygge.connectors.mariadb import session as mariadb
 from hygge.connectors.sql import errors as sql
 from hygge.connectors.sqlite import errors as sqlite
@@ -45,6 +46,8 @@ def _translated(
     kinds = {cls.__name__ for cls in type(error).__mro__}
     if library == "sqlite3":
         return sqlite.translated(error, who, side)  # type: ignore[arg-type]  # a sqlite3.Error
+    if duckdb.is_of_duckdb(error):
+        return duckdb.translated(error, who, side)
     if library == "pymysql":
         return mariadb.translated(error, who, side)
     if library == "sqlalchemy":

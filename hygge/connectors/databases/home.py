@@ -10,6 +10,7 @@ database:
 - `consistency: split` (both): each range of the primary key shows the moment of its own read, and
   the run of a dead driver is resumed.
 - SQLite: tables are split by rowid, and all splits show one state of the file.
+- DuckDB: the same; the file is locked until the run ends, so that nobody can write it.
 - Other databases: one split, unless `split_by` is given.
 
 With `cursor`, a run reads `cursor > watermark AND cursor <= the highest value now`. Rows that share
@@ -179,6 +180,9 @@ class SQLHome(Home):
 
     def on_disk(self) -> str | None:
         return file_of(self.settings.connection)
+
+    def locks(self) -> str | None:
+        return self.on_disk() if self.database.locks_out_writers else None
 
     def needs(self) -> tuple[str, ...]:
         verbs = self.database.home()

@@ -9,17 +9,21 @@ import re
 from dataclasses import replace
 
 from hygge.connectors.anysql.database import ANYSQL, KNOWN, NAMES, through_sqlalchemy
+from hygge.connectors.duckdb.database import DUCKDB
 from hygge.connectors.mariadb.database import MARIADB
 from hygge.connectors.postgres.database import POSTGRES
 from hygge.connectors.sql.database import Database
 from hygge.connectors.sqlite.database import SQLITE
 from hygge.errors import HyggeError
 
-DATABASES = (POSTGRES, MARIADB, SQLITE, *KNOWN)
+DATABASES = (POSTGRES, MARIADB, SQLITE, DUCKDB, *KNOWN)
 
 FILE = next(database for database in DATABASES if database.is_file)
 SERVER = next(database for database in DATABASES if not database.is_file)
 """The databases whose URLs are the examples in hints."""
+
+
+_LONGEST_START = 64
 
 
 def database_of(url: str) -> Database:
@@ -38,11 +42,18 @@ def database_of(url: str) -> Database:
 def database_in(file: str) -> Database | None:
     """Return the database that a file is by its first bytes; None where it is another file."""
     with open(file, "rb") as opened:
-        first = opened.read(max(len(database.file_begins) for database in DATABASES))
+        first = opened.read(_LONGEST_START)
     for database in DATABASES:
-        if database.file_begins and first.startswith(database.file_begins):
+        at, held = database.file_holds or (0, b"")
+        if held and first[at:].startswith(held):
             return database
     return None
+
+
+def database_by_suffix(path: str) -> Database | None:
+    """Return the database whose files have names that end like `path`."""
+    name = path.lower()
+    return next((each for each in DATABASES if name.endswith(each.suffixes or ("\0",))), None)
 
 
 def reached(url: str, who: str, side: type[HyggeError]) -> Database:

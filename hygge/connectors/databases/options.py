@@ -18,8 +18,11 @@ def refuse_unsupported(
         is_set["consistency"] = options.consistency != "snapshot"
     else:
         is_set["create_types"] = bool(options.create_types)
+    heeds = database.heeds
+    if isinstance(options, SQLHomeOptions):
+        heeds |= database.home_heeds
     for option in is_set:
-        if not is_set[option] or option in database.heeds:
+        if not is_set[option] or option in heeds:
             continue
         message, hints = unsupported(database, option)
         if isinstance(options, SQLHomeOptions):

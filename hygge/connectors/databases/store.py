@@ -128,7 +128,8 @@ class SQLStore(Store):
         refuse_unsupported(database, self.settings.options, self.describe())
         traits = type(self).traits
         lanes = database.max_lanes or traits.max_lanes
-        self.traits = replace(traits, lossy=database.store_lossy, max_lanes=lanes)
+        nested = not database.holds_nested
+        self.traits = replace(traits, lossy=database.store_lossy, max_lanes=lanes, json=nested)
 
     @property
     def database(self) -> Database:

@@ -42,7 +42,7 @@ class Catalog:
 
     def setting(self, table: Table) -> str:
         """The table's name as the setting `table` of SQLHome and SQLStore writes it."""
-        if self.database.is_file:
+        if not self.database.has_schemas:
             return _part(table.name, r"\w+")
         return f"{_part(table.schema)}.{_part(table.name)}"
 

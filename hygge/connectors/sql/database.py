@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from hygge.connectors.sql.ask import Ask
     from hygge.connectors.sql.goal import Goal
-    from hygge.connectors.sql.listing import Listing
+    from hygge.connectors.sql.listing import Described, Listing, Table, TableFacts
     from hygge.connectors.sql.rules import Rule
     from hygge.connectors.sql.target import Target
     from hygge.connectors.sql.trial import Scratch
@@ -131,6 +131,23 @@ class DigestVerbs(Protocol):
         ...
 
 
+class OwnCatalogVerbs(CatalogVerbs, Protocol):
+    """A `catalog.py` that is asked in the place of SQLAlchemy."""
+
+    def described(
+        self, url: str, who: str, tables: Sequence[tuple[str | None, str]]
+    ) -> list[Described]: ...
+    def facts(
+        self, url: str, who: str, tables: Sequence[Table], count: bool
+    ) -> list[TableFacts]: ...
+
+
+class OwnTrialVerbs(Protocol):
+    """A `trial.py` of a database whose catalog is its own."""
+
+    def not_null(self, goal: Goal) -> frozenset[str]: ...
+
+
 class SizeVerbs(Protocol):
     """What `sizes.py` of a database gives."""
 
@@ -161,8 +178,17 @@ class Database:
 
     is_file: bool = False
     """Whether a database is a file on a disk: it has no server, no port and no connections."""
-    file_begins: bytes = b""
-    """The bytes that each of its files begins with, where they tell it from other files."""
+    file_holds: tuple[int, bytes] | None = None
+    """A position and the bytes that each of its files has there, which tell it from others."""
+    suffixes: tuple[str, ...] = ()
+    """Endings of the names of its files, where no other file has them."""
+    has_schemas: bool = True
+    """Whether tables are in schemas."""
+    locks_out_writers: bool = False
+    """Whether nobody can write the file while a plan of a Home is open."""
+    own_catalog: bool = False
+    """Whether its catalog is asked by its own code, and not through SQLAlchemy: `catalog.py` has
+    `described` and `facts`, `trial.py` has `limits`."""
     is_cased: bool = True
     """Whether the names `Users` and `users` mean two tables."""
     names: NameRules = _ANY_NAMES
@@ -178,6 +204,10 @@ class Database:
     """`connect_args` of an Engine that hygge may leave out."""
     heeds: frozenset[str] = frozenset()
     """Options that only some databases heed: `consistency`, `on_value`."""
+    home_heeds: frozenset[str] = frozenset()
+    """The same, of which a Store heeds none."""
+    holds_nested: bool = False
+    """Whether columns hold lists, structs and maps as they are."""
     splits_by_several_columns: bool = False
     """Whether `split_by` may name several columns."""
     holds_snapshots: bool = False
@@ -238,9 +268,17 @@ class Database:
         """The code that tries rows; loaded here."""
         return cast(TrialVerbs, importlib.import_module(f"{self.package}.trial"))
 
+    def own_trial(self) -> OwnTrialVerbs:
+        """The same for a database whose catalog is its own."""
+        return cast(OwnTrialVerbs, self.trial())
+
     def catalog(self) -> CatalogVerbs:
         """The code that lists tables; loaded here."""
         return cast(CatalogVerbs, importlib.import_module(f"{self.package}.catalog"))
+
+    def own(self) -> OwnCatalogVerbs | None:
+        """The code that is asked in the place of SQLAlchemy, where there is such code."""
+        return cast(OwnCatalogVerbs, self.catalog()) if self.own_catalog else None
 
     def snapshots(self) -> SnapshotVerbs | None:
         """The code that holds one snapshot for several flows, where there is such code."""

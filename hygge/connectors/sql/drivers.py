@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 
 from hygge.errors import ConfigError
@@ -13,7 +14,6 @@ _DIALECTS = {
     "cockroachdb": "sqlalchemy-cockroachdb",
     "databricks": "databricks-sqlalchemy",
     "db2": "ibm-db-sa",
-    "duckdb": "duckdb-engine",
     "hana": "sqlalchemy-hana",
     "ibm_db_sa": "ibm-db-sa",
     "redshift": "sqlalchemy-redshift redshift-connector",
@@ -23,9 +23,12 @@ _DIALECTS = {
     "vertica": "sqlalchemy-vertica-python",
 }
 """Backend of a URL → the package with its SQLAlchemy dialect, as `pip install` takes it."""
+_WITHOUT_DIALECT = ("duckdb",)
+"""Backends, named like their modules, that are not reached through SQLAlchemy."""
 _MODULES = {
     "MySQLdb": "mysqlclient",
     "cx_Oracle": "cx_Oracle",
+    "duckdb": "'hygge-data[duckdb]'",
     "mysql": "mysql-connector-python",
     "psycopg": "'psycopg[binary]'",
     "psycopg2": "psycopg2-binary",
@@ -48,7 +51,11 @@ def check_driver(url: str, who: str) -> None:
     from sqlalchemy.exc import NoSuchModuleError
 
     try:
-        make_url(url).get_dialect().import_dbapi()
+        parsed = make_url(url)
+        if parsed.get_backend_name() in _WITHOUT_DIALECT:
+            importlib.import_module(parsed.get_backend_name())
+        else:
+            parsed.get_dialect().import_dbapi()
     except (NoSuchModuleError, ImportError) as error:
         raise missing_driver(who, error) from error
 

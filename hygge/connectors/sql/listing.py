@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+_CHANGES = re.compile(r"(?i)updat|modif|chang|mtime|last_")
+_CREATED = re.compile(
+    r"(?i)creat|insert|add|load|ingest|event|occur|sold|placed|_at$|time|^ts|_ts$"
+)
+_MOST_CURSORS = 3
 
 
 @dataclass(frozen=True, order=True)
@@ -36,6 +43,14 @@ class Listing:
 
 
 @dataclass(frozen=True)
+class Described:
+    """The names of a table's columns, in order, and of those of its primary key, in its order."""
+
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class TableFacts:
     """What `hygge discover` tells of a table."""
 
@@ -52,3 +67,18 @@ class TableFacts:
     """Columns by which new rows may be told from old ones, the likeliest first."""
     columns: tuple[str, ...] = ()
     """Names of its columns; (): the database does not tell them to this user."""
+
+
+def cursors_of(columns: Sequence[tuple[str, str]], key: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns by which new rows may be told: the likeliest first.
+
+    `columns` are names, and `moment`, `integer` or anything else.
+    """
+
+    def rank(name: str, kind: str) -> int:
+        if kind == "moment":
+            return 0 if _CHANGES.search(name) else 2 if _CREATED.search(name) else 3
+        return 1 if kind == "integer" and list(key) == [name] else 4
+
+    ranked = sorted((rank(name, kind), at) for at, (name, kind) in enumerate(columns))
+    return tuple(columns[at][0] for number, at in ranked if number < 4)[:_MOST_CURSORS]

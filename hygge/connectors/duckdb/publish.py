@@ -1,0 +1,213 @@
+"""Rows into a DuckDB table: `INSERT … SELECT` and `MERGE` from the staged Parquet files.
+
+The caller has begun the transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from hygge.connectors.duckdb import staging
+from hygge.connectors.duckdb.catalog import sql_name
+from hygge.connectors.duckdb.errors import said_by
+from hygge.connectors.duckdb.session import fetch_value, quoted, text
+from hygge.connectors.duckdb.target import TargetColumn
+from hygge.connectors.sql.commit import broken_rule, check_all_in, check_merge
+from hygge.connectors.sql.target import ORDINAL
+from hygge.errors import Rejected
+from hygge.model import Run
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+OP = "_op"
+"""The column of a merge that says what became of a row: `insert`, `update` or `delete`."""
+_OPS = ("insert", "update", "delete")
+_ALL = "_hygge_all"
+
+
+class Move(NamedTuple):
+    """Staged rows, and the table that they go to."""
+
+    connection: DuckDBPyConnection
+    schema: str
+    name: str
+    columns: Sequence[TargetColumn]
+    files: Sequence[str]
+    rows: int
+    who: str
+
+    @property
+    def table(self) -> str:
+        """The name of the table as SQL."""
+        return sql_name(self.schema, self.name)
+
+    @property
+    def written(self) -> list[TargetColumn]:
+        """The columns that can be written."""
+        return [column for column in self.columns if column.is_written]
+
+
+def create_table(move: Move) -> None:
+    """Create the table, empty."""
+    listed = ", ".join(column.ddl() for column in move.columns)
+    move.connection.execute(f"CREATE TABLE {move.table} ({listed})")
+
+
+def replace(move: Move) -> list[str]:
+    """Make the table anew; return notes about what was not made again.
+
+    People's indexes and comments on the old table are made again.
+    """
+    connection = move.connection
+    names = [move.schema, move.name]
+    of_table = (
+        "database_name = current_database() AND lower(schema_name) = lower(?) "
+        "AND lower(table_name) = lower(?)"
+    )
+    found = f"SELECT index_name, sql FROM duckdb_indexes() WHERE {of_table} ORDER BY 1"
+    indexes = connection.execute(found, names).fetchall()
+    found = f"SELECT comment FROM duckdb_tables() WHERE {of_table}"
+    comment = fetch_value(connection, found, *names)
+    found = f"SELECT column_name, comment FROM duckdb_columns() WHERE {of_table}"
+    comments = dict(connection.execute(found, names).fetchall())
+    connection.execute(f"DROP TABLE IF EXISTS {move.table}")
+    create_table(move)
+    append(move)
+    notes = []
+    for name, sql in indexes:
+        problem = _refused(move, sql)
+        if problem is None:
+            with _rules(move, merges=False):
+                connection.execute(sql)
+        else:
+            notes.append(f"the index '{name}' was not made again: {problem}")
+    if comment is not None:
+        connection.execute(f"COMMENT ON TABLE {move.table} IS {text(comment)}")
+    for column in move.columns:
+        if comments.get(column.name) is not None:
+            said = text(comments[column.name])
+            connection.execute(f"COMMENT ON COLUMN {move.table}.{quoted(column.name)} IS {said}")
+    return notes
+
+
+def _refused(move: Move, sql: str) -> str | None:
+    """Return why an index cannot be made of the table's columns; None if it can.
+
+    It is tried elsewhere: DuckDB gives a transaction up at the first error.
+    """
+    import duckdb
+
+    with duckdb.connect(":memory:") as elsewhere:
+        elsewhere.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(move.schema)}")
+        create_table(move._replace(connection=elsewhere))
+        try:
+            elsewhere.execute(sql)
+        except duckdb.Error as error:
+            return said_by(error)
+    return None
+
+
+def delete_rows(move: Move) -> None:
+    """Delete the rows of the table."""
+    with _rules(move, merges=False):
+        move.connection.execute(f"DELETE FROM {move.table}")
+
+
+def append(move: Move) -> None:
+    """Add the staged rows; raise Rejected if they break a rule of the table."""
+    names = ", ".join(quoted(column.name) for column in move.written)
+    values = ", ".join(column.value() for column in move.written)
+    with _rules(move, merges=False):
+        count = fetch_value(
+            move.connection,
+            f"INSERT INTO {move.table} ({names}) SELECT {values} FROM {staging.source(move.files)}",
+        )
+    check_all_in(count, move.rows, move.who)
+
+
+def merge(move: Move, run: Run, has_op: bool) -> int:
+    """Update the rows whose keys are there, add the others; return how many were superseded.
+
+    Of staged rows that share a key, the one with the highest cursor counts; of equal ones the last.
+    `has_op`: the column `_op` says which keys are deleted. Raises Rejected if rows have no key,
+    share one without a cursor, or break a rule of the table.
+    """
+    by_source = {column.source: column for column in move.columns}
+    key = [by_source[name] for name in run.key]
+    rows, distinct = _gather(move, run, key, has_op)
+    is_key = {column.name for column in key}
+    same = " AND ".join(f"t.{quoted(c.name)} = s.{quoted(c.name)}" for c in key)
+    changes = [
+        f"{quoted(c.name)} = s.{quoted(c.name)}" for c in move.written if c.name not in is_key
+    ]
+    names = ", ".join(quoted(column.name) for column in move.written)
+    values = ", ".join(f"s.{quoted(column.name)}" for column in move.written)
+    op = f"s.{quoted(OP)}"
+    clauses = [f"WHEN MATCHED AND {op} = 'delete' THEN DELETE"] if has_op else []
+    clauses += [f"WHEN MATCHED THEN UPDATE SET {', '.join(changes)}"] if changes else []
+    kept = f" AND {op} <> 'delete'" if has_op else ""
+    clauses.append(f"WHEN NOT MATCHED{kept} THEN INSERT ({names}) VALUES ({values})")
+    with _rules(move, merges=True):
+        move.connection.execute(
+            f"MERGE INTO {move.table} AS t USING {_ALL} AS s ON ({same}) {' '.join(clauses)}"
+        )
+    move.connection.execute(f"DROP TABLE {_ALL}")
+    return rows - distinct
+
+
+def _gather(move: Move, run: Run, key: Sequence[TargetColumn], has_op: bool) -> tuple[int, int]:
+    """Fill a temporary table with one row a key; return the number of staged rows and of keys."""
+    source = staging.source(move.files)
+    listed = ", ".join(quoted(column.source) for column in key)
+    is_null = " OR ".join(f"{quoted(column.source)} IS NULL" for column in key)
+    select = (
+        f"SELECT count(*), count(*) FILTER ({is_null}), count(DISTINCT ({listed})) FROM {source}"
+    )
+    ((rows, nulls, distinct),) = move.connection.execute(select).fetchall()
+    if has_op:
+        _check_ops(move, source)
+        check_merge(rows, nulls, rows, run, move.who)  # the last of several states counts
+    else:
+        check_merge(rows, nulls, distinct, run, move.who)
+    values = [f"{column.value()} AS {quoted(column.name)}" for column in move.written]
+    last = ""
+    if has_op:
+        values.append(quoted(OP))
+    if rows != distinct:
+        order = f"{quoted(ORDINAL)} DESC"
+        if run.cursor is not None:
+            order = f"{quoted(run.cursor)} DESC NULLS LAST, {order}"
+        last = f" QUALIFY row_number() OVER (PARTITION BY {listed} ORDER BY {order}) = 1"
+    move.connection.execute(
+        f"CREATE TEMP TABLE {_ALL} AS SELECT {', '.join(values)} FROM {source}{last}"
+    )
+    return rows, distinct
+
+
+def _check_ops(move: Move, source: str) -> None:
+    """Raise Rejected for a row whose `_op` is none."""
+    listed = ", ".join(map(text, _OPS))
+    found = move.connection.execute(
+        f"SELECT {quoted(OP)} FROM {source} WHERE {quoted(OP)} IS NULL "
+        f"OR {quoted(OP)} NOT IN ({listed}) LIMIT 1"
+    ).fetchall()
+    for (value,) in found:
+        raise Rejected(
+            f"{move.who}: column '{OP}' holds {value!r}, and says what became of a row: "
+            f"{', '.join(_OPS)}",
+            "mend these rows at the source, or leave them out with `where`",
+        )
+
+
+@contextmanager
+def _rules(move: Move, merges: bool) -> Iterator[None]:
+    """Raise Rejected for rows that break a rule of the table."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ != "ConstraintException":
+            raise
+        raise broken_rule(said_by(error), move.who, merges) from error

@@ -1,0 +1,102 @@
+"""Flows of DuckDB as people write them, by the command line and without Ray."""
+
+from __future__ import annotations
+
+import re
+
+import duckdb
+import pytest
+
+from hygge.cli.main import main
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with duckdb.connect("src.duckdb") as connection:
+        connection.execute(
+            "CREATE TABLE orders (id INTEGER PRIMARY KEY, name VARCHAR, at_ TIMESTAMPTZ); "
+            "INSERT INTO orders SELECT i, 'n' || i, TIMESTAMPTZ '2024-01-01 00:00:00+00' "
+            "FROM range(50) r(i); CREATE SCHEMA raw; CREATE TABLE raw.lines AS FROM orders; "
+            "CREATE VIEW names AS SELECT name FROM orders"
+        )
+    return tmp_path
+
+
+def write(text):
+    with open("flows.yml", "w") as file:
+        file.write(f"flows:\n  {text}\n")
+
+
+def rows(statement, at="out.duckdb"):
+    with duckdb.connect(at, read_only=True) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def test_check_plan_run_preview_and_verify(here, capsys):
+    write("f: {home: src.duckdb#orders, store: out.duckdb#orders, mode: merge}")
+    for command in ("check", "plan"):
+        assert main([command, "flows.yml"]) == 0
+    said = capsys.readouterr().out
+    assert "until the run ends it is locked: others can read it, nobody can write it" in said
+    assert "while a run commits, no other program can open the file" in said
+    assert main(["flows.yml", "--inline"]) == 0
+    assert main(["flows.yml", "--inline"]) == 0
+    assert rows("SELECT count(*), count(DISTINCT id) FROM orders") == [(50, 50)]
+    capsys.readouterr()
+    assert main(["preview", "flows.yml"]) == 0
+    assert "2024-01-01" in capsys.readouterr().out
+    assert main(["verify", "flows.yml"]) == 0
+    assert "f: same; 50 rows in the source, 50 in the store" in capsys.readouterr().out
+
+
+def test_a_family_of_every_table_with_masks(here):
+    write(
+        'f: {home: {connection: "duckdb:///src.duckdb", tables: ["*.*"]}, '
+        'store: {connection: "duckdb:///out.duckdb", table: "{schema}_{table}"}, '
+        "mask: {name: {keep_last: 1}}}"
+    )
+    assert main(["flows.yml", "--inline"]) == 0
+    assert rows("SELECT count(*) FROM main_orders") == [(50,)]
+    assert rows("SELECT count(*) FROM raw_lines WHERE name LIKE '*%'") == [(50,)]
+
+
+def test_discover_and_move_know_a_file_by_its_bytes_and_by_its_name(here, capsys):
+    assert main(["discover", "src.duckdb"]) == 0
+    said = re.sub(" +", " ", capsys.readouterr().out)
+    assert "orders 50 id id, at_" in said
+    assert "and 1 view: --views" in said
+    assert main(["move", "src.duckdb#orders", "out.ddb#t", "--inline"]) == 0
+    assert rows("SELECT count(*) FROM t", "out.ddb") == [(50,)]
+
+
+@pytest.mark.parametrize(
+    ("flow", "said"),
+    [
+        ("home: src.duckdb, store: out", "'home' is a DuckDB database without a table"),
+        ("home: src.duckdb#orders, store: src.duckdb#b", "which nobody can write while it is read"),
+        ("home: src.duckdb#nope, store: out", "there is no table 'nope'"),
+        ("home: no.duckdb#t, store: out", "there is no DuckDB database"),
+        (
+            'home: src.duckdb#orders, store: {connection: "duckdb:///o.duckdb", table: t, '
+            "options: {on_value: as_text}}",
+            "DuckDB does not support `on_value`",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said_in_words(flow, said, here, capsys):
+    write(f"f: {{{flow}}}")
+    assert main(["plan", "flows.yml"]) != 0
+    assert said in capsys.readouterr().err
+
+
+def test_rows_that_are_null_where_the_table_has_it_not_null_are_set_aside(here):
+    with duckdb.connect("out.duckdb") as connection:
+        connection.execute("CREATE TABLE t (id INTEGER, name VARCHAR NOT NULL)")
+    write(
+        'f: {home: {connection: "duckdb:///src.duckdb", query: "SELECT id, '
+        'CASE WHEN id > 9 THEN name END AS name FROM orders"}, store: out.duckdb#t, '
+        "mode: append, on_bad_row: set_aside, max_bad_rows: 20, max_bad_share: 50%}"
+    )
+    assert main(["flows.yml", "--inline"]) == 0
+    assert rows("SELECT count(*) FROM t") == [(40,)]

@@ -1,0 +1,275 @@
+"""SQLStore on DuckDB: existing tables, schema evolution, merges with `_op`, the lock."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from hygge import SQLStore
+from hygge.connectors.duckdb import session
+from hygge.errors import NotOurs, Rejected, StoreError, Superseded, Transient, UnfitValue
+from hygge.model import Run, Ticket
+
+THREE = pa.table({"id": [1, 2, 3], "name": ["a", "b", None]})
+
+
+def store_at(path, table="users", **options):
+    return SQLStore(table, connection=f"duckdb:///{path}", options=options)
+
+
+def staged(store, run, *tables):
+    store.prepare(run, tables[0].schema)
+    return [
+        store.stage(Ticket(run.id, at), table.schema, iter([table]))
+        for at, table in enumerate(tables)
+    ]
+
+
+def move(store, *tables, mode="append", run="r1", key=(), cursor=None):
+    moved = Run(run, "f", mode, key, cursor)
+    base = store.head("f")
+    try:
+        return store.commit(moved, base, staged(store, moved, *tables), None)
+    finally:
+        store.discard(moved)
+
+
+def test_rows_go_into_a_table_that_fills_columns_itself(path, sql):
+    sql(
+        "CREATE TABLE users (id BIGINT PRIMARY KEY, name VARCHAR, age INTEGER DEFAULT 7, "
+        "twice BIGINT AS (id * 2))"
+    )
+    move(store_at(path), THREE)
+    assert sql("SELECT id, name, age, twice FROM users ORDER BY id")[2] == (3, None, 7, 6)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("(id INTEGER, name VARCHAR)", "column 'id' is INTEGER, which cannot keep int64 exactly"),
+        ("(id BIGINT)", "has no column 'name', which the rows have"),
+        ("(id BIGINT, name VARCHAR, more INTEGER)", "has column 'more', which the rows lack"),
+        ("(id BIGINT, name ENUM('a'))", "column 'name' is ENUM('a'), which cannot keep string"),
+    ],
+)
+def test_a_table_that_rows_do_not_fit_is_refused_before_they_move(table, said, path, sql):
+    sql(f"CREATE TABLE users {table}")
+    with pytest.raises(StoreError, match=said.replace("(", r"\(").replace(")", r"\)")):
+        store_at(path).prepare(Run("r1", "f", "append"), THREE.schema)
+
+
+def test_a_wider_column_takes_narrower_rows(path, sql):
+    sql("CREATE TABLE users (id HUGEINT, seen TIMESTAMP, d DECIMAL(20,4))")
+    rows = pa.table(
+        {
+            "id": pa.array([1], pa.int32()),
+            "seen": pa.array([5], pa.timestamp("ms")),
+            "d": pa.array(["1.5"]).cast(pa.decimal128(5, 1)),
+        }
+    )
+    move(store_at(path), rows)
+    ((_, at, number),) = sql("FROM users")
+    assert (at.microsecond, str(number)) == (5000, "1.5000")
+
+
+def test_rows_that_break_a_rule_are_rejected_and_nothing_is_visible(path, sql):
+    sql("CREATE TABLE users (id BIGINT CHECK (id < 3), name VARCHAR)")
+    with pytest.raises(Rejected, match="the rows break a rule of"):
+        move(store_at(path), THREE)
+    assert sql("FROM users") == []
+
+
+def test_a_replace_keeps_indexes_and_comments(path, sql):
+    store = store_at(path)
+    move(store, THREE, mode="replace")
+    sql(
+        "CREATE INDEX by_name ON users (name); COMMENT ON TABLE users IS 'it''s ours'; "
+        "COMMENT ON COLUMN users.id IS 'who'"
+    )
+    move(store, THREE.slice(1), mode="replace", run="r2")
+    assert sql("SELECT index_name FROM duckdb_indexes()") == [("by_name",)]
+    assert sql("SELECT comment FROM duckdb_tables() WHERE table_name = 'users'") == [("it's ours",)]
+    done = move(store, THREE.select(["id"]), mode="replace", run="r3")
+    assert "the index 'by_name' was not made again" in done.note
+
+
+def test_a_table_that_somebody_changed_is_not_ours_any_more_unless_it_is_adopted(path, sql):
+    move(store_at(path), THREE, mode="replace")
+    sql("ALTER TABLE users ADD PRIMARY KEY (id)")
+    with pytest.raises(NotOurs):
+        move(store_at(path), THREE, mode="replace", run="r2")
+    move(store_at(path, adopt=True), THREE.slice(0, 2), mode="replace", run="r3")
+    assert sql("SELECT count(*) FROM users") == [(2,)]
+    assert sql("SELECT has_primary_key FROM duckdb_tables() WHERE table_name = 'users'") == [
+        (True,)
+    ]
+
+
+def test_a_table_follows_its_rows_in_the_same_transaction(path, sql):
+    sql("CREATE TABLE users (id INTEGER NOT NULL, name VARCHAR)")
+    store = store_at(path, schema="evolve")
+    rows = THREE.append_column("more", pa.array([[1], [], None], pa.list_(pa.int64())))
+    done = move(store, rows)
+    assert [each.partition(":")[0] for each in done.changes] == [
+        "column 'id' was INTEGER and is BIGINT",
+        "column 'id' may be NULL from now on",
+        "column 'more' (BIGINT[]) is added",
+    ]
+    assert sql("SELECT more FROM users ORDER BY id") == [([1],), ([],), (None,)]
+
+
+def test_other_schemas_are_written_and_missing_ones_refused(path, sql):
+    sql("CREATE SCHEMA raw")
+    move(store_at(path, "raw.users"), THREE)
+    assert sql("SELECT count(*) FROM raw.users") == [(3,)]
+    with pytest.raises(StoreError, match="there is no schema 'no'"):
+        move(store_at(path, "no.users"), THREE)
+
+
+def test_nested_values_and_names_of_all_kinds_are_kept(path, sql):
+    rows = pa.table(
+        {
+            "filename": ["f"],
+            "rowid": ['a"b'],
+            'wei"rd name': pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())),
+            "s": [{"a b": [1.5, None]}],
+        }
+    )
+    move(store_at(path, "users"), rows, mode="replace")
+    assert sql("FROM users") == [("f", 'a"b', {"k": 1}, {"a b": [1.5, None]})]
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (pa.array([2**63 - 1], pa.timestamp("us")), "which DuckDB takes for infinity"),
+        (pa.array([[("k", 1), ("k", 2)]], pa.map_(pa.string(), pa.int8())), "one key twice"),
+        (pa.array([5], pa.duration("us")), "which DuckDB cannot keep exactly"),
+        (pa.array([b"\xff"]).view(pa.string()), "is no UTF-8 text"),
+    ],
+)
+def test_a_value_that_duckdb_would_change_is_an_error(column, said, path):
+    with pytest.raises(UnfitValue, match=said):
+        move(store_at(path), pa.table({"v": column}))
+
+
+def test_a_folder_whose_name_is_a_pattern_is_no_pattern(tmp_path, sql):
+    folder = tmp_path / "day=1" / "a[1]*'"
+    folder.mkdir(parents=True)
+    at = str(folder / "x.duckdb")
+    move(store_at(at), THREE)
+    assert sql("SELECT count(*), min(id) FROM users", at) == [(3, 1)]
+
+
+class TestMerge:
+    def rows(self, *rows):
+        names = ["id", "name", "_op"][: len(rows[0])]
+        return pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+
+    def test_the_last_state_of_a_key_wins(self, path, sql):
+        store = store_at(path)
+        move(store, THREE, mode="merge", key=("id",))
+        first = self.rows((1, "x", "update"), (4, "d", "insert"), (2, "b", "delete"))
+        second = self.rows((4, "d", "delete"), (5, "e", "insert"), (2, "again", "insert"))
+        done = move(store, first, second, mode="merge", run="r2", key=("id",))
+        assert sql("FROM users ORDER BY id") == [(1, "x"), (2, "again"), (3, None), (5, "e")]
+        assert (done.applied, done.superseded) == (4, 2)
+
+    def test_a_cursor_tells_the_last_row_of_a_key(self, path, sql):
+        rows = self.rows((1, "late"), (1, "early"), (2, "only"))
+        rows = rows.append_column("at", pa.array([9, 3, 1]))
+        move(store_at(path), rows, mode="merge", key=("id",), cursor="at")
+        assert sql("FROM users ORDER BY id") == [(1, "late", 9), (2, "only", 1)]
+
+    def test_without_either_a_key_that_comes_twice_is_refused(self, path):
+        with pytest.raises(Rejected, match="is not unique"):
+            move(store_at(path), self.rows((1, "a"), (1, "b")), mode="merge", key=("id",))
+
+    def test_another_word_in_op_is_refused(self, path):
+        with pytest.raises(Rejected, match="column '_op' holds 'upsert'"):
+            move(store_at(path), self.rows((1, "a", "upsert")), mode="merge", key=("id",))
+        rows = pa.table({"id": [1], "_op": [1]})
+        with pytest.raises(StoreError, match="column '_op' is int64"):
+            move(store_at(path), rows, mode="merge", key=("id",))
+
+    def test_rows_of_a_table_with_keys_and_indexes_are_updated(self, path, sql):
+        sql(
+            "CREATE TABLE users (id BIGINT PRIMARY KEY, name VARCHAR UNIQUE); "
+            "INSERT INTO users VALUES (1, 'a'), (2, 'b')"
+        )
+        move(store_at(path), self.rows((1, "c"), (3, "a")), mode="merge", key=("id",))
+        assert sql("FROM users ORDER BY id") == [(1, "c"), (2, "b"), (3, "a")]
+
+
+def test_a_rival_with_the_same_base_is_superseded(path, sql):
+    ours, theirs = store_at(path), store_at(path)
+    first, second = Run("r1", "f", "append"), Run("r2", "f", "append")
+    receipts = staged(ours, first, THREE), staged(theirs, second, THREE)
+    ours.commit(first, None, receipts[0], None)
+    with pytest.raises(Superseded):
+        theirs.commit(second, None, receipts[1], None)
+    assert ours.commit(first, None, receipts[0], None).note == "it was committed before"
+    assert sql("SELECT count(*) FROM users") == [(3,)]
+
+
+def test_what_is_missing_or_short_of_the_staged_rows_is_rejected(path):
+    store, run = store_at(path), Run("r1", "f", "append")
+    (receipt,) = staged(store, run, THREE)
+    with pytest.raises(Rejected, match="was staged with 4 rows, but 3 rows"):
+        store.commit(run, None, [replace(receipt, rows=4)], None)
+    (file,) = Path(path).parent.glob(".lake.duckdb.hygge/r1/*.parquet")
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(Rejected, match="but nothing can be found"):
+        store.commit(run, None, [receipt], None)
+    assert store.resume(run, [receipt]) == []
+    assert not file.exists()
+
+
+def test_an_attempt_that_outlives_its_run_leaves_nothing(path):
+    store, run = store_at(path), Run("r1", "f", "append")
+    store.prepare(run, THREE.schema)
+
+    def batches():
+        yield THREE
+        store.discard(run)
+
+    with pytest.raises(StoreError, match="was discarded"):
+        store.stage(Ticket("r1", 0), THREE.schema, batches())
+    assert not Path(path).parent.joinpath(".lake.duckdb.hygge").exists()
+
+
+def test_a_file_that_another_process_holds_is_waited_for_and_its_pid_told(path, sql, monkeypatch):
+    sql("CREATE TABLE t (a INTEGER)")
+    store, run = store_at(path), Run("r1", "f", "append")
+    receipts = staged(store, run, THREE)
+    monkeypatch.setattr(session, "LOCK_WAIT_S", 0.2)
+    code = f"import duckdb; c = duckdb.connect({path!r}); print(1, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        other.stdout.readline()
+        with pytest.raises(Transient, match=f"locked by another program: PID {other.pid} "):
+            store.commit(run, None, receipts, None)
+        monkeypatch.setattr(session, "LOCK_WAIT_S", 60)
+        other.communicate(b"\n")
+    assert store.commit(run, None, receipts, None).applied == 3
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("duckdb:///md:sales", "MotherDuck is not built"),
+        ("duckdb:///:memory:", "cannot travel to other processes"),
+        ("duckdb:///x.duckdb?threads=1", "'threads' in the URL is not built"),
+    ],
+)
+def test_databases_without_a_file_of_their_own_are_refused(url, said):
+    from hygge.errors import ConfigError
+
+    with pytest.raises(ConfigError, match=said):
+        SQLStore("t", connection=url)
