@@ -139,6 +139,8 @@ def _traits(cls: type[Connector], database: Database | None) -> Iterator[str]:
         lossy = traits.lossy if database is None else database.store_lossy
         lanes = traits.max_lanes if database is None else database.max_lanes
         yield f"  modes     {', '.join(traits.modes)}"
+        if traits.changes:
+            yield "  changes   `merge` applies insert, update and delete of a column `_op`"
         yield f"  guarantee {traits.guarantee}; new rows become visible: {traits.visibility}"
         if traits.sees:
             yield from _wrapped(f"a reader sees {traits.sees}", "  sees      ", "            ")

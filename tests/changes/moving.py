@@ -77,8 +77,8 @@ def write(kind: str, path: Path, rows: list[Any]) -> None:
 
 
 def flow(home: Home, store: SQLStore, folder: Path, **more: Any) -> Flow:
-    given = {"mode": "merge", "key": "id", **more}
-    return Flow(home, store, name="f", engine="inline", state=folder / "state", **given)
+    given = {"mode": "merge", "key": "id", "engine": "inline", **more}
+    return Flow(home, store, name="f", state=folder / "state", **given)
 
 
 def sqlite_store(folder: Path, **options: Any) -> SQLStore:

@@ -28,6 +28,23 @@ def test_changes_of_every_home_are_applied_in_their_order(kind, tmp_path):
     assert "changes: 2 inserted or updated, 2 deleted" in report.note
 
 
+@pytest.mark.usefixtures("ray_here")
+def test_lanes_of_ray_keep_the_order(tmp_path):
+    store = sqlite_store(tmp_path)
+    assert flow(home_of("parquet", tmp_path), store, tmp_path, engine="ray").run().splits == 4
+    assert ask(tmp_path) == AFTER
+
+
+def test_a_table_that_follows_its_rows_follows_changes(tmp_path):
+    ask(tmp_path, "CREATE TABLE t (seq INTEGER, id INTEGER NOT NULL)")
+    ask(tmp_path, "INSERT INTO t VALUES (0, 2)")
+    report = flow(
+        home_of("parquet", tmp_path), sqlite_store(tmp_path, schema="evolve"), tmp_path
+    ).run()
+    assert ask(tmp_path) == AFTER
+    assert [change for change in report.changes if "_op" in change] == []
+
+
 def test_later_changes_are_applied_to_what_is_there(tmp_path):
     home = home_of("jsonl", tmp_path)
     flow(home, sqlite_store(tmp_path), tmp_path).run()

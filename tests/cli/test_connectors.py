@@ -24,6 +24,11 @@ def test_all_of_them(capsys):
     assert "replace, append, merge  exactly once" in text
 
 
+def test_which_apply_changes(capsys):
+    assert "delete of a column `_op`" in said(capsys, "sqlite")
+    assert "_op" not in said(capsys, "parquet").partition("as store ")[2]
+
+
 @pytest.mark.parametrize("kind", sorted(registry.BUILT_IN["home"]))
 def test_every_option_of_one_with_default_and_meaning(kind, capsys):
     text = said(capsys, kind)

@@ -223,7 +223,7 @@ class SQLStore(Store):
             batches = self._with_checked_names(batches)
         with self._in_words():
             if self.bad_rows is None:
-                batches = staged_batches(batches)
+                batches = staged_batches(batches, schema)
                 return self._verbs().stage(self._goal(), ticket, staged(schema), batches)
             return self._stage_good(ticket, schema, batches, self.bad_rows)
 
@@ -245,7 +245,7 @@ class SQLStore(Store):
                 trial = stack.enter_context(trial_of(goal, database, bad_rows, adds))
             if trial is not None:
                 batches = trial.sifted(batches)
-            receipt = verbs.stage(goal, ticket, staged(schema), staged_batches(batches))
+            receipt = verbs.stage(goal, ticket, staged(schema), staged_batches(batches, schema))
             if receipt.ticket != ticket:
                 for _ in batches:  # staged by an earlier attempt: what it set aside is found again
                     pass

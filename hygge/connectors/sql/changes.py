@@ -29,10 +29,10 @@ def staged(schema: pa.Schema | None) -> pa.Schema | None:
     return schema.set(at, pa.field(STAGED, pa.string(), nullable=False))
 
 
-def staged_batches(batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Yield the batches with the columns that are staged."""
+def staged_batches(batches: Iterator[pa.Table], schema: pa.Schema | None) -> Iterator[pa.Table]:
+    """Yield the batches with the columns that are staged; `schema` is what they were said to be."""
     for batch in batches:
-        if has_op(batch.schema):
+        if has_op(batch.schema if schema is None else schema):
             batch = batch.rename_columns(
                 [STAGED if name == OP else name for name in batch.column_names]
             )

@@ -1,7 +1,8 @@
 """Ray Data: `ray_dataset` reads a Home as a Dataset, and `RayDataHome` is a Dataset as a Home.
 
 `ray_dataset` plans once, as a run does, and each split of that plan is a read task. The rows go
-from the source to the workers of Ray Data, and never through the driver.
+from the source to the workers of Ray Data, and the driver does not gather them. (Those of MariaDB
+pass a port of it: see `hygge/connectors/mariadb/snapshot.py`.)
 
 Life of a `RayDataHome`: `open` has the Dataset carried out (`materialize`), which fixes its blocks.
 A worker reads each block once for its fingerprint, where the block lies. A block is a split, and

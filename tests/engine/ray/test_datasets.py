@@ -27,6 +27,7 @@ from hygge.store import Store
 
 pytestmark = [
     pytest.mark.usefixtures("ray_here"),
+    pytest.mark.ray_versions,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray Data warns of itself
 ]
 pytest_plugins = ["tests.servers.postgres"]
