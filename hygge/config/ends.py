@@ -17,7 +17,7 @@ from hygge.config import buckets, connectors, lakes
 from hygge.config.buckets import BucketConnection
 from hygge.config.document import Node, merge
 from hygge.config.environment import shorten
-from hygge.config.infer import infer_kind
+from hygge.config.infer import infer_kind, kind_of_new
 from hygge.config.paths import (
     URL,
     absolute,
@@ -37,10 +37,9 @@ from hygge.connectors.databases.known import (
     backends,
     database_by_suffix,
 )
-from hygge.connectors.files.lake_tables import is_delta_table
 from hygge.errors import nearest
 from hygge.places.access import ObjectUrl
-from hygge.registry import by_suffix, suffixes
+from hygge.registry import by_suffix
 from hygge.settings import Connector
 
 _NAMED_TABLE = re.compile(r"""([A-Za-z_][\w\-]*)#([\w.$"`\[\]{}* ]+)""")
@@ -282,7 +281,7 @@ def _find_kind(
         node = keys["path"]
         path = absolute(text_of(node), context.root, node.line)
         if side == "store":
-            return _kind_of_new(node, path)
+            return kind_of_new(node, path)
         if is_bucket_url(path):
             connection = keys["connection"].value if "connection" in keys else None
             access = buckets.access_of(connection, path, context.buckets, node.line)
@@ -310,22 +309,6 @@ def _kind_by_suffix(side: Side, node: Node) -> str | None:
             "write it as `connection`, with `table` or `query` beside it",
         )
     return by_suffix(side, path)
-
-
-def _kind_of_new(node: Node, path: str) -> str:
-    """Return parquet or delta for a store that is a folder; raise Problem for another ending."""
-    if not is_bucket_url(path) and is_delta_table(path):
-        return "delta"
-    ending = re.search(r"\.[A-Za-z]\w{0,7}$", os.path.basename(path))
-    if ending is None or os.path.isdir(path):
-        return "parquet"
-    written = os.path.splitext(node.text)[1]
-    raise Problem(
-        node.line,
-        f"what type is {node.describe()}? No store ends in '{written}'",
-        f"{suggest('endings', ending[0], suffixes('store'))}; "
-        f"or write store: {{type: parquet, path: {shorten(node.text)}}}",
-    )
 
 
 def _accepted(end: End, defaults: Node, context: Context) -> Node:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from hygge.config.document import Node
-from hygge.config.environment import mask
+from hygge.config.environment import mask, shorten
 from hygge.config.problems import Problem, suggest
 from hygge.connectors.files.lake_tables import is_delta_table
 from hygge.connectors.files.listing import find_files, matches
@@ -87,6 +88,22 @@ def infer_kind(
         raise Problem(node.line, f"no file matches {shown}", "** matches folders at any depth")
     hint = with_ray_hint(mask(_suggest_path(path), hidden), file, environ)
     raise Problem(node.line, f"there is no {shown}", hint)
+
+
+def kind_of_new(node: Node, path: str) -> str:
+    """Return parquet or delta for a store that is a folder; raise Problem for another ending."""
+    if not is_object_url(path) and is_delta_table(path):
+        return "delta"
+    ending = re.search(r"\.[A-Za-z]\w{0,7}$", os.path.basename(path))
+    if ending is None or os.path.isdir(path):
+        return "parquet"
+    written = os.path.splitext(node.text)[1]
+    raise Problem(
+        node.line,
+        f"what type is {node.describe()}? No store ends in '{written}'",
+        f"{suggest('endings', ending[0], suffixes('store'))}; "
+        f"or write store: {{type: parquet, path: {shorten(node.text)}}}",
+    )
 
 
 def _kind_of_objects(node: Node, url: str, written: Mapping[str, str], several: bool) -> str:
