@@ -208,7 +208,8 @@ class RayDataHome(Home):
         refs = done.to_arrow_refs()
         looked = ray.remote(num_cpus=0)(_look_at)
         found = ray.get([looked.remote(ref) for ref in refs])
-        self.keeper = ray.remote(num_cpus=0)(_Keeper).remote([[ref] for ref in refs])
+        keeper = ray.remote(num_cpus=0)(_Keeper).remote([[ref] for ref in refs])
+        self.keeper, before = keeper, self.keeper  # a plan may be open while another one is made
         try:
             schema = _united([facts["schema"] for facts in found], self.describe())
             full = [(at, facts) for at, facts in enumerate(found) if facts["rows"]] or [
@@ -235,8 +236,8 @@ class RayDataHome(Home):
                 "blocks that come out as they were are not staged again",
             )
         finally:
-            ray.kill(self.keeper)
-            self.keeper = None
+            self.keeper = before
+            ray.kill(keeper)
 
     def read(self, split: Split) -> Iterator[pa.Table]:
         import ray

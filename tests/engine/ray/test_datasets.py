@@ -204,10 +204,10 @@ def test_blocks_that_come_out_as_they_were_are_not_staged_again(tmp_path, monkey
 
 
 def test_a_block_that_ray_made_anew_is_noticed():
-    with RayDataHome(numbers()).open() as plan:
-        pass
     home = RayDataHome(numbers(), "numbers")
     with home.open() as plan:
+        with home.open():
+            pass  # another look at the same Dataset
         assert sum(table.num_rows for split in plan.splits for table in home.read(split)) == COUNT
         other = replace(plan.splits[0], version="0" * 32)
         with pytest.raises(SourceChanged, match="block 0 was lost, and Ray made another one"):
