@@ -7,6 +7,7 @@ writers must keep to. So a table with any that hygge does not keep to is refused
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -176,6 +177,10 @@ def _check_partitions(who: str, schema: pa.Schema | None, columns: Sequence[str]
         )
 
 
+def _in_words(feature: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", feature).lower()
+
+
 def _check_features(who: str, table: DeltaTable, run: Run) -> None:
     """Raise StoreError where a table has what its writers must keep to, and hygge does not."""
     properties, protocol = configuration(table), table.protocol()
@@ -185,7 +190,7 @@ def _check_features(who: str, table: DeltaTable, run: Run) -> None:
         if str(properties.get(key, "")).lower() in values.split()
     ]
     listed = [*(protocol.writer_features or ()), *(protocol.reader_features or ())]
-    used += [name for name in dict.fromkeys(listed) if name not in _FEATURES]
+    used += [_in_words(name) for name in listed if name not in _FEATURES]
     used += [
         f"the rule '{key.removeprefix('delta.constraints.')}'"
         for key in properties

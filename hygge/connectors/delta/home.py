@@ -195,8 +195,7 @@ class DeltaHome(Home):
                     f"{self.path} has {because}, and is read by its library, which names no files",
                     "take `file_name` out of `add`",
                 )
-            rows = table.count()
-            splits = (Split(0, name, at, self.path, rows),)
+            splits = (Split(0, name, at, self.path),)
             reason = f"one split: the table has {because}, and is read by its library"
         else:
             files, unread = source.files_of(table, self._condition(schema))

@@ -12,8 +12,10 @@ from deltalake import DeltaTable, write_deltalake
 
 from hygge import ConfigError, Coordinator, DeltaHome, DeltaStore, SourceChanged, SourceMissing
 from hygge.cli.main import main
+from hygge.errors import StoreError
 from hygge.shape.settings import Shape
 from hygge.testing.values import difference
+from tests.connectors.delta import foreign
 from tests.connectors.delta.staged import ids, staged
 
 ROWS = pa.table({"id": [1, 2, 3], "v": ["a", None, ""]})
@@ -110,18 +112,26 @@ def test_a_vacuumed_file_is_a_changed_source(tmp_path):
             list(home.read(plan.splits[0]))
 
 
-def test_a_table_with_a_feature_of_readers_is_read_by_the_library(tmp_path, monkeypatch):
-    write_deltalake(str(tmp_path / "t"), ROWS)
+@pytest.mark.parametrize(
+    ("deleted", "is_mapped", "why"),
+    [((1, 3), False, "deletion vectors"), ((), True, "column mapping"), ((0,), True, "column")],
+)
+def test_what_others_wrote_with_more_features_is_read_by_the_library_and_not_written(
+    tmp_path, deleted, is_mapped, why
+):
+    foreign.make(tmp_path / "t", deleted, is_mapped)
+    rows = pa.table({"id": [1, 2, 3, 4], "v": ["a", "b", "c", "d"]})
+    kept = rows.take([at for at in range(4) if at not in deleted])
     home = DeltaHome(path=tmp_path / "t")
-    monkeypatch.setattr(
-        "hygge.connectors.delta.source.needs_library", lambda table: "deletion vectors"
-    )
     with home.open() as plan:
-        assert plan.reason.startswith("one split: the table has deletion vectors")
-        write_deltalake(str(tmp_path / "t"), ROWS, mode="append")
-        assert difference(pa.concat_tables(home.read(plan.splits[0])), ROWS) is None
-    assert difference(rows_of(DeltaHome(path=tmp_path / "t", columns=["v"])),
-                      pa.concat_tables([ROWS, ROWS]).select(["v"])) is None  # fmt: skip
+        assert plan.reason.startswith(f"one split: the table has {why}")
+        assert difference(pa.concat_tables(home.read(plan.splits[0])), kept) is None
+    one = rows_of(DeltaHome(path=tmp_path / "t", columns=["v"]))
+    assert difference(one, kept.select(["v"])) is None
+    for mode in ("append", "replace", "merge"):
+        store = DeltaStore(path=tmp_path / "t", options={"adopt": True})
+        with pytest.raises(StoreError, match=f"has .*{why}"):
+            staged(store, rows, mode=mode, key=["id"])
 
 
 def test_a_folder_that_is_no_delta_table_says_so(tmp_path):

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pyarrow as pa
 import pytest
@@ -20,6 +25,12 @@ from tests.readers.objects import users
 from tests.servers.s3 import BUCKET, s3  # noqa: F401  # a fixture
 
 HTTP = {"allow_http": "true", "aws_conditional_put": "etag"}
+
+STEPS = [
+    f"hygge.connectors.delta.{step} 1"
+    for step in ("heads.write", "commit.commit", "table_files.Objects.committed")
+]
+"""Before the head's file; before the entry of the log of a table that is there; after it."""
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +109,25 @@ def test_who_loses_the_answer_of_a_commit_asks_the_head(s3, monkeypatch):  # noq
     assert commit().head.generation == 2
     assert shown(store.path).num_rows == 2
     assert library.options(store.path, None)["aws_conditional_put"] == "etag"
+
+
+@only_in_chaos
+@pytest.mark.parametrize("mode", ["append", "replace", "merge"])
+def test_a_driver_that_dies_at_a_step_of_its_commit_is_made_whole(mode, s3, tmp_path):  # noqa: F811
+    def run(*steps: str) -> int:
+        words = [str(tmp_path), f"{s3}/t", mode, *steps]
+        return subprocess.run([sys.executable, "-m", "tests.crash.delta_points", *words]).returncode
+
+    expected: list[int] = []
+    for number, step in enumerate((STEPS[0], *STEPS, None), 1):
+        with closing(sqlite3.connect(tmp_path / "t.db")) as source, source:
+            source.execute("CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY)")
+            source.execute("INSERT INTO t VALUES (?)", [number])
+        if step is not None:
+            assert run(step) == -signal.SIGKILL
+            seen = shown(f"{s3}/t")
+            ids = [] if seen is None else sorted(seen["id"].to_pylist())
+            assert ids in (expected, [*expected, number])
+        expected.append(number)
+        assert run() == 0
+        assert sorted(shown(f"{s3}/t")["id"].to_pylist()) == expected
