@@ -6,10 +6,10 @@
 # [tool.bench.variants]
 # "hygge on Ray" = {setting = ""}
 # "hygge inline" = {setting = "--inline"}
-# "hygge, Ray stands" = {setting = "--address", ray = true}
-# [tool.bench.variants."hygge, one lane"]
+# "hygge attached" = {setting = "--address", ray = true}
+# [tool.bench.variants."hygge one lane"]
 # setting = "one lane"
-# jobs = ["parquet_to_parquet", "pg_to_parquet"]
+# jobs = ["parquet_to_parquet", "pg_to_parquet", "parquet_to_iceberg"]
 # ///
 """The command `hygge flows.yml`, as somebody types it: all defaults. CSV is told the types.
 
@@ -31,16 +31,17 @@ def prepare(task: Task):
         return command + four_lines_command(task)
     if task.setting == "one lane":
         flow["lanes"] = 1
+    ends = {"source": task.source, "target": task.target}
+    connections = {name: url for name, url in ends.items() if "://" in url}
+    if task.job == "parquet_to_iceberg":
+        catalog = {"uri": f"sqlite:///{task.work}/catalog.db", "warehouse": task.out}
+        connections["lake"] = {"type": "iceberg", "catalog": catalog}
     flows = {
         "root": task.work,
         "shared_paths": [task.work, task.out, str(Path(task.truth).parent)],
-        "connections": {"source": task.source, "target": task.target},
+        "connections": connections,
         "flows": {"bench": flow},
     }
-    if "://" not in task.source:
-        del flows["connections"]["source"]
-    if not task.target:
-        del flows["connections"]["target"]
     path = Path(task.work, "flows.yml")
     path.write_text(json.dumps(flows))
     return [*command, str(path), "--json", "--quiet", *options(task)]
@@ -137,7 +138,8 @@ def parquet_to_delta(task: Task):
 
 
 def parquet_to_iceberg(task: Task):
-    raise Cannot(f"no flow is written for it: hygge has {needs('iceberg')}")
+    needs("iceberg")
+    return {"home": task.source, "store": f"lake#bench.{task.table}"}
 
 
 def parquet_to_duckdb(task: Task):

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from .rounds import DONE, Result
 
-ON_RAY, INLINE, ONE_LANE = "hygge on Ray", "hygge inline", "hygge, one lane"
+ON_RAY, INLINE, ONE_LANE = "hygge on Ray", "hygge inline", "hygge one lane"
 MOVE, WHOLE, REPORT, MEMORY = "move_s", "whole_s", "report_s", "own_mb"
 DUCKDB, DUCKDB_PG = "DuckDB", "DuckDB 1.5 extension"
-DLT, DLT_ARROW = "dlt", "dlt, pyarrow backend"
+DLT, DLT_ARROW = "dlt", "dlt pyarrow"
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,10 @@ BARS = (
     Bar("four_lines", ON_RAY, REPORT, 1.05, "bare Ray"),
     Bar("four_lines", ON_RAY, WHOLE, 1.0, "bare Ray"),
     Bar("four_lines", INLINE, WHOLE, 0.5),
+    Bar("parquet_to_delta", ON_RAY, MOVE, 1.0, "deltalake"),
+    Bar("parquet_to_iceberg", ON_RAY, MOVE, 0.8, "pyiceberg"),
+    Bar("parquet_to_iceberg", ONE_LANE, MEMORY, 600),
+    Bar("parquet_to_duckdb", ON_RAY, MOVE, 1.3, DUCKDB),
     Bar("parquet_to_parquet", ONE_LANE, MEMORY, 700),
     Bar("parquet_to_parquet:x6", ONE_LANE, MEMORY, 1.1, ONE_LANE, "parquet_to_parquet"),
     Bar("pg_to_parquet", ONE_LANE, MEMORY, 700),

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from .contenders import Contender
 
-FOLDER = Path(__file__).parent.parent / ".venvs"
-INSTALL_S = 1200
-
 
 class NotInstalled(Exception):
     """The packages of a contender cannot be installed; the message has pip's last words."""
+
+
+FOLDER = Path(__file__).parent.parent / ".venvs"
+INSTALL_S = 1200
+_failed: dict[Path, NotInstalled] = {}
 
 
 def environment(contender: Contender) -> Path:
@@ -25,6 +27,8 @@ def environment(contender: Contender) -> Path:
     """
     if contender.here:
         return Path(sys.executable)
+    if contender.file in _failed:
+        raise _failed[contender.file]
     folder = FOLDER / contender.file.stem.removeprefix("by_")
     python, installed = folder / "bin" / "python", folder / "installed.json"
     wanted = json.dumps([sys.version, *contender.packages])
@@ -38,8 +42,9 @@ def environment(contender: Contender) -> Path:
         _run([sys.executable, "-m", "venv", str(folder)])
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         _run([*pip, *contender.packages])
-    except NotInstalled:
+    except NotInstalled as error:
         shutil.rmtree(folder, ignore_errors=True)
+        _failed[contender.file] = error  # not tried again in this run
         raise
     installed.write_text(wanted)
     return python

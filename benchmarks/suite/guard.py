@@ -87,6 +87,7 @@ def _checkout(commit: str, folder: Path) -> Path:
     if packed.returncode:
         raise SystemExit(f"{commit!r} is no commit here: {packed.stderr.decode().strip()}")
     subprocess.run(["tar", "-x", "-C", str(folder)], input=packed.stdout, check=True)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", str(folder)], check=True)
     return folder
 
 

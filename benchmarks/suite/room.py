@@ -138,7 +138,9 @@ class Room:
         for folder in (self.out, self.work):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-        for server in self.running:
+        for name in job.servers:
+            server = self.pg if name == "pg" else self.my
+            assert server is not None
             server.fresh()
         if job.function == "pg_incremental":
             self.shrink()

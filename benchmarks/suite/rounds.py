@@ -78,7 +78,7 @@ class Rounds:
 
     def run(self, job: Job, contenders: list[Contender]) -> list[Result]:
         """All contenders of a job, interleaved."""
-        chosen = [each for each in contenders if each.does(job.function) and _fits(each, job)]
+        chosen = [each for each in contenders if each.does(job.function) and fits(each, job)]
         results = {each.name: Result(job.name, each.name) for each in chosen}
         if lacking := [why for server, why in self.room.missing.items() if server in job.servers]:
             for result in results.values():
@@ -187,7 +187,7 @@ class Call:
         return told
 
 
-def _fits(contender: Contender, job: Job) -> bool:
+def fits(contender: Contender, job: Job) -> bool:
     return (job.name in MEMORY_ONLY) <= (contender.setting == "one lane")
 
 

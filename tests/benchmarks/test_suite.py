@@ -9,11 +9,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.suite import data
+from benchmarks.suite import data, environments, guard
 from benchmarks.suite.__main__ import main
 from benchmarks.suite.bars import Bar
 from benchmarks.suite.contenders import FOLDER, all_contenders, read
 from benchmarks.suite.jobs import ALL
+from benchmarks.suite.rounds import Result, fits
 
 WRONG = """# /// script
 # dependencies = []
@@ -100,6 +101,47 @@ def test_charts_name_every_contender(ran: dict[str, Any]) -> None:
         words = " ".join(drawn.itertext())
         assert all(name in words for name in ran["of"]), words
         assert "wrong: other values in id" in words
+
+
+def test_six_times_the_rows_is_for_one_lane_alone() -> None:
+    six = next(job for job in ALL if job.times == 6)
+    able = [each for each in all_contenders() if each.does(six.function)]
+    assert [each.name for each in able if fits(each, six)] == ["hygge one lane"]
+
+
+def test_who_cannot_be_installed_is_tried_once_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[list[str]] = []
+
+    def refuse(command: list[str]) -> None:
+        tries.append(command)
+        raise environments.NotInstalled("ERROR: no matching distribution")
+
+    monkeypatch.setattr(environments, "_run", refuse)
+    monkeypatch.setattr(environments, "FOLDER", tmp_path)
+    file = tmp_path / "by_lost.py"
+    file.write_text(WRONG.replace("# here = true\n", "").replace("= []", '= ["lost==1.0"]'))
+    (lost,) = read(file)
+    for _ in range(2):
+        with pytest.raises(environments.NotInstalled, match="no matching"):
+            environments.environment(lost)
+    assert len(tries) == 1
+
+
+@pytest.mark.parametrize(
+    ("here", "status", "code", "word"),
+    [(1.04, "done", 0, ""), (1.2, "done", 1, "ABOVE"), (0.5, "wrong", 1, "other values")],
+)
+def test_the_guard_ends_with_1_where_this_checkout_needs_more_or_is_wrong(
+    here: float, status: str, code: int, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def result(name: str, cpu: float, status: str = "done") -> Result:
+        return Result("a", name, status, "other values", [{"cpu_s": cpu, "server_cpu_s": 1.0}])
+
+    results = [result("base", 9.0), result("here", 10 * here - 1, status)]
+    assert guard.table(results, most=1.05) == code
+    assert word in capsys.readouterr().out
 
 
 def test_each_file_pins_its_packages_and_does_a_job(tmp_path: Path) -> None:
