@@ -11,6 +11,9 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import pyarrow as pa
 
 from hygge.errors import ConfigError, HyggeError, StoreError, Transient, without_password
 from hygge.places.access import Access, credentials, storage_options
@@ -99,6 +102,14 @@ def said(url: str, side: type[HyggeError], error: Exception) -> HyggeError:
     if isinstance(error, OSError):
         return Transient(f"{url} cannot be reached: {text}", "run it again")
     return side(f"{url}: {text}", "look at what it says, then run it again")
+
+
+def files_in(table: DeltaTable | None) -> set[str]:
+    """Return the files of a version, below the table."""
+    if table is None:
+        return set()
+    actions = pa.table(table.get_add_actions(flatten=True))
+    return {unquote(path) for path in actions["path"].to_pylist()}
 
 
 def partition_columns(table: DeltaTable) -> tuple[str, ...]:

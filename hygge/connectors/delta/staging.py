@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -101,12 +101,17 @@ class Staging:
         )
         return whole
 
-    def discard(self, run: Run) -> None:
-        """Remove what a run staged, but for the files that it has, or had, in the table."""
+    def discard(self, run: Run, live: Callable[[], set[str]]) -> None:
+        """Remove what a run staged, but for the files that it has, or had, in the table.
+
+        `live` gives the files of the table, for a run of which nothing is known any more.
+        """
         staged = self.files.sizes(folder_of(run.id))
         if not staged:
             return
-        shown = heads.parts_of_run(self.files, run.flow, run.id) or set()
+        shown = heads.parts_of_run(self.files, run.flow, run.id)
+        if shown is None:
+            shown = live()
         self.files.drop([key for key in staged if key not in shown])
         heads.prune(self.files, run.flow)
 

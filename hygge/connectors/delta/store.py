@@ -253,7 +253,7 @@ class DeltaStore(Store):
 
     def discard(self, run: Run) -> None:
         with self._in_words():
-            self._staging().discard(run)
+            self._staging().discard(run, lambda: library.files_in(self._load()))
 
     # How they do it.
 

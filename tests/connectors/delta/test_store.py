@@ -15,7 +15,7 @@ from deltalake import DeltaTable, TableFeatures, write_deltalake
 
 from hygge import DeltaStore, Flow, ParquetHome
 from hygge.errors import NotOurs, Rejected, StoreError, Superseded, Transient, UnfitValue
-from hygge.model import Limits
+from hygge.model import Limits, Run
 from hygge.testing.staging import copy_of
 from hygge.testing.values import difference, every_type, table_of
 from tests.connectors.delta.staged import by_id, ids, read, staged
@@ -91,6 +91,18 @@ def test_a_replace_takes_their_heads_from_other_flows(tmp_path):
         late()
     assert staged(store, rows(1), flow="a")().head.generation == 1
     assert ids(store) == [1, 9]
+
+
+def test_a_late_discard_of_a_run_of_long_ago_leaves_its_rows(tmp_path):
+    store = store_at(tmp_path)
+    staged(store, rows(1))()
+    run = Run(store.head("f").run, "f", "append")
+    for file in Path(store.path).glob("_hygge/*/*.json"):
+        file.unlink()
+    store.discard(run)
+    assert ids(store) == [1]
+    with pytest.raises(StoreError, match=r"\.json is gone: it says how far flow 'f' has come"):
+        store.head("f")
 
 
 # Others write meanwhile
