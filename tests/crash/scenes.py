@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.dataset as ds
@@ -29,7 +30,7 @@ IN_A_FILE = 4
 
 @dataclass(frozen=True)
 class Scene:
-    """A flow: from a `table` or `files`, to a `directory`, a `file` or `SQLite`."""
+    """A flow: from a `table` or `files`, to a `directory`, a `file`, `SQLite` or `DuckDB`."""
 
     source: str
     store: str
@@ -58,7 +59,13 @@ SCENES = {
     "files to directory, plain append": Scene("files", "directory", "append"),
     "files to SQLite, plain append": Scene("files", "SQLite", "append"),
 }
-EVERY = {**SCENES, "SQLite, adopt": Scene("table", "SQLite", "replace", splits=2, adopts=True)}
+EVERY = {
+    **SCENES,
+    "SQLite, adopt": Scene("table", "SQLite", "replace", splits=2, adopts=True),
+    "DuckDB, append by cursor": Scene("table", "DuckDB", "append", "seq"),
+    "DuckDB, replace": Scene("table", "DuckDB", "replace", splits=2),
+    "DuckDB, merge": Scene("table", "DuckDB", "merge", "seq"),
+}
 
 
 def flow(scene: Scene, folder: Path, **more: object) -> Flow:
@@ -74,6 +81,7 @@ def flow(scene: Scene, folder: Path, **more: object) -> Flow:
         "SQLite": lambda: SQLStore(
             "t", connection=f"sqlite:///{folder}/out/target.db", options={"adopt": scene.adopts}
         ),
+        "DuckDB": lambda: SQLStore("t", connection=f"duckdb:///{folder}/out/target.duckdb"),
     }[scene.store]()
     key = ["id"] if scene.mode == "merge" else []
     limits = Limits(retries=0)
@@ -132,6 +140,15 @@ def seen(scene: Scene, folder: Path) -> list[Row]:
             return []
         with closing(sqlite3.connect(out / "target.db")) as target:
             if not target.execute("SELECT 1 FROM sqlite_master WHERE name = 't'").fetchone():
+                return []
+            return in_order(target.execute(f"SELECT {', '.join(COLUMNS)} FROM t").fetchall())
+    if scene.store == "DuckDB":
+        path = out / "target.duckdb"
+        found = "SELECT 1 FROM duckdb_tables() WHERE table_name = 't'"
+        if not path.exists():
+            return []
+        with duckdb.connect(path, read_only=True) as target:
+            if not target.execute(found).fetchall():
                 return []
             return in_order(target.execute(f"SELECT {', '.join(COLUMNS)} FROM t").fetchall())
     if scene.store == "file":
