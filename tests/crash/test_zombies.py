@@ -34,7 +34,7 @@ def test_a_driver_that_sleeps_with_a_duckdb_file_open_keeps_others_out_and_chang
 ):
     """It may hold the file, so that both runs fail; the next one makes it whole."""
     world = worlds("DuckDB, append by cursor")
-    for point in world.sample(12):
+    for point in range(40, world.points, 12):  # before that it plans
         world.fresh()
         first = world.run({point: "stop"})
         if not first.stopped:
