@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hygge.connectors.duckdb import session as duckdb_session
 from hygge.connectors.files import publish
 from hygge.connectors.sqlite import session
 from hygge.errors import FlowFailed
@@ -36,6 +37,7 @@ def without_trust() -> None:
     lease.BEAT_S = 1e6
     publish.one_at_a_time = functools.partial(publish.one_at_a_time, wait_s=0.2)  # type: ignore[assignment]
     session.BUSY_S = 0.2
+    duckdb_session.LOCK_WAIT_S = 0.2
 
 
 def forked(work: Any) -> int:
@@ -133,7 +135,7 @@ def answer(asked: dict[str, Any]) -> dict[str, Any]:
 
 def warm() -> None:
     """Run what there is once here, so that no child has to import anything."""
-    for name in ("files to directory, replace", "file, replace", "SQLite, merge"):
+    for name in ("files to directory, replace", "file, replace", "SQLite, merge", "DuckDB, merge"):
         with tempfile.TemporaryDirectory() as folder:
             grow(EVERY[name], Path(folder), 0)
             flow(EVERY[name], Path(folder)).run()

@@ -6,6 +6,8 @@ just *before* a call. Between two numbered calls it computes, and writes to file
 receipt yet and no name that anybody trusts; so "after call n" and "before call n + 1" differ in
 nothing that a later run, or a reader, may lean on, and only the second is tried.
 
+DuckDB's own calls are not seen by Python: those of hygge's functions around them are numbered.
+
 A point may also be a call of a function of Python's, by its module, its name, and which time it is
 (`hygge.connectors.files.parts.close_part 4`).
 
@@ -28,6 +30,8 @@ STEP = 1 if ALL else 7
 """From point to point, where a program counts them as it goes: the end is not known before."""
 CALLS = {"rename", "replace", "fsync", "mkdir", "unlink", "rmdir", "link", "flock"}
 STATEMENTS = {"execute", "executemany", "executescript", "commit"}
+FUNCTIONS = {f"hygge.connectors.duckdb.{each}" for each in ("store", "publish", "heads")}
+"""Modules whose functions are numbered."""
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
@@ -52,11 +56,16 @@ def numbered(at: Mapping[str, str], told: Callable[[str], None]) -> Callable[[],
     def profile(frame: Any, event: str, what: Any) -> None:
         if threading.current_thread().name == "hygge-lease":
             return
-        if event == "call" and named:
-            name = f"{frame.f_globals.get('__name__')}.{frame.f_code.co_qualname}"
+        if event == "call":
+            module = frame.f_globals.get("__name__")
+            name = f"{module}.{frame.f_code.co_qualname}"
             if name in named:
                 times[name] += 1
                 reached(f"{name} {times[name]}", name)
+            if module in FUNCTIONS:
+                number = next(counter)
+                last[0] = max(last[0], number + 1)
+                reached(str(number), name)
         if event != "c_call":
             return
         name, module = what.__name__, getattr(what, "__module__", None)

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.dataset as ds
@@ -30,7 +31,7 @@ IN_A_FILE = 4
 
 @dataclass(frozen=True)
 class Scene:
-    """A flow: from a `table` or `files`, to a `directory`, a `file`, `Delta` or `SQLite`."""
+    """A flow: from a `table` or `files`, to a `directory`, a `file`, `Delta`, `SQLite` or `DuckDB`."""
 
     source: str
     store: str
@@ -66,9 +67,14 @@ DELTA = {
     "Delta, replace": Scene("table", "Delta", "replace", splits=2),
     "Delta, merge": Scene("table", "Delta", "merge", "seq"),
 }
+DUCKDB = {
+    "DuckDB, append by cursor": Scene("table", "DuckDB", "append", "seq"),
+    "DuckDB, replace": Scene("table", "DuckDB", "replace", splits=2),
+    "DuckDB, merge": Scene("table", "DuckDB", "merge", "seq"),
+}
 ADOPT = Scene("table", "SQLite", "replace", splits=2, adopts=True)
 CHANGES = Scene("table", "SQLite", "merge", "n", changes=True)
-EVERY = {**SCENES, **DELTA, "SQLite, adopt": ADOPT, "SQLite, changes": CHANGES}
+EVERY = {**SCENES, **DELTA, **DUCKDB, "SQLite, adopt": ADOPT, "SQLite, changes": CHANGES}
 
 
 def flow(scene: Scene, folder: Path, **more: object) -> Flow:
@@ -86,6 +92,7 @@ def flow(scene: Scene, folder: Path, **more: object) -> Flow:
         "SQLite": lambda: SQLStore(
             "t", connection=f"sqlite:///{folder}/out/target.db", options={"adopt": scene.adopts}
         ),
+        "DuckDB": lambda: SQLStore("t", connection=f"duckdb:///{folder}/out/target.duckdb"),
     }[scene.store]()
     key = ["id"] if scene.mode == "merge" else []
     limits = Limits(retries=0)
@@ -164,6 +171,15 @@ def seen(scene: Scene, folder: Path) -> list[Row]:
         if not DeltaTable.is_deltatable(str(out / "delta")):
             return []
         return _rows(pa.table(DeltaTable(str(out / "delta")).scan(columns=COLUMNS).read_all()))
+    if scene.store == "DuckDB":
+        path = out / "target.duckdb"
+        found = "SELECT 1 FROM duckdb_tables() WHERE table_name = 't'"
+        if not path.exists():
+            return []
+        with duckdb.connect(path, read_only=True) as target:
+            if not target.execute(found).fetchall():
+                return []
+            return in_order(target.execute(f"SELECT {', '.join(COLUMNS)} FROM t").fetchall())
     if scene.store == "file":
         if not (out / "t.csv").exists():
             return []

@@ -29,6 +29,25 @@ def test_a_driver_that_wakes_after_a_newer_run_changes_nothing(scene, worlds):  
     assert list(woken(world, world.sample(3), newer=True)) == []
 
 
+def test_a_driver_that_sleeps_with_a_duckdb_file_open_keeps_others_out_and_changes_nothing(
+    worlds,  # noqa: F811
+):
+    """It may hold the file, so that both runs fail; the next one makes it whole."""
+    world = worlds("DuckDB, append by cursor")
+    for point in range(40, world.points, 12):  # before that it plans
+        world.fresh()
+        first = world.run({point: "stop"})
+        if not first.stopped:
+            continue
+        second = world.run()
+        assert second.done or second.blocked, (point, second.error)
+        world.go_on(first)
+        assert world.seen() in (world.old, world.new), point
+        assert world.run().done
+        assert world.seen() == world.new, point
+        assert world.left_behind() == [], point
+
+
 STAGING, DECIDING = (
     "hygge.connectors.files.parts.stage_parts 1",
     "hygge.journal.runs.FlowJournal.decide 1",

@@ -193,13 +193,15 @@ def _plan(connection: DuckDBPyConnection, ask: Ask, since: Watermark, version: s
         leaves_upper = cursor.remembers(connection, since, upper)
         where |= {"since": since, "upper": upper, "leaves_upper": leaves_upper}
         conditions += cursor.window(since, upper, ask.reads_ties, leaves_upper)
-    rows, row_bytes = _measured(connection, source, conditions)
+    row_bytes = _row_bytes(connection, source, conditions)
     where["row_bytes"] = row_bytes
     bounds: list[Any] = []
     key, name = _split_key(connection, source)
     if not key:
         notes.insert(0, "one split: there is no key to split by")
     else:
+        clause = where_clause(conditions)
+        rows = fetch_value(connection, f"SELECT count(*) FROM {source.sql} AS h{clause}")
         count = sql_splits.how_many(ask.options.splits, rows, row_bytes)
         if count > 1:
             bounds = _bounds(connection, source, key, conditions, count)
@@ -250,12 +252,8 @@ def _split_key(connection: DuckDBPyConnection, source: _Source) -> tuple[str, st
     return ("h.rowid", "rowid") if kind == "table" else ("", "")
 
 
-def _measured(
-    connection: DuckDBPyConnection, source: _Source, conditions: Sequence[str]
-) -> tuple[int, int]:
-    """Return the number of rows, and about the bytes of one, by the first rows."""
-    clause = where_clause(conditions)
-    rows = fetch_value(connection, f"SELECT count(*) FROM {source.sql} AS h{clause}")
+def _row_bytes(connection: DuckDBPyConnection, source: _Source, conditions: Sequence[str]) -> int:
+    """Return about the bytes of a row, by the first rows."""
     lengths = [
         f"coalesce({'octet_length' if c.native == 'BLOB' else 'strlen'}("
         f"h.{quoted(c.name)}{'' if c.native == 'BLOB' else '::VARCHAR'}), 0)"
@@ -263,11 +261,12 @@ def _measured(
         if is_long(c.type)
     ]
     long_bytes = 0
-    if lengths and rows:
+    if lengths:
+        clause = where_clause(conditions)
         first = f"SELECT {' + '.join(lengths)} AS size FROM {source.sql} AS h{clause}"
         first += f" LIMIT {_MEASURED_ROWS}"
         long_bytes = int(fetch_value(connection, f"SELECT avg(size) FROM ({first})") or 0)
-    return rows, long_bytes + 8 * len(source.columns)
+    return long_bytes + 8 * len(source.columns)
 
 
 def _bounds(

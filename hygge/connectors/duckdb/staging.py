@@ -1,9 +1,10 @@
 """The staged rows of a run: `.<database>.hygge/<run>/`, one Parquet file for each ticket.
 
 A file gets its name when it is whole and synced, so that a file of that name is sealed; the footer
-says how many rows it has, and `.size` beside it how many Arrow bytes. `run.json` says what the run
-was prepared for. Whoever works on the run touches its folder, whose modification time shows that
-the run is alive: the next run removes folders older than 25 h.
+says how many rows it has, and `.json` beside it the Arrow bytes and the schema, which Parquet keeps
+only about. `run.json` says what the run was prepared for. Whoever works on the run touches its
+folder, whose modification time shows that the run is alive: the next run removes folders older than
+25 h.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import pyarrow as pa
 
 from hygge.batches import plain, plain_schema
 from hygge.connectors.duckdb.session import text
+from hygge.connectors.sql.ask import pack, unpack
 from hygge.connectors.sql.ledger import OLD_S, beating, ticket_name
 from hygge.connectors.sql.target import ORDINAL
 from hygge.errors import StoreError
@@ -100,14 +102,16 @@ def write(
 
     folder = folder_of(path, ticket.run)
     final = os.path.join(folder, f"{ticket_name(ticket)}.parquet")
-    writer = None if schema is None else _writer(final, schema, numbers_rows)
+    known = schema
+    writer = None if known is None else _writer(final, known, numbers_rows)
     alive = beating(lambda: os.utime(folder))
     rows = size = 0
     try:
         for batch in batches:
             batch = plain(batch)
-            if writer is None:
-                writer = _writer(final, batch.schema, numbers_rows)
+            if known is None or writer is None:
+                known = batch.schema
+                writer = _writer(final, known, numbers_rows)
             rows += batch.num_rows
             size += batch.nbytes
             if numbers_rows:
@@ -117,11 +121,12 @@ def write(
             writer.write(batch)
             alive()
             del batch
-        if writer is None:
+        if known is None or writer is None:
             return Receipt(ticket, "", 0, 0, parts=0)
         writer.close()
         durable.sync(f"{final}.tmp")
-        durable.write_synced(_size_of(final), str(size).encode())
+        facts = {"bytes": size, "schema": pack(plain_schema(known))}
+        durable.write_synced(_facts_of(final), json.dumps(facts).encode())
         os.rename(f"{final}.tmp", final)
         durable.sync(folder)
     except FileNotFoundError:
@@ -155,21 +160,18 @@ def found(path: str, ticket: Ticket) -> Staged | None:
 
     file = os.path.join(folder_of(path, ticket.run), f"{ticket_name(ticket)}.parquet")
     try:
-        about = pq.read_metadata(file)
+        rows = pq.read_metadata(file).num_rows
+        with open(_facts_of(file), encoding="utf-8") as said:
+            facts = json.load(said)
     except (OSError, pa.ArrowException):
         return None
-    schema = about.schema.to_arrow_schema()
-    if ORDINAL in schema.names:
-        schema = schema.remove(schema.get_field_index(ORDINAL))
-    with open(_size_of(file), encoding="utf-8") as said:
-        size = int(said.read())
-    return Staged(file, about.num_rows, size, plain_schema(schema))
+    return Staged(file, rows, facts["bytes"], unpack(facts["schema"]))
 
 
 def keep_only(path: str, run: str, tickets: Collection[Ticket]) -> None:
     """Remove the files of all tickets of a run but these."""
     files = [f"{ticket_name(ticket)}.parquet" for ticket in tickets]
-    kept = {"run.json", *files, *map(_size_of, files)}
+    kept = {"run.json", *files, *map(_facts_of, files)}
     folder = folder_of(path, run)
     for name in _names(folder):
         if name not in kept:
@@ -221,9 +223,9 @@ def _about(folder: str) -> str:
     return os.path.join(folder, "run.json")
 
 
-def _size_of(file: str) -> str:
-    """Return the path of the file that says how many Arrow bytes a Parquet file holds."""
-    return f"{file}.size"
+def _facts_of(file: str) -> str:
+    """Return the path of what is known of a Parquet file: its Arrow bytes, and its schema."""
+    return f"{file}.json"
 
 
 def _gone(run: str, who: str) -> StoreError:

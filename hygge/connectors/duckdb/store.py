@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from hygge.batches import plain_schema
 from hygge.connectors.duckdb import catalog, heads, publish, session, staging
-from hygge.connectors.duckdb.database import table_names
+from hygge.connectors.duckdb.database import MAIN, table_names
 from hygge.connectors.duckdb.errors import in_words
 from hygge.connectors.duckdb.evolving import evolution_of
 from hygge.connectors.duckdb.publish import OP, Move
@@ -81,9 +81,11 @@ def examine(goal: Goal, run: Run, schema: pa.Schema | None, count: bool = True) 
     if schema is not None:
         _check_op(goal, run, schema)
         _refuse_types(goal, _stored(goal, run, schema))
-    if not os.path.exists(path):
-        return TargetState(exists=False)
     names = table_names(goal.table)
+    if not os.path.exists(path):
+        if names[0].lower() != MAIN:
+            raise _no_schema(goal, names[0])
+        return TargetState(exists=False)
     with session.reading(path, goal.who, StoreError) as connection:
         _check_ours(connection, goal, run)
         evolution = evolution_of(connection, goal, run, _stored(goal, run, schema))
@@ -304,9 +306,7 @@ def _check_target(
     if kind == "view":
         raise StoreError(f"{goal.who} is a view", "name a table")
     if not catalog.has_schema(connection, names[0]):
-        raise StoreError(
-            f"{goal.who}: there is no schema '{names[0]}'", f"CREATE SCHEMA {names[0]}"
-        )
+        raise _no_schema(goal, names[0])
     is_lost = kind is None and run.mode != "replace"
     if is_lost and run.flow in found and found[run.flow].head.columns:
         raise lost_target(goal.who, run.flow)
@@ -323,6 +323,10 @@ def _check_target(
             "write to a table without it",
         )
     _columns(connection, goal, run, stored, evolution)
+
+
+def _no_schema(goal: Goal, name: str) -> StoreError:
+    return StoreError(f"{goal.who}: there is no schema '{name}'", f"CREATE SCHEMA {name}")
 
 
 def _columns(

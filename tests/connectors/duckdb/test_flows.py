@@ -100,3 +100,19 @@ def test_rows_that_are_null_where_the_table_has_it_not_null_are_set_aside(here):
     )
     assert main(["flows.yml", "--inline"]) == 0
     assert rows("SELECT count(*) FROM t") == [(40,)]
+
+
+def test_an_append_by_cursor_reads_rows_at_the_watermark_once(here):
+    write(
+        'f: {home: {connection: "duckdb:///src.duckdb", table: orders, cursor: at_}, '
+        "store: out.duckdb#t, mode: append}"
+    )
+    assert main(["flows.yml", "--inline"]) == 0
+    with duckdb.connect("src.duckdb") as connection:
+        connection.execute(
+            "INSERT INTO orders VALUES (50, 'tie', '2024-01-01 00:00:00+00'), "
+            "(51, 'later', '2024-01-01 00:00:00.000001+00')"
+        )
+    for _ in range(2):
+        assert main(["flows.yml", "--inline"]) == 0
+        assert rows("SELECT count(*), count(DISTINCT id) FROM t") == [(52, 52)]

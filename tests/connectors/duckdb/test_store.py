@@ -127,8 +127,9 @@ def test_other_schemas_are_written_and_missing_ones_refused(path, sql):
     sql("CREATE SCHEMA raw")
     move(store_at(path, "raw.users"), THREE)
     assert sql("SELECT count(*) FROM raw.users") == [(3,)]
-    with pytest.raises(StoreError, match="there is no schema 'no'"):
-        move(store_at(path, "no.users"), THREE)
+    for file in (path, f"{path}.new.duckdb"):
+        with pytest.raises(StoreError, match="there is no schema 'no'"):
+            store_at(file, "no.users").prepare(Run("r1", "f", "append"), THREE.schema)
 
 
 def test_nested_values_and_names_of_all_kinds_are_kept(path, sql):
@@ -138,10 +139,15 @@ def test_nested_values_and_names_of_all_kinds_are_kept(path, sql):
             "rowid": ['a"b'],
             'wei"rd name': pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())),
             "s": [{"a b": [1.5, None]}],
+            "pair": pa.array([[1, 2]], pa.list_(pa.int8(), 2)),
+            "second": pa.array([5], pa.timestamp("s")),
         }
     )
     move(store_at(path, "users"), rows, mode="replace")
-    assert sql("FROM users") == [("f", 'a"b', {"k": 1}, {"a b": [1.5, None]})]
+    ((file, rowid, entries, struct, *_),) = sql("FROM users")
+    assert (file, rowid, entries, struct) == ("f", 'a"b', {"k": 1}, {"a b": [1.5, None]})
+    kinds = sql("SELECT data_type FROM duckdb_columns() WHERE table_name = 'users'")
+    assert [kind for (kind,) in kinds][-2:] == ["TINYINT[2]", "TIMESTAMP_S"]
 
 
 @pytest.mark.parametrize(
