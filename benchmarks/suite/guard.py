@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from .contenders import FOLDER, read
-from .jobs import JOBS
+from .jobs import JOBS, jobs_of
 from .room import ROOT, Room
 from .rounds import DONE, Result, Rounds
 
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--variant", default="hygge inline", help="or 'hygge on Ray'")
     parser.add_argument("--most", type=float, default=1.05, help="the ratio that is allowed")
     given = parser.parse_args(argv)
-    jobs = [JOBS[name] for name in given.jobs.split(",")]
+    jobs = jobs_of(given.jobs)
     variant = next(each for each in read(FOLDER / "by_hygge.py") if each.name == given.variant)
     folder = Path(tempfile.mkdtemp(prefix="hygge-guard-"))
     folder.chmod(0o755)  # the servers run as other users

@@ -60,3 +60,11 @@ JOBS = {job.name: job for job in ALL}
 MEMORY_ONLY = frozenset({"parquet_to_parquet:x6", "pg_to_parquet:x6"})
 """Only what has `one lane` in its name does them: they are for the bars of memory."""
 SMALL_TABLES, SMALL_ROWS, NEW_ROWS = 200, 500, 1000
+
+
+def jobs_of(names: str) -> list[Job]:
+    """The jobs of names with commas between; none of them is all of them."""
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if unknown := [name for name in wanted if name not in JOBS]:
+        raise SystemExit(f"{unknown[0]!r} is no job: {', '.join(JOBS)}")
+    return [JOBS[name] for name in wanted] or list(ALL)

@@ -105,7 +105,7 @@ def verdict(result: Result) -> str:
     if result.status != DONE:
         return f"{result.status}: {words}"
     if "target_mb" not in result.runs[0]:
-        return "nothing kept"
+        return "nothing to compare"
     left = max(run.get("left", 0) for run in result.runs)
     more = f"; left {left:.0f} processes behind" if left else ""
     return (f"types: {words}" if words else "exact") + more

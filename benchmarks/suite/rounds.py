@@ -73,6 +73,8 @@ class Rounds:
     rounds: int
     timeout_s: float
     is_time_left: Callable[[], bool] = lambda: True
+    is_quick: bool = False
+    """Who wants a Ray that stands is left out: to start it for each job takes half of the time."""
     python_path: dict[str, str] = field(default_factory=dict)
     """Contender → PYTHONPATH, where it is another checkout."""
 
@@ -84,6 +86,10 @@ class Rounds:
             for result in results.values():
                 result.status, result.words = "left out", lacking[0]
             return list(results.values())
+        for contender in chosen:
+            if contender.ray and self.is_quick:
+                result = results[contender.name]
+                result.status, result.words = "left out", "a Ray is not started in a quick run"
         if chosen and self.is_time_left():
             self.room.load(job)
         for number in range(self.rounds):
