@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hygge.connectors.files.jsonl import JsonlStore as JsonlStore
     from hygge.connectors.files.parquet import ParquetHome as ParquetHome
     from hygge.connectors.files.parquet import ParquetStore as ParquetStore
+    from hygge.connectors.iceberg.home import IcebergHome as IcebergHome
     from hygge.connectors.iceberg.store import IcebergStore as IcebergStore
     from hygge.coordinator.coordinator import Coordinator as Coordinator
     from hygge.errors import ConfigError as ConfigError
@@ -70,6 +71,7 @@ else:  # hidden from type checkers: with `__getattr__`, they accept every name
         "JsonlStore": "hygge.connectors.files.jsonl",
         "ArrowStore": "hygge.connectors.files.arrow",
         "SQLStore": "hygge.connectors.databases.store",
+        "IcebergHome": "hygge.connectors.iceberg.home",
         "IcebergStore": "hygge.connectors.iceberg.store",
         "HomeTraits": "hygge.model",
         "StoreTraits": "hygge.model",

@@ -14,7 +14,7 @@ import hygge
 
 PUBLIC = {
     "ArrowHome", "ArrowStore", "Column", "Commit", "ConfigError", "Coordinator", "CsvHome",
-    "CsvStore", "Flow", "FlowFailed", "Head", "Home", "HomeTraits", "HyggeError",
+    "CsvStore", "Flow", "FlowFailed", "Head", "Home", "HomeTraits", "HyggeError", "IcebergHome",
     "IcebergStore", "JsonlHome", "JsonlStore", "Limits", "NotOurs", "ParquetHome",
     "ParquetStore", "Plan", "Receipt", "Rejected", "Report", "Run", "SQLHome", "SQLStore",
     "Settings", "SourceChanged", "SourceMissing", "Split", "Store", "StoreTraits", "Summary",

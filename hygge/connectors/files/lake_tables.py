@@ -88,8 +88,10 @@ def _refuse(root: str, child: str, names_in: Callable[[str], list[str]]) -> None
             raise HomeError(
                 f"{root} is {kind}: what is in {marker} says which of its files count, and some "
                 "of them hold rows that were deleted",
-                "hygge does not read lake tables yet; export it as plain files, with the engine "
-                "that wrote it, and read those",
+                "read it as `type: iceberg`, or through its catalog (see docs/lakes.md)"
+                if marker == _ICEBERG
+                else "hygge does not read lake tables yet; export it as plain files, with the "
+                "engine that wrote it, and read those",
             )
 
 
