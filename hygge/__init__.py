@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hygge.connectors.files.jsonl import JsonlStore as JsonlStore
     from hygge.connectors.files.parquet import ParquetHome as ParquetHome
     from hygge.connectors.files.parquet import ParquetStore as ParquetStore
+    from hygge.connectors.iceberg.home import IcebergHome as IcebergHome
     from hygge.connectors.iceberg.store import IcebergStore as IcebergStore
     from hygge.coordinator.coordinator import Coordinator as Coordinator
     from hygge.engine.ray.datasets import RayDataHome as RayDataHome
@@ -76,6 +77,7 @@ else:  # hidden from type checkers: with `__getattr__`, they accept every name
         "SQLStore": "hygge.connectors.databases.store",
         "DeltaHome": "hygge.connectors.delta.home",
         "DeltaStore": "hygge.connectors.delta.store",
+        "IcebergHome": "hygge.connectors.iceberg.home",
         "IcebergStore": "hygge.connectors.iceberg.store",
         "RayDataHome": "hygge.engine.ray.datasets",
         "ray_dataset": "hygge.engine.ray.datasets",

@@ -44,6 +44,7 @@ BUILT_IN: dict[Side, dict[str, BuiltIn]] = {
         "arrow": BuiltIn("hygge.connectors.files.arrow:ArrowHome", (*_ARROW, ".arrows")),
         "csv": BuiltIn("hygge.connectors.files.csv:CsvHome", _CSV),
         "delta": BuiltIn("hygge.connectors.delta.home:DeltaHome"),
+        "iceberg": BuiltIn("hygge.connectors.iceberg.home:IcebergHome"),
         "jsonl": BuiltIn("hygge.connectors.files.jsonl:JsonlHome", _JSONL),
         "parquet": BuiltIn("hygge.connectors.files.parquet:ParquetHome", _PARQUET),
         "sql": BuiltIn("hygge.connectors.databases.home:SQLHome"),

@@ -117,9 +117,8 @@ def make_spec(end: End, defaults: Node, context: Context) -> EndSpec:
         if key != "type"
     }
     name = settings.pop("name", None)
-    if end.kind == lakes.KIND and isinstance(settings.get("catalog"), dict):
-        line = nodes["catalog"].line
-        settings["catalog"] = lakes.absolute(settings["catalog"], context.root, line, end.side)
+    if end.kind == lakes.KIND:
+        lakes.set_places(settings, nodes, context.root, end.side)
     connection = settings.get("connection")
     if is_own_class or not isinstance(connection, str) or connection not in context.connections:
         connection = None

@@ -43,6 +43,8 @@ def infer_kind(
         return "delta"
     if is_object_url(path):
         return _kind_of_objects(node, path, written, several)
+    if glob.glob(os.path.join(glob.escape(path), "metadata", "*.metadata.json*")):
+        return "iceberg"
     examples: dict[str, str] = {}
     for number, name in enumerate(_files(path)):
         if number >= _MAX_FILES:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from hygge.config import paths
 from hygge.config.document import Node
 from hygge.config.problems import Problem, Problems, suggest
 from hygge.config.specs import Side
@@ -55,6 +56,14 @@ def absolute(catalog: Any, root: str, line: int, who: str) -> dict[str, str]:
         return checked_catalog(catalog, who, root)
     except ConfigError as error:
         raise Problem(line, error.message, error.hint) from error
+
+
+def set_places(settings: dict[str, Any], nodes: Mapping[str, Node], root: str, who: str) -> None:
+    """Make the places among the settings of an end absolute: its catalog's, its folder."""
+    if isinstance(settings.get("catalog"), dict):
+        settings["catalog"] = absolute(settings["catalog"], root, nodes["catalog"].line, who)
+    if isinstance(settings.get("path"), str):
+        settings["path"] = paths.absolute(settings["path"], root, nodes["path"].line)
 
 
 def with_catalog(side: Side, end: Node, lakes: Mapping[str, Node | None]) -> Node:

@@ -47,6 +47,11 @@ def find_place(what: str, file: str) -> Place:
     names = connections_of(file) if os.path.exists(file) else {}
     if what in names:
         url = names[what].url
+        if not url:
+            raise UsageError(
+                f"'{what}' is a catalog of Iceberg, whose tables are not listed",
+                f"name the table: hygge preview, with `home: {what}#namespace.table`",
+            )
         return Place(url, not is_object_url(url), names[what])
     beside = sorted(os.listdir(os.path.dirname(path) or "."))
     close = nearest(what, [*names, *(os.path.join(os.path.dirname(what), one) for one in beside)])

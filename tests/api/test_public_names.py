@@ -15,10 +15,11 @@ import hygge
 PUBLIC = {
     "ArrowHome", "ArrowStore", "Column", "Commit", "ConfigError", "Coordinator", "CsvHome",
     "CsvStore", "DeltaHome", "DeltaStore", "Flow", "FlowFailed", "Head", "Home", "HomeTraits",
-    "HyggeError", "IcebergStore", "JsonlHome", "JsonlStore", "Limits", "NotOurs", "ParquetHome",
-    "ParquetStore", "Plan", "RayDataHome", "Receipt", "Rejected", "Report", "Run", "SQLHome",
-    "SQLStore", "Settings", "SourceChanged", "SourceMissing", "Split", "Store", "StoreTraits",
-    "Summary", "Superseded", "Ticket", "Transient", "UnfitValue", "ray_dataset", "__version__",
+    "HyggeError", "IcebergHome", "IcebergStore", "JsonlHome", "JsonlStore", "Limits", "NotOurs",
+    "ParquetHome", "ParquetStore", "Plan", "RayDataHome", "Receipt", "Rejected", "Report", "Run",
+    "SQLHome", "SQLStore", "Settings", "SourceChanged", "SourceMissing", "Split", "Store",
+    "StoreTraits", "Summary", "Superseded", "Ticket", "Transient", "UnfitValue", "ray_dataset",
+    "__version__",
 }  # fmt: skip
 """Written down a second time, so that no name comes or goes unseen."""
 

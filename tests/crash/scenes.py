@@ -31,7 +31,7 @@ IN_A_FILE = 4
 
 @dataclass(frozen=True)
 class Scene:
-    """A flow: from a `table` or `files`, to a `directory`, a `file`, `Delta`, `SQLite` or `DuckDB`."""
+    """A flow from a `table` or `files` to one of the stores that `flow` makes."""
 
     source: str
     store: str

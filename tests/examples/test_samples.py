@@ -104,6 +104,9 @@ def test_a_sample_runs_twice_with_the_same_outcome(name, samples):
         with duckdb.connect(out / "warehouse.duckdb", read_only=True) as warehouse:
             assert warehouse.execute("SELECT count(*) FROM sales").fetchall() == [(1200,)]
         assert count(out / "from_duckdb" / "sales") == 1200
+    elif name.startswith("14"):
+        assert count(out / "customers_of_the_lake") == 400
+        assert len(list((out / "tables/shop/customers/metadata").glob("*.metadata.json"))) == 2
     else:
         pytest.fail(f"say here what {name} leaves behind")
 

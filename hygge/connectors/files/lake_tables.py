@@ -103,6 +103,8 @@ def _refuse(root: str, child: str, names_in: Callable[[str], list[str]]) -> None
             )
             if marker == _DELTA:
                 hint = f"read the table: {{type: delta, path: {root}}}"
+            elif marker == _ICEBERG:
+                hint = "read it as `type: iceberg`, or through its catalog (see docs/lakes.md)"
             raise HomeError(
                 f"{root} is {kind}: what is in {marker} says which of its files count, and some "
                 "of them hold rows that were deleted",

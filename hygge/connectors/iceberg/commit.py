@@ -112,8 +112,22 @@ def created(goal: Goal, catalog: Any, columns: Columns) -> Any:
     spec = spec_of(goal.parts or (), columns.schema, goal.lake.describe())
     properties = {"format-version": "2"}
     return catalog.create_table_transaction(
-        goal.lake.identifier, columns.schema, partition_spec=spec, properties=properties
+        goal.lake.identifier,
+        columns.schema,
+        location=_new_location(goal, catalog),
+        partition_spec=spec,
+        properties=properties,
     )
+
+
+def _new_location(goal: Goal, catalog: Any) -> str | None:
+    """Return the folder of a new table; None leaves it to the catalog.
+
+    A catalog may choose another one as soon as there are files, which lanes stage there.
+    """
+    *namespace, name = goal.lake.identifier
+    location = catalog.load_namespace_properties(tuple(namespace)).get("location")
+    return f"{location.rstrip('/')}/{name}" if location else None
 
 
 def commit(
@@ -198,7 +212,7 @@ class _Trial:
             return found, pa.schema([schema.field(name) for name in note["came"]])
         if any(receipt.rows for receipt in receipts) and not found:
             raise Rejected(f"what run {self.run.id} staged is gone", "run it again")
-        return found, merge.without_op(found[0].schema) if found else None
+        return found, merge.with_ids(found[0].schema) if found else None
 
     def staged(self) -> Staged:
         """Return the folder of the run."""
@@ -297,7 +311,9 @@ def place_of(goal: Goal, catalog: Any, table: Any | None) -> tuple[str, Any]:
         from pyiceberg.types import LongType, NestedField
 
         any_schema = Schema(NestedField(1, "n", LongType()))
-        table = catalog.create_table_transaction(goal.lake.identifier, any_schema)._table
+        table = catalog.create_table_transaction(
+            goal.lake.identifier, any_schema, location=_new_location(goal, catalog)
+        )._table
     return table.location(), table.io
 
 

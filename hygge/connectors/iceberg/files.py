@@ -16,6 +16,7 @@ from hygge.connectors.iceberg.staging import PARTITION
 from hygge.connectors.iceberg.types import arrow_schema, id_of, ids_of
 from hygge.errors import HomeError
 from hygge.extension_types import as_marked
+from hygge.model import MIB
 
 _BATCH_ROWS = 131_072
 
@@ -79,7 +80,12 @@ def entries(table: Any) -> Iterator[Any]:
 
 
 def read_task(
-    metadata: Any, io: Any, task: Any, schema: Any, batch_rows: int = _BATCH_ROWS
+    metadata: Any,
+    io: Any,
+    task: Any,
+    schema: Any,
+    batch_rows: int = _BATCH_ROWS,
+    batch_bytes: int = 32 * MIB,
 ) -> Iterator[pa.Table]:
     """Yield the rows of one file of a plan that count, with the columns of `schema`, in order.
 
@@ -101,6 +107,12 @@ def read_task(
     with _opened(io, task.file.file_path) as file:
         wanted = [name for name in names if name is not None]
         at = 0
+        # The uncompressed size of encoded pages is below that of Arrow's arrays.
+        groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+        row_bytes = max(
+            (2 * each.total_byte_size / max(1, each.num_rows) for each in groups), default=1
+        )
+        batch_rows = max(1, min(batch_rows, int(batch_bytes / max(1, row_bytes))))
         for batch in file.iter_batches(batch_rows, columns=wanted, use_threads=False):
             table = _selected(batch, names, plain)
             if positions is not None:

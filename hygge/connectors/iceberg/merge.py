@@ -25,14 +25,16 @@ from hygge.connectors.iceberg.files import Found, read_task
 from hygge.connectors.iceberg.goal import Goal
 from hygge.connectors.iceberg.partitions import parts_of
 from hygge.connectors.iceberg.staging import PartedWriter, Staged, merge_file
-from hygge.connectors.iceberg.types import cast
+from hygge.connectors.iceberg.types import cast, id_of
 from hygge.connectors.sql.commit import check_merge
 from hygge.errors import Rejected, StoreError
 from hygge.model import Run
 from hygge.type_words import word_of
 
 OP = "_op"
-"""The column that says of each row what became of its key."""
+"""The column that says of each row what became of its key. It is one only where it is marked."""
+OP_MARK = b"hygge.op"
+"""The key, in the metadata of that column, that marks it."""
 _OPS = ("insert", "update", "delete")
 _SEQ, _RANK = "seq", "rank"
 
@@ -109,7 +111,7 @@ class _Winners:
 
     def __init__(self, where: str, staged: Staged, run: Run, found: Sequence[Found]) -> None:
         self.where, self.staged, self.run, self.found = where, staged, run, found
-        self.has_ops = bool(found) and OP in found[0].schema.names
+        self.has_ops = bool(found) and len(with_ids(found[0].schema)) < len(found[0].schema)
         names = [*run.key, *([run.cursor] if run.cursor else []), *([OP] if self.has_ops else [])]
         tables = [batch for file in found for batch in self._read(file, list(dict.fromkeys(names)))]
         rows = pa.concat_tables(tables).combine_chunks() if tables else None
@@ -130,7 +132,7 @@ class _Winners:
         for column in keys.columns:
             nulls |= np.asarray(column.is_null())
         order = np.arange(self.total)
-        if self.run.cursor and not self.has_ops:
+        if self.run.cursor:
             cursor = rows.column(self.run.cursor)
             by = pa.table({"has": cursor.is_valid(), "cursor": cursor, _SEQ: order})
             order = np.asarray(
@@ -220,6 +222,16 @@ class _Winners:
                 yield pa.Table.from_batches([batch]).replace_schema_metadata()
 
 
+def has_op(schema: pa.Schema) -> bool:
+    """Return whether rows say in `_op` what became of their keys."""
+    return any(OP_MARK in (field.metadata or {}) for field in schema)
+
+
 def without_op(schema: pa.Schema) -> pa.Schema:
-    """Return the columns of rows without `_op`."""
-    return pa.schema([field for field in schema if field.name != OP], schema.metadata)
+    """Return the columns of rows without a marked `_op`."""
+    return pa.schema([field for field in schema if OP_MARK not in (field.metadata or {})])
+
+
+def with_ids(schema: pa.Schema) -> pa.Schema:
+    """Return the columns of a staged file that become columns of the table: `_op` has no id."""
+    return pa.schema([field for field in schema if id_of(field) is not None])

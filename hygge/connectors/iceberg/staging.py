@@ -206,6 +206,8 @@ class PartedWriter:
 
     def write(self, table: pa.Table) -> None:
         """Add rows of the schema; they may lie in memory that is given back then."""
+        if not table.num_rows:  # which are of no partition
+            return
         for key, rows in by_partition(table, self.parts):
             self._write(key_text(key), rows)
 

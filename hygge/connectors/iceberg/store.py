@@ -27,13 +27,15 @@ from hygge.connectors.iceberg import commit as committing
 from hygge.connectors.iceberg.columns import Columns, columns_after
 from hygge.connectors.iceberg.commit import check_writable, head_of, place_of, rows_in
 from hygge.connectors.iceberg.goal import Goal
+from hygge.connectors.iceberg.home import IcebergHome
 from hygge.connectors.iceberg.lake import Lake, check_installed, checked_catalog, checked_table
-from hygge.connectors.iceberg.merge import OP, check_key, without_op
+from hygge.connectors.iceberg.merge import OP, check_key, has_op, without_op
 from hygge.connectors.iceberg.partitions import Part, parts_of, read_parts
 from hygge.connectors.iceberg.staging import PREPARED, PartedWriter, Staged, ticket_file
 from hygge.connectors.iceberg.types import LOSSY, cast, kept_otherwise
 from hygge.errors import StoreError
 from hygge.formats.parquet import ParquetSettings
+from hygge.home import Home
 from hygge.model import (
     Commit,
     Head,
@@ -110,6 +112,9 @@ class IcebergStore(Store):
         said = super().remarks(schema)
         return said if schema is None else [*said, *kept_otherwise(schema)]
 
+    def reader(self, schema: pa.Schema) -> Home | None:
+        return IcebergHome(catalog=self.lake.catalog, table=self.lake.table)
+
     def head(self, flow: str) -> Head | None:
         if self.lake.is_new():
             return None
@@ -141,7 +146,7 @@ class IcebergStore(Store):
                 return
             files = columns.arrow
             came = [name for name in files.names if name in schema.names]
-            if run.mode == "merge" and OP in schema.names:
+            if run.mode == "merge" and has_op(schema):
                 files = files.append(pa.field(OP, pa.string()))
             parts = self._parts(table) if run.mode != "merge" else ()
             staged.write_note(PREPARED, files, {"came": came, "parts": [*map(str, parts)]})

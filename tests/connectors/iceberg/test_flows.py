@@ -72,3 +72,12 @@ def test_what_is_wrong_is_told_with_its_line(text: str, said: str, tmp_path: Pat
         _run(tmp_path, text)
     assert said in raised.value.message
     assert re.search(r"flows\.yml:\d+", raised.value.message)
+
+
+def test_discover_lists_no_tables_of_a_catalog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flows.yml").write_text(LAKE + "flows: {a: {home: x.csv, store: lake#s.t}}\n")
+    assert main(["discover", "lake"]) == 2
+    assert "'lake' is a catalog of Iceberg, whose tables are not listed" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from hygge import IcebergStore
+from hygge.connectors.iceberg.merge import OP_MARK
 from hygge.errors import Rejected, StoreError
 from hygge.model import Commit
 from hygge.store import Store
@@ -98,7 +99,9 @@ def test_rows_may_say_what_became_of_their_key(tmp_path: Path) -> None:
 
     def changes(*rows: tuple[int, str | None, str | None]) -> pa.Table:
         columns = zip(*rows, strict=True)
-        return pa.table(dict(zip(("n", "v", "_op"), map(list, columns), strict=True)))
+        table = pa.table(dict(zip(("n", "v", "_op"), map(list, columns), strict=True)))
+        marked = table.schema.field("_op").with_metadata({OP_MARK: b"1"})
+        return table.set_column(2, marked, table.column("_op"))
 
     rows = changes(
         (1, None, "delete"), (2, "B", "update"), (4, "d", "insert"), (4, None, "delete"),

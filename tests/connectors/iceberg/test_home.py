@@ -1,0 +1,202 @@
+"""An Iceberg table as a Home: its snapshots, files older than its columns, deleted rows."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.types import LongType
+
+from hygge import (
+    ConfigError,
+    Coordinator,
+    Home,
+    IcebergHome,
+    SourceChanged,
+    SourceMissing,
+)
+from hygge.cli.main import main
+from hygge.connectors.iceberg.files import read_task
+from hygge.errors import HomeError
+from hygge.testing.staging import stage_run, tagged_rows
+from hygge.testing.values import difference
+from tests.connectors.iceberg import lakes
+
+
+def _home(folder: Path, **more: Any) -> IcebergHome:
+    return IcebergHome(lakes.TABLE, catalog=lakes.settings(folder), **more)
+
+
+def _read(home: Home) -> pa.Table:
+    with home.open(None) as plan:
+        schema = pa.schema([(column.name, column.type) for column in plan.columns or ()])
+        batches = [batch for split in plan.splits for batch in home.read(split)]
+        return pa.concat_tables([schema.empty_table(), *batches])
+
+
+def _append(folder: Path, *tags: str) -> None:
+    for at, tag in enumerate(tags):
+        stage_run(lakes.store(folder), tagged_rows(tag, 100 * at), mode="append").commit()
+
+
+def test_a_snapshot_is_read_whatever_comes_later(tmp_path: Path) -> None:
+    _append(tmp_path, "a", "b")
+    with lakes.table(tmp_path) as table:
+        first, second = table.snapshots()
+    home = _home(tmp_path)
+    with home.open(None) as plan:
+        assert {split.version for split in plan.splits} == {str(second.snapshot_id)}
+        assert f"snapshot {second.snapshot_id}" in str(plan.snapshot)
+        with lakes.table(tmp_path) as table:
+            table.delete("n < 1000")
+        rows = pa.concat_tables(batch for split in plan.splits for batch in home.read(split))
+        expected = pa.concat_tables([tagged_rows("a"), tagged_rows("b", 100)])
+        assert difference(rows, expected) is None
+    assert _read(_home(tmp_path)).num_rows == 0
+    assert difference(_read(_home(tmp_path, snapshot=first.snapshot_id)), tagged_rows("a")) is None
+    then = datetime.fromtimestamp(second.timestamp_ms / 1000, UTC)
+    assert difference(_read(_home(tmp_path, as_of=then.isoformat())), expected) is None
+    with pytest.raises(SourceMissing, match="has nothing of snapshot 7"):
+        _read(_home(tmp_path, snapshot=7))
+    with pytest.raises(SourceMissing, match="has nothing of as of 2001-01-01"):
+        _read(_home(tmp_path, as_of="2001-01-01"))
+    with pytest.raises(ConfigError, match="'as_of' is 'yesterday', not a time"):
+        _home(tmp_path, as_of="yesterday")
+
+
+def test_a_snapshot_that_expired_is_a_changed_source(tmp_path: Path) -> None:
+    _append(tmp_path, "a", "b")
+    with lakes.table(tmp_path) as table:
+        first = table.snapshots()[0].snapshot_id
+    home = _home(tmp_path, snapshot=first)
+    with home.open(None) as plan:
+        with lakes.table(tmp_path) as table:
+            table.maintenance.expire_snapshots().by_id(first).commit()
+        with pytest.raises(SourceChanged, match=f"snapshot {first} has expired"):
+            list(home.read(plan.splits[0]))
+    home = _home(tmp_path)
+    with home.open(None) as plan:
+        (tmp_path / plan.splits[0].where["files"][0].removeprefix("file://")).unlink()
+        with pytest.raises(SourceChanged, match="a file of the snapshot is gone"):
+            list(home.read(plan.splits[0]))
+
+
+def test_files_that_are_older_than_the_columns(tmp_path: Path) -> None:
+    old = pa.table({"n": pa.array([1], pa.int32()), "gone": ["x"], "t": ["a"], "l": [[{"a": 1}]]})
+    stage_run(lakes.store(tmp_path), old, mode="append").commit()
+    with lakes.table(tmp_path) as table, table.update_schema(True) as update:
+        update.update_column("n", LongType())
+        update.delete_column("gone")
+        update.rename_column("t", "text")
+        update.add_column("more", LongType())
+    rows = _read(_home(tmp_path))
+    assert rows.to_pylist() == [{"n": 1, "text": "a", "l": [{"a": 1}], "more": None}]
+    assert rows.schema.field("n").type == pa.int64()
+    # A file that other programs wrote, without ids, is read by the library.
+    foreign = tmp_path / "foreign.parquet"
+    plain = {"n": pa.array([2], pa.int64()), "text": ["b"], "more": pa.array([3], pa.int64())}
+    pq.write_table(pa.table(plain), foreign)
+    with lakes.table(tmp_path) as table:
+        table.add_files([f"file://{foreign}"])
+    home = _home(tmp_path, columns=["more", "text"])
+    assert sorted(_read(home).to_pylist(), key=str) == [
+        {"more": 3, "text": "b"},
+        {"more": None, "text": "a"},
+    ]
+    with pytest.raises(HomeError, match="column 'l' has structs within lists"):
+        _read(_home(tmp_path))  # the library reads a NULL there as an empty list
+    with pytest.raises(SourceMissing, match="has no column 'gone'"):
+        _read(_home(tmp_path, columns=["gone"]))
+
+
+def test_rows_that_positional_deletes_name_are_left_out(tmp_path: Path) -> None:
+    _append(tmp_path, "a")
+    with lakes.table(tmp_path) as table:
+        (task,) = table.scan().plan_files()
+        path = f"file://{tmp_path}/deletes.parquet"
+        positions = pa.table({"file_path": [task.file.file_path] * 3, "pos": [0, 7, 19]})
+        pq.write_table(positions, tmp_path / "deletes.parquet")
+        deletes = DataFile.from_args(
+            content=DataFileContent.POSITION_DELETES, file_path=path, record_count=3,
+            file_format=FileFormat.PARQUET,
+        )  # fmt: skip
+        deleted = SimpleNamespace(file=task.file, delete_files={deletes})
+        schema = table.schema()
+        rows = pa.concat_tables(read_task(table.metadata, table.io, deleted, schema, 4))
+    kept = [n for n in range(20) if n not in (0, 7, 19)]
+    assert rows.column("n").to_pylist() == kept
+
+
+FLOWS = """
+connections: {lake: {type: iceberg, catalog: {uri: "sqlite:///catalog.db", warehouse: lake}}}
+flows:
+  catalog:
+    home: {connection: lake, table: sales.lines, columns: [n, {name: text, as: word}],
+           where: "n >= 110"}
+    store: out/catalog
+  folder: {home: lake/sales/lines, store: lake#sales.copy}
+"""
+
+
+def test_flows_read_a_catalog_and_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _append(tmp_path, "a", "b")
+    (tmp_path / "flows.yml").write_text(FLOWS)
+    assert main(["plan", "flows.yml"]) == 0
+    said = capsys.readouterr().out
+    assert "snapshot " in said
+    assert "2 data files in 1 split\n" in said
+    Coordinator("flows.yml", engine="inline").run()
+    seen = pq.read_table(tmp_path / "out/catalog")
+    expected = tagged_rows("b", 110, 10).rename_columns(["n", "word"])
+    assert difference(seen, expected) is None
+    both = pa.concat_tables([tagged_rows("a"), tagged_rows("b", 100)])
+    assert difference(lakes.rows(tmp_path, "sales.copy"), both) is None
+    assert main(["verify", "flows.yml", "--select", "folder"]) == 0
+    assert main(["preview", "flows.yml", "--select", "catalog"]) == 0
+
+
+def test_a_folder_of_two_newest_metadata_is_refused(tmp_path: Path) -> None:
+    _append(tmp_path, "a")
+    metadata = tmp_path / "lake/sales/lines/metadata"
+    (one,) = metadata.glob("*.metadata.json")
+    (metadata / "00000-other.metadata.json").write_text(one.read_text())
+    with pytest.raises(HomeError, match="only its catalog knows which counts"):
+        _read(IcebergHome(path=metadata.parent))
+    with pytest.raises(SourceMissing, match="is no Iceberg table"):
+        _read(IcebergHome(path=tmp_path / "lake"))
+
+
+def test_what_is_not_there_is_told_with_what_is(tmp_path: Path) -> None:
+    with pytest.raises(SourceMissing, match=f"there is no catalog {tmp_path}/catalog.db"):
+        _read(_home(tmp_path))
+    assert not (tmp_path / "catalog.db").exists()
+    _append(tmp_path, "a")
+    settings = lakes.settings(tmp_path)
+    with pytest.raises(SourceMissing, match=r"there is no table sales\.line in") as raised:
+        _read(IcebergHome("sales.line", catalog=settings))
+    assert "did you mean 'sales.lines'?" in str(raised.value.hint)
+    with pytest.raises(ConfigError, match="needs either 'catalog' or 'path'"):
+        IcebergHome("sales.lines")
+    with pytest.raises(ConfigError, match="'snapshot' and 'as_of'"):
+        _home(tmp_path, snapshot=1, as_of="2024-01-01")
+
+
+def test_the_head_of_a_newer_version_is_not_guessed_at(tmp_path: Path) -> None:
+    _append(tmp_path, "a")
+    with lakes.table(tmp_path) as table, table.transaction() as transaction:
+        transaction.set_properties({"hygge.head.f": json.dumps({"hygge": 2})})
+        transaction.set_properties({"hygge.head.g": "{}"})
+    with pytest.raises(Exception, match="was written by a newer hygge"):
+        lakes.store(tmp_path).head("f")
+    with pytest.raises(Exception, match="is not a head that hygge wrote"):
+        lakes.store(tmp_path).head("g")
