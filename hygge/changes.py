@@ -117,7 +117,7 @@ def refused(
     if not store.changes:
         return (
             f"the home gives changes (`_op`), which {store_name} cannot apply",
-            f"write them to a database, by `mode: merge`; {otherwise}",
+            f"write them to a database or a lake, by `mode: merge`; {otherwise}",
         )
     if mode != "merge":
         return (

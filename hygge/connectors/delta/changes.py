@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hygge.batches import plain, slices
+from hygge.changes import OP
 from hygge.connectors.delta.library import configuration
-from hygge.connectors.delta.merge import OP
 from hygge.connectors.delta.source import conformed
 from hygge.connectors.files.file_options import FileOptions
 from hygge.errors import HomeError

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from hygge.changes import DELETE, has_op
 from hygge.connectors.delta.library import no_retries
-from hygge.connectors.delta.types import check_not_null
+from hygge.connectors.sql.changes import DELETES, STAGED, check_order
 from hygge.errors import Rejected
-from hygge.extension_types import OP as _MARK
 from hygge.formats.parquet import open_parquet
 from hygge.model import Run
 from hygge.type_words import value_text
@@ -25,54 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from deltalake import DeltaTable
 
-OP = "_op"
-"""The column that says what became of a row: insert, update or delete."""
-_NOT_NULL = b"hygge.not_null"
-"""The metadata of a column that may be NULL where a row deletes, and is not in the table."""
 _AT, _HAS = "_hygge_at", "_hygge_has"
-
-
-def has_op(schema: pa.Schema | None) -> bool:
-    """Return whether the rows of a schema are changes."""
-    return schema is not None and any(_MARK in (field.metadata or {}) for field in schema)
-
-
-def without_op(schema: pa.Schema | None) -> pa.Schema | None:
-    """Return the columns that rows are about, as `with_op` got them."""
-    if schema is None or not has_op(schema):
-        return schema
-    kept = [field for field in schema if _MARK not in (field.metadata or {})]
-    return pa.schema([_restored(field) for field in kept], schema.metadata)
-
-
-def with_op(written: pa.Schema, rows: pa.Schema | None, key: Sequence[str]) -> pa.Schema:
-    """Return the columns that are staged, with `_op` where the rows have it."""
-    if not has_op(rows):
-        return written
-    fields = [
-        field
-        if field.nullable or field.name in key
-        else field.with_nullable(True).with_metadata({_NOT_NULL: b"1"})
-        for field in written
-    ]
-    op = pa.field(OP, pa.string(), nullable=False, metadata={_MARK: b"1"})
-    return pa.schema([*fields, op], written.metadata)
-
-
-def check_upserts(table: pa.Table) -> None:
-    """Raise UnfitValue for NULL in a column that has none, in a row that does not delete."""
-    import pyarrow.compute as pc
-
-    strict = [f.name for f in table.schema if _NOT_NULL in (f.metadata or {})]
-    if strict and any(table.column(name).null_count for name in strict):
-        upserts = table.filter(pc.not_equal(table.column(OP), "delete"))
-        for name in strict:
-            check_not_null(upserts.column(name), name)
-
-
-def _restored(field: pa.Field) -> pa.Field:
-    is_strict = _NOT_NULL in (field.metadata or {})
-    return field.remove_metadata().with_nullable(False) if is_strict else field
 
 
 @dataclass(frozen=True)
@@ -82,7 +35,7 @@ class Source:
     paths: Sequence[str]
     """Their files, in the order of the rows."""
     schema: pa.Schema
-    """Their columns; `_op` is one of them where they are changes."""
+    """Their columns, with what tells changes, where they are some."""
     is_kept: np.ndarray | None
     """Which rows count, by their number; None: all."""
     is_changes: bool
@@ -116,7 +69,7 @@ def source_of(paths: Sequence[str], schema: pa.Schema, run: Run, who: str) -> So
 
     is_changes = has_op(schema)
     plain = pa.schema([field.remove_metadata() for field in schema])
-    wanted = [*run.key, *({run.cursor} - {None, *run.key}), *([OP] if is_changes else [])]
+    wanted = [*run.key, *({run.cursor} - {None, *run.key}), *([STAGED] if is_changes else [])]
     tables = []
     for path in paths:
         with open_parquet(path) as file:
@@ -151,12 +104,17 @@ def source_of(paths: Sequence[str], schema: pa.Schema, run: Run, who: str) -> So
                 f"{who}: two rows have the key {shown}, and which one counts is not known",
                 "name a `cursor`, by which the last one counts; or leave one out at the source",
             )
+        if run.cursor is not None and is_changes:
+            cursors = keys.column(run.cursor).take(order)
+            same = pc.equal(cursors.slice(1), cursors.slice(0, keys.num_rows - 1))
+            ties = int((is_next & pc.fill_null(same, False).to_numpy()).sum())
+            check_order(keys.num_rows, keys.num_rows - ties, run, who)
         is_kept = np.zeros(keys.num_rows, bool)
         is_kept[np.asarray(order)[np.append(~is_next, True)]] = True
     count = keys.num_rows if is_kept is None else int(is_kept.sum())
     deleted = 0
     if is_changes:
-        deletes = pc.equal(keys.column(OP), "delete")
+        deletes = pc.equal(keys.column(STAGED), DELETE)
         if is_kept is not None:
             deletes = pc.and_(deletes, pa.array(is_kept))
         deleted = pc.sum(deletes).as_py() or 0
@@ -172,7 +130,7 @@ def merge(
 ) -> None:
     """Merge and commit; `updated` are the columns that rows of the table get anew."""
     reader = pa.RecordBatchReader.from_batches(source.schema, source.batches())
-    columns = [name for name in source.schema.names if name != OP or not source.is_changes]
+    columns = [name for name in source.schema.names if name != STAGED or not source.is_changes]
     merger = table.merge(
         reader,
         " AND ".join(f"t.{_quoted(name)} = s.{_quoted(name)}" for name in run.key),
@@ -183,9 +141,9 @@ def merge(
     updates = {_quoted(name): f"s.{_quoted(name)}" for name in columns if name in updated}
     inserts = {_quoted(name): f"s.{_quoted(name)}" for name in columns}
     if source.is_changes:
-        merger = merger.when_matched_delete(f"s.{_quoted(OP)} = 'delete'")
+        merger = merger.when_matched_delete(f"s.{_quoted(STAGED)} {DELETES}")
         merger = merger.when_matched_update(updates)
-        merger = merger.when_not_matched_insert(inserts, f"s.{_quoted(OP)} <> 'delete'")
+        merger = merger.when_not_matched_insert(inserts, f"NOT s.{_quoted(STAGED)} {DELETES}")
     else:
         merger = merger.when_matched_update(updates).when_not_matched_insert(inserts)
     merger.execute()

@@ -27,6 +27,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from hygge.arrow_errors import in_words
+from hygge.changes import note_of, without_op
 from hygge.connectors.delta import heads, library, merge, types
 from hygge.connectors.delta.commit import Goal, alter, commit, create
 from hygge.connectors.delta.fit import Fitted, check_empty, fitted, held_schema
@@ -34,6 +35,7 @@ from hygge.connectors.delta.home import DeltaHome
 from hygge.connectors.delta.parts import PartWriter
 from hygge.connectors.delta.staging import Gathered, Staging
 from hygge.connectors.delta.table_files import Disk, Objects, files_at
+from hygge.connectors.files.changes import check_upserts, of_target, renamed, with_op
 from hygge.connectors.files.evolving import apart, with_changes
 from hygge.connectors.files.heads import schema_text
 from hygge.connectors.files.target import committed_already, next_commit
@@ -190,7 +192,7 @@ class DeltaStore(Store):
             fit = self._fitted(self._load(), run, schema)
             written = fit.schema if fit.followed is None else with_changes(fit.followed)
             if written is not None:
-                written = merge.with_op(written, schema, run.key)
+                written = with_op(written, schema)
             by = () if run.mode == "merge" else fit.partition_by
             self._staging().prepare(run.id, written, by)
 
@@ -277,7 +279,7 @@ class DeltaStore(Store):
     ) -> Commit | None:
         """Return the commit; None: it has to be tried anew on top of a newer version."""
         adds = replace(run, mode="append") if run.mode == "merge" else run
-        columns = merge.without_op(gathered.schema)
+        columns = of_target(gathered.schema)
         held = None if table is None or before.head is None else schema_text(held_schema(table))
         result, schema = next_commit(adds, base, gathered.rows, watermark, columns, lambda: held)
         if schema is None:
@@ -331,7 +333,7 @@ class DeltaStore(Store):
     def _fitted(
         self, table: DeltaTable | None, run: Run, schema: pa.Schema | None, head: Head | None = None
     ) -> Fitted:
-        columns = merge.without_op(schema)
+        columns = None if schema is None else without_op(schema)
         if columns is not None:
             if not columns.names:
                 raise StoreError(
@@ -347,9 +349,11 @@ class DeltaStore(Store):
         )  # fmt: skip
 
     def _stored(self, batch: pa.Table, prepared: pa.Schema | None) -> pa.Table:
-        schema = types.stored_schema(batch.schema, self.rules) if prepared is None else prepared
-        table = types.stored_table(batch, schema, self.rules)
-        merge.check_upserts(table)
+        if prepared is None:
+            stored = types.stored_schema(without_op(batch.schema), self.rules)
+            prepared = with_op(stored, batch.schema)
+        table = types.stored_table(renamed(batch), prepared, self.rules)
+        check_upserts(table, types.check_not_null)
         return table
 
     def _path_of(self, key: str) -> str:
@@ -379,7 +383,7 @@ def _of_merge(result: Commit, source: merge.Source) -> Commit:
     applied = result.applied - source.superseded
     note = result.note
     if source.is_changes:
-        said = f"changes: {applied - source.deleted:,} inserted or updated, "
-        note = "; ".join(filter(None, [note, f"{said}{source.deleted:,} deleted"]))
+        said = note_of(applied - source.deleted, source.deleted)
+        note = "; ".join(filter(None, [note, said]))
     head = replace(result.head, rows=applied)
     return replace(result, head=head, applied=applied, superseded=source.superseded, note=note)

@@ -14,17 +14,14 @@ from hygge.connectors.duckdb.catalog import sql_name
 from hygge.connectors.duckdb.errors import said_by
 from hygge.connectors.duckdb.session import fetch_value, quoted, text
 from hygge.connectors.duckdb.target import TargetColumn
+from hygge.connectors.sql.changes import DELETES, STAGED, check_order
 from hygge.connectors.sql.commit import broken_rule, check_all_in, check_merge
 from hygge.connectors.sql.target import ORDINAL
-from hygge.errors import Rejected
 from hygge.model import Run
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-OP = "_op"
-"""The column of a merge that says what became of a row: `insert`, `update` or `delete`."""
-_OPS = ("insert", "update", "delete")
 _ALL = "_hygge_all"
 
 
@@ -128,16 +125,17 @@ def append(move: Move) -> None:
     check_all_in(count, move.rows, move.who)
 
 
-def merge(move: Move, run: Run, has_op: bool) -> int:
+def merge(move: Move, run: Run, are_changes: bool) -> tuple[int, int]:
     """Update the rows whose keys are there, add the others; return how many were superseded.
 
     Of staged rows that share a key, the one with the highest cursor counts; of equal ones the last.
-    `has_op`: the column `_op` says which keys are deleted. Raises Rejected if rows have no key,
-    share one without a cursor, or break a rule of the table.
+    Where the rows `are_changes`, the rows of keys whose last change is `delete` are deleted; the
+    second number that is returned is that of these keys. Raises Rejected if rows have no key, share
+    one without an order, or break a rule of the table.
     """
     by_source = {column.source: column for column in move.columns}
     key = [by_source[name] for name in run.key]
-    rows, distinct = _gather(move, run, key, has_op)
+    rows, distinct = _gather(move, run, key, are_changes)
     is_key = {column.name for column in key}
     same = " AND ".join(f"t.{quoted(c.name)} = s.{quoted(c.name)}" for c in key)
     changes = [
@@ -145,20 +143,25 @@ def merge(move: Move, run: Run, has_op: bool) -> int:
     ]
     names = ", ".join(quoted(column.name) for column in move.written)
     values = ", ".join(f"s.{quoted(column.name)}" for column in move.written)
-    op = f"s.{quoted(OP)}"
-    clauses = [f"WHEN MATCHED AND {op} = 'delete' THEN DELETE"] if has_op else []
+    deletes = f"s.{STAGED} {DELETES}"
+    clauses = [f"WHEN MATCHED AND {deletes} THEN DELETE"] if are_changes else []
     clauses += [f"WHEN MATCHED THEN UPDATE SET {', '.join(changes)}"] if changes else []
-    kept = f" AND {op} <> 'delete'" if has_op else ""
+    kept = f" AND NOT {deletes}" if are_changes else ""
     clauses.append(f"WHEN NOT MATCHED{kept} THEN INSERT ({names}) VALUES ({values})")
     with _rules(move, merges=True):
         move.connection.execute(
             f"MERGE INTO {move.table} AS t USING {_ALL} AS s ON ({same}) {' '.join(clauses)}"
         )
+    deleted = 0
+    if are_changes:
+        deleted = fetch_value(move.connection, f"SELECT count(*) FROM {_ALL} AS s WHERE {deletes}")
     move.connection.execute(f"DROP TABLE {_ALL}")
-    return rows - distinct
+    return rows - distinct, deleted
 
 
-def _gather(move: Move, run: Run, key: Sequence[TargetColumn], has_op: bool) -> tuple[int, int]:
+def _gather(
+    move: Move, run: Run, key: Sequence[TargetColumn], are_changes: bool
+) -> tuple[int, int]:
     """Fill a temporary table with one row a key; return the number of staged rows and of keys."""
     source = staging.source(move.files)
     listed = ", ".join(quoted(column.source) for column in key)
@@ -167,39 +170,23 @@ def _gather(move: Move, run: Run, key: Sequence[TargetColumn], has_op: bool) -> 
         f"SELECT count(*), count(*) FILTER ({is_null}), count(DISTINCT ({listed})) FROM {source}"
     )
     ((rows, nulls, distinct),) = move.connection.execute(select).fetchall()
-    if has_op:
-        _check_ops(move, source)
-        check_merge(rows, nulls, rows, run, move.who)  # the last of several states counts
-    else:
-        check_merge(rows, nulls, distinct, run, move.who)
+    check_merge(rows, nulls, distinct, run, move.who, has_order=are_changes)
     values = [f"{column.value()} AS {quoted(column.name)}" for column in move.written]
     last = ""
-    if has_op:
-        values.append(quoted(OP))
+    if are_changes:
+        values.append(STAGED)
     if rows != distinct:
         order = f"{quoted(ORDINAL)} DESC"
         if run.cursor is not None:
+            if are_changes:
+                both = f"SELECT count(DISTINCT ({listed}, {quoted(run.cursor)})) FROM {source}"
+                check_order(rows, fetch_value(move.connection, both), run, move.who)
             order = f"{quoted(run.cursor)} DESC NULLS LAST, {order}"
         last = f" QUALIFY row_number() OVER (PARTITION BY {listed} ORDER BY {order}) = 1"
     move.connection.execute(
         f"CREATE TEMP TABLE {_ALL} AS SELECT {', '.join(values)} FROM {source}{last}"
     )
     return rows, distinct
-
-
-def _check_ops(move: Move, source: str) -> None:
-    """Raise Rejected for a row whose `_op` is none."""
-    listed = ", ".join(map(text, _OPS))
-    found = move.connection.execute(
-        f"SELECT {quoted(OP)} FROM {source} WHERE {quoted(OP)} IS NULL "
-        f"OR {quoted(OP)} NOT IN ({listed}) LIMIT 1"
-    ).fetchall()
-    for (value,) in found:
-        raise Rejected(
-            f"{move.who}: column '{OP}' holds {value!r}, and says what became of a row: "
-            f"{', '.join(_OPS)}",
-            "mend these rows at the source, or leave them out with `where`",
-        )
 
 
 @contextmanager

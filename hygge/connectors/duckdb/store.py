@@ -6,8 +6,6 @@ Life of a run:
    opens the database.
 3. `commit` alone opens it to write, and moves rows and head in one transaction. As long as it is
    open, no other program can open it; until then it is neither locked nor changed.
-
-In a merge, a text column `_op` says what became of a row: `insert`, `update` or `delete`.
 """
 
 from __future__ import annotations
@@ -19,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from hygge.batches import plain_schema
+from hygge.changes import note_of
 from hygge.connectors.duckdb import catalog, heads, publish, session, staging
 from hygge.connectors.duckdb.database import MAIN, table_names
 from hygge.connectors.duckdb.errors import in_words
 from hygge.connectors.duckdb.evolving import evolution_of
-from hygge.connectors.duckdb.publish import OP, Move
+from hygge.connectors.duckdb.publish import Move
 from hygge.connectors.duckdb.session import fetch_value, path_of
 from hygge.connectors.duckdb.target import (
     TargetColumn,
@@ -36,6 +34,7 @@ from hygge.connectors.duckdb.target import (
 from hygge.connectors.duckdb.types import zones_of
 from hygge.connectors.duckdb.values import check_values
 from hygge.connectors.sql import frame
+from hygge.connectors.sql.changes import are_changes, of_target
 from hygge.connectors.sql.commit import check_staged
 from hygge.connectors.sql.counting import count_sql, state_of
 from hygge.connectors.sql.evolving import Evolution
@@ -78,9 +77,8 @@ def examine(goal: Goal, run: Run, schema: pa.Schema | None, count: bool = True) 
     """
     path = path_of(goal.url)
     staging.check_rights(path, goal.who)
-    if schema is not None:
-        _check_op(goal, run, schema)
-        _refuse_types(goal, _stored(goal, run, schema))
+    schema = of_target(schema)
+    _refuse_types(goal, schema)
     names = table_names(goal.table)
     if not os.path.exists(path):
         if names[0].lower() != MAIN:
@@ -88,7 +86,7 @@ def examine(goal: Goal, run: Run, schema: pa.Schema | None, count: bool = True) 
         return TargetState(exists=False)
     with session.reading(path, goal.who, StoreError) as connection:
         _check_ours(connection, goal, run)
-        evolution = evolution_of(connection, goal, run, _stored(goal, run, schema))
+        evolution = evolution_of(connection, goal, run, schema)
         _check_target(connection, goal, run, schema, evolution)
         if catalog.kind_of(connection, *names) is None:
             return TargetState(exists=False)
@@ -185,14 +183,15 @@ class _Publisher(Publisher["DuckDBPyConnection"]):
                 raise Rejected(f"{who}: the splits were staged with different columns")
             schema = found.schema
             self.files.append(found.path)
-        return schema
+        self.are_changes = are_changes(schema)
+        return of_target(schema)
 
     def check(self, schema: pa.Schema | None) -> bool:
         connection, goal, run = self.connection, self.goal, self.run
         # What hygge made is still its own when the run has changed it.
         self.is_made = heads.is_made(connection, goal)
         _check_ours(connection, goal, run)
-        self.evolution = evolution_of(connection, goal, run, _stored(goal, run, schema))
+        self.evolution = evolution_of(connection, goal, run, schema)
         for statement in self.evolution.statements:
             connection.execute(statement)
         _check_target(connection, goal, run, schema, self.evolution)
@@ -203,19 +202,20 @@ class _Publisher(Publisher["DuckDBPyConnection"]):
         names = table_names(goal.table)
         made = not exists or self.is_made
         rows, notes = self.staged_rows, []
-        stored = _stored(goal, run, schema)
-        if stored is not None:
-            columns = _columns(connection, goal, run, stored, self.evolution)
+        if schema is not None:
+            columns = _columns(connection, goal, run, schema, self.evolution)
             move = Move(connection, *names, columns, self.files, rows, goal.who)
             if not exists and run.mode != "replace":
                 publish.create_table(move)
             notes = [generated_note(column.name for column in columns if not column.is_written)]
             present = catalog.columns(connection, *names)
             if run.mode == "merge":
-                rows -= publish.merge(move, run, _has_op(run, schema))
+                superseded, deleted = publish.merge(move, run, self.are_changes)
+                rows -= superseded
+                notes += [note_of(rows - deleted, deleted)] if self.are_changes else []
             elif run.mode == "append":
                 publish.append(move)
-            elif exists and (goal.keeps_table(run.mode) or must_stay(present, stored)):
+            elif exists and (goal.keeps_table(run.mode) or must_stay(present, schema)):
                 publish.delete_rows(move)
                 publish.append(move)
             else:
@@ -261,30 +261,6 @@ def _refuse_types(goal: Goal, schema: pa.Schema | None) -> None:
             ).at(field.name)
 
 
-def _has_op(run: Run, schema: pa.Schema | None) -> bool:
-    return run.mode == "merge" and schema is not None and OP in schema.names
-
-
-def _check_op(goal: Goal, run: Run, schema: pa.Schema) -> None:
-    """Raise StoreError for a column `_op` of a merge that is no text."""
-    if not _has_op(run, schema):
-        return
-    kind = schema.field(OP).type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise StoreError(
-            f"{goal.who}: column '{OP}' is {kind}, and says in a merge what became of a row",
-            "make it one of the texts insert, update and delete, or rename it",
-        )
-
-
-def _stored(goal: Goal, run: Run, schema: pa.Schema | None) -> pa.Schema | None:
-    """Return the columns that the table gets: all but `_op`."""
-    if schema is None:
-        return None
-    stored = plain_schema(schema)
-    return stored.remove(stored.get_field_index(OP)) if _has_op(run, schema) else stored
-
-
 def _check_ours(connection: DuckDBPyConnection, goal: Goal, run: Run) -> None:
     """Raise NotOurs for a `replace` of a table that hygge did not make, and may not adopt."""
     if run.mode != "replace" or goal.options.adopt or heads.is_made(connection, goal):
@@ -310,19 +286,18 @@ def _check_target(
     is_lost = kind is None and run.mode != "replace"
     if is_lost and run.flow in found and found[run.flow].head.columns:
         raise lost_target(goal.who, run.flow)
-    stored = _stored(goal, run, schema)
-    if stored is None or kind is None:
+    if schema is None or kind is None:
         return
     if not goal.keeps_table(run.mode):
         present = catalog.columns(connection, *names)
-        check_replace(present, stored, [each.head for each in found.values()], goal.who)
+        check_replace(present, schema, [each.head for each in found.values()], goal.who)
     if run.mode == "merge" and catalog.is_collated(connection, *names):
         raise StoreError(
             f"{goal.who} has a column with COLLATE, and a merge would not find its rows as "
             "DuckDB does",
             "write to a table without it",
         )
-    _columns(connection, goal, run, stored, evolution)
+    _columns(connection, goal, run, schema, evolution)
 
 
 def _no_schema(goal: Goal, name: str) -> StoreError:
@@ -330,10 +305,10 @@ def _no_schema(goal: Goal, name: str) -> StoreError:
 
 
 def _columns(
-    connection: DuckDBPyConnection, goal: Goal, run: Run, stored: pa.Schema, evolution: Evolution
+    connection: DuckDBPyConnection, goal: Goal, run: Run, schema: pa.Schema, evolution: Evolution
 ) -> list[TargetColumn]:
     """Return where the columns of the rows go; StoreError where they do not fit."""
     present = catalog.columns(connection, *table_names(goal.table))
-    if present and (goal.keeps_table(run.mode) or must_stay(present, stored)):
-        return existing_columns(connection, present, stored, goal.who, evolution.dealt_with)
-    return new_columns(stored)
+    if present and (goal.keeps_table(run.mode) or must_stay(present, schema)):
+        return existing_columns(connection, present, schema, goal.who, evolution.dealt_with)
+    return new_columns(schema)

@@ -21,6 +21,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.changes import note_of
+from hygge.connectors.files.changes import of_target
 from hygge.connectors.files.heads import schema_text
 from hygge.connectors.files.target import check_staged_rows, committed_already, next_commit
 from hygge.connectors.iceberg import merge
@@ -209,10 +211,10 @@ class _Trial:
             check_staged_rows(receipt.ticket.split, receipt.rows, held)
         if prepared is not None:
             schema, note = prepared
-            return found, pa.schema([schema.field(name) for name in note["came"]])
+            return found, of_target(pa.schema([schema.field(name) for name in note["came"]]))
         if any(receipt.rows for receipt in receipts) and not found:
             raise Rejected(f"what run {self.run.id} staged is gone", "run it again")
-        return found, merge.with_ids(found[0].schema) if found else None
+        return found, of_target(found[0].schema) if found else None
 
     def staged(self) -> Staged:
         """Return the folder of the run."""
@@ -252,9 +254,14 @@ class _Trial:
             gone, added = changed.gone, changed.added
             rows = result.head.rows
             head = replace(result.head, rows=changed.applied)
+            note = result.note
+            if changed.deleted is not None:
+                said = note_of(changed.applied - changed.deleted, changed.deleted)
+                note = "; ".join(filter(None, [note, said]))
             result = replace(
-                result, head=head, applied=changed.applied, superseded=rows - changed.applied
-            )
+                result, head=head, applied=changed.applied, superseded=rows - changed.applied,
+                note=note,
+            )  # fmt: skip
         elif self.run.mode == "replace" and self.table is not None:
             gone = [entry.data_file for entry in entries(self.table)]
         data = at_once(partial(data_file, metadata), added)

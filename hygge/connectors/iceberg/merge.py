@@ -20,22 +20,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hygge.changes import DELETE, has_op
 from hygge.connectors.iceberg.columns import Columns
 from hygge.connectors.iceberg.files import Found, read_task
 from hygge.connectors.iceberg.goal import Goal
 from hygge.connectors.iceberg.partitions import parts_of
 from hygge.connectors.iceberg.staging import PartedWriter, Staged, merge_file
-from hygge.connectors.iceberg.types import cast, id_of
+from hygge.connectors.iceberg.types import cast
+from hygge.connectors.sql.changes import STAGED, check_order
 from hygge.connectors.sql.commit import check_merge
-from hygge.errors import Rejected, StoreError
+from hygge.errors import StoreError
 from hygge.model import Run
 from hygge.type_words import word_of
 
-OP = "_op"
-"""The column that says of each row what became of its key. It is one only where it is marked."""
-OP_MARK = b"hygge.op"
-"""The key, in the metadata of that column, that marks it."""
-_OPS = ("insert", "update", "delete")
 _SEQ, _RANK = "seq", "rank"
 
 
@@ -49,6 +46,8 @@ class Merged:
     """New files."""
     applied: int
     """Keys that were inserted, updated or deleted."""
+    deleted: int | None
+    """Those that changes deleted; None where the rows are no changes."""
 
 
 def check_key(key: Sequence[str], rows: pa.Schema, table: Any | None, where: str) -> None:
@@ -103,7 +102,7 @@ def merged(
     added = list(found) if is_as_staged else []
     for name in writer.names:
         added.append(Found(name, staged.url(name), staged.footer(name), sizes[name]))
-    return Merged(gone, added, winners.count)
+    return Merged(gone, added, winners.count, winners.deleted)
 
 
 class _Winners:
@@ -111,8 +110,9 @@ class _Winners:
 
     def __init__(self, where: str, staged: Staged, run: Run, found: Sequence[Found]) -> None:
         self.where, self.staged, self.run, self.found = where, staged, run, found
-        self.has_ops = bool(found) and len(with_ids(found[0].schema)) < len(found[0].schema)
-        names = [*run.key, *([run.cursor] if run.cursor else []), *([OP] if self.has_ops else [])]
+        self.are_changes = bool(found) and has_op(found[0].schema)
+        told = [STAGED] if self.are_changes else []
+        names = [*run.key, *([run.cursor] if run.cursor else []), *told]
         tables = [batch for file in found for batch in self._read(file, list(dict.fromkeys(names)))]
         rows = pa.concat_tables(tables).combine_chunks() if tables else None
         self.total = 0 if rows is None else rows.num_rows
@@ -120,10 +120,11 @@ class _Winners:
         """Of each staged row, whether it is in the table after the merge."""
         self.keys: pa.Table | None = None
         """The keys of all rows; none twice."""
+        self.deleted = 0 if self.are_changes else None
         if rows is not None and self.total:
             self._find(rows)
         self.count = 0 if self.keys is None else self.keys.num_rows
-        self.all_count = bool(self.kept.all()) and not self.has_ops
+        self.all_count = bool(self.kept.all()) and not self.are_changes
 
     def _find(self, rows: pa.Table) -> None:
         key = [f"k{at}" for at in range(len(self.run.key))]
@@ -141,26 +142,20 @@ class _Winners:
         rank = np.empty(self.total, np.int64)
         rank[order] = np.arange(self.total)
         last = keys.append_column(_RANK, pa.array(rank)).group_by(key).aggregate([(_RANK, "max")])
-        distinct = self.total if self.has_ops else last.num_rows
-        check_merge(self.total, int(nulls.sum()), distinct, self.run, self.where)
+        count = int(nulls.sum())
+        check_merge(self.total, count, last.num_rows, self.run, self.where, self.are_changes)
+        if self.are_changes and self.run.cursor:
+            both = keys.append_column(_SEQ, rows.column(self.run.cursor))
+            distinct = both.group_by([*key, _SEQ]).aggregate([]).num_rows
+            check_order(self.total, distinct, self.run, self.where)
         at = order[np.asarray(last.column(f"{_RANK}_max"))]
         self.kept[:] = False
         self.kept[at] = True
         self.keys = last.select(key)
-        if self.has_ops:
-            ops = rows.column(OP)
-            self._check_ops(ops, keys)
-            self.kept &= ~np.asarray(pc.equal(ops, "delete"))
-
-    def _check_ops(self, ops: pa.ChunkedArray, keys: pa.Table) -> None:
-        known = np.asarray(pc.is_in(ops, pa.array(_OPS, ops.type)))
-        if not known.all():
-            at = int(np.flatnonzero(~known)[0])
-            key = ", ".join(str(column[at].as_py()) for column in keys.columns)
-            raise Rejected(
-                f"{self.where}: the row of key ({key}) has {ops[at].as_py()!r} in '{OP}'",
-                f"it is one of {', '.join(_OPS)}",
-            )
+        if self.are_changes:
+            deletes = self.kept & np.asarray(pc.equal(rows.column(STAGED), DELETE))
+            self.deleted = int(deletes.sum())
+            self.kept &= ~deletes
 
     def touched(self, table: Any | None) -> Iterator[tuple[Any, pa.BooleanArray]]:
         """Yield each file of the table that has one of the keys, and which of its rows stay."""
@@ -220,18 +215,3 @@ class _Winners:
         with self.staged.files.open_input_file(f"{self.staged.path}/{file.name}") as source:
             for batch in pq.ParquetFile(source).iter_batches(columns=names, use_threads=False):
                 yield pa.Table.from_batches([batch]).replace_schema_metadata()
-
-
-def has_op(schema: pa.Schema) -> bool:
-    """Return whether rows say in `_op` what became of their keys."""
-    return any(OP_MARK in (field.metadata or {}) for field in schema)
-
-
-def without_op(schema: pa.Schema) -> pa.Schema:
-    """Return the columns of rows without a marked `_op`."""
-    return pa.schema([field for field in schema if OP_MARK not in (field.metadata or {})])
-
-
-def with_ids(schema: pa.Schema) -> pa.Schema:
-    """Return the columns of a staged file that become columns of the table: `_op` has no id."""
-    return pa.schema([field for field in schema if id_of(field) is not None])

@@ -21,7 +21,9 @@ from pydantic import Field
 
 from hygge.arrow_errors import in_words
 from hygge.batches import again
+from hygge.changes import without_op
 from hygge.connectors.files import publish
+from hygge.connectors.files.changes import check_upserts, renamed, with_op
 from hygge.connectors.files.parquet import ParquetOptions, ParquetOptionsDict
 from hygge.connectors.iceberg import commit as committing
 from hygge.connectors.iceberg.columns import Columns, columns_after
@@ -29,10 +31,10 @@ from hygge.connectors.iceberg.commit import check_writable, head_of, place_of, r
 from hygge.connectors.iceberg.goal import Goal
 from hygge.connectors.iceberg.home import IcebergHome
 from hygge.connectors.iceberg.lake import Lake, check_installed, checked_catalog, checked_table
-from hygge.connectors.iceberg.merge import OP, check_key, has_op, without_op
+from hygge.connectors.iceberg.merge import check_key
 from hygge.connectors.iceberg.partitions import Part, parts_of, read_parts
 from hygge.connectors.iceberg.staging import PREPARED, PartedWriter, Staged, ticket_file
-from hygge.connectors.iceberg.types import LOSSY, cast, kept_otherwise
+from hygge.connectors.iceberg.types import LOSSY, cast, check_not_null, kept_otherwise
 from hygge.errors import StoreError
 from hygge.formats.parquet import ParquetSettings
 from hygge.home import Home
@@ -70,6 +72,7 @@ class IcebergStore(Store):
         visibility="atomic",
         sees="the old snapshot or the new one: a run is one commit of the catalog",
         lossy=LOSSY,
+        changes=True,
     )
     imports = ("pyarrow.parquet", "pyiceberg.io.pyarrow")
 
@@ -144,10 +147,9 @@ class IcebergStore(Store):
             staged = self._staged(catalog, table, run.id)
             if schema is None or staged.read_note(PREPARED) is not None:
                 return
-            files = columns.arrow
-            came = [name for name in files.names if name in schema.names]
-            if run.mode == "merge" and has_op(schema):
-                files = files.append(pa.field(OP, pa.string()))
+            names = without_op(schema).names
+            came = [name for name in columns.arrow.names if name in names]
+            files = with_op(columns.arrow, schema)
             parts = self._parts(table) if run.mode != "merge" else ()
             staged.write_note(PREPARED, files, {"came": came, "parts": [*map(str, parts)]})
 
@@ -168,7 +170,9 @@ class IcebergStore(Store):
                 if first is None:
                     return Receipt(ticket, "", 0, 0, parts=0)
                 mode = self.flow_mode or "append"
-                files = columns_after(where, table, first.schema, mode, self.goal.contract).arrow
+                rows = without_op(first.schema)
+                files = columns_after(where, table, rows, mode, self.goal.contract).arrow
+                files = with_op(files, first.schema)
                 parts = self._parts(table) if mode != "merge" else ()
                 batches = again(first, batches)
                 del first
@@ -185,7 +189,7 @@ class IcebergStore(Store):
             with in_words(where, StoreError), publish.disk_errors(staged.folder), writer:
                 for batch in batches:
                     size += batch.nbytes
-                    writer.write(cast(batch, files, where))
+                    writer.write(_fitted(batch, files, where))
                     del batch
         return Receipt(ticket, "", writer.rows, size, parts=len(writer.names))
 
@@ -220,8 +224,8 @@ class IcebergStore(Store):
 
     def _columns(self, table: Any | None, run: Run, schema: pa.Schema | None) -> Columns:
         """Return the columns after a run; raise what `prepare` raises."""
+        schema = None if schema is None else without_op(schema)
         if schema is not None and run.mode == "merge":
-            schema = without_op(schema)
             check_key(run.key, schema, table, self.describe())
         return check_writable(self.goal, table, run, schema)
 
@@ -243,8 +247,11 @@ class IcebergStore(Store):
             )
 
 
-def _fitted(rows: pa.Table, files: pa.Schema, where: str) -> None:
-    cast(rows, files, where)
+def _fitted(rows: pa.Table, files: pa.Schema, where: str) -> pa.Table:
+    """Return rows as they are staged; raise UnfitValue for what the table does not hold."""
+    table = cast(renamed(rows), files, where)
+    check_upserts(table, partial(check_not_null, who=where))
+    return table
 
 
 def _is_whole(staged: Staged, receipt: Receipt) -> bool:

@@ -187,11 +187,17 @@ def cast(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
                     f"does not fit {word_of(field.type)}: {reason}",
                     "state another type for it under `columns`, or leave the column out",
                 ).at(field.name) from error
-        if not field.nullable and array.null_count:
-            raise UnfitValue(
-                f"{who}: column '{field.name}' has no NULLs in the table, and the rows have "
-                f"{array.null_count}",
-                "fill them, or let `schema: evolve` allow NULL in the table",
-            ).at(field.name)
+        if not field.nullable:
+            check_not_null(array, field.name, who)
         arrays.append(array)
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def check_not_null(column: pa.ChunkedArray, name: str, who: str) -> None:
+    """Raise UnfitValue where a column that is never NULL in the table is so."""
+    if column.null_count:
+        raise UnfitValue(
+            f"{who}: column '{name}' has no NULLs in the table, and the rows have "
+            f"{column.null_count}",
+            "fill them, or let `schema: evolve` allow NULL in the table",
+        ).at(name)

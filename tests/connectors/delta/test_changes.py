@@ -7,9 +7,11 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from hygge import ConfigError, DeltaHome, DeltaStore, Flow
-from hygge.errors import HomeError
+from hygge.changes import marked
+from hygge.errors import HomeError, Rejected
+from hygge.model import Run, Ticket
 from hygge.testing.values import difference
-from tests.connectors.delta.staged import read
+from tests.connectors.delta.staged import by_id, ids, read, staged
 
 FEED = {"delta.enableChangeDataFeed": "true"}
 
@@ -77,16 +79,50 @@ def test_a_table_that_was_made_anew_is_no_source_of_changes(tmp_path):
         DeltaHome(path=path, changes=True).open(5).__enter__()
 
 
+def changes(schema, *each) -> pa.Table:
+    marks = marked(pa.schema([*schema, pa.field("_op", pa.string())]), "the changes")
+    columns = zip(*each, strict=True)
+    return pa.Table.from_arrays([pa.array(c) for c in columns], names=marks.names).cast(marks)
+
+
+def test_of_two_changes_of_a_key_with_one_cursor_nobody_knows_the_last(tmp_path):
+    copy = DeltaStore(path=tmp_path / "copy")
+    schema = pa.schema([pa.field("id", pa.int64()), pa.field("seq", pa.int64())])
+    good = changes(schema, (1, 7, "insert"), (2, 3, "delete"), (2, 1, "insert"), (1, 5, "delete"))
+    staged(copy, good, mode="merge", key=["id"], cursor="seq")()
+    assert ids(copy) == [1]
+    tie = changes(schema, (1, 8, "delete"), (2, 8, "insert"), (1, 8, "insert"))
+    with pytest.raises(Rejected, match=r"of 1 row nobody can tell which change of a key"):
+        staged(copy, tie, mode="merge", key=["id"], cursor="seq")()
+
+
+def test_a_table_may_have_a_column_op_of_its_own(tmp_path):
+    copy = DeltaStore(path=tmp_path / "copy", options={"schema": "evolve"})
+    write_deltalake(copy.path, pa.table({"id": [1, 2], "_op": ["theirs", "delete"]}))
+    schema = pa.schema([pa.field("id", pa.int64())])
+    staged(copy, changes(schema, (1, "delete"), (3, "insert")), mode="merge", key=["id"])()
+    assert by_id(copy) == {2: {"_op": "delete"}, 3: {"_op": None}}
+
+
+def test_changes_whose_columns_are_known_late_make_no_column_of_op(tmp_path):
+    copy, run = DeltaStore(path=tmp_path / "copy"), Run("r1", "f", "merge", ("id",))
+    schema = pa.schema([pa.field("id", pa.int64(), nullable=False)])
+    copy.prepare(run, None)
+    rows = changes(schema, (1, "insert"), (2, "delete"))
+    receipt = copy.stage(Ticket("r1", 0), None, iter([rows]))
+    assert (
+        copy.commit(run, None, [receipt], None).note == "changes: 1 inserted or updated, 1 deleted"
+    )
+    assert by_id(copy) == {1: {}}
+
+
 def test_null_in_a_row_that_is_written_is_refused_and_not_in_one_that_deletes(tmp_path):
     strict = pa.schema([pa.field("id", pa.int64()), pa.field("v", pa.string(), nullable=False)])
     copy = DeltaStore(path=tmp_path / "copy")
     write_deltalake(copy.path, rows((1, "a"), (2, "b")).cast(strict))
-    op = pa.field("_op", pa.string(), nullable=False, metadata={b"hygge.op": b"1"})
-    schema = pa.schema([pa.field("id", pa.int64()), pa.field("v", pa.string()), op])
-    from tests.connectors.delta.staged import ids, staged
-
+    schema = pa.schema([pa.field("id", pa.int64()), pa.field("v", pa.string())])
     for kind, words in (("delete", None), ("update", "'v' is NOT NULL")):
-        table = pa.table({"id": [1], "v": pa.array([None], pa.string()), "_op": [kind]}, schema)
+        table = changes(schema, (1, None, kind))
         if words is None:
             staged(copy, table, mode="merge", key=["id"])()
             assert ids(copy) == [2]

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from hygge import IcebergStore
-from hygge.connectors.iceberg.merge import OP_MARK
-from hygge.errors import Rejected, StoreError
-from hygge.model import Commit
+from hygge.changes import marked
+from hygge.errors import Rejected, StoreError, UnfitValue
+from hygge.model import Commit, Run, Ticket
 from hygge.store import Store
 from hygge.testing.staging import begin_run, stage_run, stage_split, tagged_rows
 from hygge.testing.values import difference
@@ -27,6 +28,11 @@ def _merge(
     store.prepare(run.run, splits[0].schema)
     receipts = tuple(stage_split(run, table, split=at) for at, table in enumerate(splits))
     return replace(run, receipts=receipts).commit()
+
+
+def _changes(columns: dict[str, list[Any]]) -> pa.Table:
+    table = pa.table(columns)
+    return table.cast(marked(table.schema, "the changes"))
 
 
 def _numbers(*rows: tuple[int, str]) -> pa.Table:
@@ -99,9 +105,7 @@ def test_rows_may_say_what_became_of_their_key(tmp_path: Path) -> None:
 
     def changes(*rows: tuple[int, str | None, str | None]) -> pa.Table:
         columns = zip(*rows, strict=True)
-        table = pa.table(dict(zip(("n", "v", "_op"), map(list, columns), strict=True)))
-        marked = table.schema.field("_op").with_metadata({OP_MARK: b"1"})
-        return table.set_column(2, marked, table.column("_op"))
+        return _changes(dict(zip(("n", "v", "_op"), map(list, columns), strict=True)))
 
     rows = changes(
         (1, None, "delete"), (2, "B", "update"), (4, "d", "insert"), (4, None, "delete"),
@@ -109,11 +113,35 @@ def test_rows_may_say_what_became_of_their_key(tmp_path: Path) -> None:
     )  # fmt: skip
     commit = _merge(store, rows)
     assert (commit.applied, commit.superseded) == (4, 2)
+    assert commit.note == "changes: 2 inserted or updated, 2 deleted"
     seen = lakes.rows(tmp_path)
     assert difference(seen, _numbers((2, "B"), (3, "c"), (5, "e"))) is None
-    for wrong in ("upsert", None):
-        with pytest.raises(Rejected, match=rf"the row of key \(7\) has {wrong!r} in '_op'"):
-            _merge(store, changes((7, "x", wrong), (8, "y", "insert")))
+    with lakes.table(tmp_path) as table, table.update_schema(True) as new:
+        new.update_column("v", required=True)
+    _merge(store, changes((2, None, "delete"), (3, "C", "update")))
+    assert difference(lakes.rows(tmp_path), _numbers((3, "C"), (5, "e"))) is None
+    with pytest.raises(UnfitValue, match="column 'v' has no NULLs in the table"):
+        _merge(store, changes((3, None, "update"), (5, "e", "delete")))
+
+
+def test_the_cursor_of_changes_tells_the_last_one(tmp_path: Path) -> None:
+    store = lakes.store(tmp_path)
+    rows = _changes({"n": [1, 1, 2, 2], "at": [2, 1, 1, 2], "_op": ["insert", "delete"] * 2})
+    _merge(store, rows, cursor="at")
+    assert difference(lakes.rows(tmp_path), pa.table({"n": [1], "at": [2]})) is None
+    tie = pa.concat_tables([rows, rows.slice(0, 1)])
+    with pytest.raises(Rejected, match="of 1 row nobody can tell which change of a key"):
+        _merge(store, tie, cursor="at")
+
+
+def test_changes_whose_columns_are_known_late_make_no_column_of_op(tmp_path: Path) -> None:
+    store, run = lakes.store(tmp_path), Run("r1", "f", "merge", ("n",))
+    store.flow_mode = "merge"
+    store.prepare(run, None)
+    rows = _changes({"n": [1, 2], "_op": ["insert", "delete"]})
+    receipt = store.stage(Ticket("r1", 0), None, iter([rows]))
+    assert store.commit(run, None, [receipt], None).applied == 2
+    assert difference(lakes.rows(tmp_path), pa.table({"n": [1]})) is None
 
 
 def test_a_merge_goes_over_a_foreign_delete(tmp_path: Path) -> None:
