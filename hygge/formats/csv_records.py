@@ -27,6 +27,8 @@ _SMALL_BYTES = MIB // 4
 _LARGE_BYTES = 4 * MIB
 """Read at once where all records before were right, which costs less."""
 _LARGEST_RECORD = 256 * MIB
+_PIECE_BYTES = 4096
+"""Looked at again behind a bad record; each piece without one doubles that of the next."""
 _OF_ONE_RECORD = ("after", "within", "nul", "escape")
 """Faults after which the next line is surely the next record, or a part of this one."""
 
@@ -93,10 +95,15 @@ class Records:
 
     def _cut(self, text: bytes, is_last: bool) -> Generator[Block | BadRecord, None, bytes]:
         """Yield the whole records of a text that begins with one; return the rest."""
+        most = len(text)  # bytes that are looked at: few behind a bad record, as others may follow
         while text:
-            text = self._blank_comments(text, is_last)
-            end = len(text) if is_last else self._last_end(text)
-            part = text[:end] if end else text
+            part = text[:most]
+            is_all = len(part) == len(text)
+            if self.file.dialect.comment:
+                part = self._blank_comments(part, is_last and is_all)
+                text = part + text[most:]
+            end = len(part) if is_last and is_all else self._last_end(part)
+            part = part[:end] if end else part
             try:
                 clean = self._checked(part, is_whole=end > 0)
             except Malformed as malformed_at:
@@ -107,20 +114,27 @@ class Records:
                 if fault not in _OF_ONE_RECORD:
                     raise error from None
             else:
-                if not end:
+                if not end and is_all:
                     return text
+                if not end:
+                    most *= 2  # a long record
+                    continue
                 first = _first_misencoded(part)
                 if first is None:
                     yield Block(part, clean, self.line)
                     self.line += count_line_ends(part)
                     text = text[end:]
+                    most *= 2
                     continue
                 start, stop = self._record_at(part, first)
                 line = self.line + count_line_ends(part[:start]) + 1
                 error = misencoded(self.file.path, line, self.file.encoding)
             if not stop:
-                if not end:
+                if not end and is_all:
                     return text  # the line of the fault goes on
+                if not end:
+                    most *= 2
+                    continue
                 stop = len(part)
             if start:
                 yield from self._cut(text[:start], is_last=True)
@@ -128,6 +142,7 @@ class Records:
             yield BadRecord(text[start:stop], self.line + 1, error)
             self.line += count_line_ends(text[start:stop])
             text = text[stop:]
+            most = _PIECE_BYTES
         return b""
 
     def places(self, block: Block) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

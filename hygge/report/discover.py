@@ -94,8 +94,8 @@ def _tables_text(found: Found, width: int | None) -> str:
             + (" (view)" if each.table.view else ""),
             _rows_text(each.rows, each.is_exact),
             "" if each.bytes is None else bytes_text(each.bytes),
-            ", ".join(each.key),
-            ", ".join(each.cursors),
+            one_line(", ".join(each.key)),
+            one_line(", ".join(each.cursors)),
         ]
         for each in found.tables
     ]
@@ -103,17 +103,21 @@ def _tables_text(found: Found, width: int | None) -> str:
         lines += _grid(["table", "rows", "bytes", "key", "cursor"], rows, width)
     else:
         lines.append("  there is no table in it that this user sees")
-    if any(each.rows is None for each in found.tables):
+    if any(each.rows is None and not each.is_locked for each in found.tables):
         lines.append("  of some the rows are not known: --count counts them")
     refused = [each.table.text for each in found.tables if not each.table.readable]
     if refused:
-        lines.append(f"  this user may not read: {', '.join(refused)}")
+        lines.append(f"  this user may not read: {one_line(', '.join(refused))}")
+    locked = [each.table.text for each in found.tables if each.is_locked]
+    if locked:
+        names = one_line(", ".join(locked))
+        lines.append(f"  another program has locked: {names}; run it again when that has ended")
     if found.views:
         lines.append(f"  and {found.views} view{'s'[: found.views != 1]}: --views")
     if found.other_schemas:
-        shown = ", ".join(found.other_schemas[:_NAMED])
+        shown = one_line(", ".join(found.other_schemas[:_NAMED]))
         more = ", …" if len(found.other_schemas) > _NAMED else ""
-        pattern = f"--pattern '{found.other_schemas[0]}.*'"
+        pattern = f"--pattern '{one_line(found.other_schemas[0])}.*'"
         lines.append(f"  other schemas with tables: {shown}{more} ({pattern})")
     return "\n".join(lines)
 

@@ -58,6 +58,7 @@ def lines(bad: dict[str, str], count: int, seed: int) -> tuple[list[str], dict[i
 def test_each_csv_record_comes_or_is_set_aside_with_its_own_text(tmp_path, monkeypatch, block, end):
     monkeypatch.setattr(csv_records, "_SMALL_BYTES", block)
     monkeypatch.setattr(csv_records, "_LARGE_BYTES", 4 * block)
+    monkeypatch.setattr(csv_records, "_PIECE_BYTES", block // 4)
     written, wrong = lines(BAD, 400, block)
     path = tmp_path / "in.csv"
     text = "id,said,n\n" + "\n".join(written)
@@ -74,6 +75,23 @@ def test_each_csv_record_comes_or_is_set_aside_with_its_own_text(tmp_path, monke
         raw = (written[number] + end).encode(errors="surrogateescape")
         assert row["raw"] in (raw, raw[: -len(end)])  # the last line may have no end
         assert content.splitlines(keepends=True)[row["line"] - 1].startswith(f"{number},".encode())
+
+
+@pytest.mark.parametrize("bad", ['{0},5" pipe,1', '{0},"a"b,1', "{0},\udcff,1"])
+def test_many_bad_csv_records_do_not_make_each_other_dear(tmp_path, monkeypatch, bad):
+    looked_at, checked = [], csv_records.Records._checked
+
+    def noted(self, part, is_whole):
+        looked_at.append(len(part))
+        return checked(self, part, is_whole)
+
+    monkeypatch.setattr(csv_records.Records, "_checked", noted)
+    written = [(bad if n % 5 else "{0},a,1").format(n) for n in range(3_000)]
+    path = tmp_path / "in.csv"
+    path.write_bytes(("id,said,n\n" + "\n".join(written)).encode(errors="surrogateescape"))
+    good, found = sorted_out(CsvHome(path=path, options={"types": TYPES}))
+    assert (len(good), len(found)) == (600, 2_400)
+    assert sum(looked_at) < len(written) * (csv_records._PIECE_BYTES + 1_000)
 
 
 def test_ranges_of_a_csv_know_the_lines_of_their_file(tmp_path):

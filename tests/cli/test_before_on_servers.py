@@ -121,9 +121,14 @@ def test_discover_does_not_wait_for_a_table_of_postgres_that_is_locked(
         other.execute("BEGIN")
         other.execute(f"LOCK TABLE {schema}.held IN ACCESS EXCLUSIVE MODE")
         answer = json.loads(said("discover", url, "--pattern", f"{schema}.*", "--json", "--count"))
+        text = said("discover", url, "--pattern", f"{schema}.*")
         other.execute("ROLLBACK")
     facts = {each["name"]: each for each in answer["tables"]}
     assert (facts["free"]["rows"], facts["held"]["rows"]) == (0, None)
+    assert (facts["free"]["bytes"], facts["held"]["bytes"]) == (0, None)
+    assert (facts["free"]["is_locked"], facts["held"]["is_locked"]) == (False, True)
+    assert f"another program has locked: {schema}.held" in text
+    assert "--count" not in text
 
 
 def test_discover_does_not_wait_for_a_table_of_mariadb_that_is_locked(
@@ -138,3 +143,4 @@ def test_discover_does_not_wait_for_a_table_of_mariadb_that_is_locked(
     facts = {each["name"]: each for each in answer["tables"]}
     assert (facts["free"]["rows"], facts["free"]["key"]) == (0, ["id"])
     assert facts["held"]["is_exact"] is False
+    assert (facts["free"]["is_locked"], facts["held"]["is_locked"]) == (False, True)

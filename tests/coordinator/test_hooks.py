@@ -11,6 +11,8 @@ import pytest
 
 from hygge.cli.main import main
 from hygge.config.flows import read_flows
+from hygge.config.specs import Hook
+from hygge.coordinator import hooks
 from hygge.coordinator.hooks import content
 from hygge.errors import ConfigError
 from hygge.model import Report
@@ -90,6 +92,17 @@ flows:
     assert "secret" not in said
     assert "secret" not in repr(read_flows("flows.yml"))
     assert pq.read_table("out").num_rows == 3
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307])
+def test_a_post_that_is_redirected_is_not_taken_for_done(chat, code):
+    chat.code, chat.location = code, f"http://127.0.0.1:{chat.server_port}/secret-elsewhere"
+    url = f"http://127.0.0.1:{chat.server_port}/secret-path"
+    said = hooks._post(Hook("success", url, "json"), {"text": "x"})
+    assert f"the POST to 127.0.0.1 was redirected (code {code})" in said
+    assert "name the URL that it leads to" in said
+    assert "secret" not in said
+    assert len(chat.heard) == 1
 
 
 def test_a_command_that_does_not_end_is_ended_and_no_url_of_it_is_shown(here, capsys, monkeypatch):

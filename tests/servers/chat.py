@@ -11,13 +11,15 @@ import pytest
 
 
 class Chat(BaseHTTPRequestHandler):
-    """Notes what it is sent, and answers with the code that its server has."""
+    """Notes what it is sent, and answers with the code, and `location`, of its server."""
 
     def do_POST(self) -> None:
         size = int(self.headers["Content-Length"])
         self.server.heard.append(json.loads(self.rfile.read(size)))  # type: ignore[attr-defined]
         self.server.asked.append((self.path, self.headers["Authorization"]))  # type: ignore[attr-defined]
         self.send_response(self.server.code)  # type: ignore[attr-defined]
+        if location := getattr(self.server, "location", ""):
+            self.send_header("Location", location)
         self.end_headers()
 
     def log_message(self, *words: object) -> None: ...

@@ -63,6 +63,10 @@ class Server:
             names = {each.pw_name for each in pwd.getpwall()}
             self.user = {"user": "mysql" if "mysql" in names else "nobody"}
             os.chown(self.folder, pwd.getpwnam(self.user["user"]).pw_uid, -1)
+        self.temporary = self.folder / "tmp"
+        self.temporary.mkdir()
+        if self.user:
+            os.chown(self.temporary, pwd.getpwnam(self.user["user"]).pw_uid, -1)
         self.port = free_port()
         command = [program("mariadb-install-db"), "--no-defaults", f"--datadir={self.data}"]
         command += ["--auth-root-authentication-method=normal", "--skip-test-db"]
@@ -81,6 +85,8 @@ class Server:
     def start(self) -> None:
         command = [program("mariadbd"), "--no-defaults", f"--datadir={self.data}"]
         command += [f"--port={self.port}", f"--socket={self.folder / 's'}"]
+        # A server that starts deletes the temporary tables of all others in its tmpdir.
+        command.append(f"--tmpdir={self.temporary}")
         command += [f"--{name}={value}" for name, value in SETTINGS.items()]
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(

@@ -18,6 +18,7 @@ from hygge.connectors.databases.known import database_of
 from hygge.connectors.sql.catalog import Catalog, catalog_of, chosen
 from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.database import Database
+from hygge.connectors.sql.errors import state_of
 from hygge.connectors.sql.listing import Table, TableFacts, cursors_of
 from hygge.errors import HomeError
 from hygge.model import MIB
@@ -37,6 +38,8 @@ _LOCK_WAITS = {
     "sqlite": "PRAGMA busy_timeout = 2000",
 }
 """What bounds the wait for a table that another program has locked, by dialect."""
+_LOCKED_STATE, _LOCKED_NUMBER, _LOCKED_SQLITE = "55P03", 1205, (5, 6)
+"""How PostgreSQL, MariaDB and MySQL, and SQLite (BUSY, LOCKED) say that such a wait has ended."""
 
 Names = tuple[str, str]
 
@@ -75,8 +78,9 @@ def describe_tables(url: str, tables: Sequence[Table], count: bool) -> list[Tabl
         if connection.dialect.name in _LOCK_WAITS:
             connection.exec_driver_sql(_LOCK_WAITS[connection.dialect.name])
             connection.commit()  # a rollback would undo it
-        sizes = {} if _is_large_file(url, database) else _sizes(connection, database)
-        columns, keys = _reflected(connection, database, tables)
+        locked: set[Names] = set()
+        sizes = {} if _is_large_file(url, database) else _sizes(connection, database, locked)
+        columns, keys = _reflected(connection, database, tables, locked)
         for table in tables:
             names = (table.schema, table.name)
             rows, size = sizes.get(names, (None, None))
@@ -84,7 +88,7 @@ def describe_tables(url: str, tables: Sequence[Table], count: bool) -> list[Tabl
             is_small = is_small or (database.is_file and not _is_large_file(url, database))
             exact = None
             if count or (rows is None and is_small and not table.view):
-                exact = _count(connection, database, table)
+                exact = _count(connection, database, table, locked)
             found = columns.get(names, ())
             facts.append(
                 TableFacts(
@@ -95,6 +99,7 @@ def describe_tables(url: str, tables: Sequence[Table], count: bool) -> list[Tabl
                     keys.get(names, ()),
                     _cursors(found, keys.get(names, ())),
                     tuple(column["name"] for column in found),
+                    names in locked,
                 )
             )
     return facts
@@ -108,9 +113,12 @@ def _is_large_file(url: str, database: Database) -> bool:
 
 
 def _sizes(
-    connection: sa.Connection, database: Database
+    connection: sa.Connection, database: Database, locked: set[Names]
 ) -> dict[Names, tuple[int | None, int | None]]:
-    """Return rows and bytes of each table as the catalog estimates them; {} where it cannot."""
+    """Return rows and bytes of each table as the catalog estimates them; {} where it cannot.
+
+    The names of tables that it knows to be locked are added to `locked`.
+    """
     import sqlalchemy as sa
 
     if not database.estimates:
@@ -120,7 +128,8 @@ def _sizes(
     except sa.exc.SQLAlchemyError:  # SQLite without dbstat, an older server, another one
         connection.rollback()
         return {}
-    return {(schema, name): (_whole(number), _whole(size)) for schema, name, number, size in rows}
+    locked.update((row[0], row[1]) for row in rows if len(row) > 4 and row[4])
+    return {(row[0], row[1]): (_whole(row[2]), _whole(row[3])) for row in rows}
 
 
 def _whole(number: Any) -> int | None:
@@ -132,7 +141,7 @@ def _schema(database: Database, table: Table) -> str | None:
 
 
 def _reflected(
-    connection: sa.Connection, database: Database, tables: Sequence[Table]
+    connection: sa.Connection, database: Database, tables: Sequence[Table], locked: set[Names]
 ) -> tuple[dict[Names, Sequence[ReflectedColumn]], dict[Names, tuple[str, ...]]]:
     """Return columns and primary keys by table; one that cannot be reflected is left out."""
     import sqlalchemy as sa
@@ -152,7 +161,7 @@ def _reflected(
             primary = inspector.get_multi_pk_constraint(**named)
         except sa.exc.SQLAlchemyError:
             connection.rollback()
-            of_tables, primary = _one_by_one(connection, database, here)
+            of_tables, primary = _one_by_one(connection, database, here, locked)
         for (_, name), found in of_tables.items():
             columns[schema, name] = found
         for (_, name), key in primary.items():
@@ -161,7 +170,7 @@ def _reflected(
 
 
 def _one_by_one(
-    connection: sa.Connection, database: Database, tables: Sequence[Table]
+    connection: sa.Connection, database: Database, tables: Sequence[Table], locked: set[Names]
 ) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """Reflect tables each for itself: one that this user may not see does not hide the others."""
     import sqlalchemy as sa
@@ -174,19 +183,32 @@ def _one_by_one(
             schema = _schema(database, table)
             columns["", table.name] = inspector.get_columns(table.name, schema)
             keys["", table.name] = inspector.get_pk_constraint(table.name, schema)
-        except sa.exc.SQLAlchemyError:
+        except sa.exc.SQLAlchemyError as error:
+            _note_lock(error, table, locked)
             connection.rollback()
     return columns, keys
 
 
-def _count(connection: sa.Connection, database: Database, table: Table) -> int | None:
-    """Return the exact number of rows; None where this user may not read the table."""
+def _note_lock(error: sa.exc.SQLAlchemyError, table: Table, locked: set[Names]) -> None:
+    """Add the name of a table to `locked` where the error says that another program holds it."""
+    orig = getattr(error, "orig", None)
+    number = next(iter(getattr(orig, "args", ())), None)
+    sqlite = (getattr(orig, "sqlite_errorcode", 0) or 0) & 0xFF
+    if state_of(orig) == _LOCKED_STATE or number == _LOCKED_NUMBER or sqlite in _LOCKED_SQLITE:
+        locked.add((table.schema, table.name))
+
+
+def _count(
+    connection: sa.Connection, database: Database, table: Table, locked: set[Names]
+) -> int | None:
+    """Return the exact number of rows; None where this user may not read the table, or not now."""
     import sqlalchemy as sa
 
     source = sa.table(table.name, schema=_schema(database, table))
     try:
         return int(connection.execute(sa.select(sa.func.count()).select_from(source)).scalar_one())
-    except sa.exc.SQLAlchemyError:
+    except sa.exc.SQLAlchemyError as error:
+        _note_lock(error, table, locked)
         connection.rollback()
         return None
 

@@ -39,19 +39,30 @@ def write(path: str, head: bytes, file_format: Format, schema: pa.Schema, folder
 
 
 def head_in(path: str) -> bytes:
-    """Return the JSON of the head that a file holds. Raises KeyError, ValueError or OSError."""
+    """Return the JSON of the head that a file holds.
+
+    Raises KeyError or ValueError where it holds none, and OSError where it cannot be read.
+    """
     if path.endswith(".json"):
         with open(path, "rb") as file:
             return file.read()
+    try:
+        schema = _schema_of(path)
+    except OSError as error:
+        if error.errno is None:  # pyarrow's word for bytes that it cannot decode
+            raise ValueError(str(error).partition("\n")[0]) from error
+        raise
+    head: bytes = (schema.metadata or {})[_KEY]
+    return head
+
+
+def _schema_of(path: str) -> pa.Schema:
     if path.endswith(".parquet"):
         import pyarrow.parquet as pq
 
-        schema = pq.read_schema(path)
-    else:
-        with pa.OSFile(path) as source:
-            schema = pa.ipc.open_file(source).schema
-    head: bytes = (schema.metadata or {})[_KEY]
-    return head
+        return pq.read_schema(path)
+    with pa.OSFile(path) as source:
+        return pa.ipc.open_file(source).schema
 
 
 def files_in(folder: str) -> Iterator[str]:

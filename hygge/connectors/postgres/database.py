@@ -8,14 +8,19 @@ from hygge.connectors.sql.names import NameRules
 _LOSSY = (*NESTED, *INEXACT, "string holding NUL", *zoned(NAMED_ZONES))
 
 # A table that was never analysed has no estimate; rows and bytes of a partitioned table are those
-# of its partitions.
+# of its partitions. The bytes of a table that somebody locks are not asked for: that would wait.
 _SIZES = """
-SELECT n.nspname, c.relname, s.rows, s.bytes
+SELECT n.nspname, c.relname, s.rows, CASE WHEN NOT s.is_locked THEN s.bytes END, s.is_locked
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (
   SELECT CASE WHEN min(CASE WHEN p.reltuples > 0 THEN 1 ELSE 0 END) = 1 THEN sum(p.reltuples) END
-           AS rows, sum(pg_table_size(p.oid)) AS bytes
-  FROM pg_class p WHERE p.relkind IN ('r', 'm') AND (p.oid = c.oid OR c.relkind = 'p' AND p.oid IN (
+           AS rows, sum(CASE WHEN l.relation IS NULL THEN pg_table_size(p.oid) END) AS bytes,
+         count(l.relation) > 0 AS is_locked
+  FROM pg_class p LEFT JOIN (
+    SELECT DISTINCT relation FROM pg_locks WHERE mode = 'AccessExclusiveLock'
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  ) l ON l.relation = p.oid
+  WHERE p.relkind IN ('r', 'm') AND (p.oid = c.oid OR c.relkind = 'p' AND p.oid IN (
     SELECT t.relid FROM pg_partition_tree(c.oid) t WHERE t.isleaf))) s
 WHERE c.relkind IN ('r', 'p', 'm')
 """

@@ -232,7 +232,7 @@ class Database:
     """What else a reader of a table may see, for `plan`."""
     estimates: str = ""
     """SQL of schema, name, rows and bytes of each table, as the catalog estimates them; NULL where
-    it does not."""
+    it does not. A fifth column may say whether somebody has locked the table."""
     example: str = ""
     """A URL, for hints."""
 

@@ -67,6 +67,8 @@ class TableFacts:
     """Columns by which new rows may be told from old ones, the likeliest first."""
     columns: tuple[str, ...] = ()
     """Names of its columns; (): the database does not tell them to this user."""
+    is_locked: bool = False
+    """True if another program has locked it, so that it was not asked for all of this."""
 
 
 def cursors_of(columns: Sequence[tuple[str, str]], key: Sequence[str]) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from hygge import ParquetStore
+from hygge import ArrowStore, ParquetStore
 from hygge.connectors.files import publish
-from hygge.errors import Rejected, Superseded
+from hygge.errors import Rejected, StoreError, Superseded
 from hygge.model import Run
 from hygge.store import new_run_id
 from tests.connectors.files.test_defects import IDS, begin, run, visible
@@ -125,3 +125,16 @@ def test_what_was_staged_under_a_wrong_clock_is_swept_once_nobody_holds_it(tmp_p
     left = os.listdir(publish.staging(store.path))
     assert held.id in left
     assert "20990101T000000-bbbbbbbb" not in left
+
+
+@pytest.mark.parametrize("kind", [ParquetStore, ArrowStore])
+@pytest.mark.parametrize("kept", [0, 8, 30])
+def test_a_head_that_is_damaged_is_named_as_one(tmp_path, kind, kept):
+    store = kind(path=tmp_path / "o")
+    run(store, [1])
+    (head,) = (tmp_path / "o").glob("_hygge.*")
+    content = head.read_bytes()
+    head.write_bytes(content[:kept] + b"\xff" * (len(content) - kept - 8) + content[-8:])
+    with pytest.raises(StoreError, match=f"{head.name} is not a head that hygge wrote") as caught:
+        store.head("A")
+    assert "move the whole directory away" in caught.value.hint
