@@ -223,7 +223,8 @@ def conform(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
         problems = [f"lacks {', '.join(missing)}"] if missing else []
         problems += [f"has {', '.join(extra)} besides"] if extra else []
         raise HomeError(
-            f"{who} {' and '.join(problems)}; the first had {', '.join(schema.names)}",
+            f"{who} {' and '.join(problems)}; the first had "
+            f"{', '.join(schema.names) or 'no columns'}",
             "every batch of a Home has the same columns; fill absent ones with NULL",
         )
     arrays = []

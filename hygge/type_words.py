@@ -107,9 +107,25 @@ def word_of(kind: pa.DataType) -> str:
 
 
 def words_of(one: pa.DataType, other: pa.DataType) -> tuple[str, str]:
-    """Return the words for two types that differ: Arrow's own texts where they have one word."""
+    """Return the words for two types that differ: Arrow's own texts where they have one word.
+
+    Where these are equal, too, the types differ in the parameters of an extension, which follow.
+    """
     words = word_of(one), word_of(other)
-    return words if words[0] != words[1] else (str(one), str(other))
+    if words[0] == words[1]:
+        words = str(one), str(other)
+    if words[0] == words[1]:
+        words = _with_parameters(one), _with_parameters(other)
+    return words
+
+
+def _with_parameters(kind: pa.DataType) -> str:
+    """Return the text of a type, and the parameters of extensions in it."""
+    if isinstance(kind, pa.ExtensionType):
+        parameters = kind.__arrow_ext_serialize__().decode(errors="backslashreplace")
+        return f"{kind.extension_name} {parameters}"
+    inner = [_with_parameters(kind.field(at).type) for at in range(kind.num_fields)]
+    return f"{kind} of {', '.join(inner)}" if inner else str(kind)
 
 
 NOT_IN_PARQUET = ("sparse_union", "dense_union", "month_day_nano_interval")

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -58,6 +59,10 @@ def test_a_type_has_one_word_at_every_depth(kind, word):
 def test_types_with_one_word_are_told_apart():
     assert words_of(pa.date32(), pa.string()) == ("date", "string")
     assert words_of(pa.date32(), pa.date64()) == ("date32[day]", "date64[ms]")
+    days, months = (pa.array(pd.PeriodIndex(["2026-01"], freq=each)).type for each in ("D", "M"))
+    for one, other in ((days, months), (pa.list_(days), pa.list_(months))):
+        here, there = words_of(one, other)
+        assert ('"D"' in here, '"M"' in there) == (True, True)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -135,3 +140,8 @@ def test_a_batch_that_does_not_fit_says_both_words():
     came = pa.table({"v": pa.array([None], pa.list_(pa.string()))})
     with pytest.raises(HyggeError, match=r"came as list<string>, but its type is timestamp_tz"):
         conform(came, pa.schema([("v", pa.timestamp("us", "UTC"))]), "the Home")
+
+
+def test_a_batch_with_columns_after_one_without_says_that_there_were_none():
+    with pytest.raises(HyggeError, match="has a besides; the first had no columns"):
+        conform(pa.table({"a": [1]}), pa.schema([]), "batch 2")

@@ -53,8 +53,9 @@ _STORE_EXAMPLE = {
     "tables": 'store: "data/lake/{schema}/{table}", or table: "{schema}.{table}"',
     "files": 'store: "data/lake/{file}", or table: "{file}"',
 }
-_OVER = "\n"
-"""Between a table and a pattern, in the name of the override that has the settings of both."""
+_OVER = "\0"
+"""Between a table and a pattern, in the name of the override that has the settings of both: no name
+of a table holds it."""
 _WILDCARD = re.compile(r"[*?\[]")
 WORD = re.compile(r"\{(\w*)\}")
 """`{schema}` and `{table}`, or `{folder}` and `{file}`, in a store."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,14 @@ _Dumper.add_representer(list, _list)
 def as_yaml(content: Mapping[str, object]) -> str:
     """Return `content` as YAML, in the order of its keys."""
     return yaml.dump(dict(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def as_yaml_word(text: str) -> str:
+    """Return a text as YAML within a line, whatever letters and line ends it has."""
+    if re.fullmatch(r"[A-Za-z_][\w.]*", text) and yaml.safe_load(text) == text:
+        return text
+    word: str = yaml.safe_dump(text, default_style='"', allow_unicode=True, width=sys.maxsize)
+    return word.rstrip("\n")
 
 
 def with_variables(text: str) -> str:

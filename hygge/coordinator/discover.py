@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from hygge.config.hidden import Hidden
 from hygge.config.named import Named, connections_of
 from hygge.config.paths import is_bucket_url
-from hygge.config.written import as_yaml, connection_name, flow_name, with_variables
+from hygge.config.written import (
+    as_yaml,
+    as_yaml_word,
+    connection_name,
+    flow_name,
+    with_variables,
+)
 from hygge.connectors.databases.discovery import describe_tables, list_tables
 from hygge.connectors.databases.known import SERVER, database_in
 from hygge.connectors.files.discovery import data_sets
@@ -149,7 +155,9 @@ def _yaml_of_tables(found: Found, views: bool) -> str:
             "    # Each run replaces the tables. A cursor moves only what is new:\n    # tables:\n"
         )
         for facts in with_cursor:
-            text += f"    #   {facts.table.text}: {{cursor: {facts.cursors[0]}, mode: append}}\n"
+            name = as_yaml_word(_pattern_of(facts))  # a key: no variable is looked for in it
+            cursor = as_yaml_word(with_variables(facts.cursors[0]))
+            text += f"    #   {name}: {{cursor: {cursor}, mode: append}}\n"
     return text
 
 

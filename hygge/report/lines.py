@@ -14,6 +14,7 @@ from typing import TextIO
 from hygge.errors import rows_text
 from hygge.model import Report
 from hygge.report.board import Board, Ticker
+from hygge.report.grid import one_line
 from hygge.report.progress import bytes_text, duration_text, retries_text
 from hygge.run.watch import Progress
 
@@ -72,12 +73,13 @@ class Lines:
 
 def end_text(report: Report) -> str:
     """Return how a flow ended, with its error, in words for people."""
+    flow = one_line(report.flow)
     if report.status == "done":
         parts = [rows_text(report.rows), bytes_text(report.bytes)]
         if report.retries:
             parts.append(retries_text(report.retries))
         parts.append(duration_text(report.seconds))
-        return f"{report.flow}: done, {' · '.join(parts)}"
+        return f"{flow}: done, {' · '.join(parts)}"
     reason = report.error or report.note
     after = f" after {duration_text(report.seconds)}" if report.seconds else ""
-    return f"{report.flow}: {report.status}{after}" + (f": {reason}" if reason else "")
+    return f"{flow}: {report.status}{after}" + (f": {reason}" if reason else "")

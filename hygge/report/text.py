@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from hygge.bad_rows import share_text
@@ -23,6 +23,7 @@ from hygge.model import (
     TargetState,
     from_facts,
 )
+from hygge.report.grid import one_line
 from hygge.report.holds import state_text
 from hygge.report.progress import amounts_text, bytes_text, count_text, resources_text
 from hygge.run.engines import passthrough, schema_of
@@ -48,6 +49,8 @@ def report_text(summary: Summary) -> str:
 
     Of a flow of many tables, those that are done share one line.
     """
+    flows = [replace(r, flow=one_line(r.flow), of=one_line(r.of)) for r in summary.flows]
+    summary = replace(summary, flows=tuple(flows))  # the name of a table may hold line ends
     grouped = _reports_of_many_tables(summary.flows)
     shown = [r for r in summary.flows if r.of not in grouped or r.status != "done"]
     width = max(len(name) for name in [*grouped, *(report.flow for report in shown), ""])
@@ -208,7 +211,7 @@ def plan_text(
     """
     traits = flow.store.traits
     lines = [
-        f"{flow.name}: {flow.mode}, {traits.guarantee}",
+        f"{one_line(flow.name)}: {flow.mode}, {traits.guarantee}",
         f"  home    {relative(flow.home.describe())}",
         f"  store   {relative(flow.store.describe())}",
         *([f"  holds   {state_text(state, flow.mode)}"] if state is not None else []),
@@ -234,9 +237,9 @@ def plan_text(
         lines.append(f"  passes  no {form} through: `on_bad_row: set_aside` looks at each row")
     lines += [f"  but     {remark}" for remark in flow.store.remarks(taken)]
     if plan.watermark is not None:
-        lines.append(f"  cursor  {flow.cursor} up to {plan.watermark}")
+        lines.append(f"  cursor  {one_line(f'{flow.cursor} up to {plan.watermark}')}")
     if flow.mode == "merge":
-        lines.append(f"  key     {', '.join(flow.key)}")
+        lines.append(f"  key     {one_line(', '.join(flow.key))}")
     if flow.home.traits.changes:
         lines.append("  applies what `_op` says: insert and update write a row, delete removes it")
     lines += _limits(flow.limits)
@@ -307,7 +310,7 @@ def tables_text(name: str, tables: Sequence[FlowSpec], brief: bool) -> str:
 def plan_line(flow: Flow, plan: Plan, state: TargetState | None = None) -> str:
     """Return the plan of one of many tables in one line."""
     rows = _planned_rows(plan)
-    text = f"  {flow.name}: {flow.mode}{f'  {rows} rows' if rows else ''}"
+    text = f"  {one_line(flow.name)}: {flow.mode}{f'  {rows} rows' if rows else ''}"
     text += f"  {len(plan.splits)} split{'s'[: len(plan.splits) != 1]}"
     text += f"  → {relative(flow.store.describe())}"
     text += f"  ({flow.renamed})" if flow.renamed else ""
@@ -361,10 +364,10 @@ def _is_for_people(key: bytes) -> bool:
 def _columns(plan: Plan, lossy: Iterable[str]) -> list[str]:
     if plan.columns is None:
         return ["  columns are known when the first rows come"]
-    width = max((len(column.name) for column in plan.columns), default=0)
+    width = max((len(one_line(column.name)) for column in plan.columns), default=0)
     lines = []
     for column in plan.columns:
-        text = f"  {column.name:<{width}}  {word_of(column.type)}"
+        text = f"  {one_line(column.name):<{width}}  {word_of(column.type)}"
         if column.native and column.native not in (word_of(column.type), str(column.type)):
             text += f"  ({column.native})"
         if column.name in plan.key:

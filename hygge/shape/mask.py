@@ -89,8 +89,6 @@ def _field(column: pa.Field, way: Way, who: str) -> pa.Field:
 
 def _hashes(chunk: pa.Array, key: bytes) -> pa.Array:
     """Return the HMAC-SHA-256 of each value as text."""
-    from binascii import hexlify
-
     import numpy as np
     import pyarrow.compute as pc
 
@@ -103,16 +101,14 @@ def _hashes(chunk: pa.Array, key: bytes) -> pa.Array:
     # By hand, as RFC 2104 has it, and each key hashed once: `hmac` takes twice the time.
     inner = sha256(bytes(byte ^ 0x36 for byte in key))
     outer = sha256(bytes(byte ^ 0x5C for byte in key))
-    copy_inner, copy_outer = inner.copy, outer.copy
-    digests: list[bytes] = []
-    add = digests.append
+    digests = []
     for value in pc.fill_null(chunk.cast(pa.large_binary()), b"").to_pylist():
-        within = copy_inner()
+        within = inner.copy()
         within.update(value)
-        around = copy_outer()
+        around = outer.copy()
         around.update(within.digest())
-        add(around.digest())
-    text = hexlify(b"".join(digests))
+        digests.append(around.digest())
+    text = b"".join(digests).hex().encode()
     ends = np.arange(0, _HEX_DIGITS * (len(chunk) + 1), _HEX_DIGITS, dtype=np.int32)
     hashes = pa.StringArray.from_buffers(len(chunk), pa.py_buffer(ends), pa.py_buffer(text))
     if chunk.null_count == 0:

@@ -14,6 +14,8 @@ import pytest
 
 from hygge.cli.main import main
 from hygge.config.hidden import Hidden
+from hygge.model import Report, Summary
+from hygge.report.text import report_text
 from tests.cli.commands import plan_of_yaml
 
 
@@ -53,6 +55,28 @@ def test_the_cursor_that_it_proposes_works(said):
     text = text.replace("    # tables:", "    tables:").replace("    #   ", "      ")
     Path("made.yml").write_text(text)
     assert "cursor  updated_at up to" in said("plan", "made.yml")
+
+
+def test_a_name_with_a_line_break_stays_in_its_line(said):
+    name = "new\nflows: {x: 1} [${HOME}] #"
+    with sqlite3.connect("odd.db") as database:
+        database.execute(
+            f'CREATE TABLE "{name}" (id INTEGER PRIMARY KEY, "updated_at\n: x" TIMESTAMP)'
+        )
+        database.execute(f"""INSERT INTO "{name}" VALUES (1, '2026-01-01 00:00:00')""")
+    assert r"new\nflows" in said("discover", "odd.db")
+    text = said("discover", "odd.db", "--yaml")
+    assert [line for line in text.splitlines() if line.startswith("    #   ")] == [
+        text.splitlines()[-1]
+    ]
+    text = text.replace("    # tables:", "    tables:").replace("    #   ", "      ")
+    Path("made.yml").write_text(text)
+    planned = said("plan", "made.yml")
+    assert r"cursor  updated_at\n: x up to" in planned
+    assert "  updated_at\\n: x  timestamp" in planned
+    assert r"main.new_flows_x_1_HOME_-" in planned
+    text = report_text(Summary((Report("odd.a\nb", "done"), Report("odd.c\nd", "failed"))))
+    assert (r"odd.a\nb" in text, r"odd.c\nd" in text) == (True, True)
 
 
 def test_a_connection_of_a_file(said, monkeypatch):

@@ -6,6 +6,7 @@ import math
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -54,16 +55,33 @@ def test_a_row_that_the_home_sets_aside_hides_no_lost_row(here, capsys):
     assert "lost: id 3" in said
 
 
-def test_a_text_cursor_is_compared_where_the_database_says_that_nothing_is_newer(here, capsys):
-    execute(
-        Path("home.db"), "create table w (word text collate nocase, n integer)",
-        "insert into w values ('a', 1), ('B', 2)",
-    )  # fmt: skip
-    home = HOME.replace("table: t", "table: w, cursor: word")
+@pytest.mark.parametrize(
+    ("end", "kind", "first", "later"),
+    [
+        ("sqlite:///home.db", "text collate nocase", "'a', 'B'", "'C'"),
+        ("duckdb:///home.duckdb", "uuid",
+         "'01890000-0000-7000-8000-000000000001', '01890000-0000-7000-8000-000000000002'",
+         "'01890000-0000-7000-8000-000000000003'"),
+    ],
+)  # fmt: skip
+def test_a_cursor_that_only_the_database_orders_is_compared_where_nothing_is_newer(
+    here, capsys, end, kind, first, later
+):
+    def insert(*statements):
+        if end.startswith("duckdb"):
+            with duckdb.connect("home.duckdb") as database:
+                for each in statements:
+                    database.execute(each)
+        else:
+            execute(Path("home.db"), *statements)
+
+    values = ", ".join(f"({value}, 1)" for value in first.split(", "))
+    insert(f"create table w (word {kind}, n integer)", f"insert into w values {values}")
+    home = f"{{connection: '{end}', table: w, cursor: word}}"
     flows(f"{{f: {{home: {home}, store: out, mode: append}}}}")
     run()
     assert "f: same; 2 rows in the source, 2 in the store" in verify(capsys)
-    execute(Path("home.db"), "insert into w values ('C', 3)")
+    insert(f"insert into w values ({later}, 3)")
     for words in ((), ("--sample", "2")):
         said = verify(capsys, *words, code=3)
         assert "only the database knows which texts of 'word' are newer" in said
