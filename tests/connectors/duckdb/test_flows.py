@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 
 import duckdb
 import pytest
@@ -100,3 +101,25 @@ def test_rows_that_are_null_where_the_table_has_it_not_null_are_set_aside(here):
     )
     assert main(["flows.yml", "--inline"]) == 0
     assert rows("SELECT count(*) FROM t") == [(40,)]
+
+
+@pytest.mark.parametrize("out", ["out.duckdb#out", "{connection: 'sqlite:///out.db', table: out}"])
+def test_the_newest_row_of_a_key_is_told_by_number_also_where_it_is_kept_as_text(here, out, capsys):
+    with duckdb.connect("src.duckdb") as connection:
+        connection.execute(
+            "CREATE TABLE log AS SELECT 1 AS id, 10::HUGEINT AS seq, 'new' AS name "
+            "UNION ALL SELECT 1, 9, 'old' UNION ALL SELECT 1, -11, 'older'"
+        )
+    home = 'connection: "duckdb:///src.duckdb", table: log, cursor: seq'
+    write(f"f: {{home: {{{home}}}, store: {out}, mode: merge, key: id}}")
+    assert main(["flows.yml", "--inline"]) == 1
+    said = "".join(capsys.readouterr())
+    assert "cursor 'seq' is HUGEINT, which is read as text" in said
+    (stated,) = re.findall(r"options: {types: {seq: '.*?'}}", said)
+    write(f"f: {{home: {{{home}, {stated}}}, store: {out}, mode: merge, key: id}}")
+    assert main(["flows.yml", "--inline"]) == 0
+    if "sqlite" in out:
+        with sqlite3.connect("out.db") as connection:
+            assert connection.execute("SELECT name FROM out").fetchall() == [("new",)]
+    else:
+        assert rows("SELECT name FROM out") == [("new",)]
