@@ -123,3 +123,15 @@ def test_the_newest_row_of_a_key_is_told_by_number_also_where_it_is_kept_as_text
             assert connection.execute("SELECT name FROM out").fetchall() == [("new",)]
     else:
         assert rows("SELECT name FROM out") == [("new",)]
+
+
+def test_a_file_that_is_named_as_its_schema_is_refused_in_words(here, capsys):
+    with duckdb.connect("raw.duckdb") as connection:
+        connection.execute("CREATE SCHEMA raw; CREATE TABLE raw.raw.t AS SELECT 1 AS id")
+    write("f: {home: raw.duckdb#raw.t, store: out.duckdb#t}")
+    assert main(["flows.yml", "--inline"]) == 1
+    assert "give the file another name than the schema" in "".join(capsys.readouterr())
+    (here / "raw.duckdb").rename("other.duckdb")
+    write("f: {home: other.duckdb#raw.t, store: out.duckdb#t}")
+    assert main(["flows.yml", "--inline"]) == 0
+    assert rows("SELECT id FROM t") == [(1,)]
