@@ -8,7 +8,7 @@ from hygge.errors import UnfitValue
 from hygge.formats import exact_text
 from hygge.formats.exact_text import leaves
 
-_SPECIAL = {32: (-(2**31) + 1, 2**31 - 2), 64: (-(2**63) + 2, 2**63 - 2)}
+_SPECIAL = {32: (-(2**31) + 2, 2**31 - 2), 64: (-(2**63) + 2, 2**63 - 2)}
 """The lowest and the highest count of a date or timestamp that is none of DuckDB's infinities."""
 
 

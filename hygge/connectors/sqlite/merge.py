@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from decimal import Decimal
 
 import pyarrow as pa
 
@@ -137,12 +138,29 @@ def _keep_last(
 ) -> None:
     """Keep one row a key: that of the highest cursor (NULL is the lowest), then the last staged."""
     rowid = _rowid_name(columns)
-    order = "" if cursor is None else f"{cursor} IS NULL, {cursor} DESC, "
+    order = ""
+    if cursor is not None:
+        collation = _collation(connection, columns, cursor)
+        order = f"{cursor} IS NULL, {cursor} {collation} DESC, "
     connection.execute(
         f"DELETE FROM {_ALL} WHERE {rowid} IN (SELECT r FROM (SELECT {rowid} AS r, row_number() "
         f"OVER (PARTITION BY {', '.join(key)} ORDER BY {order}"
         f"{rowid} DESC) AS n FROM {_ALL}) WHERE n > 1)"
     )
+
+
+def _collation(connection: sqlite3.Connection, columns: Sequence[TargetColumn], cursor: str) -> str:
+    """Return SQL that compares a cursor as numbers, where they are stored as text; else nothing."""
+    kinds = [column.type for column in columns if quoted(column.name) == cursor]
+    if not any(pa.types.is_decimal(kind) or kind == pa.uint64() for kind in kinds):
+        return ""
+
+    def compared(one: str, other: str) -> int:
+        left, right = Decimal(one), Decimal(other)
+        return (left > right) - (left < right)
+
+    connection.create_collation("hygge_numbers", compared)
+    return "COLLATE hygge_numbers"
 
 
 def _index_key(connection: sqlite3.Connection, target: str, key: Sequence[str], who: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 
 import duckdb
 import pytest
@@ -116,3 +117,37 @@ def test_an_append_by_cursor_reads_rows_at_the_watermark_once(here):
     for _ in range(2):
         assert main(["flows.yml", "--inline"]) == 0
         assert rows("SELECT count(*), count(DISTINCT id) FROM t") == [(52, 52)]
+
+
+@pytest.mark.parametrize("out", ["out.duckdb#out", "{connection: 'sqlite:///out.db', table: out}"])
+def test_the_newest_row_of_a_key_is_told_by_number_also_where_it_is_kept_as_text(here, out, capsys):
+    with duckdb.connect("src.duckdb") as connection:
+        connection.execute(
+            "CREATE TABLE log AS SELECT 1 AS id, 10::HUGEINT AS seq, 'new' AS name "
+            "UNION ALL SELECT 1, 9, 'old' UNION ALL SELECT 1, -11, 'older'"
+        )
+    home = 'connection: "duckdb:///src.duckdb", table: log, cursor: seq'
+    write(f"f: {{home: {{{home}}}, store: {out}, mode: merge, key: id}}")
+    assert main(["flows.yml", "--inline"]) == 1
+    said = "".join(capsys.readouterr())
+    assert "cursor 'seq' is HUGEINT, which is read as text" in said
+    (stated,) = re.findall(r"options: {types: {seq: '.*?'}}", said)
+    write(f"f: {{home: {{{home}, {stated}}}, store: {out}, mode: merge, key: id}}")
+    assert main(["flows.yml", "--inline"]) == 0
+    if "sqlite" in out:
+        with sqlite3.connect("out.db") as connection:
+            assert connection.execute("SELECT name FROM out").fetchall() == [("new",)]
+    else:
+        assert rows("SELECT name FROM out") == [("new",)]
+
+
+def test_a_file_that_is_named_as_its_schema_is_refused_in_words(here, capsys):
+    with duckdb.connect("raw.duckdb") as connection:
+        connection.execute("CREATE SCHEMA raw; CREATE TABLE raw.raw.t AS SELECT 1 AS id")
+    write("f: {home: raw.duckdb#raw.t, store: out.duckdb#t}")
+    assert main(["flows.yml", "--inline"]) == 1
+    assert "give the file another name than the schema" in "".join(capsys.readouterr())
+    (here / "raw.duckdb").rename("other.duckdb")
+    write("f: {home: other.duckdb#raw.t, store: out.duckdb#t}")
+    assert main(["flows.yml", "--inline"]) == 0
+    assert rows("SELECT id FROM t") == [(1,)]

@@ -52,6 +52,8 @@ def test_infinite_moments_are_an_error_or_what_on_value_says(path, sql):
     sql("CREATE TABLE t AS SELECT 'infinity'::DATE AS d, '-infinity'::TIMESTAMPTZ AS z, 1 AS n")
     with pytest.raises(UnfitValue, match="column 'd' holds infinity"):
         read(home_of(path))
+    with pytest.raises(UnfitValue, match="column 'd' holds infinity"):
+        read(home_of(path, query="SELECT '-infinity'::DATE AS d"))
     assert read(home_of(path, options={"on_value": "as_text"})).to_pylist() == [
         {"d": "infinity", "z": "-infinity", "n": 1}
     ]
