@@ -76,6 +76,7 @@ def fitted(
     adopts: bool,
 ) -> Fitted:
     """Return how rows of `schema` go into a table (None: a new one). Raises StoreError."""
+    _check_key(who, schema, run)
     if table is None:
         by = tuple(partition_by or ())
         _check_partitions(who, schema, by)
@@ -149,6 +150,21 @@ def _check_frozen(who: str, held: pa.Schema, schema: pa.Schema, run: Run) -> Non
         wanted = held.field(index).type if index >= 0 else field.type
         fields.append(field.with_type(wanted) if widens(field.type, wanted) else field)
     check_same(who, held, pa.schema(fields), run.mode)
+
+
+def _check_key(who: str, schema: pa.Schema | None, run: Run) -> None:
+    """Raise StoreError for a merge key of which two values may be one, or one be two."""
+    if schema is None or run.mode != "merge":
+        return
+    for name in run.key:
+        index = schema.get_field_index(name)
+        kind = pa.null() if index < 0 else schema.field(index).type
+        if pa.types.is_floating(kind) or pa.types.is_nested(kind):
+            raise StoreError(
+                f"{who}: the merge key '{name}' is {word_of(kind)}, by which rows are not told "
+                "apart exactly",
+                "use another key, or give it another type under `columns`",
+            )
 
 
 def _check_partitions(who: str, schema: pa.Schema | None, columns: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ that the table was loaded with, or CommitFailedError is raised. That is a compar
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'hygge-data[delta]' (on every node of a cluster)"
 _REFUSED = ("privileges", "Forbidden", "403", "401", "credentials", "SignatureDoesNotMatch")
+_DECODED = re.compile(r"%[0-9A-Fa-f]{2}|\\")
 
 
 def check_installed(who: str) -> None:
@@ -40,12 +42,24 @@ def load(url: str, access: Access | None, version: int | None = None) -> DeltaTa
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
+    _check_name(url)
     if not is_object_url(url) and not os.path.isdir(os.path.join(url, "_delta_log")):
         return None  # the library would make the folder
     try:
         return DeltaTable(url, version=version, storage_options=options(url, access))
     except TableNotFoundError:
         return None
+
+
+def _check_name(url: str) -> None:
+    """Raise ConfigError for a folder that the library takes for another one."""
+    decoded = None if is_object_url(url) else _DECODED.search(url)
+    if decoded:
+        raise ConfigError(
+            f"{url} has '{decoded[0]}' in its name, which the package deltalake takes for another "
+            "letter: it would look into another folder",
+            "give the folder another name",
+        )
 
 
 def options(url: str, access: Access | None) -> dict[str, str] | None:

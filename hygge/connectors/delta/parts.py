@@ -2,17 +2,19 @@
 
 The files lie where the table will read them, in `hygge-<run>/<ticket>/`; no reader sees them before
 an entry of the log names them. Of a partitioned table each file has the rows of one partition, and
-not the columns of it.
+not the columns of it; it lies in a folder `day=2024-01-01`, as some readers (polars) take the
+values from the path, and not from the log.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import date
+from urllib.parse import quote
 
 import pyarrow as pa
 
@@ -24,11 +26,17 @@ from hygge.errors import StoreError, UnfitValue
 from hygge.formats.format import check_rows
 from hygge.formats.parquet import ParquetSettings, ParquetWriter
 from hygge.model import MIB
+from hygge.places import durable
+from hygge.type_words import value_text
 
 _GATHERED_BYTES = 64 * MIB
 """Rows of partitions that wait in memory until there are enough for a row group."""
 _MOST_FILES = 500
 """Files that are open at one time."""
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""What stands for NULL in the name of a folder."""
+_MOST_BYTES = 255
+"""Of the name of a folder, on the usual disks."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +119,17 @@ class PartWriter:
                     f"({', '.join(self.partition_by)})",
                     "partition by fewer values, or let the home read in their order",
                 )
-            path = os.path.join(local, f"{self._made:05d}.parquet")
+            texts = map(partition_text, self.partition_by, values)
+            partition = dict(zip(self.partition_by, texts, strict=True))
+            name = "/".join([*_folders(partition), f"{self._made:05d}.parquet"])
+            path = os.path.join(local, *name.split("/"))
+            durable.make_folder(os.path.dirname(path))
             self._made += 1
             settings = self.settings
             if self.partition_by:  # what is gathered is gathered here
                 settings = ParquetSettings(settings.compression, settings.compression_level, 1)
-            each = _Open(path, values, ParquetWriter(path, piece.schema, settings), piece.schema)
+            writer = ParquetWriter(path, piece.schema, settings)
+            each = _Open(path, name, partition, values, writer, piece.schema)
             self._open[values] = each
         each.rows += piece.num_rows
         if self.partition_by:
@@ -142,12 +155,9 @@ class PartWriter:
         del self._open[each.values]
         statistics = each.writer.close()
         check_rows(each.path, statistics.rows, each.rows)
-        name, size = os.path.basename(each.path), os.path.getsize(each.path)
-        texts = map(partition_text, self.partition_by, each.values)
-        partition = dict(zip(self.partition_by, texts, strict=True))
-        told = as_json(statistics, each.schema)
-        self.files.keep(each.path, f"{self.key}/{name}")
-        self.parts.append(Part(name, each.rows, size, partition, told))
+        size, told = os.path.getsize(each.path), as_json(statistics, each.schema)
+        self.files.keep(each.path, f"{self.key}/{each.name}")
+        self.parts.append(Part(each.name, each.rows, size, each.partition, told))
 
 
 @dataclass
@@ -155,6 +165,9 @@ class _Open:
     """A file that is being written."""
 
     path: str
+    name: str
+    """Below the ticket."""
+    partition: dict[str, str | None]
     values: tuple[object, ...]
     writer: ParquetWriter
     schema: pa.Schema
@@ -167,14 +180,38 @@ def partition_text(column: str, value: object) -> str | None:
     """Return a value of a partition column as the log has it."""
     if value is None:
         return None
-    if value == "":
-        raise UnfitValue(
-            f"partition column '{column}' holds '', which Delta does not tell from NULL",
-            "give such rows another value, or do not partition by it",
-        ).at(column, "")
     if isinstance(value, bool):
         return str(value).lower()
     return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def check_partitions(table: pa.Table, columns: Sequence[str]) -> None:
+    """Raise UnfitValue for a text that readers of a partitioned table would take as NULL."""
+    import pyarrow.compute as pc
+
+    for name in columns:
+        column = table.column(name)
+        if pa.types.is_string(column.type):
+            for text in ("", _NULL):
+                if pc.index(column, text).as_py() >= 0:
+                    raise UnfitValue(
+                        f"partition column '{name}' holds '{text}', which Delta does not tell "
+                        "from NULL",
+                        "give such rows another value, or do not partition by it",
+                    ).at(name, text)
+
+
+def _folders(partition: Mapping[str, str | None]) -> Iterator[str]:
+    """Yield the names of the folders of a partition, as other writers of Delta have them."""
+    for column, text in partition.items():
+        name = f"{column.replace('/', '%2F')}={_NULL if text is None else quote(text, safe='')}"
+        if len(name.encode()) > _MOST_BYTES:
+            raise UnfitValue(
+                f"partition column '{column}' holds {value_text(text)}, too long for the name of "
+                "a folder",
+                "partition by a shorter column",
+            ).at(column, text)
+        yield name
 
 
 def _partitioned(

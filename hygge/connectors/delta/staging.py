@@ -29,6 +29,28 @@ class Gathered:
     parts: dict[str, Part]
     schema: pa.Schema | None
 
+    def check_partitions(self, who: str, partition_by: Sequence[str]) -> None:
+        """Raise Rejected where the files were staged for other partitions."""
+        if any(list(part.partition) != list(partition_by) for part in self.parts.values()):
+            raise Rejected(
+                f"{who}: its partition columns were changed by others while this run staged its "
+                "rows",
+                "run it again",
+            )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """How the rows of a run are staged."""
+
+    schema: pa.Schema | None
+    """The columns of the files; None: those of the rows."""
+    partition_by: list[str]
+    """The partition columns of the table."""
+    split_by: list[str]
+    """The columns by which rows go into files of their own: none for a merge, whose files the
+    library writes."""
+
 
 class Staging:
     """The staging of a table's runs."""
@@ -36,12 +58,13 @@ class Staging:
     def __init__(self, files: Disk | Objects, who: str) -> None:
         self.files, self.who = files, who
 
-    def prepare(self, run: str, schema: pa.Schema | None, partition_by: Sequence[str]) -> None:
+    def prepare(self, run: Run, schema: pa.Schema | None, partition_by: Sequence[str]) -> None:
         """Open the staging of a run, whose rows are written in `schema`; None: in their own."""
-        content = {"schema": schema_text(schema), "partition_by": list(partition_by)}
-        self.files.put(f"{folder_of(run)}/{_PREPARED}", json.dumps(content).encode())
+        facts: dict[str, object] = {"schema": schema_text(schema), "partition_by": [*partition_by]}
+        facts["is_split"] = run.mode != "merge"
+        self.files.put(f"{folder_of(run.id)}/{_PREPARED}", json.dumps(facts).encode())
 
-    def prepared(self, run: str) -> tuple[pa.Schema | None, list[str]]:
+    def prepared(self, run: str) -> Prepared:
         """Return what a run was prepared with. Raises StoreError where it was not."""
         content = self.files.get(f"{folder_of(run)}/{_PREPARED}")
         if content is None:
@@ -52,7 +75,8 @@ class Staging:
                 "again",
             )
         facts = json.loads(content)
-        return text_schema(facts["schema"]), facts["partition_by"]
+        by = facts["partition_by"]
+        return Prepared(text_schema(facts["schema"]), by, by if facts["is_split"] else [])
 
     def key(self, ticket: Ticket) -> str:
         """Return the folder of a ticket."""
@@ -61,7 +85,8 @@ class Staging:
     def gathered(self, run: Run, receipts: Sequence[Receipt]) -> Gathered:
         """Return the parts that a commit shows. Raises Rejected where one is not as it was."""
         sizes = self.files.sizes(folder_of(run.id))
-        schema = self.prepared(run.id)[0] if f"{folder_of(run.id)}/{_PREPARED}" in sizes else None
+        is_prepared = f"{folder_of(run.id)}/{_PREPARED}" in sizes
+        schema = self.prepared(run.id).schema if is_prepared else None
         ordered = sorted(receipts, key=lambda receipt: receipt.ticket.split)
         staged = at_once(self._staged, ordered)
         parts: dict[str, Part] = {}

@@ -32,7 +32,7 @@ from hygge.connectors.delta import heads, library, merge, types
 from hygge.connectors.delta.commit import Goal, alter, commit, create
 from hygge.connectors.delta.fit import Fitted, check_empty, fitted, held_schema
 from hygge.connectors.delta.home import DeltaHome
-from hygge.connectors.delta.parts import PartWriter
+from hygge.connectors.delta.parts import PartWriter, check_partitions
 from hygge.connectors.delta.staging import Gathered, Staging
 from hygge.connectors.delta.table_files import Disk, Objects, files_at
 from hygge.connectors.files.changes import check_upserts, of_target, renamed, with_op
@@ -193,8 +193,7 @@ class DeltaStore(Store):
             written = fit.schema if fit.followed is None else with_changes(fit.followed)
             if written is not None:
                 written = with_op(written, schema)
-            by = () if run.mode == "merge" else fit.partition_by
-            self._staging().prepare(run.id, written, by)
+            self._staging().prepare(run, written, fit.partition_by)
 
     def examine(self, run: Run, schema: pa.Schema | None) -> TargetState:
         with self._in_words():
@@ -211,17 +210,21 @@ class DeltaStore(Store):
     ) -> Receipt:
         with in_words(self.path, StoreError):
             staging = self._staging()
-            prepared, by = staging.prepared(ticket.run)
-            prepared, _, _ = apart(prepared)
+            how = staging.prepared(ticket.run)
+            prepared, _, _ = apart(how.schema)
+
+            def stored(table: pa.Table) -> pa.Table:
+                return self._stored(table, prepared, how.partition_by)
+
             if self.bad_rows is not None:
-                batches = self.bad_rows.sifted(batches, lambda table: self._stored(table, prepared))
-            rows = (self._stored(batch, prepared) for batch in batches)
+                batches = self.bad_rows.sifted(batches, stored)
+            rows = map(stored, batches)
             options = self.settings.options
             parquet = ParquetSettings(
                 options.compression, options.compression_level, options.row_group_bytes
             )
             key = staging.key(ticket)
-            writer = PartWriter(self._files(), key, by, parquet, options.file_bytes)
+            writer = PartWriter(self._files(), key, how.split_by, parquet, options.file_bytes)
             staged = writer.write(rows, prepared)
             return Receipt(ticket, "", staged.rows, staged.arrow_bytes, parts=len(staged.parts))
 
@@ -287,7 +290,9 @@ class DeltaStore(Store):
         with refusing():
             fit = self._fitted(table, run, schema, before.head)
         source = None
-        if run.mode == "merge":
+        if run.mode != "merge":
+            gathered.check_partitions(self.describe(), fit.partition_by)
+        else:
             paths = [self._path_of(key) for key in gathered.parts]
             assert gathered.schema is not None
             source = merge.source_of(paths, gathered.schema, run, self.describe())
@@ -348,12 +353,15 @@ class DeltaStore(Store):
             options.contract, self.settings.partition_by, options.adopt,
         )  # fmt: skip
 
-    def _stored(self, batch: pa.Table, prepared: pa.Schema | None) -> pa.Table:
+    def _stored(
+        self, batch: pa.Table, prepared: pa.Schema | None, partition_by: Sequence[str]
+    ) -> pa.Table:
         if prepared is None:
             stored = types.stored_schema(without_op(batch.schema), self.rules)
             prepared = with_op(stored, batch.schema)
         table = types.stored_table(renamed(batch), prepared, self.rules)
         check_upserts(table, types.check_not_null)
+        check_partitions(table, partition_by)
         return table
 
     def _path_of(self, key: str) -> str:

@@ -49,11 +49,18 @@ def data_file(metadata: Any, found: Found) -> Any:
     from pyiceberg.typedef import Record
 
     schema = metadata.schema()
-    statistics = data_file_statistics_from_parquet_metadata(
-        parquet_metadata=found.footer,
-        stats_columns=compute_statistics_plan(schema, metadata.properties),
-        parquet_column_mapping=parquet_path_to_id_mapping(schema),
-    )
+
+    def told(properties: dict[str, str]) -> Any:
+        return data_file_statistics_from_parquet_metadata(
+            parquet_metadata=found.footer,
+            stats_columns=compute_statistics_plan(schema, properties),
+            parquet_column_mapping=parquet_path_to_id_mapping(schema),
+        ).to_serialized_dict()
+
+    try:
+        statistics = told(metadata.properties)
+    except (OverflowError, ValueError):  # a date beyond Python's, a text that cannot be cut
+        statistics = told({"write.metadata.metrics.default": "counts"})
     key = (found.schema.metadata or {}).get(PARTITION, b"[]")
     return DataFile.from_args(
         content=DataFileContent.DATA,
@@ -65,7 +72,7 @@ def data_file(metadata: Any, found: Found) -> Any:
         spec_id=metadata.default_spec_id,
         equality_ids=None,
         key_metadata=None,
-        **statistics.to_serialized_dict(),
+        **statistics,
     )
 
 

@@ -120,8 +120,9 @@ def parts_of(table: Any, wanted: Sequence[Part] | None, where: str) -> tuple[Par
 
 def by_partition(table: pa.Table, parts: Sequence[Part]) -> Iterator[tuple[Key, pa.Table]]:
     """Yield the rows of each partition, in their order."""
-    if not parts or not table.num_rows:
+    if not parts:
         yield (), table
+    if not parts or not table.num_rows:  # no rows are of no partition
         return
     arrays = [_values(table.column(part.column), part.how) for part in parts]
     codes = np.zeros(table.num_rows, np.int64)

@@ -155,3 +155,21 @@ def test_a_merge_goes_over_a_foreign_delete(tmp_path: Path) -> None:
     staged.commit()
     expected = pa.concat_tables([tagged_rows("old", 5, 10), tagged_rows("new", 15, 10)])
     assert difference(lakes.rows(tmp_path), expected) is None
+
+
+def test_a_merge_may_take_every_row_of_a_partition(tmp_path: Path) -> None:
+    store = lakes.store(tmp_path, partition_by=["v"])
+    _merge(store, _numbers((1, "a"), (2, "b")))
+    _merge(store, _numbers((1, "b")))
+    seen = lakes.rows(tmp_path)
+    assert seen is not None
+    assert seen.sort_by("n").to_pylist() == _numbers((1, "b"), (2, "b")).to_pylist()
+
+
+@pytest.mark.parametrize(
+    "values", [pa.array([5_000_000], pa.int32()).cast(pa.date32()), pa.array(["\ud7ff" * 20])]
+)
+def test_a_file_whose_limits_cannot_be_told_has_none(values: pa.Array, tmp_path: Path) -> None:
+    rows = pa.table({"n": pa.array([1], pa.int64()), "v": values})
+    _merge(lakes.store(tmp_path), rows)
+    assert difference(lakes.rows(tmp_path), rows) is None
