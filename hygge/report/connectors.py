@@ -6,7 +6,7 @@ All of it is printed from the classes and the models of their settings.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -27,7 +27,10 @@ from hygge.settings import Connector
 from hygge.store import Store
 
 _WIDTH = 96
-_NOT_BY_ENDING = {"delta": "Delta Lake tables: folders with _delta_log"}
+_NOT_BY_ENDING = {
+    "delta": "Delta Lake tables: folders with _delta_log",
+    "iceberg": "tables of an Iceberg catalog",
+}
 _OF_SOME = ("consistency", "on_value", "create_types")
 """Options of SQLHome and SQLStore that only some databases heed."""
 
@@ -117,6 +120,8 @@ def _title(kind: str, database: Database | None) -> str:
         return database.name
     if kind == "sql":
         return "a database, by the URL of its connection"
+    if kind in _NOT_BY_ENDING:
+        return _NOT_BY_ENDING[kind]
     if kind in registry.BUILT_IN["home"]:
         return f"files {' '.join(registry.BUILT_IN['home'][kind].suffixes)}"
     return "a plug-in"
@@ -163,7 +168,8 @@ def _types(lossy: Sequence[str]) -> list[str]:
 
 def _kind_text(kind: Any) -> str:
     """Return the type of a setting as YAML has it: `error | utc`, `text`, `list of text`."""
-    words = {str: "text", bool: "true | false", int: "number", float: "number"}
+    words: dict[Any, str] = {str: "text", bool: "true | false", int: "number", float: "number"}
+    words[Any] = "anything"
     origin, arguments = get_origin(kind), get_args(kind)
     if kind in words:
         return words[kind]
@@ -174,7 +180,7 @@ def _kind_text(kind: Any) -> str:
         return " | ".join(dict.fromkeys(texts))
     if origin is list:
         return f"list of {_kind_text(arguments[0])}"
-    if origin is dict:
+    if origin in (dict, Mapping):
         return f"{{{_kind_text(arguments[0])}: {_kind_text(arguments[1])}}}"
     return type_text(kind)
 
