@@ -162,7 +162,8 @@ def _types(lossy: Sequence[str]) -> list[str]:
 
 def _kind_text(kind: Any) -> str:
     """Return the type of a setting as YAML has it: `error | utc`, `text`, `list of text`."""
-    words = {str: "text", bool: "true | false", int: "number", float: "number", Any: "any"}
+    words: dict[Any, str] = {str: "text", bool: "true | false", int: "number", float: "number"}
+    words[Any] = "anything"
     origin, arguments = get_origin(kind), get_args(kind)
     if kind in words:
         return words[kind]

@@ -25,7 +25,8 @@ def test_all_of_them(capsys):
 
 
 def test_which_apply_changes(capsys):
-    assert "delete of a column `_op`" in said(capsys, "sqlite")
+    for kind in ("sqlite", "duckdb", "delta", "iceberg"):
+        assert "delete of a column `_op`" in said(capsys, kind)
     assert "_op" not in said(capsys, "parquet").partition("as store ")[2]
 
 
@@ -42,6 +43,14 @@ def test_every_option_of_one_with_default_and_meaning(kind, capsys):
         for key in keys:
             at = next(n for n, line in enumerate(lines) if line.split()[:1] == [key])
             assert lines[at + 1].startswith(" " * 12), key  # its meaning
+
+
+def test_lakes_are_no_plug_ins_and_their_types_those_of_yaml(capsys):
+    assert "plug-in" not in said(capsys)
+    assert "delta: Delta Lake tables" in said(capsys, "delta")
+    text = said(capsys, "iceberg")
+    assert "iceberg: tables of an Iceberg catalog" in text
+    assert "catalog  {text: anything}" in text
 
 
 def test_a_database_has_what_it_heeds(capsys):
