@@ -12,8 +12,8 @@ demo: $(VENV)/.installed
 dist: | $(BIN)/python
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
-# Two groups of tests at a time, the longest first; tests/conftest.py says which.
-PYTEST := $(BIN)/python -m pytest -n 2
+# Three groups of tests at a time, since most wait for a server; the longest first (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n 3
 test: $(VENV)/.installed-test lint bytecode
 	$(PYTEST)
 
