@@ -1,7 +1,7 @@
 """What a table holds committed of each flow: two transactions of the log, and a small file.
 
     hygge/<flow>       txn: a number that grows by one with each commit of the flow
-    hygge/<flow>#run   txn: a number made of the run's id; 0: there is no head (any more)
+    hygge#run/<flow>   txn: a number made of the run's id; 0: there is no head (any more)
     hygge#made         txn: hygge made the table
     _hygge/<flow>/<number>-<run's number>.json   watermark, rows, columns, and the run's files
 
@@ -51,7 +51,7 @@ def committed_of(files: Disk | Objects, table: DeltaTable | None, flow: str, who
     if table is None:
         return Committed(0, None)
     number = table.transaction_version(_app(flow)) or 0
-    run = table.transaction_version(f"{_app(flow)}#run")
+    run = table.transaction_version(_run_app(flow))
     if not run:
         return Committed(number, None)
     name = _name(flow, number, run)
@@ -73,7 +73,7 @@ def write(files: Disk | Objects, head: Head, number: int, parts: Sequence[str]) 
 
 def transactions(flow: str, number: int, run: str | None) -> list[tuple[str, int]]:
     """Return the transactions that move the head of a flow; `run` None: it has none any more."""
-    return [(_app(flow), number), (f"{_app(flow)}#run", 0 if run is None else _run_number(run))]
+    return [(_app(flow), number), (_run_app(flow), 0 if run is None else _run_number(run))]
 
 
 def without_others(files: Disk | Objects, table: DeltaTable, flow: str) -> list[tuple[str, int]]:
@@ -82,7 +82,7 @@ def without_others(files: Disk | Objects, table: DeltaTable, flow: str) -> list[
     newest = {key.split("/")[1]: key for key in files.sizes(_FOLDER) if key.endswith(".json")}
     for key in newest.values():
         other = json.loads(files.get(key) or b"{}").get("flow", flow)
-        if other != flow and table.transaction_version(f"{_app(other)}#run"):
+        if other != flow and table.transaction_version(_run_app(other)):
             moves += transactions(other, (table.transaction_version(_app(other)) or 0) + 1, None)
     return moves
 
@@ -103,6 +103,10 @@ def prune(files: Disk | Objects, flow: str) -> None:
 
 def _app(flow: str) -> str:
     return f"hygge/{flow}"
+
+
+def _run_app(flow: str) -> str:
+    return f"hygge#run/{flow}"
 
 
 def _run_number(run: str) -> int:

@@ -81,6 +81,15 @@ def test_flows_that_write_to_one_table_at_once_all_land(tmp_path):
     assert ids(store) == list(range(6))
 
 
+def test_flows_of_any_name_have_heads_of_their_own(tmp_path):
+    store = store_at(tmp_path)
+    names = ["a", "a#run", "a/b", "run/a", "#made"]
+    for number, name in enumerate(names):
+        staged(store, rows(number), flow=name)()
+    staged(store, rows(9), flow="a")()
+    assert [store.head(name).generation for name in names] == [2, 1, 1, 1, 1]
+
+
 def test_a_replace_takes_their_heads_from_other_flows(tmp_path):
     store = store_at(tmp_path)
     staged(store, rows(1), flow="a")()
