@@ -7,7 +7,7 @@ stay readable. What changes becomes part of the commit of the rows.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,7 @@ def columns_after(
     does not have.
     """
     new = mapped(rows)
+    _check_names(where, new)
     if table is None:
         return Columns(_with_ids(None, new, 0))
     held = pa.schema([field.remove_metadata() for field in arrow_schema(table.schema())])
@@ -68,6 +69,26 @@ def columns_after(
         heads.check_same(where, held, new, mode)
         return Columns(table.schema())
     return Columns(_with_ids(table, new, table.metadata.last_column_id))
+
+
+def _check_names(where: str, columns: pa.Schema) -> None:
+    """Raise StoreError where a column is named as a field of another one: Iceberg has one `a.b`."""
+    met: set[str] = set()
+    for name in itertools.chain.from_iterable(_full_names(field, field.name) for field in columns):
+        if name in met:
+            raise StoreError(
+                f"{where}: '{name}' is a column, and a field of the column "
+                f"'{name.partition('.')[0]}', which Iceberg does not tell apart",
+                "give the column another name, with `as` of `columns`",
+            )
+        met.add(name)
+
+
+def _full_names(field: pa.Field, name: str) -> Iterator[str]:
+    yield name
+    for index in range(field.type.num_fields):
+        inner = field.type.field(index)
+        yield from _full_names(inner, f"{name}.{inner.name}")
 
 
 def _refuse_lacking(where: str, held: pa.Schema, new: pa.Schema) -> None:

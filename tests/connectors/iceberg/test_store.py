@@ -71,6 +71,12 @@ def test_partitions_that_are_not_built_are_refused(tmp_path: Path) -> None:
         stage_run(lakes.store(tmp_path), tagged_rows("a"), mode="append")
 
 
+def test_a_column_with_the_name_of_a_field_is_refused(tmp_path: Path) -> None:
+    rows = pa.table({"n": pa.array([{"v": 1}]), "n.v": [2]})
+    with pytest.raises(StoreError, match=r"'n\.v' is a column, and a field of the column 'n'"):
+        stage_run(lakes.store(tmp_path), rows)
+
+
 def _wider() -> pa.Table:
     return pa.table({"n": pa.array([9], pa.int64()), "more": ["x"], "text": ["y"]})
 
