@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import random
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 EngineName = Literal["ray", "inline"]
 OnWait = Callable[[str], None]
 """Called with what is waited for, in words for people."""
+_NOT_OF_TEXT = re.compile(
+    r"(?i)(numeric|decimal|number|money|interval|bit|inet|cidr|oid|xid|pg_lsn|\w*range|timetz|time)\b"
+)
+"""Types of databases whose values have another order than their texts."""
 _ENGINES = {"ray": "hygge.engine.ray.engine", "inline": "hygge.engine.inline"}
 
 
@@ -170,10 +175,35 @@ def schema_for(plan: Plan, store: Store) -> pa.Schema | None:
 
 
 def passthrough(store: Store, run: Run, plan: Plan) -> pa.Schema | None:
-    """Return the schema that `store` takes instead of a plan's columns; None: it takes those."""
+    """Return the schema that `store` takes instead of a plan's columns; None: it takes those.
+
+    Raises ConfigError where it takes those, and would compare the cursor in another order.
+    """
     schema = schema_for(plan, store)
-    if plan.raw is None or schema is None:
-        return None
-    if store.most_bad_rows is not None:  # a row cannot be taken out of bytes
-        return None
-    return store.takes(run, plan.raw, schema)
+    taken = None
+    # A row cannot be taken out of bytes, so bad rows come as columns.
+    if plan.raw is not None and schema is not None and store.most_bad_rows is None:
+        taken = store.takes(run, plan.raw, schema)
+    if taken is None:
+        _check_cursor(run, plan)
+    return taken
+
+
+def _check_cursor(run: Run, plan: Plan) -> None:
+    """Raise ConfigError for a merge whose cursor is no text at the source, and arrives as one.
+
+    Of rows that share a key the Store keeps the one with the highest cursor, and `9` is above `10`.
+    """
+    import pyarrow as pa
+
+    if run.mode != "merge" or run.cursor is None:
+        return
+    for column in plan.columns or ():
+        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        if column.name == run.cursor and is_text and _NOT_OF_TEXT.match(column.native or ""):
+            raise ConfigError(
+                f"cursor '{run.cursor}' is {column.native}, which arrives as text, and '10' is "
+                "below '9' there: a merge could keep the older row of a key",
+                f"if it is a number, read it as one: options: {{types: {{{run.cursor}: "
+                "'decimal(38, 10)'}}; if not, take another cursor",
+            )

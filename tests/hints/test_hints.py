@@ -86,6 +86,8 @@ class Case(NamedTuple):
 
 
 S, D, OUT = "'sqlite:///s.db#t'", "s.duckdb#t", "store: out"
+NUMBERED = "connection: 'sqlite:///s.db', table: t, cursor: t"
+MERGE_OUT = "store: 'sqlite:///o.db#o', mode: merge, key: id"
 MERGED = "connection: 'duckdb:///s.duckdb', table: t, cursor: t"
 TYPED = "{home: {connection: 'sqlite:///s.db', table: t, options: {types: {t: TYPE}}}, store: out}"
 CASES = {
@@ -111,6 +113,11 @@ CASES = {
         f"{{home: {{{MERGED}}}, store: 'sqlite:///o.db#o', mode: merge, key: id}}",
         f"{{home: {{{MERGED}, options: {{types: {{t: 'decimal(38, 0)'}}}}}}, "
         "store: 'sqlite:///o.db#o', mode: merge, key: id}", 1,
+    ),
+    "a cursor that arrives as text": Case(
+        (sqlite("create table t (id int, t numeric)", "insert into t values (1, 9)"),),
+        f"{{home: {{{NUMBERED}, options: {{types: {{t: string}}}}}}, {MERGE_OUT}}}",
+        f"{{home: {{{NUMBERED}, options: {{types: {{t: 'decimal(38, 10)'}}}}}}, {MERGE_OUT}}}", 1,
     ),
     "a type of duckdb that is not known": Case(
         (in_duckdb("create table t as select null::geometry as t"),), f"{{home: {D}, {OUT}}}",

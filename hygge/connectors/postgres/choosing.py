@@ -64,6 +64,7 @@ class TargetColumn(NamedTuple):
 def choose(
     connection: sa.Connection,
     goal: Goal,
+    run: Run,
     raw: pa.Schema,
     schema: pa.Schema,
     present: Mapping[str, TargetColumn],
@@ -72,13 +73,16 @@ def choose(
     """Return the rows as this database takes them: a passthrough, or Arrow with their own types.
 
     `present` are the columns of a target that stays; `is_kept`: by a `replace`, so that a column
-    must have the very type. None where the offer is of other columns than `schema`.
+    must have the very type. None where the offer is of other columns than `schema`, and where the
+    cursor of a merge would come as the text of another type, which has another order.
     """
     about = passthrough_of(raw)
     if [column["name"] for column in about["columns"]] != schema.names:
         return None
     chooser = _Chooser(connection, goal, about, present, is_kept)
     columns = [chooser.column(column) for column in about["columns"]]
+    if any(c["name"] == run.cursor and c.get("as_text") for c in columns) and run.mode == "merge":
+        return None
     chosen: Passthrough = {**about, "columns": columns}
     made = [column["name"] for column in columns if column.get("by_value")]
     if made or about.get("by_value"):

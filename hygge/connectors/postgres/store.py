@@ -62,7 +62,7 @@ def takes(goal: Goal, run: Run, raw: pa.Schema, schema: pa.Schema) -> pa.Schema 
     with session.opened(goal) as connection:
         names = names_of(connection, goal, run.id)
         present, is_kept = choosing.present_columns(connection, goal, run, names, raw)
-        return choosing.choose(connection, goal, raw, schema, present, is_kept)
+        return choosing.choose(connection, goal, run, raw, schema, present, is_kept)
 
 
 def prepare(goal: Goal, run: Run, schema: pa.Schema | None) -> None:
