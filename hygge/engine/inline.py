@@ -98,6 +98,7 @@ class InlineEngine:
         for n in range(move.limits.retries + 1):
             ticket = Ticket(move.run.id, split.index, move.epoch, n)
             speaker = speaker_for(watch, move.flow)
+            move.attempts.began(0, ticket)
             tables = read_split(move.home, split, move.schema, move.limits, speaker)
             home_errors: list[Exception] = []
             row_counts: list[int] = []
@@ -111,10 +112,13 @@ class InlineEngine:
             try:
                 receipt = stage_split(move.store, ticket, move.schema, observed, speaker)
                 moved.rows_read += sum(row_counts)
+                move.attempts.ended(ticket, "staged", receipt.rows)
                 return receipt
             except Exception as raised:
                 # The Store may have replaced an error of its batches by one of its own.
                 error = home_errors[0] if home_errors else raised
+                is_stop = isinstance(error, Stopped)
+                move.attempts.ended(ticket, "given_up" if is_stop else "failed")
                 if not isinstance(error, Transient) or n == move.limits.retries:
                     raise error from error.__cause__
                 if guard.stalled is not None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
+from typing import Any
 
+from hygge.errors import rows_text
 from hygge.report.progress import count_text, duration_text
 
 WIDTH = 420
 """Narrow, so that its letters are legible on a phone."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 8, 18, 20
+_LANE, _ROW = 54, 18
 _NAME = 44
 """Characters of a bar's name that fit."""
+HOW = {"staged": "staged", "failed": "failed", "given_up": "given up"}
+"""How an attempt at a split ended, and the words for it."""
 Point = Sequence[float]
 """(seconds, rows, bytes, splits done, lanes), as `hygge/run/recorder.py` keeps them."""
 
@@ -127,6 +132,60 @@ def columns(rows: Sequence[Bar], title: str) -> str:
         )
     label = f'<text x="{_LEFT}" y="12">{escape(f"{duration_text(highest)} at most")}</text>'
     return _svg(label + "".join(body), height, title)
+
+
+def gantt(attempts: Mapping[str, Any], seconds: float) -> str:
+    """Return a row a lane, a bar an attempt at a split; "" where no attempt is known.
+
+    `attempts` is what `hygge/run/attempts.py` keeps. The axis ends at `seconds`, or at the last
+    bar. A lane may read a split while it still stages the one before; such a bar is drawn from the
+    end of the one before, and says its true times.
+    """
+    rows = [dict(zip(attempts["columns"], bar, strict=True)) for bar in attempts.get("bars", ())]
+    if not rows:
+        return ""
+    lanes = sorted({row["lane"] for row in rows})
+    last = max([seconds, *(row["ended"] for row in rows)]) or 1.0
+    inner = WIDTH - _LANE - _RIGHT
+    body = []
+    for number, lane in enumerate(lanes):
+        top, drawn = number * _ROW, 0.0
+        body.append(
+            f'<text class="lane" x="{_LEFT}" y="{top + 12}">lane {lane}</text>'
+            f'<rect class="track" x="{_LANE}" y="{top + 7}" width="{inner}" height="2"/>'
+        )
+        for row in (row for row in rows if row["lane"] == lane):
+            x = _LANE + max(row["began"], drawn) / last * inner
+            drawn = max(drawn, row["ended"])
+            width = max(1.0, drawn / last * inner - x + _LANE - 0.5)
+            kind = next(how for how in HOW if row[how])
+            place = f'x="{min(x, WIDTH - _RIGHT - 1):.1f}" width="{width:.1f}"'
+            drawing = f'<rect class="{kind}" {place} y="{top + 2}" height="12" rx="1"/>'
+            if row["failed"] and kind == "staged":  # a stripe: some of many
+                drawing += f'<rect class="failed" {place} y="{top + 10}" height="4"/>'
+            title = escape(_attempts_text(lane, row))
+            body.append(f"<g><title>{title}</title>{drawing}</g>")
+    foot = len(lanes) * _ROW + 14
+    body.append(
+        f'<text class="lane" x="{_LANE}" y="{foot}">0 s</text>'
+        f'<text class="lane end" x="{WIDTH - _RIGHT}" y="{foot}">{duration_text(last)}</text>'
+    )
+    counts = {how: sum(row[how] for row in rows) for how in HOW}
+    said = ", ".join(f"{counts[how]} {words}" for how, words in HOW.items() if counts[how])
+    return _svg("".join(body), foot + 4, f"attempts at splits over time, by lane: {said}")
+
+
+def _attempts_text(lane: int, row: Mapping[str, Any]) -> str:
+    """Return what a bar of `gantt` says when it is pointed at."""
+    when = f"{row['began']:.1f} s to {row['ended']:.1f} s"
+    if row["split"] is not None:
+        how = next(words for name, words in HOW.items() if row[name])
+        what = f"split {row['split']} {how}"
+    else:
+        counts = [f"{row[name]} {words}" for name, words in HOW.items() if row[name]]
+        what = f"attempts: {', '.join(counts)}"
+    rows = f", {rows_text(row['rows'])}" if row["staged"] else ""
+    return f"lane {lane}, {when}: {what}{rows}"
 
 
 def _fitted(name: str) -> str:

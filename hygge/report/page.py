@@ -44,7 +44,15 @@ svg { display: block; width: 100%; height: auto; max-width: 38rem; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--ink); } svg .end { text-anchor: end; }
 svg .dim { fill: var(--dim); } svg .axis { stroke: var(--line); } svg .track { fill: var(--line); }
 svg .rate { fill: var(--rate); } svg .lanes { fill: var(--lanes); } svg .done { fill: var(--done); }
-svg .failed { fill: var(--failed); } svg .open, svg .stopped, svg .skipped { fill: var(--other); }
+svg .failed { fill: var(--failed); } svg .staged { fill: var(--done); }
+svg .given_up { fill: var(--card); stroke: var(--other); stroke-width: 1.5; }
+@media (max-width: 30rem) { svg .lane { font-size: 13px; } .card { padding: .5rem; } }
+.key span { white-space: nowrap; }
+.key span::before { content: ""; display: inline-block; width: .8em; height: .8em; margin: 0 .3em;
+  border: 2px solid var(--done); background: var(--done); }
+.key .failed::before { background: var(--failed); border-color: var(--failed); }
+.key .given_up::before { background: none; border-color: var(--other); }
+svg .open, svg .stopped, svg .skipped { fill: var(--other); }
 """
 
 
@@ -108,6 +116,7 @@ def _flow(run: FlowRun) -> str:
         f"<p>{escape(equation(record))}</p>" if status == "done" and "applied" in record else "",
         _titled("Rows in a second", _card(charts.throughput(points))),
         _titled("Lanes at work", _card(charts.lanes(points))),
+        _titled("What each lane did", _lanes(record)),
         _titled("Who waited for whom", _card(charts.bars(_waits(record), "waiting"))),
         _titled("Columns", _columns(record)),
         _titled("What it said", _said(record)),
@@ -146,6 +155,19 @@ def equation(record: Facts) -> str:
     """Return how the counts go together, as the report of the run said it."""
     known = {each.name for each in fields(Report)}
     return equation_text(Report(**{name: value for name, value in record.items() if name in known}))
+
+
+def _lanes(record: Facts) -> str:
+    """Return the attempts at splits as a chart, and what its colours say."""
+    points = record.get("over_time", {}).get("points") or [[0.0, 0, 0, 0, 0]]
+    chart = charts.gantt(record.get("split_attempts", {}), float(points[-1][0]))
+    if not chart:
+        return ""
+    colours = "".join(f'<span class="{kind}">{words}</span> ' for kind, words in charts.HOW.items())
+    kept = len({bar[0] for bar in record["split_attempts"]["bars"]})
+    ran = max(record.get("lanes", 0), *(point[4] for point in points))
+    left = f"· the first {kept} of {ran} lanes" if ran > kept else ""
+    return _card(f'<p class="dim key">attempts at splits: {colours}{left}</p>{chart}')
 
 
 def _waits(record: Facts) -> list[Bar]:

@@ -25,12 +25,12 @@ from hygge.errors import (
 from hygge.home import Home
 from hygge.journal import Decision, FlowJournal
 from hygge.journal.bad_files import BadFiles
-from hygge.model import Column, Commit, Head, Limits, Mode, Plan, Receipt, Run, Watermark
+from hygge.model import Commit, Head, Limits, Mode, Plan, Receipt, Run, Watermark
 from hygge.run.engines import backoff_s
+from hygge.run.recorder import Recorder
 from hygge.run.retrying import retried
 from hygge.run.said import speaker_for, speaking
 from hygge.run.stall import StallGuard
-from hygge.run.watch import Watch
 from hygge.shape.settings import Shape
 from hygge.store import Store
 
@@ -94,12 +94,10 @@ class Driver:
     flow: DrivenFlow
     journal: FlowJournal
     epoch: int
-    watch: Watch
+    watch: Recorder
     stop: threading.Event
     guard: StallGuard
     attempt: Attempt = field(default_factory=Attempt)
-    note_run: Callable[[str, Sequence[Column]], None] = lambda run, columns: None
-    """Told the id of the run that this driver is at, and the columns of its plan."""
 
     def ask_home(self, phase: str, call: Callable[[], Result]) -> Result:
         """Return the result of a call of the Home; raise Stalled where it does not come back."""

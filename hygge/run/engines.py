@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from hygge.errors import ConfigError, one_of
 from hygge.home import Home
 from hygge.model import Limits, Plan, Receipt, Run, Split
+from hygge.run.attempts import SplitAttempts
 from hygge.run.watch import Watch
 from hygge.store import Store
 
@@ -53,6 +54,8 @@ class MoveRequest:
     """Number of the driver, for the tickets."""
     on_receipt: Callable[[Receipt], None] = _ignore
     """Called in the driver with each receipt as it comes; an error that it raises ends the move."""
+    attempts: SplitAttempts = field(default_factory=SplitAttempts)
+    """Told in the driver when an attempt at a split begins and ends. The run closes it."""
 
 
 @dataclass
@@ -106,7 +109,8 @@ class Engine(Protocol):
         MUST give one receipt for every split, and retry under new tickets where a retry may help
         (`Transient`, a dead worker). MUST raise the first other error with its cause kept, and end
         soon with `Stopped` once `stop` is set. MUST bound the bytes in flight by
-        `limits.memory_per_lane`.
+        `limits.memory_per_lane`. MUST tell `move.attempts` when each attempt begins, and how it
+        ends.
         """
         ...
 

@@ -212,9 +212,7 @@ class Flow:
             journal = FlowJournal(place, self.identity)
             lease.on_leaving = lambda: journal.note_interruption(lease.epoch)
             guard = StallGuard(self.limits, lambda text: watch.said(self.name, text))
-            driver = Driver(
-                self, journal, lease.epoch, watch, stop, guard, self.attempt, watch.note_run
-            )
+            driver = Driver(self, journal, lease.epoch, watch, stop, guard, self.attempt)
             try:
                 driver.retry("the key", lambda: driver.ask_home("the key", lambda: find_key(self)))
                 return run_flow(driver, engine, self.fresh)

@@ -161,7 +161,7 @@ class _ActiveRun:
             who = self.home.describe()
             self.home.reading = Reading(who, (resumed or run).id, began)
         self.run = resumed or run
-        driver.note_run(self.run.id, plan.columns or ())
+        driver.watch.note_run(self.run.id, plan.columns or ())
         if resumed is not None:
             return
         self.journal.plan(
@@ -268,9 +268,12 @@ class _ActiveRun:
             return MoveResult(lanes=0)
         request = MoveRequest(
             self.flow.name, run, self.home, store, self.schema, splits,
-            self.flow.limits, driver.epoch, receipts_log.add,
+            self.flow.limits, driver.epoch, receipts_log.add, driver.watch.attempts,
         )  # fmt: skip
-        return self.engine.move(request, driver.watch, driver.stop)
+        try:
+            return self.engine.move(request, driver.watch, driver.stop)
+        finally:
+            driver.watch.attempts.close()
 
     def _check_receipts(self, result: MoveResult, receipts_log: ReceiptLog) -> tuple[Receipt, ...]:
         """Return one receipt a split, in order.

@@ -1,4 +1,4 @@
-"""What a run leaves for people: its report, rates over time, who waited, messages, versions.
+"""What a run leaves for people: its report, rates over time, attempts, who waited, messages.
 
 A `Recorder` stands between a flow and its watch, and passes everything on. What it keeps is bounded
 in size, however long the run takes. `hygge/journal/history.py` keeps it in the state.
@@ -17,6 +17,7 @@ from typing import Any
 from hygge.journal import history
 from hygge.model import Column, Report
 from hygge.places.place import place_at
+from hygge.run.attempts import SplitAttempts
 from hygge.run.watch import Progress, Watch
 from hygge.type_words import word_of
 
@@ -35,6 +36,7 @@ class Recorder:
         self.watch = watch
         self.run = ""
         """Id of the run, from when there is one."""
+        self.attempts = SplitAttempts()
         self._start, self._seen_at = time.monotonic(), 0.0
         self._points: list[tuple[float, int, int, int, int]] = []
         """(seconds, rows, bytes, splits done, lanes)"""
@@ -87,6 +89,7 @@ class Recorder:
                 "columns": ["seconds", "rows", "bytes", "splits_done", "lanes"],
                 "points": [list(point) for point in self._points],
             },
+            "split_attempts": self.attempts.facts(),
             "columns": self._columns[:_COLUMNS],
             "waited_s": {text: round(waits[text], 1) for text in longest[:_WAITS]},
             "messages": [list(message) for message in self._messages],

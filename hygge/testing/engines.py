@@ -21,6 +21,7 @@ import pytest
 
 from hygge.errors import Stopped, Transient, UnfitValue
 from hygge.model import MIB, Limits, Receipt, Run
+from hygge.run.attempts import SplitAttempts
 from hygge.run.engines import Engine, MoveRequest, MoveResult, schema_of
 from hygge.run.watch import Silent
 from hygge.store import new_run_id
@@ -115,11 +116,18 @@ class EngineContract:
     @pytest.mark.parametrize("side", ["home", "store"])
     def test_a_transient_error_costs_no_row(self, side: Side, tmp_path: Path) -> None:
         home, store = _make_ends(tmp_path, {"splits": 3}, side, Trouble(kind="transient", split=1))
-        moved = self._moved(home, store)
+        attempts = SplitAttempts()
+        moved = self._moved(home, store, attempts=attempts)
         self._complete(home, store, moved)
         tickets = logged_values(store.settings.folder, "stage")
         assert len(tickets) == len(set(tickets)), f"a ticket was used twice: {tickets}"
         assert moved.retries >= 1, "a retry was not counted"
+        facts = attempts.facts()
+        columns = zip(*facts["bars"], strict=True)
+        told = dict(zip(facts["columns"], columns, strict=True))
+        assert (sum(told["staged"]), sum(told["failed"])) == (3, 1), f"attempts were told as {told}"
+        rows = sum(receipt.rows for receipt in moved.receipts)
+        assert sum(told["rows"]) == rows, f"{rows} rows were staged, and told as {told['rows']}"
 
     def test_a_transient_error_that_stays_ends_the_move(self, tmp_path: Path) -> None:
         trouble = Trouble(kind="transient", times=50)
@@ -224,8 +232,10 @@ class EngineContract:
         epoch: int = 0,
         engine: Engine | None = None,
         on_receipt: Callable[[Receipt], None] = _ignore,
+        attempts: SplitAttempts | None = None,
     ) -> MoveResult:
         move = replace(_move(home, store, limits, epoch), on_receipt=on_receipt)
+        move = replace(move, attempts=attempts or SplitAttempts())
         moving = _Moving(engine or self.engine(), move)
         moving.join(self.hang_s)
         assert not moving.is_alive(), f"the move hangs: {read_log(store.settings.folder)[-3:]}"

@@ -12,7 +12,7 @@ import pytest
 
 from hygge.cli.main import main
 from hygge.journal import history
-from hygge.model import Report
+from hygge.model import Report, Ticket
 from hygge.places.folder import Folder
 from hygge.places.place import place_at
 from hygge.run.recorder import Recorder
@@ -125,11 +125,16 @@ def test_what_is_kept_of_a_run_is_bounded(tmp_path):
     for n in range(10_000):
         recorder.moved("f", Progress(n, n * 8, lanes=1, waits_for=f"thing {n % 500}"))
         recorder.said("f", "x" * 10_000)
+        recorder.attempts.began(n % 100, Ticket("r", n, 0, 0))
+        recorder.attempts.ended(Ticket("r", n, 0, 0), "staged" if n % 9 else "failed", 1)
     facts = recorder.facts(Report("f", "done", rows=10_000))
     assert len(facts["over_time"]["points"]) <= 61
     assert facts["over_time"]["points"][-1][1] == 10_000
     assert facts["messages_left_out"] == 9_950
-    assert len(json.dumps(facts)) < 40_000
+    bars = facts["split_attempts"]["bars"]
+    assert len(bars) <= 400
+    assert sum(bar[3] + bar[4] for bar in bars) == 3_200, "of the first 32 lanes, every attempt"
+    assert len(json.dumps(facts)) < 60_000
     place = Folder(str(tmp_path))
     for n in range(history.KEPT + 5):
         history.keep(place, "f", {"started_at": float(n), "run": f"r{n}", "status": "done"})

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hygge.cli.main import main
-from hygge.report.charts import Bar, bars, columns, lanes, throughput
+from hygge.report.charts import Bar, bars, columns, gantt, lanes, throughput
 from hygge.report.page import FlowRun, page
 from tests.missing import skipped_without
 
@@ -43,7 +43,9 @@ def test_a_run_writes_a_page_about_all_of_its_flows(ran):
     assert "2 rows read = staged = applied" in said
     assert "column &#x27;name&#x27;: &#x27;&lt;b&gt;Ada&lt;/b&gt;&#x27; is no int64" in said
     assert "<b>Ada" not in said
-    for title in ("When each flow ran", "Columns", "Time of the last runs"):
+    assert re.search(r"lane 0, 0\.\d s to \d+\.\d s: split 0 staged, 2 rows<", said)
+    assert re.search(r"lane 0, 0\.\d s to \d+\.\d s: split 0 failed<", said)
+    for title in ("When each flow ran", "What each lane did", "Columns", "Time of the last runs"):
         assert f"<h3>{title}</h3>" in said, title
     assert not re.search(r"(?:src|href|url\()\s*=?\s*[\"']?\s*http", said)
 
@@ -104,6 +106,31 @@ def test_charts_are_of_what_was_seen():
     assert throughput([(0.0, 0, 0, 0, 0)]) == throughput([(0, 0, 0, 0, 0), (1, 0, 0, 0, 0)]) == ""
     assert lanes([]) == bars([], "none") == columns([], "none") == ""
     assert bars([Bar("a<b", 0, 1, "x")], "t").count("a&lt;b") == 2
+
+
+def test_each_lane_has_a_row_and_each_attempt_a_bar():
+    names = ["lane", "began", "ended", "staged", "failed", "given_up", "rows", "split"]
+    many = {"columns": names, "bars": [
+        [0, 0.0, 4.0, 1, 0, 0, 1000, 7], [0, 2.0, 5.0, 0, 0, 1, 0, 8],
+        [3, 1.0, 5.0, 9, 1, 0, 90, None],
+    ]}  # fmt: skip
+    chart = gantt(many, 8.0)
+    assert re.findall(r">(lane \d+)<", chart) == ["lane 0", "lane 3"]
+    assert re.findall(r"<title>(.*?)</title>", chart) == [
+        "lane 0, 0.0 s to 4.0 s: split 7 staged, 1,000 rows",
+        "lane 0, 2.0 s to 5.0 s: split 8 given up",
+        "lane 3, 1.0 s to 5.0 s: attempts: 9 staged, 1 failed, 90 rows",
+    ]
+    assert "by lane: 10 staged, 1 failed, 1 given up" in chart
+    given_up, stripe = (re.search(f'class="{kind}" x="([^"]+)"', chart) for kind in (
+        "given_up", "failed"))  # fmt: skip
+    assert float(given_up[1]) == 54 + (420 - 54 - 8) / 2, "after the bar that it would hide"
+    assert float(stripe[1]) == pytest.approx(54 + (420 - 54 - 8) / 8, abs=0.1)
+    assert gantt({}, 8.0) == gantt({"columns": names, "bars": []}, 8.0) == ""
+    record = {"id": "r", "run": "r", "flow": "f", "status": "failed", "started_at": 0.0}
+    points = {"points": [[0.0, 0, 0, 0, 40], [8.0, 0, 0, 0, 0]]}
+    said = page("f", [FlowRun([record | {"split_attempts": many, "over_time": points}])])
+    assert "the first 2 of 40 lanes" in said
 
 
 def test_a_run_of_which_little_is_known_has_a_page():

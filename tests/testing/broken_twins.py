@@ -223,6 +223,11 @@ class NeverGivesUp(PlainEngine):
         return isinstance(error, Transient) and n < retries + 5
 
 
+class CallsAFailureGivenUp(PlainEngine):
+    def how_it_failed(self):
+        return "given_up"
+
+
 class RetriesAll(PlainEngine):
     def may_retry(self, error, n, retries):
         return n < retries

@@ -307,9 +307,13 @@ class PlainEngine:
         n = 0
         while True:
             ticket = self.make_ticket(move, split, n)
+            move.attempts.began(0, ticket)
             try:
-                return [self.attempt(move, ticket, split, stop)]
+                receipt = self.attempt(move, ticket, split, stop)
+                move.attempts.ended(ticket, "staged", receipt.rows)
+                return [receipt]
             except Exception as error:
+                move.attempts.ended(ticket, self.how_it_failed())
                 if not self.may_retry(error, n, move.limits.retries):
                     raise
                 n += 1
@@ -323,6 +327,9 @@ class PlainEngine:
 
     def counted_retries(self):
         return 1
+
+    def how_it_failed(self):
+        return "failed"
 
     def attempt(self, move, ticket, split, stop):
         batches = self.check_stop(self.batches(move, split), stop)
@@ -353,13 +360,13 @@ class ProcessEngine(PlainEngine):
 
     def attempt(self, move, ticket, split, stop):
         try:
-            return in_worker(stage_in_worker, move, ticket, split)
+            return in_worker(stage_in_worker, move.store, move.home, move.schema, ticket, split)
         except BrokenProcessPool as error:
             raise Transient(f"the worker of split {split.index} died") from error
 
 
-def stage_in_worker(move, ticket, split):
-    return move.store.stage(ticket, move.schema, iter(move.home.read(split)))
+def stage_in_worker(store, home, schema, ticket, split):
+    return store.stage(ticket, schema, iter(home.read(split)))
 
 
 def pause():

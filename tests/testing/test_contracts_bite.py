@@ -181,6 +181,7 @@ ENGINES = [
     ("a_transient_error_costs_no_row", twins.GoesOnWhereItBroke, {"side": "store"}),
     ("a_transient_error_costs_no_row", twins.UsesATicketTwice, {"side": "home"}),
     ("a_transient_error_costs_no_row", twins.CountsNoRetry, {"side": "home"}),
+    ("a_transient_error_costs_no_row", twins.CallsAFailureGivenUp, {"side": "home"}),
     ("a_transient_error_that_stays_ends_the_move", twins.NeverGivesUp, {}),
     (
         "an_error_that_stays_stops_at_once_with_its_cause",

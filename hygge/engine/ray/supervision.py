@@ -235,6 +235,7 @@ class Supervision:
             self.worked.add(lane.number)
             ticket = Ticket(self.move.run.id, index, self.move.epoch, n)
             attempt = lane.start(waiting.split, ticket)
+            self.move.attempts.began(lane.number, ticket)
             self.calls.add(lane, (attempt.read, attempt.stage))
 
     def _handle_return(self, returned: Returned) -> None:
@@ -265,6 +266,7 @@ class Supervision:
 
     def _keep_receipt(self, lane: Lane, attempt: SplitAttempt, receipt: Receipt) -> None:
         self.moved.receipts.append(receipt)
+        self.move.attempts.ended(attempt.ticket, "staged", receipt.rows)
         if not attempt.is_read:  # both calls ended at once: the Store has the Home's last message
             self.calls.drop([attempt.read])
             with contextlib.suppress(ray.exceptions.RayError):
@@ -292,6 +294,7 @@ class Supervision:
             key, end = _failure_key(lane), ""
         else:
             key, end = attempt.split.index, "home" if call == attempt.read else "store"
+            self.move.attempts.ended(attempt.ticket, "failed")
         text, tries = describe_failure(error, cause, end), self.move.limits.retries + 1
         was_left = is_left(node)
         if self.faults.note(node, error, cause, attempt is None, f"lane {lane.number}: {text}"):
@@ -320,6 +323,7 @@ class Supervision:
         """Have other lanes do the splits of a lane that failed; the split `key` from `retry_at`."""
         self.moved.retries += 1
         for attempt in reversed(lane.attempts):
+            self.move.attempts.ended(attempt.ticket, "given_up")
             not_before = retry_at if attempt.split.index == key else 0.0
             self.todo.appendleft(_Waiting(attempt.split, not_before))
 
