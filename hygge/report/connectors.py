@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from textwrap import wrap
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -34,6 +35,41 @@ _TABLES = {
     "iceberg": "tables of an Iceberg catalog",
 }
 """Types that are neither a database nor files, with what they are."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of an end, or an option inside it."""
+
+    depth: int
+    """0: a setting; 1: one of its options."""
+    key: str
+    kind: str
+    """Its type as YAML has it; "" where it only holds options."""
+    default: str
+    """Its default as YAML has it; "" where there is none."""
+    meaning: str
+
+
+@dataclass(frozen=True)
+class DescribedEnd:
+    """A connector as home, or as store."""
+
+    side: Side
+    cls: str
+    """The name of its class in Python."""
+    traits: Sequence[tuple[str, str]]
+    """What it declares: a word, and the text about it."""
+    settings: Sequence[Setting]
+
+
+@dataclass(frozen=True)
+class Described:
+    """Everything about one connector, in words for people."""
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    ends: Sequence[DescribedEnd]
 
 
 def connectors_text() -> str:
@@ -70,7 +106,33 @@ def connectors_text() -> str:
     )  # fmt: skip
 
 
+def connector_names() -> list[str]:
+    """Return the name of each connector, as `connectors_text` lists them."""
+    kinds = sorted({*registry.kinds("home"), *registry.kinds("store")} - {"sql"})
+    return [*(database.backends[0] for database in DATABASES), "sql", *kinds]
+
+
 def connector_text(name: str) -> str:
+    """Return everything about one connector. Raises UsageError with the nearest known name."""
+    about = describe_connector(name)
+    lines = [f"{name}: {about.title}"]
+    lines += [f"  {word:<9} {text}" for word, text in about.facts]
+    for end in about.ends:
+        lines += ["", f"as {end.side}  (in Python: {end.cls})"]
+        for word, text in end.traits:
+            lines += _wrapped(text, f"  {word:<9} ", "            ")
+        if end.settings:
+            lines.append("  settings:")
+        for each in end.settings:
+            indent = "    " * (each.depth + 1)
+            kind = f"  {each.kind}" if each.kind else ""
+            default = f", default {each.default}" if each.default else ""
+            lines.append(f"{indent}{each.key}{kind}{default}")
+            lines += _wrapped(each.meaning, f"{indent}    ", f"{indent}    ")
+    return "\n".join(lines)
+
+
+def describe_connector(name: str) -> Described:
     """Return everything about one connector. Raises UsageError with the nearest known name."""
     database = _database(name)
     if database is None and name not in {*registry.kinds("home"), *registry.kinds("store")}:
@@ -80,20 +142,16 @@ def connector_text(name: str) -> str:
             f"there is no connector '{name}'", one_of("connectors", name, dict.fromkeys(known))
         )
     kind = name if database is None else "sql"
-    lines = [f"{name}: {_title(kind, database)}"]
-    if database is not None:
-        if database.example:
-            lines.append(f"  url       {database.example}")
-        if drivers := database.drivers or ():
-            lines.append(f"  drivers   {', '.join(drivers)}; another one goes through SQLAlchemy")
+    facts, ends = [], []
+    if database is not None and database.example:
+        facts.append(("url", database.example))
+    if database is not None and (drivers := database.drivers or ()):
+        facts.append(("drivers", f"{', '.join(drivers)}; another one goes through SQLAlchemy"))
     for side, cls in _classes(kind).items():
-        lines += ["", f"as {side}  (in Python: {cls.__name__})"]
-        lines += _traits(cls, database)
-        settings = getattr(cls, "Settings", None)
-        if settings is not None and settings.model_fields:
-            lines.append("  settings:")
-            lines += _settings(settings, database, "    ", is_of_files(cls))
-    return "\n".join(lines)
+        model = getattr(cls, "Settings", None)
+        settings = [] if model is None else list(_settings(model, database, is_of_files(cls)))
+        ends.append(DescribedEnd(side, cls.__name__, list(_traits(cls, database)), settings))
+    return Described(_title(kind, database), facts, ends)
 
 
 def _database(name: str) -> Database | None:
@@ -125,30 +183,30 @@ def _url(database: Database) -> str:
     return f"{database.backends[0]}://"
 
 
-def _traits(cls: type[Connector], database: Database | None) -> Iterator[str]:
+def _traits(cls: type[Connector], database: Database | None) -> Iterator[tuple[str, str]]:
     """Yield the properties that a class declares; of a database, those of the database."""
     if issubclass(cls, Home):
         lossy = cls.traits.lossy if database is None else database.home_lossy
         if cls.traits.cursor:
-            yield "  cursor    reads only what is new"
+            yield "cursor", "reads only what is new"
         if cls.traits.max_lanes:
-            yield f"  lanes     {cls.traits.max_lanes} at most"
+            yield "lanes", f"{cls.traits.max_lanes} at most"
     elif issubclass(cls, Store):
         traits = cls.traits
         lossy = traits.lossy if database is None else database.store_lossy
         lanes = traits.max_lanes if database is None else database.max_lanes
-        yield f"  modes     {', '.join(traits.modes)}"
+        yield "modes", ", ".join(traits.modes)
         if traits.changes:
-            yield "  changes   `merge` applies insert, update and delete of a column `_op`"
-        yield f"  guarantee {traits.guarantee}; new rows become visible: {traits.visibility}"
+            yield "changes", "`merge` applies insert, update and delete of a column `_op`"
+        yield "guarantee", f"{traits.guarantee}; new rows become visible: {traits.visibility}"
         if traits.sees:
-            yield from _wrapped(f"a reader sees {traits.sees}", "  sees      ", "            ")
+            yield "sees", f"a reader sees {traits.sees}"
         if lanes:
-            yield f"  lanes     {lanes} at most"
+            yield "lanes", f"{lanes} at most"
     else:
         return
     if lossy:
-        yield from _wrapped(", ".join(_types(lossy)), "  not exact ", "            ")
+        yield "not exact", ", ".join(_types(lossy))
 
 
 def _types(lossy: Sequence[str]) -> list[str]:
@@ -180,26 +238,25 @@ def _kind_text(kind: Any) -> str:
 
 
 def _settings(
-    model: type[BaseModel], database: Database | None, indent: str, of_files: bool = False
-) -> Iterator[str]:
-    """Yield the settings of a model: name, type, default and meaning."""
+    model: type[BaseModel], database: Database | None, of_files: bool = False, depth: int = 0
+) -> Iterator[Setting]:
+    """Yield the settings of a model, each followed by its options."""
     texts = meanings(model)
     for name, field in model.model_fields.items():
         if database is not None and name in _OF_SOME and name not in database.heeds:
             continue
         key, inner = field.alias or name, inner_model(field)
         if key == "connection" and of_files:
-            yield f"{indent}connection  text"
-            yield f"{indent}    A name under `connections:`; a URL below it finds it by itself."
+            meaning = "A name under `connections:`; a URL below it finds it by itself."
+            yield Setting(depth, key, "text", "", meaning)
             continue
-        kind = "" if inner else f"  {_kind_text(field.annotation)}"
+        kind = "" if inner else _kind_text(field.annotation)
         default = "" if field.is_required() or inner else default_text(name, field)
-        said = "" if default in ("", "None", "{}", "[]") else f", default {_yaml(default)}"
-        yield f"{indent}{key}{kind}{said}"
-        text = " ".join(inspect.cleandoc(texts.get(name, "")).split())
-        yield from _wrapped(text, f"{indent}    ", f"{indent}    ")
+        default = "" if default in ("", "None", "{}", "[]") else _yaml(default)
+        meaning = " ".join(inspect.cleandoc(texts.get(name, "")).split())
+        yield Setting(depth, key, kind, default, meaning)
         if inner:
-            yield from _settings(inner, database, f"{indent}    ")
+            yield from _settings(inner, database, depth=depth + 1)
 
 
 def _yaml(default: str) -> str:

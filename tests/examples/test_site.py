@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import shutil
 import subprocess
@@ -10,6 +11,8 @@ import tomllib
 
 import pytest
 
+from hygge.cli.arguments import COMMANDS, make_parser
+from hygge.report.connectors import connectors_text, describe_connector
 from tests import ROOT
 from tests.missing import skipped_without
 
@@ -30,13 +33,59 @@ def test_the_site_has_every_page_and_loads_nothing_from_elsewhere(tmp_path):
     for page in (ROOT / "docs").rglob("*.md"):
         relative = page.relative_to(ROOT / "docs").with_suffix(".html")
         assert (pages / relative).exists(), relative
+    connectors = (pages / "every_connector.html").read_text()
+    assert (
+        "<code>error | set_null | as_text | {text: error | set_null | as_text}</code>" in connectors
+    )
+    assert "every_command.html" in connectors, "in the navigation"
     assert "iframe-worker.js" in (pages / "howto" / "nightly.html").read_text()
 
 
 def test_every_page_is_in_the_navigation():
     nav = tomllib.loads((ROOT / "docs" / "zensical.toml").read_text())["project"]["nav"]
     pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
-    assert set(named(nav)) == pages | {"index.md"}
+    assert sorted(named(nav)) == sorted([*pages, "index.md", *SITE["PRINTED"]])
+
+
+def test_every_connector_has_its_section_with_all_of_its_settings():
+    page = SITE["connectors_page"]()
+    names = [line.split()[0] for line in connectors_text().splitlines()[1:] if line[:2] == "  "]
+    assert {"postgresql", "duckdb", "parquet", "iceberg", "sql"} <= set(names)
+    assert re.findall("(?m)^## (.*)$", page) == names
+    for name in names:
+        section = page.partition(f"## {name}\n")[2].partition("\n## ")[0]
+        about = describe_connector(name)
+        assert len(re.findall("(?m)^### ", section)) == len(about.ends) > 0, name
+        for end in about.ends:
+            part = section.partition(f"### {name} as {end.side}\n")[2].partition("\n### ")[0]
+            rows = re.findall(r"(?m)^\| `(?:\w+\.)*(\w+)` \|", part)
+            assert rows == [each.key for each in end.settings], (name, end.side)
+            assert all(f"- {word}: " in part for word, _ in end.traits), (name, end.side)
+    assert (
+        "| `options.compression` | `none | snappy | gzip | zstd | lz4 | brotli` | `snappy` |"
+        in page
+    )
+
+
+def test_every_command_has_its_section_with_all_of_its_options():
+    page = SITE["commands_page"]()
+    assert re.findall("(?m)^## hygge (.*)$", page) == list(COMMANDS)
+    for name, what in COMMANDS.items():
+        section = page.partition(f"## hygge {name}\n")[2].partition("\n## ")[0]
+        assert what in section, name
+        shown = make_parser()._subparsers._group_actions[0].choices[name].format_help()
+        options = set(re.findall(r"(?m)^  (--[a-z-]+)", shown))
+        assert options == set(re.findall(r"(?m)^\| `(--[a-z-]+)`", section)), name
+    assert "| `--mode` | `replace | append | merge` |" in page
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("`*.csv` or *.csv", "`*.csv` or &#42;.csv"),
+    ("s3://…: a", "s3&#58;//…: a"),
+    ("`a|b`, a|b, <b>", "`a|b`, a&#124;b, &#60;b>"),
+])  # fmt: skip
+def test_text_of_models_makes_no_table_and_no_emphasis(text, shown):
+    assert SITE["as_text"](text) == shown
 
 
 def named(entry) -> list[str]:
