@@ -21,6 +21,7 @@ from uuid import uuid4
 
 from hygge.config.connectors import build
 from hygge.config.specs import FlowsFile, FlowSpec
+from hygge.connectors.databases.known import database_of
 from hygge.coordinator.schedule import RunFlow
 from hygge.engine.jobs.instructions import is_flow_job
 from hygge.errors import as_hygge_error
@@ -43,7 +44,6 @@ _MOST_S = 30.0
 """Seconds that the end of all flows waits for events that are not sent yet."""
 _RECORDS = 5
 _PRODUCER = "https://pypi.org/project/hygge-data/"
-_SCHEMES = {"postgresql": ("postgres", 5432), "mariadb": ("mysql", 3306), "mysql": ("mysql", 3306)}
 
 
 class Lineage:
@@ -156,16 +156,17 @@ def dataset_of(text: str) -> Named:
         return f"{scheme}://{bucket}", key or "/"
     authority, _, path = rest.partition("/")
     host = authority.rpartition("@")[2]
-    database, _, table = path.partition("#")
+    within, _, table = path.partition("#")
     if not host:  # the file of a database
-        return "file", f"{database}/{table}" if table else database
-    word, port = _SCHEMES.get(scheme, (scheme, 0))
-    if port and not re.search(r":\d+$", host):
-        host += f":{port}"
-    if word == "postgres" and table and "." not in table:
-        table = f"public.{table}"
-    whole = table if word == "mysql" and "." in table else ".".join(filter(None, (database, table)))
-    return f"{word}://{host}", whole
+        return "file", f"{within}/{table}" if table else within
+    database = database_of(text)
+    if database.port and not re.search(r":\d+$", host):
+        host += f":{database.port}"
+    if database.default_schema and table and "." not in table:
+        table = f"{database.default_schema}.{table}"
+    is_whole = database.schema_is_database and "." in table
+    word = (*database.aliases, *database.backends)[0]
+    return f"{word}://{host}", table if is_whole else ".".join(filter(None, (within, table)))
 
 
 def _sources(spec: FlowSpec, columns: Sequence[Sequence[str]]) -> dict[str, str] | None:

@@ -22,6 +22,7 @@ def _ignores_case(url: str, who: str, side: type[HyggeError]) -> bool:
 MARIADB = Database(
     name="MariaDB",
     backends=("mysql", "mariadb"),
+    schema_is_database=True,
     package="hygge.connectors.mariadb",
     default_driver="pymysql",
     timeout_drivers=("pymysql", "mysqldb"),

@@ -195,6 +195,8 @@ class Database:
     """The names that it takes as they are."""
     port: int = 0
     """The port of a URL that names none."""
+    schema_is_database: bool = False
+    """True if the schema of a table is the name of a database."""
     default_schema: str = ""
     """The schema of a table that names none, as far as it is the same for everybody."""
     reserved_prefixes: tuple[str, ...] = ("_hygge_",)
