@@ -50,7 +50,8 @@ def home_of(kind: str, folder: Path, rows: list[Any] = CHANGES, **settings: Any)
     place.mkdir()
     for at in range(0, len(rows), 2):
         write(kind, place / f"{at}.{kind}", rows[at : at + 2])
-    given = {"options": {"split_bytes": 1}, "changes": True, **settings}
+    a_row = 1 if kind in ("parquet", "arrow") else 48  # about so many bytes
+    given = {"options": {"split_bytes": a_row}, "changes": True, **settings}
     if kind == "parquet":
         return ParquetHome(path=place, **given)
     if kind == "arrow":
