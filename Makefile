@@ -27,9 +27,9 @@ SEED ?= 1
 KILLS ?= 200
 chaos: $(VENV)/.installed-test bytecode
 	$(BIN)/python -m tests.crash.chaos --seed $(SEED) --kills $(KILLS)
-	HYGGE_CRASH=all $(PYTEST) tests/crash tests/connectors/files/test_prefix.py \
+	HYGGE_CRASH=all $(PYTEST) tests/crash \
 	  tests/journal/test_state_in_a_bucket.py tests/cli tests/engine tests/examples \
-	  tests/k8s tests/cluster tests/verify tests/test_shown_types.py
+	  tests/k8s tests/cluster tests/verify tests/test_shown_types.py tests/connectors
 
 # The oldest and the newest Ray that pyproject.toml allows, each in an environment of its own. An older
 # Ray leaves files open and calls what is deprecated, so warnings are no errors there.

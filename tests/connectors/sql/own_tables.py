@@ -6,12 +6,21 @@ import functools
 import sqlite3
 from types import SimpleNamespace
 
+import pytest
+
 from hygge.connectors.anysql import store as any_store
 from hygge.connectors.databases.store import SQLStore
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions
 from hygge.model import Run, Ticket
+from tests.chaos import only_in_chaos
 
-KINDS = ("postgresql", "psycopg2", "mariadb", "generic", "sqlite")
+KINDS = (
+    "postgresql",
+    "psycopg2",
+    "mariadb",
+    pytest.param("generic", marks=only_in_chaos),
+    "sqlite",
+)
 """`psycopg2` and `generic` go through the code for any database."""
 
 
