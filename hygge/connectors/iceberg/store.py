@@ -142,7 +142,7 @@ class IcebergStore(Store):
             table = self.lake.load(catalog)
             columns = self._columns(table, run, schema)
             if table is None:
-                catalog.create_namespace_if_not_exists(self.lake.identifier[:-1])
+                self._make_namespace(catalog)
                 self._check_place(catalog)
             staged = self._staged(catalog, table, run.id)
             if schema is None or staged.read_note(PREPARED) is not None:
@@ -152,6 +152,15 @@ class IcebergStore(Store):
             files = with_op(columns.arrow, schema)
             parts = self._parts(table) if run.mode != "merge" else ()
             staged.write_note(PREPARED, files, {"came": came, "parts": [*map(str, parts)]})
+
+    def _make_namespace(self, catalog: Any) -> None:
+        """Make the namespace of the table, which another flow may make at the same moment."""
+        namespace = self.lake.identifier[:-1]
+        try:
+            catalog.create_namespace_if_not_exists(namespace)
+        except Exception:
+            if not catalog.namespace_exists(namespace):
+                raise
 
     def stage(
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]

@@ -71,6 +71,24 @@ def test_partitions_that_are_not_built_are_refused(tmp_path: Path) -> None:
         stage_run(lakes.store(tmp_path), tagged_rows("a"), mode="append")
 
 
+def test_a_namespace_that_another_flow_makes_at_the_same_moment_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exists, asked = SqlCatalog.namespace_exists, []
+
+    def made_just_after(self: SqlCatalog, namespace: Any) -> bool:
+        asked.append(namespace)
+        if len(asked) > 1:
+            return exists(self, namespace)
+        with lakes.catalog(tmp_path) as catalog:
+            SqlCatalog.create_namespace(catalog, namespace)
+        return False
+
+    monkeypatch.setattr(SqlCatalog, "namespace_exists", made_just_after)
+    stage_run(lakes.store(tmp_path), tagged_rows("a")).commit()
+    assert len(asked) > 1
+
+
 def test_a_column_with_the_name_of_a_field_is_refused(tmp_path: Path) -> None:
     rows = pa.table({"n": pa.array([{"v": 1}]), "n.v": [2]})
     with pytest.raises(StoreError, match=r"'n\.v' is a column, and a field of the column 'n'"):
