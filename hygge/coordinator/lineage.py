@@ -284,7 +284,7 @@ def _client(url: str) -> OpenLineageClient:
 
 def _why(error: Exception, url: str) -> str:
     if isinstance(error, ImportError):
-        return "the library for it is not here: pip install 'hygge-data[lineage]'"
+        return "the library for it is not here: pip install 'openlineage-python>=1.40,<2'"
     answer = getattr(getattr(error, "response", None), "status_code", None)
     reason = f"the answer has code {answer}" if answer else type(error).__name__
     return f"an event could not be sent to {urlsplit(url).hostname}: {reason}"

@@ -133,7 +133,7 @@ def test_a_library_that_is_not_there_is_said(here, capsys, monkeypatch):
         "from hygge.cli.main import main; sys.exit(main(['flows.yml', '--inline', '--quiet']))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "the library for it is not here: pip install 'hygge-data[lineage]'" in ran.stderr
+    assert "the library for it is not here: pip install 'openlineage-python>=1.40,<2'" in ran.stderr
 
 
 @pytest.mark.parametrize("url", ["marquez:5000", "7", "{url: x}", "'http://[secret'"])

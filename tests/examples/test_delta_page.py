@@ -55,7 +55,7 @@ def test_a_missing_package_prints_the_line_that_installs_it(tmp_path, monkeypatc
         "flows:\n  a: {home: a.csv, store: {type: delta, path: lake/a}}\n"
     )
     assert main(["check", "f.yml"]) == 1
-    assert "pip install 'hygge-data[delta]'" in capsys.readouterr().err
+    assert "pip install 'deltalake>=1.6.6,<2'" in capsys.readouterr().err
 
 
 def test_a_copy_follows_the_changes_of_a_table(tmp_path, monkeypatch):

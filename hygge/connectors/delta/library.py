@@ -23,7 +23,7 @@ from hygge.places.objects import is_object_url
 if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable
 
-INSTALL = "pip install 'hygge-data[delta]' (on every node of a cluster)"
+INSTALL = "pip install 'deltalake>=1.6.6,<2' (on every node of a cluster)"
 _REFUSED = ("privileges", "Forbidden", "403", "401", "credentials", "SignatureDoesNotMatch")
 _DECODED = re.compile(r"%[0-9A-Fa-f]{2}|\\")
 

@@ -24,7 +24,7 @@ from hygge.errors import (
 
 FILE_IO = "pyiceberg.io.pyarrow.PyArrowFileIO"
 """The library's own name for files that are reached through pyarrow."""
-INSTALL = "pip install 'hygge-data[iceberg]' (on every node of a cluster)"
+INSTALL = "pip install 'pyiceberg[sql-sqlite]>=0.12,<0.13' (on every node of a cluster)"
 _SQLITE = "sqlite:///"
 _NAME = "default"
 _TRIES = 5

@@ -269,7 +269,7 @@ def test_a_missing_package_prints_how_to_install_it(
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match="pyiceberg is not installed") as raised:
         lakes.store(tmp_path).check_here("append")
-    assert raised.value.hint == "pip install 'hygge-data[iceberg]' (on every node of a cluster)"
+    assert raised.value.hint.startswith("pip install 'pyiceberg[sql-sqlite]>=0.12,<0.13'")
 
 
 def test_the_library_still_has_what_is_not_public(tmp_path: Path) -> None:
