@@ -133,6 +133,8 @@ def _known(row: dict[str, Any], schema: pa.Schema) -> pc.Expression:
                 column.is_null() if value is None else column == pa.scalar(value, field.type)
             )
             continue
+        if "." in field.name:
+            continue  # the log calls the field `b` of a column `a` by the same name
         least, most = row.get(f"min.{field.name}"), row.get(f"max.{field.name}")
         if least is None or most is None or pa.types.is_floating(field.type):
             continue

@@ -175,3 +175,13 @@ def test_a_path_that_is_a_delta_table_is_read_as_one_and_a_folder_above_it_is_re
     )
     assert "is a Delta table" in report.error
     assert "type: delta" in report.hint
+
+
+def test_a_column_that_is_named_as_a_field_of_another_is_not_pruned_by_its_limits(tmp_path):
+    rows = pa.table({"a.b": [100, 200], "a": pa.array([{"b": 1}, {"b": 2}])})
+    write_deltalake(tmp_path / "t", rows)
+    (tmp_path / "f.yml").write_text(
+        "flows: {f: {home: {path: t, where: '\"a.b\" = 100'}, store: out}}"
+    )
+    assert main([str(tmp_path / "f.yml"), "--inline"]) == 0
+    assert pq.read_table(tmp_path / "out").column("a.b").to_pylist() == [100]
