@@ -79,8 +79,9 @@ class DeltaHome(Home):
     settings: DeltaHome.Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[DeltaHomeArguments]) -> None:
-        if isinstance(settings.get("path"), os.PathLike):
-            settings["path"] = os.fspath(settings["path"])  # type: ignore[arg-type]
+        path = settings.get("path")
+        if isinstance(path, os.PathLike):
+            settings["path"] = os.fspath(path)
         super().__init__(name, **settings)
         given = self.settings
         path = given.path or name

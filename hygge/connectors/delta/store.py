@@ -147,8 +147,9 @@ class DeltaStore(Store):
     settings: DeltaStore.Settings
 
     def __init__(self, name: str | None = None, **settings: Unpack[DeltaStoreArguments]) -> None:
-        if isinstance(settings.get("path"), os.PathLike):
-            settings["path"] = os.fspath(settings["path"])  # type: ignore[arg-type]
+        path = settings.get("path")
+        if isinstance(path, os.PathLike):
+            settings["path"] = os.fspath(path)
         super().__init__(name, **settings)
         given = self.settings
         path = given.path or os.path.join("data", name or type(self).__name__)

@@ -121,7 +121,7 @@ class Lake:
 def check_installed(who: str) -> None:
     """Raise ConfigError where the library is not installed."""
     try:
-        import pyiceberg.io.pyarrow  # noqa: F401
+        import pyiceberg.io.pyarrow  # noqa: F401  # slow to load, and not needed by others
     except ImportError as error:
         raise ConfigError(f"{who}: pyiceberg is not installed", INSTALL) from error
 
