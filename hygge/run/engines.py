@@ -27,7 +27,8 @@ EngineName = Literal["ray", "inline"]
 OnWait = Callable[[str], None]
 """Called with what is waited for, in words for people."""
 _NOT_OF_TEXT = re.compile(
-    r"(?i)(numeric|decimal|number|money|interval|bit|inet|cidr|oid|xid|pg_lsn|\w*range|timetz|time)\b"
+    r"(?i)(numeric|decimal|number|u?hugeint|bignum|money|interval|bit|inet|cidr|oid|xid|pg_lsn"
+    r"|\w*range|timetz|time|variant|union|(?-i:ENUM))\b"  # enum of MariaDB has that of its texts
 )
 """Types of databases whose values have another order than their texts."""
 _ENGINES = {"ray": "hygge.engine.ray.engine", "inline": "hygge.engine.inline"}

@@ -88,7 +88,6 @@ class Case(NamedTuple):
 S, D, OUT = "'sqlite:///s.db#t'", "s.duckdb#t", "store: out"
 NUMBERED = "connection: 'sqlite:///s.db', table: t, cursor: t"
 MERGE_OUT = "store: 'sqlite:///o.db#o', mode: merge, key: id"
-MERGED = "connection: 'duckdb:///s.duckdb', table: t, cursor: t"
 TYPED = "{home: {connection: 'sqlite:///s.db', table: t, options: {types: {t: TYPE}}}, store: out}"
 CASES = {
     "folders and files have the column": Case(
@@ -107,12 +106,6 @@ CASES = {
         (sqlite("create table t (t text)", "insert into t values (x'ff00fe')"),),
         f"{{home: {S}, {OUT}}}",
         TYPED.replace("TYPE", "binary"), 1,
-    ),
-    "a cursor of duckdb that is read as text": Case(
-        (in_duckdb("create table t as select 1 as id, 9::hugeint as t"),),
-        f"{{home: {{{MERGED}}}, store: 'sqlite:///o.db#o', mode: merge, key: id}}",
-        f"{{home: {{{MERGED}, options: {{types: {{t: 'decimal(38, 0)'}}}}}}, "
-        "store: 'sqlite:///o.db#o', mode: merge, key: id}", 1,
     ),
     "a cursor that arrives as text": Case(
         (sqlite("create table t (id int, t numeric)", "insert into t values (1, 9)"),),

@@ -30,7 +30,6 @@ from hygge.connectors.duckdb.values import is_infinite, is_moment
 from hygge.connectors.sql import splits as sql_splits
 from hygge.connectors.sql.ask import Ask, pack, unpack
 from hygge.connectors.sql.ties import Ties
-from hygge.connectors.sql.watermarks import check_merged
 from hygge.errors import SourceChanged, UnfitValue, rows_text
 from hygge.formats.exact_text import leaves
 from hygge.model import Column, Plan, Split, Watermark
@@ -190,9 +189,6 @@ def _plan(connection: DuckDBPyConnection, ask: Ask, since: Watermark, version: s
     leaves_upper = False
     if ask.cursor is not None:
         cursor = source.cursor()
-        for column in source.columns:
-            if column.name == ask.cursor and column.native not in ("VARCHAR", "JSON", "UUID"):
-                check_merged(ask, column.type, column.native)
         upper, notes = cursor.upper_bound(connection, since)
         leaves_upper = cursor.remembers(connection, since, upper)
         where |= {"since": since, "upper": upper, "leaves_upper": leaves_upper}

@@ -12,8 +12,6 @@ import math
 import re
 from collections.abc import Callable, Sequence
 
-import pyarrow as pa
-
 from hygge.connectors.sql.ask import Ask
 from hygge.errors import ConfigError, HomeError
 from hygge.model import Watermark
@@ -35,20 +33,6 @@ _MOMENT = re.compile(
 )
 _DAY_FIRST = re.compile(r"00?([-/.])00?\1(0000)([T ,].*)?")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-
-
-def check_merged(ask: Ask, read_as: pa.DataType, native: str) -> None:
-    """Raise ConfigError for a cursor of a merge that is read as text, where 10 is below 9.
-
-    Of rows that share a key, the Store keeps the one with the highest cursor, of what it gets.
-    """
-    if read_as == pa.string() and (ask.key or ask.reads_ties):
-        raise ConfigError(
-            f"{ask.who}: cursor '{ask.cursor}' is {native}, which is read as text, and 10 is below "
-            "9 there: a merge could keep the older row of a key",
-            f"if it is a number, read it as one: options: {{types: {{{ask.cursor}: "
-            "'decimal(38, 0)'}}; if not, take another cursor",
-        )
 
 
 def check_end(ask: Ask, upper: Watermark | bytes, is_text: bool = False) -> None:

@@ -130,7 +130,7 @@ def test_the_newest_row_of_a_key_is_told_by_number_also_where_it_is_kept_as_text
     write(f"f: {{home: {{{home}}}, store: {out}, mode: merge, key: id}}")
     assert main(["flows.yml", "--inline"]) == 1
     said = "".join(capsys.readouterr())
-    assert "cursor 'seq' is HUGEINT, which is read as text" in said
+    assert "cursor 'seq' is HUGEINT, which arrives as text" in said
     (stated,) = re.findall(r"options: {types: {seq: '.*?'}}", said)
     write(f"f: {{home: {{{home}, {stated}}}, store: {out}, mode: merge, key: id}}")
     assert main(["flows.yml", "--inline"]) == 0
