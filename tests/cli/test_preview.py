@@ -58,14 +58,14 @@ def test_rows_have_gone_through_the_shape_and_have_types(kind, tmp_path, capsys,
 
 
 def test_a_transform_and_where_leave_what_a_run_would_move(tmp_path, capsys, monkeypatch):
-    Path("cleaning.py").write_text(
+    Path("older_for_preview.py").write_text(
         "import pyarrow as pa\n"
         "def older(table: pa.Table) -> pa.Table:\n"
         "    ages = [age.as_py() + 1 for age in table['age']]\n"
         "    return table.append_column('next', pa.array(ages, pa.int64()))\n"
     )
     home = write("parquet", tmp_path) | {"where": "age > 30"}
-    flows(tmp_path, home, transform="cleaning:older")
+    flows(tmp_path, home, transform="older_for_preview:older")
     assert json.loads(shown(capsys, "--json"))["rows"] == [
         {"id": 2, "e_mail": None, "age": 40, "ssn": "s-2", "next": 41}
     ]

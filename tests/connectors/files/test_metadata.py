@@ -60,7 +60,16 @@ def move(home, store, **more):
 
 
 def texts(schema):
-    return dict(schema.metadata or {}), {f.name: dict(f.metadata or {}) for f in schema}
+    """What a schema says beside its types; the same where pandas has told Arrow of its types."""
+    return dict(schema.metadata or {}), {f.name: field_texts(f) for f in schema}
+
+
+def field_texts(field):
+    said = dict(field.metadata or {})
+    if isinstance(field.type, pa.ExtensionType):
+        said[b"ARROW:extension:name"] = field.type.extension_name.encode()
+        said[b"ARROW:extension:metadata"] = field.type.__arrow_ext_serialize__()
+    return said
 
 
 @pytest.mark.parametrize("source", HOMES)
