@@ -9,12 +9,21 @@ import sys
 from pathlib import Path
 
 USES = Path(__file__).with_name("uses.py")
+# These are not read: what hygge's names take and give does not hang on them, and they are large.
+CONFIGURATION = """
+[mypy]
+strict = true
+[mypy-ray.*,grpc.*,pyarrow.*,pandas.*,pymysql.*,pyiceberg.*,requests.*]
+ignore_missing_imports = true
+follow_imports = skip
+"""
 
 
 def test_mypy_accepts_right_uses_and_refuses_wrong_ones(tmp_path):
     # A copy elsewhere, so that hygge is the installed package and not a part of what is checked.
     shutil.copy(USES, tmp_path / "uses.py")
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--hide-error-context"]
+    (tmp_path / "mypy.ini").write_text(CONFIGURATION)
+    command = [sys.executable, "-m", "mypy", "--hide-error-context"]
     command += ["--no-color-output", "--no-error-summary", "--no-pretty", "--cache-dir=cache"]
     done = subprocess.run([*command, "uses.py"], cwd=tmp_path, capture_output=True, text=True)
     wanted = {

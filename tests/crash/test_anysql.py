@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.chaos import only_in_chaos
 from tests.crash.test_postgres import killed_everywhere
 
 pytest_plugins = ["tests.servers.postgres"]
@@ -17,6 +18,7 @@ def test_no_row_is_lost_or_doubled_wherever_the_driver_is_killed(pg, tmp_path):
         assert each["points"] >= least
 
 
+@only_in_chaos  # PostgreSQL has the same, quicker
 def test_a_head_that_moves_apart_from_its_rows_is_caught(pg, tmp_path):
     (found,) = killed_everywhere(pg, tmp_path, ("append", "head apart"), driver=DRIVER)
     assert any("rows" in each for each in found["wrong"])

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+from tests.chaos import only_in_chaos
 from tests.waiting import said_by
 
 pytest_plugins = ["tests.servers.mariadb"]
@@ -40,6 +41,7 @@ def test_no_row_is_lost_or_doubled_wherever_the_driver_is_killed(my, tmp_path):
         assert each["points"] >= least
 
 
+@only_in_chaos  # PostgreSQL has the same, quicker
 def test_a_head_that_moves_apart_from_its_rows_is_caught(my, tmp_path):
     append, replace = killed_everywhere(
         my, tmp_path, ("append", "head apart"), ("replace", "rename apart")

@@ -102,4 +102,4 @@ def test_a_broken_twin_is_caught(twin, worlds):  # noqa: F811
     ],
 )
 def test_of_two_living_drivers_of_one_run_one_shows_its_rows(scene, promise, worlds):  # noqa: F811
-    assert list(promise(worlds(scene), lambda world: world.sample(8))) == []
+    assert list(promise(worlds(scene), lambda world: world.sample(4))) == []

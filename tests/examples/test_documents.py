@@ -103,14 +103,19 @@ def _is_dotted(name: str) -> bool:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_that_are_named_without_their_folder_exist(document: Path) -> None:
     files = {span for span in code(document) if re.fullmatch(r"[\w/]+\.(py|yml|md)", span)}
-    known = [f"/{path.relative_to(ROOT)}" for path in ROOT.rglob("*.*") if _is_ours(path)]
     yours = {"flows.yml", "my_module.py"}
+    known = _our_files()
     lost = [file for file in files - yours if not any(path.endswith(f"/{file}") for path in known)]
     assert sorted(lost) == []
 
 
-def _is_ours(path: Path) -> bool:
-    return not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+@cache
+def _our_files() -> list[str]:
+    """Return the path of each file of the project, `/hygge/flow.py`; no folder like `.venv`."""
+    tops = [path for path in ROOT.iterdir() if not path.name.startswith(".")]
+    below = [path for top in tops for path in (top.rglob("*.*") if top.is_dir() else [top])]
+    ours = [path.relative_to(ROOT) for path in below]
+    return [f"/{path}" for path in ours if not any(part.startswith(".") for part in path.parts)]
 
 
 def test_the_steps_of_the_architecture_happen_in_this_order(tmp_path: Path) -> None:
