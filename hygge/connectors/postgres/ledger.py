@@ -111,8 +111,9 @@ def is_own(connection: sa.Connection, goal: Goal) -> bool:
 def _has_own_columns(connection: sa.Connection, schema: str) -> bool:
     columns = session.fetch_all(
         connection,
-        "SELECT 1 FROM information_schema.columns "
-        "WHERE table_schema = %s AND table_name = %s AND column_name = 'mode'",
+        "SELECT 1 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid "
+        "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = %s AND c.relname = %s AND a.attname = 'mode'",
         schema, LEDGER,
     )  # fmt: skip
     return bool(columns)
