@@ -12,14 +12,17 @@ demo: $(VENV)/.installed
 dist: | $(BIN)/python
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
-# Three groups of tests at a time, since most wait for a server; the longest first (tests/conftest.py).
-PYTEST := $(BIN)/python -m pytest -n 3
-test: $(VENV)/.installed-test lint bytecode
+# Four groups of tests at a time, since most wait for a server; the longest first (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n 4
+test: $(VENV)/.installed-test
+	$(MAKE) --jobs=2 lint bytecode
 	$(PYTEST)
 
-# Where PYTHONDONTWRITEBYTECODE is set, the many processes of the tests would each compile hygge anew.
+# Once, beside the lint: the many processes of the tests would each compile hygge and the tests anew
+# where PYTHONDONTWRITEBYTECODE is set. What cannot be collected is told by the tests themselves.
 bytecode: | $(BIN)/python
 	$(BIN)/python -m compileall -q hygge tests cluster
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only -qq >/dev/null || true
 
 # `make chaos SEED=1 KILLS=200`: a quarter of an hour of SIGKILLs, then every point of a run, of every
 # database, and of buckets, and the tests that are marked `only_in_chaos`.

@@ -36,6 +36,7 @@ from tests.waiting import LIMIT_S, free_port, until
 
 SETTINGS = {
     "fsync": "off",  # processes are killed here, never the machine
+    "full_page_writes": "off",
     "autovacuum": "off",
     "io_method": "sync",
     "shared_buffers": "16MB",
