@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     results = [Result(**each) for each in content["results"]]
     shown = [each for each in results if each.job in SHOWN and each.status in (DONE, WRONG)]
     (given.root / CHART).write_text(chart.draw_both(facts, shown))
-    where = f"{facts.machine}; {facts.date}, TPC-H scale {facts.scale}, medians of {facts.rounds}"
+    runs = "one run each" if facts.rounds == 1 else f"medians of {facts.rounds}"
+    where = f"{facts.machine}; {facts.date}, TPC-H scale {facts.scale}, {runs}"
     busy = " The machine was busy, so the figures are rough." if facts.is_busy else ""
     _replace(
         given.root / "README.md",
@@ -56,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
         "in brackets the move.",
         "",
         *_table(results),
+        "",
+        "The bars are for scale 1, medians of three and two idle cores; elsewhere they tell less.",
         "",
         *bars_table(_judged(content)),
     ]
