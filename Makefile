@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo dist test chaos ray-versions cluster-test FORCE docs lint bytecode bench bench-guard bench-cluster clean
+.PHONY: demo dist test chaos ray-versions cluster-test FORCE docs lint bytecode bench bench-publish bench-guard bench-cluster clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hygge samples/01_users_to_lake.yml
@@ -62,6 +62,10 @@ lint: $(VENV)/.installed-test
 # full size, which takes hours and judges the bars. Each peer has an environment of its own.
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.suite $(if $(FULL),--scale 1 --rounds 3,--minutes 10)
+
+# The figures of the last `make bench` into README.md and docs/, with a chart.
+bench-publish: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.suite.publish
 
 # Two commits of hygge by CPU seconds: `make bench-guard BASE=main`.
 bench-guard: $(VENV)/.installed-bench

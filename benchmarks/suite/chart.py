@@ -33,7 +33,26 @@ def write(folder: Path, facts: Facts, results: list[Result]) -> list[Path]:
 
 
 def draw(facts: Facts, results: list[Result], theme: str) -> str:
-    colours, parts, y = COLOURS[theme], [], 26
+    """The chart for pages of one theme."""
+    body, height = _body(facts, results, COLOURS[theme])
+    return _svg(body, height)
+
+
+def draw_both(facts: Facts, results: list[Result]) -> str:
+    """The chart for light and dark pages: the browser shows the one that it wants."""
+    style = (
+        "<style>.dark { display: none } @media (prefers-color-scheme: dark) "
+        "{ .light { display: none } .dark { display: inline } }</style>"
+    )
+    drawn = {theme: _body(facts, results, colours) for theme, colours in COLOURS.items()}
+    groups = [f'<g class="{theme}">\n{body}\n</g>' for theme, (body, _) in drawn.items()]
+    return _svg("\n".join([style, *groups]), drawn["light"][1])
+
+
+def _body(facts: Facts, results: list[Result], colours: dict[str, str]) -> tuple[str, float]:
+    """What is drawn, and its height."""
+    parts: list[str] = []
+    y = 26
     for job in dict.fromkeys(result.job for result in results):
         rows = [each for each in results if each.job == job]
         rows.sort(key=lambda each: (each.status != DONE, each.median("whole_s") or 0))
@@ -52,13 +71,15 @@ def draw(facts: Facts, results: list[Result], theme: str) -> str:
     busy = "; the machine was busy" if facts.is_busy else ""
     parts.append(_text(0, y + 17, f"{facts.machine}; {facts.date}{busy}", colours["soft"]))
     height = y + 30
+    back = f'<rect width="{WIDTH}" height="{height}" fill="{colours["back"]}"/>'
+    return "\n".join([back, *parts]), height
+
+
+def _svg(body: str, height: float) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
         f'height="{height}" role="img" font-family="system-ui, sans-serif" font-size="13">\n'
-        f"<title>hygge beside its peers: seconds of each job</title>\n"
-        f'<rect width="{WIDTH}" height="{height}" fill="{colours["back"]}"/>\n'
-        + "\n".join(parts)
-        + "\n</svg>\n"
+        f"<title>hygge beside its peers: seconds of each job</title>\n{body}\n</svg>\n"
     )
 
 

@@ -41,21 +41,22 @@ ALL = (
     Job("pg_to_parquet", "PostgreSQL → Parquet", "pg", "parquet"),
     Job("parquet_to_pg", "Parquet → PostgreSQL", "parquet", "pg"),
     Job("pg_to_pg", "PostgreSQL → PostgreSQL", "pg", "pg"),
-    Job("my_to_parquet", "MariaDB → Parquet", "my", "parquet"),
-    Job("parquet_to_my", "Parquet → MariaDB", "parquet", "my"),
-    Job("sqlite_to_parquet", "SQLite → Parquet", "sqlite", "parquet", "plain"),
     Job("pg_small_tables", "200 small tables, PostgreSQL → Parquet", "pg", "parquet", "small"),
-    Job("pg_incremental", "1,000 new rows, PostgreSQL → Parquet", "pg", "parquet"),
     Job("four_lines", "The sample of four lines", "", ""),
     Job("parquet_to_delta", "Parquet → Delta Lake", "parquet", "delta"),
     Job("parquet_to_iceberg", "Parquet → Iceberg", "parquet", "iceberg"),
     Job("parquet_to_duckdb", "Parquet → DuckDB", "parquet", "duckdb"),
+    Job("sqlite_to_parquet", "SQLite → Parquet", "sqlite", "parquet", "plain"),
+    Job("my_to_parquet", "MariaDB → Parquet", "my", "parquet"),
+    Job("parquet_to_my", "Parquet → MariaDB", "parquet", "my"),
+    Job("pg_incremental", "1,000 new rows, PostgreSQL → Parquet", "pg", "parquet"),
     Job("parquet_to_parquet", "Parquet → Parquet, mixed types", "parquet", "parquet", "wide"),
     Job("pg_to_parquet", "PostgreSQL → Parquet, mixed types", "pg", "parquet", "wide"),
     Job("pg_to_pg", "PostgreSQL → PostgreSQL, mixed types", "pg", "pg", "wide"),
     Job("parquet_to_parquet", "Parquet → Parquet, six times", "parquet", "parquet", times=6),
     Job("pg_to_parquet", "PostgreSQL → Parquet, six times", "pg", "parquet", times=6),
 )  # fmt: skip
+"""In the order in which they run: a quick run may have no time for the last ones."""
 JOBS = {job.name: job for job in ALL}
 MEMORY_ONLY = frozenset({"parquet_to_parquet:x6", "pg_to_parquet:x6"})
 """Only what has `one lane` in its name does them: they are for the bars of memory."""

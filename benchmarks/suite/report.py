@@ -127,7 +127,12 @@ def _bars(judged: list[Judged], is_judged: bool) -> list[str]:
     lines = ["## Bars", ""]
     if not is_judged:
         lines += ["They are for scale 1 and medians of three: nothing is judged here.", ""]
-    lines += ["| job | of hygge | | value | bar | |", "|---|---|---|---:|---:|---|"]
+    return [*lines, *bars_table(judged), ""]
+
+
+def bars_table(judged: list[Judged]) -> list[str]:
+    """A line for each bar: what was measured beside it."""
+    lines = ["| job | of hygge | | value | bar | |", "|---|---|---|---:|---:|---|"]
     for each in judged:
         bar = each.bar
         against = f"/ {bar.peer}" if bar.peer else ("MB" if bar.figure.endswith("mb") else "s")
@@ -139,7 +144,7 @@ def _bars(judged: list[Judged], is_judged: bool) -> list[str]:
             f"| {JOBS[bar.job].title} | {bar.contender}, {figure} | {against} | {value} "
             f"| {bar.most} | {word} |"
         )
-    return [*lines, ""]
+    return lines
 
 
 def _processor() -> str:

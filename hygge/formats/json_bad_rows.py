@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from hygge.bad_rows import BadRow, bad_table
 from hygge.errors import UnfitValue
-from hygge.formats.json_reader import JsonlFile, line_blocks
+from hygge.formats.json_blocks import line_blocks
+from hygge.formats.json_reader import JsonlFile
 from hygge.formats.text import BLOCK_BYTES, TextReader, lines_before
 
 _PART_BYTES = 128 * 1024

@@ -10,7 +10,6 @@ The slow way gives the exact values, or an error that names file, line and colum
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Literal, NoReturn, cast
@@ -19,15 +18,13 @@ import pyarrow as pa
 
 from hygge.errors import UnfitValue, one_of
 from hygge.formats import text_values
+from hygge.formats.json_blocks import count_objects, doubtful_numbers, has_minus_zero, line_blocks
 from hygge.formats.json_values import Json, Misfit, as_json, parse, texts_of, value_of
 from hygge.formats.text import BLOCK_BYTES, TextReader, lines_before, misencoded
 from hygge.type_words import word_of
 
 if TYPE_CHECKING:
     import pyarrow.json as pj
-
-_EXPONENT = re.compile(rb"[eE][-+]?[0-9]+")
-_MINUS_ZERO = re.compile(rb"-0[\s,\]}]")
 
 
 @dataclass(frozen=True)
@@ -52,9 +49,11 @@ class JsonlFile:
             lines = 0
             for block in line_blocks(text, BLOCK_BYTES):
                 table = self.fast(block, schema)
-                if table is None:
+                if table is not None:
+                    lines += table.num_rows
+                else:
                     table = self.slow(block, schema, (start, lines))
-                lines += block.count(b"\n")
+                    lines += block.count(b"\n")
                 if table.num_rows:
                     yield table
                 del table
@@ -74,7 +73,8 @@ class JsonlFile:
         """Return the block as a table, or None where the slow way must read it."""
         import pyarrow.json as pj
 
-        if not is_lines_of_objects(block) or not self.as_json.isdisjoint(schema.names):
+        lines = count_objects(block)
+        if lines is None or not self.as_json.isdisjoint(schema.names):
             return None
         options = self.parse_options(schema)
         if options is None or not self.numbers_are_exact(block, schema):
@@ -88,7 +88,7 @@ class JsonlFile:
             )
         except (pa.ArrowException, UnicodeDecodeError):
             return None
-        return self.converted(table, schema, count_lines(block))
+        return self.converted(table, schema, lines)
 
     def parse_options(self, schema: pa.Schema) -> pj.ParseOptions | None:
         """Return what pyarrow.json is told; None where it would not be exact."""
@@ -127,7 +127,7 @@ class JsonlFile:
     def numbers_are_exact(self, block: bytes, schema: pa.Schema) -> bool:
         """Whether the types of inferred columns give back every number: not so a -0 of integers."""
         inferred = [field.type for field in schema if field.name not in self.stated]
-        if any(_has(kind, pa.types.is_integer) for kind in inferred) and _MINUS_ZERO.search(block):
+        if any(_has(kind, pa.types.is_integer) for kind in inferred) and has_minus_zero(block):
             return False
         if not any(_has(kind, pa.types.is_floating) for kind in inferred):
             return True
@@ -303,52 +303,6 @@ def _kept(name: str, rows: list[dict[str, Json]], texts: list[dict[str, str]]) -
     return [
         None if row.get(name) is None else text[name] for row, text in zip(rows, texts, strict=True)
     ]
-
-
-def line_blocks(text: TextReader, size: int) -> Iterator[bytes]:
-    """Yield runs of whole lines, each about `size` bytes, or one line where that is longer."""
-    unfinished: list[bytes] = []
-    while chunk := text.read(size):
-        end = chunk.rfind(b"\n") + 1
-        if not end:
-            unfinished.append(chunk)
-            continue
-        yield b"".join([*unfinished, chunk[:end]])
-        unfinished = [chunk[end:]] if end < len(chunk) else []
-    if unfinished:
-        yield b"".join(unfinished)
-
-
-def doubtful_numbers(block: bytes) -> list[str]:
-    """Return the runs of digits that float64 may not give back: over 15, or with an exponent.
-
-    Those within texts are among them, which costs time and nothing else.
-    """
-    import numpy as np
-
-    signs = np.frombuffer(block, np.uint8)
-    digit = np.zeros(len(signs) + 2, np.bool_)
-    digit[1:-1] = (signs - 48 < 10) | (signs == 46)  # 0-9 and the point; uint8 wraps below 0
-    edges = np.flatnonzero(digit[1:] != digit[:-1])
-    starts, ends = edges[::2], edges[1::2]
-    after = signs[np.minimum(ends, len(signs) - 1)]
-    doubtful = (ends - starts > 15) | (after == 69) | (after == 101)
-    numbers = []
-    for start, end in zip(starts[doubtful].tolist(), ends[doubtful].tolist(), strict=True):
-        exponent = _EXPONENT.match(block, end)
-        if exponent or end - start > 15:
-            numbers.append(block[start : exponent.end() if exponent else end].decode())
-    return numbers
-
-
-def is_lines_of_objects(block: bytes) -> bool:
-    """Whether each line begins with {. (pyarrow.json crashes on a line that is `null`.)"""
-    return block.count(b"\n{") + block.startswith(b"{") == count_lines(block)
-
-
-def count_lines(block: bytes) -> int:
-    """Return the number of lines; the last one may have no end."""
-    return block.count(b"\n") + (not block.endswith(b"\n"))
 
 
 def schema_for_pyarrow(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -21,8 +22,8 @@ from hygge.batches import plain
 from hygge.errors import HomeError
 from hygge.extension_types import as_marked
 from hygge.formats import first_bytes, int96
-from hygge.formats.format import ColumnStatistics, FileStatistics, RowCounter
-from hygge.formats.parquet_types import storage_of
+from hygge.formats.format import FileStatistics, RowCounter
+from hygge.formats.parquet_statistics import statistics_of
 from hygge.formats.source import open_source
 from hygge.model import MIB
 from hygge.places.objects import is_object_url
@@ -205,6 +206,8 @@ class ParquetSettings:
     compression: str
     compression_level: int | None
     row_group_bytes: int
+    in_background: bool = False
+    """Whether row groups may be encoded while the next rows are read, by another core."""
 
 
 class ParquetWriter:
@@ -226,19 +229,30 @@ class ParquetWriter:
         self._file: pa.NativeFile | None = None
         self._gathered: list[tuple[pa.Buffer, pa.Schema]] = []
         self._gathered_bytes = 0
+        self._has_background = settings.in_background and pa.cpu_count() > 1  # a lane has one
+        self._pending: Future[None] | None = None
+        """The row group that is encoded in the background."""
+        self._size = self._pending_bytes = 0
 
     def write(self, table: pa.Table) -> None:
         self._counter.add(table)
         for name, categories in self._categories.items():
             categories.add(table.column(name))
-        if self._gathered_bytes + table.nbytes >= self.settings.row_group_bytes // 2:
+        size = self.settings.row_group_bytes
+        is_full = self._gathered_bytes + table.nbytes >= size // 2
+        if is_full and not (self._has_background and table.nbytes <= 2 * size):
             self._flush(table)
-        else:
-            # A copy: the batch may lie in shared memory that is given back when we ask for more.
-            self._gathered += [(batch.serialize(), table.schema) for batch in table.to_batches()]
-            self._gathered_bytes += table.nbytes
+            return
+        # A copy: the batch may lie in shared memory that is given back when we ask for more, or in
+        # arrays that their owner fills anew.
+        self._gathered += [(batch.serialize(), table.schema) for batch in table.to_batches()]
+        self._gathered_bytes += table.nbytes
+        if is_full:
+            self._flush()
 
     def size(self) -> int:
+        if self._pending is not None:
+            return self._size + self._pending_bytes
         return int(self._file.tell()) if self._file is not None else 0
 
     def close(self) -> FileStatistics:
@@ -249,6 +263,7 @@ class ParquetWriter:
         assert self._writer is not None
         assert self._file is not None
         try:
+            self._wait()
             if self._kinds:
                 self._writer.add_key_value_metadata(self._file_metadata())
             self._writer.close()
@@ -263,14 +278,29 @@ class ParquetWriter:
             for copy, schema in self._gathered
         ]
         self._gathered, self._gathered_bytes = [], 0
+        is_copy = last is None
         if last is not None:
             tables.append(last)
         table = pa.concat_tables(tables) if tables else pa.Table.from_batches([], self.schema)
         del tables, last
+        self._wait()
         if self._writer is None:
             self._writer = self._open(table)
-        if table.num_rows:
-            self._writer.write_table(table, row_group_size=table.num_rows)
+        if not table.num_rows:
+            return
+        write = partial(self._writer.write_table, table, row_group_size=table.num_rows)
+        if is_copy and self._has_background:
+            assert self._file is not None
+            self._size, self._pending_bytes = int(self._file.tell()), table.nbytes
+            self._pending = _encoders().submit(write)
+        else:
+            write()
+
+    def _wait(self) -> None:
+        """Wait for what is encoded in the background; raise what failed there."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
     def _file_metadata(self) -> dict[bytes, bytes]:
         """Return the metadata of a file of which readers make dictionaries and views.
@@ -297,6 +327,11 @@ class ParquetWriter:
             store_decimal_as_integer=True,  # up to 18 digits; a third less of all the work
             store_schema=not self._kinds,
         )
+
+
+@cache
+def _encoders() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(pa.cpu_count(), "hygge-encode")
 
 
 def _repeating_columns(table: pa.Table) -> list[str] | bool:
@@ -332,69 +367,3 @@ def _short_columns(table: pa.Table) -> list[str] | bool:
     columns = zip(table.column_names, table.columns, strict=True)
     short = [name for name, column in columns if column.nbytes <= most]
     return short if len(short) < table.num_columns else True
-
-
-def statistics_of(
-    footer: pq.FileMetaData, schema: pa.Schema, counter: RowCounter
-) -> FileStatistics:
-    """Return rows, min and max by the footer of a file, and the NULLs that were counted."""
-    return FileStatistics(footer.num_rows, partial(_columns_of, footer, schema, counter))
-
-
-def _columns_of(
-    footer: pq.FileMetaData, schema: pa.Schema, counter: RowCounter
-) -> dict[str, ColumnStatistics]:
-    counted = counter.statistics().columns
-    groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
-    columns = {}
-    leaf = 0
-    for field in schema:
-        least = most = None
-        if not isinstance(field.type, pa.BaseExtensionType) and not pa.types.is_nested(field.type):
-            least, most = _limits([group.column(leaf).statistics for group in groups], field.type)
-        columns[field.name] = ColumnStatistics(counted[field.name].null_count, least, most)
-        leaf += _leaf_count(field.type)
-    return columns
-
-
-def _leaf_count(kind: pa.DataType) -> int:
-    """Return how many columns Parquet itself makes of one of this type."""
-    kind = storage_of(kind)
-    if not pa.types.is_nested(kind):
-        return 1
-    return sum(_leaf_count(kind.field(index).type) for index in range(kind.num_fields))
-
-
-def _limits(
-    groups: Sequence[pq.Statistics | None], kind: pa.DataType
-) -> tuple[pa.Scalar | None, pa.Scalar | None]:
-    """Return the least and the greatest value of a column by the statistics of its row groups."""
-    with_values = [group for group in groups if group is None or group.num_values > 0]
-    known = [group for group in with_values if group is not None and group.has_min_max]
-    if not known or len(known) < len(with_values):
-        return None, None
-    least: Any
-    most: Any
-    if pa.types.is_temporal(kind):
-        least, most = min(g.min_raw for g in known), max(g.max_raw for g in known)
-        stored = _stored_type(kind)
-        number = pa.int32() if stored.bit_width == 32 else pa.int64()
-        least, most = pa.scalar(least, number), pa.scalar(most, number)
-        return least.cast(stored).cast(kind), most.cast(stored).cast(kind)
-    if pa.types.is_float16(kind):
-        import numpy as np
-
-        least = min(np.frombuffer(g.min_raw, "<f2")[0] for g in known)
-        most = max(np.frombuffer(g.max_raw, "<f2")[0] for g in known)
-    else:
-        least, most = min(g.min for g in known), max(g.max for g in known)
-    return pa.scalar(least, kind), pa.scalar(most, kind)
-
-
-def _stored_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type in which Parquet stores a temporal type: it has no seconds, and no date64."""
-    if pa.types.is_timestamp(kind) and kind.unit == "s":
-        return pa.timestamp("ms", kind.tz)
-    if pa.types.is_time32(kind):
-        return pa.time32("ms")
-    return pa.date32() if pa.types.is_date64(kind) else kind

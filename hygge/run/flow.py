@@ -35,6 +35,7 @@ from hygge.run.key import find_key
 from hygge.run.once import Outcome, run_flow
 from hygge.run.preflight import find_mistakes
 from hygge.run.recorder import Recorder
+from hygge.run.said import listening
 from hygge.run.shaping import shaped_home, shaped_plan
 from hygge.run.stall import StallGuard
 from hygge.run.start import watermark_of
@@ -208,7 +209,7 @@ class Flow:
             place.check()
             _checked.add(place.describe())
         patience_s = _PATIENCE_S if self.attempt.is_repeated else 0.0
-        with Lease(place, self.identity, stop, patience_s) as lease:
+        with listening(), Lease(place, self.identity, stop, patience_s) as lease:
             journal = FlowJournal(place, self.identity)
             lease.on_leaving = lambda: journal.note_interruption(lease.epoch)
             guard = StallGuard(self.limits, lambda text: watch.said(self.name, text))

@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -120,6 +121,7 @@ class Recorder:
         return round(time.monotonic() - self._start, 3)
 
 
+@cache  # each look reads the metadata of a package: ten times what a small flow keeps
 def versions() -> dict[str, str]:
     """Return the versions of what moved the rows."""
     found = {"python": platform.python_version()}

@@ -94,6 +94,19 @@ def speaking(speaker: Speaker | None) -> Iterator[None]:
         _speaker.reset(token)
 
 
+@contextlib.contextmanager
+def listening() -> Iterator[None]:
+    """Keep the streams redirected between calls that speak, which is dearer than a small call.
+
+    What is written outside of `speaking` goes where it went before.
+    """
+    _listen()
+    try:
+        yield
+    finally:
+        _end_listening()
+
+
 def spoken(speaker: Speaker | None, items: Iterator[T]) -> Generator[T]:
     """Yield the items of an iterator, whose code speaks while it makes them."""
     nothing = object()

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.suite import data, environments, guard
+from benchmarks.suite import data, environments, guard, publish
 from benchmarks.suite.__main__ import main
 from benchmarks.suite.bars import Bar
 from benchmarks.suite.contenders import FOLDER, all_contenders, read
@@ -101,6 +101,33 @@ def test_charts_name_every_contender(ran: dict[str, Any]) -> None:
         words = " ".join(drawn.itertext())
         assert all(name in words for name in ran["of"]), words
         assert "wrong: other values in id" in words
+
+
+def test_a_run_is_published_between_the_marks_of_the_documents(
+    ran: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "SHOWN", ("jsonl_to_parquet",))
+    (tmp_path / "docs").mkdir()
+    readme, page = tmp_path / "README.md", tmp_path / "docs" / "performance.md"
+    for file in (readme, page):
+        file.write_text(f"before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n")
+    for _ in range(2):  # the second time changes nothing
+        assert publish.main(["--results", str(ran["out"]), "--root", str(tmp_path)]) == 0
+        for file in (readme, page):
+            text = file.read_text()
+            assert text.startswith("before\n")
+            assert text.endswith("\nafter\n")
+            assert ("old" in text, text.count(publish.END)) == (False, 1)
+    assert "docs/benchmarks.svg" in readme.read_text()
+    assert "| JSONL → Parquet, nested rows |" in page.read_text()
+    assert "**ABOVE**" in page.read_text()
+    drawn = ElementTree.parse(tmp_path / "docs" / "benchmarks.svg").getroot()
+    assert "wrong: other values in id" in " ".join(drawn.itertext())
+    page.write_text("no marks")
+    with pytest.raises(SystemExit, match="has no marks"):
+        publish.main(["--results", str(ran["out"]), "--root", str(tmp_path)])
+    with pytest.raises(SystemExit, match="run `make bench` first"):
+        publish.main(["--results", str(tmp_path)])
 
 
 def test_six_times_the_rows_is_for_one_lane_alone() -> None:

@@ -231,5 +231,8 @@ class ParquetStore(FileStore):
     def _written_as(self) -> parquet.ParquetSettings:
         options = self.settings.options
         return parquet.ParquetSettings(
-            options.compression, options.compression_level, options.row_group_bytes
+            options.compression,
+            options.compression_level,
+            options.row_group_bytes,
+            in_background=True,
         )
