@@ -172,6 +172,8 @@ class _Trial:
         with refusing():
             columns = check_writable(self.goal, self.table, self.run, schema)
         self._check_ids(found, columns)
+            if self.run.mode == "merge":
+                merge.check_key(self.run.key, schema, self.table, self.where)
         note = "; ".join(filter(None, [result.note, *columns.changes]))
         result = replace(result, note=note, changes=columns.changes)
         return self._send(result, columns, found)
@@ -209,7 +211,7 @@ class _Trial:
         for receipt in receipts:
             held = sum(f.footer.num_rows for f in found if f.split == receipt.ticket.split)
             check_staged_rows(receipt.ticket.split, receipt.rows, held)
-        if prepared is not None:
+        if prepared is not None and prepared[0].names:
             schema, note = prepared
             return found, of_target(pa.schema([schema.field(name) for name in note["came"]]))
         if any(receipt.rows for receipt in receipts) and not found:
