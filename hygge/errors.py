@@ -240,7 +240,11 @@ def rows_text(count: int) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that is most similar to `word`, or None if none is similar."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    words = list(known)
+    for each in words:
+        if each.lower() == word.lower():
+            return each
+    matches = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 

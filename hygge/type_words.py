@@ -250,3 +250,16 @@ def _split_outside_brackets(text: str) -> list[str]:
         else:
             parts[-1] += sign
     return parts
+
+
+def type_hint(column: str, kind: pa.DataType) -> str:
+    """Return what to do about a column of a type that a Store does not hold."""
+    t = pa.types
+    if t.is_nested(kind) or isinstance(kind, pa.BaseExtensionType):
+        return f"leave it out: exclude: [{column}]"
+    word = "timestamptz" if t.is_timestamp(kind) and kind.tz is not None else "string"
+    word = "int64" if t.is_duration(kind) else word
+    return (
+        f"state another type, beside all other columns to move: columns: [{{name: {column}, type: "
+        f"{word}}}, …]; or leave it out: exclude: [{column}]"
+    )

@@ -48,6 +48,10 @@ class Hidden:
         return {key: self._setting(key, node, named) for key, node in named.node.mapping.items()}
 
     def _setting(self, key: str, node: Node, named: Named) -> object:
+        if node.is_mapping:
+            return {
+                inner: self._setting(inner, each, named) for inner, each in node.mapping.items()
+            }
         value = node.plain()
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             return value
@@ -57,6 +61,10 @@ class Hidden:
         if is_secret_name(key):
             parts = self._masked(text, named.name, named)
             return self._secret(*parts, named.name, key, named.fill)
+        if key == "uri" and named.root != os.getcwd() and text.startswith("sqlite:"):
+            return self._database(text, named)
+        if key == "warehouse" and named.root != os.getcwd() and "://" not in named.fill(text):
+            return with_variables(os.path.join(named.root, named.fill(text)))
         if key == "service_account" and named.root != os.getcwd():
             return with_variables(os.path.join(named.root, os.path.expanduser(named.fill(text))))
         return self._url(text, named.name, named.fill, named) if isinstance(value, str) else value

@@ -78,7 +78,7 @@ def with_catalog(side: Side, end: Node, lakes: Mapping[str, Node | None]) -> Nod
         message = f"'{name}' is a catalog of Iceberg, and 'type' is {kind.describe()}"
         raise Problem(kind.line, message, f"take `type` out, or write `type: {KIND}`")
     for key in ("path", "query", "tables"):
-        if key in keys:
+        if key in keys and (key, side) != ("tables", "home"):
             message = f"'{name}' is a catalog of Iceberg, and '{side}' names a '{key}' of it"
             raise Problem(keys[key].line, message, f"{side}: {name}#namespace.table")
     catalog = lakes[name] or Node({}, node.line, broken=True)

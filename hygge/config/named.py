@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hygge.config import connections, paths
+from hygge.config import connections, lakes, paths
 from hygge.config.document import Node, parse
 from hygge.config.environment import Environment
 from hygge.config.problems import Problems
@@ -26,6 +26,8 @@ class Named:
     root: str
     """The folder at which relative paths of the file begin."""
     environment: Environment = field(repr=False)
+    catalog: Mapping[str, str] | None = field(default=None, repr=False)
+    """The settings of a catalog of Iceberg, with absolute paths; None for any other connection."""
 
     @property
     def folder(self) -> str:
@@ -65,5 +67,9 @@ def connections_of(path: str, environ: Mapping[str, str] | None = None) -> dict[
         url = each.url or ""
         if each.bucket is not None:
             url = ObjectUrl(each.bucket.url, each.bucket.access)
-        found[name] = Named(name, url, written.mapping[name], root, environment)
+        catalog = None
+        if each.lake is not None:
+            who = f"connection '{name}'"
+            catalog = lakes.absolute(each.lake.plain(), root, each.lake.line, who)
+        found[name] = Named(name, url, written.mapping[name], root, environment, catalog)
     return found

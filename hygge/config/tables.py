@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from hygge.config import connectors
+from hygge.config import connectors, lakes
 from hygge.config.document import Node, merge
 from hygge.config.ends import End
 from hygge.config.problems import Problem, Problems, suggest
@@ -118,7 +118,9 @@ def take_patterns(home: End) -> tuple[End, Tables | None]:
     """Return the home of one table, `{table}`, and the patterns; None where it has no patterns."""
     keys = home.node.mapping
     table = keys.get("table")
-    if home.kind == "sql" and table is not None and "*" in table.text and '"' not in table.text:
+    is_lake = home.kind == lakes.KIND
+    has_tables = home.kind == "sql" or is_lake
+    if has_tables and table is not None and "*" in table.text and '"' not in table.text:
         pattern = table.text.rpartition("#")[2]
         raise Problem(
             table.line,
@@ -128,16 +130,18 @@ def take_patterns(home: End) -> tuple[End, Tables | None]:
     if "tables" not in keys or "tables" in (connectors.keys_of(home.cls) or ()):
         return home, None
     line = keys["tables"].line
-    if home.kind != "sql":
+    if not has_tables:
         raise Problem(
             line,
-            f"'tables' is for homes of databases, and this one is of type {home.kind}",
+            f"'tables' is for homes of databases and catalogs, and this one is of type {home.kind}",
             "a directory or a pattern of files is one `path`, and `files` where each is a table",
         )
     for key in ("table", "query"):
         if key in keys:
             raise Problem(line, f"'tables' and '{key}' both say what to move", "keep one of them")
     views = keys.get("views")
+    if views is not None and is_lake:
+        raise Problem(views.line, "'views' of a catalog are not read", "take 'views' out")
     if views is not None and not isinstance(views.value, bool):
         raise Problem(views.line, f"'views' is {views.describe()}", "views: true, or false")
     tables = Tables(
@@ -146,9 +150,14 @@ def take_patterns(home: End) -> tuple[End, Tables | None]:
         bool(views and views.value),
         **_new_names(keys, "tables"),
     )
+    bare = [name for name in (*tables.include, *tables.exclude) if is_lake and "." not in name]
+    if bare:
+        message = f"'{bare[0]}' names no namespace of the catalog"
+        raise Problem(line, message, f'tables: ["sales.{bare[0]}"]')
     taken = ("tables", "views", *_FAMILY_KEYS)
     rest = {key: node for key, node in keys.items() if key not in taken}
-    rest["table"] = Node("{table}", line, "{table}")
+    name = "{schema}.{table}" if is_lake else "{table}"
+    rest["table"] = Node(name, line, name)
     return replace(home, node=Node(rest, home.node.line)), tables
 
 

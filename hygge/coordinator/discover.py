@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hygge.config.hidden import Hidden
@@ -20,6 +20,7 @@ from hygge.config.written import (
 from hygge.connectors.databases.discovery import describe_tables, list_tables
 from hygge.connectors.databases.known import SERVER, database_in
 from hygge.connectors.files.discovery import data_sets
+from hygge.connectors.sql.catalog import chosen
 from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.listing import TableFacts
 from hygge.errors import UsageError, nearest
@@ -33,7 +34,7 @@ class Place:
     """What a word of the command line means."""
 
     url: str = field(repr=False)
-    """The URL of a database, or the path of files."""
+    """The URL of a database, or the path of files; empty for a catalog."""
     is_database: bool
     named: Named | None = None
 
@@ -53,11 +54,6 @@ def find_place(what: str, file: str) -> Place:
     names = connections_of(file) if os.path.exists(file) else {}
     if what in names:
         url = names[what].url
-        if not url:
-            raise UsageError(
-                f"'{what}' is a catalog of Iceberg, whose tables are not listed",
-                f"name the table: hygge preview, with `home: {what}#namespace.table`",
-            )
         return Place(url, not is_object_url(url), names[what])
     beside = sorted(os.listdir(os.path.dirname(path) or "."))
     close = nearest(what, [*names, *(os.path.join(os.path.dirname(what), one) for one in beside)])
@@ -78,6 +74,8 @@ def discover(
     `count` counts the rows of every table.
     """
     hidden = Hidden()
+    if place.named is not None and place.named.catalog is not None:
+        return _in_catalog(place.named, place.named.catalog, include, exclude, hidden)
     if not place.is_database:
         files = data_sets(place.url, include, exclude)
         named = place.named
@@ -99,6 +97,27 @@ def discover(
         shown(url), tuple(facts), is_database=True, default_schema=catalog.default,
         other_schemas=tuple(sorted(others)), views=0 if views else left_out, name=name,
         patterns=tuple(include), excluded=tuple(exclude), written=written,
+        variables=hidden.variables,
+    )  # fmt: skip
+
+
+def _in_catalog(
+    named: Named,
+    catalog: Mapping[str, str],
+    include: Sequence[str],
+    exclude: Sequence[str],
+    hidden: Hidden,
+) -> Found:
+    """Return the tables of a catalog of Iceberg."""
+    from hygge.connectors.iceberg.lake import Lake
+    from hygge.connectors.iceberg.listing import facts_about, tables_in
+
+    lake = Lake(catalog, "")
+    listed = tables_in(lake, include or ["*.*"])
+    tables = chosen(listed, include or ["*.*"], exclude, False) if listed.tables else []
+    return Found(
+        listed.who, tuple(facts_about(lake, tables)), is_database=True, name=named.name,
+        patterns=tuple(include), excluded=tuple(exclude), written=hidden.connection(named),
         variables=hidden.variables,
     )  # fmt: skip
 

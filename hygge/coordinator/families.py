@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 
+from hygge.config import lakes
 from hygge.config.checks import Places
 from hygge.config.connectors import build
 from hygge.config.specs import EndSpec, FlowSpec
@@ -108,6 +109,10 @@ def open_family(
         from hygge.coordinator.files import open_files
 
         opened = open_files(spec, places, seen.was_there, say, look)
+    elif spec.home.kind == lakes.KIND:
+        from hygge.coordinator.lakes import open_lake
+
+        opened = open_lake(spec, places, look)
     else:
         from hygge.coordinator.tables import open_tables  # loads SQLAlchemy
 
@@ -131,6 +136,10 @@ def _places_of(spec: FlowSpec) -> dict[str, str]:
         from hygge.coordinator import files
 
         return files.places_of(spec)
+    if spec.home.kind == lakes.KIND:
+        from hygge.coordinator.lakes import places_of
+
+        return places_of(spec)
     from hygge.coordinator import tables  # loads SQLAlchemy
 
     return tables.places_of(spec)

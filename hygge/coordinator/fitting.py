@@ -50,7 +50,7 @@ def fitted(
 def check_hidden(pairs: Sequence[tuple[FlowSpec, Described]]) -> None:
     """Raise ConfigError for a hidden column that no table has: a misspelt mask hides nothing."""
     known: dict[tuple[str, str], set[str]] = {}
-    noun = "table" if pairs[0][0].home.kind == "sql" else "file"
+    noun = "table" if pairs[0][0].home.kind in ("sql", "iceberg") else "file"
     for flow, table in pairs:
         for key, name in hidden(flow):
             names = table.columns

@@ -18,14 +18,10 @@ def check_type(given: object, wanted: type, argument: str) -> None:
     raise ConfigError(f"{argument}= is {name}, which is not a {wanted.__name__}", hint)
 
 
-def check_lock(home: Home, store: Store, flow: str) -> None:
-    """Raise ConfigError where reading locks the file that is to be written."""
+def writes_what_it_locks(home: Home, store: Store) -> bool:
+    """Return whether the file that is to be written is locked as long as the plan is open."""
     locked = home.locks()
-    if locked is not None and locked == store.on_disk():
-        raise ConfigError(
-            f"flow '{flow}' reads and writes {locked}, which nobody can write while it is read",
-            "write to another file, or do it in the database itself: INSERT INTO … SELECT",
-        )
+    return locked is not None and locked == store.on_disk()
 
 
 def short_name(end: Home | Store) -> str:

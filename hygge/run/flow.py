@@ -29,7 +29,7 @@ from hygge.places.folder import Folder
 from hygge.places.place import place_at
 from hygge.places.shipped import SHIPPED
 from hygge.run.driver import Attempt, Driver
-from hygge.run.ends import check_lock, check_type, short_name
+from hygge.run.ends import check_type, short_name
 from hygge.run.engines import Engine, EngineName, find_engine, passthrough, schema_of
 from hygge.run.key import find_key
 from hygge.run.once import Outcome, run_flow
@@ -341,7 +341,6 @@ class Flow:
             raise ConfigError(f"flow '{self.name}': {wrong[0]}", wrong[1])
         if self.mode == "merge" and not self.key and not self.home.traits.key:
             raise ConfigError(f"flow '{self.name}': mode merge needs a key", "name it: `key: [id]`")
-        check_lock(self.home, self.store, self.name)
         if self.cursor and self.mode == "replace":
             raise ConfigError(
                 f"flow '{self.name}': a cursor reads only what is new, and `replace` would drop "

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -37,6 +37,7 @@ from hygge.journal.fingerprint import fingerprint
 from hygge.journal.runs import digest_of, reusable_receipts
 from hygge.model import Commit, Plan, Receipt, Run, Watermark
 from hygge.run.driver import COMMITTED, REFUSALS, Driver
+from hygge.run.ends import writes_what_it_locks
 from hygge.run.engines import (
     Engine,
     MoveRequest,
@@ -100,7 +101,7 @@ def run_flow(driver: Driver, engine: Engine, fresh: bool) -> Outcome:
             if finished is not None and _is_of(finished.decision, plan):
                 return _outcome_of(finished, "the source has not changed since")
             active = _ActiveRun(driver, engine, plan, recovery, today)
-            active.go(since)
+            active.go(since, stack.close)
             if active.outcome is not None:
                 driver.journal.prune(active.outcome.commit.head)
     except Exception as error:
@@ -177,8 +178,12 @@ class _ActiveRun:
             )
         )
 
-    def go(self, since: Watermark) -> None:
-        """Stage what is missing, decide, commit, and clean up."""
+    def go(self, since: Watermark, close_plan: Callable[[], None]) -> None:
+        """Stage what is missing, decide, commit, and clean up.
+
+        The plan is closed behind it, or before the commit by `close_plan`, where nobody can write
+        the store as long as it is open.
+        """
         receipts_log = ReceiptLog(self)
         try:
             self.driver.watch.began(self.flow.name, len(self.plan.splits))
@@ -186,6 +191,8 @@ class _ActiveRun:
             receipts = self._check_receipts(result, receipts_log)
             if self.driver.stop.is_set():
                 raise Stopped("stopped before the commit")
+            if writes_what_it_locks(self.flow.home, self.flow.store):
+                close_plan()
             watermark = _reached_watermark(receipts, self.plan, since)
             digests = tuple(self.digests[receipt.ticket.split] for receipt in receipts)
             self.is_decided = True  # from here on, another driver may finish this run

@@ -71,6 +71,8 @@ def choose(shape: Shape, source: pa.Schema, who: str) -> Choose:
 
 def _check_cast(column: pa.Field, kind: pa.DataType, who: str) -> None:
     """Raise ConfigError where Arrow knows no way between the two types."""
+    if pa.types.is_null(column.type):
+        return
     try:
         pa.array([], column.type).cast(kind).cast(column.type)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError):

@@ -111,7 +111,7 @@ def _holds(kind: Any, sent: Any) -> bool:
         return True  # both count days
     if t.is_fixed_size_binary(sent) and widens(kind, pa.binary()):
         return True
-    if t.is_fixed_size_list(sent) and t.is_list(kind):
+    if t.is_fixed_size_list(sent) and (t.is_list(kind) or t.is_large_list(kind)):
         return _holds(kind.value_type, sent.value_type)
     lists = t.is_list(sent) or t.is_large_list(sent)
     if lists and (t.is_list(kind) or t.is_large_list(kind)):

@@ -9,6 +9,7 @@ import json
 import sqlite3
 from contextlib import closing
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -70,7 +71,7 @@ DDL = [
 ]
 
 
-@pytest.fixture(params=["postgres", "postgres by any driver", "mariadb", "sqlite"])
+@pytest.fixture(params=["postgres", "postgres by any driver", "mariadb", "sqlite", "duckdb"])
 def place(request, tmp_path):
     """How to ask the database, the store, and whether it looks at foreign keys."""
     if request.param == "sqlite":
@@ -83,6 +84,14 @@ def place(request, tmp_path):
                 return found
 
         url, prefix = f"sqlite:///{path}", ""
+    elif request.param == "duckdb":
+        path = tmp_path / "s.duckdb"
+
+        def ask(sql):
+            with duckdb.connect(path) as database:
+                return database.execute(sql).fetchall()
+
+        url, prefix = f"duckdb:///{path}", ""
     elif request.param == "mariadb":
         my, schema = request.getfixturevalue("my"), request.getfixturevalue("my_schema")
         ask, url, prefix = my.ask, my.url(schema), f"{schema}."

@@ -255,7 +255,7 @@ def test_what_one_table_says_lies_over_what_all_say(read: Reader) -> None:
         (HEAD + "    home: shop#t\n    store: lake\n    tables: {t: {key: [id]}}\n", 6,
          "its home has no patterns", "tables:"),
         (HEAD + "    home: {path: users.parquet, tables: [x]}\n    store: 'lake/{table}'\n", 4,
-         "'tables' is for homes of databases, and this one is of type parquet", "path"),
+         "'tables' is for homes of databases and catalogs, and this", "path"),
         (MANY + "    store: 'lake/{table}'\n    tables:\n      public.t: {kee: [id]}\n", 9,
          "table 'public.t' cannot have its own 'kee'", "did you mean 'key'"),
         (MANY + "    store: 'lake/{table}'\n    tables:\n      public.t: {store: x}\n", 9,

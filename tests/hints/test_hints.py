@@ -88,6 +88,7 @@ class Case(NamedTuple):
 S, D, OUT = "'sqlite:///s.db#t'", "s.duckdb#t", "store: out"
 NUMBERED = "connection: 'sqlite:///s.db', table: t, cursor: t"
 MERGE_OUT = "store: 'sqlite:///o.db#o', mode: merge, key: id"
+ICE = "store: {type: iceberg, catalog: {uri: 'sqlite:///c.db', warehouse: w}, table: s.t}"
 TYPED = "{home: {connection: 'sqlite:///s.db', table: t, options: {types: {t: TYPE}}}, store: out}"
 CASES = {
     "folders and files have the column": Case(
@@ -131,6 +132,11 @@ CASES = {
         f"{{home: p.parquet, store: {D}}}",
         "{home: p.parquet, store: {connection: 'duckdb:///s.duckdb', table: t, "
         "options: {zones: utc}}}", 1,
+    ),
+    "a type that iceberg does not have": Case(
+        (parquet("p.parquet", t=pa.array([0], pa.duration("us"))),),
+        f"{{home: p.parquet, {ICE}}}",
+        f"{{home: {{path: p.parquet, columns: [{{name: t, type: int64}}]}}, {ICE}}}", 1,
     ),
     "a text in a number of sqlite": Case(
         (sqlite("create table t (t integer)", "insert into t values ('x'), (1)"),),

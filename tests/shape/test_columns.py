@@ -114,13 +114,13 @@ def test_a_value_that_the_stated_type_does_not_hold_is_an_error(kind, values, wo
 
 
 def test_values_that_the_stated_type_holds_are_kept_exactly(tmp_path):
-    table = pa.table({"a": [0.5, float("nan"), None], "b": ["1", "-2", None]})
+    table = pa.table({"a": [0.5, float("nan"), None], "b": ["1", "-2", None], "c": pa.nulls(3)})
     columns = [{"name": "a", "type": "float32"}, {"name": "b", "as": "n", "type": "int8"},
-               {"name": "b", "as": "text"}]  # fmt: skip
+               {"name": "b", "as": "text"}, {"name": "c", "type": "date"}]  # fmt: skip
     path = flows(tmp_path, {**write("parquet", tmp_path, table), "columns": columns})
     moved(path)
     got = lake(path)
-    assert [str(kind) for kind in got.schema.types] == ["float", "int8", "string"]
+    assert [str(kind) for kind in got.schema.types] == ["float", "int8", "string", "date32[day]"]
     assert str(got["a"].to_pylist()) == "[0.5, nan, None]"
     assert got["n"].to_pylist() == [1, -2, None]
     assert got["text"].to_pylist() == ["1", "-2", None]

@@ -111,8 +111,10 @@ def remarks(goal: Goal, database: Database, names: list[str], adds: bool) -> lis
 
 
 def _rules(goal: Goal, database: Database, names: list[str], adds: bool) -> list[Rule]:
-    if goal.evolves or database.own_catalog:
+    if goal.evolves:
         return []
+    if database.own_catalog:
+        return database.own_trial().own_rules(goal, names, adds)
     with connected(goal.url, goal.who, StoreError) as connection:
         target = target_of(goal)
         if not exists(connection, target):

@@ -19,6 +19,7 @@ from hygge.connectors.delta import library
 from hygge.connectors.delta.fit import held_schema
 from hygge.connectors.delta.table_files import files_at
 from hygge.connectors.files.file_options import FileOptions
+from hygge.connectors.files.skipping import matching, within
 from hygge.connectors.files.uniting import filled
 from hygge.errors import SourceChanged
 from hygge.formats import parquet
@@ -107,19 +108,7 @@ def _matching(
     """Return the numbers of the files that may have rows for which `condition` is true."""
     if condition is None:
         return range(actions.num_rows)
-    import pyarrow.dataset as ds
-    from pyarrow.fs import LocalFileSystem
-
-    parquet_format, disk = ds.ParquetFileFormat(), LocalFileSystem()
-    fragments = [
-        parquet_format.make_fragment(str(at), disk, partition_expression=_known(row, schema))
-        for at, row in enumerate(actions.to_pylist())
-    ]
-    dataset = ds.FileSystemDataset(fragments, schema, parquet_format, disk)
-    try:
-        return [int(each.path) for each in dataset.get_fragments(filter=condition)]
-    except (pa.ArrowException, ValueError):
-        return range(actions.num_rows)  # every row is looked at then
+    return matching([_known(row, schema) for row in actions.to_pylist()], schema, condition)
 
 
 def _known(row: dict[str, Any], schema: pa.Schema) -> pc.Expression:
@@ -140,12 +129,9 @@ def _known(row: dict[str, Any], schema: pa.Schema) -> pc.Expression:
             continue
         if isinstance(most, datetime):  # others keep whole milliseconds
             most += timedelta(milliseconds=1)
-        for limit in (
-            column >= pa.scalar(least, field.type),
-            column <= pa.scalar(most, field.type),
-        ):
-            has_none = row.get(f"null_count.{field.name}") == 0
-            known = known & (limit if has_none else limit | column.is_null())
+        ends = pa.scalar(least, field.type), pa.scalar(most, field.type)
+        has_nulls = row.get(f"null_count.{field.name}") != 0
+        known = known & within(field.name, *ends, has_nulls)
     return known
 
 

@@ -163,6 +163,47 @@ def primary_key(connection: DuckDBPyConnection, schema: str, name: str) -> tuple
     return tuple(names or ())
 
 
+def unique_keys(connection: DuckDBPyConnection, schema: str, name: str) -> list[tuple[str, ...]]:
+    """Return the columns of each key of which a table has no two rows; () for one of another kind.
+
+    Of another kind are unique indexes of expressions.
+    """
+    found = connection.execute(
+        "SELECT constraint_column_names FROM duckdb_constraints() WHERE constraint_type IN "
+        "('PRIMARY KEY', 'UNIQUE') AND database_name = current_database() "
+        "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)",
+        [schema, name],
+    ).fetchall()
+    keys = {tuple(names) for (names,) in found}
+    known = {column.name for column in columns(connection, schema, name)}
+    indexes = connection.execute(
+        "SELECT expressions FROM duckdb_indexes() WHERE is_unique AND "
+        "database_name = current_database() AND lower(schema_name) = lower(?) "
+        "AND lower(table_name) = lower(?)",
+        [schema, name],
+    ).fetchall()
+    for (text,) in indexes:
+        names = tuple(text.removeprefix("[").removesuffix("]").split(", "))
+        keys.add(names if known.issuperset(names) else ())
+    return sorted(keys)
+
+
+def referring(connection: DuckDBPyConnection, schema: str, name: str) -> list[tuple[str, bool]]:
+    """Return the tables whose foreign keys refer to a table, and whether one of their rows does."""
+    found = connection.execute(
+        "SELECT table_name, constraint_column_names FROM duckdb_constraints() WHERE "
+        "constraint_type = 'FOREIGN KEY' AND database_name = current_database() "
+        "AND lower(schema_name) = lower(?) AND lower(referenced_table) = lower(?) ORDER BY 1, 2",
+        [schema, name],
+    ).fetchall()
+    refers: dict[str, bool] = {}
+    for table, names in found:
+        there = " AND ".join(f"{quoted(each)} IS NOT NULL" for each in names)
+        sql = f"SELECT 1 FROM {sql_name(schema, table)} WHERE {there} LIMIT 1"
+        refers[table] = refers.get(table, False) or fetch_value(connection, sql) is not None
+    return list(refers.items())
+
+
 def has_schema(connection: DuckDBPyConnection, schema: str) -> bool:
     """Whether there is such a schema."""
     found = (

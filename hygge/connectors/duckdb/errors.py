@@ -78,7 +78,11 @@ def translated(error: Exception, who: str, side: type[HyggeError]) -> HyggeError
     if "TransactionException" in kinds:
         return Transient(said_of, "another connection changed the same; run again")
     if re.search(r"an index depends|entries that depend on it", said):
-        return side(said_of, "drop the indexes of the table, run again, and make them anew")
+        return side(
+            said_of,
+            "drop the indexes of the table, and tables whose foreign keys refer to it; run again, "
+            "and make them anew",
+        )
     if "Ambiguous reference to catalog or schema" in said:
         return side(said_of, "give the file another name than the schema: DuckDB mixes them up")
     if side is HomeError:

@@ -1,7 +1,7 @@
 """How a table of DuckDB follows the columns of its rows: `schema: evolve`.
 
-The statements run in the transaction of the commit. DuckDB changes no type of a column that has an
-index, and drops no NOT NULL of a table that has one.
+The statements run in the transaction of the commit. DuckDB changes no type of a column, and
+drops no NOT NULL, of a table that has an index or that a foreign key refers to.
 """
 
 from __future__ import annotations
@@ -54,11 +54,13 @@ def evolution_of(
     fields = {field.name: field for field in plain_schema(schema)}
     by_name = {column.name: column for column in columns}
     key = catalog.primary_key(connection, *names)
-    has_index = bool(fetch_value(connection, _INDEXES, *names))
+    is_held = bool(
+        fetch_value(connection, _INDEXES, *names) or catalog.referring(connection, *names)
+    )
     table = sql_name(*names)
 
     def alter(column: str, change: str) -> str | None:
-        return None if has_index else f"ALTER TABLE {table} ALTER COLUMN {quoted(column)} {change}"
+        return None if is_held else f"ALTER TABLE {table} ALTER COLUMN {quoted(column)} {change}"
 
     def wider(present: Present, wanted: Wanted) -> bool:
         old, new = arrow_of(connection, present.type), arrow_of(connection, wanted.type)

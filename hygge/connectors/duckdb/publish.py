@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from hygge.connectors.duckdb import staging
+from hygge.connectors.duckdb import catalog, staging
 from hygge.connectors.duckdb.catalog import sql_name
 from hygge.connectors.duckdb.errors import said_by
 from hygge.connectors.duckdb.session import fetch_value, quoted, text
@@ -17,12 +17,13 @@ from hygge.connectors.duckdb.target import TargetColumn
 from hygge.connectors.sql.changes import DELETES, STAGED, check_order
 from hygge.connectors.sql.commit import broken_rule, check_all_in, check_merge
 from hygge.connectors.sql.target import ORDINAL
+from hygge.errors import Rejected
 from hygge.model import Run
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_ALL = "_hygge_all"
+_ALL, _KEPT = "_hygge_all", "_hygge_kept"
 
 
 class Move(NamedTuple):
@@ -137,13 +138,20 @@ def merge(move: Move, run: Run, are_changes: bool) -> tuple[int, int]:
     key = [by_source[name] for name in run.key]
     rows, distinct = _gather(move, run, key, are_changes)
     is_key = {column.name for column in key}
-    same = " AND ".join(f"t.{quoted(c.name)} = s.{quoted(c.name)}" for c in key)
+    is_collated = catalog.is_collated(move.connection, move.schema, move.name)
+    same = _same("t", "s", key, is_collated)
+    deletes = f"s.{STAGED} {DELETES}" if are_changes else "false"
+    deleted = 0
+    if are_changes:
+        deleted = fetch_value(move.connection, f"SELECT count(*) FROM {_ALL} AS s WHERE {deletes}")
+    if _frees_keys_late(move, is_key):
+        _put_anew(move, same, _same("k", "s", key, is_collated), deletes)
+        return rows - distinct, deleted
     changes = [
         f"{quoted(c.name)} = s.{quoted(c.name)}" for c in move.written if c.name not in is_key
     ]
     names = ", ".join(quoted(column.name) for column in move.written)
     values = ", ".join(f"s.{quoted(column.name)}" for column in move.written)
-    deletes = f"s.{STAGED} {DELETES}"
     clauses = [f"WHEN MATCHED AND {deletes} THEN DELETE"] if are_changes else []
     clauses += [f"WHEN MATCHED THEN UPDATE SET {', '.join(changes)}"] if changes else []
     kept = f" AND NOT {deletes}" if are_changes else ""
@@ -152,11 +160,67 @@ def merge(move: Move, run: Run, are_changes: bool) -> tuple[int, int]:
         move.connection.execute(
             f"MERGE INTO {move.table} AS t USING {_ALL} AS s ON ({same}) {' '.join(clauses)}"
         )
-    deleted = 0
-    if are_changes:
-        deleted = fetch_value(move.connection, f"SELECT count(*) FROM {_ALL} AS s WHERE {deletes}")
     move.connection.execute(f"DROP TABLE {_ALL}")
     return rows - distinct, deleted
+
+
+def _same(one: str, other: str, key: Sequence[TargetColumn], is_collated: bool) -> str:
+    """Return the condition that two rows have one key.
+
+    Texts are compared byte by byte, also in a table with COLLATE, as by its PRIMARY KEY.
+    """
+
+    def compared(of: str, column: TargetColumn) -> str:
+        name = f"{of}.{quoted(column.name)}"
+        return f"encode({name})" if is_collated and column.type == "VARCHAR" else name
+
+    return " AND ".join(f"{compared(one, c)} = {compared(other, c)}" for c in key)
+
+
+def _frees_keys_late(move: Move, is_key: set[str]) -> bool:
+    """Return whether MERGE may refuse rows that the table takes when all of them are in.
+
+    Of a key beside that of the merge it looks at each row before it has changed the others: a value
+    that goes from one row to another is there twice for it.
+    """
+    of_table = move.connection, move.schema, move.name
+    keys = catalog.unique_keys(*of_table)
+    if all(key and set(key) == is_key for key in keys):
+        return False
+    return not any(refers for _, refers in catalog.referring(*of_table))
+
+
+def _put_anew(move: Move, same: str, same_as_kept: str, deletes: str) -> None:
+    """Delete the rows whose keys are there, then insert all of them; a merge in two steps.
+
+    Columns that the rows lack keep the values of the rows that are deleted.
+    """
+    connection = move.connection
+    written = [column.name for column in move.written]
+    known = {column.name for column in move.columns}
+    others = [
+        column.name
+        for column in catalog.columns(connection, move.schema, move.name)
+        if column.name not in known and not column.generated
+    ]
+    of_run = ", ".join(f"s.{quoted(name)}" for name in written)
+    kept = ", ".join([of_run, *(f"t.{quoted(name)}" for name in others)])
+    connection.execute(
+        f"CREATE TEMP TABLE {_KEPT} AS SELECT {kept} FROM {_ALL} AS s JOIN {move.table} AS t "
+        f"ON ({same}) WHERE NOT {deletes}"
+    )
+    names, all_names = (", ".join(map(quoted, each)) for each in (written, [*written, *others]))
+    with _rules(move, merges=True):
+        connection.execute(f"DELETE FROM {move.table} AS t USING {_ALL} AS s WHERE {same}")
+        connection.execute(
+            f"INSERT INTO {move.table} ({all_names}) SELECT {all_names} FROM {_KEPT}"
+        )
+        connection.execute(
+            f"INSERT INTO {move.table} ({names}) SELECT {of_run} FROM {_ALL} AS s "
+            f"WHERE NOT {deletes} AND NOT EXISTS (FROM {_KEPT} AS k WHERE {same_as_kept})"
+        )
+    connection.execute(f"DROP TABLE {_KEPT}")
+    connection.execute(f"DROP TABLE {_ALL}")
 
 
 def _gather(
@@ -197,4 +261,11 @@ def _rules(move: Move, merges: bool) -> Iterator[None]:
     except Exception as error:
         if type(error).__name__ != "ConstraintException":
             raise
+        if "is still referenced by a foreign key" in str(error):
+            raise Rejected(
+                f"{move.who}: rows of another table refer to rows that would be deleted, or "
+                f"changed in a column that has a key or an index: {said_by(error)}",
+                "DuckDB updates such a column by deleting the row: leave these rows out with "
+                "`where`, or make the other table anew without its foreign key",
+            ) from error
         raise broken_rule(said_by(error), move.who, merges) from error

@@ -215,7 +215,7 @@ class _Publisher(Publisher["DuckDBPyConnection"]):
                 notes += [note_of(rows - deleted, deleted)] if self.are_changes else []
             elif run.mode == "append":
                 publish.append(move)
-            elif exists and (goal.keeps_table(run.mode) or must_stay(present, schema)):
+            elif exists and _stays(connection, goal, run, present, schema):
                 publish.delete_rows(move)
                 publish.append(move)
             else:
@@ -286,18 +286,40 @@ def _check_target(
     is_lost = kind is None and run.mode != "replace"
     if is_lost and run.flow in found and found[run.flow].head.columns:
         raise lost_target(goal.who, run.flow)
+    if kind is not None and run.mode == "replace":
+        _check_not_referred_to(connection, goal)
     if schema is None or kind is None:
         return
     if not goal.keeps_table(run.mode):
         present = catalog.columns(connection, *names)
         check_replace(present, schema, [each.head for each in found.values()], goal.who)
-    if run.mode == "merge" and catalog.is_collated(connection, *names):
-        raise StoreError(
-            f"{goal.who} has a column with COLLATE, and a merge would not find its rows as "
-            "DuckDB does",
-            "write to a table without it",
-        )
     _columns(connection, goal, run, schema, evolution)
+
+
+def _check_not_referred_to(connection: DuckDBPyConnection, goal: Goal) -> None:
+    """Raise StoreError where rows of other tables refer to the table: its rows cannot go."""
+    others = catalog.referring(connection, *table_names(goal.table))
+    names = ", ".join(f"'{name}'" for name, refers in others if refers)
+    if names:
+        raise StoreError(
+            f"{goal.who}: rows of the table {names} refer to its rows (FOREIGN KEY), and DuckDB "
+            "deletes no such row, also where it would come again",
+            "use `mode: merge`, which updates rows where they are, or make that table anew "
+            "without its foreign key",
+        )
+
+
+def _stays(
+    connection: DuckDBPyConnection,
+    goal: Goal,
+    run: Run,
+    present: Sequence[catalog.Column],
+    schema: pa.Schema,
+) -> bool:
+    """Whether the rows go into the table that is there, also in a `replace`."""
+    if goal.keeps_table(run.mode) or must_stay(present, schema):
+        return True
+    return bool(catalog.referring(connection, *table_names(goal.table)))  # nobody may drop it
 
 
 def _no_schema(goal: Goal, name: str) -> StoreError:
@@ -309,6 +331,6 @@ def _columns(
 ) -> list[TargetColumn]:
     """Return where the columns of the rows go; StoreError where they do not fit."""
     present = catalog.columns(connection, *table_names(goal.table))
-    if present and (goal.keeps_table(run.mode) or must_stay(present, schema)):
+    if present and _stays(connection, goal, run, present, schema):
         return existing_columns(connection, present, schema, goal.who, evolution.dealt_with)
     return new_columns(schema)

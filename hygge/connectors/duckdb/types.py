@@ -15,7 +15,7 @@ import pyarrow as pa
 from hygge.connectors.duckdb.session import quoted
 from hygge.errors import UnfitValue
 from hygge.extension_types import is_json
-from hygge.type_words import word_of
+from hygge.type_words import type_hint, word_of
 
 if TYPE_CHECKING:
     from duckdb.sqltypes import DuckDBPyType
@@ -105,7 +105,7 @@ def column_type(field: pa.Field) -> str:
         raise UnfitValue(
             f"column '{field.name}' is{inside} {word_of(field.type)}, which DuckDB cannot keep "
             "exactly",
-            "leave it out with `columns`, or turn it into text or separate columns before",
+            type_hint(field.name, field.type),
         ).at(field.name)
     return name
 

@@ -72,10 +72,15 @@ def data_sets(path: str, include: Sequence[str], exclude: Sequence[str]) -> list
     for folder, kind in lakes.items():
         keys = [key for key in sizes if _is_below(key, folder)]
         inside = [sizes[key] for key in keys]
-        why = "hygge does not read lake tables yet: export it as plain files, and read those"
+        why = "hygge does not read these: export it as plain files, and read those"
+        if kind == lake_tables.ICEBERG:
+            why = "in a bucket it is read through its catalog (docs/lakes.md)"
         name = folder or os.path.basename(top.rstrip("/"))
         if kind == lake_tables.DELTA:
             found.append(_described(top, name, _joined(top, folder), "delta", keys, sizes))
+            continue
+        if kind == lake_tables.ICEBERG and not is_object_url(path):
+            found.append(_described(top, name, _joined(top, folder), "iceberg", keys, sizes))
             continue
         found.append(
             DataSet(name, _joined(top, folder), kind, len(inside), sum(inside), problem=why)

@@ -27,7 +27,7 @@ from hygge.connectors.files.heads import schema_text
 from hygge.connectors.files.target import check_staged_rows, committed_already, next_commit
 from hygge.connectors.iceberg import merge
 from hygge.connectors.iceberg.columns import Columns, columns_after
-from hygge.connectors.iceberg.files import Found, data_file, entries
+from hygge.connectors.iceberg.files import Found, data_file, entries, planned
 from hygge.connectors.iceberg.goal import Goal
 from hygge.connectors.iceberg.lake import explained
 from hygge.connectors.iceberg.partitions import parts_of, spec_of
@@ -87,6 +87,8 @@ def _check_table(where: str, table: Any, run: Run) -> None:
             "write",
             "write to a table of format 2",
         )
+    if run.mode == "merge" and rows_in(table) is None:  # it has files of deletes
+        planned(table.scan(), where, StoreError)
     if run.mode != "replace" or any(name.startswith(HEAD) for name in table.properties):
         return
     if rows_in(table) != 0:
@@ -170,6 +172,8 @@ class _Trial:
         if schema is None:
             return result
         with refusing():
+            if self.run.mode == "merge":
+                merge.check_key(self.run.key, schema, self.table, self.where)
             columns = check_writable(self.goal, self.table, self.run, schema)
         self._check_ids(found, columns)
         note = "; ".join(filter(None, [result.note, *columns.changes]))
@@ -209,7 +213,7 @@ class _Trial:
         for receipt in receipts:
             held = sum(f.footer.num_rows for f in found if f.split == receipt.ticket.split)
             check_staged_rows(receipt.ticket.split, receipt.rows, held)
-        if prepared is not None:
+        if prepared is not None and prepared[0].names:
             schema, note = prepared
             return found, of_target(pa.schema([schema.field(name) for name in note["came"]]))
         if any(receipt.rows for receipt in receipts) and not found:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from hygge.connectors.iceberg.partitions import text_key
 from hygge.connectors.iceberg.staging import PARTITION
 from hygge.connectors.iceberg.types import arrow_schema, id_of, ids_of
-from hygge.errors import HomeError
+from hygge.errors import HomeError, HyggeError
 from hygge.extension_types import as_marked
 from hygge.model import MIB
 
@@ -86,6 +86,20 @@ def entries(table: Any) -> Iterator[Any]:
             yield from manifest.fetch_manifest_entry(table.io, discard_deleted=True)
 
 
+def planned(scan: Any, where: str, side: type[HyggeError]) -> list[Any]:
+    """Return the files of a scan; raise `side` where the library cannot tell which rows count."""
+    try:
+        return list(scan.plan_files())
+    except ValueError as error:
+        if "equality deletes" not in str(error):
+            raise
+        raise side(
+            f"{where} has rows that were deleted by their values (equality deletes), which "
+            "pyiceberg does not read",
+            "let the engine that wrote it rewrite its data files, then run it again",
+        ) from error
+
+
 def read_task(
     metadata: Any,
     io: Any,
@@ -105,7 +119,8 @@ def read_task(
     columns = arrow_schema(schema)
     plain = pa.schema([field.remove_metadata() for field in columns])
     deletes = _read_all_delete_files(io, [task])
-    names = _plain_names(io, task, columns)
+    filled = {field.name for field in schema.fields if field.initial_default is not None}
+    names = _plain_names(io, task, columns, filled)
     if names is None:
         yield from _by_library(metadata, io, task, schema, plain, deletes, batch_rows)
         return
@@ -173,8 +188,12 @@ def _opened(io: Any, url: str) -> Iterator[Any]:
         yield pq.ParquetFile(source, pre_buffer=scheme != "file", page_checksum_verification=True)
 
 
-def _plain_names(io: Any, task: Any, columns: pa.Schema) -> list[str | None] | None:
+def _plain_names(
+    io: Any, task: Any, columns: pa.Schema, filled: set[str]
+) -> list[str | None] | None:
     """Return the name in the file of each column (None: it lacks it), found by the ids.
+
+    `filled` are the columns that have a value in files which lack them.
 
     None for the whole where the library must read the file: it has no ids, it is of another format,
     or a nested column has changed.
@@ -189,7 +208,7 @@ def _plain_names(io: Any, task: Any, columns: pa.Schema) -> list[str | None] | N
     for field in columns:
         there = held.get(id_of(field))
         if there is None:
-            if not field.nullable or len(task.file.partition):
+            if not field.nullable or field.name in filled or len(task.file.partition):
                 return None  # a value of the partition may stand for it
             names.append(None)
             continue

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypedDict, Unpack
 
@@ -21,7 +22,8 @@ from pydantic import Field
 from hygge.arrow_errors import in_words
 from hygge.batches import slices
 from hygge.connectors.files.file_options import FileOptions, FileOptionsDict
-from hygge.connectors.iceberg.files import read_task
+from hygge.connectors.iceberg import changes
+from hygge.connectors.iceberg.files import planned, read_task
 from hygge.connectors.iceberg.lake import (
     FILE_IO,
     Lake,
@@ -49,6 +51,7 @@ class IcebergHomeArguments(TypedDict, total=False):
     columns: list[str] | tuple[str, ...] | None
     snapshot: int | None
     as_of: str | None
+    changes: bool
     options: FileOptions | FileOptionsDict
 
 
@@ -71,6 +74,9 @@ class IcebergHome(Home):
         """The id of the snapshot to read. Default: the newest."""
         as_of: str | None = None
         """A time: the snapshot that was the newest then. Without a zone it is in UTC."""
+        changes: bool = False
+        """Whether only what has changed since the last run is read, as rows that `_op` tells to
+        insert or delete, for `mode: merge`."""
         options: FileOptions = FileOptions()
 
     settings: IcebergHome.Settings
@@ -89,6 +95,12 @@ class IcebergHome(Home):
             )
         if given.snapshot is not None and given.as_of is not None:
             raise ConfigError(f"{who} was given 'snapshot' and 'as_of'", "give one of the two")
+        if given.changes and (given.snapshot, given.as_of) != (None, None):
+            raise ConfigError(
+                f"{who}: 'changes' reads up to the newest snapshot",
+                "take 'snapshot' and 'as_of' out",
+            )
+        self.traits = replace(self.traits, changes=given.changes)
         self._time_ms = None if given.as_of is None else _milliseconds(given.as_of, who)
         self.lake: Lake | None = None
         self.path = ""
@@ -128,18 +140,38 @@ class IcebergHome(Home):
                 schema = table.schemas()[snapshot.schema_id]
             columns = self._columns(schema)
             tasks = [] if snapshot is None else self._files(table, snapshot)
-            splits = tuple(self._splits(tasks, snapshot, schema.schema_id, columns))
+            count, known, said = len(tasks), list(columns), ""
+            if self.settings.changes:
+                changes.check(self.describe(), columns)
+                known.append(changes.COLUMN)
+            if self.settings.changes and since is not None:
+                before = changes.snapshot_of(table, since, self.describe())
+                gone, came = changes.differing(self._files(table, before), tasks)
+                at = schema.schema_id, columns
+                splits = changes.in_order(
+                    self._splits(gone, before, *at, "delete"),
+                    self._splits(came, snapshot, *at, "insert"),
+                )
+                tasks = [*gone, *came]
+                said = f"; they went or came since snapshot {since}"
+            else:
+                tasks = self._matching(tasks, schema, columns)
+                if count > len(tasks):
+                    said = f"; {count - len(tasks):,} more cannot match `where`"
+                op = "insert" if self.settings.changes else None
+                splits = tuple(self._splits(tasks, snapshot, schema.schema_id, columns, op))
         text = "no snapshot: it has no rows"
         if snapshot is not None:
             made = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC)
             text = f"snapshot {snapshot.snapshot_id} of {made:%Y-%m-%d %H:%M:%S} UTC"
         yield Plan(
-            tuple(columns),
+            tuple(known),
             splits,
             key=tuple(sorted(schema.identifier_field_names())),
             snapshot=text,
-            reason=f"{_counted(len(tasks), 'data file')} in {_counted(len(splits), 'split')}",
+            reason=f"{_counted(len(tasks), 'data file')} in {_counted(len(splits), 'split')}{said}",
             dead_driver="the next run goes on with it, if it reads the same snapshot",
+            watermark=snapshot.snapshot_id if self.settings.changes and snapshot else None,
         )
 
     def read(self, split: Split) -> Iterator[pa.Table]:
@@ -162,6 +194,8 @@ class IcebergHome(Home):
                         options.batch_size, options.batch_bytes,
                     ):  # fmt: skip
                         full = rows.select(where["columns"])
+                        if where.get("op"):
+                            full = changes.with_op(full, where["op"])
                         del rows
                         yield from slices(full, options.batch_size, options.batch_bytes)
                         del full
@@ -182,15 +216,10 @@ class IcebergHome(Home):
             check_installed(self.path)
             from pyiceberg.table import StaticTable
 
-            table = StaticTable.from_metadata(path, {"py-io-impl": FILE_IO})
             with Lake({"uri": self.path}, "").in_words(HomeError):
-                yield table
+                yield StaticTable.from_metadata(path, {"py-io-impl": FILE_IO})
             return
-        if self.lake.is_new():
-            raise SourceMissing(
-                f"there is no catalog {self.lake.database_file}",
-                hint_for_missing(self.lake.database_file or ""),
-            )
+        self.lake.check_there()
         with self.lake.opened(HomeError) as catalog:
             found = self.lake.load(catalog)
             if found is None:
@@ -245,17 +274,23 @@ class IcebergHome(Home):
 
     def _files(self, table: Any, snapshot: Any) -> list[Any]:
         """Return the data files of a snapshot, in the order of their paths."""
-        try:
-            tasks = list(table.scan(snapshot_id=snapshot.snapshot_id).plan_files())
-        except ValueError as error:
-            if "equality deletes" not in str(error):
-                raise
-            raise HomeError(
-                f"{self.describe()} has rows that were deleted by their values (equality deletes), "
-                "which pyiceberg does not read",
-                "let the engine that wrote it rewrite its data files, then run it again",
-            ) from error
+        scan = table.scan(snapshot_id=snapshot.snapshot_id)
+        tasks = planned(scan, self.describe(), HomeError)
         return sorted(tasks, key=lambda task: str(task.file.file_path))
+
+    def _matching(self, tasks: list[Any], schema: Any, columns: Sequence[Column]) -> list[Any]:
+        """Return the files that may have rows for the flow's `where`."""
+        if self.shape is None or self.shape.where is None:
+            return tasks
+        from hygge.connectors.iceberg.skipping import may_match
+        from hygge.shape.where import expression, for_statistics  # slow to load
+
+        arrow = pa.schema([(column.name, column.type) for column in columns])
+        expression(self.shape.where, arrow, self.describe())  # it names a wrong column
+        condition = for_statistics(self.shape.where, arrow, self.describe())
+        if condition is None:
+            return tasks
+        return may_match(tasks, schema.select(*arrow.names), condition)
 
     def _planned(self, table: Any, snapshot: Any) -> dict[str, Any]:
         if self._tasks is None or self._tasks[0] != snapshot.snapshot_id:
@@ -264,9 +299,14 @@ class IcebergHome(Home):
         return self._tasks[1]
 
     def _splits(
-        self, tasks: Sequence[Any], snapshot: Any | None, schema: int, columns: Sequence[Column]
+        self,
+        tasks: Sequence[Any],
+        snapshot: Any | None,
+        schema: int,
+        columns: Sequence[Column],
+        op: str | None = None,
     ) -> Iterator[Split]:
-        """Yield splits of about `split_bytes`; a file is in one of them."""
+        """Yield splits of about `split_bytes`; a file is in one of them. `op`: see `changes`."""
         names = [column.name for column in columns]
         number = 0 if snapshot is None else snapshot.snapshot_id
         packed: list[list[Any]] = [[]]
@@ -286,7 +326,8 @@ class IcebergHome(Home):
             yield Split(
                 index,
                 version=str(number),
-                where={"snapshot": number, "schema": schema, "columns": names, "files": paths},
+                where={"snapshot": number, "schema": schema, "columns": names, "files": paths}
+                | ({} if op is None else {"op": op}),
                 label=paths[0] if paths else "",
                 rows=sum(task.file.record_count for task in group) if is_exact else None,
                 bytes=sum(task.file.file_size_in_bytes for task in group),

@@ -17,10 +17,12 @@ from typing import Any
 from hygge.errors import (
     ConfigError,
     HyggeError,
+    SourceMissing,
     StoreError,
     Transient,
     without_password,
 )
+from hygge.places.names import hint_for_missing
 
 FILE_IO = "pyiceberg.io.pyarrow.PyArrowFileIO"
 """The library's own name for files that are reached through pyarrow."""
@@ -28,6 +30,8 @@ INSTALL = "pip install 'pyiceberg[sql-sqlite]>=0.12,<0.13' (on every node of a c
 _SQLITE = "sqlite:///"
 _NAME = "default"
 _TRIES = 5
+_LONGEST = 300
+"""Characters of what the library says that a message shows."""
 _EXAMPLE = "catalog={'uri': 'http://catalog:8181', 'warehouse': 's3://warehouse/'}"
 
 
@@ -43,7 +47,7 @@ class Lake:
     def describe(self) -> str:
         """Return the catalog and the table, without secrets."""
         where = self.catalog.get("uri") or self.catalog.get("type") or _NAME
-        return f"{without_password(where)}#{self.table}"
+        return without_password(where) + (f"#{self.table}" if self.table else "")
 
     def place(self) -> str:
         """Return a string that is equal for two ends at the same table."""
@@ -105,6 +109,14 @@ class Lake:
         """Return whether the catalog is a file that is not there yet: looking must not make it."""
         return self.database_file is not None and not os.path.exists(self.database_file)
 
+    def check_there(self) -> None:
+        """Raise SourceMissing where the catalog is a file that is not there."""
+        if self.is_new():
+            raise SourceMissing(
+                f"there is no catalog {self.database_file}",
+                hint_for_missing(self.database_file or ""),
+            )
+
     @contextmanager
     def in_words(self, side: type[HyggeError]) -> Iterator[None]:
         """Raise errors of the library, of SQLAlchemy and of the network as errors of hygge."""
@@ -140,7 +152,7 @@ def explained(error: Exception, who: str, side: type[HyggeError]) -> HyggeError 
         )
     if isinstance(error, (requests.ConnectionError, requests.Timeout)):
         return Transient(
-            f"{who}: the catalog does not answer: {_line(error)}",
+            f"{who}: the catalog does not answer: {_of_network(error)}",
             "check `uri` of the catalog, and that it runs; then run it again",
         )
     lasting = (lib.ServerError, lib.ServiceUnavailableError, lib.TooManyRequestsError)
@@ -154,7 +166,19 @@ def explained(error: Exception, who: str, side: type[HyggeError]) -> HyggeError 
         return side(
             f"{said}; a file of the table is gone", "see what removes files there; run it again"
         )
-    known = (lib.RESTError, lib.NotInstalledError, lib.ValidationError, lib.SignError, OSError)
+    if isinstance(error, ValueError) and "hierarchical namespaces" in str(error):
+        return side(
+            f"{who}: this catalog has namespaces of one part alone",
+            "write the table as `namespace.table`",
+        )
+    if type(error).__name__ == "ValidationError":  # of pyiceberg, or of pydantic below it
+        said = re.sub(r"\s+", " ", str(error))[:_LONGEST]
+        return side(
+            f"{who}: pyiceberg does not know what the metadata of the table holds: {said}",
+            "its format or a type is newer: read it with the engine that wrote it, or install a "
+            "pyiceberg that knows it, when hygge takes that one",
+        )
+    known = (lib.RESTError, lib.NotInstalledError, lib.SignError, OSError)
     if isinstance(error, (*known, lib.NoSuchNamespaceError, lib.NoSuchTableError)):
         return side(said, "check the catalog's settings and rights, and those of its warehouse")
     return None
@@ -220,7 +244,13 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _of_network(error: Exception) -> str:
+    """Return what the system says of a connection; what is around it names no cause."""
+    found = re.search(r"\[Errno -?\d+\] ([\w .]+)|(timed out)", str(error))
+    return _line(error) if found is None else found[1] or found[2]
+
+
 def _line(error: Exception) -> str:
     """Return the first line of an error, without secrets."""
     text = str(error).strip() or type(error).__name__
-    return without_password(text.split("\n")[0])[:300]
+    return without_password(text.split("\n")[0])[:_LONGEST]

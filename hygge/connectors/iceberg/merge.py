@@ -22,14 +22,14 @@ import pyarrow.compute as pc
 
 from hygge.changes import DELETE, has_op
 from hygge.connectors.iceberg.columns import Columns
-from hygge.connectors.iceberg.files import Found, read_task
+from hygge.connectors.iceberg.files import Found, planned, read_task
 from hygge.connectors.iceberg.goal import Goal
 from hygge.connectors.iceberg.partitions import parts_of
 from hygge.connectors.iceberg.staging import PartedWriter, Staged, merge_file
 from hygge.connectors.iceberg.types import cast
 from hygge.connectors.sql.changes import STAGED, check_order
 from hygge.connectors.sql.commit import check_merge
-from hygge.errors import StoreError
+from hygge.errors import Rejected, StoreError
 from hygge.model import Run
 from hygge.type_words import word_of
 
@@ -163,7 +163,7 @@ class _Winners:
             return
         schema = table.schema().select(*self.run.key)
         names = self.keys.column_names
-        for task in table.scan(row_filter=self._range()).plan_files():
+        for task in planned(table.scan(row_filter=self._range()), self.where, Rejected):
             batches = list(read_task(table.metadata, table.io, task, schema))
             if not batches:
                 continue

@@ -1,6 +1,7 @@
 """What a run stages: Parquet files below the data of its table, which no snapshot names yet.
 
-    <table>/data/hygge-<run>/prepared.parquet       the columns of the run, with their ids
+    <table>/data/hygge-<run>/prepared.parquet        the columns of the run, with their ids,
+                                                     where its plan knows them
                              00003-1-0-00000.parquet   a file of a ticket: split, epoch, try, index
                              merge-<hex>-00000.parquet  what a merge wrote anew
                              maybe-<hex>.parquet     the files that a commit is about to show

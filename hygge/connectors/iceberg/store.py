@@ -145,7 +145,10 @@ class IcebergStore(Store):
                 self._make_namespace(catalog)
                 self._check_place(catalog)
             staged = self._staged(catalog, table, run.id)
-            if schema is None or staged.read_note(PREPARED) is not None:
+            if staged.read_note(PREPARED) is not None:
+                return
+            if schema is None:
+                staged.write_note(PREPARED, pa.schema([]), {})
                 return
             names = without_op(schema).names
             came = [name for name in columns.arrow.names if name in names]
@@ -170,21 +173,22 @@ class IcebergStore(Store):
             table = self.lake.load(catalog)
             staged = self._staged(catalog, table, ticket.run)
             prepared = staged.read_note(PREPARED)
-            if prepared is None and schema is not None:
+            if prepared is None:
                 raise StoreError(
                     f"{where}: run {ticket.run} is not prepared, or was given up", "run it again"
                 )
-            if prepared is None:
-                first = next(batches, None)
-                if first is None:
-                    return Receipt(ticket, "", 0, 0, parts=0)
+            if not prepared[0].names:  # only the rows know their columns
+                if schema is None:
+                    first = next(batches, None)
+                    if first is None:
+                        return Receipt(ticket, "", 0, 0, parts=0)
+                    schema, batches = first.schema, again(first, batches)
+                    del first
                 mode = self.flow_mode or "append"
-                rows = without_op(first.schema)
+                rows = without_op(schema)
                 files = columns_after(where, table, rows, mode, self.goal.contract).arrow
-                files = with_op(files, first.schema)
+                files = with_op(files, schema)
                 parts = self._parts(table) if mode != "merge" else ()
-                batches = again(first, batches)
-                del first
             else:
                 files = prepared[0].remove_metadata()
                 parts = read_parts(prepared[1]["parts"], where)

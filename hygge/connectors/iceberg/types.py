@@ -4,6 +4,7 @@
     uint64                           decimal(20,0)     float16         float
     timestamp of s, ms, us           timestamp         its zone: UTC, or none
     time of s, ms, us                time              lists, structs, maps    likewise
+    uuid, JSON                       string            lists of a fixed size   list
 
 A nanosecond that is no whole microsecond, a duration, a zone other than UTC and a decimal of more
 than 38 digits have no type there.
@@ -17,7 +18,8 @@ import pyarrow as pa
 
 from hygge.errors import UnfitValue
 from hygge.extension_types import marked_schema
-from hygge.type_words import word_of, words_of
+from hygge.formats.exact_text import extension_as_text, has_text
+from hygge.type_words import type_hint, word_of, words_of
 
 FIELD_ID = b"PARQUET:field_id"
 """The key, in the metadata of a field, of the number by which Iceberg knows a column of a file."""
@@ -26,7 +28,6 @@ LOSSY = (
     "time64[ns]",
     "duration",
     "decimal256",
-    "fixed_size_list",
     "timestamp[us, tz=Europe/Berlin]",
     "timestamp[us, tz=+02:00]",
 )
@@ -65,7 +66,7 @@ def iceberg_type(kind: pa.DataType, column: str) -> Any:
         return ice.TimeType()
     if t.is_timestamp(kind) and (kind.tz is None or kind.tz in _UTC):
         return ice.TimestampType() if kind.tz is None else ice.TimestamptzType()
-    if t.is_list(kind) or t.is_large_list(kind):
+    if t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind):
         inner = kind.value_field
         element = iceberg_type(inner.type, column)
         return ice.ListType(_NO_ID, element, element_required=not inner.nullable)
@@ -74,11 +75,12 @@ def iceberg_type(kind: pa.DataType, column: str) -> Any:
     if t.is_map(kind):
         key, item = iceberg_type(kind.key_type, column), iceberg_type(kind.item_type, column)
         return ice.MapType(_NO_ID, key, _NO_ID, item, value_required=not kind.item_field.nullable)
-    raise UnfitValue(
-        f"column '{column}' is {word_of(kind)}, which Iceberg cannot hold",
-        f"state another type: columns: ['*', {{name: {column}, type: …}}], or leave it out with "
-        "`columns`",
-    ).at(column)
+    raise _unfit(column, kind)
+
+
+def _unfit(column: str, kind: pa.DataType) -> UnfitValue:
+    said = f"column '{column}' is {word_of(kind)}, which Iceberg cannot hold"
+    return UnfitValue(said, type_hint(column, kind)).at(column)
 
 
 def _field(field: pa.Field, column: str) -> Any:
@@ -90,8 +92,18 @@ def _field(field: pa.Field, column: str) -> Any:
 
 def mapped(schema: pa.Schema) -> pa.Schema:
     """Return the columns of rows as an Iceberg table gives them back; raise UnfitValue."""
-    fields = [field.with_type(arrow_type(iceberg_type(field.type, field.name))) for field in schema]
-    return pa.schema([field.remove_metadata() for field in fields])
+
+    def kept(field: pa.Field) -> pa.DataType:
+        if has_text(field.type):
+            return pa.string()
+        try:
+            return arrow_type(iceberg_type(field.type, field.name))
+        except UnfitValue as error:  # which is about the type within
+            if not pa.types.is_nested(field.type):
+                raise
+            raise _unfit(field.name, field.type) from error
+
+    return pa.schema([field.with_type(kept(field)).remove_metadata() for field in schema])
 
 
 def kept_otherwise(schema: pa.Schema) -> list[str]:
@@ -178,6 +190,8 @@ def cast(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
         index = table.schema.get_field_index(field.name)
         array = pa.nulls(table.num_rows, field.type) if index < 0 else table.column(index)
         if array.type != field.type:
+            if has_text(array.type):
+                array = extension_as_text(array)
             try:
                 array = array.cast(field.type)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

@@ -12,11 +12,31 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Protocol
 
 from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.database import Database
 from hygge.connectors.sql.listing import Table
 from hygge.errors import SourceMissing, one_of
+
+
+class Tables(Protocol):
+    """Tables to choose from by patterns."""
+
+    @property
+    def who(self) -> str: ...
+    @property
+    def tables(self) -> Sequence[Table]: ...
+    @property
+    def schemas(self) -> Sequence[str]: ...
+    @property
+    def noun(self) -> str:
+        """What a schema is called there."""
+        ...
+
+    def full(self, pattern: str) -> tuple[str, str]:
+        """Return a pattern as the patterns of its schema and of its table."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -29,6 +49,7 @@ class Catalog:
     """The schema of names without one."""
     tables: tuple[Table, ...]
     schemas: tuple[str, ...]
+    noun: str = "schema"
 
     def full(self, pattern: str) -> tuple[str, str]:
         """A pattern as the patterns of its schema and of its table."""
@@ -58,7 +79,7 @@ def catalog_of(database: Database, url: str, patterns: Sequence[str]) -> Catalog
 
 
 def chosen(
-    catalog: Catalog, include: Sequence[str], exclude: Sequence[str], views: bool
+    catalog: Tables, include: Sequence[str], exclude: Sequence[str], views: bool
 ) -> list[Table]:
     """The tables that the patterns take, in the order of their names.
 
@@ -88,13 +109,13 @@ def chosen(
     return tables
 
 
-def takes(catalog: Catalog, pattern: str, table: Table) -> bool:
+def takes(catalog: Tables, pattern: str, table: Table) -> bool:
     """Whether a pattern takes a table."""
     schema, name = catalog.full(pattern)
     return fnmatchcase(table.schema, schema) and fnmatchcase(table.name, name)
 
 
-def _has_parent_in(taken: set[Table], table: Table, catalog: Catalog) -> bool:
+def _has_parent_in(taken: set[Table], table: Table, catalog: Tables) -> bool:
     names = {(each.schema, each.name) for each in taken}
     by_name = {(each.schema, each.name): each for each in catalog.tables}
     above = table.parent
@@ -105,7 +126,7 @@ def _has_parent_in(taken: set[Table], table: Table, catalog: Catalog) -> bool:
     return False
 
 
-def _nothing(catalog: Catalog, pattern: str, views: Sequence[Table]) -> SourceMissing:
+def _nothing(catalog: Tables, pattern: str, views: Sequence[Table]) -> SourceMissing:
     if views:
         return SourceMissing(
             f"{catalog.who}: '{pattern}' names views only, such as {views[0].text}",
@@ -113,7 +134,8 @@ def _nothing(catalog: Catalog, pattern: str, views: Sequence[Table]) -> SourceMi
         )
     schema, name = catalog.full(pattern)
     if not any(fnmatchcase(each, schema) for each in catalog.schemas):
-        said, hint = f"no schema '{schema}' with tables", one_of("schemas", schema, catalog.schemas)
+        said = f"no {catalog.noun} '{schema}' with tables"
+        hint = one_of(f"{catalog.noun}s", schema, catalog.schemas)
     else:
         names = [each.text for each in catalog.tables if fnmatchcase(each.schema, schema)]
         plain = re.sub(r"[*?\[\]]", "", f"{schema}.{name}")

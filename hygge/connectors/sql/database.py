@@ -146,6 +146,7 @@ class OwnTrialVerbs(Protocol):
     """A `trial.py` of a database whose catalog is its own."""
 
     def not_null(self, goal: Goal) -> frozenset[str]: ...
+    def own_rules(self, goal: Goal, names: Sequence[str], adds: bool) -> list[Rule]: ...
 
 
 class SizeVerbs(Protocol):
@@ -188,7 +189,7 @@ class Database:
     """Whether nobody can write the file while a plan of a Home is open."""
     own_catalog: bool = False
     """Whether its catalog is asked by its own code, and not through SQLAlchemy: `catalog.py` has
-    `described` and `facts`, `trial.py` has `limits`."""
+    `described` and `facts`, `trial.py` has `not_null` and `own_rules`."""
     is_cased: bool = True
     """Whether the names `Users` and `users` mean two tables."""
     names: NameRules = _ANY_NAMES

@@ -152,7 +152,7 @@ def foreign_key_error(said: str, who: str, side: type[HyggeError]) -> HyggeError
             f"{who}: rows of another table refer to rows that would be removed or changed: {said}",
             "delete those rows before, or drop that key; `mode: merge` removes no rows",
         )
-    if re.search(r"(?i)child row|insert or update on table", said):
+    if re.search(r"(?i)child row|insert or update on table|exist in the referenced", said):
         return side(
             f"{who}: the rows refer to rows that another table lacks: {said}",
             "move the rows of that table before, or leave these rows out with `where`",

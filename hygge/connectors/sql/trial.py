@@ -16,7 +16,7 @@ from hygge.bad_rows import BadRows
 from hygge.changes import places_of_upserts, upserts
 from hygge.connectors.sql.rules import ROW, SCRATCH, Rule
 from hygge.connectors.sql.target import ORDINAL
-from hygge.errors import HyggeError, UnfitValue
+from hygge.errors import HyggeError, Transient, UnfitValue
 
 _AT_ONCE = 1_000
 """Numbers of rows in one statement."""
@@ -140,6 +140,8 @@ class Trial:
                 f"SELECT {number}{more} FROM {self._table} {ROW} WHERE {number} >= {start} "
                 f"AND ({rule.broken}) ORDER BY 1 LIMIT {most}"
             )
+        except Transient:  # it is locked by others: a later attempt may ask
+            raise
         except HyggeError:  # this user may not read that table, say
             self.rules.remove(rule)
             return []

@@ -9,6 +9,7 @@ import duckdb
 import pytest
 
 from hygge.cli.main import main
+from tests.chaos import only_in_chaos
 
 
 @pytest.fixture
@@ -75,7 +76,6 @@ def test_discover_and_move_know_a_file_by_its_bytes_and_by_its_name(here, capsys
     ("flow", "said"),
     [
         ("home: src.duckdb, store: out", "'home' is a DuckDB database without a table"),
-        ("home: src.duckdb#orders, store: src.duckdb#b", "which nobody can write while it is read"),
         ("home: src.duckdb#nope, store: out", "there is no table 'nope'"),
         ("home: no.duckdb#t, store: out", "there is no DuckDB database"),
         (
@@ -91,16 +91,48 @@ def test_what_cannot_be_is_said_in_words(flow, said, here, capsys):
     assert said in capsys.readouterr().err
 
 
-def test_rows_that_are_null_where_the_table_has_it_not_null_are_set_aside(here):
+def test_rows_that_the_table_refuses_are_set_aside(here, capsys):
     with duckdb.connect("out.duckdb") as connection:
-        connection.execute("CREATE TABLE t (id INTEGER, name VARCHAR NOT NULL)")
+        connection.execute(
+            "CREATE TABLE t (id INTEGER, name VARCHAR NOT NULL, at_ TIMESTAMP_NS); "
+            "CREATE UNIQUE INDEX lowered ON t(lower(name))"
+        )
     write(
         'f: {home: {connection: "duckdb:///src.duckdb", query: "SELECT id, '
-        'CASE WHEN id > 9 THEN name END AS name FROM orders"}, store: out.duckdb#t, '
+        "CASE WHEN id > 9 THEN name END AS name, CASE WHEN id = 20 THEN TIMESTAMP '1600-01-01' "
+        "ELSE TIMESTAMP '2024-01-01' END AS at_ FROM orders\"}, store: out.duckdb#t, "
         "mode: append, on_bad_row: set_aside, max_bad_rows: 20, max_bad_share: 50%}"
     )
+    assert main(["plan", "flows.yml"]) == 0
+    assert "not set aside, but fails the run: a unique index" in capsys.readouterr().out
     assert main(["flows.yml", "--inline"]) == 0
-    assert rows("SELECT count(*) FROM t") == [(40,)]
+    assert rows("SELECT count(*), min(id) FROM t") == [(39, 10)]  # 1600 is too far for its column
+
+
+@pytest.mark.parametrize("engine", ["inline", pytest.param("ray", marks=only_in_chaos)])
+def test_flows_at_once_read_and_write_the_same_files(here, engine, request):
+    if engine == "ray":
+        request.getfixturevalue("ray_here")
+    write(
+        "a: {home: src.duckdb#orders, store: out.duckdb#a}\n"
+        "  b: {home: src.duckdb#raw.lines, store: out.duckdb#b}\n"
+        "  c: {home: src.duckdb#orders, store: src.duckdb#raw.copy}"
+    )
+    assert main(["flows.yml", *(["--inline"] if engine == "inline" else [])]) == 0
+    assert rows("SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM b)") == [(50, 50)]
+    assert rows("SELECT count(*) FROM raw.copy", "src.duckdb") == [(50,)]
+
+
+def test_a_flow_reads_and_writes_one_file(here):
+    """Its lock for reading ends before the commit."""
+    write("f: {home: src.duckdb#orders, store: src.duckdb#raw.copy, mode: merge}")
+    for count in (51, 52):
+        with duckdb.connect("src.duckdb") as connection:
+            connection.execute(f"INSERT INTO orders VALUES ({count}, 'new', NULL)")
+        assert main(["flows.yml", "--inline"]) == 0
+        assert rows("SELECT count(*) FROM raw.copy", "src.duckdb") == [(count,)]
+    write("f: {home: src.duckdb#orders, store: src.duckdb#main.orders, mode: merge}")
+    assert main(["flows.yml", "--inline"]) != 0
 
 
 def test_an_append_by_cursor_reads_rows_at_the_watermark_once(here):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import duckdb
 import pyarrow as pa
 import pytest
 
-from hygge import SQLHome
+from hygge import SQLHome, SQLStore
 from hygge.connectors.duckdb import session
 from hygge.errors import ConfigError, HomeError, SourceChanged, SourceMissing, Transient, UnfitValue
+from hygge.model import Run, Ticket
 
 
 def home_of(path, table="t", **settings):
@@ -83,6 +88,9 @@ def test_stated_types_columns_and_conditions(path, sql):
         read(home_of(path, options={"types": {"half": "int64"}}))
     with pytest.raises(SourceMissing, match="has no column 'nope'"):
         read(home_of(path, columns=["nope"]))
+    with pytest.raises(SourceMissing, match="has no column 'ID'") as raised:
+        read(home_of(path, split_by="ID"))
+    assert "did you mean 'id'?" in raised.value.hint
     with pytest.raises(SourceMissing, match="there is no table 'T2'"):
         read(home_of(path, "T2"))
 
@@ -149,6 +157,23 @@ def test_nobody_writes_while_a_plan_is_open_and_a_change_after_it_is_seen(path, 
     monkeypatch.setattr(session, "LOCK_WAIT_S", 0.2)
     with duckdb.connect(path), pytest.raises(Transient, match="is open in this process already"):
         read(home)
+
+
+def test_what_a_killed_program_left_in_its_log_is_read_and_kept(path, sql):
+    sql("CREATE TABLE t AS SELECT 1 AS id")
+    code = (
+        "import duckdb, os; c = duckdb.connect({!r}); c.execute('INSERT INTO t VALUES (2)'); "
+        "os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code.format(path)], check=False)
+    assert os.path.exists(f"{path}.wal")
+    assert read(home_of(path))["id"].to_pylist() == [1, 2]
+    store, run = SQLStore("t", connection=f"duckdb:///{path}"), Run("r", "f", "append")
+    three = pa.table({"id": pa.array([3], pa.int32())})
+    store.prepare(run, three.schema)
+    receipt = store.stage(Ticket("r", 0), three.schema, iter([three]))
+    store.commit(run, None, [receipt], None)
+    assert sql("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]
 
 
 def test_what_is_no_duckdb_file_is_told(tmp_path):

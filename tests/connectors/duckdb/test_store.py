@@ -222,6 +222,47 @@ class TestMerge:
         move(store_at(path), self.rows((1, "c"), (3, "a")), mode="merge", key=("id",))
         assert sql("FROM users ORDER BY id") == [(1, "c"), (2, "b"), (3, "a")]
 
+    def test_a_value_that_goes_from_one_row_to_another_is_free_for_it(self, path, sql):
+        """The rows are more than DuckDB looks at at once; columns that they lack stay."""
+        sql(
+            "CREATE TABLE users (id BIGINT PRIMARY KEY, name VARCHAR UNIQUE, own INTEGER "
+            "DEFAULT 7, twice BIGINT AS (id * 2)); "
+            "INSERT INTO users SELECT i, 'n' || i, i FROM range(3000) r(i)"
+        )
+        moved = self.rows(*((n, f"n{(n + 1) % 3000}", "update") for n in range(3000)))
+        gone = self.rows((0, "n1", "delete"), (9000, "n1", "insert"))
+        move(store_at(path), moved, mode="merge", key=("id",))
+        done = move(store_at(path), gone, mode="merge", run="r2", key=("id",))
+        assert sql("SELECT count(*), count(DISTINCT name) FROM users") == [(3000, 3000)]
+        found = sql("FROM users WHERE id IN (2, 9000) ORDER BY 1")
+        assert found == [(2, "n3", 2, 4), (9000, "n1", 7, 18000)]
+        assert done.note == "changes: 1 inserted or updated, 1 deleted"
+
+    def test_a_key_with_a_collation_is_compared_byte_by_byte(self, path, sql):
+        sql("CREATE TABLE users (id VARCHAR COLLATE NOCASE PRIMARY KEY, name VARCHAR)")
+        for run, rows in enumerate([[("A", "x"), ("a", "y")], [("a", "z"), ("b", "n")]]):
+            move(store_at(path), self.rows(*rows), mode="merge", run=f"r{run}", key=("id",))
+        assert sorted(sql("FROM users")) == [("A", "x"), ("a", "z"), ("b", "n")]
+
+
+def test_rows_that_others_refer_to_are_updated_and_never_replaced(path, sql):
+    store = store_at(path)
+    sql("CREATE TABLE users (id BIGINT PRIMARY KEY, name VARCHAR)")
+    sql("CREATE TABLE orders (who BIGINT REFERENCES users (id)); INSERT INTO users VALUES (1, 'a')")
+    move(store_at(path, adopt=True), THREE, mode="replace")
+    sql("INSERT INTO orders VALUES (1)")
+    with pytest.raises(StoreError, match="rows of the table 'orders' refer to its rows"):
+        store_at(path, adopt=True).prepare(Run("r2", "f", "replace"), THREE.schema)
+    other = pa.table({"id": [1, 9], "name": ["new", "nine"]})
+    move(store, other, mode="merge", run="r3", key=("id",))
+    assert sql("FROM users ORDER BY id") == [(1, "new"), (2, "b"), (3, None), (9, "nine")]
+    gone = TestMerge().rows((1, "x", "delete"))
+    with pytest.raises(Rejected, match="rows of another table refer to rows that would be deleted"):
+        move(store, gone, mode="merge", run="r4", key=("id",))
+    lost = pa.table({"who": [77]})
+    with pytest.raises(Rejected, match="the rows refer to rows that another table lacks"):
+        move(store_at(path, "orders"), lost, run="r5")
+
 
 def test_a_rival_with_the_same_base_is_superseded(path, sql):
     ours, theirs = store_at(path), store_at(path)
@@ -232,6 +273,31 @@ def test_a_rival_with_the_same_base_is_superseded(path, sql):
         theirs.commit(second, None, receipts[1], None)
     assert ours.commit(first, None, receipts[0], None).note == "it was committed before"
     assert sql("SELECT count(*) FROM users") == [(3,)]
+
+
+def test_what_others_do_between_the_plan_and_the_commit(path, sql):
+    store = store_at(path)
+    move(store, THREE)
+
+    def late(number):
+        run = Run(f"late{number}", "f", "append")
+        base, receipts = store.head("f"), staged(store, run, THREE)
+        return lambda: store.commit(run, base, receipts, None)
+
+    commit = late(1)
+    sql("INSERT INTO users VALUES (9, 'theirs'); ALTER TABLE users ADD COLUMN more INTEGER")
+    with pytest.raises(Rejected, match="has column 'more', which the rows lack"):
+        commit()
+    sql("ALTER TABLE users DROP COLUMN more")
+    assert commit().applied == 3
+    assert sql("SELECT count(*) FROM users") == [(7,)]
+    commit = late(2)
+    sql("DROP TABLE users")
+    with pytest.raises(Rejected, match="is gone, but flow"):
+        commit()
+    Path(path).unlink()
+    with pytest.raises(Superseded):
+        commit()
 
 
 def test_what_is_missing_or_short_of_the_staged_rows_is_rejected(path):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pyarrow.dataset as ds
 import pytest
 
-from hygge import ConfigError, Coordinator
+from hygge import ConfigError, Coordinator, IcebergStore
 from hygge.cli.main import main
+from hygge.testing.staging import stage_run, tagged_rows
 from tests import ROOT
 from tests.connectors.iceberg import lakes
 
@@ -74,10 +76,56 @@ def test_what_is_wrong_is_told_with_its_line(text: str, said: str, tmp_path: Pat
     assert re.search(r"flows\.yml:\d+", raised.value.message)
 
 
-def test_discover_lists_no_tables_of_a_catalog(
+MANY = """
+root: ..
+connections:
+  ice: {type: iceberg, catalog: {uri: "sqlite:///catalog.db", warehouse: lake, token: hush}}
+flows:
+  f:
+    home: {connection: ice, tables: ["sales.*"], exclude: ["sales.old"]}
+    store: "out/{schema}/{table}"
+    mask: {text: {keep_last: 1}}
+"""
+
+
+def test_the_tables_of_a_catalog_are_listed_and_moved_as_a_family(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for name in ("sales.lines", "sales.more", "sales.old", "hr.people"):
+        store = IcebergStore(name, catalog=lakes.settings(tmp_path))
+        stage_run(store, tagged_rows(name), mode="append").commit()
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "flows.yml").write_text(LAKE + "flows: {a: {home: x.csv, store: lake#s.t}}\n")
-    assert main(["discover", "lake"]) == 2
-    assert "'lake' is a catalog of Iceberg, whose tables are not listed" in capsys.readouterr().err
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/flows.yml").write_text(MANY)
+    assert main(["discover", "ice", "--file", "in/flows.yml"]) == 0
+    said = re.sub(" +", " ", capsys.readouterr().out)
+    assert "4 tables" in said
+    assert "hr.people 20" in said
+    assert main(["discover", "lake"]) == 0  # the folder
+    assert re.search(r"sales/more +20 .* iceberg +n, text", capsys.readouterr().out)
+    assert main(["plan", "in/flows.yml"]) == 0
+    said = capsys.readouterr().out
+    assert "f.sales.lines" in said
+    assert "f.sales.old" not in said
+    assert main(["in/flows.yml", "--inline"]) == 0
+    assert ds.dataset(tmp_path / "out/sales/more").count_rows() == 20
+    assert main(["verify", "in/flows.yml", "--select", "f.sales.lines"]) == 0
+    asked = ["discover", "ice", "--file", "in/flows.yml", "--pattern", "hr.*", "--yaml"]
+    capsys.readouterr()
+    assert main(asked) == 0
+    written = capsys.readouterr()
+    assert "hush" not in written.out
+    assert "set ICE_TOKEN" in written.err
+    monkeypatch.setenv("ICE_TOKEN", "hush")
+    (tmp_path / "flows.yml").write_text(written.out)
+    assert main(["flows.yml", "--inline"]) == 0
+    assert ds.dataset(tmp_path / "lake/ice/hr/people").count_rows() == 20
+    for wrong, why in (
+        (MANY.replace("sales.*", "sale.*"), "has no namespace 'sale' with tables"),
+        (MANY.replace('["sales.*"]', "[lines]"), "'lines' names no namespace of the catalog"),
+        (MANY.replace("text:", "txt:"), "no table of flow 'f' has the column 'txt'"),
+        (MANY.replace(", exclude", ", views: true, exclude"), "'views' of a catalog"),
+    ):
+        (tmp_path / "in/flows.yml").write_text(wrong)
+        assert main(["in/flows.yml", "--inline"]) != 0
+        assert why in "".join(capsys.readouterr())

@@ -93,6 +93,9 @@ def test_a_column_with_the_name_of_a_field_is_refused(tmp_path: Path) -> None:
     rows = pa.table({"n": pa.array([{"v": 1}]), "n.v": [2]})
     with pytest.raises(StoreError, match=r"'n\.v' is a column, and a field of the column 'n'"):
         stage_run(lakes.store(tmp_path), rows)
+    deep = IcebergStore("a.b.lines", catalog=lakes.settings(tmp_path))
+    with pytest.raises(StoreError, match="this catalog has namespaces of one part alone"):
+        stage_run(deep, tagged_rows("a"))
 
 
 def _wider() -> pa.Table:
