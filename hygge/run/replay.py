@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from hygge.bad_rows import ARROW, SOURCE, schema_of_rows, values_of
 from hygge.errors import ConfigError, JournalError
+from hygge.formats.json_columns import to_text
 from hygge.home import Home
 from hygge.journal import Lease
 from hygge.journal.bad_files import BadFiles
@@ -69,7 +70,8 @@ class _BadRowsHome(Home):
         if self.shape_of_flow is None:
             return table
         reading = self.reading or Reading(self.describe())
-        return bind(self.shape_of_flow, table.schema, self.describe()).apply(table, reading)
+        bound = bind(self.shape_of_flow, table.schema, self.describe(), to_text)
+        return bound.apply(table, reading)
 
 
 def replay(flow: Flow, run: str, watch: Watch, stop: threading.Event) -> Report:
