@@ -100,9 +100,14 @@ def trial_of(
 
 
 def remarks(goal: Goal, database: Database, names: list[str], adds: bool) -> list[str]:
-    """Return what to say of rules that nobody can ask for before the commit."""
-    rules = _rules(goal, database, names, adds)
-    left = dict.fromkeys(rule.name for rule in rules if not rule.broken)
+    """Return what to say of rules that nobody can ask for before the commit, nor in it."""
+    if database.sets_aside:
+        return []
+    if database.own_catalog:
+        left = dict.fromkeys(database.own_trial().rules(goal))
+    else:
+        rules = _rules(goal, database, names, adds)
+        left = dict.fromkeys(rule.name for rule in rules if not rule.broken)
     if not left:
         return []
     return [

@@ -23,3 +23,12 @@ def not_null(goal: Goal) -> frozenset[str]:
     with session.reading(path, goal.who, StoreError) as connection:
         columns = catalog.columns(connection, *table_names(goal.table))
     return frozenset(column.name for column in columns if column.notnull)
+
+
+def rules(goal: Goal) -> list[str]:
+    """Return the other rules of the target, for people."""
+    path = path_of(goal.url)
+    if not os.path.exists(path):
+        return []
+    with session.reading(path, goal.who, StoreError) as connection:
+        return [text for _, text in catalog.constraints(connection, *table_names(goal.table))]
