@@ -53,7 +53,7 @@ SCHEMA = pa.schema(
     [
         pa.field("flow", pa.string(), False),
         pa.field("run", pa.string(), False),
-        pa.field("split", pa.int64(), False),
+        pa.field("split", pa.int64()),
         *_FOUND,
     ]
 )
@@ -136,7 +136,7 @@ class BadRows:
             return table
         found = sorted(errors.items())
         for at in range(0, len(found), _AT_ONCE):
-            self.add(_bad_table_of(table, found[at : at + _AT_ONCE], ARROW))
+            self.add(bad_table_of(table, found[at : at + _AT_ONCE], ARROW))
         return without(table, [*errors])
 
     def sifted(
@@ -153,16 +153,20 @@ class BadRows:
             return None
         found = pa.concat_tables([table.select(_FOUND_SCHEMA.names) for table in self._tables])
         count = found.num_rows
-        columns = [
-            pa.repeat(pa.scalar(value, SCHEMA.field(name).type), count)
-            for name, value in (
-                ("flow", self.flow), ("run", self.ticket.run), ("split", self.ticket.split),
-            )
-        ]  # fmt: skip
-        schema = SCHEMA
-        if self.schema is not None:
-            schema = SCHEMA.with_metadata({_ROWS: base64.b64encode(serialized(self.schema))})
-        return as_parquet(pa.Table.from_arrays([*columns, *found.columns], schema=schema))
+        splits = pa.repeat(pa.scalar(self.ticket.split, pa.int64()), count)
+        return content_of(found, self.flow, self.ticket.run, splits, self.schema)
+
+
+def content_of(
+    found: pa.Table, flow: str, run: str, splits: pa.Array, schema: pa.Schema | None
+) -> bytes:
+    """Return the rows of a `bad_table` as a Parquet file; `schema` is what they should have had."""
+    names = [pa.repeat(pa.scalar(value, pa.string()), found.num_rows) for value in (flow, run)]
+    written = SCHEMA
+    if schema is not None:
+        written = SCHEMA.with_metadata({_ROWS: base64.b64encode(serialized(schema))})
+    columns = [*names, splits, *found.select(_FOUND_SCHEMA.names).columns]
+    return as_parquet(pa.Table.from_arrays(columns, schema=written))
 
 
 def sift(
@@ -177,7 +181,7 @@ def sift(
     tables: list[pa.Table] = []
     while found := list(itertools.islice(misfits, _AT_ONCE)):
         places += [place for place, _ in found]
-        tables.append(_bad_table_of(table, found, form))
+        tables.append(bad_table_of(table, found, form))
         size = sum(each.nbytes for each in tables)
         if len(places) > most_rows or size > _MOST_BYTES:
             break
@@ -186,7 +190,8 @@ def sift(
     return without(table, places), pa.concat_tables(tables)
 
 
-def _bad_table_of(table: pa.Table, found: Iterable[tuple[int, UnfitValue]], form: str) -> pa.Table:
+def bad_table_of(table: pa.Table, found: Iterable[tuple[int, UnfitValue]], form: str) -> pa.Table:
+    """Return a `bad_table` of the rows at these places of a table, with their errors."""
     rows = []
     for place, error in found:
         row = table.slice(place, 1)

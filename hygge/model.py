@@ -194,8 +194,7 @@ class Receipt:
     reached: Mapping[str, Any] | None = None
     """What `hygge.batches.reached_table` said of the rows that are staged; None: nothing."""
     bad_rows: builtins.bytes | None = field(default=None, compare=False, repr=False)
-    """The rows that were set aside, as a Parquet file, on their way to the driver; None: it has
-    them, or there are none."""
+    """The rows that were set aside, as a Parquet file, on their way to the driver."""
 
 
 @dataclass(frozen=True)
@@ -217,8 +216,9 @@ class Head:
     cursor: str | None = None
     """The column that the watermark belongs to."""
     ties: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
-    """What it remembers of the rows at the watermark, as JSON, for the Home that wrote it (see
-    `hygge/connectors/sql/ties.py`); None: nothing."""
+    """What it remembers of the rows at the watermark, as JSON: `hygge/connectors/sql/ties.py`."""
+    aside: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """`file` and `rows` of what its commit set aside (`hygge/refused_rows.py`); None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -357,8 +357,7 @@ class Limits:
     max_bytes_per_second: int | None = None
     """Arrow bytes that the Home may give in a second, over all lanes; None: any number."""
     of: str = ""
-    """Name of the flow of many tables that this is one table of: all of them share that rate, and
-    their lanes."""
+    """Name of the flow of many tables that this is one of: they share that rate, and lanes."""
     store_share: float = 1.0
     """Part of the nodes' object stores that it may fill; Ray jobs that run at once divide them."""
     memory_per_lane: int = 128 * MIB
@@ -386,8 +385,9 @@ class Limits:
 
 
 def facts_of_head(head: Head) -> dict[str, Any]:
-    """Return a head as JSON; older versions know no `ties`, so it is left out where it is None."""
-    return {key: fact for key, fact in asdict(head).items() if key != "ties" or fact is not None}
+    """Return a head as JSON, without what is None and unknown to older versions."""
+    new = ("ties", "aside")
+    return {key: fact for key, fact in asdict(head).items() if key not in new or fact is not None}
 
 
 def from_facts(record: type[Record], facts: Mapping[str, Any]) -> Record:

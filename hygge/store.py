@@ -58,7 +58,8 @@ commit(run, base, receipts, watermark)
     raises Superseded. Returns a `Commit`, or raises Rejected (nothing became visible, and never
     will: the target was altered, its trigger refuses a row; the run is closed) or Unknown (the head
     can tell). After any other error the run stays decided, and the next run commits it. MUST check
-    that the rows and parts that the receipts count are there.
+    that the rows and parts that the receipts count are there. Where `refused_rows` is set, it may
+    set rows aside that the target refuses (`RefusedRows`, `Commit.set_aside`).
 
 discard(run)
     Called by the Flow, in the driver, any number of times, only after a decision. Removes what the
@@ -91,6 +92,7 @@ from hygge.model import (
     Ticket,
     Watermark,
 )
+from hygge.refused_rows import RefusedRows
 from hygge.settings import Connector, is_rebuilt_class
 
 if TYPE_CHECKING:
@@ -117,6 +119,8 @@ class Store(Connector):
     """The mode of the flow that writes it."""
     bad_rows: BadRows | None = None
     """While `stage` runs: what takes the rows that the Store cannot hold; None: they are errors."""
+    refused_rows: RefusedRows | None = None
+    """While `commit` runs: what takes the rows that the target refuses; None: they are errors."""
     receives: ClassVar[Literal["pandas", "arrow"]] = "pandas"
     """Simple form: the kind of batch that `write` gets."""
 

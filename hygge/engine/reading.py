@@ -21,7 +21,7 @@ import pyarrow as pa
 from hygge.bad_rows import SOURCE, BadRows, is_bad, sift
 from hygge.batches import conform, peek, raw_format, reached_of, rows_in, slices
 from hygge.errors import HyggeError, StoreError, raised_at
-from hygge.formats.json_columns import with_json
+from hygge.formats.json_columns import to_text, with_json
 from hygge.home import Home
 from hygge.model import Limits, Receipt, Split, Ticket
 from hygge.run.said import Speaker, speaking, spoken
@@ -96,7 +96,7 @@ def _read_split(
         if schema is None:
             schema, rest = peek(tables, limits.batch_bytes, name)
             if shape is not None and schema is not None:
-                bound = bind(shape, schema, name)
+                bound = bind(shape, schema, name, to_text)
                 schema = bound.schema
             if home.to_json and schema is not None:
                 bound = with_json(bound, schema, home.flow_key)

@@ -10,7 +10,7 @@ A field that is such a JSON text says so in its metadata: `is_json` tells a Stor
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -29,6 +29,7 @@ from hygge.formats.exact_text import (
 from hygge.formats.json_values import NO_JSON
 from hygge.formats.json_writer import literals
 from hygge.shape.bound import Bound
+from hygge.shape.choose import is_nested
 from hygge.shape.step import Reading
 
 
@@ -57,25 +58,34 @@ def with_json(bound: Bound | None, source: pa.Schema, key: Collection[str] = ())
     nothing is to be done. Raises UnfitValue for a type that JSON has no form for.
     """
     schema = source if bound is None else bound.schema
-    nested = tuple(field.name for field in schema if _is_nested(field.type))
+    nested = tuple(field.name for field in schema if is_nested(field.type))
     if not nested:
         return bound
-    fields = []
-    for field, simple in zip(schema, plain_schema(schema), strict=True):
-        if field.name in nested:
-            _check_type(field.name, simple.type)
-            marks = None if field.name in key else {JSON: b"1"}
-            field = pa.field(field.name, pa.string(), field.nullable, marks)
-        fields.append(field)
     if bound is None:
         bound = Bound(source, schema, (), {name: name for name in schema.names})
-    step = AsJson(pa.schema(fields, schema.metadata), nested)
+    step = _step(schema, nested, [name for name in nested if name not in key])
     origins = {new: old for new, old in bound.origins.items() if new not in nested}
     return replace(bound, schema=step.schema, steps=(*bound.steps, step), origins=origins)
 
 
-def _is_nested(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_nested(kind) and not pa.types.is_union(kind))
+def to_text(schema: pa.Schema, names: Sequence[str]) -> AsJson:
+    """Return the step that makes plain texts of these columns (`ToText`).
+
+    Raises UnfitValue for a type that JSON has no form for.
+    """
+    return _step(schema, tuple(names), ())
+
+
+def _step(schema: pa.Schema, names: tuple[str, ...], marked: Collection[str]) -> AsJson:
+    """Return the step for these columns; those that are `marked` say that they are JSON."""
+    fields = []
+    for field, simple in zip(schema, plain_schema(schema), strict=True):
+        if field.name in names:
+            _check_type(field.name, simple.type)
+            marks = {JSON: b"1"} if field.name in marked else None
+            field = pa.field(field.name, pa.string(), field.nullable, marks)
+        fields.append(field)
+    return AsJson(pa.schema(fields, schema.metadata), names)
 
 
 def _check_type(column: str, kind: pa.DataType) -> None:

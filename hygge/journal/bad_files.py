@@ -1,6 +1,7 @@
 """The files of rows that were set aside, beside the journal:
 
     bad/<flow>/<run>/<split>-<epoch>-<n>.parquet    of one try at a split, before its receipt
+    bad/<flow>/<run>/refused-<name>.parquet         of one try at the commit, before it commits
     bad/<flow>/<run>.parquet                        of a run that is committed
     bad/<flow>/<run>.replayed                       evidence: they were moved again
 
@@ -10,7 +11,8 @@ removes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -65,6 +67,10 @@ class BadFiles:
         if receipt.bad_rows is not None:
             self.place.put(self._ticket_key(receipt.ticket), receipt.bad_rows)
 
+    def keep_refused(self, run: Run, name: str, content: bytes) -> None:
+        """Write the rows that the Store refuses in a commit. Called before it commits."""
+        self.place.put(self._refused_key(run.id, name), content)
+
     def has_all(self, receipt: Receipt) -> bool:
         """Return whether the bad rows that a kept receipt counts are there."""
         return not receipt.set_aside or self.place.get(self._ticket_key(receipt.ticket)) is not None
@@ -79,19 +85,27 @@ class BadFiles:
                 return first_of([from_parquet(content)])
         return ""
 
-    def show(self, run: Run, receipts: Sequence[Receipt]) -> str:
+    def show(
+        self, run: Run, receipts: Sequence[Receipt], aside: Mapping[str, Any] | None = None
+    ) -> str:
         """Make the bad rows of a committed run one file; safe twice, and in two drivers at once.
 
-        `receipts` are those of its decision. Returns a sentence about rows that are gone, or "".
+        `receipts` are those of its decision, `aside` is that of its head. Returns a sentence about
+        rows that are gone, or "".
         """
+        found = [
+            (self._ticket_key(receipt.ticket), receipt.set_aside)
+            for receipt in receipts
+            if receipt.set_aside
+        ]
+        if aside is not None:
+            found.append((self._refused_key(run.id, aside["file"]), aside["rows"]))
         tables = []
         missing = 0
-        for receipt in receipts:
-            if not receipt.set_aside:
-                continue
-            content = self.place.get(self._ticket_key(receipt.ticket))
+        for key, rows in found:
+            content = self.place.get(key)
             if content is None:
-                missing += receipt.set_aside
+                missing += rows
             else:
                 tables.append(from_parquet(content))
         if missing and self.place.get(self._key(run.id)) is not None:
@@ -127,6 +141,9 @@ class BadFiles:
 
     def _key(self, run: str) -> str:
         return f"{self.top}/{run}{_SUFFIX}"
+
+    def _refused_key(self, run: str, name: str) -> str:
+        return f"{self.top}/{run}/refused-{name}{_SUFFIX}"
 
     def _ticket_key(self, ticket: Ticket) -> str:
         return f"{self.top}/{ticket.run}/{ticket.split:06d}-{ticket.epoch}-{ticket.n}{_SUFFIX}"

@@ -10,7 +10,8 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from hygge.errors import (
     ConfigError,
@@ -18,6 +19,7 @@ from hygge.errors import (
     NotOurs,
     Rejected,
     StoreError,
+    TooManyBadRows,
     Transient,
     UnfitValue,
     Unknown,
@@ -26,6 +28,7 @@ from hygge.home import Home
 from hygge.journal import Decision, FlowJournal
 from hygge.journal.bad_files import BadFiles
 from hygge.model import Commit, Head, Limits, Mode, Plan, Receipt, Run, Watermark
+from hygge.refused_rows import RefusedRows, settled
 from hygge.run.engines import backoff_s
 from hygge.run.recorder import Recorder
 from hygge.run.retrying import retried
@@ -34,11 +37,14 @@ from hygge.run.stall import StallGuard
 from hygge.shape.settings import Shape
 from hygge.store import Store
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 Result = TypeVar("Result")
 
 COMMITTED = "committed"
 """The outcome of a run whose rows are visible."""
-REFUSALS = (Rejected, NotOurs, UnfitValue, ConfigError)
+REFUSALS = (Rejected, NotOurs, UnfitValue, ConfigError, TooManyBadRows)
 """Errors of a commit after which it is of no use to try it again: the run is over."""
 _LONGEST_PAUSE_S = 10.0
 """Between two attempts to commit: what is decided should be known soon."""
@@ -137,17 +143,26 @@ class Driver:
         return retried(what, call, self.flow.limits.retries, self.say, self.stop)
 
     def commit(
-        self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
+        self,
+        run: Run,
+        base: Head | None,
+        receipts: Sequence[Receipt],
+        watermark: Watermark,
+        schema: pa.Schema | None = None,
     ) -> Commit:
-        """Commit; again after Transient or Unknown, unless the head shows that it happened."""
+        """Commit; again after Transient or Unknown, unless the head shows that it happened.
+
+        `schema` is that of the rows, where it is known.
+        """
         for receipt in receipts:
             if receipt.reached is not None:
                 run = replace(run, ties=receipt.reached.get("ties"))
         for n in range(self.flow.limits.retries + 1):
+            store = self.flow.store
+            store.refused_rows = self._refused_rows(run, receipts, schema)
             try:
                 return self.ask_store(
-                    "the commit",
-                    lambda: self.flow.store.commit(run, base, receipts, watermark),
+                    "the commit", partial(store.commit, run, base, receipts, watermark)
                 )
             except (Transient, Unknown) as error:
                 # Also when asked to stop: it is better to know how a decided run ended.
@@ -165,7 +180,19 @@ class Driver:
                 if (done := self._committed(run, receipts)) is not None:
                     return done
                 raise
+            finally:
+                store.refused_rows = None
         raise AssertionError("unreachable")
+
+    def _refused_rows(
+        self, run: Run, receipts: Sequence[Receipt], schema: pa.Schema | None
+    ) -> RefusedRows | None:
+        """Return what takes the rows that one call of `commit` sets aside; None: none may be."""
+        limits = self.flow.limits
+        if limits.on_bad_row != "set_aside":
+            return None
+        keep = partial(self.bad_files.keep_refused, run)
+        return RefusedRows(run, receipts, limits, schema, keep)
 
     def _committed(self, run: Run, receipts: Sequence[Receipt]) -> Commit | None:
         """Return the commit of a run if the head of the store is this run; else None."""
@@ -198,15 +225,15 @@ class Driver:
         how: str,
         answers_request: bool = False,
         receipts: Sequence[Receipt] = (),
-        changes: Sequence[str] = (),
+        commit: Commit | None = None,
     ) -> None:
         """Remove what a run staged, and note how it ended.
 
         What cannot be removed of a run that is not committed, such as tables without the right to
         drop them, does not keep it open: the store sweeps it later.
         `answers_request`: the run is what this attempt was asked for. `receipts` are those of the
-        decision, where it is committed: the rows that they set aside are shown. `changes` are what
-        it changed of the store's columns.
+        decision, where it is committed, and `commit` is how: the rows that they set aside are
+        shown.
         """
         try:
             self.retry(
@@ -217,16 +244,17 @@ class Driver:
             if how == COMMITTED:
                 raise
             self.say(f"what the run staged is not removed yet: {error.message}")
-        if any(receipt.set_aside for receipt in receipts):
-            if lost := self.bad_files.show(run, receipts):
+        aside = None if commit is None else commit.head.aside
+        if aside is not None or any(receipt.set_aside for receipt in receipts):
+            if lost := self.bad_files.show(run, receipts, aside):
                 self.say(lost)
         elif how != COMMITTED or self.flow.limits.on_bad_row == "set_aside":
             self.bad_files.drop(run)
         request = self.attempt.request if answers_request else ""
+        changes = () if commit is None else commit.changes
         self.journal.end(run, how, request=request, changes=changes)
 
 
 def commit_from_head(head: Head, receipts: Sequence[Receipt], note: str) -> Commit:
     """Return the commit that made `head`, as far as the head and the receipts tell."""
-    staged = sum(receipt.rows for receipt in receipts)
-    return Commit(head, applied=head.rows, superseded=max(0, staged - head.rows), note=note)
+    return Commit(head, *settled(head, receipts), note=note)

@@ -201,7 +201,9 @@ class _ActiveRun:
                 self.given_up = decision.abandoned
                 raise _given_up_error(decision.abandoned)
             began = time.monotonic()
-            commit = self.driver.commit(self.run, self.base, decision.receipts, decision.watermark)
+            commit = self.driver.commit(
+                self.run, self.base, decision.receipts, decision.watermark, self.schema
+            )
             commit_s = time.monotonic() - began
             with contextlib.suppress(Exception):  # a metric must not fail a run that is committed
                 self.engine.record_commit(self.flow.home, self.flow.store, commit_s)
@@ -228,12 +230,12 @@ class _ActiveRun:
         )
         for receipt in decision.receipts:
             self.outcome.notes += (receipt.reached or {}).get("notes", ())
-        if any(receipt.set_aside for receipt in decision.receipts):
+        if commit.set_aside or any(receipt.set_aside for receipt in decision.receipts):
             self.outcome.notes.append(
                 f"the rows that were set aside are in {self.driver.bad_files.describe(self.run.id)}"
                 "; `hygge bad` lists them, and moves them again after the mend"
             )
-        self.driver.close(self.run, COMMITTED, True, decision.receipts, commit.changes)
+        self.driver.close(self.run, COMMITTED, True, decision.receipts, commit)
 
     def _resume(self, record: RunRecord) -> Run | None:
         """Return the run of `record` if some of its receipts can be used; else abandon it."""

@@ -142,7 +142,7 @@ def _finish(
             hint = error.hint or "fix that, then run it again"
             error.hint = f"{hint}; `--fresh` gives that run up"
             raise
-    driver.close(run, COMMITTED, _is_answer(driver, record), decision.receipts, commit.changes)
+    driver.close(run, COMMITTED, _is_answer(driver, record), decision.receipts, commit)
     return commit
 
 
@@ -179,7 +179,8 @@ def _give_up_all(driver: Driver) -> Head | None:
         run = Run(run_id, driver.flow.identity, driver.flow.mode)
         if head is not None and head.run == run_id:
             decision = driver.journal.decision(run) or Decision()
-            driver.close(run, COMMITTED, receipts=decision.receipts)
+            commit = commit_from_head(head, decision.receipts, "")
+            driver.close(run, COMMITTED, receipts=decision.receipts, commit=commit)
             if driver.flow.mode == "append" and driver.flow.cursor is None:
                 raise JournalError(
                     f"run {run_id}, which --fresh would give up, is committed: its {head.rows:,} "

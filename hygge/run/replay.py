@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hygge.bad_rows import ARROW, SOURCE, schema_of_rows, values_of
-from hygge.errors import ConfigError, JournalError
+from hygge.errors import ConfigError, JournalError, UnfitValue
+from hygge.formats.json_columns import to_text
 from hygge.home import Home
 from hygge.journal import Lease
 from hygge.journal.bad_files import BadFiles
@@ -61,15 +62,23 @@ class _BadRowsHome(Home):
             yield self._shaped(values_of(raw))
         of_home = self.rows.filter(pc.invert(pc.is_in(self.rows["form"], pa.array(_VALUES))))
         if of_home.num_rows:
-            for table in self.home.read_bad(of_home):
-                yield self._shaped(table)
+            try:
+                for table in self.home.read_bad(of_home):
+                    yield self._shaped(table)
+            except UnfitValue as error:  # its hint may be about types, which are those of the run
+                raise UnfitValue(
+                    error.message,
+                    "a replay has the columns and types of that run: mend what its options mean "
+                    "(`null_values`, `date_format`, `decimal`), or load this row by hand",
+                ) from error
 
     def _shaped(self, table: pa.Table) -> pa.Table:
         """Return rows of the Home as the flow moves them."""
         if self.shape_of_flow is None:
             return table
         reading = self.reading or Reading(self.describe())
-        return bind(self.shape_of_flow, table.schema, self.describe()).apply(table, reading)
+        bound = bind(self.shape_of_flow, table.schema, self.describe(), to_text)
+        return bound.apply(table, reading)
 
 
 def replay(flow: Flow, run: str, watch: Watch, stop: threading.Event) -> Report:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from hygge.changes import OP
 from hygge.errors import ConfigError
-from hygge.formats.json_columns import with_json
+from hygge.formats.json_columns import to_text, with_json
 from hygge.home import Home
 from hygge.model import Column, Plan
 from hygge.run.driver import DrivenFlow
@@ -73,7 +73,7 @@ def shaped_plan(flow: DrivenFlow, plan: Plan) -> Plan:
     bound = None
     if shape is not None and home.shape is not None:
         who = home.describe()
-        bound = bind(home.shape, source, who)
+        bound = bind(home.shape, source, who, to_text)
         check_names(shape, who, flow.key, flow.cursor, bound.schema.names)
     run = flow.new_run()
     if home.to_json:

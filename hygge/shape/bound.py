@@ -6,7 +6,7 @@ Home carries the result to its process, where `hygge.engine.reading.read_split` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -19,6 +19,9 @@ from hygge.shape.mask import mask
 from hygge.shape.settings import FILE_NAME, Shape, missing
 from hygge.shape.step import Reading, Step
 from hygge.shape.transform import Call, transform
+
+ToText = Callable[[pa.Schema, Sequence[str]], Step]
+"""Makes a step for rows of a schema: these of its columns become the JSON text of their values."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,10 @@ class Bound:
         return any(isinstance(step, Call) for step in self.steps)
 
 
-def bind(shape: Shape, source: pa.Schema, who: str) -> Bound:
+def bind(shape: Shape, source: pa.Schema, who: str, to_text: ToText) -> Bound:
     """Return what `shape` does with rows of `source`, which the Home `who` gives.
+
+    `to_text` makes the step that makes texts of nested columns: `hygge.formats` knows the form.
 
     Raises SourceMissing for a column that is named and not there, ConfigError for what cannot be
     done with its type.
@@ -73,7 +78,12 @@ def bind(shape: Shape, source: pa.Schema, who: str) -> Bound:
     _refuse_doubles(chosen.schema.names, who)
     steps.append(chosen)
     schema = chosen.schema
-    origins = {new: old for new, old in chosen.sources.items() if new not in chosen.casts}
+    changed = {*chosen.casts, *chosen.texts}
+    origins = {new: old for new, old in chosen.sources.items() if new not in changed}
+    if chosen.texts:
+        written = to_text(schema, chosen.texts)
+        steps.append(written)
+        schema = written.schema
     if shape.flatten:
         spread = flatten(shape.flatten, schema, shape.renamed, who)
         steps.append(spread)

@@ -1,7 +1,8 @@
 """`columns` and `exclude`: the columns that are moved, their order, names and types.
 
 A cast that would change a value is an error: each value is cast, and where the new type does not
-hold every value of the old one, it is cast back and compared.
+hold every value of the old one, it is cast back and compared. Objects and lists that are to be text
+are left to the step behind it (`Choose.texts`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class Choose:
     """Columns that come out → their names in the source, in order."""
     casts: frozenset[str] = field(default_factory=frozenset)
     """Columns that come out as another type."""
+    texts: tuple[str, ...] = ()
+    """Columns of objects and lists that come out as they are, and are to become their JSON text."""
 
     def apply(self, table: pa.Table, reading: Reading) -> pa.Table:
         columns = []
@@ -43,7 +46,7 @@ def choose(shape: Shape, source: pa.Schema, who: str) -> Choose:
     """Return the step for a Home that gives `source`, which may lack what `exclude` names."""
     fields: list[pa.Field] = []
     sources: dict[str, str] = {}
-    casts = set()
+    casts, texts = set(), []
     shape.check_there(who, shape.named or (), source.names)
     if shape.columns is None:
         for column in source:
@@ -57,7 +60,9 @@ def choose(shape: Shape, source: pa.Schema, who: str) -> Choose:
         column = source.field(choice.name)
         name = choice.target or shape.renamed(choice.name)
         kind = column.type if choice.type is None else type_of(choice.type)
-        if kind != column.type:
+        if is_nested(column.type) and _is_text(kind):
+            texts.append(name)
+        elif kind != column.type:
             _check_cast(column, kind, who)
             casts.add(name)
             column = column.with_type(kind).remove_metadata()
@@ -66,7 +71,13 @@ def choose(shape: Shape, source: pa.Schema, who: str) -> Choose:
     if shape.columns is not None and FILE_NAME in source.names:
         fields.append(source.field(FILE_NAME))
         sources[FILE_NAME] = FILE_NAME
-    return Choose(pa.schema(fields, source.metadata), sources, frozenset(casts))
+    schema = pa.schema(fields, source.metadata)
+    return Choose(schema, sources, frozenset(casts), tuple(texts))
+
+
+def is_nested(kind: pa.DataType) -> bool:
+    """Return whether values are objects, lists or maps."""
+    return bool(pa.types.is_nested(kind) and not pa.types.is_union(kind))
 
 
 def _check_cast(column: pa.Field, kind: pa.DataType, who: str) -> None:

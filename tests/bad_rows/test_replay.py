@@ -146,7 +146,9 @@ flows:
     assert main(["bad", "flows.yml", "--replay", "20260101T000000-00000000"]) == 2
     assert "has set rows aside" in capsys.readouterr().err
     assert main(["bad", "flows.yml", "--replay", run]) == 1
-    assert "the lines that were set aside, line 2: 3 columns" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "the lines that were set aside, line 2: 3 columns" in said
+    assert "has the columns and types of that run" in said
     without_the_long_line(folder, run)
     options = "types: {id: int64, n: int64}, null_values: ['-'], quoted_nulls: true"
     Path("flows.yml").write_text(text.replace("types: {id: int64, n: int64}", options))

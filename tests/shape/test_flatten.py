@@ -51,6 +51,22 @@ def test_what_is_deeper_is_json_in_a_table_and_masks_see_the_new_names(tmp_path)
     assert [row[3] for row in rows] == ["[1]", None, "[]"]
 
 
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "jsonl"])
+def test_objects_and_lists_are_text_where_that_is_said(kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("HYGGE_MASK_KEY", "a key for the tests of masks")
+    as_text = [{"name": "a", "as": "b", "type": "text"}, {"name": "l", "type": "text"}]
+    home = {**write(kind, tmp_path, ROWS), "columns": ["id", *as_text]}
+    rows = moved(flows(tmp_path, home, flatten=1))
+    assert [None if row["b"] is None else json.loads(row["b"]) for row in rows] == [
+        {"x": 2**63 - 1, "Deep": {"y": [1]}}, None, {"x": None, "Deep": None},
+    ]  # fmt: skip
+    assert [row["l"] for row in rows] == ["[1]", None, "[]"]
+    assert lake(tmp_path / "flows.yml").schema.field("b").type == pa.string()
+    rows = moved(flows(tmp_path, home, mask={"b": "hash", "l": {"keep_last": 1}}))
+    assert [row["l"] for row in rows] == ["**]", None, "*]"]
+    assert len(rows[0]["b"]) == 64
+
+
 def test_a_clash_of_names_is_an_error_before_rows_move(tmp_path):
     rows = ROWS.append_column("a__x", pa.array([1, 2, 3]))
     report = run(flows(tmp_path, write("parquet", tmp_path, rows), flatten=1))

@@ -57,6 +57,15 @@ def test_bytes_and_long_keys_are_hashed_as_the_standard_has_it():
     assert got == [hashed(b"\x00\xff", long), None, hashed(b"", long)]
 
 
+def test_values_that_repeat_are_hashed_once_and_alike():
+    values = ["a", None, "b", ""] * 50
+    expected = [None if value is None else hashed(value) for value in values]
+    for kind in (pa.string(), pa.large_string(), pa.binary()):
+        got = _hashes(pa.array(values, pa.string()).cast(kind), KEY.encode())
+        assert (got.type, got.to_pylist()) == (pa.string(), expected)
+    assert _hashes(pa.array([7] * 9 + [None]), KEY.encode()).to_pylist() == [hashed(7)] * 9 + [None]
+
+
 def test_short_texts_show_nothing(tmp_path):
     table = pa.table({"a": ["123456", "1234", "", None, "äöü12", "😀😀😀😀😀"]})
     path = flows(tmp_path, write("parquet", tmp_path, table), mask={"a": {"keep_last": 4}})

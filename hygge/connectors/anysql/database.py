@@ -41,6 +41,7 @@ def through_sqlalchemy(database: Database, name: str) -> Database:
         heeds=ANYSQL.heeds,
         splits_by_several_columns=ANYSQL.splits_by_several_columns,
         holds_snapshots=ANYSQL.holds_snapshots,
+        sets_aside=ANYSQL.sets_aside,
         tells_sizes=ANYSQL.tells_sizes,
         passes_through=ANYSQL.passes_through,
         home_lossy=ANYSQL.home_lossy,

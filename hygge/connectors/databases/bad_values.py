@@ -100,7 +100,9 @@ def trial_of(
 
 
 def remarks(goal: Goal, database: Database, names: list[str], adds: bool) -> list[str]:
-    """Return what to say of rules that nobody can ask for before the commit."""
+    """Return what to say of rules that nobody can ask for before the commit, nor in it."""
+    if database.sets_aside:
+        return []
     rules = _rules(goal, database, names, adds)
     left = dict.fromkeys(rule.name for rule in rules if not rule.broken)
     if not left:

@@ -236,11 +236,12 @@ class SQLStore(Store):
     ) -> Receipt:
         """Stage the rows that the table does not refuse; the others go to `bad_rows`."""
         goal, verbs = self._goal(), self._verbs()
-        database = self._reached() if self.flow_mode in ("append", "merge") else None
+        stays = self.flow_mode is not None and goal.keeps_table(self.flow_mode)
+        database = self._reached() if stays else None
         batches = bad_rows.sifted(batches, checks_of(goal, verbs.check_batch, database))
         with ExitStack() as stack:
             trial = None
-            if database is not None:
+            if database is not None and self.flow_mode != "replace":
                 adds = self.flow_mode == "append"
                 trial = stack.enter_context(trial_of(goal, database, bad_rows, adds))
             if trial is not None:
@@ -264,8 +265,9 @@ class SQLStore(Store):
     def commit(
         self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
     ) -> Commit:
+        goal = replace(self._goal(), refused=self.refused_rows)
         with self._in_words(StoreError):
-            return self._verbs().commit(self._goal(), run, base, receipts, watermark)
+            return self._verbs().commit(goal, run, base, receipts, watermark)
 
     def discard(self, run: Run) -> None:
         with self._in_words():
@@ -313,4 +315,7 @@ class SQLStore(Store):
 
     def _goal(self) -> Goal:
         given = self.settings
-        return Goal(given.connection, self.describe(), self.table, given.options, self.flow)
+        sets_aside = self.most_bad_rows is not None
+        return Goal(
+            given.connection, self.describe(), self.table, given.options, self.flow, sets_aside
+        )

@@ -24,6 +24,7 @@ MARIADB = Database(
     backends=("mysql", "mariadb"),
     schema_is_database=True,
     package="hygge.connectors.mariadb",
+    sets_aside=True,
     default_driver="pymysql",
     timeout_drivers=("pymysql", "mysqldb"),
     names=NameRules(longest=64, cased_columns=False, blank_at_end=False, beyond_bmp=False),

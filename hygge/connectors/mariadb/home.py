@@ -161,6 +161,14 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
     yield ties.end(where["upper"])
 
 
+def read_all(ask: Ask) -> pa.Table:
+    """Return all rows that are asked for, as of now."""
+    with snapshot.own(ask) as connection:
+        plan = _plan(connection, ask, None)
+    tables = [table for split in plan.splits for table in read(ask, split)]
+    return pa.concat_tables([unpack(plan.splits[0].where["schema"]).empty_table(), *tables])
+
+
 def _tables(ask: Ask, where: dict[str, Any], reading: Reading, sql: str) -> Iterator[pa.Table]:
     """Yield the rows of one SELECT, which is read in a session of its own or a borrowed one."""
     limits = (ask.options.batch_size, ask.options.batch_bytes)

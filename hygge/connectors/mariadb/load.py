@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from pymysql.connections import Connection
 
 SPLIT, ROW = "_hygge_split", "_hygge_row"
-"""Columns of a run table that are hygge's own: the split of a row, and its number for a merge."""
+"""Columns of a run table that are hygge's own: the split of a row, and its number for a merge, and
+where rows may be set aside."""
+ROWS_PER_SPLIT = 2**40
+"""Numbers of rows that a split may give."""
 _ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\0", "\\0"))
 _DAYS = (-719_162, 2_932_896)
 """0001-01-01 … 9999-12-31, in days since 1970-01-01."""
@@ -42,6 +45,7 @@ def load_split(
     split_number: int,
     first_row: int | None,
     alive: Callable[[], None],
+    merges: bool = False,
 ) -> tuple[int, int]:
     """Load the batches into `table`; return their rows and bytes.
 
@@ -80,7 +84,7 @@ def load_split(
         f"({', '.join(fields)}, @end) SET {', '.join(assignments)}",
         chunks(),
     )
-    _check_warnings(connection, goal, merges=first_row is not None)
+    _check_warnings(connection, goal, merges=merges)
     if taken != sent:
         raise StoreError(f"{goal.who} took {taken:,} of {sent:,} rows, and did not say why")
     return sent, size

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from hygge.connectors.mariadb import kept, ledger
 from hygge.connectors.mariadb.load import ROW, SPLIT
+from hygge.connectors.mariadb.refusing import RowsOfMariaDB
 from hygge.connectors.mariadb.session import (
     REFERRED_TO,
     execute,
@@ -44,6 +45,7 @@ from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import HEADS
 from hygge.connectors.sql.ledger import run_name
 from hygge.connectors.sql.own_columns import generated_note
+from hygge.connectors.sql.refusing import Range
 from hygge.errors import HyggeError, UnfitValue
 from hygge.model import Run
 
@@ -178,17 +180,18 @@ def check_nulls(
             check_filled(nulls, column, goal.who)
 
 
-def fill(connection: Connection, goal: Goal, name: str, names: Sequence[str], rows: int) -> None:
-    """Insert the columns `names` of the run table into the target, in the caller's transaction."""
-    columns = quoted_list(names)
-    with rejecting(goal):
+class AppendedRows(RowsOfMariaDB):
+    """Rows of the run table that are inserted, in the caller's transaction."""
+
+    def put(self, rows: Range | None) -> None:
+        columns = quoted_list(self.columns)
         inserted = execute(
-            connection,
-            f"INSERT INTO {quoted_target(goal)} ({columns}) SELECT {columns} "
-            f"FROM {quoted_table(goal, name)}",
+            self.connection,
+            f"INSERT INTO {quoted_target(self.goal)} ({columns}) SELECT {columns} "
+            f"FROM {self.table} s WHERE {self.condition(rows)}",
         )
-    check_warnings(connection, goal)
-    check_all_in(inserted, rows, goal.who)
+        check_warnings(self.connection, self.goal)
+        check_all_in(inserted, self.count(rows), self.who)
 
 
 def empty(connection: Connection, goal: Goal) -> None:

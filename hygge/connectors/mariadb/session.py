@@ -77,6 +77,18 @@ _HINTS: dict[tuple[int, ...], tuple[str, str]] = {
     ),
 }  # fmt: skip
 _BY_NUMBER = {number: hint for numbers, hint in _HINTS.items() for number in numbers}
+_WRONG_STATEMENT = (1064, 1136, 1305)
+"""Syntax, numbers of columns, a function that is not there: no row is at fault."""
+
+
+def is_of_rows(error: Exception) -> bool:
+    """Whether an error of a statement may be about its rows: a trigger gives it any number."""
+    from pymysql.err import MySQLError
+
+    if not isinstance(error, MySQLError) or is_lost(error):
+        return False
+    number = number_of(error)
+    return number not in _WRONG_STATEMENT and _BY_NUMBER.get(number, ("unfit",))[0] == "unfit"
 
 
 @lru_cache(maxsize=64)

@@ -22,8 +22,9 @@ from hygge.changes import note_of
 from hygge.connectors.mariadb import checking, kept, ledger, merge, publish
 from hygge.connectors.mariadb.evolving import follow
 from hygge.connectors.mariadb.fit import check_values
-from hygge.connectors.mariadb.load import SPLIT, load_split
+from hygge.connectors.mariadb.load import ROWS_PER_SPLIT, SPLIT, load_split
 from hygge.connectors.mariadb.load import check_batch as check_batch
+from hygge.connectors.mariadb.refusing import are_numbered, index_numbers, may_be_of_rows
 from hygge.connectors.mariadb.rights import check_drops, check_renames, check_rights, count_rows
 from hygge.connectors.mariadb.session import (
     execute,
@@ -39,6 +40,7 @@ from hygge.connectors.mariadb.target import (
     find_target,
     head_name,
     identity,
+    in_target_schema,
     own_part,
     quoted_table,
     quoted_target,
@@ -46,23 +48,22 @@ from hygge.connectors.mariadb.target import (
 from hygge.connectors.sql import frame
 from hygge.connectors.sql.changes import DELETES, STAGED, are_changes, of_target
 from hygge.connectors.sql.commit import check_staged
-from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.counting import state_of
 from hygge.connectors.sql.frame import Published, Publisher
 from hygge.connectors.sql.goal import Goal, stored
 from hygge.connectors.sql.heads import HEADS
 from hygge.connectors.sql.ledger import LEDGER, beating, run_name
 from hygge.connectors.sql.own_columns import gone_notes
+from hygge.connectors.sql.refusing import put_all
 from hygge.errors import Rejected, StoreError, Transient
 from hygge.model import Commit, Head, Receipt, Run, TargetState, Ticket, Watermark
+from hygge.refused_rows import RefusedRows
 
 if TYPE_CHECKING:
     from pymysql.connections import Connection
 
 NEEDS = ("numpy", "pyarrow.compute", "sqlalchemy.dialects.mysql.pymysql")
 """Modules that its processes import, beside this one."""
-_ROWS_PER_SPLIT = 2**40
-"""Numbers of rows that a split may give, for a merge."""
 _PAUSE_S = 60
 """A driver that stands still for so long in the middle of a commit loses its session, and locks."""
 
@@ -184,15 +185,17 @@ def _load(
     """Load a split's batches; return their rows and bytes."""
     if schema is None:
         return 0, 0
+    name = ledger.rows_table(ticket.run)
     return load_split(
         connection,
         goal,
-        quoted_table(goal, ledger.rows_table(ticket.run)),
+        quoted_table(goal, name),
         schema,
         batches,
         ledger.split_number(ticket),
-        ticket.split * _ROWS_PER_SPLIT if mode == "merge" else None,
+        ticket.split * ROWS_PER_SPLIT if are_numbered(connection, goal, name) else None,
         beating(lambda: ledger.beat_apart(goal, ticket.run)),
+        merges=mode == "merge",
     )
 
 
@@ -299,7 +302,8 @@ class _Publisher(Publisher["Connection"]):
         made = table is None or ledger.is_made(connection, goal, table)
         rows = self.staged_rows
         if schema is not None and run.mode == "merge":
-            self.kept = merge.keep_last(connection, goal, run, self.name, schema, self.are_changes)
+            of_run = connection, goal, run, self.name, schema, self.are_changes
+            self.kept = merge.keep_last(*of_run, self._refused is not None)
             self.name, rows = self.kept.name, self.kept.rows + self.kept.deleted
             if self.are_changes:
                 self.notes.append(note_of(self.kept.rows, self.kept.deleted))
@@ -309,9 +313,15 @@ class _Publisher(Publisher["Connection"]):
                 not own_part(table, schema) and publish.is_atomic(connection)
             )
         if schema is not None and self.swaps:
-            publish.prepare_table(connection, goal, self.name, table, schema)
+            try:
+                publish.prepare_table(connection, goal, self.name, table, schema)
+            except Rejected:  # a row breaks a unique index of the old table
+                if self._refused is None or table is None:
+                    raise
+                self.swaps = False
+        if schema is not None and self.swaps:
             published = find_target(
-                connection, replace(goal, table=_in_target_schema(goal, self.name))
+                connection, replace(goal, table=in_target_schema(goal, self.name))
             )
         elif schema is not None and table is not None:
             self.notes += publish.own_notes(connection, goal, table, self.name, schema.names)
@@ -328,8 +338,29 @@ class _Publisher(Publisher["Connection"]):
             self.notes += gone_notes([column.name for column in table.columns], schema.names)
             self.notes += kept.broken_views(connection, goal)
 
+    @property
+    def _refused(self) -> RefusedRows | None:
+        """What takes rows that the table refuses; a row that changes something is never left."""
+        return None if self.are_changes else self.goal.refused
+
     def _transact(self, row: dict[str, Any]) -> None:
-        """Move the rows into the table that is there, and the head, in one transaction."""
+        """Move the rows into the table that is there, and the head, in one transaction.
+
+        Where the table refuses a row, all begins anew, now piece by piece.
+        """
+        refused = self._refused
+        if refused is None or not are_numbered(self.connection, self.goal, self.name):
+            self._move(row, None)
+            return
+        try:
+            self._move(row, None)
+        except Exception as error:
+            if not may_be_of_rows(error):
+                raise
+            index_numbers(self.connection, self.goal, self.name)
+            self._move(row, refused)
+
+    def _move(self, row: dict[str, Any], refused: RefusedRows | None) -> None:
         connection, goal, table, schema = self.connection, self.goal, self.table, self.schema
         mode, name, names = self.run.mode, self.name, [] if schema is None else schema.names
         names = names if table is None else table.written(names)
@@ -341,9 +372,15 @@ class _Publisher(Publisher["Connection"]):
             if schema is not None and mode == "merge":
                 if self.kept.deleted_name is not None:
                     merge.delete(connection, goal, self.run, self.kept.deleted_name)
-                merge.merge(connection, goal, self.run, name, names, self.kept.rows)
+                merged = merge.MergedRows(connection, goal, name, names, self.kept.rows)
+                merged.key = self.run.key
+                with publish.rejecting(goal, merges=True):
+                    put_all(merged, refused)
             elif schema is not None:
-                publish.fill(connection, goal, name, names, row["rows"])
+                appended = publish.AppendedRows(connection, goal, name, names, row["rows"])
+                with publish.rejecting(goal):
+                    put_all(appended, refused)
+            self.note_refused(row)
             with ledger.alone(connection, goal, HEADS):
                 publish.move_head(connection, goal, self.run, row, self._recheck)
                 execute(connection, "COMMIT")  # while the lock of the heads is held
@@ -358,12 +395,3 @@ class _Publisher(Publisher["Connection"]):
 
     def end(self) -> None:
         self._locks.close()
-
-
-def _in_target_schema(goal: Goal, name: str) -> str:
-    """Return a table's name as a Goal has it, in the schema of the target."""
-    schema, _ = split_name(goal.table)
-    if schema is None:
-        return name
-    escaped = schema.replace('"', '""')
-    return f'"{escaped}".{name}'

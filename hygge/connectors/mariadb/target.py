@@ -308,6 +308,15 @@ def own_part(table: TargetTable, schema: pa.Schema) -> str:
     return ""
 
 
+def in_target_schema(goal: Goal, name: str) -> str:
+    """Return a table's name as a Goal has it, in the schema of the target."""
+    schema, _ = split_name(goal.table)
+    if schema is None:
+        return name
+    escaped = schema.replace('"', '""')
+    return f'"{escaped}".{name}'
+
+
 def is_like(goal: Goal, table: TargetTable, schema: pa.Schema) -> bool:
     """Whether the run table is made LIKE the old table, whose place it will take."""
     if own_part(table, schema) or table.engine != "InnoDB":
@@ -321,11 +330,13 @@ def create_run_table(
     """Create a run table: like the target whose place it will take, or for the rows' columns."""
     table = quoted_table(goal, name)
     old = find_target(connection, goal, dependents=mode == "replace")
-    split_column = f"{quoted(SPLIT)} bigint NOT NULL"
+    own = [f"{quoted(SPLIT)} bigint NOT NULL"]
+    if mode == "merge" or goal.sets_aside:
+        own.append(f"{quoted(ROW)} bigint NOT NULL")
     is_kept = goal.keeps_table(mode)
     if not is_kept and old is not None and is_like(goal, old, schema):
         execute(connection, f"CREATE TABLE {table} LIKE {quoted_target(goal)}")
-        changes = [f"ADD COLUMN {split_column}"]
+        changes = [f"ADD COLUMN {column}" for column in own]
         if (
             "auto_increment"
             not in str(fetch_one(connection, f"SHOW CREATE TABLE {table}")[1]).lower()
@@ -336,9 +347,7 @@ def create_run_table(
         return
     key = new_key(schema, mode, ()) if not is_kept or old is None else ()
     parts = [column_ddl(goal, field, field.name in key) for field in schema]
-    parts.append(split_column)
-    if mode == "merge":
-        parts.append(f"{quoted(ROW)} bigint NOT NULL")
+    parts += own
     if key:
         parts.append(f"PRIMARY KEY ({', '.join(map(quoted, key))})")
     execute(connection, f"CREATE TABLE {table} ({', '.join(parts)}) {OPTIONS}")

@@ -29,6 +29,7 @@ POSTGRES = Database(
     name="PostgreSQL",
     backends=("postgresql",),
     package="hygge.connectors.postgres",
+    sets_aside=True,
     aliases=("postgres",),
     drivers=("psycopg",),
     sync_drivers=(("asyncpg", "psycopg"),),

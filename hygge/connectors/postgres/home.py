@@ -123,6 +123,16 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
             yield at_watermarks.end()
 
 
+def read_now(connection: psycopg.Connection, ask: Ask) -> pa.Table:
+    """Return all rows that are asked for, as this connection sees them in its transaction."""
+    planner = _Planner(connection, ask, None, None)
+    where = planner.where_of(planner.select(planner.source))
+    statement = f"COPY (\n{where['sql']}\n) TO STDOUT (FORMAT csv)"
+    with closing(copy_out(connection, statement, "csv", plain=False)) as copy:
+        tables = [*_tables(ask, where, copy)]
+    return pa.concat_tables([unpack(where["schema"]).empty_table(), *tables])
+
+
 def _tables(ask: Ask, where: dict[str, Any], copy: CopyOut) -> Iterator[pa.Table]:
     """Read a COPY in CSV as batches of the plan's schema."""
     options = ask.options
@@ -224,7 +234,11 @@ class _Planner:
         )
 
     def _where(self, part: pg_splits.Part) -> dict[str, Any]:
-        """Return what `read` needs of a split; the run's journal keeps it."""
+        sql = "\nUNION ALL\n".join(self.select(*source) for source in part.sources)
+        return self.where_of(sql)
+
+    def where_of(self, sql: str) -> dict[str, Any]:
+        """Return what `read` needs of the rows of a SELECT; the run's journal keeps it."""
         selected = list(zip(self.columns, self.selections, strict=True))
         schema = pa.schema(
             [
@@ -235,7 +249,6 @@ class _Planner:
         hex_columns = [
             column.name for column, selection in selected if types.is_hex(column, selection.type)
         ]
-        sql = "\nUNION ALL\n".join(self._select(*source) for source in part.sources)
         return {
             "snapshot": self.snapshot, "sql": sql, "shape": self.shape, "schema": pack(schema),
             "hexed": hex_columns,
@@ -262,7 +275,8 @@ class _Planner:
         more = {"since": self.since, "upper": upper, "boundary": found}
         return replace(split, where={**split.where, **more})
 
-    def _select(self, source: str, condition: str | None = None) -> str:
+    def select(self, source: str, condition: str | None = None) -> str:
+        """Return the SELECT for the rows of a source, of which a condition may leave some out."""
         conditions = [*self.conditions, *([condition] if condition else [])]
         select = f"SELECT {self.selected} FROM {source}"
         return f"{select} WHERE {' AND '.join(conditions)}" if conditions else select
@@ -274,7 +288,7 @@ class _Planner:
         """
         import psycopg
 
-        select = self._select(self.source)
+        select = self.select(self.source)
         try:
             self.shape = catalog.shape(self.connection, select)
         except psycopg.errors.InsufficientPrivilege:

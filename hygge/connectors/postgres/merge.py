@@ -14,6 +14,7 @@ import pyarrow as pa
 from hygge.connectors.postgres import session
 from hygge.connectors.postgres.catalog import has_relation
 from hygge.connectors.postgres.publish import convert_texts
+from hygge.connectors.postgres.refusing import RowsOfPostgres
 from hygge.connectors.postgres.target import ROW, SPLIT, Names, create_sql
 from hygge.connectors.postgres.types import column_names
 from hygge.connectors.sql import ledger as sql_ledger
@@ -22,6 +23,7 @@ from hygge.connectors.sql.commit import broken_rule, check_all_in, check_all_out
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.names import key_index
 from hygge.connectors.sql.own_columns import own_columns
+from hygge.connectors.sql.refusing import Range, put_all
 from hygge.model import Run
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ def merge(
 ) -> tuple[int, int]:
     """Merge the staged rows into the target; return how many there were, one for each key.
 
+    Those that the goal's `refused` takes are among them.
+
     Where they `are_changes`, the rows of keys whose last change is `delete` are deleted; the second
     number that is returned is that of these keys.
     """
@@ -48,29 +52,63 @@ def merge(
         # No other session may write from here on: a key that it adds in between would be there
         # twice, or its row would not be updated.
         session.execute(connection, f"LOCK TABLE {names.target} IN SHARE ROW EXCLUSIVE MODE")
-        convert_texts(connection, names)
+        convert_texts(connection, goal, run, names)
+    taken = 0 if goal.refused is None else goal.refused.rows
     kept = _keep_last_of_each_key(connection, goal, run, names, are_changes)
-    own = own_columns(connection, sql_ledger.target_of(goal))
-    columns = own.written(column_names(schema))
-    updated = deleted = 0
+    deleted = 0
+    rows = _MergedRows(connection, goal, run, names)
+    rows.columns = column_names(schema)
     try:
         if are_changes:
             deleted = _delete(connection, goal, run, names, target_exists)
-        if target_exists:
-            updated = _update(connection, goal, run, names, columns)
-        else:
+        rows.total = kept - deleted
+        if not target_exists:
             _create_target(connection, run, names, schema)
-        listed = session.quoted_list(columns)
-        added = session.execute(
-            connection,
-            f"INSERT INTO {names.target} ({listed}) {own.overriding(columns)}"
-            f"SELECT {listed} FROM {names.rows} s "
-            f"WHERE NOT EXISTS (SELECT FROM {names.target} t WHERE {_same_key(run)})",
-        )
+        put_all(rows, goal.refused)
     except psycopg.IntegrityError as error:
         raise broken_rule(str(error), goal.who, merges=True) from error
-    check_all_in(updated + added, kept - deleted, goal.who)
-    return kept, deleted
+    return kept + taken, deleted
+
+
+class _MergedRows(RowsOfPostgres):
+    """Staged rows that update those of their key, or are inserted."""
+
+    columns: list[str]
+
+    def put(self, rows: Range | None) -> None:
+        own = own_columns(self.connection, sql_ledger.target_of(self.goal))
+        columns, which = own.written(self.columns), self.condition(rows)
+        names, listed = self.names, session.quoted_list(columns)
+        updated = self._update(columns, which)
+        added = session.execute(
+            self.connection,
+            f"INSERT INTO {names.target} ({listed}) {own.overriding(columns)}"
+            f"SELECT {listed} FROM {names.rows} s WHERE {which} AND "
+            f"NOT EXISTS (SELECT FROM {names.target} t WHERE {_same_key(self.run)})",
+        )
+        check_all_in(updated + added, self.count(rows), self.who)
+
+    def _update(self, columns: list[str], which: str) -> int:
+        """Update the target's rows of staged keys; return how many staged rows have such a row."""
+        names, same_key = self.names, _same_key(self.run)
+        matched, pairs = session.fetch_one(
+            self.connection,
+            f"SELECT count(DISTINCT s.{ROW}), count(*) FROM {names.target} t "
+            f"JOIN {names.rows} s ON {same_key} WHERE {which}",
+        )
+        values = ", ".join(
+            f"{session.quoted(name)} = s.{session.quoted(name)}"
+            for name in columns
+            if name not in self.run.key
+        )
+        if values and pairs:
+            updated = session.execute(
+                self.connection,
+                f"UPDATE {names.target} t SET {values} FROM {names.rows} s "
+                f"WHERE {same_key} AND {which}",
+            )
+            check_all_in(updated, pairs, self.who)
+        return int(matched)
 
 
 def _delete(
@@ -132,29 +170,6 @@ def _create_target(connection: sa.Connection, run: Run, names: Names, schema: pa
     # PostgreSQL finds a name itself where this one is taken.
     name = "" if has_relation(connection, names.schema, index) else session.quoted(index)
     session.execute(connection, f"CREATE UNIQUE INDEX {name} ON {names.target} ({key})")
-
-
-def _update(
-    connection: sa.Connection, goal: Goal, run: Run, names: Names, columns: list[str]
-) -> int:
-    """Update the target's rows of staged keys; return how many staged rows have such a row."""
-    same_key = _same_key(run)
-    matched, pairs = session.fetch_one(
-        connection,
-        f"SELECT count(DISTINCT s.{ROW}), count(*) FROM {names.target} t "
-        f"JOIN {names.rows} s ON {same_key}",
-    )
-    values = ", ".join(
-        f"{session.quoted(name)} = s.{session.quoted(name)}"
-        for name in columns
-        if name not in run.key
-    )
-    if values and pairs:
-        updated = session.execute(
-            connection, f"UPDATE {names.target} t SET {values} FROM {names.rows} s WHERE {same_key}"
-        )
-        check_all_in(updated, pairs, goal.who)
-    return int(matched)
 
 
 def _same_key(run: Run) -> str:

@@ -16,6 +16,11 @@ from typing import TYPE_CHECKING
 from hygge.connectors.postgres import session, target
 from hygge.connectors.postgres.catalog import has_relation
 from hygge.connectors.postgres.kept import changes, check_columns
+from hygge.connectors.postgres.refusing import (
+    ConvertedRows,
+    RowsOfPostgres,
+    take_unconvertible,
+)
 from hygge.connectors.postgres.staying import delete_rows
 from hygge.connectors.postgres.target import Existing, Names, columns_of
 from hygge.connectors.sql import ledger as sql_ledger
@@ -23,7 +28,9 @@ from hygge.connectors.sql.commit import broken_rule, check_all_in
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import not_ours
 from hygge.connectors.sql.own_columns import own_columns
+from hygge.connectors.sql.refusing import Range, put_all
 from hygge.errors import Rejected, Transient
+from hygge.model import Run
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -59,10 +66,11 @@ def add_key(connection: sa.Connection, goal: Goal, names: Names, key: tuple[str,
         ) from error
 
 
-def convert_texts(connection: sa.Connection, names: Names) -> None:
+def convert_texts(connection: sa.Connection, goal: Goal, run: Run, names: Names) -> None:
     """Give columns of the run table that are text the type that they have in the target.
 
-    The type has no modifier here: whether a value keeps to its length is checked by the INSERT.
+    The type has no modifier here: whether a value keeps to its length is checked by the INSERT. The
+    rows that the goal's `refused` takes are deleted.
     """
     columns = session.fetch_all(
         connection,
@@ -77,6 +85,10 @@ def convert_texts(connection: sa.Connection, names: Names) -> None:
         f"ALTER COLUMN {session.quoted(name)} TYPE {kind} USING {session.quoted(name)}::{kind}"
         for name, kind in columns
     ]
+    if changes and goal.refused is not None:
+        rows = ConvertedRows(connection, goal, run, names)
+        rows.casts = [f"{session.quoted(name)}::{kind}" for name, kind in columns]
+        take_unconvertible(rows)
     if changes:
         session.execute(connection, f"ALTER TABLE {names.rows} {', '.join(changes)}")
 
@@ -84,6 +96,7 @@ def convert_texts(connection: sa.Connection, names: Names) -> None:
 def replace(
     connection: sa.Connection,
     goal: Goal,
+    run: Run,
     names: Names,
     key: tuple[str, ...],
     rows: int,
@@ -102,7 +115,7 @@ def replace(
             _take_name(connection, goal, names, key)
         else:
             _create_like_run_table(connection, names)
-            insert(connection, goal, names, rows)
+            insert(connection, goal, run, names, rows)
         return []
     own = own_columns(connection, sql_ledger.target_of(goal))
     columns = columns_of(connection, names.schema, names.rows_name)
@@ -118,7 +131,7 @@ def replace(
     check_columns(connection, goal, old, columns)
     if same_columns and (old.hangs or not can_swap):
         delete_rows(connection, goal, names)
-        insert(connection, goal, names, rows)
+        insert(connection, goal, run, names, rows)
         return []
     if can_swap and key:
         add_key(connection, goal, names, key)
@@ -130,30 +143,40 @@ def replace(
         session.execute(connection, f"DROP TABLE {names.target}")
         _create_like_run_table(connection, names)
         _set_attributes(connection, names.target, old, statements)
-        insert(connection, goal, names, rows)
+        insert(connection, goal, run, names, rows)
     return notes
 
 
-def insert(connection: sa.Connection, goal: Goal, names: Names, rows: int) -> None:
-    """Insert the run table's rows into the target; Rejected unless it took all `rows` of them.
+def insert(connection: sa.Connection, goal: Goal, run: Run, names: Names, rows: int) -> None:
+    """Insert the run table's `rows` rows into the target; Rejected unless it took all of them.
 
-    Columns that the target generates are left out.
+    Columns that the target generates are left out. The goal's `refused` takes the rows that break a
+    rule of the target.
     """
     import psycopg
 
-    own = own_columns(connection, sql_ledger.target_of(goal))
-    columns = [name for name, _ in columns_of(connection, names.schema, names.rows_name)]
-    columns = own.written(columns)
-    listed = session.quoted_list(columns)
+    staged = _AppendedRows(connection, goal, run, names)
+    staged.total = rows
     try:
-        count = session.execute(
-            connection,
-            f"INSERT INTO {names.target} ({listed}) {own.overriding(columns)}"
-            f"SELECT {listed} FROM {names.rows}",
-        )
+        put_all(staged, goal.refused)
     except psycopg.IntegrityError as error:
         raise broken_rule(str(error), goal.who, merges=False) from error
-    check_all_in(count, rows, goal.who)
+
+
+class _AppendedRows(RowsOfPostgres):
+    """Staged rows that are inserted."""
+
+    def put(self, rows: Range | None) -> None:
+        own = own_columns(self.connection, sql_ledger.target_of(self.goal))
+        staged = columns_of(self.connection, self.names.schema, self.names.rows_name)
+        columns = own.written([name for name, _ in staged])
+        listed = session.quoted_list(columns)
+        count = session.execute(
+            self.connection,
+            f"INSERT INTO {self.names.target} ({listed}) {own.overriding(columns)}"
+            f"SELECT {listed} FROM {self.names.rows} s WHERE {self.condition(rows)}",
+        )
+        check_all_in(count, self.count(rows), self.who)
 
 
 def _lock_at_once(connection: sa.Connection, names: Names) -> bool:

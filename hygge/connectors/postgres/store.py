@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -310,6 +311,11 @@ class _Publisher(SQLPublisher):
 
     def publish(self, schema: pa.Schema | None, exists: bool) -> Published:
         connection, goal, run, names = self.connection, self.goal, self.run, self.names
+        if self.are_changes:  # a row that changes something is never left out
+            goal = replace(goal, refused=None)
+        if goal.refused is not None and run.mode != "replace":
+            # Else rules that may wait would be looked at in COMMIT, which nothing undoes.
+            session.execute(connection, "SET CONSTRAINTS ALL IMMEDIATE")
         is_made = not exists or sql_ledger.is_made(connection, goal)
         rows, notes = self.rows, []
         if schema is not None and run.mode == "merge":
@@ -319,12 +325,13 @@ class _Publisher(SQLPublisher):
         elif schema is not None and exists and goal.keeps_table(run.mode):
             if run.mode == "replace":
                 staying.delete_rows(connection, goal, names)
-            publish.convert_texts(connection, names)
-            publish.insert(connection, goal, names, rows)
+            publish.convert_texts(connection, goal, run, names)
+            taken = 0 if goal.refused is None else goal.refused.rows
+            publish.insert(connection, goal, run, names, rows - taken)
         elif schema is not None:
             key = key_in(schema) if run.mode == "replace" else ()
             last_change = ledger.last_change(connection, goal, run)
-            notes = publish.replace(connection, goal, names, key, rows, last_change)
+            notes = publish.replace(connection, goal, run, names, key, rows, last_change)
         elif exists and run.mode == "replace":
             staying.delete_rows(connection, goal, names)
         if schema is not None and exists:

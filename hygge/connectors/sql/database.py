@@ -219,6 +219,8 @@ class Database:
     """Whether the sizes of tables are known without reading them: there is a `sizes.py`."""
     passes_through: bool = False
     """Whether rows may come in the server's own format: `store.py` has `takes`."""
+    sets_aside: bool = False
+    """Whether its commit sets rows aside that the table refuses: there is a `refusing.py`."""
     hashes_rows: bool = False
     """Whether the server sums up the hashes of rows: there is a `digest.py`."""
     home_lossy: tuple[str, ...] = NESTED

@@ -23,9 +23,10 @@ import pyarrow as pa
 from hygge.connectors.sql.errors import unknown_commit
 from hygge.connectors.sql.evolving import NOTHING
 from hygge.connectors.sql.goal import Goal
-from hygge.connectors.sql.heads import compared, head_of, head_values
+from hygge.connectors.sql.heads import compared, head_of, head_values, note_aside
 from hygge.errors import HyggeError, refusing
 from hygge.model import Commit, Head, Receipt, Run, Watermark
+from hygge.refused_rows import settled
 
 C = TypeVar("C")
 """The connection of a database."""
@@ -35,7 +36,7 @@ class Published(NamedTuple):
     """Rows that are published, and not visible yet."""
 
     rows: int
-    """Rows that are applied: a merge leaves out those that later ones supersede."""
+    """Rows that are applied or refused: a merge leaves out those that later ones supersede."""
     target: str
     """The target's name in the table of heads."""
     made: str | None
@@ -99,6 +100,13 @@ class Publisher(ABC, Generic[C]):
     def end(self) -> None:
         """Undo what is not committed, and release what is locked."""
 
+    def note_refused(self, row: dict[str, Any]) -> None:
+        """Keep the rows that the target refused, and let the row of the head name them."""
+        refused = self.goal.refused
+        if refused is not None and refused.rows:
+            row["rows"] -= refused.rows
+            note_aside(row, refused.keep())
+
     def compare(self, lock: bool) -> Commit | None:
         """Return the commit of this run if it was made before; Superseded if `base` is past."""
         return compared(self.head(lock), self.run, self.base, self.receipts, self.goal.who)
@@ -134,6 +142,7 @@ def _publish(publisher: Publisher[Any], watermark: Watermark) -> Commit:
     if columns is None:
         columns = [(field.name, str(field.type)) for field in schema or ()]
     row = head_values(run, target, base, rows, watermark, columns, made)
+    publisher.note_refused(row)
     try:
         publisher.finish(row)
     except HyggeError:
@@ -148,7 +157,8 @@ def _publish(publisher: Publisher[Any], watermark: Watermark) -> Commit:
     evolved = publisher.evolution
     notes = [_nothing(run, schema, staged, exists), *evolved.texts, *notes]
     note = "; ".join(filter(None, notes))
-    return Commit(head_of(row, who), rows, staged - rows, note=note, changes=evolved.shown)
+    head = head_of(row, who)
+    return Commit(head, *settled(head, publisher.receipts), note=note, changes=evolved.shown)
 
 
 def _nothing(run: Run, schema: pa.Schema | None, rows: int, exists: bool) -> str:

@@ -13,6 +13,7 @@ from pydantic import Field
 from hygge.batches import key_of, plain_schema, with_key
 from hygge.connectors.sql.ask import OnValue
 from hygge.model import Contract
+from hygge.refused_rows import RefusedRows
 from hygge.settings import Settings
 
 
@@ -62,6 +63,10 @@ class Goal:
     options: SQLStoreOptions
     flow: str | None = None
     """The flow, for the names of its sessions."""
+    sets_aside: bool = False
+    """True if rows that the table refuses may be set aside in the commit."""
+    refused: RefusedRows | None = dataclass_field(default=None, compare=False, repr=False)
+    """In a commit: what takes such rows; None: they are errors."""
 
     @property
     def evolves(self) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from hygge.errors import NotOurs, StoreError, Superseded
 from hygge.model import Commit, Head, Receipt, Run, Watermark
+from hygge.refused_rows import settled
 
 HEADS = "_hygge_heads"
 
@@ -26,6 +27,8 @@ FORMAT = 1
 _TIES = "\0ties"
 """The name of no column: beside it `columns` has what the head remembers of the rows at its
 watermark. So tables of heads that older versions made have room for it."""
+_ASIDE = "\0aside"
+"""The same for the rows that the commit set aside (`Head.aside`)."""
 
 HEAD_COLUMNS = (
     "flow", "target", "format", "generation", "run", "rows", "watermark", "cursor", "columns",
@@ -67,6 +70,11 @@ def _columns_text(columns: Iterable[tuple[str, str]], run: Run) -> str:
     return json.dumps([*columns, *ties])
 
 
+def note_aside(row: dict[str, Any], aside: dict[str, Any]) -> None:
+    """Write into the row of a head which rows its commit sets aside: see `Head.aside`."""
+    row["columns"] = json.dumps([*json.loads(row["columns"]), [_ASIDE, json.dumps(aside)]])
+
+
 def head_of(row: dict[str, Any], who: str) -> Head:
     """The Head of such a row; StoreError if hygge did not write it, or a newer hygge did."""
     lacks = [name for name in HEAD_COLUMNS if name not in row]
@@ -81,11 +89,12 @@ def head_of(row: dict[str, Any], who: str) -> Head:
         raise not_a_head(who, f"there is no column '{lacks[0]}'")
     try:
         pairs = tuple((str(name), str(kind)) for name, kind in json.loads(row["columns"]))
-        columns = tuple(pair for pair in pairs if pair[0] != _TIES)
-        ties = next((json.loads(text) for name, text in pairs if name == _TIES), None)
+        columns = tuple(pair for pair in pairs if pair[0] not in (_TIES, _ASIDE))
+        noted = {name: json.loads(text) for name, text in pairs if name in (_TIES, _ASIDE)}
         head = Head(
             row["flow"], row["generation"], row["run"], row["rows"],
-            json.loads(row["watermark"]), columns, cursor=row["cursor"], ties=ties,
+            json.loads(row["watermark"]), columns, cursor=row["cursor"],
+            ties=noted.get(_TIES), aside=noted.get(_ASIDE),
         )  # fmt: skip
     except (ValueError, TypeError) as error:
         raise not_a_head(who, f"of flow {row['flow']!r}: {error}") from error
@@ -148,8 +157,7 @@ def already(now: Head | None, run: Run, receipts: Sequence[Receipt]) -> Commit |
     """The commit of this run, if the head says that it is committed already."""
     if now is None or now.run != run.id:
         return None
-    staged = sum(receipt.rows for receipt in receipts)
-    return Commit(now, now.rows, max(0, staged - now.rows), note="it was committed before")
+    return Commit(now, *settled(now, receipts), note="it was committed before")
 
 
 def compared(

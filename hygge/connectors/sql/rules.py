@@ -2,10 +2,11 @@
 
 A rule is CHECK, UNIQUE (a primary key, too) or a foreign key. `trial` asks the database which rows
 of a batch would break one, so that a flow can set them aside. A rule that cannot be asked for
-exactly is left to the commit, which fails where a row breaks it: no row that the table takes is
-ever set aside. These are rules of columns that the rows lack or the table generates, unique indexes
-of an expression or of a part of the rows, exclusion constraints, keys of the table to itself, all
-rules where a trigger may mend a row before they are looked at, and what triggers refuse.
+exactly is left to the commit (`refusing`, where the database has it): no row that the table takes
+is ever set aside. These are rules of columns that the rows lack or the table generates, unique
+indexes of an expression or of a part of the rows, exclusion constraints, keys of the table to
+itself, all rules where a trigger may mend a row before they are looked at, and what triggers
+refuse.
 """
 
 from __future__ import annotations

@@ -56,6 +56,7 @@ SQLITE = Database(
     name="SQLite",
     backends=("sqlite",),
     package="hygge.connectors.sqlite",
+    sets_aside=True,
     sync_drivers=(("aiosqlite", "pysqlite"),),
     is_file=True,
     file_holds=(0, b"SQLite format 3\x00"),

@@ -15,12 +15,15 @@ import pyarrow as pa
 from hygge.connectors.sql.changes import DELETES, STAGED, check_order
 from hygge.connectors.sql.commit import broken_rule, check_all_in, check_all_out, check_merge
 from hygge.connectors.sql.names import ascii_folded
+from hygge.connectors.sql.refusing import Range, put_all
 from hygge.connectors.sqlite import catalog
 from hygge.connectors.sqlite.publish import check_nulls
+from hygge.connectors.sqlite.refusing import RowsOfSQLite, Source, rowid_name
 from hygge.connectors.sqlite.session import fetch_value, quoted
 from hygge.connectors.sqlite.target import TargetColumn, key_index
 from hygge.errors import Rejected
 from hygge.model import Run
+from hygge.refused_rows import RefusedRows
 
 _ALL = "temp._hygge_all"
 OF_OP = TargetColumn(STAGED, "TEXT", pa.string(), notnull=True)
@@ -36,13 +39,15 @@ def merge(
     run: Run,
     who: str,
     are_changes: bool,
+    refused: RefusedRows | None,
 ) -> tuple[int, int]:
     """Update the rows whose keys are there, add the others; return how many were superseded.
 
     Of staged rows that share a key, the one with the highest cursor counts; of equal ones the last.
     `made`: hygge made the target. Where the rows `are_changes`, the rows of keys whose last change
     is `delete` are deleted; the second number that is returned is that of these keys. Raises
-    Rejected if rows have no key, share one without an order, or break a rule of the table.
+    Rejected if rows have no key, share one without an order, or break a rule of the table where no
+    `refused` takes them.
     """
     key = [quoted(_name_in(columns, name)) for name in run.key]
     rows, distinct = _gather(connection, target, columns, tables, key, run, who, are_changes)
@@ -51,30 +56,46 @@ def merge(
     check_nulls(connection, catalog.columns(connection, target), columns, [_ALL], who)
     if made:
         _index_key(connection, target, key, who)
-    names = [quoted(column.name) for column in columns if column.is_written]
-    same_key = " AND ".join(f"t.{name} = s.{name}" for name in key)
-    assignments = ", ".join(f"{name} = s.{name}" for name in names if name not in key)
-    table, listed = f"main.{quoted(target)}", ", ".join(names)
-    # Rows of the target that are updated, and staged rows that update at least one.
-    updated, matched = connection.execute(
-        f"SELECT count(*), count(DISTINCT s.{_rowid_name(columns)}) FROM {table} AS t "
-        f"JOIN {_ALL} AS s ON {same_key}"
-    ).fetchone()
+    staged = _MergedRows(connection, target, columns, [Source(_ALL)], who)
+    staged.key, staged.total = key, distinct - deleted
     try:
-        if assignments:
-            update = connection.execute(
-                f"UPDATE OR ABORT {table} AS t SET {assignments} FROM {_ALL} AS s WHERE {same_key}"
-            )
-            check_all_in(update.rowcount, updated, who)
-        insert = connection.execute(
-            f"INSERT OR ABORT INTO {table} ({listed}) SELECT {listed} FROM {_ALL} AS s "
-            f"WHERE NOT EXISTS (SELECT 1 FROM {table} AS t WHERE {same_key})"
-        )
-        check_all_in(insert.rowcount, distinct - deleted - matched, who)
+        put_all(staged, refused)
     except sqlite3.IntegrityError as error:
         raise broken_rule(str(error), who, merges=True) from error
     connection.execute(f"DROP TABLE {_ALL}")
     return rows - distinct, deleted
+
+
+class _MergedRows(RowsOfSQLite):
+    """Staged rows that update those of their key, or are inserted."""
+
+    key: Sequence[str]
+
+    def put(self, rows: Range | None) -> None:
+        connection, which = self.connection, self.condition(rows)
+        names = [quoted(column.name) for column in self.columns if column.is_written]
+        same_key = " AND ".join(f"t.{name} = s.{name}" for name in self.key)
+        assignments = ", ".join(f"{name} = s.{name}" for name in names if name not in self.key)
+        table, listed = f"main.{quoted(self.target)}", ", ".join(names)
+        wanted = self.total
+        if rows is not None:
+            wanted = fetch_value(connection, f"SELECT count(*) FROM {_ALL} AS s WHERE {which}")
+        # Rows of the target that are updated, and staged rows that update at least one.
+        updated, matched = connection.execute(
+            f"SELECT count(*), count(DISTINCT s.{self.rowid}) FROM {table} AS t "
+            f"JOIN {_ALL} AS s ON {same_key} WHERE {which}"
+        ).fetchone()
+        if assignments:
+            update = connection.execute(
+                f"UPDATE OR ABORT {table} AS t SET {assignments} FROM {_ALL} AS s "
+                f"WHERE {same_key} AND {which}"
+            )
+            check_all_in(update.rowcount, updated, self.who)
+        insert = connection.execute(
+            f"INSERT OR ABORT INTO {table} ({listed}) SELECT {listed} FROM {_ALL} AS s "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {table} AS t WHERE {same_key}) AND {which}"
+        )
+        check_all_in(insert.rowcount, wanted - matched, self.who)
 
 
 def _delete(connection: sqlite3.Connection, target: str, key: Sequence[str], who: str) -> int:
@@ -112,7 +133,7 @@ def _gather(
         ddl += f", {OF_OP.ddl()}"
     connection.execute(f"CREATE TEMP TABLE _hygge_all ({ddl})")
     for table in tables:
-        connection.execute(f"INSERT INTO {_ALL} SELECT * FROM staged.{table}")
+        connection.execute(f"INSERT INTO {_ALL} SELECT * FROM {table}")
     is_null = " OR ".join(f"{name} IS NULL" for name in key)
     rows: int = fetch_value(connection, f"SELECT count(*) FROM {_ALL}")
     nulls: int = fetch_value(connection, f"SELECT count(*) FROM {_ALL} WHERE {is_null}")
@@ -137,7 +158,7 @@ def _keep_last(
     cursor: str | None,
 ) -> None:
     """Keep one row a key: that of the highest cursor (NULL is the lowest), then the last staged."""
-    rowid = _rowid_name(columns)
+    rowid = rowid_name(columns)
     order = ""
     if cursor is not None:
         collation = _collation(connection, columns, cursor)
@@ -183,10 +204,3 @@ def _name_in(columns: Sequence[TargetColumn], name: str) -> str:
         if ascii_folded(column.name) == ascii_folded(name):
             return column.name
     raise Rejected(f"the rows have no column '{name}'", "check `key` and `cursor`")
-
-
-def _rowid_name(columns: Sequence[TargetColumn]) -> str:
-    name = catalog.free_rowid_name([column.name for column in columns])
-    if name is None:
-        raise Rejected("columns are named rowid, _rowid_ and oid", "rename one of them")
-    return name

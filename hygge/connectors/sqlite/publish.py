@@ -8,38 +8,51 @@ number of changed rows is compared with the number of staged rows: a trigger may
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Sequence
 
-from hygge.connectors.sql.commit import broken_rule, check_all_in, check_filled, keeps_rows
+from hygge.connectors.sql.commit import broken_rule, check_filled, keeps_rows
+from hygge.connectors.sql.refusing import put_all
 from hygge.connectors.sqlite import catalog
+from hygge.connectors.sqlite.refusing import AppendedRows
 from hygge.connectors.sqlite.session import fetch_value, quoted
 from hygge.connectors.sqlite.target import TargetColumn, create_table, key_index
 from hygge.errors import Rejected
+from hygge.refused_rows import RefusedRows
 
 
-def replace(
-    connection: sqlite3.Connection,
-    target: str,
-    columns: Sequence[TargetColumn],
-    tables: Sequence[str],
-    rows: int,
-    who: str,
-) -> list[str]:
-    """Make the target anew from the staged tables; return notes about what was not made again.
+def replace(staged: AppendedRows, refused: RefusedRows | None) -> list[str]:
+    """Make the target anew from the staged rows; return notes about what was not made again.
 
     People's indexes and triggers on the old table are made again. The unique index of a merge is
     not: the new rows may have another key.
     """
+    connection, target = staged.connection, staged.target
     dependents = connection.execute(
         "SELECT name, sql FROM main.sqlite_master WHERE type IN ('index', 'trigger') "
         "AND lower(tbl_name) = lower(?) AND sql IS NOT NULL AND name <> ? ORDER BY type, name",
         [target, key_index(target)],
     ).fetchall()
+    unique = []
+    if refused is not None:  # they tell which rows are refused
+        unique = [each for each in dependents if re.match(r"(?i)\s*CREATE\s+UNIQUE\b", each[1])]
     broken = _broken_views(connection)
     connection.execute(f"DROP TABLE IF EXISTS main.{quoted(target)}")
-    create_table(connection, f"main.{quoted(target)}", columns)
-    check_all_in(_insert(connection, target, columns, tables, who), rows, who)
+    create_table(connection, f"main.{quoted(target)}", staged.columns)
+    notes = _make_again(connection, target, unique)
+    append(staged, refused)
+    notes += _make_again(connection, target, [each for each in dependents if each not in unique])
+    for name, why in _broken_views(connection).items():
+        if name not in broken:
+            notes.append(f"the view '{name}' cannot be read any more: {why}")
+    return notes
+
+
+def _make_again(
+    connection: sqlite3.Connection, target: str, dependents: Sequence[tuple[str, str]]
+) -> list[str]:
+    """Make indexes and triggers, by name and SQL; return notes about those that cannot be."""
     notes = []
     for name, sql in dependents:
         try:
@@ -51,9 +64,6 @@ def replace(
             ) from error
         except sqlite3.OperationalError as error:
             notes.append(f"'{name}' was not made again: {error}")
-    for name, why in _broken_views(connection).items():
-        if name not in broken:
-            notes.append(f"the view '{name}' cannot be read any more: {why}")
     return notes
 
 
@@ -69,18 +79,12 @@ def _broken_views(connection: sqlite3.Connection) -> dict[str, str]:
     return broken
 
 
-def refill(
-    connection: sqlite3.Connection,
-    target: str,
-    columns: Sequence[TargetColumn],
-    tables: Sequence[str],
-    rows: int,
-    who: str,
-) -> None:
+def refill(staged: AppendedRows, refused: RefusedRows | None) -> None:
     """Put the staged rows in the place of the target's, in the table that is there.
 
     Its triggers are not run, as they are not where the table is made anew.
     """
+    connection, target = staged.connection, staged.target
     triggers = connection.execute(
         "SELECT name, sql FROM main.sqlite_master WHERE type = 'trigger' "
         "AND lower(tbl_name) = lower(?)",
@@ -89,22 +93,15 @@ def refill(
     for name, _ in triggers:
         connection.execute(f"DROP TRIGGER main.{quoted(name)}")
     connection.execute(f"DELETE FROM main.{quoted(target)}")
-    append(connection, target, columns, tables, rows, who)
+    append(staged, refused)
     for _, sql in triggers:
         connection.execute(sql)
 
 
-def put_in_place(
-    connection: sqlite3.Connection,
-    target: str,
-    columns: Sequence[TargetColumn],
-    tables: Sequence[str],
-    rows: int,
-    who: str,
-) -> None:
+def put_in_place(staged: AppendedRows, refused: RefusedRows | None) -> None:
     """Put the staged rows in the place of the target's, and run its triggers, as an append does."""
-    delete_rows(connection, target, who)
-    append(connection, target, columns, tables, rows, who)
+    delete_rows(staged.connection, staged.target, staged.who)
+    append(staged, refused)
 
 
 def delete_rows(connection: sqlite3.Connection, target: str, who: str) -> None:
@@ -117,19 +114,18 @@ def delete_rows(connection: sqlite3.Connection, target: str, who: str) -> None:
         raise keeps_rows(who)
 
 
-def append(
-    connection: sqlite3.Connection,
-    target: str,
-    columns: Sequence[TargetColumn],
-    tables: Sequence[str],
-    rows: int,
-    who: str,
-) -> None:
-    """Add the staged rows to the target; raise Rejected if they break a rule of the table."""
+def append(staged: AppendedRows, refused: RefusedRows | None) -> None:
+    """Add the staged rows to the target; `refused` takes those that break a rule of the table.
+
+    Raises Rejected for such a row where there is no `refused`.
+    """
+    present = catalog.columns(staged.connection, staged.target)
+    sources = [source.table for source in staged.sources]
+    check_nulls(staged.connection, present, staged.columns, sources, staged.who)
     try:
-        check_all_in(_insert(connection, target, columns, tables, who), rows, who)
+        put_all(staged, refused)
     except sqlite3.IntegrityError as error:
-        raise broken_rule(str(error), who, merges=False) from error
+        raise broken_rule(str(error), staged.who, merges=False) from error
 
 
 def check_nulls(
@@ -149,28 +145,3 @@ def check_nulls(
                 for source in sources
             )
             check_filled(nulls, column.name, who)
-
-
-def _insert(
-    connection: sqlite3.Connection,
-    target: str,
-    columns: Sequence[TargetColumn],
-    tables: Sequence[str],
-    who: str,
-) -> int:
-    """Insert the staged tables; return the number of rows that came in."""
-    present = catalog.columns(connection, target)
-    check_nulls(connection, present, columns, [f"staged.{table}" for table in tables], who)
-    names_and_types = [(column.name, column.declared) for column in present]
-    is_same = names_and_types == [(column.name, column.declared) for column in columns]
-    is_same = is_same and not any(column.generated for column in present)
-    names = ", ".join(quoted(column.name) for column in columns if column.is_written)
-    into = f"INSERT OR ABORT INTO main.{quoted(target)}"
-    count = 0
-    for table in tables:
-        if is_same:
-            sql = f"{into} SELECT * FROM staged.{table}"
-        else:
-            sql = f"{into} ({names}) SELECT {names} FROM staged.{table}"
-        count += connection.execute(sql).rowcount
-    return count

@@ -41,6 +41,7 @@ from hygge.connectors.sqlite.evolving import evolution_of, evolved_columns, foll
 from hygge.connectors.sqlite.merge import OF_OP, merge
 from hygge.connectors.sqlite.own_floats import check_floats
 from hygge.connectors.sqlite.publish import append, delete_rows, put_in_place, refill, replace
+from hygge.connectors.sqlite.refusing import AppendedRows, Source
 from hygge.connectors.sqlite.session import fetch_value, path_of, quoted
 from hygge.connectors.sqlite.target import (
     TargetColumn,
@@ -212,21 +213,27 @@ class _Publisher(Publisher[sqlite3.Connection]):
             if not exists and self.run.mode != "replace":
                 create_table(connection, f"main.{quoted(target)}", columns)
             notes = [generated_note(column.name for column in columns if not column.is_written)]
-            moved = connection, target, columns, self.tables
+            refused = None if self.are_changes else goal.refused
+            sources = [Source(f"staged.{table}", split) for table, split in self.tables]
+            moved = AppendedRows(connection, target, columns, sources, goal.who)
+            moved.total = rows
             if self.run.mode == "merge":
-                superseded, deleted = merge(*moved, made, self.run, goal.who, self.are_changes)
+                superseded, deleted = merge(
+                    connection, target, columns, [each.table for each in sources], made,
+                    self.run, goal.who, self.are_changes, refused,
+                )  # fmt: skip
                 rows -= superseded
                 notes += [note_of(rows - deleted, deleted)] if self.are_changes else []
             elif self.run.mode == "append":
-                append(*moved, rows, goal.who)
+                append(moved, refused)
             elif exists and goal.keeps_table(self.run.mode):
-                put_in_place(*moved, rows, goal.who)
+                put_in_place(moved, refused)
             elif exists and must_stay(catalog.columns(connection, target), schema):
-                refill(*moved, rows, goal.who)
+                refill(moved, refused)
             else:
                 present = [column.name for column in catalog.columns(connection, target)]
                 notes += gone_notes(present, [column.name for column in columns])
-                notes += replace(*moved, rows, goal.who)
+                notes += replace(moved, refused)
         elif exists and self.run.mode == "replace":
             delete_rows(connection, target, goal.who)
         made_as = identity(connection, target) if made else None
@@ -252,12 +259,13 @@ class _Publisher(Publisher[sqlite3.Connection]):
 
 def _staged(
     connection: sqlite3.Connection, goal: Goal, receipts: Sequence[Receipt]
-) -> tuple[pa.Schema | None, str | None, list[str]]:
-    """Return the schema that was staged, its declared types, and the tables that hold the rows.
+) -> tuple[pa.Schema | None, str | None, list[tuple[str, int]]]:
+    """Return the schema that was staged, its declared types, the tables of rows, and their splits.
 
     Raises Rejected if a receipt's rows are missing, or splits were staged with other columns.
     """
-    schema, declared, tables = None, None, []
+    schema, declared = None, None
+    tables: list[tuple[str, int]] = []
     for receipt in receipts:
         entry = ledger.entry(connection, receipt.ticket, "staged")
         check_staged(receipt, entry.sealed, entry.counted, goal.who)
@@ -265,7 +273,7 @@ def _staged(
             if declared not in (None, entry.declared):
                 raise Rejected(f"{goal.who}: the splits were staged with different columns")
             schema, declared = unpack(entry.schema), entry.declared
-            tables.append(ticket_name(receipt.ticket))
+            tables.append((ticket_name(receipt.ticket), receipt.ticket.split))
     return schema, declared, tables
 
 

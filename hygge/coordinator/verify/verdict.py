@@ -36,6 +36,7 @@ from hygge.errors import as_hygge_error, rows_text
 from hygge.journal import FlowJournal
 from hygge.model import Head, Receipt, Run, Watermark
 from hygge.places.place import place_at
+from hygge.refused_rows import rows_refused
 from hygge.run.flow import Flow
 from hygge.run.key import find_key
 from hygge.type_words import value_text
@@ -249,6 +250,7 @@ class _Comparison:
             Run(head.run, self.flow.identity)
         )
         aside = 0 if decision is None else sum(each.set_aside for each in decision.receipts)
+        aside += rows_refused(head.aside)
         aside -= self.source.set_aside  # those are in neither side
         others = verdict.doubled + verdict.changed + verdict.only_in_store
         if aside <= 0 or others or verdict.rows_source - verdict.rows_store != aside:

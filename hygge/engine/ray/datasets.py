@@ -31,6 +31,7 @@ from hygge.connectors.files.home import FileHome
 from hygge.engine.ray import connection
 from hygge.engine.reading import read_split
 from hygge.errors import ConfigError, HomeError, SourceChanged
+from hygge.formats.json_columns import to_text
 from hygge.home import Home
 from hygge.model import MIB, Column, Limits, Plan, Split, Watermark
 from hygge.run.engines import schema_of
@@ -73,7 +74,7 @@ def ray_dataset(
         plan = own.enter_context(home.open(None))
         schema = schema_of(plan)
         if schema is not None and home.shape is not None:
-            home.bound = bind(home.shape, schema, home.describe())
+            home.bound = bind(home.shape, schema, home.describe(), to_text)
             schema = home.bound.schema
         held = _Held()
         source = _datasource(home, plan.splits, schema, Limits(batch_bytes=batch_bytes), held)

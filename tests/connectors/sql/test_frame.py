@@ -23,7 +23,7 @@ class Fake(frame.Publisher):
 
     def __init__(self, *heads, raises=None, committed=False):
         receipts = [Receipt(Ticket("r2", split), "", 1, 1) for split in (2, 0, 1)]
-        super().__init__(None, SimpleNamespace(who="d.t"), RUN, BASE, receipts)
+        super().__init__(None, SimpleNamespace(who="d.t", refused=None), RUN, BASE, receipts)
         self.heads, self.raises, self.committed, self.steps = [*heads], raises or {}, committed, []
 
     def step(self, name):
