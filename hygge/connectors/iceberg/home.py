@@ -37,6 +37,8 @@ from hygge.places.names import hint_for_missing
 from hygge.settings import Settings
 from hygge.shape.settings import missing
 
+_UNREADABLE = (ValueError, EOFError, AttributeError, IndexError, KeyError, TypeError)
+"""What the library raises for a manifest that is cut off, or holds other bytes."""
 _NUMBER = re.compile(r"v?(\d+)[-.]")
 
 
@@ -168,6 +170,12 @@ class IcebergHome(Home):
             except FileNotFoundError as error:
                 raise self._gone(error) from error
 
+    def _damaged(self) -> HomeError:
+        return HomeError(
+            f"{self.describe()}: a manifest of the snapshot cannot be read",
+            "it is truncated or damaged: put it back, or read an older `snapshot`",
+        )
+
     def _gone(self, error: Exception) -> SourceChanged:
         return SourceChanged(
             f"{self.describe()}: a file of the snapshot is gone: {str(error).splitlines()[0]}",
@@ -247,9 +255,9 @@ class IcebergHome(Home):
         """Return the data files of a snapshot, in the order of their paths."""
         try:
             tasks = list(table.scan(snapshot_id=snapshot.snapshot_id).plan_files())
-        except ValueError as error:
+        except _UNREADABLE as error:
             if "equality deletes" not in str(error):
-                raise
+                raise self._damaged() from error
             raise HomeError(
                 f"{self.describe()} has rows that were deleted by their values (equality deletes), "
                 "which pyiceberg does not read",
