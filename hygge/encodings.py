@@ -4,6 +4,7 @@ Rows travel as plain values (`hygge/batches.py`). A Home of Arrow or Parquet not
 of a field in which type the source holds its values, and their writers give them back in it. Only
 types are noted that hold exactly the plain values again: no floats, because equal ones may differ
 (-0.0), and no dictionary whose categories are ordered, because its order would be that of the rows.
+What is within lists, structs and maps is given back by Arrow alone (`hygge/formats/nested.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import base64
 from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
+
+from hygge.batches import plain_schema
 
 KEY = b"hygge.encoding"
 _MOST_BYTES = 64 * 1024 * 1024
@@ -34,8 +37,28 @@ def can_be_kept(kind: pa.DataType) -> bool:
     if _T.is_run_end_encoded(kind):
         return any(is_value(kind.value_type) for is_value in _VALUES)
     if _T.is_dictionary(kind) and not kind.ordered:
-        return any(is_value(_plain_of(kind)) for is_value in _VALUES)
-    return False
+        return any(is_value(plain_of(kind)) for is_value in _VALUES)
+    return is_nested(kind) and kind != plain_of(kind) and all(map(_can_be_within, inner_of(kind)))
+
+
+def _can_be_within(kind: pa.DataType) -> bool:
+    """Return whether a type can be brought back within a nested one; runs there have no limit."""
+    if _T.is_run_end_encoded(kind) and kind.run_end_type == pa.int16():
+        return False
+    return kind == plain_of(kind) or can_be_kept(kind)
+
+
+def is_nested(kind: pa.DataType) -> bool:
+    """Return whether a type is a list, a struct or a map, of whatever form."""
+    apart = (_T.is_union, _T.is_dictionary, _T.is_run_end_encoded)
+    return bool(_T.is_nested(kind)) and not any(is_kind(kind) for is_kind in apart)
+
+
+def inner_of(kind: pa.DataType) -> list[pa.DataType]:
+    """Return the types of the fields of a nested one; of a map those of its keys and items."""
+    if _T.is_map(kind):
+        return [kind.key_type, kind.item_type]
+    return [kind.field(index).type for index in range(kind.num_fields)]
 
 
 def in_parquet(kind: pa.DataType) -> pa.DataType | None:
@@ -44,9 +67,9 @@ def in_parquet(kind: pa.DataType) -> pa.DataType | None:
     They make dictionaries of texts and bytes only, and have one type of each.
     """
     if _T.is_dictionary(kind):
-        value = _IN_PARQUET.get(_plain_of(kind))
+        value = _IN_PARQUET.get(plain_of(kind))
         return None if value is None else pa.dictionary(kind.index_type, value)
-    return None if _T.is_run_end_encoded(kind) else kind
+    return None if _T.is_run_end_encoded(kind) or is_nested(kind) else kind
 
 
 def has_ordered(kind: pa.DataType) -> bool:
@@ -89,7 +112,7 @@ def encoding_of(field: pa.Field) -> pa.DataType | None:
     if text is None:
         return None
     kind = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text))).field(0).type
-    return kind if _plain_of(kind) == field.type else None
+    return kind if plain_of(kind) == field.type else None
 
 
 def encodings_of(schema: pa.Schema) -> dict[str, pa.DataType]:
@@ -121,7 +144,10 @@ def encoded_schema(schema: pa.Schema, kinds: Mapping[str, pa.DataType]) -> pa.Sc
 def encoded(
     table: pa.Table, schema: pa.Schema, categories: Mapping[str, Categories]
 ) -> Iterator[pa.Table]:
-    """Yield a table of plain values in the types of `schema`, in as few pieces as these allow."""
+    """Yield a table of plain values in the types of `schema`, in as few pieces as these allow.
+
+    Nested columns are in these types already.
+    """
     import pyarrow.compute as pc
 
     ends = [k.run_end_type.bit_width for k in schema.types if _T.is_run_end_encoded(k)]
@@ -147,7 +173,7 @@ class Categories:
 
     def __init__(self, kind: pa.DataType) -> None:
         self._kind = kind
-        self._values: pa.Array | None = pa.array([], _plain_of(kind))
+        self._values: pa.Array | None = pa.array([], plain_of(kind))
 
     def add(self, column: pa.ChunkedArray) -> None:
         """Take in the values of more rows."""
@@ -170,7 +196,7 @@ class Categories:
         plain values where they are too large to be held in memory.
         """
         if self._values is None:
-            return _plain_of(self._kind)
+            return plain_of(self._kind)
         index = self._kind.index_type
         bits = index.bit_width - _T.is_signed_integer(index)
         if len(self._values) <= 2**bits:
@@ -179,22 +205,20 @@ class Categories:
 
     def encoded(self, column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
         """Return plain values as a dictionary of the type `kind`."""
+        return pa.chunked_array([self.encoded_array(part, kind) for part in column.chunks], kind)
+
+    def encoded_array(self, array: pa.Array, kind: pa.DataType) -> pa.DictionaryArray:
+        """Return plain values as a dictionary of the type `kind`."""
         import pyarrow.compute as pc
 
         assert self._values is not None  # else `kind` is no dictionary
-        indices = pc.index_in(column, value_set=self._values).cast(kind.index_type)
-        values = self._values.cast(kind.value_type)
-        chunks = [pa.DictionaryArray.from_arrays(part, values) for part in indices.chunks]
-        return pa.chunked_array(chunks, kind)
+        indices = pc.index_in(array, value_set=self._values).cast(kind.index_type)
+        return pa.DictionaryArray.from_arrays(indices, self._values.cast(kind.value_type))
 
 
-def _plain_of(kind: pa.DataType) -> pa.DataType:
+def plain_of(kind: pa.DataType) -> pa.DataType:
     """Return the plain type of the values of an encoded one."""
-    if _T.is_dictionary(kind) or _T.is_run_end_encoded(kind):
-        kind = kind.value_type
-    if kind == pa.string_view():
-        return pa.large_string()
-    return pa.large_binary() if kind == pa.binary_view() else kind
+    return plain_schema(pa.schema([pa.field("", kind)])).field(0).type
 
 
 def _without(schema: pa.Schema, names: list[str]) -> pa.Schema:

@@ -84,10 +84,11 @@ def _explain(model: type[BaseModel], who: str, problem: ErrorDetails) -> tuple[s
     if problem["type"] == "value_error":
         return f"{where}: {reason}", None
     close = _nearest_choice(problem)
-    return (
-        f"{where} is {_shown_value(model, path, problem)}: {reason[:1].lower()}{reason[1:]}",
-        f"did you mean '{close}'?" if close else None,
-    )
+    hint = f"did you mean '{close}'?" if close else None
+    value = _shown_value(model, path, problem)
+    if problem["type"] in ("list_type", "tuple_type") and isinstance(problem.get("input"), str):
+        hint = f"a list of one: {path[-1]}: [{value}]"
+    return f"{where} is {value}: {reason[:1].lower()}{reason[1:]}", hint
 
 
 def _shown_value(model: type[BaseModel], path: list[str], problem: ErrorDetails) -> str:

@@ -220,7 +220,7 @@ def _as_mapping(side: Side, node: Node, context: Context) -> Node:
             raise Problem(
                 node.line,
                 f"'{side}' is a {database.name} database without a table: {shorten(node.text)}",
-                f"{side}: {shorten(node.text)}#table",
+                f"{side}: {shorten(node.text.rstrip('#'))}#table",
             )
         return mapping(connection=f"{database.backends[0]}:///{name}", table=table)
     if os.path.exists(absolute(text, context.root, node.line)):

@@ -13,7 +13,7 @@ from hygge import encodings
 from hygge.batches import plain
 from hygge.errors import HomeError
 from hygge.extension_types import as_marked
-from hygge.formats import first_bytes
+from hygge.formats import first_bytes, nested
 from hygge.formats.format import FileStatistics, RowCounter
 from hygge.formats.source import open_source
 
@@ -88,9 +88,9 @@ class ArrowWriter:
         self._path = path
         self._kinds = encodings.encodings_of(schema)
         self._categories = {
-            name: encodings.Categories(kind)
+            path: encodings.Categories(each)
             for name, kind in self._kinds.items()
-            if pa.types.is_dictionary(kind)
+            for path, each in nested.dictionaries_in(kind, name)
         }
         self._plain_schema = encodings.without_encodings(schema)
         self._counter = RowCounter(schema)
@@ -103,10 +103,12 @@ class ArrowWriter:
 
     def write(self, table: pa.Table) -> None:
         self._counter.add(table)
-        for name, categories in self._categories.items():
-            categories.add(table.column(name))
+        if self._categories:
+            for name, kind in self._kinds.items():
+                for array in table.column(name).chunks:
+                    nested.add_values(array, kind, name, self._categories)
         if self._kinds and not self._categories:
-            for piece in encodings.encoded(table, self._schema, {}):
+            for piece in encodings.encoded(self._formed(table), self._schema, {}):
                 self._writer.write_table(piece)
         else:
             self._writer.write_table(table)
@@ -129,14 +131,31 @@ class ArrowWriter:
         self._writer.close()
         self._file.close()
 
+    def _formed(self, table: pa.Table) -> pa.Table:
+        """Return rows with their nested columns in the types of the file."""
+        for index, field in enumerate(self._schema):
+            column = table.column(index)
+            if column.type != field.type and encodings.is_nested(field.type):
+                arrays = [
+                    nested.in_form(array, field.type, field.name, self._categories)
+                    for array in column.chunks
+                ]
+                chunked = pa.chunked_array(arrays, field.type)
+                table = table.set_column(index, field.name, chunked)
+        return table
+
     def _write_encoded(self) -> None:
         """Write the rows of the plain file again, with dictionaries, and remove it."""
-        kinds = self._kinds | {name: each.kind() for name, each in self._categories.items()}
+        kinds = {
+            name: nested.type_in_file(kind, name, self._categories)
+            for name, kind in self._kinds.items()
+        }
         self._open(self._path, encodings.encoded_schema(self._plain_schema, kinds))
         with pa.OSFile(f"{self._path}.plain", "rb") as source:
             reader = pa.ipc.open_file(source)
             for index in range(reader.num_record_batches):
                 rows = as_marked(pa.Table.from_batches([reader.get_batch(index)]))
+                rows = self._formed(rows)
                 for piece in encodings.encoded(rows, self._schema, self._categories):
                     self._writer.write_table(piece)
         self._close()

@@ -109,6 +109,15 @@ def check_utf8(column: ArrowColumn) -> None:
             raise
 
 
+def check_texts(table: pa.Table) -> None:
+    """Raise UnfitValue for a text that is not UTF-8, at any depth."""
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        try:
+            check_utf8(column)
+        except NoText as problem:
+            raise refuse_no_text(name, problem) from None
+
+
 def check_values(table: pa.Table) -> None:
     """Raise UnfitValue for a text that is not UTF-8, and for a time that has no text."""
     for name, column in zip(table.column_names, table.columns, strict=True):

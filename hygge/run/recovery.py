@@ -114,7 +114,7 @@ def _finish(
         commit = commit_from_head(head, decision.receipts, "")
     elif changed := changed_since(driver, record.fingerprint, fingerprint):
         raise JournalError(
-            f"the run of {_started(record)} was about to commit when its driver died, and the "
+            f"the run of {_started(record)} was about to commit when its driver ended, and the "
             f"flow has changed since: {changed}",
             "run it once as it was, so that this run is finished; or give that run up with "
             "`--fresh`; or, if that was a flow of the same name in another file, give each file a "
@@ -128,7 +128,7 @@ def _finish(
         return None
     else:
         driver.say(
-            f"the run of {_started(record)} was about to commit when its driver died: finishing"
+            f"the run of {_started(record)} was about to commit when its driver ended: finishing"
         )
         # Its driver may have died before the entry was durable, so it is created again.
         driver.journal.decide(run, decision)

@@ -195,6 +195,19 @@ def test_every_mistake_of_a_file_is_listed_once_and_in_its_order(tmp_path: Path)
         assert f"did you mean {near}?" in message
 
 
+@pytest.mark.parametrize(
+    ("store", "hint"),
+    [
+        ("{type: delta, path: d, partition_by: day}", "a list of one: partition_by: ['day']"),
+        ("'o.duckdb#'", "store: o.duckdb#table"),
+    ],
+)
+def test_a_hint_has_the_form_that_is_right(tmp_path: Path, store: str, hint: str) -> None:
+    (tmp_path / "in.csv").write_text("day\n1\n")
+    text = f"flows: {{f: {{home: in.csv, store: {store}}}}}\n"
+    assert hint in error_of(tmp_path, text)
+
+
 def test_a_file_that_is_not_there_is_named_with_the_one_that_is(tmp_path: Path) -> None:
     (tmp_path / "flows.yml").touch()
     with pytest.raises(ConfigError, match=r"there is no file .*flow\.yml") as caught:

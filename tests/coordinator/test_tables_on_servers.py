@@ -214,7 +214,7 @@ def test_plan_says_that_one_snapshot_is_held_for_all(pg, schema, flows, capsys):
     assert "if the driver dies" in capsys.readouterr().out
 
 
-def test_many_tables_of_mariadb_come_with_their_names(my, my_schema, tmp_path):
+def test_many_tables_of_mariadb_come_with_their_names(my, my_schema, tmp_path, capsys):
     hard = ["users", "a.b", "per%cent", "sp ace", "ünï"]
     for name in hard:
         my.ask(f"CREATE TABLE {my_schema}.`{name}` (id INT PRIMARY KEY, v TEXT)")
@@ -231,6 +231,10 @@ def test_many_tables_of_mariadb_come_with_their_names(my, my_schema, tmp_path):
     summary = Coordinator(tmp_path / "flows.yml", engine="inline").run()
     assert summary.ok, [each.error for each in summary.flows]
     assert len(summary.flows) == len(hard) + 1
+    (old,) = [each.flow for each in summary.flows if each.flow.endswith(".old")]
+    capsys.readouterr()
+    assert main(["plan", str(tmp_path / "flows.yml"), "--select", old]) == 0
+    assert "its history (SYSTEM VERSIONING), which is left out" in capsys.readouterr().out
     folders = list((tmp_path / "lake" / my_schema).iterdir())
     found = [each["v"] for folder in folders for each in rows(folder)]
     assert sorted(found) == sorted(hard)

@@ -5,12 +5,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from hygge import ArrowHome, ArrowStore, CsvHome, CsvStore, Flow, ParquetHome, ParquetStore
+from hygge.batches import plain as plain_table
 from hygge.connectors.files.directory import Directory
-from hygge.encodings import KEY
+from hygge.encodings import KEY, Categories, plain_of
+from hygge.formats import nested
 from hygge.report.text import plan_text
 
 WORDS = ["b", None, "a", "b", "b", "a", None, "c"]
 SMALL = pa.dictionary(pa.int8(), pa.string())
+FLOATS = pa.dictionary(pa.int32(), pa.float64())
 ORDERED = pa.dictionary(pa.int32(), pa.string(), ordered=True)
 TYPES = {
     "small": SMALL,
@@ -82,11 +85,49 @@ def test_arrow_keeps_them_with_the_dictionaries_of_all_batches(tmp_path, target)
     source = write_arrow(tmp_path / "in.arrows", table(), other)
     move(ArrowHome(path=source), ArrowStore(path=tmp_path / target)).run()
     read = read_arrow(tmp_path / target)
-    expected = {**TYPES, **{name: PLAIN[name] for name in ("ordered", "list")}}
+    expected = {**TYPES, "ordered": PLAIN["ordered"]}
     assert dict(zip(read.schema.names, read.schema.types, strict=True)) == expected
     assert values(read) == values(table(), other)
     assert not any((field.metadata or {}).get(KEY) for field in read.schema)
     assert not list(tmp_path.rglob("*.plain"))
+
+
+WITHIN = {
+    pa.struct([("a", SMALL), ("b", pa.dictionary(pa.int32(), pa.binary()))]):
+        [{"a": "x", "b": b"y"}, None, {"a": None, "b": b"x"}, {"a": "y", "b": None}],
+    pa.list_view(pa.int32()): [[1], [], None, [2, None]],
+    pa.large_list_view(pa.string_view()): [["a"], [], None, ["b", None]],
+    pa.map_(SMALL, pa.large_list(SMALL)): [[("k", ["a"])], [], None, [("l", None), ("k", ["a"])]],
+    pa.list_(pa.struct([("q", pa.list_(SMALL, 2))])):
+        [[{"q": ["a", None]}], None, [{"q": None}, None], [{"q": ["b", "b"]}]],
+    pa.struct([("r", pa.run_end_encoded(pa.int32(), pa.string()))]):
+        [{"r": "a"}, {"r": "a"}, None, {"r": None}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["o", "o.arrow"])
+def test_arrow_keeps_what_is_within_lists_structs_and_maps(tmp_path, target):
+    columns = {}
+    for at, (kind, rows) in enumerate(WITHIN.items()):
+        plain = pa.array(rows, plain_of(kind))
+        known = {path: Categories(each) for path, each in nested.dictionaries_in(kind, "")}
+        nested.add_values(plain, kind, "", known)
+        columns[f"c{at}"] = nested.in_form(plain, kind, "", known)
+    content = pa.table(columns)
+    source = write_arrow(tmp_path / "in.arrows", content, content.slice(1, 2))
+    home = ArrowHome(path=source)
+    for _ in range(2):
+        move(home, ArrowStore(path=tmp_path / target)).run()
+    read = read_arrow(tmp_path / target)
+    read.validate(full=True)
+    assert read.schema.types == list(WITHIN)
+    for at, rows in enumerate(WITHIN.values()):
+        kind = plain_of(read.schema.types[at])
+        expected = pa.array([*rows, *rows[1:3]], kind).to_pylist()
+        assert plain_table(read).column(at).to_pylist() == expected
+    with home.open() as plan:
+        lines = plan_text(move(home, ParquetStore(path=tmp_path / "p")), plan)
+    assert "encodings that Parquet does not give back become plain values: 'c0', 'c1'" in lines
 
 
 @pytest.mark.parametrize("target", ["o", "o.parquet"])
@@ -198,11 +239,9 @@ def test_plan_says_what_is_lost_of_categories(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "lost"),
     [
-        (pa.list_(SMALL), ["dictionary"]),
-        (pa.struct([("a", pa.list_(pa.string_view())), ("b", SMALL)]), ["dictionary", "view"]),
-        (pa.list_view(pa.int64()), ["list view"]),
-        (pa.map_(pa.string(), pa.large_list_view(pa.string())), ["list view"]),
-        (pa.dictionary(pa.int32(), pa.float64()), ["dictionary"]),
+        (pa.struct([("a", pa.list_(pa.string_view())), ("b", FLOATS)]), ["dictionary", "view"]),
+        (pa.list_view(pa.list_(SMALL)), []),
+        (FLOATS, ["dictionary"]),
         (pa.run_end_encoded(pa.int32(), pa.float64()), ["run-end encoding"]),
         (SMALL, []),
         (pa.list_(pa.int64()), []),

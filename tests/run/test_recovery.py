@@ -306,7 +306,7 @@ def test_fresh_does_not_append_again_what_a_dead_run_had_committed(source):
 def test_a_decided_run_of_a_changed_flow_is_refused_until_somebody_decides(source):
     store = prepared(source)
     changed = {"store": store, "home": {"columns": ["n"]}}
-    with pytest.raises(FlowFailed, match="about to commit when its driver died") as caught:
+    with pytest.raises(FlowFailed, match="about to commit when its driver ended") as caught:
         source.flow(**changed).run()
     assert "--fresh" in caught.value.hint
     assert source.rows() == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,10 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_class p ON p.oid = i.inhparent JOIN pg_namespace pn ON pn.oid = p.relnamespace
 WHERE c.relispartition
 """
+# Tables of MySQL that hold no rows of their own: those of other tables.
+_UNIONS = """
+SELECT table_schema, table_name FROM information_schema.tables WHERE engine = 'MRG_MYISAM'
+"""
 
 
 def tables(url: str, who: str, patterns: Sequence[str]) -> Listing:
@@ -36,7 +40,10 @@ def tables(url: str, who: str, patterns: Sequence[str]) -> Listing:
         if connection.dialect.name == "postgresql":
             rows = connection.execute(sa.text(_PARTITIONS))
             parents = {(row[0], row[1]): (row[2], row[3]) for row in rows}
-        listed = tuple(_reflected(inspector, schemas, parents))
+        unions: set[tuple[str, str]] = set()
+        if connection.dialect.name in ("mysql", "mariadb"):
+            unions = {(row[0], row[1]) for row in connection.execute(sa.text(_UNIONS))}
+        listed = tuple(_reflected(inspector, schemas, parents, unions))
         names = [name for name in inspector.get_schema_names() if name not in _SYSTEM]
     return Listing(default, listed, names)
 
@@ -45,10 +52,12 @@ def _reflected(
     inspector: Inspector,
     schemas: Sequence[str],
     parents: Mapping[tuple[str, str], tuple[str, str]],
+    unions: Collection[tuple[str, str]],
 ) -> Iterator[Table]:
     for schema in inspector.get_schema_names():
         if schema in _SYSTEM or not any(fnmatchcase(schema, each) for each in schemas):
             continue
         for name in inspector.get_table_names(schema):
-            yield Table(schema, name, parent=parents.get((schema, name)))
+            is_union = (schema, name) in unions
+            yield Table(schema, name, is_union, parent=parents.get((schema, name)))
         yield from (Table(schema, name, True) for name in inspector.get_view_names(schema))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from hygge.batches import widens
 from hygge.connectors.delta.heads import made_by_hygge
 from hygge.connectors.delta.library import configuration, partition_columns
 from hygge.connectors.files.evolving import Followed, followed
-from hygge.connectors.files.heads import check_same
+from hygge.connectors.files.heads import check_none_added, check_same
 from hygge.errors import NotOurs, StoreError
 from hygge.formats.format import Format
 from hygge.model import Contract, Head, Run
@@ -77,6 +77,7 @@ def fitted(
 ) -> Fitted:
     """Return how rows of `schema` go into a table (None: a new one). Raises StoreError."""
     _check_key(who, schema, run)
+    _check_names(who, schema or ())
     if table is None:
         by = tuple(partition_by or ())
         _check_partitions(who, schema, by)
@@ -99,6 +100,7 @@ def fitted(
         return Fitted(None, by)
     held = held_schema(table)
     if run.mode == "replace" and contract is None:
+        check_none_added(who, held.names, schema.names, head)
         return Fitted(schema, by)
     ordered = [name for name in held.names if name in schema.names]
     ordered += [name for name in schema.names if name not in held.names]
@@ -107,6 +109,7 @@ def fitted(
         written = None if head is None else [name for name, _ in head.columns]
         replaces = run.mode == "replace"
         new = followed(who, held, schema, _PLAIN_FORMAT, written, replaces)
+        _check_names(who, new.schema)
         lost = [name for name in run.key if name not in held.names]
         if lost and run.mode == "merge":
             raise StoreError(
@@ -150,6 +153,22 @@ def _check_frozen(who: str, held: pa.Schema, schema: pa.Schema, run: Run) -> Non
         wanted = held.field(index).type if index >= 0 else field.type
         fields.append(field.with_type(wanted) if widens(field.type, wanted) else field)
     check_same(who, held, pa.schema(fields), run.mode)
+
+
+def _check_names(who: str, fields: Iterable[pa.Field], within: str = "") -> None:
+    """Raise StoreError where two columns, or two fields of one, are one name in Delta."""
+    met: dict[str, str] = {}
+    for field in fields:
+        other = met.setdefault(field.name.lower(), field.name)
+        if other != field.name:
+            raise StoreError(
+                f"{who}: '{other}' and '{field.name}'{within} differ in case only, and are one "
+                "column in Delta Lake",
+                "give one of them another name"
+                + (" where the rows come from" if within else ", with `as` of `columns`"),
+            )
+        inner = [field.type.field(at) for at in range(field.type.num_fields)]
+        _check_names(who, inner, f" within column '{field.name}'")
 
 
 def _check_key(who: str, schema: pa.Schema | None, run: Run) -> None:

@@ -83,10 +83,26 @@ def has_lost(error: Exception) -> bool:
 
 
 def is_of_library(error: Exception) -> bool:
-    """Return whether the library, or what it asks, raised an error."""
+    """Return whether the library, or what it asks, raised an error.
+
+    What its parts refuse, such as two columns of one name, comes as a plain Exception.
+    """
     from deltalake.exceptions import DeltaError
 
-    return isinstance(error, DeltaError | OSError)
+    return isinstance(error, DeltaError | OSError) or type(error) is Exception
+
+
+def is_refused(error: Exception, is_merge_here: bool) -> bool:
+    """Return whether the library refused an entry before it asked for anything to be written.
+
+    `is_merge_here`: on this machine a merge that failed has written nothing, since a file of the
+    table could not be read.
+    """
+    from deltalake.exceptions import DeltaError, DeltaProtocolError, SchemaMismatchError
+
+    refused = isinstance(error, DeltaProtocolError | SchemaMismatchError)
+    refused |= is_merge_here and isinstance(error, DeltaError)
+    return refused or type(error) is Exception
 
 
 @contextmanager

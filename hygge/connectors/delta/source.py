@@ -14,19 +14,21 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hygge.batches import conform, slices
+from hygge.arrow_errors import said
+from hygge.batches import conform, slices, widens
 from hygge.connectors.delta import library
 from hygge.connectors.delta.fit import held_schema
 from hygge.connectors.delta.table_files import files_at
 from hygge.connectors.files.file_options import FileOptions
 from hygge.connectors.files.skipping import matching, within
 from hygge.connectors.files.uniting import filled
-from hygge.errors import SourceChanged
+from hygge.errors import HomeError, SourceChanged, rows_text
 from hygge.formats import parquet
 from hygge.model import Column, Split
 from hygge.places.access import Access, ObjectUrl
 from hygge.places.objects import is_object_url
 from hygge.shape.settings import FILE_NAME
+from hygge.type_words import word_of
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -140,7 +142,8 @@ def packed(
 ) -> Iterator[tuple[list[list[Any]], int | None, int]]:
     """Yield the pieces of each split, with rows and bytes; at least one split.
 
-    A piece is [path, partition, groups]; its groups are None for all of the file.
+    A piece is [path, partition, groups, rows]; its groups are None for all of the file, its rows
+    are those that the log counts in the file, or None.
     """
     pieces: list[list[Any]] = []
     rows: int | None = 0
@@ -150,7 +153,7 @@ def packed(
             if pieces and size + group_size > split_bytes:
                 yield pieces, rows, size
                 pieces, rows, size, is_first = [], 0, 0, False
-            pieces.append([file.path, file.partition, groups])
+            pieces.append([file.path, file.partition, groups, file.rows])
             rows = None if rows is None or group_rows is None else rows + group_rows
             size += group_size
     if pieces or is_first:
@@ -165,6 +168,7 @@ def _cut(
         return
     with parquet.open_parquet(_at(url, access, file.path)) as opened:
         groups = list(parquet.row_groups(opened))
+    _check_count(f"{url}/{file.path}", file.rows, sum(rows for rows, _ in groups))
     for index, (rows, size) in enumerate(groups):
         yield [index], rows, size
 
@@ -173,28 +177,56 @@ def read_files(
     url: str, access: Access | None, split: Split, schema: pa.Schema, options: FileOptions
 ) -> Iterator[pa.Table]:
     """Yield the rows of the files of a split, with the columns of `schema`."""
-    for path, partition, groups in split.where["files"]:
+    for path, partition, groups, counted in split.where["files"]:
         file = _at(url, access, path)
         with parquet.open_parquet(file) as opened:
-            names = set(opened.schema_arrow.names)
+            inside = _inside(opened.schema_arrow.names, schema, partition)
+            _check_count(f"{url}/{path}", counted, opened.metadata.num_rows)
             if groups is None:
                 groups = range(opened.num_row_groups)
-        inside = [f for f in schema if f.name in names and f.name not in partition]
         values = {**partition, FILE_NAME: path, **split.where.get("constants", {})}
         for group in groups:
             batches = parquet.read_row_group(
-                file, group, pa.schema(inside), options.batch_size, options.batch_bytes
-            )
+                file, group, pa.schema([field.with_name(name) for name, field in inside]),
+                options.batch_size, options.batch_bytes,
+            )  # fmt: skip
             for batch in batches:
-                table = pa.Table.from_batches([batch])
+                arrays = [batch.column(name) for name, _ in inside]
+                table = pa.Table.from_arrays(arrays, names=[field.name for _, field in inside])
                 for name in (name for name in schema.names if name in values):
                     kind = schema.field(name).type
                     value = pa.scalar(values[name], pa.string()).cast(kind)
-                    table = table.append_column(name, pa.repeat(value, table.num_rows))
-                full = conformed(filled(table, schema), schema, url)
-                del batch, table
+                    table = table.append_column(name, pa.repeat(value, batch.num_rows))
+                full = conformed(filled(table, schema), schema, f"{url}/{path}")
+                del batch, arrays, table
                 yield from slices(full, options.batch_size, options.batch_bytes)
                 del full
+
+
+def _inside(
+    held: Sequence[str], schema: pa.Schema, partition: Mapping[str, str | None]
+) -> list[tuple[str, pa.Field]]:
+    """Return the columns of `schema` that a file holds, each with its name there.
+
+    Names of Delta ignore case.
+    """
+    by_folded = {name.lower(): name for name in held}
+    return [
+        (field.name if field.name in held else by_folded[field.name.lower()], field)
+        for field in schema
+        if field.name.lower() in by_folded and field.name not in partition
+    ]
+
+
+def _check_count(path: str, counted: int | None, held: int) -> None:
+    """Raise HomeError where a file, or a table, holds other than the rows that the log counts."""
+    if counted is not None and counted != held:
+        raise HomeError(
+            f"{path}: the log of the table counts {rows_text(counted)} here, and there are "
+            f"{held:,}",
+            "somebody has changed a file of the table: put it back, or restore the table to a "
+            "version that is whole",
+        )
 
 
 def read_by_library(
@@ -202,8 +234,9 @@ def read_by_library(
 ) -> Iterator[pa.Table]:
     """Yield the rows of a version as its library reads them; `constants` are added to them."""
     names = [name for name in schema.names if name not in constants]
-    reader = pa.RecordBatchReader.from_stream(table.scan(columns=names))
-    for batch in reader:
+    held = 0
+    for batch in _scanned(table, names):
+        held += batch.num_rows
         rows = pa.Table.from_batches([batch])
         for name, value in constants.items():
             rows = rows.append_column(name, pa.repeat(value, rows.num_rows))
@@ -212,6 +245,31 @@ def read_by_library(
         del batch
         yield from slices(full, options.batch_size, options.batch_bytes)
         del full
+    _check_count(table.table_uri, _counted(table), held)
+
+
+def _scanned(table: DeltaTable, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yield what the library reads. Raises HomeError where it cannot read a file of the table."""
+    try:
+        yield from pa.RecordBatchReader.from_stream(table.scan(columns=list(names)))
+    except pa.ArrowException as error:
+        if any(word in str(error) for word in _GONE):
+            raise
+        raise HomeError(
+            f"{table.table_uri} cannot be read by its library: {said(error)}",
+            "a file of the table is truncated or damaged: put it back, or restore the table to a "
+            "version that is whole",
+        ) from error
+
+
+def _counted(table: DeltaTable) -> int | None:
+    """Return the rows of a version by its log; None where a file of it is not counted."""
+    actions = pa.table(table.get_add_actions(flatten=True))
+    if "num_records" not in actions.column_names or actions["num_records"].null_count:
+        return None
+    kept = pa.table(table.deletion_vectors().read_all())["selection_vector"]
+    deleted = pc.sum(pc.invert(pc.list_flatten(kept))).as_py() or 0
+    return int((pc.sum(actions["num_records"]).as_py() or 0) - deleted)
 
 
 def version_of(url: str, access: Access | None, split: Split) -> DeltaTable:
@@ -228,12 +286,56 @@ def version_of(url: str, access: Access | None, split: Split) -> DeltaTable:
 
 
 def conformed(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
-    """Return rows of a file with the types that the log gives their columns."""
+    """Return rows of a file with the types that the log gives their columns.
+
+    Raises HomeError for a type of which Delta does not make that one: a cast might change values.
+    """
     columns = []
     for field in schema:
         column = table.column(field.name)
-        columns.append(column if column.type == field.type else column.cast(field.type))
+        if column.type != field.type:
+            if not _is_form_of(column.type, field.type):
+                raise HomeError(
+                    f"{who}: column '{field.name}' is {word_of(column.type)} in this file, and "
+                    f"{word_of(field.type)} in the log of the table",
+                    "write the file again with the engine that made the table, or leave the column "
+                    "out with `columns`",
+                )
+            column = column.cast(field.type)
+        columns.append(column)
     return conform(pa.Table.from_arrays(columns, schema=schema), schema, who)
+
+
+def _is_form_of(kind: pa.DataType, wanted: pa.DataType) -> bool:
+    """Return whether a file may hold values of the type `wanted` as `kind`.
+
+    A cast of a number or a moment that does not fit is an error, so these may be narrower.
+    """
+    t = pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    if t.is_dictionary(kind):
+        kind = kind.value_type
+    if t.is_nested(wanted):
+        if t.is_struct(wanted) and t.is_struct(kind):
+            pairs = [
+                (kind.field(field.name).type, field.type)
+                for field in wanted
+                if kind.get_field_index(field.name) >= 0
+            ]
+        elif t.is_map(wanted) and t.is_map(kind):
+            pairs = [(kind.key_type, wanted.key_type), (kind.item_type, wanted.item_type)]
+        elif hasattr(kind, "value_type") and hasattr(wanted, "value_type"):
+            pairs = [(kind.value_type, wanted.value_type)]
+        else:
+            return False
+        return all(_is_form_of(*pair) for pair in pairs)
+    alike = (
+        (t.is_timestamp, t.is_timestamp), (t.is_integer, t.is_integer),
+        (t.is_date, lambda kind: t.is_date(kind) or (t.is_timestamp(kind) and kind.tz is None)),
+        (t.is_fixed_size_binary, t.is_binary),
+    )  # fmt: skip
+    return widens(kind, wanted) or any(is_a(kind) and is_b(wanted) for is_a, is_b in alike)
 
 
 @contextmanager
@@ -242,7 +344,7 @@ def changed(url: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise _changed(url, os.path.basename(str(error.filename or url))) from error
+        raise _changed(url, os.path.basename(error.filename or "") or "a file") from error
     except Exception as error:
         is_foreign = isinstance(error, pa.ArrowException) or library.is_of_library(error)
         if is_foreign and any(word in str(error) for word in _GONE):
@@ -275,5 +377,6 @@ def _at(url: str, access: Access | None, path: str) -> str:
 def _changed(url: str, what: str) -> SourceChanged:
     return SourceChanged(
         f"{url}: {what} of the version that was planned is gone: somebody has vacuumed the table",
-        "run it again: it reads the newest version",
+        "run it again: it reads the newest version; if it stays so, restore the table to a version "
+        "that is whole",
     )

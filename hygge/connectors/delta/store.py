@@ -331,6 +331,8 @@ class DeltaStore(Store):
             return result
         if library.has_lost(error):
             return None
+        if library.is_refused(error, run.mode == "merge" and not is_remote):
+            raise library.said(self.path, Rejected, error) from None
         problem = library.said(self.path, StoreError, error)
         if is_remote and isinstance(error, OSError):  # the request may still be on its way
             raise Unknown(problem.message, "run it again: the table's head tells") from None

@@ -17,6 +17,7 @@ from hygge.connectors.sql.ask import OnValue
 from hygge.errors import UnfitValue
 from hygge.formats.exact_text import (
     NoText,
+    check_texts,
     extension_as_text,
     has_text,
     refuse_no_text,
@@ -83,8 +84,10 @@ def stored_schema(schema: pa.Schema, rules: Rules) -> pa.Schema:
 def stored_table(table: pa.Table, schema: pa.Schema, rules: Rules) -> pa.Table:
     """Return rows with the columns of `schema`, which `stored_schema` gave; NULL for those missing.
 
-    Raises UnfitValue for a value that does not fit, and for NULL where the table has none.
+    Raises UnfitValue for a value that does not fit, such as a text that is not UTF-8, and for NULL
+    where the table has none.
     """
+    check_texts(table)
     columns = []
     for field in schema:
         if field.name not in table.column_names:

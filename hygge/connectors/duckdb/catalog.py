@@ -275,7 +275,7 @@ def chosen(ask: Ask, available: dict[str, Any]) -> list[ReadColumn]:
 
 def _read(ask: Ask, name: str, kind: DuckDBPyType, notnull: bool) -> ReadColumn | HyggeError:
     native, stated = str(kind), ask.stated.get(name)
-    as_text = stated == pa.string() or (ask.on_value(name) == "as_text" and is_moment(native))
+    as_text = stated == pa.string() or (ask.on_value(name) == "as_text" and may_misfit(native))
     known = (pa.string(), "VARCHAR") if as_text else read_as(kind)
     if known is None:
         return HomeError(
@@ -283,10 +283,10 @@ def _read(ask: Ask, name: str, kind: DuckDBPyType, notnull: bool) -> ReadColumn 
             f"read it as text: options: {{types: {{{name}: string}}}}, or leave it out with "
             "`columns`",
         )
-    nullable = not notnull or (ask.on_value(name) == "set_null" and is_moment(native))
+    nullable = not notnull or (ask.on_value(name) == "set_null" and may_misfit(native))
     return ReadColumn(name, native, stated or known[0], known[1], nullable)
 
 
-def is_moment(native: str) -> bool:
-    """Whether a type has values that Arrow has not: infinite dates and timestamps."""
-    return native == "DATE" or native.startswith("TIMESTAMP")
+def may_misfit(native: str) -> bool:
+    """Whether a type has values that Arrow has not: infinite dates and timestamps, 24:00:00."""
+    return native in ("DATE", "TIME", "TIME_NS") or native.startswith("TIMESTAMP")

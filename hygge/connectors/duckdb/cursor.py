@@ -142,12 +142,15 @@ def where_clause(conditions: Sequence[str]) -> str:
 
 
 def expression(column: ReadColumn, sets_null: bool) -> str:
-    """Return SQL of a column as it is read; `sets_null`: infinite dates become NULL."""
+    """Return SQL of a column as it is read; `sets_null`: what Arrow has not becomes NULL."""
     name = f"h.{quoted(column.name)}"
     if column.is_cast:
         return f"CAST({name} AS {column.cast}) AS {quoted(column.name)}"
     if sets_null:
-        return f"CASE WHEN isfinite({name}) THEN {name} END AS {quoted(column.name)}"
+        is_kept = f"isfinite({name})"
+        if column.native.startswith("TIME") and not column.native.startswith("TIMESTAMP"):
+            is_kept = f"{name} < '24:00:00'"
+        return f"CASE WHEN {is_kept} THEN {name} END AS {quoted(column.name)}"
     return name
 
 

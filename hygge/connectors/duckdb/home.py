@@ -93,6 +93,9 @@ def read(ask: Ask, split: Split) -> Iterator[pa.Table]:
             yield ties.end(upper)
 
 
+_DAY = {"us": 86_400_000_000, "ns": 86_400_000_000_000}
+
+
 class _Source:
     """The table or query, and its columns."""
 
@@ -121,7 +124,7 @@ class _Rows:
         """Yield the rows that meet all conditions."""
         ask = self.source.ask
         chosen = ", ".join(
-            expression(column, catalog.is_moment(column.native) and self._sets_null(column.name))
+            expression(column, catalog.may_misfit(column.native) and self._sets_null(column.name))
             for column in self.source.columns
         )
         clause = where_clause(conditions)
@@ -157,6 +160,8 @@ class _Rows:
         for chunk in column.chunks:
             for leaf in leaves(chunk, is_moment):
                 _refuse_infinity(leaf, field.name, who)
+            for leaf in leaves(chunk, pa.types.is_time):
+                _refuse_midnight(leaf, field.name, who)
         if column.type == field.type:
             return column
         try:
@@ -172,11 +177,24 @@ class _Rows:
 def _refuse_infinity(array: pa.Array, name: str, who: str) -> None:
     """Raise UnfitValue for `infinity` and `-infinity`, which Arrow has as far moments."""
     if is_infinite(array):
-        raise UnfitValue(
-            f"{who}: column '{name}' holds infinity, which is no {word_of(array.type)}",
-            f"read it as text, or as NULL: options: {{on_value: {{{name}: as_text}}}} or set_null "
-            "(within lists and structs: types: {…: string})",
-        ).at(name)
+        raise _misfit(who, name, "infinity", array.type)
+
+
+def _refuse_midnight(array: pa.Array, name: str, who: str) -> None:
+    """Raise UnfitValue for 24:00:00, the end of a day."""
+    import pyarrow.compute as pc
+
+    last = pc.max(array).cast(pa.int64()).as_py()
+    if last is not None and last >= _DAY[array.type.unit]:
+        raise _misfit(who, name, "24:00:00", array.type)
+
+
+def _misfit(who: str, name: str, value: str, kind: pa.DataType) -> UnfitValue:
+    return UnfitValue(
+        f"{who}: column '{name}' holds {value}, which is no {word_of(kind)}",
+        f"read it as text, or as NULL: options: {{on_value: {{{name}: as_text}}}} or set_null "
+        "(within lists and structs: types: {…: string})",
+    ).at(name)
 
 
 def _plan(connection: DuckDBPyConnection, ask: Ask, since: Watermark, version: str) -> Plan:

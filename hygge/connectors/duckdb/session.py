@@ -16,10 +16,11 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from hygge.connectors.duckdb.errors import in_words, is_locked
+from hygge.connectors.sql import pins
 from hygge.connectors.sql.drivers import missing_driver
 from hygge.errors import HomeError, HyggeError, SourceMissing, Transient
 from hygge.places.names import hint_for_missing
@@ -118,8 +119,17 @@ def _connect(path: str, who: str, **settings: Any) -> duckdb.DuckDBPyConnection:
                 raise
             time.sleep(_PAUSE_S)
         else:
-            connection.execute("SET TimeZone = 'UTC'")
+            _pin(connection)
             return connection
+
+
+def _pin(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give a session the settings that results depend on."""
+    import duckdb
+
+    for name, value in pins.DUCKDB.items():
+        with suppress(duckdb.CatalogException):  # this version does not know it
+            connection.execute(f"SET SESSION {name} = {text(value)}")
 
 
 def fetch_value(connection: duckdb.DuckDBPyConnection, sql: str, *values: Any) -> Any:

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from hygge.changes import note_of
-from hygge.connectors.duckdb import catalog, heads, publish, session, staging
+from hygge.connectors.duckdb import catalog, heads, own_values, publish, session, staging
 from hygge.connectors.duckdb.database import MAIN, table_names
 from hygge.connectors.duckdb.errors import in_words
 from hygge.connectors.duckdb.evolving import evolution_of
 from hygge.connectors.duckdb.publish import Move
-from hygge.connectors.duckdb.session import fetch_value, path_of
+from hygge.connectors.duckdb.session import fetch_value, path_of, quoted
 from hygge.connectors.duckdb.target import (
     TargetColumn,
     check_replace,
@@ -209,6 +209,7 @@ class _Publisher(Publisher["DuckDBPyConnection"]):
                 publish.create_table(move)
             notes = [generated_note(column.name for column in columns if not column.is_written)]
             present = catalog.columns(connection, *names)
+            own_values.check_texts(move)
             if run.mode == "merge":
                 superseded, deleted = publish.merge(move, run, self.are_changes)
                 rows -= superseded
@@ -222,6 +223,7 @@ class _Publisher(Publisher["DuckDBPyConnection"]):
                 old = [column.name for column in present]
                 notes += gone_notes(old, [column.name for column in columns])
                 notes += publish.replace(move)
+            notes += own_values.move_sequences(move, catalog.columns(connection, *names))
         elif exists and run.mode == "replace":
             publish.delete_rows(Move(connection, *names, (), (), 0, goal.who))
         made_as = heads.identity(connection, goal) if made else None
@@ -323,7 +325,8 @@ def _stays(
 
 
 def _no_schema(goal: Goal, name: str) -> StoreError:
-    return StoreError(f"{goal.who}: there is no schema '{name}'", f"CREATE SCHEMA {name}")
+    sql = name if name.isidentifier() else quoted(name)
+    return StoreError(f"{goal.who}: there is no schema '{name}'", f"CREATE SCHEMA {sql}")
 
 
 def _columns(

@@ -11,7 +11,7 @@ import pyarrow as pa
 from hygge.batches import plain_schema, widens
 from hygge.connectors.duckdb.catalog import Column
 from hygge.connectors.duckdb.session import quoted
-from hygge.connectors.duckdb.types import column_type, read_as
+from hygge.connectors.duckdb.types import column_type, is_text_borne, read_as
 from hygge.connectors.sql.heads import OR_REPLACE
 from hygge.connectors.sql.names import ascii_folded
 from hygge.connectors.sql.own_columns import check_added, check_written
@@ -36,6 +36,8 @@ class TargetColumn:
     notnull: bool = False
     is_written: bool = True
     """False for a column that the table generates: the values of the rows are left out."""
+    is_from_text: bool = False
+    """True where the rows have texts: the commit compares them with what the column keeps."""
 
     def ddl(self) -> str:
         """Return the column's part of CREATE TABLE."""
@@ -88,7 +90,13 @@ def existing_columns(
                 f"make it {column_type(field)} (`schema: evolve` widens it), {OR_REPLACE}",
             )
         targets.append(
-            TargetColumn(column.name, column.type, field.name, is_written=not column.generated)
+            TargetColumn(
+                column.name,
+                column.type,
+                field.name,
+                is_written=not column.generated,
+                is_from_text=is_text(field.type),
+            )
         )
     check_written([target.name for target in targets if target.is_written], who)
     left = [
@@ -109,6 +117,8 @@ def can_keep(connection: DuckDBPyConnection, column: Column, field: pa.Field) ->
     wanted = canonical(connection, column_type(field))
     if wanted == column.type:
         return True
+    if is_text(field.type) and is_text_borne(column.type):
+        return True  # the commit looks at each of them
     if column.type == "VARCHAR":
         return wanted in ("JSON", "UUID")  # DuckDB's texts of them say the same
     if column.type in ("HUGEINT", "UHUGEINT"):
@@ -119,6 +129,11 @@ def can_keep(connection: DuckDBPyConnection, column: Column, field: pa.Field) ->
     if has is None or wants is None or pa.types.is_nested(wants):
         return False
     return widens(wants, has) or _is_finer(wants, has)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether the values of a type are texts."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def canonical(connection: DuckDBPyConnection, name: str) -> str:

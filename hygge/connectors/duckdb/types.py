@@ -63,6 +63,13 @@ _AS_TEXT = re.compile(
     re.DOTALL,
 )
 ZONED = "TIMESTAMP WITH TIME ZONE"
+_TAGGED = ("VARIANT", "UNION(")
+"""Their text does not say which of their types a value has."""
+
+
+def is_text_borne(name: str) -> bool:
+    """Return whether a column of this type takes its values as texts, and gives them back so."""
+    return bool(name == "UUID" or _AS_TEXT.fullmatch(name)) and not name.startswith(_TAGGED)
 
 
 def read_as(kind: DuckDBPyType) -> tuple[pa.DataType, str] | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -138,6 +138,24 @@ def described(folder: str, name: str) -> FileState | None:
     except FileNotFoundError:
         return None
     return name, stat.st_size, stat.st_mtime_ns
+
+
+def check_none_added(who: str, held: Iterable[str], rows: Iterable[str], head: Head | None) -> None:
+    """Raise StoreError where a replace would lose a column that somebody added to a table.
+
+    `held` are the names of the table's columns, `rows` those of the rows. A column that the last
+    run of the flow wrote, by its `head`, may go: its source has no such column any more.
+    """
+    if head is None or not head.columns:
+        return
+    known = {*rows, *(name for name, _ in head.columns)}
+    added = [name for name in held if name not in known]
+    if added:
+        raise StoreError(
+            f"{who} has column '{added[0]}', which the rows lack and the last run did not write: a "
+            "replace would lose it",
+            "drop it from the table, keep it with `schema: evolve`, or use `mode: merge`",
+        )
 
 
 def check_same(path: str, held: pa.Schema | None, new: pa.Schema | None, mode: Mode) -> None:

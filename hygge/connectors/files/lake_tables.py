@@ -1,26 +1,40 @@
-"""Refuse the files of a lake table: Delta, Iceberg and Hudi keep beside them which of them count.
+"""Refuse the files of a lake table: beside them stands which of them count.
+
+Delta, Iceberg, Hudi and Paimon keep that in a log; so does Spark for files that a stream writes.
+DuckLake keeps it in a database, and its files are known by their names.
 
 A lake table deletes a row by leaving a file out of its log, and removes the file days later. Read
 as a plain folder of Parquet it gives such rows back, so nothing below one is read. A path into the
 log itself (`t/_delta_log/*.json`) is no part of the table's rows, and is read. A Delta table is
-read by its own Home, which is `type: delta`.
+read by its own Home, which is `type: delta`. Files are not written into a lake table either: its
+readers would not see them.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from hygge.errors import HomeError, HyggeError
+from hygge.errors import HomeError, HyggeError, StoreError
 from hygge.open_connections import for_this_call
 from hygge.places.bucket import Bucket
 from hygge.places.objects import bucket_and_key, is_object_url
 
 _DELTA, _HUDI, _ICEBERG = "_delta_log", ".hoodie", "metadata"
-_ICEBERG_ENDINGS = (".metadata.json", ".metadata.json.gz")
-_KINDS = {_DELTA: "a Delta table", _HUDI: "a Hudi table", _ICEBERG: "an Iceberg table"}
+_KINDS = {
+    _DELTA: "a Delta table", _HUDI: "a Hudi table", _ICEBERG: "an Iceberg table",
+    "snapshot": "a Paimon table", "_spark_metadata": "a folder that a stream of Spark writes",
+}  # fmt: skip
+"""Folders in a lake table, by which it is known."""
+_NAMES = {
+    _ICEBERG: re.compile(r".*\.metadata\.json(\.gz)?"),
+    "snapshot": re.compile(r"snapshot-\d+|LATEST|EARLIEST"),
+}
+"""What has to lie in such a folder, where its name says too little."""
+_DUCKLAKE = re.compile(r"ducklake-[0-9a-f-]{36}(-delete)?\.parquet")
 DELTA, ICEBERG = "Delta table", "Iceberg table"
 """Kinds of `lake_tables_in`."""
 _AT_ONCE = 8
@@ -36,6 +50,52 @@ def refuse_folders(folders: Iterable[str]) -> None:
                     break  # what is above it was looked at, too
                 seen.add((root, child))
                 _refuse(root or os.sep, child, partial(_list, root))
+
+
+def refuse_writing(folder: str) -> None:
+    """Raise StoreError where files would be written into a lake table."""
+    for path in dict.fromkeys((os.path.abspath(folder), os.path.realpath(folder))):
+        for root, _ in _upwards(path, os.sep):
+            for marker, kind in _KINDS.items():
+                if _of_log(marker, _list(root, marker)):
+                    raise _unseen(root or os.sep, kind)
+
+
+def refuse_writing_below(bucket: Bucket, prefix: str) -> None:
+    """Raise StoreError where objects would be written into a lake table."""
+    roots = [root for root, _ in _upwards(prefix.strip("/"), "/")]
+    asked = [(root, marker) for root in roots for marker in _KINDS]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = pool.map(for_this_call(lambda at: _names(bucket, _joined(*at))), asked)
+        for (root, marker), names in zip(asked, found, strict=True):
+            if _of_log(marker, names):
+                raise _unseen(f"{bucket.describe()}/{root}".rstrip("/"), _KINDS[marker])
+
+
+def _unseen(root: str, kind: str) -> StoreError:
+    return StoreError(
+        f"{root} is {kind}: its readers would not see files that are not in its log",
+        "choose another path, outside of it; a Delta table is written as `type: delta`, one of "
+        "Iceberg through its catalog",
+    )
+
+
+def refuse_ducklake(paths: Iterable[str]) -> None:
+    """Raise HomeError where one of these files is one of DuckLake's."""
+    for path in paths:
+        if _DUCKLAKE.fullmatch(path.rpartition("/")[2]):
+            raise _not_read(
+                f"{path} is a file of a DuckLake table: a database says which of its files count, "
+                "and some of them hold rows that were deleted"
+            )
+
+
+def _not_read(message: str) -> HomeError:
+    return HomeError(
+        message,
+        "hygge does not read these yet; export it as plain files, with the engine that wrote it, "
+        "and read those",
+    )
 
 
 def refuse_prefixes(
@@ -58,6 +118,8 @@ def refuse_prefixes(
         found_names = pool.map(for_this_call(lambda key: _names(bucket, key)), asked)
         for inside, found in zip(asked, found_names, strict=True):
             names.setdefault(inside, []).extend(found)
+    keys = list(keys)
+    refuse_ducklake(f"{bucket.describe()}/{key}" for key in keys)
     seen: set[tuple[str, str]] = set()
     folders = dict.fromkeys([*(key.rpartition("/")[0] for key in keys), top])
     for folder in folders:
@@ -83,7 +145,7 @@ def lake_tables_in(keys: Iterable[str]) -> dict[str, str]:
         parts = key.split("/")
         for index, part in enumerate(parts[:-1]):
             name = parts[index + 1]
-            if part in _KINDS and (part != _ICEBERG or name.endswith(_ICEBERG_ENDINGS)):
+            if part in _KINDS and _of_log(part, [name]):
                 kind = _KINDS[part].partition(" ")[2]
                 found.setdefault("/".join(parts[:index]), kind)
                 break
@@ -93,23 +155,26 @@ def lake_tables_in(keys: Iterable[str]) -> dict[str, str]:
 def _refuse(root: str, child: str, names_in: Callable[[str], list[str]]) -> None:
     """Raise HomeError where `root` is a lake table, and `child` in it is not its log."""
     for marker, kind in _KINDS.items():
-        names = [] if child == marker else names_in(marker)
+        names = [] if child == marker else _of_log(marker, names_in(marker))
+        if not names:
+            continue
+        message = (
+            f"{root} is {kind}: what is in {marker} says which of its files count, and some of "
+            "them hold rows that were deleted"
+        )
+        if marker == _DELTA:
+            raise HomeError(message, f"read the table: {{type: delta, path: {root}}}")
         if marker == _ICEBERG:
-            names = [name for name in names if name.endswith(_ICEBERG_ENDINGS)]
-        if names:
-            hint = (
-                "hygge does not read these yet; export it as plain files, with the engine that "
-                "wrote it, and read those"
-            )
-            if marker == _DELTA:
-                hint = f"read the table: {{type: delta, path: {root}}}"
-            elif marker == _ICEBERG:
-                hint = "read it as `type: iceberg`, or through its catalog (see docs/lakes.md)"
             raise HomeError(
-                f"{root} is {kind}: what is in {marker} says which of its files count, and some "
-                "of them hold rows that were deleted",
-                hint,
+                message, "read it as `type: iceberg`, or through its catalog (see docs/lakes.md)"
             )
+        raise _not_read(message)
+
+
+def _of_log(marker: str, names: list[str]) -> list[str]:
+    """Return what of the names in a folder `marker` is of the log of a lake table."""
+    pattern = _NAMES.get(marker)
+    return [name for name in names if pattern is None or pattern.fullmatch(name)]
 
 
 def _upwards(folder: str, separator: str) -> Iterator[tuple[str, str]]:

@@ -59,6 +59,7 @@ def find_files(path: str, suffixes: Sequence[str]) -> list[SourceFile]:
     else:
         raise SourceMissing(f"there is no file or directory {path}", hint_for_missing(path))
     lake_tables.refuse_folders(os.path.dirname(file) for file in paths)
+    lake_tables.refuse_ducklake(paths)
     return [_described(file, top) for file in paths]
 
 

@@ -35,6 +35,7 @@ from hygge.connectors.files.store import (
     FileStoreOptionsDict,
 )
 from hygge.connectors.files.uniting import United, merged
+from hygge.encodings import encodings_of, in_parquet
 from hygge.extension_types import as_marked, marked_schema
 from hygge.formats import parquet
 from hygge.formats.format import Writer
@@ -224,6 +225,13 @@ class ParquetStore(FileStore):
 
     def check_schema(self, schema: pa.Schema) -> None:
         check_parquet_schema(schema)
+
+    def remarks(self, schema: pa.Schema | None) -> list[str]:
+        kinds = encodings_of(schema) if schema is not None else {}
+        plain = [name for name, kind in kinds.items() if in_parquet(kind) is None]
+        listed = ", ".join(f"'{name}'" for name in plain)
+        note = f"encodings that Parquet does not give back become plain values: {listed}"
+        return [*super().remarks(schema), *[note] * bool(plain)]
 
     def count(self, path: str) -> int:
         return parquet.count_rows(path)

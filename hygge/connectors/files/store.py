@@ -17,7 +17,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from hygge.arrow_errors import in_words
-from hygge.connectors.files import directory, prefix, reading_back
+from hygge.connectors.files import directory, lake_tables, prefix, reading_back
 from hygge.connectors.files.directory import Directory
 from hygge.connectors.files.prefix import Prefix
 from hygge.connectors.files.target import Target
@@ -38,6 +38,7 @@ from hygge.model import (
     Watermark,
 )
 from hygge.places.access import Access, AccessDict
+from hygge.places.bucket import Bucket
 from hygge.places.names import refuse_nul
 from hygge.settings import Settings
 from hygge.store import Store
@@ -124,16 +125,20 @@ class FileStore(Format, Store):
         with self._in_words():
             if schema is not None:
                 self.check_schema(schema)
+            self._refuse_lakes()
             self.target.prepare(run, schema)
 
     def check_here(self, mode: Mode) -> None:
         with self._in_words():
+            if isinstance(self.target, Directory):
+                self._refuse_lakes()
             self.target.check_here(mode)
 
     def examine(self, run: Run, schema: pa.Schema | None) -> TargetState:
         with self._in_words():
             if schema is not None:
                 self.check_schema(schema)
+            self._refuse_lakes()
             return self.target.examine(run, schema)
 
     def stage(
@@ -160,6 +165,15 @@ class FileStore(Format, Store):
     def discard(self, run: Run) -> None:
         with self._in_words():
             self.target.discard(run)
+
+    def _refuse_lakes(self) -> None:
+        if isinstance(self.target, Directory):
+            lake_tables.refuse_writing(self.path)
+        else:
+            host, _, prefix = self.path.partition("://")[2].partition("/")
+            scheme = self.path.partition("://")[0]
+            whole = Bucket(f"{scheme}://{host}", self.settings.connection)
+            lake_tables.refuse_writing_below(whole, prefix)
 
     def _in_words(self, unfit: type[HyggeError] = UnfitValue) -> AbstractContextManager[None]:
         return in_words(self.path, StoreError, unfit)

@@ -23,17 +23,17 @@ import pyarrow as pa
 
 from hygge.changes import note_of
 from hygge.connectors.files.changes import of_target
-from hygge.connectors.files.heads import schema_text
+from hygge.connectors.files.heads import check_none_added, schema_text
 from hygge.connectors.files.target import check_staged_rows, committed_already, next_commit
 from hygge.connectors.iceberg import merge
 from hygge.connectors.iceberg.columns import Columns, columns_after
 from hygge.connectors.iceberg.files import Found, data_file, entries, planned
 from hygge.connectors.iceberg.goal import Goal
-from hygge.connectors.iceberg.lake import explained
+from hygge.connectors.iceberg.lake import explained, namespace_there
 from hygge.connectors.iceberg.partitions import parts_of, spec_of
 from hygge.connectors.iceberg.staging import PREPARED, Staged, ticket_file
 from hygge.connectors.iceberg.types import arrow_schema, ids_of
-from hygge.errors import NotOurs, Rejected, StoreError, Transient, Unknown, refusing
+from hygge.errors import HomeError, NotOurs, Rejected, StoreError, Transient, Unknown, refusing
 from hygge.model import Commit, Head, Receipt, Run, Watermark, facts_of_head
 from hygge.places.objects import at_once
 
@@ -75,6 +75,9 @@ def check_writable(goal: Goal, table: Any | None, run: Run, rows: pa.Schema | No
     if rows is None:
         return Columns(None if table is None else table.schema())
     columns = columns_after(where, table, rows, run.mode, goal.contract)
+    if table is not None and run.mode == "replace":
+        present = [field.name for field in table.schema().fields]
+        check_none_added(where, present, columns.arrow.names, head_of(table, run.flow))
     if table is None:
         spec_of(goal.parts or (), columns.schema, where)
     return columns
@@ -141,7 +144,7 @@ def commit(
     where = goal.lake.describe()
     for attempt in range(_TRIES):
         time.sleep(random.uniform(0, 0.05) * attempt)  # where many flows append at once
-        with goal.lake.opened() as catalog:
+        with goal.lake.opened() as catalog, namespace_there(where):
             table = goal.lake.load(catalog)
             done = committed_already(where, head_of(table, run.flow), run, base, receipts)
             if done is not None:
@@ -215,10 +218,24 @@ class _Trial:
             check_staged_rows(receipt.ticket.split, receipt.rows, held)
         if prepared is not None and prepared[0].names:
             schema, note = prepared
+            self._check_partitions(note["parts"])
             return found, of_target(pa.schema([schema.field(name) for name in note["came"]]))
         if any(receipt.rows for receipt in receipts) and not found:
             raise Rejected(f"what run {self.run.id} staged is gone", "run it again")
         return found, of_target(found[0].schema) if found else None
+
+    def _check_partitions(self, staged: Sequence[str]) -> None:
+        """Raise Rejected where the table is partitioned otherwise than the staged files are."""
+        if self.table is None or self.run.mode == "merge":
+            return
+        with refusing():
+            now = [str(part) for part in parts_of(self.table, None, self.where)]
+        if now != list(staged):
+            raise Rejected(
+                f"{self.where} is partitioned by {', '.join(now) or 'nothing'} now: it was changed "
+                "by others while this run staged its rows",
+                "run it again",
+            )
 
     def staged(self) -> Staged:
         """Return the folder of the run."""
@@ -239,7 +256,12 @@ class _Trial:
     def _send(self, result: Commit, columns: Columns, found: Sequence[Found]) -> Commit | None:
         """Build the snapshot and send it with the head; None where others were quicker."""
         from pyiceberg.table import Transaction
-        from pyiceberg.table.update import AssertCreate, AssertCurrentSchemaId, AssertTableUUID
+        from pyiceberg.table.update import (
+            AssertCreate,
+            AssertCurrentSchemaId,
+            AssertDefaultSpecId,
+            AssertTableUUID,
+        )
 
         staged = self.staged()
         if self.table is None:
@@ -252,9 +274,12 @@ class _Trial:
         gone: list[Any] = []
         added = list(found)
         if self.run.mode == "merge":
-            changed = merge.merged(
-                self.goal, metadata, self.table, staged, self.run, found, columns
-            )
+            try:
+                changed = merge.merged(
+                    self.goal, metadata, self.table, staged, self.run, found, columns
+                )
+            except HomeError as error:  # a file of the table is not as it should be
+                raise Rejected(error.message, error.hint) from error
             gone, added = changed.gone, changed.added
             rows = result.head.rows
             head = replace(result.head, rows=changed.applied)
@@ -285,6 +310,7 @@ class _Trial:
             requirements = (
                 *(r for r in transaction._requirements if r.type != "assert-current-schema-id"),
                 AssertCurrentSchemaId(current_schema_id=current),
+                AssertDefaultSpecId(default_spec_id=self.table.metadata.default_spec_id),
                 AssertTableUUID(uuid=self.table.metadata.table_uuid),
             )
         is_made = _sent(

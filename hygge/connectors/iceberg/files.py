@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hygge.arrow_errors import said
 from hygge.connectors.iceberg.partitions import text_key
 from hygge.connectors.iceberg.staging import PARTITION
 from hygge.connectors.iceberg.types import arrow_schema, id_of, ids_of
-from hygge.errors import HomeError, HyggeError
+from hygge.errors import HomeError, HyggeError, rows_text
 from hygge.extension_types import as_marked
 from hygge.model import MIB
 
@@ -144,6 +145,7 @@ def read_task(
                 table = table.filter(pa.array(stays))
             at += batch.num_rows
             yield table
+        check_count(task, at)
 
 
 def _by_library(
@@ -162,10 +164,39 @@ def _by_library(
                 "rewrite its files",
             )
     scan = ArrowScan(metadata, io, schema, AlwaysTrue())
-    for batch in scan._record_batches_from_scan_tasks_and_deletes([task], deletes):
+    gone = sum(len(np.unique(np.asarray(each))) for each in deletes.get(task.file.file_path, ()))
+    at = gone
+    for batch in _read_by(scan, task, deletes):
+        at += batch.num_rows
         table = as_marked(pa.Table.from_batches([batch])).select(plain.names)
         for start in range(0, table.num_rows, batch_rows):
             yield table.slice(start, batch_rows).cast(plain)
+    if not gone:  # a position may be named twice, by two files of deletes
+        check_count(task, at)
+
+
+def _read_by(scan: Any, task: Any, deletes: Any) -> Iterator[pa.RecordBatch]:
+    """Yield what the library reads of a file. Raises HomeError for one that it cannot read."""
+    try:
+        yield from scan._record_batches_from_scan_tasks_and_deletes([task], deletes)
+    except ValueError as error:
+        raise HomeError(
+            f"{task.file.file_path} is no file of the table: {said(error)}",
+            "put it back, or let the engine that wrote the table roll it back to a snapshot that "
+            "is whole",
+        ) from error
+
+
+def check_count(task: Any, held: int) -> None:
+    """Raise HomeError where a file holds other than the rows that the metadata counts."""
+    counted = task.file.record_count
+    if counted != held:
+        raise HomeError(
+            f"{task.file.file_path}: the metadata of the table counts {rows_text(counted)} in "
+            f"this file, and there are {held:,}",
+            "somebody has changed the file: put it back, or let the engine that wrote the table "
+            "roll it back to a snapshot that is whole",
+        )
 
 
 def _holds_structs(kind: pa.DataType) -> bool:
@@ -180,12 +211,22 @@ def _holds_structs(kind: pa.DataType) -> bool:
 
 @contextmanager
 def _opened(io: Any, url: str) -> Iterator[Any]:
-    """Open a Parquet file of a table."""
+    """Open a Parquet file of a table. Raises HomeError where it is none."""
     import pyarrow.parquet as pq
 
     scheme, netloc, path = io.parse_location(url)
     with io.fs_by_scheme(scheme, netloc).open_input_file(path) as source:
-        yield pq.ParquetFile(source, pre_buffer=scheme != "file", page_checksum_verification=True)
+        try:
+            file = pq.ParquetFile(
+                source, pre_buffer=scheme != "file", page_checksum_verification=True
+            )
+        except pa.ArrowInvalid as error:
+            raise HomeError(
+                f"{url} cannot be read as Parquet: {said(error)}",
+                "it is truncated or damaged: put it back, or let the engine that wrote the table "
+                "roll it back to a snapshot that is whole",
+            ) from error
+        yield file
 
 
 def _plain_names(

@@ -39,6 +39,8 @@ from hygge.places.names import hint_for_missing
 from hygge.settings import Settings
 from hygge.shape.settings import missing
 
+_UNREADABLE = (ValueError, EOFError, AttributeError, IndexError, KeyError, TypeError)
+"""What the library raises for a manifest that is cut off, or holds other bytes."""
 _NUMBER = re.compile(r"v?(\d+)[-.]")
 
 
@@ -202,6 +204,12 @@ class IcebergHome(Home):
             except FileNotFoundError as error:
                 raise self._gone(error) from error
 
+    def _damaged(self) -> HomeError:
+        return HomeError(
+            f"{self.describe()}: a manifest of the snapshot cannot be read",
+            "it is truncated or damaged: put it back, or read an older `snapshot`",
+        )
+
     def _gone(self, error: Exception) -> SourceChanged:
         return SourceChanged(
             f"{self.describe()}: a file of the snapshot is gone: {str(error).splitlines()[0]}",
@@ -275,7 +283,10 @@ class IcebergHome(Home):
     def _files(self, table: Any, snapshot: Any) -> list[Any]:
         """Return the data files of a snapshot, in the order of their paths."""
         scan = table.scan(snapshot_id=snapshot.snapshot_id)
-        tasks = planned(scan, self.describe(), HomeError)
+        try:
+            tasks = planned(scan, self.describe(), HomeError)
+        except _UNREADABLE as error:
+            raise self._damaged() from error
         return sorted(tasks, key=lambda task: str(task.file.file_path))
 
     def _matching(self, tasks: list[Any], schema: Any, columns: Sequence[Column]) -> list[Any]:

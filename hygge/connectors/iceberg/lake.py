@@ -17,6 +17,7 @@ from typing import Any
 from hygge.errors import (
     ConfigError,
     HyggeError,
+    Rejected,
     SourceMissing,
     StoreError,
     Transient,
@@ -130,6 +131,19 @@ class Lake:
             raise translated from error
 
 
+@contextmanager
+def namespace_there(who: str) -> Iterator[None]:
+    """Raise Rejected where the namespace of a table, which `prepare` makes, is gone."""
+    from pyiceberg.exceptions import NoSuchNamespaceError
+
+    try:
+        yield
+    except NoSuchNamespaceError as error:
+        raise Rejected(
+            f"{who}: its namespace was dropped while this run staged its rows", "run it again"
+        ) from error
+
+
 def check_installed(who: str) -> None:
     """Raise ConfigError where the library is not installed."""
     try:
@@ -172,16 +186,36 @@ def explained(error: Exception, who: str, side: type[HyggeError]) -> HyggeError 
             "write the table as `namespace.table`",
         )
     if type(error).__name__ == "ValidationError":  # of pyiceberg, or of pydantic below it
+        if "Invalid JSON" in str(error):
+            return side(
+                f"{who}: the newest metadata file of the table is truncated or damaged",
+                "put it back, or let the catalog name an older one",
+            )
         said = re.sub(r"\s+", " ", str(error))[:_LONGEST]
         return side(
             f"{who}: pyiceberg does not know what the metadata of the table holds: {said}",
             "its format or a type is newer: read it with the engine that wrote it, or install a "
             "pyiceberg that knows it, when hygge takes that one",
         )
+    if _is_raised_by_library(error):
+        return side(
+            f"{who}: a file of its metadata cannot be read: {type(error).__name__}",
+            "it is truncated or damaged: put it back, or let the engine that wrote the table roll "
+            "it back to a snapshot that is whole",
+        )
     known = (lib.RESTError, lib.NotInstalledError, lib.SignError, OSError)
     if isinstance(error, (*known, lib.NoSuchNamespaceError, lib.NoSuchTableError)):
         return side(said, "check the catalog's settings and rights, and those of its warehouse")
     return None
+
+
+def _is_raised_by_library(error: Exception) -> bool:
+    """Return whether a plain error of Python comes from within the library's reading of Avro."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    module = "" if frame is None else frame.tb_frame.f_globals.get("__name__", "")
+    return module.startswith("pyiceberg.avro")
 
 
 def checked_catalog(given: Mapping[str, Any], who: str, root: str = "") -> dict[str, str]:
@@ -220,7 +254,10 @@ def checked_catalog(given: Mapping[str, Any], who: str, root: str = "") -> dict[
 def checked_table(table: str | None, who: str) -> str:
     """Return the name of a table; raise ConfigError for one without a namespace."""
     if not table:
-        raise ConfigError(f"{who} knows no table", f'{who}("sales.lines", {_EXAMPLE})')
+        raise ConfigError(
+            f"{who} knows no table",
+            f'table: sales.lines; in Python {who}("sales.lines", {_EXAMPLE})',
+        )
     parts = table.split(".")
     if len(parts) < 2 or not all(parts):
         raise ConfigError(

@@ -36,6 +36,7 @@ from hygge.connectors.iceberg.partitions import Part, parts_of, read_parts
 from hygge.connectors.iceberg.staging import PREPARED, PartedWriter, Staged, ticket_file
 from hygge.connectors.iceberg.types import LOSSY, cast, check_not_null, kept_otherwise
 from hygge.errors import StoreError
+from hygge.formats.exact_text import check_texts
 from hygge.formats.parquet import ParquetSettings
 from hygge.home import Home
 from hygge.model import (
@@ -110,6 +111,8 @@ class IcebergStore(Store):
 
     def check_here(self, mode: Mode) -> None:
         check_installed(self.describe())
+        if self.lake.database_file is not None:
+            self.examine(Run("check", "", mode), None)
 
     def remarks(self, schema: pa.Schema | None) -> list[str]:
         said = super().remarks(schema)
@@ -262,6 +265,7 @@ class IcebergStore(Store):
 
 def _fitted(rows: pa.Table, files: pa.Schema, where: str) -> pa.Table:
     """Return rows as they are staged; raise UnfitValue for what the table does not hold."""
+    check_texts(rows)
     table = cast(renamed(rows), files, where)
     check_upserts(table, partial(check_not_null, who=where))
     return table

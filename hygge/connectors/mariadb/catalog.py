@@ -41,7 +41,8 @@ _PROTOCOL_TYPES = {
 }  # fmt: skip
 
 _TABLES = """
-SELECT table_schema, table_name, table_type = 'VIEW' FROM information_schema.tables
+SELECT table_schema, table_name, table_type = 'VIEW' OR engine <=> 'MRG_MYISAM'
+FROM information_schema.tables
 WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED', 'VIEW')
   AND table_schema NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys')
 """
@@ -189,6 +190,19 @@ def engine_without_snapshots(connection: Connection, ask: Ask) -> str | None:
     if engine is None or engine.lower() in _SNAPSHOT_ENGINES:
         return None
     return str(engine)
+
+
+def history_of(connection: Connection, ask: Ask) -> str:
+    """Return what to say of a table that keeps old versions of its rows; '' of any other."""
+    if ask.query is not None:
+        return ""
+    schema, name = split_name(ask.table or "")
+    found = fetch_all(
+        connection,
+        "SELECT 1 FROM information_schema.tables WHERE table_type = 'SYSTEM VERSIONED' "
+        f"AND table_schema = {in_schema(schema)} AND table_name = {literal(name)}",
+    )
+    return "its history (SYSTEM VERSIONING), which is left out: rows of now are read" * bool(found)
 
 
 def query_columns(connection: Connection, ask: Ask) -> list[Column]:

@@ -249,6 +249,7 @@ def _plan(
         primary,
         watermark=upper,
         reason="; ".join([reason, *notes]),
+        found=catalog.history_of(connection, ask),
         dead_driver=_dead_driver(ask) if is_apart else "the run starts anew: its moment is gone",
     )
 

@@ -18,6 +18,7 @@ from hygge.connectors.mariadb.wire import load
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.prefetch import prefetched
 from hygge.errors import StoreError, UnfitValue
+from hygge.formats.exact_text import check_texts
 from hygge.type_words import value_text, word_of
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def _lines(goal: Goal, batch: pa.Table, schema: pa.Schema) -> memoryview:
     import pyarrow.compute as pc
 
     fields = []
+    check_texts(batch)  # MariaDB takes halves of surrogate pairs for text
     for column, field in zip(batch.columns, schema, strict=True):
         array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
         if isinstance(array, pa.ChunkedArray):
@@ -170,6 +172,7 @@ def check_batch(goal: Goal, batch: pa.Table) -> None:
     """Raise UnfitValue for a value that MariaDB does not have, where that is an error."""
     import pyarrow.compute as pc
 
+    check_texts(batch)
     for field, column in zip(batch.schema, batch.columns, strict=True):
         if goal.on_value(field.name) != "error":
             continue

@@ -28,7 +28,7 @@ from hygge.connectors.sql.ask import Ask, SQLHomeOptions
 from hygge.connectors.sql.connection import split_name
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.heads import OR_REPLACE
-from hygge.errors import StoreError, one_of
+from hygge.errors import ConfigError, StoreError, one_of
 from hygge.model import Run
 from hygge.type_words import word_of
 
@@ -224,7 +224,16 @@ def check_fit(
             )
         if column.name in table.generated:
             continue
-        if not takes(goal, column, arrow_of(_ask_of(goal), column), field.type):
+        try:
+            held = arrow_of(_ask_of(goal), column)
+        except ConfigError as error:
+            raise StoreError(
+                f"{goal.who}: column '{field.name}' is {column.native}, and hygge writes no values "
+                "of that type",
+                "leave it out with `columns`: it has to have a DEFAULT, or to take NULL; or write "
+                "to a table in which it is longtext",
+            ) from error
+        if not takes(goal, column, held, field.type):
             raise StoreError(
                 f"{goal.who}: column '{field.name}' is {column.native}, which cannot keep "
                 f"{word_of(field.type)} exactly",

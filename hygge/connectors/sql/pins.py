@@ -84,6 +84,18 @@ SQLITE = {
 }  # fmt: skip
 """Every PRAGMA of a connection that changes results; a build of SQLite has defaults of its own."""
 
+DUCKDB = {
+    # How statements are understood, and values are compared. Settings of the whole instance, which
+    # the user's own code in the same process may have set, hold in new sessions, too.
+    "TimeZone": "UTC", "Calendar": "gregorian", "default_collation": "",
+    "integer_division": "false", "ieee_floating_point_ops": "true",
+    "old_implicit_casting": "false", "order_by_non_integer_literal": "false",
+    "scalar_subquery_error_on_multiple_rows": "true",
+    "default_order": "ASC", "default_null_order": "NULLS_LAST",
+    "preserve_insertion_order": "true", "preserve_identifier_case": "preserve_case",
+}  # fmt: skip
+"""Every setting of a session that changes results; this version of DuckDB may not know all."""
+
 
 def postgres_writing(url: str) -> dict[str, str]:
     """Return POSTGRES_WRITING, without what the URL says itself in its `options`."""

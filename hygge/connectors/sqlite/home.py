@@ -260,14 +260,29 @@ def _planned_splits(
         boundary = replace(parts[0], where={**parts[0].where, "boundary": True})
         parts = (boundary, *parts[1:])
     primary = sorted((column.key, column.name) for column in available if column.key)
+    null = _null_in_key(connection, source, available)
+    if null is not None:
+        notes.append(f"its primary key is not kept: '{null}' is NULL in some rows")
     return Plan(
         columns,
         parts,
-        key=tuple(name for _, name in primary),
+        key=() if null is not None else tuple(name for _, name in primary),
         snapshot=None if is_single else version,
         watermark=upper,
         reason="; ".join(notes),
     )
+
+
+def _null_in_key(
+    connection: sqlite3.Connection, source: str, available: Sequence[catalog.Column]
+) -> str | None:
+    """Return a column of the primary key that is NULL somewhere, as SQLite alone allows it."""
+    for column in available:
+        if column.key and not column.notnull and not column.is_rowid:
+            is_null = f"SELECT EXISTS (SELECT 1 FROM {source} AS h WHERE h.{quoted(column.name)}"
+            if fetch_value(connection, f"{is_null} IS NULL)"):
+                return column.name
+    return None
 
 
 def _column(

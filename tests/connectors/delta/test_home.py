@@ -12,7 +12,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from hygge import ConfigError, Coordinator, DeltaHome, DeltaStore, SourceChanged, SourceMissing
 from hygge.cli.main import main
-from hygge.errors import StoreError
+from hygge.errors import HomeError, StoreError
 from hygge.shape.settings import Shape
 from hygge.testing.values import difference
 from tests.connectors.delta import foreign
@@ -185,3 +185,32 @@ def test_a_column_that_is_named_as_a_field_of_another_is_not_pruned_by_its_limit
     )
     assert main([str(tmp_path / "f.yml"), "--inline"]) == 0
     assert pq.read_table(tmp_path / "out").column("a.b").to_pylist() == [100]
+
+
+def test_a_file_is_compared_with_what_the_log_says_of_it(tmp_path):
+    write_deltalake(str(tmp_path / "t"), ROWS)
+    (file,) = (tmp_path / "t").glob("*.parquet")
+    home = DeltaHome(path=tmp_path / "t")
+
+    def read_with(table: pa.Table) -> pa.Table:
+        pq.write_table(table, file)
+        return rows_of(home)
+
+    narrow = pa.table({"ID": pa.array([1, 2, 3], pa.int8()), "v": ROWS["v"].dictionary_encode()})
+    assert difference(read_with(narrow), ROWS) is None, "names ignore case"
+    for other, words in (
+        (ROWS.slice(1), r"\.parquet: the log of the table counts 3 rows here, and there are 2"),
+        (ROWS.set_column(0, "id", pa.array(["1", "2", "3"])), "'id' is string in this file, and"),
+        (ROWS.set_column(0, "id", pa.array([1.0, 2.0, 3.0])), "'id' is float64 in this file, and"),
+    ):
+        with pytest.raises(HomeError, match=words):
+            read_with(other)
+    foreign.make(tmp_path / "other", (1, 3))
+    (log,), file = (tmp_path / "other" / "_delta_log").iterdir(), tmp_path / "other" / "f.parquet"
+    size = file.stat().st_size
+    pq.write_table(pa.table({"id": [1], "v": ["a"]}), file)
+    with pytest.raises(HomeError, match="cannot be read by its library"):
+        rows_of(DeltaHome(path=tmp_path / "other"))
+    log.write_text(log.read_text().replace(f": {size},", f": {file.stat().st_size},"))
+    with pytest.raises(HomeError, match="counts 2 rows here, and there are 1"):
+        rows_of(DeltaHome(path=tmp_path / "other"))

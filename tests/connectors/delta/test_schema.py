@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, Schema
 
 from hygge import DeltaStore
-from hygge.errors import StoreError, UnfitValue
+from hygge.errors import Rejected, StoreError, UnfitValue
 from hygge.model import Run
 from tests.connectors.delta.staged import by_id, read, staged
 
@@ -74,6 +75,10 @@ def test_a_replace_follows_or_keeps_the_columns_as_it_is_told(tmp_path):
     frozen = DeltaStore(path=store.path, options={"schema": "freeze"})
     with pytest.raises(StoreError, match="has the columns"):
         staged(frozen, table, mode="replace")
+    with pytest.raises(StoreError, match="has column 'v', which the rows lack and the last run"):
+        staged(DeltaStore(path=store.path), table, mode="replace")
+    wider = table.append_column("v", pa.array([1])).append_column("n", pa.array([2]))
+    staged(DeltaStore(path=store.path), wider, mode="replace")()
     staged(DeltaStore(path=store.path), table, mode="replace")()
     assert by_id(store) == {3: {"w": "x"}}
 
@@ -82,3 +87,32 @@ def test_a_key_that_the_table_lacks_is_refused(tmp_path):
     store = store_with(tmp_path, BEFORE.select(["v", "n"]))
     with pytest.raises(StoreError, match="has no column 'id', which is the key"):
         staged(store, BEFORE, mode="merge", key=["id"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (pa.table({"id": [1], "ID": [2]}), "'id' and 'ID' differ in case only"),
+        (pa.table({"s": pa.array([{"É": 1, "é": 2}])}), "'É' and 'é' within column 's' differ"),
+    ],
+)
+def test_two_names_that_are_one_in_delta_are_refused_before_rows_move(tmp_path, rows, words):
+    with pytest.raises(StoreError, match=words):
+        staged(DeltaStore(path=tmp_path / "new"), rows)
+
+
+def test_what_the_library_refuses_ends_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("hygge.connectors.delta.fit._check_names", lambda *_: None)
+    commit = staged(DeltaStore(path=tmp_path / "new"), pa.table({"id": [1], "ID": [2]}))
+    with pytest.raises(Rejected, match="Duplicate field name"):
+        commit()
+
+
+def test_a_column_that_somebody_added_is_not_lost_by_a_replace(tmp_path):
+    store = store_with(tmp_path, contract=None)
+    added = Schema.from_arrow(pa.schema([("note", pa.string())])).fields
+    DeltaTable(store.path).alter.add_columns(added)
+    with pytest.raises(StoreError, match="has column 'note', which the rows lack and the last run"):
+        staged(store, BEFORE.select(["id", "v"]), mode="replace")
+    staged(DeltaStore(path=store.path, options={"schema": "evolve"}), BEFORE, mode="replace")()
+    assert by_id(store)[1] == {"v": "a", "n": 1, "note": None}

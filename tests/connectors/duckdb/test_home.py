@@ -12,6 +12,7 @@ import pytest
 
 from hygge import SQLHome, SQLStore
 from hygge.connectors.duckdb import session
+from hygge.connectors.sql import pins
 from hygge.errors import ConfigError, HomeError, SourceChanged, SourceMissing, Transient, UnfitValue
 from hygge.model import Run, Ticket
 
@@ -64,6 +65,11 @@ def test_infinite_moments_are_an_error_or_what_on_value_says(path, sql):
     ]
     ways = {"on_value": {"d": "set_null", "z": "as_text"}}
     assert read(home_of(path, options=ways)).to_pylist()[0]["d"] is None
+    sql("CREATE TABLE u AS SELECT '24:00:00'::TIME AS d, '24:00:00'::TIME_NS AS n")
+    with pytest.raises(UnfitValue, match="column 'd' holds 24:00:00, which is no time"):
+        read(home_of(path, "u"))
+    ways = {"on_value": {"d": "set_null", "n": "as_text"}}
+    assert read(home_of(path, "u", options=ways)).to_pylist() == [{"d": None, "n": "24:00:00"}]
 
 
 def test_a_type_that_nobody_knows_is_refused_unless_it_is_read_as_text(path):
@@ -182,3 +188,19 @@ def test_what_is_no_duckdb_file_is_told(tmp_path):
         read(home_of(tmp_path / "x.duckdb"))
     with pytest.raises(SourceMissing, match="there is no DuckDB database"):
         read(home_of(tmp_path / "y.duckdb"))
+
+
+def test_every_session_is_pinned_whatever_the_instance_says(path, sql):
+    sql("CREATE TABLE t AS SELECT 'a' AS v")
+    wrong = {"true": "false", "false": "true", "": "NOCASE", "UTC": "Asia/Tokyo", "ASC": "DESC"}
+    wrong |= {"gregorian": "japanese", "NULLS_LAST": "NULLS_FIRST", "preserve_case": "lowercase"}
+    with duckdb.connect(path, read_only=True) as users:
+        for name, value in pins.DUCKDB.items():
+            users.execute(f"SET GLOBAL {name} = '{wrong[value]}'")
+        with session.reading(path, "who") as connection:
+            for name, value in pins.DUCKDB.items():
+                now = session.fetch_value(connection, "SELECT current_setting(?)", name)
+                assert (name, str(now).lower()) == (name, value.lower())
+        home = SQLHome("t", connection=f"duckdb:///{path}", where="v = 'A'")
+        with home.open() as plan:
+            assert not [batch for split in plan.splits for batch in home.read(split)]

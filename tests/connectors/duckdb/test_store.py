@@ -55,7 +55,7 @@ def test_rows_go_into_a_table_that_fills_columns_itself(path, sql):
         ("(id INTEGER, name VARCHAR)", "column 'id' is INTEGER, which cannot keep int64 exactly"),
         ("(id BIGINT)", "has no column 'name', which the rows have"),
         ("(id BIGINT, name VARCHAR, more INTEGER)", "has column 'more', which the rows lack"),
-        ("(id BIGINT, name ENUM('a'))", "column 'name' is ENUM('a'), which cannot keep string"),
+        ("(id BIGINT, name DATE)", "column 'name' is DATE, which cannot keep string"),
     ],
 )
 def test_a_table_that_rows_do_not_fit_is_refused_before_they_move(table, said, path, sql):
@@ -76,6 +76,38 @@ def test_a_wider_column_takes_narrower_rows(path, sql):
     move(store_at(path), rows)
     ((_, at, number),) = sql("FROM users")
     assert (at.microsecond, str(number)) == (5000, "1.5000")
+
+
+OWN = {
+    "HUGEINT": "-170141183460469231731687303715884105727", "UHUGEINT": str(2**128 - 1),
+    "BIGNUM": "1" * 50, "TIMETZ": "12:00:00.000001+05:30", "INTERVAL": "1 month 3 days 00:00:01",
+    "BIT": "0101", "JSON": '{"a":  1.10}', "ENUM('sad', 'so so')": "so so",
+    "UUID": "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+}  # fmt: skip
+
+
+def test_a_table_takes_the_texts_of_its_own_types_and_no_other(path, sql):
+    columns = ", ".join(f"c{at} {kind}" for at, kind in enumerate(OWN))
+    sql(f"CREATE TABLE users (id BIGINT, {columns})")
+    rows = pa.table({"id": [1, 2]} | {f"c{at}": [v, None] for at, v in enumerate(OWN.values())})
+    move(store_at(path), rows)
+    shown = ", ".join(f"CAST(c{at} AS VARCHAR)" for at in range(len(OWN)))
+    assert sql(f"SELECT {shown} FROM users WHERE id = 1") == [tuple(OWN.values())]
+    for column, value in (("c0", "007"), ("c4", "1 mon"), ("c7", "glad"), ("c8", "no uuid")):
+        wrong = rows.set_column(rows.column_names.index(column), column, pa.array([value, None]))
+        with pytest.raises(Rejected, match=f"which does not keep the text of 1 row, .*'{value}'"):
+            move(store_at(path), wrong, run="r2")
+    assert sql("SELECT count(*) FROM users") == [(2,)]
+
+
+def test_a_sequence_goes_on_after_the_values_that_came(path, sql):
+    sql("CREATE SCHEMA s")
+    sql('CREATE SEQUENCE s."The ids" INCREMENT BY 5')
+    sql("""CREATE TABLE users (id BIGINT DEFAULT nextval('s."The ids"'), name VARCHAR)""")
+    assert 'the sequence s."The ids" goes on after 3' in move(store_at(path), THREE).note
+    sql("INSERT INTO users (name) VALUES ('d')")
+    assert sql("SELECT id FROM users WHERE name = 'd'") == [(8,)]
+    assert "sequence" not in move(store_at(path), THREE, run="r2").note
 
 
 def test_rows_that_break_a_rule_are_rejected_and_nothing_is_visible(path, sql):

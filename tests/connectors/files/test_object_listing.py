@@ -13,7 +13,15 @@ from obstore.store import from_url
 from pyarrow import feather
 
 from hygge import ArrowHome, CsvHome, JsonlHome, ParquetHome, ParquetStore
-from hygge.errors import HomeError, HyggeError, SourceChanged, SourceMissing, Transient
+from hygge.errors import (
+    HomeError,
+    HyggeError,
+    SourceChanged,
+    SourceMissing,
+    StoreError,
+    Transient,
+)
+from hygge.model import Run
 from hygge.places.bucket import Bucket
 from hygge.testing import HomeContract
 from tests.connectors.files.test_listing import HIDDEN
@@ -262,6 +270,8 @@ def test_a_flow_onto_what_it_reads_is_refused():
 def test_a_lake_table_in_a_bucket_is_refused_by_its_name(log, data, kind):
     top = below()
     put(f"{top}/lake/t/{log}")
+    with pytest.raises(StoreError, match=f"t is {kind}: its readers would not see"):
+        ParquetStore(path=f"{top}/lake/t/{data}more").examine(Run("r", "f"), None)
     put_rows(f"{top}/lake/t/{data}a.parquet", 1)
     put_rows(f"{top}/plain/a.parquet", 1)
     inside = f"lake/t/{data}"

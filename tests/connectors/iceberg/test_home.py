@@ -30,7 +30,7 @@ from hygge import (
 )
 from hygge.cli.main import main
 from hygge.connectors.iceberg.files import planned, read_task
-from hygge.errors import FlowFailed, HomeError, StoreError
+from hygge.errors import FlowFailed, HomeError, Rejected, StoreError
 from hygge.shape.settings import Shape
 from hygge.testing.staging import stage_run, tagged_rows
 from hygge.testing.values import difference
@@ -324,3 +324,38 @@ def test_the_head_of_a_newer_version_is_not_guessed_at(tmp_path: Path) -> None:
         lakes.store(tmp_path).head("f")
     with pytest.raises(Exception, match="is not a head that hygge wrote"):
         lakes.store(tmp_path).head("g")
+
+
+def test_files_are_compared_with_what_the_metadata_says_of_them(tmp_path: Path) -> None:
+    _append(tmp_path, "a")
+    file = min((tmp_path / "lake").rglob("*.parquet"))
+    rows = pq.read_table(file)
+    for content, words in (
+        (rows.slice(1), f"counts {rows.num_rows} rows in this file, and there are"),
+        (pa.table({"other": [1]}), "is no file of the table"),
+        (None, "cannot be read as Parquet"),
+    ):
+        if content is None:
+            file.write_bytes(file.read_bytes()[:-9])
+        else:
+            pq.write_table(content, file)
+        with pytest.raises(HomeError, match=words):
+            _read(_home(tmp_path))
+    rows = tagged_rows("b", 0)
+    with pytest.raises(Rejected, match="cannot be read as Parquet"):
+        stage_run(lakes.store(tmp_path), rows, mode="merge").commit()
+    for name, words in (
+        ("*-m0.avro", "a manifest of the snapshot cannot be read"),
+        ("snap-*.avro", "a manifest of the snapshot cannot be read"),
+    ):
+        for path in (tmp_path / "lake").rglob(name):
+            path.write_bytes(path.read_bytes()[:60])
+        with pytest.raises(HomeError, match=words):
+            _read(_home(tmp_path))
+    commit = stage_run(lakes.store(tmp_path), rows, mode="append").commit
+    with pytest.raises(StoreError, match="a file of its metadata cannot be read"):
+        commit()
+    for path in (tmp_path / "lake").rglob("*.metadata.json"):
+        path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(HomeError, match="the newest metadata file of the table is truncated"):
+        _read(_home(tmp_path))

@@ -141,6 +141,12 @@ def test_a_replace_takes_the_new_columns(tmp_path: Path) -> None:
     with lakes.table(tmp_path) as table:  # an old snapshot stays readable by the old columns
         old = table.scan(snapshot_id=table.snapshots()[0].snapshot_id).to_arrow()
         assert difference(old, tagged_rows("a")) is None
+        with table.update_schema() as update:
+            update.add_column("note", StringType())
+    with pytest.raises(StoreError, match="has column 'note', which the rows lack and the last run"):
+        stage_run(lakes.store(tmp_path), other)
+    stage_run(lakes.store(tmp_path, options={"schema": "evolve"}), other).commit()
+    assert lakes.rows(tmp_path).column_names == [*other.column_names, "note"]
 
 
 def test_what_others_do_meanwhile(tmp_path: Path) -> None:
@@ -166,6 +172,16 @@ def test_what_others_do_meanwhile(tmp_path: Path) -> None:
         update.add_column("text", StringType())
     with pytest.raises(Rejected, match="column 'text' was changed by others"):
         retyped.commit()
+
+
+def test_a_table_that_others_partition_meanwhile_ends_the_run(tmp_path: Path) -> None:
+    stage_run(lakes.store(tmp_path), tagged_rows("a"), mode="append").commit()
+    staged = stage_run(lakes.store(tmp_path), tagged_rows("b"), mode="append")
+    with lakes.table(tmp_path) as table:
+        table.update_spec().add_identity("text").commit()
+    with pytest.raises(Rejected, match="is partitioned by text now: it was changed by others"):
+        staged.commit()
+    stage_run(lakes.store(tmp_path), tagged_rows("b"), mode="append").commit()
 
 
 def test_a_table_that_was_dropped_ends_the_run(tmp_path: Path) -> None:
@@ -238,8 +254,9 @@ def test_a_table_of_others_without_rows_may_be_replaced(tmp_path: Path) -> None:
         catalog.create_table("sales.other", tagged_rows("a").schema).append(tagged_rows("a"))
         assert table.properties.get("owner") is None
     other = IcebergStore("sales.other", catalog=lakes.settings(tmp_path))
-    with pytest.raises(NotOurs, match="holds rows that hygge did not write"):
-        stage_run(other, tagged_rows("b"))
+    for ask in (lambda: stage_run(other, tagged_rows("b")), lambda: other.check_here("replace")):
+        with pytest.raises(NotOurs, match="holds rows that hygge did not write"):
+            ask()
 
 
 @pytest.mark.parametrize(

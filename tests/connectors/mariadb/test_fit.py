@@ -103,3 +103,16 @@ def test_a_type_that_does_not_fit_is_an_error_before_rows_move(my, my_schema, co
     my.ask(f"CREATE TABLE {my_schema}.t (v {column})")
     with pytest.raises(StoreError, match="cannot keep .* exactly"):
         commit_run(store_at(my, my_schema), pa.table({"v": pa.array([], kind)}), mode="append")
+
+
+def test_a_type_that_hygge_does_not_write_is_refused_before_rows_move(my, my_schema):
+    my.ask(f"CREATE TABLE {my_schema}.t (v point)")
+    with pytest.raises(StoreError, match="'v' is point, and hygge writes no values of that type"):
+        commit_run(store_at(my, my_schema), pa.table({"v": ["POINT(1 2)"]}), mode="append")
+
+
+def test_half_of_a_surrogate_pair_is_no_text(my, my_schema):
+    data = pa.array([b"\xed\xa0\x80"])
+    texts = pa.Array.from_buffers(pa.string(), 1, data.buffers())
+    with pytest.raises(UnfitValue, match="'v' holds 0xeda080, which is no UTF-8 text"):
+        commit_run(store_at(my, my_schema), pa.table({"v": texts}))

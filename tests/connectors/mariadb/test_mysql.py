@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from hygge import Flow, ParquetStore, SQLHome, SQLStore
-from hygge.connectors.mariadb import session
+from hygge.connectors.anysql import catalog as anysql_catalog
+from hygge.connectors.mariadb import catalog, session
 from hygge.errors import ConfigError, FlowFailed, UnfitValue
 from hygge.model import Run, Ticket
 
@@ -126,3 +127,15 @@ def test_a_float_that_mysql_has_no_number_for_is_an_error(value, mysql, my, my_s
     with pytest.raises(UnfitValue, match=f"(?i)column 'x' holds {value}, which MySQL") as caught:
         store.stage(Ticket("r", 0), rows.schema, iter([rows]))
     assert caught.value.column == "x"
+
+
+@pytest.mark.parametrize("listed", [catalog.tables, anysql_catalog.tables])
+def test_a_merge_table_of_mariadb_is_a_view_of_others(my, my_schema, listed):
+    for name, row in (("a", 1), ("b", 2)):
+        my.ask(f"CREATE TABLE {my_schema}.{name} (id int NOT NULL) ENGINE=MyISAM")
+        my.ask(f"INSERT INTO {my_schema}.{name} VALUES ({row})")
+    union = f"UNION=({my_schema}.a, {my_schema}.b)"
+    my.ask(f"CREATE TABLE {my_schema}.both (id int NOT NULL) ENGINE=MERGE {union}")
+    listing = listed(my.url(my_schema), "who", [f"{my_schema}.*"])
+    here = {each.name: each.view for each in listing.tables if each.schema == my_schema}
+    assert here == {"a": False, "b": False, "both": True}

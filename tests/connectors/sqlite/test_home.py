@@ -56,6 +56,12 @@ def test_a_table_comes_with_its_catalogs_types_and_key(db, url):
     ]
     assert plan.key == ("id",)
     assert rows[0]["price"] == Decimal("10.25")
+    db.execute("CREATE TABLE u (a INT, b TEXT, PRIMARY KEY (a, b))")
+    for row, key in (("1, 'x'", ("a", "b")), ("1, NULL", ())):  # SQLite takes NULL in such a key
+        db.execute(f"INSERT INTO u VALUES ({row})")
+        plan, _ = rows_of(SQLHome("u", connection=url))
+        assert plan.key == key
+    assert "its primary key is not kept: 'b' is NULL in some rows" in plan.reason
 
 
 def test_splits_together_hold_every_row_once(db, url):
