@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hygge.arrow_errors import said
-from hygge.batches import conform, slices, widens
+from hygge.batches import conform, slices
 from hygge.connectors.delta import library
 from hygge.connectors.delta.fit import held_schema
 from hygge.connectors.delta.table_files import files_at
 from hygge.connectors.files.file_options import FileOptions
+from hygge.connectors.files.held_types import is_form_of
 from hygge.connectors.files.skipping import matching, within
 from hygge.connectors.files.uniting import filled
 from hygge.errors import HomeError, SourceChanged, rows_text
@@ -294,7 +295,7 @@ def conformed(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
     for field in schema:
         column = table.column(field.name)
         if column.type != field.type:
-            if not _is_form_of(column.type, field.type):
+            if not is_form_of(column.type, field.type):
                 raise HomeError(
                     f"{who}: column '{field.name}' is {word_of(column.type)} in this file, and "
                     f"{word_of(field.type)} in the log of the table",
@@ -304,38 +305,6 @@ def conformed(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
             column = column.cast(field.type)
         columns.append(column)
     return conform(pa.Table.from_arrays(columns, schema=schema), schema, who)
-
-
-def _is_form_of(kind: pa.DataType, wanted: pa.DataType) -> bool:
-    """Return whether a file may hold values of the type `wanted` as `kind`.
-
-    A cast of a number or a moment that does not fit is an error, so these may be narrower.
-    """
-    t = pa.types
-    if isinstance(kind, pa.BaseExtensionType):
-        kind = kind.storage_type
-    if t.is_dictionary(kind):
-        kind = kind.value_type
-    if t.is_nested(wanted):
-        if t.is_struct(wanted) and t.is_struct(kind):
-            pairs = [
-                (kind.field(field.name).type, field.type)
-                for field in wanted
-                if kind.get_field_index(field.name) >= 0
-            ]
-        elif t.is_map(wanted) and t.is_map(kind):
-            pairs = [(kind.key_type, wanted.key_type), (kind.item_type, wanted.item_type)]
-        elif hasattr(kind, "value_type") and hasattr(wanted, "value_type"):
-            pairs = [(kind.value_type, wanted.value_type)]
-        else:
-            return False
-        return all(_is_form_of(*pair) for pair in pairs)
-    alike = (
-        (t.is_timestamp, t.is_timestamp), (t.is_integer, t.is_integer),
-        (t.is_date, lambda kind: t.is_date(kind) or (t.is_timestamp(kind) and kind.tz is None)),
-        (t.is_fixed_size_binary, t.is_binary),
-    )  # fmt: skip
-    return widens(kind, wanted) or any(is_a(kind) and is_b(wanted) for is_a, is_b in alike)
 
 
 @contextmanager

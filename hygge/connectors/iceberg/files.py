@@ -12,12 +12,14 @@ import numpy as np
 import pyarrow as pa
 
 from hygge.arrow_errors import said
+from hygge.connectors.files.held_types import is_form_of
 from hygge.connectors.iceberg.partitions import text_key
 from hygge.connectors.iceberg.staging import PARTITION
 from hygge.connectors.iceberg.types import arrow_schema, id_of, ids_of
 from hygge.errors import HomeError, HyggeError, rows_text
 from hygge.extension_types import as_marked
 from hygge.model import MIB
+from hygge.type_words import word_of
 
 _BATCH_ROWS = 131_072
 
@@ -137,7 +139,7 @@ def read_task(
         )
         batch_rows = max(1, min(batch_rows, int(batch_bytes / max(1, row_bytes))))
         for batch in file.iter_batches(batch_rows, columns=wanted, use_threads=False):
-            table = _selected(batch, names, plain)
+            table = _selected(batch, names, plain, task.file.file_path)
             if positions is not None:
                 here = positions[(positions >= at) & (positions < at + batch.num_rows)] - at
                 stays = np.ones(batch.num_rows, bool)
@@ -260,11 +262,21 @@ def _plain_names(
     return names if any(names) else None
 
 
-def _selected(batch: pa.RecordBatch, names: list[str | None], schema: pa.Schema) -> pa.Table:
+def _selected(
+    batch: pa.RecordBatch, names: list[str | None], schema: pa.Schema, url: str
+) -> pa.Table:
+    """Return rows with the columns of `schema`; HomeError for a type that is none of its forms."""
     arrays = []
     for name, field in zip(names, schema, strict=True):
         array = pa.nulls(batch.num_rows, field.type) if name is None else batch.column(name)
         if isinstance(array.type, pa.ExtensionType):
             array = array.storage
+        if array.type != field.type and not is_form_of(array.type, field.type):
+            raise HomeError(
+                f"{url}: column '{field.name}' is {word_of(array.type)} in this file, and "
+                f"{word_of(field.type)} in the table",
+                "write the file again with the engine that made the table, or leave the column "
+                "out with `columns`",
+            )
         arrays.append(array if array.type == field.type else array.cast(field.type))
     return pa.Table.from_arrays(arrays, schema=schema)

@@ -326,6 +326,12 @@ def test_the_head_of_a_newer_version_is_not_guessed_at(tmp_path: Path) -> None:
         lakes.store(tmp_path).head("g")
 
 
+def _with_text(rows: pa.Table) -> pa.Table:
+    """The rows with their first column as text, and with the same ids."""
+    field = rows.schema.field(0)
+    return rows.set_column(0, field.with_type(pa.string()), rows.column(0).cast(pa.string()))
+
+
 def test_files_are_compared_with_what_the_metadata_says_of_them(tmp_path: Path) -> None:
     _append(tmp_path, "a")
     file = min((tmp_path / "lake").rglob("*.parquet"))
@@ -333,6 +339,7 @@ def test_files_are_compared_with_what_the_metadata_says_of_them(tmp_path: Path) 
     for content, words in (
         (rows.slice(1), f"counts {rows.num_rows} rows in this file, and there are"),
         (pa.table({"other": [1]}), "is no file of the table"),
+        (_with_text(rows), f"'{rows.column_names[0]}' is string in this file, and int64 in the"),
         (None, "cannot be read as Parquet"),
     ):
         if content is None:
