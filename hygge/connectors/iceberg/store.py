@@ -108,6 +108,9 @@ class IcebergStore(Store):
     def place(self) -> str | None:
         return self.lake.place()
 
+    def on_disk(self) -> str | None:
+        return self.lake.on_disk()
+
     def check_here(self, mode: Mode) -> None:
         check_installed(self.describe())
 
