@@ -26,6 +26,8 @@ _RAYS_OWN = re.compile(r"\tINFO \w+\.py:\d+ -- ")
 _NOT_SET_UP = "runtime_env setup failed"
 _NODE = re.compile(r"\[Node ([^\] ]+)")
 """Ray's words about a job whose node could not be made ready, and about which node that was."""
+_SUPERVISOR = re.compile(r"\bip=([^,\s)]+)")
+"""Where Ray's own process for the job died, in Ray's words."""
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Ended:
     status: str
     code: int | None
     message: str
+    node: str = ""
+    """Where its driver was, or was to be, as Ray names it: an id or an address; empty: unknown."""
 
     @property
     def why(self) -> str:
@@ -124,7 +128,10 @@ class Following:
 
 
 def _make_end(details: JobDetails) -> Ended:
-    return Ended(details.status.value, details.driver_exit_code, details.message or "")
+    message = details.message or ""
+    named = _NODE.search(message) or _SUPERVISOR.search(message)
+    node = details.driver_node_id or (named[1] if named else "")
+    return Ended(details.status.value, details.driver_exit_code, message, node)
 
 
 def is_ray_line(line: str) -> bool:

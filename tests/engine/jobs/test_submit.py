@@ -37,7 +37,9 @@ class Ray:
         status, _ = self.ends[len(self.submitted) - 1]
         if self.stops > self.deaf_for:
             status = "STOPPED"
-        return SimpleNamespace(status=JobStatus(status), message="it ended", driver_exit_code=None)
+        return SimpleNamespace(
+            status=JobStatus(status), message="it ended", driver_exit_code=None, driver_node_id=None
+        )
 
     def get_job_logs(self, _: str) -> str:
         return self.ends[len(self.submitted) - 1][1]
