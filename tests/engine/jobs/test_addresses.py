@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hygge.engine.jobs.addresses import choose_address, normalize
+from hygge.engine.ray import connection
 from hygge.errors import UsageError
 
 
@@ -34,3 +35,10 @@ def test_what_is_no_address_is_a_wrong_use(given: str) -> None:
 def test_a_variable_with_the_line_end_of_a_secret_names_a_cluster(monkeypatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "HTTP://head:8265\n")
     assert normalize(choose_address(None) or "") == "http://head:8265"
+
+
+def test_a_dashboard_in_ray_address_is_for_files_of_flows_alone(monkeypatch) -> None:
+    """As `hygge move` and a Flow in Python would join it."""
+    monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
+    with pytest.raises(UsageError, match="is http://head:8265, a dashboard: flows of a file"):
+        connection.find_running()
