@@ -117,6 +117,7 @@ def give_the_driver_a_full_node(world: World) -> None:
     def add_another() -> None:
         until(died, "a driver that dies")
         world.lost.insert(0, world.add(resources={"chosen": 1}))
+        threading.Event().wait()  # a host dies with the thread that made it
 
     threading.Thread(target=add_another, daemon=True).start()
 

@@ -176,7 +176,7 @@ class FlowJobs:
                 if earlier is not None:
                     outcome, earlier = self._adopt(job, earlier), None
                 else:
-                    tries += 1
+                    tries, left = tries + 1, nodes.list_left()
                     told = replace(instructions, number=max(tries, least))
                     outcome = self._run_once(job, told, left)
             except Stopped as error:
@@ -185,11 +185,10 @@ class FlowJobs:
             if not is_dead or tries > spec.limits.retries or self.stop.is_set():
                 break
             nodes.note_death(outcome)
-            left = nodes.list_left()
             self.watch.said(
                 job.label,
                 f"{_begin(job)}its driver died: {outcome.ended.why}; it goes on as try {tries + 1} "
-                f"of {1 + spec.limits.retries}{describe_left(left)}",
+                f"of {1 + spec.limits.retries}",
             )
             if self.stop.wait(backoff_s(tries + 2)):
                 break
@@ -274,7 +273,8 @@ class FlowJobs:
                 f"Ray did not take the job {job}: {shorten_error(error)}",
                 f"`hygge status {job}` tells whether it runs after all; `jobs: one` submits none",
             ) from error
-        self.watch.said(flows.label, f"{_begin(flows)}runs as Ray job {job}")
+        said = f"{_begin(flows)}runs as Ray job {job}{describe_left(left)}"
+        self.watch.said(flows.label, said)
         return self._follow(flows, job, left)
 
     def _make_command(self, flows: JobFlows) -> str:
