@@ -79,6 +79,7 @@ def parse(given: list[str]) -> argparse.Namespace:
         )
     arguments, unknown = make_parser().parse_known_args(_with_command(given))
     if not unknown:
+        _refuse_empty(arguments)
         return arguments
     word = unknown[0].partition("=")[0]
     if not word.startswith("-"):
@@ -90,6 +91,13 @@ def parse(given: list[str]) -> argparse.Namespace:
         f"there is no option {word} of `hygge {arguments.command}`",
         one_of("options", word, arguments.options),
     )
+
+
+def _refuse_empty(arguments: argparse.Namespace) -> None:
+    """Raise UsageError for an option without a value: its variable of the shell is not set."""
+    for option in arguments.options:
+        if getattr(arguments, option[2:].replace("-", "_"), None) == "":
+            raise UsageError(f"{option} is empty", f"give a value, or leave {option} out")
 
 
 def wants_json_log(given: Sequence[str]) -> bool:

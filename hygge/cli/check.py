@@ -20,7 +20,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what is wrong; return the exit code."""
-    from hygge.engine.jobs.cluster import choose_address
+    from hygge.engine.jobs.addresses import choose_address
 
     if arguments.address:
         words = ["--connect"] if arguments.connect else []

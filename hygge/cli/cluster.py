@@ -22,6 +22,7 @@ from hygge.cli.follow import Follower
 from hygge.config.paths import OBJECT_STORES
 from hygge.config.shipped import check_places
 from hygge.engine.jobs import cluster as remote
+from hygge.engine.jobs.addresses import require_address
 from hygge.engine.jobs.client import (
     FILE,
     FLOW,
@@ -158,7 +159,7 @@ def _check_url(url: str) -> None:
 
 def status(arguments: argparse.Namespace) -> int:
     """Print the state of a run and its flows, or of every run; return the exit code."""
-    cluster = remote.Cluster(remote.require_address(arguments.address))
+    cluster = remote.Cluster(require_address(arguments.address))
     if arguments.id:
         job = cluster.find_job(arguments.id)
         lines = [_line(arguments.id, job, find_wait(cluster, job))]
@@ -185,7 +186,7 @@ def logs(arguments: argparse.Namespace, watch: Watch, print_report: PrintReport)
 
     Returns the exit code.
     """
-    cluster = remote.Cluster(remote.require_address(arguments.address))
+    cluster = remote.Cluster(require_address(arguments.address))
     job = cluster.find_job(arguments.id)
     if job is None:
         last = cluster.list_flow_jobs(arguments.id)[-_NAMED:]
@@ -224,7 +225,7 @@ def stop(arguments: argparse.Namespace) -> int:
 
     A run that has ended already is no error.
     """
-    cluster = remote.Cluster(remote.require_address(arguments.address))
+    cluster = remote.Cluster(require_address(arguments.address))
     stopped = cluster.stop(arguments.id)
     for name in stopped:
         print(f"stopped  {name}", flush=True)

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     if not arguments.inline or arguments.address:
-        from hygge.engine.jobs.cluster import choose_address
+        from hygge.engine.jobs.addresses import choose_address
 
         if address := choose_address(arguments.address):
             if arguments.report:
@@ -175,14 +175,14 @@ def _move(arguments: argparse.Namespace) -> int:
 
 
 def _submit(arguments: argparse.Namespace) -> int:
-    from hygge.engine.jobs.cluster import require_address
+    from hygge.engine.jobs.addresses import require_address
 
     return _submit_to(require_address(arguments.address), arguments)
 
 
 def _status(arguments: argparse.Namespace) -> int:
     from hygge.cli import cluster, history
-    from hygge.engine.jobs.cluster import find_address
+    from hygge.engine.jobs.addresses import find_address
 
     if not arguments.id and find_address(arguments.address) is None:
         return history.runs_here()

@@ -58,10 +58,16 @@ def absolute(catalog: Any, root: str, line: int, who: str) -> dict[str, str]:
         raise Problem(line, error.message, error.hint) from error
 
 
-def set_places(settings: dict[str, Any], nodes: Mapping[str, Node], root: str, who: str) -> None:
-    """Make the places among the settings of an end absolute: its catalog's, its folder."""
+def set_places(settings: dict[str, Any], nodes: Mapping[str, Node], root: str, side: Side) -> None:
+    """Make the places among the settings of an end absolute: its catalog's, its folder.
+
+    Raises Problem for a store that would be deleted with a Ray job.
+    """
     if isinstance(settings.get("catalog"), dict):
-        settings["catalog"] = absolute(settings["catalog"], root, nodes["catalog"].line, who)
+        node = nodes["catalog"]
+        settings["catalog"] = absolute(settings["catalog"], root, node.line, side)
+        for key in ("uri", "warehouse"):
+            paths.refuse_shipped_store(side, node, settings["catalog"].get(key, ""))
     if isinstance(settings.get("path"), str):
         settings["path"] = paths.absolute(settings["path"], root, nodes["path"].line)
 

@@ -179,6 +179,8 @@ def test_a_wrong_file_is_one_error_and_exit_code_1(text, words, here, capsys):
         (["check"], ("file",)),
         (["flows.yml", "--select", "g"], ("has no flow 'g'", "flows: f")),
         (["flows.yml", "--select", ""], ("--select names no flow",)),
+        (["flows.yml", "--address", ""], ("--address is empty", "or leave --address out")),
+        (["submit", "flows.yml", "--runtime-env="], ("--runtime-env is empty",)),
         (["plan", "flows.yml", "--select", "ff"], ("no flow 'ff'", "did you mean 'f'?")),
     ],
 )

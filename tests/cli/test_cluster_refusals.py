@@ -358,7 +358,7 @@ def test_a_lost_connection_is_waited_for_and_no_line_is_told_twice():
     class Flaky:
         text = "one\ntw"
         status = JobStatus.RUNNING
-        message, driver_exit_code = "", 0
+        message, driver_exit_code, driver_node_id = "", 0, None
 
         def __init__(self) -> None:
             self.up = True

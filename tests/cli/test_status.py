@@ -113,7 +113,7 @@ def test_logs_of_a_job_whose_node_is_gone_say_that_there_are_none(monkeypatch):
         raise RuntimeError("status code 500: Traceback: …\nCannot connect to host 10.0.0.3")
 
     job = a_job("hygge-1", "FAILED", {FLOW: "users"})
-    job.message, job.driver_exit_code = "its node has died", None
+    job.message, job.driver_exit_code, job.driver_node_id = "its node has died", None, None
     client = SimpleNamespace(get_job_logs=refuse, get_job_info=lambda name: job)
     there = SimpleNamespace(find_job=lambda name: job, client=client)
     monkeypatch.setattr(cluster.remote, "Cluster", lambda address: there)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.crash.hosts_world import HOSTS, SPLITS, World
+from tests.waiting import until
 
 import local  # isort: skip  # cluster/local.py
 from hosts import Host  # isort: skip
@@ -45,7 +47,8 @@ class Case:
     driver: str = ""
     """What the driver of the flow takes of its node; empty: it is on the head."""
     says: tuple[str, ...] = ()
-    """What the output must say."""
+    """What the output must say; `{lost}` is the address of the host that was lost."""
+    retries: int = 3
 
 
 def nothing(world: World) -> None:
@@ -103,6 +106,22 @@ def add_a_node(world: World) -> None:
     world.slow_down(4)
 
 
+def give_the_driver_a_full_node(world: World) -> None:
+    """Only one node has what the driver takes, and a full disk; another comes when one has died."""
+    world.lost.append(world.add(resources={"chosen": 1}))
+    world.ray.network.fill_disk(world.lost[-1])
+
+    def died() -> bool:
+        return any("its driver died" in log.read_text() for log in world.folder.glob("else*.log"))
+
+    def add_another() -> None:
+        until(died, "a driver that dies")
+        world.lost.insert(0, world.add(resources={"chosen": 1}))
+        threading.Event().wait()  # a host dies with the thread that made it
+
+    threading.Thread(target=add_another, daemon=True).start()
+
+
 def kill_the_head(world: World) -> None:
     world.ray.head.die()
 
@@ -143,6 +162,14 @@ CASES = {
         nothing,
         before=fill_a_disk,
         leaves="the disk with Ray's session folder is full",
+    ),
+    "elsewhere": Case(
+        "the node of the flow's driver has a full disk",
+        nothing,
+        before=give_the_driver_a_full_node,
+        driver="{resources: {chosen: 1}}",
+        says=("not on node {lost}",),
+        retries=20,
     ),
     "fills": Case("a node's disk fills up", fill_a_disk, leaves="disk is full while writing"),
     "head": Case("the head is killed", kill_the_head, "split", head_dies=True),

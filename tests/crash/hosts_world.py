@@ -70,13 +70,18 @@ class World:
         more = {"TMPDIR": str(self.folder / "disk"), "RAY_worker_niceness": "0"}
         return self.token | s3.environment(f"http://{HERE}:{self.ports[1]}") | more
 
-    def add(self, settings: dict[str, str] | None = None) -> Host:
+    def add(
+        self,
+        settings: dict[str, str] | None = None,
+        resources: dict[str, float] | None = None,
+    ) -> Host:
         """One more host, on which drivers may run where a flow says so, but for the head."""
-        drivers = {"drivers": 1} if self.ray.nodes else None
+        if resources is None and self.ray.nodes:
+            resources = {"drivers": 1}
         for _ in range(STARTS - 1):
             with contextlib.suppress(OSError):  # the machine is busy, and Ray waits for 30 s
-                return self.ray.add(settings=settings, resources=drivers)
-        return self.ray.add(settings=settings, resources=drivers)
+                return self.ray.add(settings=settings, resources=resources)
+        return self.ray.add(settings=settings, resources=resources)
 
     def slow_down(self, times: float) -> None:
         """Let the database give its rows so many times more slowly than at the start."""

@@ -50,7 +50,7 @@ def write_flows(world: World, name: str, case: Case) -> tuple[Path, str, str]:
         f"state: {state}\nflows:\n  lineitem:\n    consistency: {case.consistency}\n"
         f"    home:\n      connection: postgresql://postgres@{HERE}:{world.ports[0]}/postgres\n"
         f"      table: public.lineitem\n      options: {{splits: {SPLITS}}}\n"
-        f"    store: {target}\n    lanes: {case.lanes}\n"
+        f"    store: {target}\n    lanes: {case.lanes}\n    retries: {case.retries}\n"
         + (f"    driver: {case.driver}\n" if case.driver else "")
     )
     return work, target, state
@@ -119,6 +119,7 @@ def run(name: str, case: Case, world: World) -> str:
 def check_words(case: Case, world: World, log: str) -> None:
     """Raise AssertionError where the output does not say what the case asks for."""
     for words in case.says:
+        words = words.format(lost=world.lost[-1].address if world.lost else "")
         assert words in log, f"the output does not say '{words}'"
     for line in log.splitlines():
         if re.search(r"\blane \d+ (failed|on node)", line):

@@ -123,6 +123,9 @@ class IcebergHome(Home):
     def place(self) -> str | None:
         return f"file:{os.path.realpath(self.path)}" if self.lake is None else self.lake.place()
 
+    def on_disk(self) -> str | None:
+        return super().on_disk() if self.lake is None else self.lake.on_disk()
+
     def check_here(self, mode: Mode) -> None:
         check_installed(self.describe())
         if self.lake is None:

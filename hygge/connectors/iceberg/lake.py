@@ -29,6 +29,7 @@ FILE_IO = "pyiceberg.io.pyarrow.PyArrowFileIO"
 """The library's own name for files that are reached through pyarrow."""
 INSTALL = "pip install 'pyiceberg[sql-sqlite]>=0.12,<0.13' (on every node of a cluster)"
 _SQLITE = "sqlite:///"
+_FOLDER = "file://"
 _NAME = "default"
 _TRIES = 5
 _LONGEST = 300
@@ -65,6 +66,12 @@ class Lake:
         """The file of a catalog that SQLite keeps; None for any other catalog."""
         uri = self.catalog.get("uri", "")
         return uri.removeprefix(_SQLITE) if uri.startswith(_SQLITE) else None
+
+    def on_disk(self) -> str | None:
+        """Return the folder of the tables' files, or the file of the catalog; None: neither is."""
+        warehouse = self.catalog.get("warehouse", "")
+        is_folder = warehouse.startswith(_FOLDER)
+        return warehouse.removeprefix(_FOLDER) if is_folder else self.database_file
 
     @contextmanager
     def opened(self, side: type[HyggeError] = StoreError) -> Iterator[Any]:
@@ -244,8 +251,8 @@ def checked_catalog(given: Mapping[str, Any], who: str, root: str = "") -> dict[
                 'catalog: {uri: "sqlite:///catalog.db", warehouse: lake}',
             )
     is_rest = uri.startswith(("http://", "https://"))
-    if warehouse.startswith("file://"):
-        warehouse = warehouse.removeprefix("file://")
+    if warehouse.startswith(_FOLDER):
+        warehouse = warehouse.removeprefix(_FOLDER)
     if warehouse and not is_rest and "://" not in warehouse:
         catalog["warehouse"] = _folder_url(os.path.join(root, warehouse), who)
     return catalog
@@ -274,7 +281,7 @@ def _folder_url(path: str, who: str) -> str:
             "Iceberg take for something else",
             "choose another folder",
         )
-    return f"file://{path}"
+    return f"{_FOLDER}{path}"
 
 
 def _text(value: Any) -> str:

@@ -109,6 +109,9 @@ class IcebergStore(Store):
     def place(self) -> str | None:
         return self.lake.place()
 
+    def on_disk(self) -> str | None:
+        return self.lake.on_disk()
+
     def check_here(self, mode: Mode) -> None:
         check_installed(self.describe())
         if self.lake.database_file is not None:

@@ -44,6 +44,7 @@ class JobDetails(Protocol):
     status: JobStatus
     message: str | None
     driver_exit_code: int | None
+    driver_node_id: str | None
     metadata: Mapping[str, str] | None
     entrypoint: str
     start_time: int | None
@@ -67,6 +68,7 @@ class JobClient(Protocol):
         entrypoint_num_cpus: float | None = None,
         entrypoint_memory: int | None = None,
         entrypoint_resources: dict[str, float] | None = None,
+        entrypoint_label_selector: dict[str, str] | None = None,
     ) -> str: ...
     def stop_job(self, job: str, /) -> bool: ...
     def get_job_status(self, job: str, /) -> JobStatus: ...
@@ -114,11 +116,12 @@ def submit_job(
     runtime_env: dict[str, object] | None = None,
     metadata: dict[str, str] | None = None,
     takes: Mapping[str, float] | None = None,
+    selector: Mapping[str, str] | None = None,
 ) -> None:
     """Submit the job under the id `job`, once; wait while a Ray that just started is not ready.
 
     `takes` are the amounts that its driver takes of a node, by Ray's names; without, Ray places it
-    on the head.
+    on the head. `selector` selects nodes by their labels, where the Ray can do so.
 
     Raises RuntimeError or OSError when Ray did not accept it, Stopped when `stop` was set first.
     """
@@ -130,6 +133,8 @@ def submit_job(
         placement["entrypoint_num_cpus"] = takes.get("CPU")
         placement["entrypoint_memory"] = int(takes["memory"]) if "memory" in takes else None
         placement["entrypoint_resources"] = others or None
+    if selector:
+        placement["entrypoint_label_selector"] = dict(selector)
     while True:
         try:
             client.submit_job(

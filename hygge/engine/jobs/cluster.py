@@ -1,10 +1,9 @@
 """A Ray cluster reached from outside, through the jobs API of its dashboard, over HTTP.
 
-`choose_address` finds out which cluster is meant. `Cluster(address)` connects to it, or says in a
-sentence why it cannot: nobody answers, it is no Ray, hygge does not support its Ray, the token is
-missing or wrong. A run is then a Ray job that runs the Coordinator, and its flows are Ray jobs that
-name the run in their metadata. What is submitted contains no secret. Ray's token authentication is
-only ever switched on here, never off.
+`Cluster(address)` connects to it, or says in a sentence why it cannot: nobody answers, it is no
+Ray, hygge does not support its Ray, the token is missing or wrong. A run is then a Ray job that
+runs the Coordinator, and its flows are Ray jobs that name the run in their metadata. What is
+submitted contains no secret. Ray's token authentication is only ever switched on here, never off.
 """
 
 from __future__ import annotations
@@ -21,9 +20,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from hygge import __version__
+from hygge.engine.jobs.addresses import normalize
 from hygge.engine.jobs.client import (
     FILE,
     NAME,
@@ -42,7 +42,7 @@ from hygge.engine.jobs.instructions import REQUEST
 from hygge.engine.jobs.shipping import Package
 from hygge.engine.ray import connection
 from hygge.engine.ray.ports import describe, look_at
-from hygge.errors import HyggeError, UsageError, without_password
+from hygge.errors import HyggeError
 
 _ANSWER_WITHIN_S = 10.0
 _STOP_WITHIN_S = 60.0
@@ -51,53 +51,11 @@ VERSION = "HYGGE_SUBMITTED_BY"
 """Environment variable of the Coordinator: the version of the hygge that submitted it."""
 
 
-def choose_address(given: str | None) -> str | None:
-    """Return the cluster that runs are submitted to, or None where flows run from this process.
-
-    `given` is `--address`. Next come an http RAY_ADDRESS and RAY_API_SERVER_ADDRESS. A RAY_ADDRESS
-    that is not http names a Ray that this process attaches to by itself, and a process inside a Ray
-    job submits its flows to the Ray of that job.
-    """
-    if given:
-        return given
-    ray_address = os.environ.get("RAY_ADDRESS", "")
-    is_dashboard = ray_address.startswith(("http://", "https://"))
-    if connection.is_in_job() or (ray_address and not is_dashboard):
-        return None
-    return ray_address or os.environ.get("RAY_API_SERVER_ADDRESS") or None
-
-
-def require_address(given: str | None) -> str:
-    """Return the cluster whose submitted runs are meant, for `status`, `logs` and `stop`.
-
-    Raises UsageError where there is none.
-    """
-    address = find_address(given)
-    if address is None:
-        raise UsageError(
-            "no Ray cluster is named",
-            "--address http://head:8265, or set RAY_API_SERVER_ADDRESS",
-        )
-    return address
-
-
-def find_address(given: str | None) -> str | None:
-    """Return the cluster whose submitted runs are meant, or None.
-
-    As `choose_address`, and where that gives None, RAY_API_SERVER_ADDRESS or the Ray that runs on
-    this machine.
-    """
-    address = choose_address(given) or os.environ.get("RAY_API_SERVER_ADDRESS")
-    if address is None and connection.find_running() is not None:
-        address = connection.connect().dashboard
-    return address
-
-
 class Cluster:
     """A cluster that answers and whose Ray fits; raises UsageError or HyggeError otherwise."""
 
     def __init__(self, address: str) -> None:
-        self.address = _normalize_url(address)
+        self.address = normalize(address)
         self.version = _check_version(self.address)
         self._client = _open_client(self.address)
 
@@ -251,31 +209,6 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: object) -> None:
         return None
-
-
-def _normalize_url(address: str) -> str:
-    """Return the address as a URL; raise UsageError for another scheme, or a password in it."""
-    url = address.rstrip("/") if "://" in address else f"http://{address.rstrip('/')}"
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts):
-        raise UsageError(
-            f"{without_password(address)} is no address of Ray's dashboard",
-            "name it as --address http://head:8265",
-        )
-    if parts.username or parts.password:
-        raise UsageError(
-            "the address holds a user or a password, which would be shown in the process list",
-            "a token belongs into RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token",
-        )
-    return url
-
-
-def _has_port(parts: SplitResult) -> bool:
-    """Return whether the port of a URL may be one; where it has none, that of its scheme is."""
-    try:
-        return parts.port != 0
-    except ValueError:
-        return False
 
 
 def _check_version(address: str) -> str:

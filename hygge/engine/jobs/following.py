@@ -26,6 +26,10 @@ _RAYS_OWN = re.compile(r"\tINFO \w+\.py:\d+ -- ")
 _NOT_SET_UP = "runtime_env setup failed"
 _NODE = re.compile(r"\[Node ([^\] ]+)")
 """Ray's words about a job whose node could not be made ready, and about which node that was."""
+_SUPERVISOR = re.compile(r"\bip=([^,\s)]+)")
+"""Where Ray's own process for the job died, in Ray's words."""
+_NOT_STARTED = re.compile(r"raised in its creation task|^Traceback \(most recent call last\)")
+"""Ray's words where that process failed before it had started the driver."""
 
 
 @dataclass
@@ -35,6 +39,8 @@ class Ended:
     status: str
     code: int | None
     message: str
+    node: str = ""
+    """Where its driver was, or was to be, as Ray names it: an id or an address; empty: unknown."""
 
     @property
     def why(self) -> str:
@@ -46,10 +52,13 @@ class Ended:
         if self.code:
             return f"it exited with code {self.code}"
         lines = (without_password(self.message).strip() or "no message").splitlines()
-        if lines[0].startswith(_NOT_SET_UP):  # a traceback follows, whose last line is the cause
-            node = _NODE.search(self.message)
-            where = f" on node {node[1]}" if node else ""
+        node = _NODE.search(self.message) or _SUPERVISOR.search(self.message)
+        where = f" on node {node[1]}" if node else ""
+        # A traceback follows, whose last line is the cause.
+        if lines[0].startswith(_NOT_SET_UP):
             return f"its runtime_env could not be set up{where}: {lines[-1].strip()}"
+        if _NOT_STARTED.search(lines[0]):
+            return f"Ray could not start it{where}: {lines[-1].strip()}"
         return lines[0]
 
 
@@ -124,7 +133,10 @@ class Following:
 
 
 def _make_end(details: JobDetails) -> Ended:
-    return Ended(details.status.value, details.driver_exit_code, details.message or "")
+    message = details.message or ""
+    named = _NODE.search(message) or _SUPERVISOR.search(message)
+    node = details.driver_node_id or (named[1] if named else "")
+    return Ended(details.status.value, details.driver_exit_code, message, node)
 
 
 def is_ray_line(line: str) -> bool:

@@ -57,6 +57,8 @@ class Outcome:
 
     job: str
     error: str = ""
+    has_begun: bool = False
+    """Whether the driver has said anything."""
     reports: list[Report] = field(default_factory=list)
     ended: Ended = field(default_factory=lambda: Ended("RUNNING", None, ""))
 

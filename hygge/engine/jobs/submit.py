@@ -40,6 +40,7 @@ from hygge.engine.jobs.client import (
     shorten_error,
     submit_job,
 )
+from hygge.engine.jobs.driver_nodes import DriverNodes, describe_left, make_selector
 from hygge.engine.jobs.following import PATIENCE_S, Following, is_ray_line
 from hygge.engine.jobs.instructions import FLOW_JOB, Instructions, digest
 from hygge.engine.jobs.instructions import instructions as command_instructions
@@ -167,6 +168,7 @@ class FlowJobs:
             variables=self.variables,
         )
         tries, earlier = self._find_earlier(job) if self.is_repeated else (0, None)
+        nodes, left = DriverNodes(self.client, spec.limits), list[str]()
         # A killed try of this command may have submitted a job that Ray does not list.
         least = command_instructions().number
         while True:
@@ -174,13 +176,15 @@ class FlowJobs:
                 if earlier is not None:
                     outcome, earlier = self._adopt(job, earlier), None
                 else:
-                    tries += 1
-                    outcome = self._run_once(job, replace(instructions, number=max(tries, least)))
+                    tries, left = tries + 1, nodes.list_left()
+                    told = replace(instructions, number=max(tries, least))
+                    outcome = self._run_once(job, told, left)
             except Stopped as error:
                 return [Report(name, "stopped", note=error.message) for name in job.names]
             is_dead = not outcome.is_reported and outcome.ended.status == "FAILED"
             if not is_dead or tries > spec.limits.retries or self.stop.is_set():
                 break
+            nodes.note_death(outcome)
             self.watch.said(
                 job.label,
                 f"{_begin(job)}its driver died: {outcome.ended.why}; it goes on as try {tries + 1} "
@@ -192,7 +196,7 @@ class FlowJobs:
             make_report(name, outcome, self.stop.is_set()) for name in job.names
         ]
         if tries > 1:
-            note = f"its driver died and was started again ({tries} tries)"
+            note = f"its driver died and was started again ({tries} tries){describe_left(left)}"
             reports = [
                 replace(report, note="; ".join(filter(None, (note, report.note))))
                 for report in reports
@@ -238,7 +242,7 @@ class FlowJobs:
         self.watch.said(flows.label, f"{_begin(flows)}goes on as Ray job {job}")
         return self._follow(flows, job)
 
-    def _run_once(self, flows: JobFlows, instructions: Instructions) -> Outcome:
+    def _run_once(self, flows: JobFlows, instructions: Instructions, left: list[str]) -> Outcome:
         job = f"hygge-{flows.title.replace(' ', '-')}-{uuid.uuid4().hex[:8]}"
         names = {FLOW: ",".join(flows.names), FILE: os.path.basename(self.file.path)}
         names |= {RUN: self.run_id, NAME: flows.title}
@@ -262,14 +266,16 @@ class FlowJobs:
                 runtime_env={**self.runtime_env, "env_vars": variables},
                 metadata=metadata,
                 takes=flows.first.limits.driver,
+                selector=make_selector(left),
             )
         except (RuntimeError, OSError) as error:
             raise HyggeError(
                 f"Ray did not take the job {job}: {shorten_error(error)}",
                 f"`hygge status {job}` tells whether it runs after all; `jobs: one` submits none",
             ) from error
-        self.watch.said(flows.label, f"{_begin(flows)}runs as Ray job {job}")
-        return self._follow(flows, job)
+        said = f"{_begin(flows)}runs as Ray job {job}{describe_left(left)}"
+        self.watch.said(flows.label, said)
+        return self._follow(flows, job, left)
 
     def _make_command(self, flows: JobFlows) -> str:
         path = self.file.path
@@ -286,9 +292,9 @@ class FlowJobs:
             words.append("--fresh")
         return make_entrypoint(words)
 
-    def _follow(self, flows: JobFlows, job: str) -> Outcome:
+    def _follow(self, flows: JobFlows, job: str, left: Sequence[str] = ()) -> Outcome:
         following, outcome = Following(self.client, job), Outcome(job)
-        patience = DriverPatience(flows.first.limits)
+        patience = DriverPatience(flows.first.limits, left)
         stop_asked_at = -_STOP_EVERY_S
         while True:
             if self.stop.is_set() and time.monotonic() - stop_asked_at > _STOP_EVERY_S:
@@ -327,7 +333,9 @@ class FlowJobs:
                 outcome.reports = flows.reports_of(summary.flows)
             elif line and not is_ray_line(line):
                 self.watch.said(flows.label, line)
-        elif told["hygge_event"] == "error":
+            return
+        outcome.has_begun = True
+        if told["hygge_event"] == "error":
             outcome.error = str(told["text"])
         elif told["hygge_event"] != "expects":  # this process has said it
             if told["hygge_event"] == "ended":

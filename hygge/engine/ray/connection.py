@@ -73,8 +73,15 @@ def find_running() -> str | None:
     """Return the address of a Ray that this process can use, or None."""
     if is_in_job():
         return "auto"
-    named = os.environ.get("RAY_ADDRESS", "")
+    named = os.environ.get("RAY_ADDRESS", "").strip()
     if named and named not in (_ON_THIS_MACHINE, _PRIVATE):
+        if named.lower().startswith(("http://", "https://")):
+            raise UsageError(
+                f"RAY_ADDRESS is {without_password(named)}, a dashboard: flows of a file are "
+                "submitted there, and no process can join a cluster by it",
+                f"write a file of flows: hygge flows.yml --address {without_password(named)}; or "
+                "unset RAY_ADDRESS to use a private Ray",
+            )
         if named.startswith("ray://"):
             raise UsageError(
                 f"RAY_ADDRESS is {without_password(named)}: hygge does not go through Ray Client",

@@ -10,10 +10,12 @@ import json
 import re
 import time
 from collections import Counter
+from collections.abc import Collection
 
 import ray
 
-from hygge.engine.ray.placement import describe_node, list_nodes
+from hygge.engine.ray.node_names import name_node
+from hygge.engine.ray.placement import Node, describe_node, list_nodes
 from hygge.errors import ConfigError
 from hygge.model import Limits
 from hygge.report.progress import amounts_text, resources_text
@@ -56,7 +58,7 @@ class Patience:
         has += [f"{len(kinds) - _SHOWN} other kinds"] if len(kinds) > _SHOWN else []
         raise ConfigError(
             f"no node came that has what {self.what} needs, {self._wanted()}, within "
-            f"{most_s:.0f} s; the nodes have {'; '.join(has) or 'no CPUs'}",
+            f"{most_s:.0f} s; the nodes have {'; '.join(has) or 'no CPUs'}{self._left_text()}",
             self.hint,
         )
 
@@ -66,9 +68,15 @@ class Patience:
     def _wanted(self) -> str:
         return resources_text(self.limits)
 
+    def _left_text(self) -> str:
+        return ""
+
 
 class DriverPatience(Patience):
-    """Waits likewise for a node that has what the Ray job of a flow takes."""
+    """Waits likewise for a node that has what the Ray job of a flow takes.
+
+    `left`: ids of nodes that are avoided, since drivers of the flow died there.
+    """
 
     what = "the driver of the flow"
     hint = (
@@ -76,15 +84,29 @@ class DriverPatience(Patience):
         "without `driver` it is placed on the head"
     )
 
+    def __init__(self, limits: Limits, left: Collection[str] = ()) -> None:
+        super().__init__(limits)
+        self.left = left
+
     def _fits_a_node(self) -> bool:
-        return any(
-            node["Alive"]
-            and all(node["Resources"].get(name, 0) >= n for name, n in self.limits.driver.items())
-            for node in ray.nodes()
-        )
+        return any(node["NodeID"] not in self.left for node in list_driver_nodes(self.limits))
 
     def _wanted(self) -> str:
         return amounts_text(self.limits.driver)
+
+    def _left_text(self) -> str:
+        names = ", ".join(name_node(node) for node in self.left)
+        return f"; node {names} was left, as the driver died there" if names else ""
+
+
+def list_driver_nodes(limits: Limits) -> list[Node]:
+    """Return the living nodes that have what the driver of a flow takes, free or not."""
+    return [
+        node
+        for node in ray.nodes()
+        if node["Alive"]
+        and all(node["Resources"].get(name, 0) >= n for name, n in limits.driver.items())
+    ]
 
 
 def may_grow() -> bool:

@@ -15,7 +15,7 @@ from pyiceberg.exceptions import CommitStateUnknownException, ServerError
 from pyiceberg.expressions import EqualTo, GreaterThanOrEqual
 from pyiceberg.types import LongType, StringType
 
-from hygge import IcebergStore
+from hygge import IcebergHome, IcebergStore
 from hygge.connectors.iceberg.commit import check_writable
 from hygge.errors import ConfigError, NotOurs, Rejected, StoreError, Superseded, UnfitValue, Unknown
 from hygge.model import Run
@@ -55,6 +55,20 @@ def test_partitions_hold_their_rows_alone(by: list[str], files: int, tmp_path: P
     stage_run(lakes.store(tmp_path), _dated(), mode="append").commit()  # the table says it
     with pytest.raises(StoreError, match=r"is partitioned by .*'partition_by' says month\(at\)"):
         stage_run(lakes.store(tmp_path, partition_by=["month(at)"]), _dated(), mode="append")
+
+
+def test_what_lies_on_a_disk_is_known_so_that_the_nodes_can_be_asked_for_it(tmp_path: Path) -> None:
+    local, bucket, server = f"sqlite:///{tmp_path}/c.db", "s3://bucket/lake", "http://catalog:8181"
+    for uri, warehouse, path in [
+        (local, f"{tmp_path}/lake", f"{tmp_path}/lake"),
+        (local, bucket, f"{tmp_path}/c.db"),
+        (server, f"file://{tmp_path}/lake", f"{tmp_path}/lake"),
+        (server, bucket, None),
+    ]:
+        catalog = {"uri": uri, "warehouse": warehouse}
+        for kind in (IcebergStore, IcebergHome):
+            assert kind("sales.lines", catalog=catalog).on_disk() == path
+    assert IcebergHome(path=tmp_path / "t").on_disk() == str(tmp_path / "t")
 
 
 def test_partitions_that_are_not_built_are_refused(tmp_path: Path) -> None:

@@ -37,7 +37,9 @@ class Ray:
         status, _ = self.ends[len(self.submitted) - 1]
         if self.stops > self.deaf_for:
             status = "STOPPED"
-        return SimpleNamespace(status=JobStatus(status), message="it ended", driver_exit_code=None)
+        return SimpleNamespace(
+            status=JobStatus(status), message="it ended", driver_exit_code=None, driver_node_id=None
+        )
 
     def get_job_logs(self, _: str) -> str:
         return self.ends[len(self.submitted) - 1][1]
@@ -170,6 +172,17 @@ def test_a_node_that_cannot_unpack_what_was_shipped_is_named_with_the_cause():
     why = "its runtime_env could not be set up on node 10.0.0.4: OSError: [Errno 28] No space"
     assert following.Ended("FAILED", None, message).why == f"{why} left on device"
     assert following.Ended("FAILED", None, "it ended\nlog").why == "it ended"
+    full = "OSError: [Errno 28] No space left on device"
+    for first, where in (
+        ("Traceback (most recent call last):", ""),
+        (
+            "Job supervisor actor died: The actor died because of an error raised in its creation "
+            "task, ray::a:JobSupervisor.__init__() (pid=7, ip=10.0.0.4, actor_id=1)",
+            " on node 10.0.0.4",
+        ),
+    ):
+        ended = following.Ended("FAILED", None, f"{first}\n  File a.py, line 1\n{full}\n")
+        assert ended.why == f"Ray could not start it{where}: {full}"
 
 
 def test_a_coordinator_that_is_started_again_takes_the_reports_of_a_job_that_flows_share(
