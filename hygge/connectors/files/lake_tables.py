@@ -21,8 +21,8 @@ from hygge.places.objects import bucket_and_key, is_object_url
 _DELTA, _HUDI, _ICEBERG = "_delta_log", ".hoodie", "metadata"
 _ICEBERG_ENDINGS = (".metadata.json", ".metadata.json.gz")
 _KINDS = {_DELTA: "a Delta table", _HUDI: "a Hudi table", _ICEBERG: "an Iceberg table"}
-DELTA = "Delta table"
-"""A kind of `lake_tables_in`."""
+DELTA, ICEBERG = "Delta table", "Iceberg table"
+"""Kinds of `lake_tables_in`."""
 _AT_ONCE = 8
 
 

@@ -46,6 +46,10 @@ def test_the_page_does_what_it_says(
     (tmp_path / "flows.yml").write_text(home)
     reports = Coordinator("flows.yml", engine="inline").run().flows
     assert [(each.flow, each.rows) for each in reports] == [("copy", 4), ("then", 4), ("folder", 4)]
+    capsys.readouterr()
+    assert main(["discover", "lake"]) == 0
+    found = capsys.readouterr().out
+    assert re.search(r"sales/lines +4 .* iceberg +id, sold_at, price", found), found
 
 
 LAKE = 'connections: {lake: {type: iceberg, catalog: {uri: "sqlite:///c.db", warehouse: w}}}\n'
