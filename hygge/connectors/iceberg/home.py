@@ -180,9 +180,17 @@ class IcebergHome(Home):
         if self.lake is None:
             path = newest_metadata(self.path)
             check_installed(self.path)
+            from pyiceberg.exceptions import ValidationError
             from pyiceberg.table import StaticTable
 
-            table = StaticTable.from_metadata(path, {"py-io-impl": FILE_IO})
+            try:
+                table = StaticTable.from_metadata(path, {"py-io-impl": FILE_IO})
+            except (ValidationError, ValueError) as error:
+                raise HomeError(
+                    f"{path} is no metadata that describes an Iceberg table",
+                    "it may be cut off, or of a newer format: is it whole at the source of the "
+                    "copy? The catalog of the table says which metadata counts",
+                ) from error
             with Lake({"uri": self.path}, "").in_words(HomeError):
                 yield table
             return
