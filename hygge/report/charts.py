@@ -15,8 +15,8 @@ WIDTH = 420
 """Narrow, so that its letters are legible on a phone."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 8, 18, 20
 _LANE, _ROW = 54, 18
-_NAME = 44
-"""Characters of a bar's name that fit."""
+_LETTERS = 46
+"""Letters that fit above a bar, of its name and of what it says, also in the size of a phone."""
 HOW = {"staged": "staged", "failed": "failed", "given_up": "given up"}
 """How an attempt at a split ended, and the words for it."""
 Point = Sequence[float]
@@ -105,7 +105,7 @@ def bars(rows: Sequence[Bar], title: str) -> str:
         width = max(2.0, (bar.end - bar.start) / span * (WIDTH - left - _RIGHT))
         body.append(
             f"<g><title>{escape(f'{bar.name}: {bar.text}')}</title>"
-            f'<text x="{left}" y="{top + 12}">{escape(_fitted(bar.name))}</text>'
+            f'<text x="{left}" y="{top + 12}">{escape(_fitted(bar))}</text>'
             f'<text class="end dim" x="{WIDTH - _RIGHT}" y="{top + 12}">{escape(bar.text)}</text>'
             f'<rect class="track" x="{left}" y="{top + 17}" width="{WIDTH - left - _RIGHT}" '
             f'height="9" rx="2"/>'
@@ -188,8 +188,10 @@ def _attempts_text(lane: int, row: Mapping[str, Any]) -> str:
     return f"lane {lane}, {when}: {what}{rows}"
 
 
-def _fitted(name: str) -> str:
-    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+def _fitted(bar: Bar) -> str:
+    """Return the name of a bar, as far as there is room beside what it says."""
+    room = max(8, _LETTERS - len(bar.text))
+    return bar.name if len(bar.name) <= room else f"{bar.name[: room - 1]}…"
 
 
 def _svg(body: str, height: float, title: str) -> str:

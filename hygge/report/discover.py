@@ -61,7 +61,8 @@ def found_text(found: Found, width: int | None) -> str:
     for each in found.files:
         if not each.is_readable:
             is_lake = each.kind.endswith(" table")
-            what = f"a {each.kind}" if is_lake else "not readable as it is"
+            article = "an" if each.kind[0] in "AEIOU" else "a"
+            what = f"{article} {each.kind}" if is_lake else "not readable as it is"
             lines.append(f"  {one_line(each.name)} is {what}: {each.problem}")
     if not found.files:
         lines.append("  no file of a known type is there, or no pattern takes one")

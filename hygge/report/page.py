@@ -25,6 +25,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem 4rem; background: var(--ground);
   color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
+h1, h2 { overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
 h3 { font-size: 1rem; margin: 1.5rem 0 .25rem; color: var(--dim); font-weight: 600; }
 p { margin: .25rem 0; } .dim, caption { color: var(--dim); }
@@ -46,7 +47,8 @@ svg .dim { fill: var(--dim); } svg .axis { stroke: var(--line); } svg .track { f
 svg .rate { fill: var(--rate); } svg .lanes { fill: var(--lanes); } svg .done { fill: var(--done); }
 svg .failed { fill: var(--failed); } svg .staged { fill: var(--done); }
 svg .given_up { fill: var(--card); stroke: var(--other); stroke-width: 1.5; }
-@media (max-width: 30rem) { svg .lane { font-size: 13px; } .card { padding: .5rem; } }
+@media (max-width: 30rem) { svg text { font-size: 14px; } svg .lane { font-size: 13px; }
+  .card { padding: .5rem; } }
 .key span { white-space: nowrap; }
 .key span::before { content: ""; display: inline-block; width: .8em; height: .8em; margin: 0 .3em;
   border: 2px solid var(--done); background: var(--done); }
@@ -173,8 +175,8 @@ def _lanes(record: Facts) -> str:
 def _waits(record: Facts) -> list[Bar]:
     waits = dict(record.get("waited_s", {}))
     for key, words in (
-        ("wait_home_s", "homes waited for the store, over all lanes"),
-        ("wait_store_s", "the store waited for homes, over all lanes"),
+        ("wait_home_s", "homes waited for the store, all lanes"),
+        ("wait_store_s", "the store waited for homes, all lanes"),
     ):
         if record.get(key):
             waits[words] = record[key]
@@ -191,7 +193,7 @@ def _columns(record: Facts) -> str:
 
 
 def _said(record: Facts) -> str:
-    rows = [(f"{at:.1f} s", text) for at, text in record.get("messages", ())]
+    rows = [(f"{at:.1f}\N{NO-BREAK SPACE}s", text) for at, text in record.get("messages", ())]
     rows += [("change", text) for text in record.get("changes", ())]
     rows += [("note", text) for text in (record.get("note") or "").split("; ") if text]
     return _table(("when", "what"), rows) if rows else ""

@@ -156,6 +156,7 @@ class Flow:
                 if stop.is_set():
                     raise Stopped("stopped before it began")
                 watch.moved(self.name, Progress(waits_for="its plan"))
+                watch.restart_clock()
                 began, report = time.monotonic(), replace(report, started_at=time.time())
                 report = self._reported(report, self._run(engine, watch, stop))
             finally:

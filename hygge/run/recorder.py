@@ -49,6 +49,13 @@ class Recorder:
         self._columns: list[list[str]] = []
         """Of each column: name, type in the source, type as it is moved."""
 
+    def restart_clock(self) -> None:
+        """Count seconds from now, as the report does: the engine is ready."""
+        self._start, self._seen_at = time.monotonic(), 0.0
+        self._points, self._every_s = [(0.0, 0, 0, 0, 0)], _FIRST_EVERY_S
+        self._messages = [(0.0, text) for _, text in self._messages]
+        self.attempts = SplitAttempts()
+
     def note_run(self, run: str, columns: Sequence[Column]) -> None:
         """Note the id of the run, and the columns of its plan."""
         self.run = run

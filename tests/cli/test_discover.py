@@ -115,7 +115,7 @@ def test_files_of_a_folder(said):
     assert rows["one.csv"][:2] == ["about", "3"]
     assert rows["two.csv"][:2] == ["about", "3"]
     assert rows["lines.jsonl"][:2] == ["about", "5"]
-    assert "events is a Hudi table: hygge does not read these" in text
+    assert "events is a Hudi table: hygge does not read such tables" in text
     assert "hidden" not in text
     planned = plan_of_yaml(said, "data")
     assert "parts: replace" in planned

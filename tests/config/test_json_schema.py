@@ -26,7 +26,7 @@ SAMPLES = [
     *sorted((ROOT / "benchmarks").glob("*.yml")),
     *sorted((ROOT / "k8s").rglob("flows.yml")),
 ]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def problems(content: object) -> list[str]:
@@ -37,7 +37,7 @@ def blocks() -> Iterator[Any]:
     """The YAML of the documents that is a whole file of flows."""
     for document in DOCUMENTS:
         for number, text in enumerate(
-            re.findall(r"```ya?ml\n(.*?)```", document.read_text(), re.S)
+            re.findall(r"```ya?ml[^\n]*\n(.*?)```", document.read_text(), re.S)
         ):
             content = yaml.safe_load(text)
             if isinstance(content, dict) and isinstance(content.get("flows"), dict):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import os
 import re
-import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -28,22 +27,10 @@ from tests.servers.standing import standing_ray
 from tests.waiting import said_by, until
 
 PLATFORM, SCHEDULERS = (ROOT / "docs" / f"{name}.md" for name in ("platform", "orchestrators"))
-PAGES = [PLATFORM, SCHEDULERS, ROOT / "docs" / "kuberay.md", ROOT / "cluster" / "README.md"]
 
 
 def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_every_command_of_hygge_is_one(page: Path) -> None:
-    texts = [span for span in re.findall(r"`(hygge [^`\n]+)`", page.read_text())]
-    for block in blocks(page, "sh"):
-        texts += re.findall(r"(?:^|\(|')(hygge [^#\n)';&]+)", block, re.MULTILINE)
-    words = [shlex.split(text.replace("…", "x"))[1:] for text in texts]
-    assert words
-    for given in words:
-        assert parse([each.partition("ID")[0] or "an-id" for each in given]).command
 
 
 def test_the_alerts_are_promql_over_metrics_that_there_are() -> None:

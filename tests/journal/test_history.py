@@ -142,6 +142,21 @@ def test_what_is_kept_of_a_run_is_bounded(tmp_path):
     assert (len(kept), kept[0]["run"], kept[-1]["run"]) == (100, "r104", "r5")
 
 
+def test_the_rates_begin_when_the_engine_is_ready():
+    recorder = Recorder(Silent())
+    recorder.moved("f", Progress(waits_for="the engine"))
+    recorder.said("f", "waiting for the engine")
+    recorder._start -= 60.0  # as if a minute had passed
+    recorder.moved("f", Progress(waits_for="its plan"))
+    recorder.restart_clock()
+    facts = recorder.facts(Report("f", "done", rows=7))
+    assert facts["waited_s"]["the engine"] >= 60
+    points = facts["over_time"]["points"]
+    assert points[0] == [0.0, 0, 0, 0, 0]
+    assert points[-1][0] < 60
+    assert facts["messages"] == [[0.0, "waiting for the engine"]]
+
+
 def test_a_record_that_cannot_be_written_changes_no_run(tmp_path):
     (tmp_path / "state").write_text("a file")
     Recorder(Silent()).keep(str(tmp_path / "state"), "f", Report("f", "done"))

@@ -16,14 +16,21 @@ from tests.missing import skipped_without
 
 FLOWS = """flows:
   people: {home: people.csv, store: out/people}
-  broken: {home: {path: people.csv, options: {types: {name: int64}}}, store: out/broken}
+  broken_since_the_name_of_somebody_is_no_number:
+    {home: {path: people.csv, options: {types: {name: int64}}}, store: out/broken}
 """
 PROBE = """<iframe id=i src="run.html" width=390 height=800></iframe><p id=said></p><script>
 const frame = document.getElementById("i");
 frame.onload = () => document.getElementById("said").textContent =
   "as wide as " + frame.contentDocument.documentElement.scrollWidth + "; loads " +
   frame.contentWindow.performance.getEntriesByType("resource").length + "; charts " +
-  [...frame.contentDocument.querySelectorAll("svg")].filter(e => e.getBBox().height > 20).length;
+  [...frame.contentDocument.querySelectorAll("svg")].filter(e => e.getBBox().height > 20).length +
+  "; letters " + Math.min(...[...frame.contentDocument.querySelectorAll("svg text")].map(
+    e => parseFloat(frame.contentWindow.getComputedStyle(e).fontSize) * e.getScreenCTM().a)) +
+  "; over one another " + [...frame.contentDocument.querySelectorAll("g")].filter(g => {
+    const [name, text] = g.querySelectorAll("text");
+    return text && name.getBoundingClientRect().right > text.getBoundingClientRect().left;
+  }).length;
 </script>"""
 
 
@@ -60,11 +67,15 @@ def test_a_browser_shows_it_on_a_phone_and_loads_nothing_else(ran):
         "--virtual-time-budget=20000", "--dump-dom", f"file://{ran}/probe.html",
     ]  # fmt: skip
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"as wide as (\d+); loads (\d+); charts (\d+)", shown)
+    found = re.search(
+        r"as wide as (\d+); loads (\d+); charts (\d+); letters ([\d.]+); over one another (\d+)",
+        shown,
+    )
     assert found, shown
-    wide, loads, charts = map(int, found.groups())
+    wide, loads, charts, letters, over = map(float, found.groups())
     assert (wide <= 390, loads) == (True, 0), shown
     assert charts >= 2
+    assert (letters >= 10, over) == (True, 0), shown
 
 
 def test_hygge_report_writes_the_page_of_one_run(ran, capsys):
@@ -91,7 +102,10 @@ def test_a_flow_that_was_skipped_has_no_page_of_an_earlier_run(ran):
     main(["flows.yml", "--inline", "--quiet", "--select", "after"])
     text = (ran / "flows.yml").read_text()
     (ran / "flows.yml").write_text(
-        text.replace("store: out/after", "store: out/after, depends_on: [broken]")
+        text.replace(
+            "store: out/after",
+            "store: out/after, depends_on: [broken_since_the_name_of_somebody_is_no_number]",
+        )
     )
     main(["flows.yml", "--inline", "--quiet", "--report", "again.html"])
     after = (ran / "again.html").read_text().partition("<h2>after")[2]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
+from deltalake import DeltaTable, write_deltalake
 from pyarrow import feather
 
 from hygge import (
@@ -19,6 +23,9 @@ from hygge import (
     ArrowStore,
     CsvHome,
     CsvStore,
+    DeltaHome,
+    DeltaStore,
+    IcebergHome,
     JsonlHome,
     JsonlStore,
     ParquetHome,
@@ -28,6 +35,7 @@ from hygge import (
 )  # fmt: skip
 from hygge.home import Home
 from hygge.store import Store
+from tests.connectors.iceberg import lakes
 
 ROWS = 50
 TABLE = pa.table(
@@ -45,72 +53,124 @@ TABLE = pa.table(
 )
 TYPES = {"id": "int64", "name": "string", "price": "decimal(10,2)", "ratio": "float64",
          "day": "date", "at": "timestamp", "good": "bool"}  # fmt: skip
+CHANGED, LOST, DOUBLED = 30, 20, 10
+"""The ids of the rows that `damage` changes, takes away, and doubles."""
+NAMED = ["lost: id 20", "doubled: id 10 is there 2 times", "changed: id 30 in name"]
+"""What `hygge verify` says of them, and of no other row."""
+STATEMENTS = (
+    f"update {{0}} set name = 'name {CHANGED}' where id = {CHANGED}",
+    f"delete from {{0}} where id = {LOST}",
+    f"insert into {{0}} select * from {{0}} where id = {DOUBLED}",
+)
 FILES = {"parquet": ParquetStore, "arrow": ArrowStore, "csv": CsvStore, "jsonl": JsonlStore}
 HOMES = {"parquet": ParquetHome, "arrow": ArrowHome, "csv": CsvHome, "jsonl": JsonlHome}
+KINDS = [*FILES, "sqlite", "duckdb", "delta", "iceberg"]
+"""The ends that need no server."""
 
 
-def store_of(kind: str, folder: Path, url: str = "") -> Store:
-    """Return an empty store of a kind: that of a file format, or `sql`."""
-    if kind in FILES:
-        return FILES[kind](path=folder / f"store_{kind}")
-    return SQLStore(table="there", connection=url or f"sqlite:///{folder}/store.db")
+@dataclass
+class End:
+    """A place of one kind, which a Store writes, a Home reads, and `damage` damages."""
 
+    kind: str
+    """One of KINDS; any other word is a database at `url`."""
+    folder: Path
+    """An empty folder of its own."""
+    url: str = ""
+    table: str = "t"
 
-def home_of(kind: str, folder: Path, flow: Callable[[Home, Store], object], url: str = "") -> Home:
-    """Return a source of a kind with the rows of TABLE; `flow` moves them there."""
-    pq.write_table(TABLE, folder / "seed.parquet", row_group_size=20)
-    seed = ParquetHome(path=folder / "seed.parquet")
-    if kind == "parquet":
-        return ParquetHome(path=folder / "seed.parquet", options={"split_bytes": 1})
-    if kind in FILES:
-        flow(seed, FILES[kind](path=folder / f"home_{kind}"))
-        options = {"types": TYPES} if kind in ("csv", "jsonl") else {}
-        return HOMES[kind](path=folder / f"home_{kind}", options=options)
-    url = url or f"sqlite:///{folder}/home.db"
-    flow(seed, SQLStore(table="here", connection=url))
-    return SQLHome(table="here", connection=url)
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True)
+        if self.kind in ("sqlite", "duckdb"):
+            self.url = f"{self.kind}:///{self.folder}/{self.kind}.db"
 
+    @property
+    def path(self) -> Path:
+        """The directory that it is, where it is one."""
+        return self.folder / self.kind
 
-def damage(how: str, kind: str, folder: Path, url: str = "") -> None:
-    """Change a value, lose a row, or double a row (that of id 30) of a store."""
-    if kind in FILES:
-        (file,) = [path for path in sorted((folder / f"store_{kind}").rglob(f"*.{kind}"))
-                   if has_row(path)]  # fmt: skip
-        if kind in ("csv", "jsonl"):
-            lines = file.read_text().splitlines(keepends=True)
-            (at,) = [n for n, line in enumerate(lines) if "näme 30" in line]
-            lines[at : at + 1] = {"changed": [lines[at].replace("näme 30", "name 30")],
-                                  "lost": [], "doubled": [lines[at]] * 2}[how]  # fmt: skip
-            file.write_text("".join(lines))
-            return
-        table = pq.read_table(file) if kind == "parquet" else feather.read_table(file)
-        rows = table.to_pylist()
-        (at,) = [n for n, row in enumerate(rows) if row["id"] == 30]
-        changed = {**rows[at], "name": "name 30"}
-        rows[at : at + 1] = {"changed": [changed], "lost": [], "doubled": [rows[at]] * 2}[how]
-        written = pa.Table.from_pylist(rows, schema=table.schema)
-        if kind == "parquet":
-            pq.write_table(written, file)
+    def store(self) -> Store:
+        if self.kind in FILES:
+            return FILES[self.kind](path=self.path)
+        if self.kind == "delta":
+            return DeltaStore(path=self.path)
+        if self.kind == "iceberg":
+            return lakes.store(self.folder)
+        return SQLStore(table=self.table, connection=self.url)
+
+    def home(self) -> Home:
+        if self.kind in FILES:
+            options: dict[str, Any] = {"parquet": {"split_bytes": 1}, "arrow": {}}.get(
+                self.kind, {"types": TYPES}
+            )
+            return HOMES[self.kind](path=self.path, options=options)
+        if self.kind == "delta":
+            return DeltaHome(path=self.path)
+        if self.kind == "iceberg":
+            return IcebergHome(lakes.TABLE, catalog=lakes.settings(self.folder))
+        return SQLHome(table=self.table, connection=self.url)
+
+    def damage(self) -> None:
+        """Change a value, take a row away, and double a row, as another program would."""
+        if self.kind in FILES:
+            self._damage_files()
+        elif self.kind == "delta":
+            table = DeltaTable(self.path)
+            (doubled,) = [
+                batch
+                for batch in pa.table(table.scan().read_all()).to_pylist()
+                if batch["id"] == DOUBLED
+            ]
+            table.update(predicate=f"id = {CHANGED}", updates={"name": f"'name {CHANGED}'"})
+            table.delete(f"id = {LOST}")
+            write_deltalake(self.path, pa.Table.from_pylist([doubled], TABLE.schema), mode="append")
+        elif self.kind == "iceberg":
+            with lakes.table(self.folder) as found:
+                found.overwrite(damaged(found.scan().to_arrow()))
+        elif self.kind == "duckdb":
+            with duckdb.connect(self.folder / "duckdb.db") as connection:
+                connection.execute(";".join(STATEMENTS).format(self.table))
         else:
-            feather.write_feather(written, file)
-        return
-    statement = {
-        "changed": "update there set name = 'name 30' where id = 30",
-        "lost": "delete from there where id = 30",
-        "doubled": "insert into there select * from there where id = 30",
-    }[how]
-    engine = sa.create_engine(url or f"sqlite:///{folder}/store.db")
-    with engine.begin() as connection:
-        connection.execute(sa.text(statement))
-    engine.dispose()
+            engine = sa.create_engine(self.url)
+            with engine.begin() as connection:
+                for statement in STATEMENTS:
+                    connection.execute(sa.text(statement.format(self.table)))
+            engine.dispose()
+
+    def _damage_files(self) -> None:
+        for file in sorted(self.path.rglob(f"*.{self.kind}")):
+            if self.kind in ("csv", "jsonl"):
+                file.write_text("".join(_damaged_lines(file.read_text().splitlines(True))))
+            elif self.kind == "parquet":
+                if (table := pq.read_table(file)).num_rows:  # else it is the head
+                    pq.write_table(damaged(table), file)
+            elif (table := feather.read_table(file)).num_rows:
+                feather.write_feather(damaged(table), file)
 
 
-def has_row(path: Path) -> bool:
-    """Return whether a file has the row of id 30."""
-    if path.suffix in (".csv", ".jsonl"):
-        return "näme 30" in path.read_text()
-    table = pq.read_table(path) if path.suffix == ".parquet" else feather.read_table(path)
-    return 30 in table["id"].to_pylist()
+def seed(path: Path) -> Home:
+    """Return a Home of the rows of TABLE, which are written to `path`."""
+    pq.write_table(TABLE, path, row_group_size=20)
+    return ParquetHome(path=path, options={"split_bytes": 1})
+
+
+def damaged(table: pa.Table) -> pa.Table:
+    """Return the rows of a table as `damage` leaves them."""
+    rows = table.to_pylist()
+    for row in list(rows):
+        if row["id"] == CHANGED:
+            row["name"] = f"name {CHANGED}"
+        elif row["id"] == LOST:
+            rows.remove(row)
+        elif row["id"] == DOUBLED:
+            rows.append(row)
+    return pa.Table.from_pylist(rows, schema=table.schema)
+
+
+def _damaged_lines(lines: Sequence[str]) -> list[str]:
+    kept = [line.replace(f"näme {CHANGED}", f"name {CHANGED}") for line in lines]
+    kept = [line for line in kept if f"näme {LOST}" not in line]
+    return kept + [line for line in kept if f"näme {DOUBLED}" in line]
 
 
 def execute(database: Path, *statements: str) -> None:

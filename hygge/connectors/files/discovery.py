@@ -2,7 +2,8 @@
 
 Files of one folder are one data set where they have the same columns, else each is one. Folders of
 hive partitions (`year=2024`) belong to the folder above them. A Delta table is a data set of its
-own; another lake table (Iceberg, Hudi) is named as such, and nothing in it is looked at.
+own, and so is an Iceberg table on a disk; a Hudi table, and an Iceberg table in a bucket, are named
+as such, and nothing in them is looked at.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ _COMPARED = 20
 """Files of one folder at most whose columns are compared one by one."""
 _IN_OURS = re.compile(r"run-\w|[._]*hygge")
 """Folders that hygge makes in a directory to which it appends."""
+_TYPES = {lake_tables.DELTA: "delta", lake_tables.ICEBERG: "iceberg"}
+"""Kinds of lake tables that a Home reads."""
 _TEXT = (".csv", ".tsv", ".jsonl", ".ndjson")
 
 
@@ -43,7 +46,7 @@ class DataSet:
     path: str
     """The path for `home:`: a file, a folder or a glob."""
     kind: str
-    """The `type:` of its files; or `Iceberg table` and the like, which hygge does not read."""
+    """The `type:` of its files; or `Hudi table` and the like, which no Home reads."""
     files: int
     bytes: int
     rows: int | None = None
@@ -71,20 +74,17 @@ def data_sets(path: str, include: Sequence[str], exclude: Sequence[str]) -> list
     lakes = lake_tables.lake_tables_in(sizes)
     for folder, kind in lakes.items():
         keys = [key for key in sizes if _is_below(key, folder)]
+        name, at = folder or os.path.basename(top.rstrip("/")), _joined(top, folder)
+        type_of_it = _TYPES.get(kind, "")
+        if kind == lake_tables.ICEBERG and is_object_url(top):
+            why = "in a bucket it is read through its catalog: `home: connection#namespace.table`"
+        elif type_of_it:
+            found.append(_described(top, name, at, type_of_it, keys, sizes))
+            continue
+        else:
+            why = "hygge does not read such tables: export it as plain files, and read those"
         inside = [sizes[key] for key in keys]
-        why = "hygge does not read these: export it as plain files, and read those"
-        if kind == lake_tables.ICEBERG:
-            why = "in a bucket it is read through its catalog (docs/lakes.md)"
-        name = folder or os.path.basename(top.rstrip("/"))
-        if kind == lake_tables.DELTA:
-            found.append(_described(top, name, _joined(top, folder), "delta", keys, sizes))
-            continue
-        if kind == lake_tables.ICEBERG and not is_object_url(path):
-            found.append(_described(top, name, _joined(top, folder), "iceberg", keys, sizes))
-            continue
-        found.append(
-            DataSet(name, _joined(top, folder), kind, len(inside), sum(inside), problem=why)
-        )
+        found.append(DataSet(name, at, kind, len(inside), sum(inside), problem=why))
     groups: dict[tuple[str, str], list[str]] = {}
     for key in sizes:
         if any(is_hidden(part) for part in key.split("/")):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hygge.connectors.postgres import session
 from hygge.connectors.postgres.snapshot import begin, reading
 from hygge.connectors.sql.ask import Ask
@@ -25,6 +27,12 @@ def digest(ask: Ask, plan: Plan) -> tuple[int, int]:
         name = session.application_name(ask.flow, "verify", split.index)
         with reading(ask.url, ask.who, name) as connection:
             begin(connection, ask.who, split.where["snapshot"])
-            found = session.fetch_one(connection, _SUM.format(split.where["sql"]))
+            found = session.fetch_one(connection, _SUM.format(_rows(split.where)))
         rows, total = rows + int(found[0]), total + int(found[1])
     return rows, total
+
+
+def _rows(where: dict[str, Any]) -> str:
+    """Return a SELECT of the rows of a split, and of those that all splits leave out."""
+    upper = where.get("boundary", {}).get("upper")
+    return "\nUNION ALL\n".join(filter(None, (where["sql"], upper)))

@@ -131,7 +131,7 @@ class _Comparison:
         self._refuse_newer_text(run, head, plan.watermark)
         if run.cursor is not None and head.watermark is not None and not self._is_text(run.cursor):
             self.keeps = up_to(head.watermark, run.cursor)
-        if self.sample is None and (rows := rows_if_same(flow, self.store.home)) is not None:
+        if self.sample is None and (rows := rows_if_same(flow, self.store.home, head)) is not None:
             both = Side(rows)
             verdict = self._begun(both, both)
             verdict.notes.append("compared by the database, one hash over all rows")

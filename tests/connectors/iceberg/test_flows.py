@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow.dataset as ds
@@ -42,6 +43,15 @@ def test_the_page_does_what_it_says(
     assert sorted(seen.column("id").to_pylist()) == [1, 1, 2, 2]
     assert main(["plan", "flows.yml"]) == 0
     assert "holds   4 rows, which stay" in capsys.readouterr().out
+    soon = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%d %H:%M:%S")
+    home = FLOWS[0].partition("flows:")[0] + FLOWS[1].replace("2026-11-30 08:00:00", soon)
+    (tmp_path / "flows.yml").write_text(home)
+    reports = Coordinator("flows.yml", engine="inline").run().flows
+    assert [(each.flow, each.rows) for each in reports] == [("copy", 4), ("then", 4), ("folder", 4)]
+    capsys.readouterr()
+    assert main(["discover", "lake"]) == 0
+    found = capsys.readouterr().out
+    assert re.search(r"sales/lines +4 .* iceberg +id, sold_at, price", found), found
 
 
 LAKE = 'connections: {lake: {type: iceberg, catalog: {uri: "sqlite:///c.db", warehouse: w}}}\n'

@@ -300,6 +300,16 @@ def test_a_folder_of_two_newest_metadata_is_refused(tmp_path: Path) -> None:
         _read(IcebergHome(path=tmp_path / "lake"))
 
 
+@pytest.mark.parametrize("text", ["{", "x", '{"format-version": 9}'])
+def test_metadata_that_says_nothing_is_an_error_and_discover_goes_on(text, tmp_path, capsys):
+    (tmp_path / "t" / "metadata").mkdir(parents=True)
+    (tmp_path / "t" / "metadata" / "00000-x.metadata.json").write_text(text)
+    with pytest.raises(HomeError, match=r"x\.metadata\.json is no metadata that describes"):
+        _read(IcebergHome(path=tmp_path / "t"))
+    assert main(["discover", str(tmp_path)]) == 0
+    assert "t is not readable as it is: " in capsys.readouterr().out
+
+
 def test_what_is_not_there_is_told_with_what_is(tmp_path: Path) -> None:
     with pytest.raises(SourceMissing, match=f"there is no catalog {tmp_path}/catalog.db"):
         _read(_home(tmp_path))
