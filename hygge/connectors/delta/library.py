@@ -106,6 +106,11 @@ def in_words(url: str, side: type[HyggeError]) -> Iterator[None]:
 def said(url: str, side: type[HyggeError], error: Exception) -> HyggeError:
     """Return an error of the library in hygge's words."""
     text = line(error)
+    if "is not supported" in text:  # a feature that a newer engine gave the table
+        return side(
+            f"{url}: the package deltalake does not know all of this table: {text}",
+            "upgrade the package deltalake, or let the engine that made the table take that out",
+        )
     if not is_object_url(url):
         verb = "written" if issubclass(side, StoreError) else "read"
         if isinstance(error, OSError) and error.errno is not None:

@@ -70,12 +70,12 @@ class Staging:
         The `version` of the table that the first driver of the run saw is kept.
         """
         key = f"{folder_of(run.id)}/{_PREPARED}"
-        before = json.loads(self.files.get(key) or b"{}")
+        version = json.loads(self.files.get(key) or b"{}").get("version", version)
         facts = {
             "schema": schema_text(schema),
             "partition_by": [*partition_by],
             "is_split": run.mode != "merge",
-            "version": before.get("version", version),
+            "version": version,
         }
         self.files.put(key, json.dumps(facts).encode())
 

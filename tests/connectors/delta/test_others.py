@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from hygge import DeltaStore
-from hygge.errors import NotOurs, Rejected, StoreError, Superseded, Transient
+from hygge import DeltaHome, DeltaStore
+from hygge.errors import HyggeError, NotOurs, Rejected, StoreError, Superseded, Transient
+from tests.connectors.delta.foreign import make
 from tests.connectors.delta.staged import ids, staged
 
 SCHEMA = pa.schema([pa.field("id", pa.int64()), pa.field("v", pa.string())])
@@ -138,3 +139,12 @@ def test_what_stands_in_the_way_of_an_entry_is_said_at_once(tmp_path):
     Path(store.path, "_delta_log", f"{1:020d}.json").rmdir()
     staged(store, rows(3))()
     assert ids(store) == [1, 3]
+
+
+def test_a_feature_that_the_library_does_not_know_is_said_at_both_ends(tmp_path):
+    make(tmp_path / "t")
+    log = tmp_path / "t" / "_delta_log" / f"{0:020d}.json"
+    log.write_text(log.read_text().replace('Features": []', 'Features": ["newThing"]'))
+    for end in (DeltaStore(path=tmp_path / "t"), DeltaHome(path=tmp_path / "t")):
+        with pytest.raises(HyggeError, match="does not know all of this table.*newThing"):
+            end.check_here("append")
