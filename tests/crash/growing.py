@@ -190,7 +190,10 @@ class Growing:
         path = self.folder / "out" / self.name
         if not DeltaTable.is_deltatable(str(path)):
             return None
-        return _as_rows(pa.table(DeltaTable(path).scan(["id", "seq", "v"]).read_all()))
+        table = DeltaTable(path)
+        if table.version() == 0 and not table.file_uris():  # a first merge makes it, then fills it
+            return None
+        return _as_rows(pa.table(table.scan(["id", "seq", "v"]).read_all()))
 
     def _seen_in_iceberg(self) -> Rows | None:
         path = self.folder / f"{self.name}_catalog.db"
