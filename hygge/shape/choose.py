@@ -8,6 +8,7 @@ are left to the step behind it (`Choose.texts`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from uuid import UUID
 
 import pyarrow as pa
 
@@ -81,8 +82,8 @@ def is_nested(kind: pa.DataType) -> bool:
 
 
 def _check_cast(column: pa.Field, kind: pa.DataType, who: str) -> None:
-    """Raise ConfigError where Arrow knows no way between the two types."""
-    if pa.types.is_null(column.type):
+    """Raise ConfigError where there is no way between the two types."""
+    if pa.types.is_null(column.type) or _is_uuid_as_text(column.type, kind):
         return
     try:
         pa.array([], column.type).cast(kind).cast(column.type)
@@ -96,11 +97,15 @@ def _check_cast(column: pa.Field, kind: pa.DataType, who: str) -> None:
 
 def exact_cast(column: pa.ChunkedArray, kind: pa.DataType, what: str) -> pa.ChunkedArray:
     """Return the column as `kind`; raise UnfitValue for the first value that would change."""
+    if _is_uuid_as_text(column.type, kind):  # Arrow takes its 16 bytes for a text
+        values = (each for chunk in column.chunks for each in chunk.storage.to_pylist())
+        texts = [None if value is None else str(UUID(bytes=value)) for value in values]
+        return pa.chunked_array([pa.array(texts, kind)])
     try:
         cast = column.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise _unfit(what, kind, str(error).split("\n")[0]) from error
-    if widens(column.type, kind) or _is_text(column.type):
+    if widens(column.type, kind) or _is_text(column.type) or pa.types.is_null(column.type):
         return cast
     # A safe cast of Arrow still rounds: float64 to float32, a decimal to a float.
     row = _first_difference(column, cast)
@@ -123,6 +128,10 @@ def _first_difference(column: pa.ChunkedArray, cast: pa.ChunkedArray) -> int | N
         same = pc.or_(same, pc.fill_null(nans, False))
     row = pc.index(same, False).as_py()
     return None if row < 0 else int(row)
+
+
+def _is_uuid_as_text(source: pa.DataType, kind: pa.DataType) -> bool:
+    return isinstance(source, pa.UuidType) and _is_text(kind)
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypedDict
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from hygge.changes import OP
 from hygge.errors import ConfigError, HyggeError, SourceMissing, one_of
 from hygge.settings import Settings
 from hygge.shape.names import snake
@@ -205,7 +206,8 @@ class Shape(Settings):
 
     def renamed(self, name: str) -> str:
         """Return what `names` makes of the name of a column that has no `as`."""
-        return snake(name) if self.names == "snake" and name != FILE_NAME else name
+        is_kept = self.names != "snake" or name in (FILE_NAME, OP)
+        return name if is_kept else snake(name)
 
     @property
     def wants_file_name(self) -> bool:

@@ -44,6 +44,8 @@ KINDS = {
     "files_replaced": "files to directory replace",
     "table_merged": "table to table merge",
     "files_to_csv": "files to file replace",
+    "delta_merged": "table to delta merge",
+    "iceberg_appended": "table to iceberg append",
 }
 TITLES = {
     "home": ("ray::read ", "ray::HomeActor", "ray::Home("),

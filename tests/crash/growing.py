@@ -21,6 +21,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+from sqlalchemy.exc import OperationalError
 
 from hygge import CsvStore, Flow, ParquetHome, ParquetStore, SQLHome, SQLStore
 from hygge.model import MIB, Limits
@@ -28,7 +32,7 @@ from hygge.model import MIB, Limits
 Rows = list[tuple[int, int, str]]
 """(id, generation, text) of each row, sorted."""
 
-_GONE = (FileNotFoundError, sqlite3.OperationalError)
+_GONE = (FileNotFoundError, sqlite3.OperationalError, OperationalError)
 
 
 @dataclass
@@ -87,6 +91,9 @@ class Growing:
             "directory": f"out/{self.name}",
             "file": f"out/{self.name}.csv",
             "table": f"sqlite:///out_{self.name}.db#rows",
+            "delta": f"{{type: delta, path: out/{self.name}}}",
+            "iceberg": f"{{type: iceberg, table: chaos.rows, catalog: {{uri: "
+            f"'sqlite:///{self.name}_catalog.db', warehouse: out/{self.name}}}}}",
         }
         key = "\n    key: [id]" if mode == "merge" else ""
         return (
@@ -160,8 +167,7 @@ class Growing:
         dataset = ds.dataset(folder, format="parquet") if folder.exists() else None
         if dataset is None or not dataset.files:  # the first run makes the folder, then shows in it
             return None
-        table = dataset.to_table()
-        return list(zip(*(table[name].to_pylist() for name in ("id", "seq", "v")), strict=True))
+        return _as_rows(dataset.to_table())
 
     def _seen_in_file(self) -> Rows | None:
         path = self.folder / "out" / f"{self.name}.csv"
@@ -179,6 +185,26 @@ class Growing:
             if not target.execute(there).fetchone()[0]:
                 return None
             return list(target.execute("SELECT id, seq, v FROM rows"))
+
+    def _seen_in_delta(self) -> Rows | None:
+        path = self.folder / "out" / self.name
+        if not DeltaTable.is_deltatable(str(path)):
+            return None
+        table = DeltaTable(path)
+        if table.version() == 0 and not table.file_uris():  # a first merge makes it, then fills it
+            return None
+        return _as_rows(pa.table(table.scan(["id", "seq", "v"]).read_all()))
+
+    def _seen_in_iceberg(self) -> Rows | None:
+        path = self.folder / f"{self.name}_catalog.db"
+        if not path.exists():
+            return None
+        warehouse = f"file://{self.folder}/out/{self.name}"
+        with closing(SqlCatalog("default", uri=f"sqlite:///{path}", warehouse=warehouse)) as lake:
+            try:
+                return _as_rows(lake.load_table("chaos.rows").scan().to_arrow())
+            except (NoSuchTableError, NoSuchNamespaceError):
+                return None
 
     def judged(self, rows: Rows | None) -> tuple[int, str]:
         """(generation that the store is of, what is wrong with it or nothing)."""
@@ -199,6 +225,10 @@ class Growing:
         if changed := [n for n, seq, v in rows if v != text(n, seq)]:
             return generation, f"changed: {len(changed)} values, such as that of {changed[:3]}"
         return generation, ""
+
+
+def _as_rows(table: pa.Table) -> Rows:
+    return list(zip(*(table[name].to_pylist() for name in ("id", "seq", "v")), strict=True))
 
 
 def note(folder: str, *words: object) -> None:

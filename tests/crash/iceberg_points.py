@@ -89,7 +89,7 @@ def driver(work: Callable[[], Any], point: int = -1, twin: str = "") -> int:
                 around(Staged, "remove")
                 around(sqlalchemy.orm.Session, "commit")
             if twin:
-                commit._Trial._move_head = lambda *_: None
+                commit.Trial._move_head = lambda *_: None
             work()
             code = 0
         except BaseException as error:

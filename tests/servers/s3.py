@@ -13,6 +13,7 @@ import functools
 import glob
 import http.client
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -138,10 +139,21 @@ def _end(server: subprocess.Popen[bytes], folder: str, ports: list[int], starter
             os.unlink(left)
 
 
+def without_older(listing: bytes, tag: str, name: str, start: str) -> bytes:
+    """A listing without the objects of a name up to `start`, for servers that do not heed it."""
+
+    def kept(each: re.Match[bytes]) -> bytes:
+        return each[0] if each[1].decode() > start else b""
+
+    each = f"<{tag}>(?:(?!</{tag}>).)*?<{name}>(.*?)</{name}>.*?</{tag}>"
+    return re.sub(each.encode(), kept, listing)
+
+
 class Proxy(ThreadingHTTPServer):
     """Passes requests on to the endpoint. `before` and `after` may answer in its place.
 
     Each is called with the request and gives a status to answer with, 0 to hang up, or None.
+    `changed` gives what is answered, by the request and the answer.
     """
 
     daemon_threads = True
@@ -151,6 +163,7 @@ class Proxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Passing)
         self.before: Callable[[BaseHTTPRequestHandler], int | None] = lambda request: None
         self.after: Callable[[BaseHTTPRequestHandler], int | None] = lambda request: None
+        self.changed: Callable[[BaseHTTPRequestHandler, bytes], bytes] = lambda _, content: content
         self.endpoint = f"http://127.0.0.1:{self.server_port}"
         self.behind = urlsplit(behind).netloc
 
@@ -195,13 +208,17 @@ class _Passing(BaseHTTPRequestHandler):
             behind.endheaders(body)
             answer = behind.getresponse()
             content = answer.read()
+        if self.command == "GET":
+            content = self.server.changed(self, content)
         if self._instead(self.server.after(self)):
             return
         self.send_response(answer.status)
+        told = {"transfer-encoding", "connection", "date", "server"}
+        told |= {"content-length"} if self.command == "GET" else set()
         for name, value in answer.getheaders():
-            if name.lower() not in ("transfer-encoding", "connection", "date", "server"):
+            if name.lower() not in told:
                 self.send_header(name, value)
-        if not answer.getheader("Content-Length"):
+        if self.command == "GET" or not answer.getheader("Content-Length"):
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

@@ -114,13 +114,24 @@ def test_a_value_that_the_stated_type_does_not_hold_is_an_error(kind, values, wo
 
 
 def test_values_that_the_stated_type_holds_are_kept_exactly(tmp_path):
-    table = pa.table({"a": [0.5, float("nan"), None], "b": ["1", "-2", None], "c": pa.nulls(3)})
+    bytes_of_uuids = pa.array([b"abcdefghijklmnop", b"\xff" * 16, None], pa.binary(16))
+    uuids = pa.ExtensionArray.from_storage(pa.uuid(), bytes_of_uuids)
+    table = pa.table(
+        {"a": [0.5, float("nan"), None], "b": ["1", "-2", None], "u": uuids, "z": pa.nulls(3)}
+    )
     columns = [{"name": "a", "type": "float32"}, {"name": "b", "as": "n", "type": "int8"},
-               {"name": "b", "as": "text"}, {"name": "c", "type": "date"}]  # fmt: skip
+               {"name": "b", "as": "text"}, {"name": "u", "type": "string"},
+               {"name": "z", "type": "int64"}]  # fmt: skip
     path = flows(tmp_path, {**write("parquet", tmp_path, table), "columns": columns})
     moved(path)
     got = lake(path)
-    assert [str(kind) for kind in got.schema.types] == ["float", "int8", "string", "date32[day]"]
+    assert [str(kind) for kind in got.schema.types] == [
+        "float", "int8", "string", "string", "int64",
+    ]  # fmt: skip
+    assert got["u"].to_pylist() == [
+        "61626364-6566-6768-696a-6b6c6d6e6f70", "ffffffff-ffff-ffff-ffff-ffffffffffff", None,
+    ]  # fmt: skip
+    assert got["z"].to_pylist() == [None] * 3
     assert str(got["a"].to_pylist()) == "[0.5, nan, None]"
     assert got["n"].to_pylist() == [1, -2, None]
     assert got["text"].to_pylist() == ["1", "-2", None]

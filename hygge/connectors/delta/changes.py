@@ -109,10 +109,11 @@ def read(
 ) -> Iterator[pa.Table]:
     """Yield the changes of the versions of a split, in their order."""
     names = [name for name in schema.names if name != OP]
+    wanted = ['"' + name.replace('"', '""') + '"' for name in [*names, _KIND]]  # texts of SQL
     for version in range(split.where["from"], split.where["until"] + 1):
         for words in _PASSES:
             stream = table.load_cdf(
-                starting_version=version, ending_version=version, columns=[*names, _KIND]
+                starting_version=version, ending_version=version, columns=wanted
             )
             for batch in pa.RecordBatchReader.from_stream(stream):
                 rows = plain(pa.Table.from_batches([batch]))  # filters know no views

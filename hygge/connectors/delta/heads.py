@@ -50,7 +50,7 @@ def committed_of(files: Disk | Objects, table: DeltaTable | None, flow: str, who
     """Return what is committed of `flow` in the version that is loaded."""
     if table is None:
         return Committed(0, None)
-    number = table.transaction_version(_app(flow)) or 0
+    number = number_of(table, flow)
     run = table.transaction_version(_run_app(flow))
     if not run:
         return Committed(number, None)
@@ -62,6 +62,11 @@ def committed_of(files: Disk | Objects, table: DeltaTable | None, flow: str, who
             "restore it; or give the flow another name, which begins anew",
         )
     return Committed(number, _head(content, f"{who}/{name}"))
+
+
+def number_of(table: DeltaTable | None, flow: str) -> int:
+    """Return the number of the newest commit of a flow; 0: there is none."""
+    return 0 if table is None else table.transaction_version(_app(flow)) or 0
 
 
 def write(files: Disk | Objects, head: Head, number: int, parts: Sequence[str]) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'deltalake>=1.6.6,<2' (on every node of a cluster)"
 _REFUSED = ("privileges", "Forbidden", "403", "401", "credentials", "SignatureDoesNotMatch")
 _DECODED = re.compile(r"%[0-9A-Fa-f]{2}|\\")
+_DECODED_IN_URLS = re.compile(r"%[0-9A-Fa-f]{2}|[\\#?]")
 
 
 def check_installed(who: str) -> None:
@@ -52,12 +53,12 @@ def load(url: str, access: Access | None, version: int | None = None) -> DeltaTa
 
 
 def _check_name(url: str) -> None:
-    """Raise ConfigError for a folder that the library takes for another one."""
-    decoded = None if is_object_url(url) else _DECODED.search(url)
+    """Raise ConfigError for a folder or a prefix that the library takes for another one."""
+    decoded = (_DECODED_IN_URLS if is_object_url(url) else _DECODED).search(url)
     if decoded:
         raise ConfigError(
-            f"{url} has '{decoded[0]}' in its name, which the package deltalake takes for another "
-            "letter: it would look into another folder",
+            f"{url} has '{decoded[0]}' in its name, which the package deltalake does not take for "
+            "itself: it would look into another folder",
             "give the folder another name",
         )
 
@@ -120,7 +121,12 @@ def in_words(url: str, side: type[HyggeError]) -> Iterator[None]:
 
 def said(url: str, side: type[HyggeError], error: Exception) -> HyggeError:
     """Return an error of the library in hygge's words."""
-    text = without_password(error).strip().split("\n")[0]
+    text = line(error)
+    if "is not supported" in text:  # a feature that a newer engine gave the table
+        return side(
+            f"{url}: the package deltalake does not know all of this table: {text}",
+            "upgrade the package deltalake, or let the engine that made the table take that out",
+        )
     if not is_object_url(url):
         verb = "written" if issubclass(side, StoreError) else "read"
         if isinstance(error, OSError) and error.errno is not None:
@@ -132,6 +138,11 @@ def said(url: str, side: type[HyggeError], error: Exception) -> HyggeError:
     if isinstance(error, OSError):
         return Transient(f"{url} cannot be reached: {text}", "run it again")
     return side(f"{url}: {text}", "look at what it says, then run it again")
+
+
+def line(error: Exception) -> str:
+    """Return the first line of an error, without secrets."""
+    return without_password(error).strip().split("\n")[0]
 
 
 def files_in(table: DeltaTable | None) -> set[str]:

@@ -28,6 +28,8 @@ class Gathered:
     rows: int
     parts: dict[str, Part]
     schema: pa.Schema | None
+    version: int | None
+    """Of the table when the run was planned; None: nobody knows any more."""
 
     def check_partitions(self, who: str, partition_by: Sequence[str]) -> None:
         """Raise Rejected where the files were staged for other partitions."""
@@ -50,6 +52,8 @@ class Prepared:
     split_by: list[str]
     """The columns by which rows go into files of their own: none for a merge, whose files the
     library writes."""
+    version: int | None
+    """Of the table when the run was planned; -1: there was none, None: nobody knows."""
 
 
 class Staging:
@@ -58,11 +62,22 @@ class Staging:
     def __init__(self, files: Disk | Objects, who: str) -> None:
         self.files, self.who = files, who
 
-    def prepare(self, run: Run, schema: pa.Schema | None, partition_by: Sequence[str]) -> None:
-        """Open the staging of a run, whose rows are written in `schema`; None: in their own."""
-        facts: dict[str, object] = {"schema": schema_text(schema), "partition_by": [*partition_by]}
-        facts["is_split"] = run.mode != "merge"
-        self.files.put(f"{folder_of(run.id)}/{_PREPARED}", json.dumps(facts).encode())
+    def prepare(
+        self, run: Run, schema: pa.Schema | None, partition_by: Sequence[str], version: int
+    ) -> None:
+        """Open the staging of a run, whose rows are written in `schema`; None: in their own.
+
+        The `version` of the table that the first driver of the run saw is kept.
+        """
+        key = f"{folder_of(run.id)}/{_PREPARED}"
+        version = json.loads(self.files.get(key) or b"{}").get("version", version)
+        facts = {
+            "schema": schema_text(schema),
+            "partition_by": [*partition_by],
+            "is_split": run.mode != "merge",
+            "version": version,
+        }
+        self.files.put(key, json.dumps(facts).encode())
 
     def prepared(self, run: str) -> Prepared:
         """Return what a run was prepared with. Raises StoreError where it was not."""
@@ -76,7 +91,8 @@ class Staging:
             )
         facts = json.loads(content)
         by = facts["partition_by"]
-        return Prepared(text_schema(facts["schema"]), by, by if facts["is_split"] else [])
+        split_by = by if facts["is_split"] else []
+        return Prepared(text_schema(facts["schema"]), by, split_by, facts.get("version"))
 
     def key(self, ticket: Ticket) -> str:
         """Return the folder of a ticket."""
@@ -86,7 +102,8 @@ class Staging:
         """Return the parts that a commit shows. Raises Rejected where one is not as it was."""
         sizes = self.files.sizes(folder_of(run.id))
         is_prepared = f"{folder_of(run.id)}/{_PREPARED}" in sizes
-        schema = self.prepared(run.id).schema if is_prepared else None
+        prepared = self.prepared(run.id) if is_prepared else None
+        schema = None if prepared is None else prepared.schema
         ordered = sorted(receipts, key=lambda receipt: receipt.ticket.split)
         staged = at_once(self._staged, ordered)
         parts: dict[str, Part] = {}
@@ -94,7 +111,10 @@ class Staging:
         for receipt, found in zip(ordered, staged, strict=True):
             split = receipt.ticket.split
             if found is None:
-                raise Rejected(f"split {split} was never sealed in {self.who}", "run it again")
+                raise Rejected(
+                    f"split {split} was never sealed in {self.who}, or a vacuum has removed it",
+                    "run it again",
+                )
             check_staged_rows(split, receipt.rows, found.rows)
             for key, part in self._parts(receipt, found):
                 if sizes.get(key) != part.size:
@@ -105,7 +125,7 @@ class Staging:
                 parts[key] = part
             rows += found.rows
             schema = schema or text_schema(found.schema)
-        return Gathered(rows, parts, schema)
+        return Gathered(rows, parts, schema, None if prepared is None else prepared.version)
 
     def resume(self, run: Run, receipts: Sequence[Receipt]) -> list[Receipt]:
         """Return the receipts whose parts are whole; remove what else was staged."""

@@ -16,39 +16,31 @@ other writers of Delta, may write to one table at once.
 from __future__ import annotations
 
 import os
-import random
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal, TypedDict, Unpack
 
 import pyarrow as pa
 from pydantic import Field
 
 from hygge.arrow_errors import in_words
-from hygge.changes import note_of, without_op
-from hygge.connectors.delta import heads, library, merge, types
-from hygge.connectors.delta.commit import Goal, alter, commit, create
-from hygge.connectors.delta.fit import Fitted, check_empty, fitted, held_schema
+from hygge.changes import without_op
+from hygge.connectors.delta import heads, library, types
+from hygge.connectors.delta.fit import Fitted, check_empty, fitted
 from hygge.connectors.delta.home import DeltaHome
+from hygge.connectors.delta.log import Log
 from hygge.connectors.delta.parts import PartWriter, check_partitions
-from hygge.connectors.delta.staging import Gathered, Staging
+from hygge.connectors.delta.staging import Staging
 from hygge.connectors.delta.table_files import Disk, Objects, files_at
-from hygge.connectors.files.changes import check_upserts, of_target, renamed, with_op
+from hygge.connectors.files import table_log
+from hygge.connectors.files.changes import check_upserts, renamed, with_op
 from hygge.connectors.files.evolving import apart, with_changes
-from hygge.connectors.files.heads import schema_text
-from hygge.connectors.files.target import committed_already, next_commit
 from hygge.connectors.sql.ask import OnValue
 from hygge.errors import (
     ConfigError,
     HyggeError,
-    Rejected,
     StoreError,
-    Transient,
     UnfitValue,
-    Unknown,
-    refusing,
 )
 from hygge.formats.parquet import ParquetSettings
 from hygge.home import Home
@@ -65,7 +57,7 @@ from hygge.model import (
     Ticket,
     Watermark,
 )
-from hygge.places.access import Access, AccessDict, ObjectUrl
+from hygge.places.access import Access, AccessDict
 from hygge.places.names import expanded, refuse_nul
 from hygge.places.objects import is_object_url
 from hygge.settings import Settings
@@ -73,8 +65,6 @@ from hygge.store import Store
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
-
-_TRIES = 30
 
 
 class DeltaStoreOptions(Settings):
@@ -190,11 +180,13 @@ class DeltaStore(Store):
 
     def prepare(self, run: Run, schema: pa.Schema | None) -> None:
         with self._in_words():
-            fit = self._fitted(self._load(), run, schema)
+            table = self._load()
+            fit = self._fitted(table, run, schema)
             written = fit.schema if fit.followed is None else with_changes(fit.followed)
             if written is not None:
                 written = with_op(written, schema)
-            self._staging().prepare(run, written, fit.partition_by)
+            version = -1 if table is None else table.version()
+            self._staging().prepare(run, written, fit.partition_by, version)
 
     def examine(self, run: Run, schema: pa.Schema | None) -> TargetState:
         with self._in_words():
@@ -236,107 +228,17 @@ class DeltaStore(Store):
     def commit(
         self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
     ) -> Commit:
-        gathered: Gathered | None = None
         with self._in_words(StoreError):
-            for attempt in range(_TRIES):
-                time.sleep(random.uniform(0, 0.05) * attempt)  # where many commit at once
-                table = self._load()
-                before = self._committed(table, run.flow)
-                if done := self._done(before.head, run, base, receipts):
-                    return done
-                try:
-                    gathered = gathered or self._staging().gathered(run, receipts)
-                except Rejected:
-                    now = self._committed(self._load(), run.flow)
-                    if self._done(now.head, run, base, receipts) is None:
-                        raise
-                    continue  # another driver of this run has committed it, and cleared up
-                if result := self._tried(run, base, gathered, watermark, table, before):
-                    return result
-        raise Transient(
-            f"{self.describe()} was committed to by others, {_TRIES} times in a row", "run it again"
-        )
+            log = Log(
+                self.path, self.settings.connection, self._files(), self._staging(), self._fitted
+            )
+            return table_log.commit(log, run, base, receipts, watermark)
 
     def discard(self, run: Run) -> None:
         with self._in_words():
             self._staging().discard(run, lambda: library.files_in(self._load()))
 
     # How they do it.
-
-    def _done(
-        self, head: Head | None, run: Run, base: Head | None, receipts: Sequence[Receipt]
-    ) -> Commit | None:
-        """Return the commit that was made already; None where the head is still `base`."""
-        done = committed_already(self.describe(), head, run, base, receipts)
-        if done is None or run.mode != "merge":
-            return done
-        return replace(done, applied=done.head.rows, superseded=done.applied - done.head.rows)
-
-    def _tried(
-        self,
-        run: Run,
-        base: Head | None,
-        gathered: Gathered,
-        watermark: Watermark,
-        table: DeltaTable | None,
-        before: heads.Committed,
-    ) -> Commit | None:
-        """Return the commit; None: it has to be tried anew on top of a newer version."""
-        adds = replace(run, mode="append") if run.mode == "merge" else run
-        columns = of_target(gathered.schema)
-        held = None if table is None or before.head is None else schema_text(held_schema(table))
-        result, schema = next_commit(adds, base, gathered.rows, watermark, columns, lambda: held)
-        if schema is None:
-            return result
-        with refusing():
-            fit = self._fitted(table, run, schema, before.head)
-        source = None
-        if run.mode != "merge":
-            gathered.check_partitions(self.describe(), fit.partition_by)
-        else:
-            paths = [self._path_of(key) for key in gathered.parts]
-            assert gathered.schema is not None
-            source = merge.source_of(paths, gathered.schema, run, self.describe())
-            result = _of_merge(result, source)
-        came = apart(columns)[2] or schema.names
-        goal = Goal(
-            self.path, self.settings.connection, self._files(), run, result.head,
-            before.number + 1, gathered.parts, source, came,
-        )  # fmt: skip
-        try:
-            if table is None:
-                assert fit.schema is not None
-                create(goal, fit.schema, fit.partition_by, is_empty=source is not None)
-                return result if source is None else None
-            if alter(table, fit, run.mode == "replace"):
-                return None
-            commit(goal, table, fit)
-        except Exception as error:
-            if not library.is_of_library(error):
-                raise
-            return self._after(error, run, result)
-        return result
-
-    def _after(self, error: Exception, run: Run, result: Commit) -> Commit | None:
-        """Return what an entry that failed came to; raise unless another one was quicker."""
-        is_remote = is_object_url(self.path)
-        try:
-            head = self._committed(self._load(), run.flow).head
-        except Exception:
-            raise Unknown(
-                f"{self.describe()} does not say whether run {run.id} is committed",
-                "run it again: the table's head tells",
-            ) from None
-        if head is not None and head.run == run.id:
-            return result
-        if library.has_lost(error):
-            return None
-        if library.is_refused(error, run.mode == "merge" and not is_remote):
-            raise library.said(self.path, Rejected, error) from None
-        problem = library.said(self.path, StoreError, error)
-        if is_remote and isinstance(error, OSError):  # the request may still be on its way
-            raise Unknown(problem.message, "run it again: the table's head tells") from None
-        raise problem from None
 
     def _fitted(
         self, table: DeltaTable | None, run: Run, schema: pa.Schema | None, head: Head | None = None
@@ -367,10 +269,6 @@ class DeltaStore(Store):
         check_partitions(table, partition_by)
         return table
 
-    def _path_of(self, key: str) -> str:
-        path = f"{self.path}/{key}"
-        return ObjectUrl(path, self.settings.connection) if is_object_url(path) else path
-
     def _load(self) -> DeltaTable | None:
         return library.load(self.path, self.settings.connection)
 
@@ -387,14 +285,3 @@ class DeltaStore(Store):
     def _in_words(self, unfit: type[HyggeError] = UnfitValue) -> Iterator[None]:
         with in_words(self.path, StoreError, unfit), library.in_words(self.path, StoreError):
             yield
-
-
-def _of_merge(result: Commit, source: merge.Source) -> Commit:
-    """Return a commit with what becomes of the rows of a merge."""
-    applied = result.applied - source.superseded
-    note = result.note
-    if source.is_changes:
-        said = note_of(applied - source.deleted, source.deleted)
-        note = "; ".join(filter(None, [note, said]))
-    head = replace(result.head, rows=applied)
-    return replace(result, head=head, applied=applied, superseded=source.superseded, note=note)

@@ -162,12 +162,16 @@ def check_same(path: str, held: pa.Schema | None, new: pa.Schema | None, mode: M
     """Raise StoreError where rows of `new` have other columns than those that `path` holds."""
     if held is None or new is None:
         return
-    hint = (
-        "append the same columns, in the same order and types, use `schema: evolve`, or write to "
-        "another path"
-        if mode == "append"
-        else "keep the columns, use `schema: evolve`, or take `schema: freeze` out"
-    )
+    hint = other_type = "keep the columns, use `schema: evolve`, or take `schema: freeze` out"
+    if mode != "replace":
+        hint = (
+            "append the same columns, in the same order and types, use `schema: evolve`, or write "
+            "to another path"
+        )
+        other_type = (
+            "give the rows the old type, let `mode: replace` write it anew without `schema`, or "
+            "write to another path"
+        )
     for field in held:
         index = new.get_field_index(field.name)
         if index >= 0 and differ(field, new.field(index)):
@@ -183,7 +187,7 @@ def check_same(path: str, held: pa.Schema | None, new: pa.Schema | None, mode: M
         if not (widens(kind, field.type) and widens(field.type, kind)):
             there, here = words_of(field.type, kind)
             raise StoreError(
-                f"column '{field.name}' is {there} in {path}, and {here} in this run", hint
+                f"column '{field.name}' is {there} in {path}, and {here} in this run", other_type
             )
     if held.names != new.names:
         raise StoreError(

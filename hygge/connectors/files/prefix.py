@@ -23,16 +23,14 @@ a killed upload leaves, which no listing shows, a lifecycle rule of the bucket r
 from __future__ import annotations
 
 import os
-import random
 import re
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 
 import pyarrow as pa
 
-from hygge.connectors.files import heads, publish
+from hygge.connectors.files import heads, publish, table_log
 from hygge.connectors.files.evolving import Held
 from hygge.connectors.files.manifests import (
     RUNS_KEPT,
@@ -54,7 +52,7 @@ from hygge.connectors.files.parts import (
     ticket_name,
     write_parts,
 )
-from hygge.connectors.files.target import SCHEMA, check_staged_rows, committed_already, next_commit
+from hygge.connectors.files.target import SCHEMA, check_staged_rows, next_commit
 from hygge.errors import ConfigError, NotOurs, Rejected, StoreError, Transient, Unknown, refusing
 from hygge.formats.format import Format, Writer, check_rows
 from hygge.model import Commit, Head, Mode, Receipt, Run, TargetState, Ticket, Watermark
@@ -124,7 +122,7 @@ class Prefix:
         """Do nothing: a bucket is reached through a connection only."""
 
     def examine(self, run: Run, schema: pa.Schema | None) -> TargetState:
-        shown = self._look()
+        shown = self.newest()
         held = self._check_writable(shown, run, schema)
         self._check_bucket()  # by an object that it removes: no listing tells who may write
         rows = sum(file.rows for file in shown.manifest.files) if shown.manifest else None
@@ -174,37 +172,15 @@ class Prefix:
     def commit(
         self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
     ) -> Commit:
-        collected: tuple[list[File], pa.Schema | None] | None = None
-        for attempt in range(_TRIES):
-            time.sleep(random.uniform(0, 0.05) * attempt)  # where many flows append at once
-            shown = self._look()
-            done = self._done(shown, run, base, receipts)
-            if done is None:
-                try:
-                    collected = collected or self._collected(run, receipts)
-                except Rejected:
-                    if self._done(self._look(), run, base, receipts) is None:
-                        raise
-                    continue  # another driver of this run has committed it, and cleared up
-                done, manifest = self._next(shown, run, base, *collected, watermark)
-                if manifest is None:
-                    return done
-                key = f"{self.name}/{manifest_name(manifest.generation)}"
-                if not self.bucket.create(key, manifest.to_json()):
-                    continue  # another flow, or another driver of this run, was quicker
-                if not self._is_in_newest(manifest, run):
-                    continue
-            _, lost = self.settle()
-            if any(file.staged.startswith(f"{run.id}/") for file in lost):
-                raise StoreError(
-                    f"{self.describe()}/{lost[0].name} was committed and is gone: something else "
-                    "removes objects there",
-                    "see what does, then run it again in mode `replace`",
-                )
-            return done
-        raise Transient(
-            f"{self.describe()} was committed to by others, {_TRIES} times in a row", "run it again"
-        )
+        done = table_log.commit(self, run, base, receipts, watermark)
+        _, lost = self.settle()
+        if any(file.staged.startswith(f"{run.id}/") for file in lost):
+            raise StoreError(
+                f"{self.describe()}/{lost[0].name} was committed and is gone: something else "
+                "removes objects there",
+                "see what does, then run it again in mode `replace`",
+            )
+        return done
 
     def discard(self, run: Run) -> None:
         self.settle()  # what is visible by the manifest alone is copied first
@@ -214,7 +190,7 @@ class Prefix:
         """Show what the newest manifest says, and clear up. Returns what it can show no more."""
         before: list[File] = []
         for _ in range(_TRIES):
-            shown = self._look()
+            shown = self.newest()
             missing = shown.missing()
             # Looked at twice: others may have settled, and gone on, since the first look.
             if not missing or missing == before:
@@ -227,92 +203,41 @@ class Prefix:
             "run it again; if it stays so, something else removes objects there",
         )
 
-    # How they do it.
+    # The log of its manifests: see `table_log.TableLog`.
 
-    def _check_bucket(self) -> None:
-        Bucket(f"{self.bucket.describe()}/{self.staging}/{_CHECK}", self.bucket.access).check()
-
-    def _copy(self, file: File) -> bool:
-        source, target = f"{self.staging}/{file.staged}", f"{self.name}/{file.name}"
-        return self.bucket.copy(source, target, file.size)
-
-    def _clear(self, shown: Shown) -> None:
-        """Remove what the newest manifest, all of which is visible, no longer needs."""
-        manifest = shown.manifest
-        if manifest is None:
-            return
-        staged = [
-            key for key in self.bucket.entries(self.staging) if key.split("/")[1] in manifest.runs
-        ]
-        entries = shown.entries
-        if staged:
-            # In this order: who still copies parts of an older run finds them gone, or is seen.
-            self.bucket.drop(staged)
-            entries = self._look().entries
-        replaced = [n for n, size, _ in manifest.gone if n in entries and entries[n].size == size]
-        old = old_manifests(shown, _MANIFESTS_KEPT)
-        self.bucket.drop([f"{self.name}/{name}" for name in (*replaced, *old)])
-
-    def _look(self) -> Shown:
+    def newest(self) -> Shown:
         return read_target(self.bucket, self.name)
 
-    def _key(self, run: str, name: str) -> str:
-        return f"{self.staging}/{run}/{name}"
+    def head_of(self, entry: Shown, flow: str) -> Head | None:
+        return entry.head_of.get(flow)
 
-    def _done(
-        self, shown: Shown, run: Run, base: Head | None, receipts: Sequence[Receipt]
-    ) -> Commit | None:
-        """Return the commit that was made already; None where the head is still `base`."""
-        head = shown.head_of.get(run.flow)
-        return committed_already(self.describe(), head, run, base, receipts)
-
-    def _next(
+    def create_next(
         self,
-        shown: Shown,
+        entry: Shown,
+        parts: tuple[list[File], pa.Schema | None],
         run: Run,
         base: Head | None,
-        files: Sequence[File],
-        schema: pa.Schema | None,
         watermark: Watermark,
-    ) -> tuple[Commit, Manifest | None]:
-        """Return the commit, and the manifest that makes it; None: nothing to write."""
+    ) -> Commit | None:
+        files, schema = parts
         rows = sum(file.rows for file in files)
-        before = partial(shown.schema_of, run.flow)
+        before = partial(entry.schema_of, run.flow)
         commit, schema = next_commit(run, base, rows, watermark, schema, before)
         if schema is None:
-            return commit, None
+            return commit
         with refusing():
-            held = self._check_writable(shown, run, schema)
+            held = self._check_writable(entry, run, schema)
         if not files and not (base and run.mode == "append"):
             files = [self._empty_file(run, schema)]
-        return commit, next_manifest(shown, run, commit.head, files, schema, held)
+        manifest = next_manifest(entry, run, commit.head, files, schema, held)
+        key = f"{self.name}/{manifest_name(manifest.generation)}"
+        is_made = self.bucket.create(key, manifest.to_json())
+        return commit if is_made and self._is_in_newest(manifest, run) else None
 
-    def _is_in_newest(self, manifest: Manifest, run: Run) -> bool:
-        """Whether the manifest was the newest: the number of a removed one may be free again."""
-        newest = read_target(self.bucket, self.name, heads_only=True).manifest
-        if newest is None or newest.generation - manifest.generation >= RUNS_KEPT:
-            raise Unknown(f"{self.describe()} has gone on for long since this run looked at it")
-        return run.id in newest.runs
-
-    def _check_writable(self, shown: Shown, run: Run, schema: pa.Schema | None) -> Held:
-        """Raise unless the target may be replaced, or appended to: then return what it holds."""
-        copied = {} if run.mode == "append" else being_copied(self.bucket, self.staging, shown)
-        if run.mode != "append" and (name := shown.first_foreign(copied)):
-            raise NotOurs(
-                f"{self.describe()} holds something that hygge did not write: {name}",
-                "move it away, or choose another path: hygge reads there only what it wrote",
-            )
-        before = heads.text_schema(shown.manifest.schema) if shown.manifest else None
-        head = shown.head_of.get(run.flow)
-        return heads.check_added(self.describe(), before, schema, self.format, head, run.mode)
-
-    def _collected(
+    def gathered(
         self, run: Run, receipts: Sequence[Receipt]
     ) -> tuple[list[File], pa.Schema | None]:
-        """Return the decided tickets' parts as visible files, in split order, and their schema.
-
-        Raises Rejected where one of them is not as it was staged.
-        """
+        """Return the decided tickets' parts as visible files, in split order, and their schema."""
         if not self._claimed(run.id, _COMMITS):
             raise Rejected(
                 f"what run {run.id} staged in {self.describe()} was old, and swept by another run",
@@ -338,6 +263,54 @@ class Prefix:
                 files[name] = File(name, rows, size, key.removeprefix(f"{self.staging}/"))
             schema = schema or heads.text_schema(parts.schema)
         return list(files.values()), schema
+
+    # How they do it.
+
+    def _check_bucket(self) -> None:
+        Bucket(f"{self.bucket.describe()}/{self.staging}/{_CHECK}", self.bucket.access).check()
+
+    def _copy(self, file: File) -> bool:
+        source, target = f"{self.staging}/{file.staged}", f"{self.name}/{file.name}"
+        return self.bucket.copy(source, target, file.size)
+
+    def _clear(self, shown: Shown) -> None:
+        """Remove what the newest manifest, all of which is visible, no longer needs."""
+        manifest = shown.manifest
+        if manifest is None:
+            return
+        staged = [
+            key for key in self.bucket.entries(self.staging) if key.split("/")[1] in manifest.runs
+        ]
+        entries = shown.entries
+        if staged:
+            # In this order: who still copies parts of an older run finds them gone, or is seen.
+            self.bucket.drop(staged)
+            entries = self.newest().entries
+        replaced = [n for n, size, _ in manifest.gone if n in entries and entries[n].size == size]
+        old = old_manifests(shown, _MANIFESTS_KEPT)
+        self.bucket.drop([f"{self.name}/{name}" for name in (*replaced, *old)])
+
+    def _key(self, run: str, name: str) -> str:
+        return f"{self.staging}/{run}/{name}"
+
+    def _is_in_newest(self, manifest: Manifest, run: Run) -> bool:
+        """Whether the manifest was the newest: the number of a removed one may be free again."""
+        newest = read_target(self.bucket, self.name, heads_only=True).manifest
+        if newest is None or newest.generation - manifest.generation >= RUNS_KEPT:
+            raise Unknown(f"{self.describe()} has gone on for long since this run looked at it")
+        return run.id in newest.runs
+
+    def _check_writable(self, shown: Shown, run: Run, schema: pa.Schema | None) -> Held:
+        """Raise unless the target may be replaced, or appended to: then return what it holds."""
+        copied = {} if run.mode == "append" else being_copied(self.bucket, self.staging, shown)
+        if run.mode != "append" and (name := shown.first_foreign(copied)):
+            raise NotOurs(
+                f"{self.describe()} holds something that hygge did not write: {name}",
+                "move it away, or choose another path: hygge reads there only what it wrote",
+            )
+        before = heads.text_schema(shown.manifest.schema) if shown.manifest else None
+        head = shown.head_of.get(run.flow)
+        return heads.check_added(self.describe(), before, schema, self.format, head, run.mode)
 
     def _sizes(self, run: Run) -> dict[str, int]:
         """Return the bytes of every object that a run staged, by its key."""

@@ -12,8 +12,6 @@ used: they try again by themselves after they lost, and then two drivers both ad
 from __future__ import annotations
 
 import json
-import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,16 +22,16 @@ import pyarrow as pa
 from hygge.changes import note_of
 from hygge.connectors.files.changes import of_target
 from hygge.connectors.files.heads import check_none_added, schema_text
-from hygge.connectors.files.target import check_staged_rows, committed_already, next_commit
+from hygge.connectors.files.target import check_staged_rows, next_commit
 from hygge.connectors.iceberg import merge
 from hygge.connectors.iceberg.columns import Columns, columns_after
 from hygge.connectors.iceberg.files import Found, data_file, entries, planned
 from hygge.connectors.iceberg.goal import Goal
-from hygge.connectors.iceberg.lake import explained, namespace_there
+from hygge.connectors.iceberg.lake import explained
 from hygge.connectors.iceberg.partitions import parts_of, spec_of
 from hygge.connectors.iceberg.staging import PREPARED, Staged, ticket_file
 from hygge.connectors.iceberg.types import arrow_schema, ids_of
-from hygge.errors import HomeError, NotOurs, Rejected, StoreError, Transient, Unknown, refusing
+from hygge.errors import HomeError, NotOurs, Rejected, StoreError, Unknown, refusing
 from hygge.model import Commit, Head, Receipt, Run, Watermark, facts_of_head
 from hygge.places.objects import at_once
 
@@ -41,7 +39,6 @@ HEAD = "hygge.head."
 RUN = "hygge.run"
 """The property of a snapshot that names the run which made it."""
 FORMAT = 1
-_TRIES = 20
 _NAME_MAPPING = "schema.name-mapping.default"
 
 
@@ -137,26 +134,7 @@ def _new_location(goal: Goal, catalog: Any) -> str | None:
     return f"{location.rstrip('/')}/{name}" if location else None
 
 
-def commit(
-    goal: Goal, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
-) -> Commit:
-    """Do what `Store.commit` says."""
-    where = goal.lake.describe()
-    for attempt in range(_TRIES):
-        time.sleep(random.uniform(0, 0.05) * attempt)  # where many flows append at once
-        with goal.lake.opened() as catalog, namespace_there(where):
-            table = goal.lake.load(catalog)
-            done = committed_already(where, head_of(table, run.flow), run, base, receipts)
-            if done is not None:
-                return done
-            trial = _Trial(goal, catalog, table, run, base)
-            result = trial.commit(receipts, watermark)
-            if result is not None:
-                return result
-    raise Transient(f"{where} was committed to by others, {_TRIES} times in a row", "run it again")
-
-
-class _Trial:
+class Trial:
     """One try to commit on top of a table as it was loaded."""
 
     def __init__(

@@ -25,7 +25,7 @@ from hygge.changes import without_op
 from hygge.connectors.files import publish
 from hygge.connectors.files.changes import check_upserts, renamed, with_op
 from hygge.connectors.files.parquet import ParquetOptions, ParquetOptionsDict
-from hygge.connectors.iceberg import commit as committing
+from hygge.connectors.iceberg import log
 from hygge.connectors.iceberg.columns import Columns, columns_after
 from hygge.connectors.iceberg.commit import check_writable, head_of, place_of, rows_in
 from hygge.connectors.iceberg.goal import Goal
@@ -225,7 +225,7 @@ class IcebergStore(Store):
     def commit(
         self, run: Run, base: Head | None, receipts: Sequence[Receipt], watermark: Watermark
     ) -> Commit:
-        return committing.commit(self.goal, run, base, receipts, watermark)
+        return log.commit(self.goal, run, base, receipts, watermark)
 
     def discard(self, run: Run) -> None:
         if self.lake.is_new():

@@ -9,7 +9,7 @@ from deltalake import DeltaTable, write_deltalake
 from hygge import ConfigError, DeltaHome, DeltaStore, Flow
 from hygge.changes import marked
 from hygge.errors import HomeError, Rejected
-from hygge.model import Run, Ticket
+from hygge.model import Limits, Report, Run, Ticket
 from hygge.testing.values import difference
 from tests.connectors.delta.staged import by_id, ids, read, staged
 
@@ -62,6 +62,61 @@ def test_rows_that_leave_a_condition_are_deleted(tmp_path):
         ]
         DeltaTable(source).update({"v": "'out'"}, predicate="id = 1")
         DeltaTable(source).update({"v": "'in'"}, predicate="id = 3")
+
+
+def test_columns_of_any_name_are_followed(tmp_path):
+    source, copy = str(tmp_path / "source"), DeltaStore(path=tmp_path / "copy")
+    names = ["ID", "a b", "a.b", 'q"x', "A`t", "select", "ü", "_Op"]
+    before, after = (pa.table({name: [at, 5] for name in names}) for at in (1, 2))
+    write_deltalake(source, before, configuration=FEED)
+    for _ in range(2):
+        home = DeltaHome(path=source, changes=True)
+        Flow(home, copy, name="f", mode="merge", key=["ID"], engine="inline",
+             state=tmp_path / "state").run()  # fmt: skip
+        assert difference(read(copy), pa.table(DeltaTable(source).scan().read_all())) is None
+        write_deltalake(source, after, mode="overwrite")
+
+
+def test_changes_are_masked_and_named_and_bring_new_columns(tmp_path):
+    source = str(tmp_path / "source")
+    copy = DeltaStore(path=tmp_path / "copy", options={"schema": "evolve"})
+    write_deltalake(source, rows((1, "a@x"), (2, "b@x"), (3, "c@x")), configuration=FEED)
+    shape = {"mask": {"v": {"keep_last": 2}}, "add": {"shop": "'north'"}, "names": "snake"}
+
+    def moved() -> Report:
+        home = DeltaHome(path=source, changes=True)
+        return Flow(home, copy, name="f", mode="merge", key=["id"], engine="inline",
+                    state=tmp_path / "state", shape=shape).run()  # fmt: skip
+
+    moved()
+    shop = {"shop": "north"}
+    assert by_id(copy) == {n: {"v": "*@x", **shop} for n in (1, 2, 3)}
+    more = rows((4, "d@x")).append_column("MoreOf", pa.array(["new"]))
+    write_deltalake(source, more, mode="append", schema_mode="merge")
+    DeltaTable(source).delete("id = 1")
+    DeltaTable(source).update({"MoreOf": "'up'"}, predicate="id = 2")
+    report = moved()
+    assert "changes: 2 inserted or updated, 1 deleted" in report.note
+    assert by_id(copy) == {
+        2: {"v": "*@x", **shop, "more_of": "up"},
+        3: {"v": "*@x", **shop, "more_of": None},
+        4: {"v": "*@x", **shop, "more_of": "new"},
+    }
+
+
+def test_an_update_that_is_set_aside_takes_the_row_that_it_updates(tmp_path):
+    source, copy = str(tmp_path / "source"), DeltaStore(path=tmp_path / "copy")
+    write_deltalake(source, rows((1, "a"), (2, "b")), configuration=FEED)
+    strict = pa.schema([pa.field("id", pa.int64()), pa.field("v", pa.string(), nullable=False)])
+    write_deltalake(copy.path, rows().cast(strict))
+    limits = Limits(on_bad_row="set_aside", max_bad_share=1.0)
+    for aside in (0, 1):
+        home = DeltaHome(path=source, changes=True)
+        report = Flow(home, copy, name="f", mode="merge", key=["id"], engine="inline",
+                      state=tmp_path / "state", limits=limits).run()  # fmt: skip
+        assert report.set_aside == aside
+        DeltaTable(source).update({"v": "NULL"}, predicate="id = 2")
+    assert ids(copy) == [1]
 
 
 def test_a_table_that_does_not_tell_its_changes_is_refused(tmp_path):

@@ -7,18 +7,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
+import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from hygge import DeltaHome, DeltaStore
-from hygge.connectors.delta import library
-from hygge.errors import Superseded, Transient
+from hygge import ConfigError, DeltaHome, DeltaStore
 from hygge.testing import StoreContract
-from hygge.testing.staging import copy_of
 from tests.chaos import only_in_chaos
 from tests.connectors.delta.staged import staged
 from tests.readers.objects import users
@@ -66,49 +63,28 @@ class TestDeltaOnObjects(StoreContract):
     test_every_type_returns_exactly = None
 
 
-def test_rows_go_there_and_back_by_each_mode_and_of_rivals_one_wins(s3):  # noqa: F811
+def test_rows_go_there_and_back_by_each_mode(s3):  # noqa: F811
     store = DeltaStore(path=f"{s3}/users", partition_by=["k"])
-    table = pa.table({"id": [1, 2, 3], "k": ["a", "b", None]})
+    table = pa.table({"id": [1, 2, 3], "k": ["a/b", "%20 ü=+#?", None]})
     staged(store, table, mode="append", splits=2)()
-    for number in range(3):
-        row = pa.table({"id": [10 + number], "k": ["c"]})
-        commits = [staged(copy_of(store), row, mode="append") for _ in range(3)]
-
-        def won(commit) -> bool:
-            try:
-                commit()
-            except (Superseded, Transient):
-                return False
-            return True
-
-        with ThreadPoolExecutor(3) as pool:
-            assert sum(pool.map(won, commits)) == 1
     staged(store, pa.table({"id": [1, 20], "k": ["z", "z"]}), mode="merge", key=["id"])()
     rows = {row["id"]: row["k"] for row in shown(store.path).to_pylist()}
-    assert rows == {1: "z", 2: "b", 3: None, 10: "c", 11: "c", 12: "c", 20: "z"}
-    home = DeltaHome(path=f"{s3}/users")
+    assert rows == {1: "z", 2: "%20 ü=+#?", 3: None, 20: "z"}
+    seen = pl.read_delta(store.path, storage_options=HTTP)  # it takes partitions from the path
+    assert dict(zip(seen["id"], seen["k"], strict=True)) == rows
+    home = DeltaHome(path=store.path)
     with home.open() as plan:
         read = pa.concat_tables(t for split in plan.splits for t in home.read(split))
-    assert sorted(read["id"].to_pylist()) == sorted(rows)
+    assert {row["id"]: row["k"] for row in read.to_pylist()} == rows
     staged(store, table, mode="replace")()
     assert shown(store.path).num_rows == 3
 
 
-def test_who_loses_the_answer_of_a_commit_asks_the_head(s3, monkeypatch):  # noqa: F811
-    store = DeltaStore(path=f"{s3}/users")
-    table = pa.table({"id": [1]})
-    staged(store, table)()
-    commit = staged(store, table)
-    plain = DeltaTable.create_write_transaction
-
-    def lost(self, *given, **named):
-        plain(self, *given, **named)
-        raise OSError("Generic S3 error: the connection was closed")
-
-    monkeypatch.setattr(DeltaTable, "create_write_transaction", lost)
-    assert commit().head.generation == 2
-    assert shown(store.path).num_rows == 2
-    assert library.options(store.path, None)["aws_conditional_put"] == "etag"
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%20b", "a\\b"])
+def test_a_prefix_that_the_library_takes_for_another_is_refused(name, s3):  # noqa: F811
+    for end in (DeltaStore(path=f"{s3}/{name}"), DeltaHome(path=f"{s3}/{name}")):
+        with pytest.raises(ConfigError, match="it would look into another folder"):
+            end.head("f") if isinstance(end, DeltaStore) else end.open().__enter__()
 
 
 @only_in_chaos

@@ -67,6 +67,6 @@ def test_a_merge_by_floats_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a%20b", "a\\b"])
 def test_a_folder_that_the_library_takes_for_another_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="in its name, which the package deltalake takes"):
+    with pytest.raises(ConfigError, match="in its name, which the package deltalake does not"):
         DeltaStore(path=tmp_path / name).head("f")
     assert not list(tmp_path.iterdir())
