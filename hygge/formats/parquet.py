@@ -206,8 +206,8 @@ class ParquetSettings:
     compression: str
     compression_level: int | None
     row_group_bytes: int
-    in_background: bool = False
-    """Whether row groups may be encoded while the next rows are read, by another core."""
+    background_below: int = 0
+    """While a file is smaller, another core may encode a row group as the next rows are read."""
 
 
 class ParquetWriter:
@@ -229,7 +229,7 @@ class ParquetWriter:
         self._file: pa.NativeFile | None = None
         self._gathered: list[tuple[pa.Buffer, pa.Schema]] = []
         self._gathered_bytes = 0
-        self._has_background = settings.in_background and pa.cpu_count() > 1  # a lane has one
+        self._has_background = settings.background_below > 0 and pa.cpu_count() > 1
         self._pending: Future[None] | None = None
         """The row group that is encoded in the background."""
         self._size = self._pending_bytes = 0
@@ -251,8 +251,10 @@ class ParquetWriter:
             self._flush()
 
     def size(self) -> int:
-        if self._pending is not None:
-            return self._size + self._pending_bytes
+        most = self._size + self._pending_bytes  # of Arrow, which is more than what is written
+        if self._pending is not None and most < self.settings.background_below:
+            return most
+        self._wait()
         return int(self._file.tell()) if self._file is not None else 0
 
     def close(self) -> FileStatistics:

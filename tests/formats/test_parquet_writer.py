@@ -17,12 +17,12 @@ def cores(monkeypatch):
     monkeypatch.setattr(pa, "cpu_count", lambda: 2)
 
 
-def written(path, in_background):
+def written(path, background_below):
     """Write groups from one array, which its owner fills anew after each `write`."""
     values = np.zeros(ROWS, np.int64)
     schema = pa.schema([("n", pa.int64()), ("text", pa.string())])
     writer = ParquetWriter(
-        str(path), schema, ParquetSettings("snappy", None, 24 * ROWS, in_background)
+        str(path), schema, ParquetSettings("snappy", None, 24 * ROWS, background_below)
     )
     # What `write` is given is more than half of a row group: it becomes one.
     sizes = []
@@ -36,8 +36,8 @@ def written(path, in_background):
 
 
 def test_rows_are_those_that_were_given_although_the_array_is_filled_anew(tmp_path):
-    here, sizes_here = written(tmp_path / "here.parquet", in_background=False)
-    there, sizes_there = written(tmp_path / "there.parquet", in_background=True)
+    here, sizes_here = written(tmp_path / "here.parquet", background_below=0)
+    there, sizes_there = written(tmp_path / "there.parquet", background_below=1 << 30)
     assert (tmp_path / "here.parquet").read_bytes() == (tmp_path / "there.parquet").read_bytes()
     assert there.rows == here.rows == GROUPS * ROWS
     assert there.columns == here.columns
@@ -46,9 +46,15 @@ def test_rows_are_those_that_were_given_although_the_array_is_filled_anew(tmp_pa
     assert all(guess >= size > 0 for guess, size in zip(sizes_there, sizes_here, strict=True))
 
 
+def test_a_file_ends_where_it_would_without_a_second_core(tmp_path):
+    _, sizes = written(tmp_path / "here.parquet", background_below=0)
+    _, same = written(tmp_path / "there.parquet", background_below=sizes[0])
+    assert same == sizes
+
+
 def test_an_error_of_the_encoding_comes_with_the_next_call(tmp_path, monkeypatch):
     schema = pa.schema([("n", pa.int64())])
-    settings = ParquetSettings("snappy", None, 8 * ROWS, in_background=True)
+    settings = ParquetSettings("snappy", None, 8 * ROWS, background_below=1 << 30)
     writer = ParquetWriter(str(tmp_path / "a.parquet"), schema, settings)
     rows = pa.table({"n": range(ROWS)}, schema)
     writer.write(rows)

@@ -242,5 +242,5 @@ class ParquetStore(FileStore):
             options.compression,
             options.compression_level,
             options.row_group_bytes,
-            in_background=True,
+            background_below=options.file_bytes,
         )
