@@ -93,6 +93,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     shown = ("line", "column", "value", "reason")
     lines: list[str] = []
     before = None
+    rows = [{**row, "value": _value(row)} for row in rows]
     for row in rows:
         if (row["flow"], row["run"], row["file"]) != before:
             before = (row["flow"], row["run"], row["file"])
@@ -107,6 +108,12 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
             lines.append(_line(shown, widths))
         lines.append(_line([_cell(row[name]) for name in shown], widths))
     return "\n".join(lines)
+
+
+def _value(row: Mapping[str, Any]) -> object:
+    """Return the value that is wrong; the whole row where nothing else tells which one it is."""
+    is_told = row["line"] is not None or row["value"] is not None
+    return row["value"] if is_told else row["text"]
 
 
 def _line(cells: tuple[str, ...] | list[str], widths: list[int]) -> str:
