@@ -227,7 +227,7 @@ class IcebergHome(Home):
             check_installed(self.path)
             from pyiceberg.table import StaticTable
 
-            with Lake({"uri": self.path}, "").in_words(HomeError):
+            with Lake({"uri": path}, "").in_words(HomeError):
                 yield StaticTable.from_metadata(path, {"py-io-impl": FILE_IO})
             return
         self.lake.check_there()

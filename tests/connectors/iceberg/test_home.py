@@ -304,7 +304,7 @@ def test_a_folder_of_two_newest_metadata_is_refused(tmp_path: Path) -> None:
 def test_metadata_that_says_nothing_is_an_error_and_discover_goes_on(text, tmp_path, capsys):
     (tmp_path / "t" / "metadata").mkdir(parents=True)
     (tmp_path / "t" / "metadata" / "00000-x.metadata.json").write_text(text)
-    with pytest.raises(HomeError, match=r"x\.metadata\.json is no metadata that describes"):
+    with pytest.raises(HomeError, match=r"x\.metadata\.json: (the newest|pyiceberg does not)"):
         _read(IcebergHome(path=tmp_path / "t"))
     assert main(["discover", str(tmp_path)]) == 0
     assert "t is not readable as it is: " in capsys.readouterr().out
