@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -230,6 +230,8 @@ class ParquetWriter:
         self._gathered: list[tuple[pa.Buffer, pa.Schema]] = []
         self._gathered_bytes = 0
         self._has_background = settings.background_below > 0 and pa.cpu_count() > 1
+        self._encoder: ThreadPoolExecutor | None = None
+        """A thread of this file alone: a process that is forked later has no use of it."""
         self._pending: Future[None] | None = None
         """The row group that is encoded in the background."""
         self._size = self._pending_bytes = 0
@@ -260,6 +262,7 @@ class ParquetWriter:
     def close(self) -> FileStatistics:
         import pyarrow.parquet as pq
 
+        self._has_background = False
         if self._gathered or self._writer is None:
             self._flush()
         assert self._writer is not None
@@ -271,6 +274,8 @@ class ParquetWriter:
             self._writer.close()
         finally:
             self._file.close()
+            if self._encoder is not None:
+                self._encoder.shutdown()
         return statistics_of(pq.read_metadata(self.path), self.schema, self._counter)
 
     def _flush(self, last: pa.Table | None = None) -> None:
@@ -294,7 +299,9 @@ class ParquetWriter:
         if is_copy and self._has_background:
             assert self._file is not None
             self._size, self._pending_bytes = int(self._file.tell()), table.nbytes
-            self._pending = _encoders().submit(write)
+            if self._encoder is None:
+                self._encoder = ThreadPoolExecutor(1, "hygge-encode")
+            self._pending = self._encoder.submit(write)
         else:
             write()
 
@@ -329,11 +336,6 @@ class ParquetWriter:
             store_decimal_as_integer=True,  # up to 18 digits; a third less of all the work
             store_schema=not self._kinds,
         )
-
-
-@cache
-def _encoders() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(pa.cpu_count(), "hygge-encode")
 
 
 def _repeating_columns(table: pa.Table) -> list[str] | bool:
