@@ -180,12 +180,12 @@ def read_files(
     """Yield the rows of the files of a split, with the columns of `schema`."""
     for path, partition, groups, counted in split.where["files"]:
         file = _at(url, access, path)
+        values = {**partition, FILE_NAME: path, **split.where.get("constants", {})}
         with parquet.open_parquet(file) as opened:
-            inside = _inside(opened.schema_arrow.names, schema, partition)
+            inside = _inside(opened.schema_arrow.names, schema, values)
             _check_count(f"{url}/{path}", counted, opened.metadata.num_rows)
             if groups is None:
                 groups = range(opened.num_row_groups)
-        values = {**partition, FILE_NAME: path, **split.where.get("constants", {})}
         for group in groups:
             batches = parquet.read_row_group(
                 file, group, pa.schema([field.with_name(name) for name, field in inside]),
@@ -205,17 +205,17 @@ def read_files(
 
 
 def _inside(
-    held: Sequence[str], schema: pa.Schema, partition: Mapping[str, str | None]
+    held: Sequence[str], schema: pa.Schema, values: Mapping[str, str | None]
 ) -> list[tuple[str, pa.Field]]:
     """Return the columns of `schema` that a file holds, each with its name there.
 
-    Names of Delta ignore case.
+    Names of Delta ignore case. Columns of which `values` has the value are not of the file.
     """
     by_folded = {name.lower(): name for name in held}
     return [
         (field.name if field.name in held else by_folded[field.name.lower()], field)
         for field in schema
-        if field.name.lower() in by_folded and field.name not in partition
+        if field.name.lower() in by_folded and field.name not in values
     ]
 
 
