@@ -61,7 +61,7 @@ class Hidden:
         if is_secret_name(key):
             parts = self._masked(text, named.name, named)
             return self._secret(*parts, named.name, key, named.fill)
-        if key == "uri" and named.root != os.getcwd() and text.startswith("sqlite:"):
+        if key == "uri" and named.root != os.getcwd() and ":///" in text:  # a database in a file
             return self._database(text, named)
         if key == "warehouse" and named.root != os.getcwd() and "://" not in named.fill(text):
             return with_variables(os.path.join(named.root, named.fill(text)))

@@ -56,13 +56,13 @@ from hygge import Flow, SQLHome, SQLStore
 from hygge.connectors.mariadb import store as my_store
 url, state, kill = sys.argv[1], sys.argv[2], sys.argv[3] == "kill"
 real, calls = my_store.load_split, []
-def load_split(*given):
+def load_split(*given, **named):
     calls.append(1)
     if kill and len(calls) == 3:
         while not list(pathlib.Path(state).rglob("receipts/*/*.json")):
             time.sleep(0.01)  # receipts are written by threads
         os.kill(os.getpid(), signal.SIGKILL)
-    return real(*given)
+    return real(*given, **named)
 my_store.load_split = load_split
 home = SQLHome("s", connection=url, options={"consistency": "split", "splits": 5})
 flow = Flow(home, SQLStore("t", connection=url), name="f", engine="inline", state=state)

@@ -167,7 +167,7 @@ class FileStore(Format, Store):
             self.target.discard(run)
 
     def _refuse_lakes(self) -> None:
-        if isinstance(self.target, Directory):
+        if "://" not in self.path:
             lake_tables.refuse_writing(self.path)
         else:
             host, _, prefix = self.path.partition("://")[2].partition("/")
