@@ -12,8 +12,8 @@ demo: $(VENV)/.installed
 dist: | $(BIN)/python
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
-# Four groups of tests at a time, since most wait for a server; the longest first (tests/conftest.py).
-PYTEST := $(BIN)/python -m pytest -n 4
+# Six groups of tests at a time, since most wait for a server; the longest first (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n 6
 test: $(VENV)/.installed-test
 	$(MAKE) --jobs=2 lint bytecode
 	$(PYTEST)
