@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 
 import pytest
 
@@ -96,7 +95,7 @@ class Counted:
     def _look(self):
         sql = "SELECT client_port, application_name FROM pg_stat_activity WHERE usename = %s"
         with self.server.connect() as connection:
-            while not self.over.is_set():
+            while not self.over.wait(0.005):
                 rows = connection.execute(sql, [self.role]).fetchall()
                 self.listed = max(self.listed, len(rows))
                 if len(rows) > self.most:
@@ -104,7 +103,6 @@ class Counted:
                     names = sorted(name for port, name in rows if port in open_ports)
                     if len(names) > self.most:
                         self.most, self.seen = len(names), names
-                time.sleep(0.001)
 
     def _open_ports(self) -> set[int]:
         """Return the ports of the clients whose connections to the server are open."""

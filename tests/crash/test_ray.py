@@ -56,7 +56,7 @@ class Looking(threading.Thread):
 
     def run(self) -> None:
         last = 0
-        while not (self.looks and self.over.wait(0.01)):
+        while not (self.looks and self.over.wait(0.05)):
             try:
                 generation, wrong = self.growing.judged(self.growing.seen())
             except Exception as error:

@@ -118,7 +118,7 @@ def test_an_entry_is_never_half_there(url):
 
     def read() -> None:
         eyes = place_at(url)
-        while not done.is_set():
+        while not done.wait(0.005):
             seen.add(eyes.get("big"))
             for key in eyes.keys(""):
                 seen.add(eyes.get(key))

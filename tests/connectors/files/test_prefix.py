@@ -184,7 +184,7 @@ def test_a_reader_never_sees_less_than_one_whole_run():
         store.commit(run, base, receipts, None)
 
     def read() -> None:
-        while not done.is_set():
+        while not done.wait(0.005):
             with contextlib.suppress(FileNotFoundError):  # removed since it was listed
                 seen.append(Counter(ids_at(url)))
 

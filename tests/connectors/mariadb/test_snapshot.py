@@ -42,7 +42,7 @@ def payers(my, accounts):
     def pay(seed):
         some = random.Random(seed)
         with my.connect(database=accounts) as connection, connection.cursor() as cursor:
-            while not done.is_set():
+            while not done.wait(0.005):
                 one, two = sorted(some.sample(range(1, ROWS + 1), 2))
                 cursor.execute("START TRANSACTION")
                 cursor.execute("UPDATE t SET v = v - 7 WHERE id = %s", (one,))

@@ -79,7 +79,7 @@ def test_one_split_is_of_one_moment(my, my_schema):
     def pay():
         some = random.Random(2)
         with my.connect(database=my_schema) as connection, connection.cursor() as cursor:
-            while not done.is_set():
+            while not done.wait(0.005):
                 one, two = some.sample(range(1, 20001), 2)
                 cursor.execute("START TRANSACTION")
                 cursor.execute("UPDATE t SET v = v - 7 WHERE id = %s", (one,))

@@ -25,7 +25,7 @@ def test_money_that_moves_while_lanes_read_is_neither_lost_nor_doubled(pg, schem
 
     def write():
         with pg.connect() as connection:
-            while not stop.is_set():
+            while not stop.wait(0.005):
                 moves[0] += 1
                 one, two = moves[0] * 7 % 20_000, moves[0] * 13 % 20_000 or 1
                 connection.execute(

@@ -53,7 +53,7 @@ def test_money_that_moves_meanwhile_is_neither_lost_nor_doubled(pg, schema):
 
     def write():
         with pg.connect() as connection:
-            while not stop.is_set():
+            while not stop.wait(0.005):
                 moves[0] += 1
                 one, two = moves[0] * 7 % 2000, moves[0] * 13 % 2000
                 connection.execute(
