@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -19,8 +20,6 @@ from hygge.config.connectors import keys_of, options_of
 from hygge.config.json_schema import flows_schema
 from tests import ROOT
 
-SCHEMA = flows_schema()
-VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 SAMPLES = [
     *sorted((ROOT / "samples").glob("0*.yml")),
     *sorted((ROOT / "benchmarks").glob("*.yml")),
@@ -29,8 +28,14 @@ SAMPLES = [
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+@functools.cache
+def schema() -> Any:
+    """The schema, made by the first test that asks: each worker would make it to collect them."""
+    return flows_schema()
+
+
 def problems(content: object) -> list[str]:
-    return [each.message for each in VALIDATOR.iter_errors(content)]
+    return [each.message for each in jsonschema.Draft7Validator(schema()).iter_errors(content)]
 
 
 def blocks() -> Iterator[Any]:
@@ -45,7 +50,7 @@ def blocks() -> Iterator[Any]:
 
 
 def test_it_is_a_schema():
-    jsonschema.Draft7Validator.check_schema(SCHEMA)
+    jsonschema.Draft7Validator.check_schema(schema())
     assert len(SAMPLES) >= 8
 
 
@@ -131,13 +136,13 @@ def test_right_values_fit(flow):
 
 
 def test_every_key_that_hygge_reads_is_in_it():
-    assert set(SCHEMA["properties"]) == set(specs.TOP_KEYS)
-    assert set(SCHEMA["definitions"]["flow"]["properties"]) == set(specs.FLOW_KEYS)
-    assert set(SCHEMA["properties"]["defaults"]["properties"]) == set(specs.DEFAULT_KEYS)
+    assert set(schema()["properties"]) == set(specs.TOP_KEYS)
+    assert set(schema()["definitions"]["flow"]["properties"]) == set(specs.FLOW_KEYS)
+    assert set(schema()["properties"]["defaults"]["properties"]) == set(specs.DEFAULT_KEYS)
     for side in ("home", "store"):
         for kind in registry.BUILT_IN[side]:
             cls = registry.find(side, kind)
-            known = SCHEMA["definitions"][f"{kind}_{side}"]["properties"]
+            known = schema()["definitions"][f"{kind}_{side}"]["properties"]
             hidden = {name for name, field in cls.Settings.model_fields.items() if field.alias}
             assert set(keys_of(cls) or ()) - hidden <= set(known), (side, kind)
             options = cls.Settings.model_fields["options"].annotation.model_fields
@@ -147,11 +152,11 @@ def test_every_key_that_hygge_reads_is_in_it():
 
 def test_the_command_prints_it(capsys):
     assert main(["schema"]) == 0
-    assert json.loads(capsys.readouterr().out) == SCHEMA
+    assert json.loads(capsys.readouterr().out) == schema()
 
 
 def test_meanings_stand_beside_the_keys():
-    flow = SCHEMA["definitions"]["flow"]["properties"]
+    flow = schema()["definitions"]["flow"]["properties"]
     assert flow["retries"]["description"].startswith("Number of times")
-    csv = SCHEMA["definitions"]["csv_home"]["properties"]["options"]["properties"]
+    csv = schema()["definitions"]["csv_home"]["properties"]["options"]["properties"]
     assert all("description" in each for each in csv.values())
