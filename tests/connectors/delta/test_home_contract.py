@@ -12,6 +12,8 @@ RULES = Rules(zones="utc")
 
 
 class TestDeltaOnADisk(HomeContract):
+    big_rows = 24_000
+
     def make(self, table, tmp_path):
         schema = stored_schema(table.schema, RULES)
         DeltaTable.create(str(tmp_path / "t"), Schema.from_arrow(schema))

@@ -11,6 +11,8 @@ from tests.readers.foreign import (
 
 
 class TestCsvHome(HomeContract):
+    big_rows = 24_000
+
     def make(self, table, tmp_path):
         write_csv(table, tmp_path / "t.csv")
         options = text_options(table, self.batch_rows)

@@ -11,6 +11,8 @@ from tests.readers.foreign import (
 
 
 class TestJsonlHome(HomeContract):
+    big_rows = 24_000
+
     def make(self, table, tmp_path):
         write_jsonl(table, tmp_path / "t.jsonl")
         options = text_options(table, self.batch_rows)
