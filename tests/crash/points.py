@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 ALL = os.environ.get("HYGGE_CRASH") == "all"
-STEP = 1 if ALL else 7
+STEP = 1 if ALL else 11
 """From point to point, where a program counts them as it goes: the end is not known before."""
 CALLS = {"rename", "replace", "fsync", "mkdir", "unlink", "rmdir", "link", "flock"}
 STATEMENTS = {"execute", "executemany", "executescript", "commit"}

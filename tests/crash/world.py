@@ -154,13 +154,13 @@ class World:
         beside = (self.here / "out").glob(".*.hygge/*")
         return [each.name for each in beside if not each.name.startswith(("head-", ".gone-"))]
 
-    def sample(self, count: int) -> list[int]:
-        """So many of the points, evenly spread, with the first and the last."""
+    def sample(self, count: int, ends: bool = True) -> list[int]:
+        """So many of the points, evenly spread; with `ends` the first and the last as well."""
         if ALL or count >= self.points:
             return list(range(self.points))
         step, seed = self.points / count, random.Random(self.name)
         spread = {min(self.points - 1, int((at + seed.random()) * step)) for at in range(count)}
-        return sorted({0, self.points - 1, *spread})
+        return sorted(spread | ({0, self.points - 1} if ends else set()))
 
 
 @pytest.fixture(scope="module")
