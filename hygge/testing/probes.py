@@ -9,7 +9,9 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from functools import cache
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from typing import TypeVar
 
 import pyarrow as pa
@@ -34,8 +36,21 @@ def in_worker(work: Callable[..., Result], *args: object) -> Result:
             f"this cannot travel to a worker, because it cannot be pickled: {error!r}; open "
             "connections and files inside the verbs, not in __init__"
         ) from error
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=_processes()) as pool:
         return pool.submit(work, *args).result()
+
+
+@cache
+def _processes() -> BaseContext:
+    """Make processes that know nothing of this one: each would import Arrow and pandas for itself.
+
+    Where the system can, they are forked from one that has imported these and done nothing else.
+    """
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["hygge.testing", "pandas", "sqlalchemy"])
+    return context
 
 
 class ArrowMemory:

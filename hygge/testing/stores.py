@@ -15,6 +15,7 @@ import contextlib
 import json
 import re
 import threading
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import ClassVar
@@ -104,8 +105,9 @@ class StoreContract(Changes, Attempts):
         done, problems = threading.Event(), list[str]()
 
         def read() -> None:
-            other = copy_of(store)
-            while not done.is_set():
+            other, looked_s = copy_of(store), 0.0
+            while not done.wait(looked_s):  # as long as it looked: the writer has its turn too
+                began = time.monotonic()
                 with contextlib.suppress(Exception):  # a file that is removed while it is opened
                     before, seen, after = other.head(FLOW), self.rows(other), other.head(FLOW)
                     counts = count_tags(seen) if seen is not None else {}
@@ -115,6 +117,7 @@ class StoreContract(Changes, Attempts):
                         problems.append(f"half a run is visible: {counts}")
                     if before is not None and before == after and runs[before.run] not in counts:
                         problems.append(f"the head says {runs[before.run]}, the rows {counts}")
+                looked_s = time.monotonic() - began
 
         reader = threading.Thread(target=read)
         reader.start()
