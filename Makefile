@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo dist test chaos ray-versions cluster-test FORCE docs lint bytecode bench bench-publish bench-guard bench-cluster clean
+.PHONY: demo dist test chaos ray-versions cluster-test FORCE docs lint types style imports bytecode bench bench-publish bench-guard bench-cluster clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hygge samples/01_users_to_lake.yml
@@ -53,9 +53,13 @@ cluster-test: $(VENV)/.installed-test $(VENV)/.installed-bench
 docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/site.py
 
-lint: $(VENV)/.installed-test
-	$(BIN)/ruff check .
+# Three targets, so that `make --jobs=2` has something to do beside mypy, which takes the longest.
+lint: types style imports
+types: $(VENV)/.installed-test
 	$(BIN)/mypy
+style: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+imports: $(VENV)/.installed-test
 	$(BIN)/lint-imports
 
 # hygge and its peers on the same data: ten minutes, once the peers are installed; `make bench FULL=1` at
