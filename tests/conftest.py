@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import zlib
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from tests import ROOT
+from tests.crash.points import ALL
 from tests.missing import left_out
 
 os.environ.pop("RAY_ADDRESS", None)
@@ -23,9 +25,16 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.g
 os.environ |= {"RAY_worker_niceness": "0"}
 # Ray gives up its own start early on a busy machine.
 os.environ |= {"RAY_raylet_start_wait_time_s": "120"}
+if not ALL:  # only tests/k8s/test_prometheus.py reads what Ray's agent looks up all the time
+    os.environ |= {"REPORTER_UPDATE_INTERVAL_MS": "60000"}
 # A busy machine is no fault of what is tested.
 settings.register_profile("hygge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hygge")
+
+
+# What is collected stays until the end: the garbage collector would go through all of it in vain,
+# now and in each test that calls it. `pytest_collection_finish` sets it aside.
+gc.disable()
 
 
 SHARED = {
@@ -63,6 +72,13 @@ to do.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest groups first."""
     items.sort(key=lambda item: _place(_group(item.nodeid)))
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector look at what the tests make, and not at the tests."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -107,8 +123,11 @@ def pytest_terminal_summary(terminalreporter) -> None:
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
     """The private Ray of this process; tests share it because starting one takes seconds."""
-    from hygge.engine.ray import connection
+    from hygge.engine.ray import connection, lane
 
+    # The next test takes the lanes of this one, though others run between: to start the three
+    # processes of a lane takes seven seconds of CPU.
+    lane.SHORTEST_IDLE_S = 20.0
     connection.connect()
     yield
     connection.disconnect()

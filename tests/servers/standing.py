@@ -15,6 +15,7 @@ from typing import Any
 import ray  # noqa: F401  # puts its own psutil on the path
 
 from tests import ROOT
+from tests.crash.points import ALL
 from tests.waiting import LIMIT_S
 
 import psutil  # isort: skip
@@ -30,9 +31,10 @@ STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
 OF_THE_NODES = {
     "SHOP_PASSWORD": SECRET,
     "RAY_worker_niceness": "0",
-    "RAY_metrics_report_interval_ms": "1000",
     "RAY_raylet_start_wait_time_s": "120",  # a busy machine may take its time
 }
+if ALL:  # tests/k8s/test_prometheus.py reads them
+    OF_THE_NODES["RAY_metrics_report_interval_ms"] = "1000"
 OUTSIDE = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
 
 
