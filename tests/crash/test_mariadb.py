@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from tests.chaos import only_in_chaos
-from tests.waiting import said_by
+from tests.crash.side_by_side import run_each
 
 pytest_plugins = ["tests.servers.mariadb"]
 DRIVER = "tests.crash.mariadb_points"
@@ -19,19 +19,11 @@ LEAST = {"append": 20, "replace": 28, "merge": 25, "adopt": 20, "changes": 27}
 
 def killed_everywhere(my, folder, *scenarios):
     """Run each scenario in a process of its own, side by side; return what each printed."""
-    begun = []
+    runs = []
     for at, (mode, *twin) in enumerate(scenarios):
         schema = my.schema()
-        command = [sys.executable, "-m", DRIVER]
-        command += [mode, my.url(schema), schema, folder / str(at), *twin]
-        begun.append(
-            subprocess.Popen(
-                list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        )
-    ended = [said_by(each) for each in begun]
-    assert [each.returncode for each in begun] == [0] * len(begun), ended
-    return [json.loads(said) for said, _ in ended]
+        runs.append((mode, my.url(schema), schema, folder / str(at), *twin))
+    return [json.loads(said) for said in run_each(DRIVER, runs)]
 
 
 def test_no_row_is_lost_or_doubled_wherever_the_driver_is_killed(my, tmp_path):

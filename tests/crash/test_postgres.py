@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -15,7 +13,7 @@ from tests.connectors.postgres.test_store import (
     test_two_processes_that_commit_one_run_commit_it_once as commits_one_run_at_once,
 )
 from tests.connectors.postgres.test_store_contract import TestPostgreSQLStore as Contract
-from tests.waiting import said_by
+from tests.crash.side_by_side import run_each
 
 pytest_plugins = ["tests.servers.postgres"]
 DRIVER = "tests.crash.postgres_points"
@@ -26,17 +24,11 @@ LEAST = {"append": 28, "replace": 33, "merge": 29, "adopt": 28, "changes": 31}
 
 def killed_everywhere(pg, folder, *scenarios, driver=DRIVER):
     """Run each scenario in a process of its own, side by side; return their results."""
-    begun = []
-    for at, (mode, *twin) in enumerate(scenarios):
-        command = [sys.executable, "-m", driver, mode, pg.url, pg.schema(), folder / str(at), *twin]
-        begun.append(
-            subprocess.Popen(
-                list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        )
-    ended = [said_by(each) for each in begun]
-    assert [each.returncode for each in begun] == [0] * len(begun), ended
-    return [json.loads(said) for said, _ in ended]
+    runs = [
+        (mode, pg.url, pg.schema(), folder / str(at), *twin)
+        for at, (mode, *twin) in enumerate(scenarios)
+    ]
+    return [json.loads(said) for said in run_each(driver, runs)]
 
 
 def test_no_row_is_lost_or_doubled_wherever_the_driver_is_killed(pg, tmp_path):
