@@ -38,6 +38,18 @@ def ports() -> dict[str, int]:
     return {name: free_port() for name in ("gcs", "dashboard", "client", "agent")}
 
 
+@pytest.fixture
+def address(port, request) -> str:
+    """Where the standing Ray listens at this port; or the other one, which alone has Ray Client."""
+    if port == "client":
+        request.getfixturevalue("other")
+        listens = request.getfixturevalue("ports")["client"]
+        until(lambda: look_at("127.0.0.1", listens) == "client", lambda: "Ray Client")
+        return f"127.0.0.1:{listens}"
+    named = {"gcs": "RAY_ADDRESS", "dashboard": "RAY_API_SERVER_ADDRESS"}[port]
+    return standing_ray().environ[named].removeprefix("http://")
+
+
 @pytest.fixture(scope="module")
 def other(ports: dict[str, int]) -> Iterator[str]:
     """A second cluster, whose nodes have variables that name the first one; its dashboard."""
@@ -108,6 +120,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "laptop"
 
 
+def test_what_the_command_line_names_wins_over_the_variables_of_the_client(folder):
+    first = standing_ray().environ
+    with socket.socket() as taken:  # bound, and listening to nobody
+        taken.bind(("127.0.0.1", 0))
+        named = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        of_first = {name: first[name] for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")}
+        ran = hygge(folder, "flows.yml", "--address", named, **of_first)
+    assert ran.returncode == 1
+    assert f"there is no answer from {named}: " in ran.stderr
+
+
+@only_in_chaos
 @pytest.mark.ray_versions
 def test_what_the_command_line_names_wins_over_the_variables_of_client_and_nodes(
     folder, other, ports
@@ -129,22 +153,24 @@ def test_what_the_command_line_names_wins_over_the_variables_of_client_and_nodes
         assert "knows no run" not in asked.stderr
 
 
-def test_each_port_of_ray_is_known_by_what_answers_there(other, ports):
-    until(lambda: look_at("127.0.0.1", ports["client"]) == "client", lambda: "Ray Client")
-    assert look_at("127.0.0.1", ports["gcs"]) == "gcs"
-    assert look_at("127.0.0.1", ports["dashboard"]) == "dashboard"
+CLIENT = pytest.param("client", marks=only_in_chaos)
+
+
+@pytest.mark.parametrize("port", ["gcs", "dashboard", CLIENT])
+def test_each_port_of_ray_is_known_by_what_answers_there(port, address):
+    host, _, number = address.rpartition(":")
+    assert look_at(host, int(number)) == port
 
 
 @pytest.mark.parametrize(
     ("port", "words"),
     [
         ("gcs", "is the port by which the nodes of a Ray cluster join it"),
-        ("client", "is Ray Client, which hygge does not use"),
+        pytest.param("client", "is Ray Client, which hygge does not use", marks=only_in_chaos),
     ],
 )
-def test_a_wrong_port_behind_address_is_told_by_what_it_is(folder, other, ports, port, words):
-    until(lambda: look_at("127.0.0.1", ports["client"]) == "client", lambda: "Ray Client")
-    asked = hygge(folder, "flows.yml", "--address", f"http://127.0.0.1:{ports[port]}")
+def test_a_wrong_port_behind_address_is_told_by_what_it_is(folder, port, address, words):
+    asked = hygge(folder, "flows.yml", "--address", f"http://{address}")
     assert asked.returncode == 1
     assert words in asked.stderr
     assert "8265" in asked.stderr
@@ -155,12 +181,13 @@ def test_a_wrong_port_behind_address_is_told_by_what_it_is(folder, other, ports,
     ("port", "words"),
     [
         ("dashboard", "there is the dashboard of a Ray cluster"),
-        ("client", "there is Ray Client, which hygge does not use"),
+        pytest.param(
+            "client", "there is Ray Client, which hygge does not use", marks=only_in_chaos
+        ),
     ],
 )
-def test_a_wrong_port_in_ray_address_is_told_at_once(folder, other, ports, port, words):
-    until(lambda: look_at("127.0.0.1", ports["client"]) == "client", lambda: "Ray Client")
-    asked = hygge(folder, "flows.yml", RAY_ADDRESS=f"127.0.0.1:{ports[port]}")
+def test_a_wrong_port_in_ray_address_is_told_at_once(folder, port, address, words):
+    asked = hygge(folder, "flows.yml", RAY_ADDRESS=address)
     assert asked.returncode == 1
     assert words in asked.stderr
 
@@ -189,7 +216,9 @@ def test_ray_address_auto_is_the_ray_of_this_machine_and_local_is_none(folder, m
     assert connection.find_running() is None, "flows would be its jobs, and it would end before"
 
 
-@pytest.mark.parametrize("port", ["99999", "0", "port"])
+@pytest.mark.parametrize(
+    "port", ["99999", *[pytest.param(port, marks=only_in_chaos) for port in ("0", "port")]]
+)
 def test_a_port_that_is_none_is_told(folder, port):
     for words, variables in (
         (("--address", f"http://127.0.0.1:{port}"), {}),
@@ -200,14 +229,15 @@ def test_a_port_that_is_none_is_told(folder, port):
         assert f"http://127.0.0.1:{port} is no address of Ray's dashboard" in asked.stderr
 
 
-def test_a_ray_address_on_a_machine_that_is_no_node_names_the_dashboard(folder, other, ports):
+@pytest.mark.parametrize("port", ["gcs"])
+def test_a_ray_address_on_a_machine_that_is_no_node_names_the_dashboard(folder, port, address):
     """In a process namespace of its own, where no process of Ray can be seen."""
     words = ["unshare", "--fork", "--pid", "--mount-proc", sys.executable, "-m", "hygge"]
     standing = standing_ray().environ
     token = {name: standing[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")}
     asked = subprocess.run(
         [*words, "flows.yml"], cwd=folder, text=True, capture_output=True, timeout=LIMIT_S,
-        env={**OUTSIDE, **token, "RAY_ADDRESS": f"127.0.0.1:{ports['gcs']}"},
+        env={**OUTSIDE, **token, "RAY_ADDRESS": address},
     )  # fmt: skip
     if "unshare" in asked.stderr:
         pytest.skip(f"needs namespaces: {asked.stderr}")
