@@ -138,12 +138,10 @@ def pid_of(who: str, grown: Growing, lane) -> int:
 # Drivers
 
 
-DRIVERS = [
-    ("sealed", "file"),
-    ("decided", "directory"),
-]
+DRIVERS = [("decided", "directory")]
 if ALL:
     DRIVERS += [
+        ("sealed", "file"),
         ("moving", "table"),
         ("committed", "table"),
         ("moving", "directory"),

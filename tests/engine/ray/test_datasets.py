@@ -24,6 +24,7 @@ from hygge.errors import (
 from hygge.home import Home
 from hygge.model import Column, Limits, Plan, Split
 from hygge.store import Store
+from tests.chaos import only_in_chaos
 
 pytestmark = [
     pytest.mark.usefixtures("ray_here"),
@@ -171,7 +172,8 @@ def rows_of(folder):
 SUM = sum(n * n for n in range(COUNT))
 
 
-@pytest.mark.parametrize("engine", ["inline", "ray"])
+# examples/results_into_store.py does the same on Ray.
+@pytest.mark.parametrize("engine", ["inline", pytest.param("ray", marks=only_in_chaos)])
 def test_a_dataset_settles_in_a_store(engine, tmp_path):
     store = SQLStore("t", connection=f"sqlite:///{tmp_path}/t.db")
     flow = Flow(RayDataHome(numbers(), "numbers"), store, engine=engine, state=tmp_path / "state")

@@ -14,6 +14,7 @@ import pytest
 
 from hygge.engine.ray import lanes
 from hygge.engine.ray.placement import divide_cpus
+from tests.chaos import only_in_chaos
 from tests.servers.standing import standing_ray
 from tests.waiting import LIMIT_S
 
@@ -103,7 +104,14 @@ if sys.argv[1] == "by its user":
 """
 
 
-@pytest.mark.parametrize("who", ["by hygge", "by its user", "at exit"])
+@pytest.mark.parametrize(
+    "who",
+    [
+        pytest.param("by hygge", marks=only_in_chaos),
+        pytest.param("by its user", marks=only_in_chaos),
+        "at exit",
+    ],
+)
 def test_a_process_that_leaves_ray_while_lanes_are_idle_ends_well(who: str, tmp_path: Path):
     # Of a Ray of its own the process is the last to leave; to start one each time takes seconds.
     around = dict(os.environ) if who == "by hygge" else standing_ray().environ
