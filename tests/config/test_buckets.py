@@ -18,6 +18,7 @@ from hygge.errors import ConfigError
 from hygge.journal import FlowJournal
 from hygge.places.bucket import Bucket
 from hygge.places.place import place_at
+from tests import forked
 from tests.readers.objects import ids_at
 from tests.servers.s3 import BUCKET, SECRET, proxy, s3, started  # noqa: F401  # fixtures
 
@@ -149,13 +150,13 @@ def test_what_is_wrong_is_said_with_what_to_do(tmp_path, text, what, hint):
 # Runs
 
 
+def environment(folder: Path, **environ: str) -> dict[str, str]:
+    others = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+    return {**others, "AWS_EC2_METADATA_DISABLED": "true", "HOME": str(folder), **environ}
+
+
 def hygge(*words: str, folder: Path, **environ: str) -> subprocess.CompletedProcess:
-    around = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
-    around = {**around, "AWS_EC2_METADATA_DISABLED": "true", "HOME": str(folder), **environ}
-    command = [sys.executable, "-m", "hygge", *words]
-    return subprocess.run(
-        command, cwd=folder, env=around, capture_output=True, text=True, check=False
-    )
+    return forked.hygge(*words, cwd=folder, env=environment(folder, **environ))
 
 
 def put(url: str, content: bytes) -> None:
@@ -174,7 +175,10 @@ def test_a_connection_is_all_that_a_run_on_ray_needs_and_its_secret_is_nowhere(s
         f"  b: {{home: {s3}/mid, store: {s3}/out, depends_on: [a]}}\n"
     )
     with tempfile.TemporaryDirectory(prefix="hygge-", dir="/tmp") as ray:  # sockets: a short one
-        done = hygge("run", "flows.yml", folder=tmp_path, RAY_TMPDIR=ray)
+        done = subprocess.run(
+            [sys.executable, "-m", "hygge", "run", "flows.yml"], cwd=tmp_path, text=True,
+            env=environment(tmp_path, RAY_TMPDIR=ray), capture_output=True, check=False,
+        )  # fmt: skip
         logs = [each.read_bytes() for each in Path(ray).rglob("*") if each.is_file()]
     assert done.returncode == 0, done.stdout + done.stderr
     assert ids_at(f"{s3}/out") == list(range(1000))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 import uuid
 
 import pyarrow as pa
@@ -26,6 +25,7 @@ from hygge.places.bucket import Bucket
 from hygge.testing import HomeContract
 from tests.connectors.files.test_listing import HIDDEN
 from tests.connectors.files.test_prefix import staged
+from tests.forked import hygge
 from tests.readers.foreign import text_options, write_csv, write_jsonl
 from tests.readers.objects import ids_at, users
 from tests.servers.s3 import BUCKET, SECRET, proxy, s3  # noqa: F401  # fixtures
@@ -244,8 +244,7 @@ def test_one_file_moves_from_bucket_to_bucket_and_names_no_secret(tmp_path):
     (tmp_path / "flows.yml").write_text(f"flows:\n  a: {{home: '{source}', store: '{target}'}}\n")
 
     def said(*words):
-        command = [sys.executable, "-m", "hygge", *words, "flows.yml"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = hygge(*words, "flows.yml", cwd=tmp_path, env=os.environ)
         assert SECRET not in done.stdout + done.stderr
         return f"{' '.join((done.stdout + done.stderr).split())} ended {done.returncode}"
 

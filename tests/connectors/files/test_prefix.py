@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 import tempfile
 import threading
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
-from subprocess import PIPE, Popen, run
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,11 +24,12 @@ from hygge.model import Head, Run, Ticket
 from hygge.places.bucket import Bucket
 from hygge.store import new_run_id
 from hygge.testing import StoreContract
+from tests.crash.side_by_side import run_each
+from tests.forked import hygge
 from tests.readers.objects import all_keys, ids_at, newest, rows_at, users
 from tests.servers.s3 import BUCKET, SECRET, proxy, s3  # noqa: F401  # fixtures
-from tests.waiting import said_by
 
-DRIVER = [sys.executable, "-m", "tests.crash.object_points"]
+DRIVER = "tests.crash.object_points"
 SCHEMA = pa.schema([("id", pa.int64())])
 
 
@@ -91,17 +90,11 @@ def in_that_moment(store: ParquetStore, verb: str, act) -> None:
 
 def everywhere(folder: Path, *tries: tuple[str, ...]) -> list[dict]:
     """What each program came to; they run side by side."""
-    running = []
+    runs = []
     for at, words in enumerate(tries):
         (folder / str(at)).mkdir()
-        command = [*DRIVER, folder / str(at), users().rpartition("/")[0], *words]
-        running.append(Popen(command, stdout=PIPE, stderr=PIPE, text=True))
-    outcomes = []
-    for each in running:
-        out, said = said_by(each)
-        assert each.returncode == 0, said
-        outcomes.append(json.loads(out.splitlines()[-1]))
-    return outcomes
+        runs.append((folder / str(at), users().rpartition("/")[0], *words))
+    return [json.loads(said.splitlines()[-1]) for said in run_each(DRIVER, runs)]
 
 
 def test_no_row_is_lost_or_doubled_whenever_a_driver_dies_or_sleeps(tmp_path):
@@ -371,8 +364,7 @@ def test_flows_yml_says_it_and_plan_says_what_a_reader_sees(tmp_path):
     (tmp_path / "flows.yml").write_text(text)
 
     def said(*words: str) -> str:
-        command = [sys.executable, "-m", "hygge", *words, "flows.yml"]
-        done = run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = hygge(*words, "flows.yml", cwd=tmp_path, env=os.environ)
         assert SECRET not in done.stdout + done.stderr
         return f"{' '.join((done.stdout + done.stderr).split())} ended {done.returncode}"
 

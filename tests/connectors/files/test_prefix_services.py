@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import uuid
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from hygge import ParquetHome, ParquetStore
 from hygge.errors import ConfigError, HyggeError
 from hygge.places.bucket import Bucket
 from hygge.testing import HomeContract, StoreContract
+from tests.forked import hygge
 from tests.servers import azurite, gcs
 
 HTTP = {"client_options": {"allow_http": True}}
@@ -174,7 +173,8 @@ class Places:
             steps.append(f"  f{n}: {{home: {before}, store: {said}, depends_on: {_after(n)}}}\n")
             before = said
         bucket.put(f"{top}/flows.yml", f"flows:\n{''.join(steps)}".encode())
-        done = _hygge("run", "--inline", f"{self.top}/{top}/flows.yml", folder=tmp_path)
+        where = f"{self.top}/{top}/flows.yml"
+        done = hygge("run", "--inline", where, cwd=tmp_path, env=os.environ)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("2 rows") == 4, done.stdout
         assert azurite.KEY not in done.stdout + done.stderr
@@ -221,8 +221,3 @@ class TestPlaceOnGoogle(OnGoogle, Places):
 
 def _after(n: int) -> str:
     return f"[f{n - 1}]" if n else "[]"
-
-
-def _hygge(*words: str, folder) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "hygge", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

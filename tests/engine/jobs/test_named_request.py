@@ -11,8 +11,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from hygge.run.watch import Silent
 from tests.chaos import only_in_chaos
 from tests.engine.jobs.test_second_driver import KILLED
 from tests.engine.jobs.test_submit import REPORT, Ray
-from tests.waiting import LIMIT_S
+from tests.forked import PLAIN, hygge
 
 ONE = (
     "max_parallel_flows: 1\n"
@@ -47,10 +45,8 @@ def ran(
     folder: Path, request: str, *words: str, killed: bool = False, code: int = 0, **environ: str
 ) -> dict[str, dict[str, Any]]:
     """Run the command and return the report of each flow; none where it is killed."""
-    start = ["-c", KILLED] if killed else ["-m", "hygge"]
-    process = subprocess.run(
-        [sys.executable, *start, "flows.yml", "--inline", "--json", *words],
-        cwd=folder, text=True, capture_output=True, timeout=LIMIT_S,
+    process = hygge(
+        "flows.yml", "--inline", "--json", *words, cwd=folder, code=KILLED if killed else PLAIN,
         env={**os.environ, REQUEST: request, **environ},
     )  # fmt: skip
     expected = -signal.SIGKILL if killed else code

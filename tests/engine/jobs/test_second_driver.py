@@ -12,7 +12,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import pytest
 from hygge.engine.jobs.instructions import FLOW_JOB, Instructions, digest
 from hygge.report.text import REPORT_MARK
 from tests.chaos import only_in_chaos
-from tests.waiting import LIMIT_S
+from tests.forked import PLAIN, hygge
 
 KILLED = """
 import os, signal, sys
@@ -46,10 +45,8 @@ def tried(
     folder: Path, request: str, number: int, *words: str, killed: bool = False
 ) -> list[dict[str, Any]]:
     """Run one try and return its reports; none where it is killed."""
-    start = ["-c", KILLED] if killed else ["-m", "hygge"]
-    ran = subprocess.run(
-        [sys.executable, *start, "flows.yml", "--inline", "--json", *words],
-        cwd=folder, text=True, capture_output=True, timeout=LIMIT_S,
+    ran = hygge(
+        "flows.yml", "--inline", "--json", *words, cwd=folder, code=KILLED if killed else PLAIN,
         env={**os.environ, FLOW_JOB: Instructions(request, number).to_json()},
     )  # fmt: skip
     assert ran.returncode == (-signal.SIGKILL if killed else 0), ran.stdout + ran.stderr
@@ -161,10 +158,7 @@ def test_a_job_whose_environment_is_another_one_is_refused_and_no_value_is_told(
 
     def ran(**more: str) -> subprocess.CompletedProcess[str]:
         environ = {**os.environ, "SOURCE": "users.csv", FLOW_JOB: told, **more}
-        return subprocess.run(
-            [sys.executable, "-m", "hygge", "flows.yml", "--inline"], cwd=tmp_path, env=environ,
-            text=True, capture_output=True, timeout=LIMIT_S,
-        )  # fmt: skip
+        return hygge("flows.yml", "--inline", cwd=tmp_path, env=environ)
 
     refused = ran()
     assert refused.returncode in (1, 2)
