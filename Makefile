@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo dist test chaos ray-versions cluster-test FORCE docs lint types style imports bytecode bench bench-publish bench-guard bench-cluster clean
+.PHONY: demo dist test chaos ray-versions duckdb-versions cluster-test FORCE docs lint types style imports bytecode bench bench-publish bench-guard bench-cluster clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hygge samples/01_users_to_lake.yml
@@ -42,6 +42,14 @@ build/ray-%/.tested: FORCE
 	$(PYTHON) -m venv build/ray-$*
 	build/ray-$*/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]' 'ray[default]==$*'
 	HYGGE_CRASH=all build/ray-$*/bin/python -m pytest -n 0 -m ray_versions -o filterwarnings=
+
+# Likewise the oldest and the newest DuckDB.
+DUCKDB_VERSIONS ?= 1.5.0 2.0.1
+duckdb-versions: $(DUCKDB_VERSIONS:%=build/duckdb-%/.tested)
+build/duckdb-%/.tested: FORCE
+	$(PYTHON) -m venv build/duckdb-$*
+	build/duckdb-$*/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]' 'duckdb==$*'
+	build/duckdb-$*/bin/python -m pytest -n 0 tests/connectors/duckdb
 FORCE:
 
 # Three hosts in namespaces (root, Linux); a quarter of an hour. `make cluster-test SF=0.1`.

@@ -161,6 +161,9 @@ def _explain_unknown(key: str, spec: EndSpec, cls: type[Connector]) -> tuple[str
     if key in FLOW_KEYS and key not in ("home", "store"):
         return f"'{key}' belongs to the flow", f"write it beside `{spec.side}:`, not under it"
     known = ["type", *(keys_of(cls) or ())]
+    if key == "cursor" and {"changes", "as_of"} <= set(known):  # a lake table has snapshots
+        message = f"{cls.__name__} has no '{key}': its snapshots tell what is new"
+        return message, "`changes: true`, with `mode: merge` and a `key`, reads what has changed"
     if spec.side == "home":
         known.append("max_bytes_per_second")
     return f"{cls.__name__} does not know '{key}'", suggest("it knows", key, known)

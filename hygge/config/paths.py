@@ -27,6 +27,8 @@ BUCKET_URLS = ", ".join(f"{scheme}://" for scheme in OBJECT_STORES)
 _WRITTEN_AS = {
     "s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss", "wasb": "abfss", "wasbs": "abfss",
 }  # fmt: skip
+_NO_PATH = ("file:", "md:", "motherduck:")
+"""How what is no path of a file begins, in the URL of a database that is a file."""
 _NOT_BUILT = ("adl", "http", "https", "hdfs", "ftp", "sftp", "hf")
 
 
@@ -66,7 +68,7 @@ def absolute(path: str, root: str, line: int) -> str:
 def absolute_url(url: str, root: str, line: int) -> str:
     """Return the URL of a database with an absolute path, where the database is a file."""
     match = re.match(r"(\w+(?:\+\w+)?:///)([^/?#:][^?]*)(.*)", url, re.DOTALL)
-    if match is None or match[2].startswith("file:") or not database_of(url).is_file:
+    if match is None or match[2].startswith(_NO_PATH) or not database_of(url).is_file:
         return url
     path = os.path.expanduser(match[2])
     _refuse_variable(path, line, root)

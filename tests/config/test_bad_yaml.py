@@ -230,6 +230,8 @@ def test_a_file_that_is_not_there_is_named_with_the_one_that_is(tmp_path: Path) 
         ("shop", "'shop' is a connection, and 'home' needs a table", "shop#table"),
         ("sqlite:///x.db", "a database URL without a table", "url#table"),
         ("postgresql://u:hushhush@h/d", "without a table: postgresql://u:***@h/d", "url#table"),
+        ("md:shop#users", "MotherDuck is not built", "duckdb:///path"),
+        ("duckdb:///md:shop#users", "MotherDuck is not built", "duckdb:///path"),
         ("{connection: shp, table: t}", "there is no connection 'shp'", "did you mean 'shop'?"),
         ("{connection: 'shop#t'}", "which names a table as well", "connection: shop"),
         ("{path: 'sqlite:///x.db', table: t}", "SQLHome does not know 'path'", "it knows"),

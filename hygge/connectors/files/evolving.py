@@ -81,7 +81,7 @@ def followed(
                 f"{path} has column '{field.name}' ({word_of(field.type)}) without NULLs, which "
                 "the rows lack",
                 "give the rows that column, let `mode: replace` write it anew without `schema`, "
-                "or write to another path",
+                "or write elsewhere",
             )
         fields.append(field)
     left = [field for field in gone if written is None or field.name in written]
@@ -95,7 +95,7 @@ def followed(
         raise StoreError(
             f"{path}: {changes[0] if changes else 'columns are gone'}, but all of its files have "
             "one header",
-            "leave new columns out with `columns`, use `mode: replace`, or write to another path",
+            "leave new columns out with `columns`, use `mode: replace`, or write elsewhere",
         )
     for field in () if replaces else left:
         for other in new:
@@ -122,7 +122,7 @@ def _held(
             f"{path}: column '{held.name}' is {there} in the files that are there, and {here} in "
             "the rows",
             "give the rows the old type, let `mode: replace` write it anew without `schema`, or "
-            "write to another path",
+            "write elsewhere",
         )
     if is_wide:
         was, now = words_of(held.type, came.type)

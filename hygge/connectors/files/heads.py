@@ -166,11 +166,11 @@ def check_same(path: str, held: pa.Schema | None, new: pa.Schema | None, mode: M
     if mode != "replace":
         hint = (
             "append the same columns, in the same order and types, use `schema: evolve`, or write "
-            "to another path"
+            "elsewhere"
         )
         other_type = (
             "give the rows the old type, let `mode: replace` write it anew without `schema`, or "
-            "write to another path"
+            "write elsewhere"
         )
     for field in held:
         index = new.get_field_index(field.name)

@@ -91,6 +91,17 @@ def _full_names(field: pa.Field, name: str) -> Iterator[str]:
         yield from _full_names(inner, f"{name}.{inner.name}")
 
 
+def alike(columns: pa.Schema) -> list[str]:
+    """Return a sentence for each column whose name is that of another one but for its case."""
+    met: dict[str, str] = {}
+    return [
+        f"columns '{met[name.lower()]}' and '{name}' differ in case only: engines that ignore case "
+        "(Spark, Trino) cannot tell them apart"
+        for name in columns.names
+        if met.setdefault(name.lower(), name) != name
+    ]
+
+
 def _refuse_lacking(where: str, held: pa.Schema, new: pa.Schema) -> None:
     lacking = [name for name in held.names if name not in new.names]
     if lacking:

@@ -29,6 +29,7 @@ from hygge.connectors.iceberg.files import Found, data_file, entries, planned
 from hygge.connectors.iceberg.goal import Goal
 from hygge.connectors.iceberg.lake import explained
 from hygge.connectors.iceberg.partitions import parts_of, spec_of
+from hygge.connectors.iceberg.replaced import RUN, rows_of_others
 from hygge.connectors.iceberg.staging import PREPARED, Staged, ticket_file
 from hygge.connectors.iceberg.types import arrow_schema, ids_of
 from hygge.errors import HomeError, NotOurs, Rejected, StoreError, Unknown, refusing
@@ -36,8 +37,6 @@ from hygge.model import Commit, Head, Receipt, Run, Watermark, facts_of_head
 from hygge.places.objects import at_once
 
 HEAD = "hygge.head."
-RUN = "hygge.run"
-"""The property of a snapshot that names the run which made it."""
 FORMAT = 1
 _NAME_MAPPING = "schema.name-mapping.default"
 
@@ -83,8 +82,8 @@ def check_writable(goal: Goal, table: Any | None, run: Run, rows: pa.Schema | No
 def _check_table(where: str, table: Any, run: Run) -> None:
     if table.metadata.format_version > 2:
         raise StoreError(
-            f"{where} has format {table.metadata.format_version} of Iceberg, which hygge does not "
-            "write",
+            f"{where} has format {table.metadata.format_version} of Iceberg, of which pyiceberg "
+            "writes no manifests",
             "write to a table of format 2",
         )
     if run.mode == "merge" and rows_in(table) is None:  # it has files of deletes
@@ -271,6 +270,8 @@ class Trial:
             )  # fmt: skip
         elif self.run.mode == "replace" and self.table is not None:
             gone = [entry.data_file for entry in entries(self.table)]
+            said = rows_of_others(self.table, self.base)
+            result = replace(result, note="; ".join(filter(None, [result.note, said])))
         data = at_once(partial(data_file, metadata), added)
         update = transaction.update_snapshot(snapshot_properties={RUN: self.run.id})
         with update.overwrite() if gone else update.fast_append() as snapshot:

@@ -1,7 +1,7 @@
 """Partitions of a table: `partition_by`, and the rows of a batch by their partition.
 
     partition_by: [country]         the values of a column
-    partition_by: [day(sold_at)]    or month(…): of a date or a timestamp, which is taken as UTC
+    partition_by: [day(sold_at)]    or year(…), month(…), and hour(…) of a timestamp, as UTC
 
 `bucket[n]`, `truncate` and the like are refused, also where a table has them already.
 """
@@ -21,8 +21,9 @@ import pyarrow.compute as pc
 from hygge.errors import ConfigError, StoreError
 
 _FORM = re.compile(r"(?:(?P<how>\w+)\()?(?P<column>[^()]+)\)?")
-_BUILT = ("identity", "day", "month")
+_BUILT = ("identity", "year", "month", "day", "hour")
 _FIRST_ID = 1000
+_HOUR_US = 3_600_000_000
 
 Key = tuple[Any, ...]
 """The values of a partition, in Iceberg's own form: days since 1970 for a date, and so on."""
@@ -48,7 +49,7 @@ def read_parts(texts: Sequence[str], who: str) -> tuple[Part, ...]:
         if match is None or how not in _BUILT:
             raise ConfigError(
                 f"{who}: 'partition_by' has {text!r}, which hygge does not write",
-                "a column, day(column) or month(column)",
+                "a column, or year(), month(), day() or hour() of one",
             )
         parts.append(Part(match["column"], how))
     return tuple(parts)
@@ -79,14 +80,15 @@ def spec_of(parts: Sequence[Part], schema: Any, where: str) -> Any:
 def _check_type(part: Part, kind: Any, where: str) -> None:
     from pyiceberg import types as ice
 
-    dated = (ice.DateType, ice.TimestampType, ice.TimestamptzType)
+    timed = (ice.TimestampType, ice.TimestamptzType)
+    dated = (ice.DateType, *timed)
     plain = (ice.BooleanType, ice.IntegerType, ice.LongType, ice.StringType, ice.DecimalType)
-    fits = isinstance(kind, dated if part.how != "identity" else (*dated, *plain))
-    if not fits:
+    kinds = {"identity": (*dated, *plain), "hour": timed}
+    if not isinstance(kind, kinds.get(part.how, dated)):
         raise StoreError(
             f"{where}: a column of type {kind} does not partition a table as {part}",
-            "partition by a text, a whole number, a decimal, a date or a timestamp; day() and "
-            "month() are of the last two",
+            "partition by a text, a whole number, a decimal, a date or a timestamp; year(), "
+            "month() and day() are of the last two, hour() of a timestamp",
         )
 
 
@@ -103,7 +105,7 @@ def parts_of(table: Any, wanted: Sequence[Part] | None, where: str) -> tuple[Par
             raise StoreError(
                 f"{where} is partitioned by {how} of column "
                 f"'{table.schema().find_column_name(field.source_id)}', which hygge does not write",
-                "write to a table that is partitioned by a column, its day or its month",
+                "write to a table that is partitioned by a column, its year, month, day or hour",
             )
         part = Part(table.schema().find_column_name(field.source_id), how)
         _check_type(part, table.schema().find_type(field.source_id), where)
@@ -144,10 +146,15 @@ def by_partition(table: pa.Table, parts: Sequence[Part]) -> Iterator[tuple[Key, 
 def _values(column: pa.ChunkedArray, how: str) -> pa.ChunkedArray:
     if how == "identity":
         return column
+    if how == "hour":
+        hours = pc.floor_temporal(column, unit="hour").cast(pa.int64())
+        return pc.divide(hours, _HOUR_US).cast(pa.int32())
     days = column.cast(pa.date32())
     if how == "day":
         return days.cast(pa.int32())
     years = pc.subtract(pc.year(days).cast(pa.int32()), pa.scalar(1970, pa.int32()))
+    if how == "year":
+        return years
     months = pc.subtract(pc.month(days).cast(pa.int32()), pa.scalar(1, pa.int32()))
     return pc.add(pc.multiply(years, pa.scalar(12, pa.int32())), months)
 

@@ -26,7 +26,7 @@ from hygge.connectors.files import publish
 from hygge.connectors.files.changes import check_upserts, renamed, with_op
 from hygge.connectors.files.parquet import ParquetOptions, ParquetOptionsDict
 from hygge.connectors.iceberg import log
-from hygge.connectors.iceberg.columns import Columns, columns_after
+from hygge.connectors.iceberg.columns import Columns, alike, columns_after
 from hygge.connectors.iceberg.commit import check_writable, head_of, place_of, rows_in
 from hygge.connectors.iceberg.goal import Goal
 from hygge.connectors.iceberg.home import IcebergHome
@@ -83,8 +83,8 @@ class IcebergStore(Store):
         table: str | None = None
         """`namespace.table`. Default: the name."""
         partition_by: list[str] | None = None
-        """The columns of which a new table makes partitions: `country`, `day(sold_at)`, or
-        `month(…)`. Default: none, or those of the table that is there."""
+        """The columns of which a new table makes partitions: `country`, `day(sold_at)`,
+        `year(…)`, `month(…)` or `hour(…)`. Default: none, or those of the table that is there."""
         options: ParquetOptions = ParquetOptions()
 
     settings: IcebergStore.Settings
@@ -119,7 +119,7 @@ class IcebergStore(Store):
 
     def remarks(self, schema: pa.Schema | None) -> list[str]:
         said = super().remarks(schema)
-        return said if schema is None else [*said, *kept_otherwise(schema)]
+        return said if schema is None else [*said, *kept_otherwise(schema), *alike(schema)]
 
     def reader(self, schema: pa.Schema) -> Home | None:
         return IcebergHome(catalog=self.lake.catalog, table=self.lake.table)

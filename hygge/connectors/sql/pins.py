@@ -92,7 +92,7 @@ DUCKDB = {
     "old_implicit_casting": "false", "order_by_non_integer_literal": "false",
     "scalar_subquery_error_on_multiple_rows": "true",
     "default_order": "ASC", "default_null_order": "NULLS_LAST",
-    "preserve_insertion_order": "true", "preserve_identifier_case": "preserve_case",
+    "preserve_insertion_order": "true", "preserve_identifier_case": "true",
 }  # fmt: skip
 """Every setting of a session that changes results; this version of DuckDB may not know all."""
 

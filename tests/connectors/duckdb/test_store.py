@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -104,7 +105,11 @@ def test_a_sequence_goes_on_after_the_values_that_came(path, sql):
     sql("CREATE SCHEMA s")
     sql('CREATE SEQUENCE s."The ids" INCREMENT BY 5')
     sql("""CREATE TABLE users (id BIGINT DEFAULT nextval('s."The ids"'), name VARCHAR)""")
-    assert 'the sequence s."The ids" goes on after 3' in move(store_at(path), THREE).note
+    note = move(store_at(path), THREE).note
+    if duckdb.__version__.startswith("1."):
+        assert 'the sequence s."The ids" stays where it is: this DuckDB cannot' in note
+        return
+    assert 'the sequence s."The ids" goes on after 3' in note
     sql("INSERT INTO users (name) VALUES ('d')")
     assert sql("SELECT id FROM users WHERE name = 'd'") == [(8,)]
     assert "sequence" not in move(store_at(path), THREE, run="r2").note

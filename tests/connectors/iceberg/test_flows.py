@@ -52,6 +52,15 @@ def test_the_page_does_what_it_says(
     assert main(["discover", "lake"]) == 0
     found = capsys.readouterr().out
     assert re.search(r"sales/lines +4 .* iceberg +id, sold_at, price", found), found
+    changes = "{connection: lake, table: sales.lines, changes: true}"
+    (tmp_path / "flows.yml").write_text(
+        home.partition("flows:")[0]
+        + f"flows: {{c: {{home: {changes}, store: lake#sales.copy, mode: merge, key: [id]}}}}"
+    )
+    assert main(["plan", "flows.yml"]) == 0
+    with lakes.table(tmp_path) as table:
+        newest = table.current_snapshot().snapshot_id
+    assert f"  changes up to {newest}\n" in capsys.readouterr().out
 
 
 LAKE = 'connections: {lake: {type: iceberg, catalog: {uri: "sqlite:///c.db", warehouse: w}}}\n'
@@ -67,6 +76,8 @@ LAKE = 'connections: {lake: {type: iceberg, catalog: {uri: "sqlite:///c.db", war
         (LAKE.replace("iceberg,", "iceberg, max_connections: 3,"), "does not know 'max_conn"),
         (LAKE + "flows: {a: {home: x.csv, store: lake#lines}}\n", "not a table in a namespace"),
         (LAKE + "flows: {a: {home: x.csv, store: lake}}\n", "needs a table of it"),
+        (LAKE + "flows: {a: {home: {connection: lake, table: s.t, cursor: n}, store: out}}\n",
+         "IcebergHome has no 'cursor': its snapshots tell what is new"),
         (LAKE + "flows: {a: {home: x.csv, store: lke#s.t}}\n", "there is no connection 'lke'"),
         (LAKE + "flows: {a: {home: x.csv, store: {connection: lake, path: s}}}\n",
          "names a 'path'"),

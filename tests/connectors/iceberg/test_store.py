@@ -39,7 +39,13 @@ def _dated() -> pa.Table:
 
 @pytest.mark.parametrize(
     ("by", "files"),
-    [(["land"], 4), (["day"], 4), (["day(at)"], 3), (["month(day)", "land"], 5), (["day(day)"], 4)],
+    [
+        (["land"], 4),
+        (["year(day)"], 3),
+        (["hour(at)"], 3),
+        (["month(day)", "land"], 5),
+        (["day(day)", "day(at)"], 5),
+    ],
 )
 def test_partitions_hold_their_rows_alone(by: list[str], files: int, tmp_path: Path) -> None:
     store = lakes.store(tmp_path, partition_by=by)
@@ -120,8 +126,9 @@ def test_columns_follow_in_the_commit_of_the_rows(tmp_path: Path) -> None:
     first = pa.table({"n": pa.array([1], pa.int32()), "text": ["a"]})
     stage_run(lakes.store(tmp_path), first, mode="append").commit()
     frozen = lakes.store(tmp_path)
-    with pytest.raises(StoreError, match="column 'n' is int32 in .* and int64 in this run"):
+    with pytest.raises(StoreError, match="column 'n' is int32 in .* and int64 in this run") as said:
         stage_run(frozen, _wider(), mode="append")
+    assert said.value.hint.endswith("or write elsewhere")
     commit = stage_run(
         lakes.store(tmp_path, options={"schema": "evolve"}), _wider(), mode="append"
     ).commit()
@@ -196,6 +203,15 @@ def test_a_table_that_others_partition_meanwhile_ends_the_run(tmp_path: Path) ->
     with pytest.raises(Rejected, match="is partitioned by text now: it was changed by others"):
         staged.commit()
     stage_run(lakes.store(tmp_path), tagged_rows("b"), mode="append").commit()
+    with lakes.table(tmp_path) as table:
+        table.append(tagged_rows("foreign", 500, 7).cast(table.schema().as_arrow()))
+        still = table.current_snapshot().snapshot_id
+    note = stage_run(lakes.store(tmp_path), tagged_rows("c")).commit().note
+    assert note == (
+        f"7 rows that others wrote there since the last run went, too: snapshot {still} still has "
+        "them"
+    )
+    assert difference(lakes.rows(tmp_path), tagged_rows("c")) is None
 
 
 def test_a_table_that_was_dropped_ends_the_run(tmp_path: Path) -> None:
@@ -255,6 +271,8 @@ def test_what_cannot_be_kept_is_refused_before_rows_move(tmp_path: Path) -> None
         "column 'a' (uint32) is kept as int64",
         "column 'b' (uint64) is kept as decimal(20,0)",
     ]
+    (said,) = lakes.store(tmp_path).remarks(pa.schema([("a", pa.int64()), ("A", pa.string())]))
+    assert said.startswith("columns 'a' and 'A' differ in case only")
     newer = SimpleNamespace(metadata=SimpleNamespace(format_version=3))
     with pytest.raises(StoreError, match="format 3"):  # the library itself cannot write it yet
         check_writable(lakes.store(tmp_path).goal, newer, Run("r", FLOW), None)
