@@ -28,6 +28,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--key", action="append", metavar="COLUMN,…", help="the columns by which merge finds a row"
     )
+    command.add_argument(
+        "--type", help="the target's type, where its name does not tell it: delta, csv, jsonl, …"
+    )
     command.add_argument("--cursor", metavar="COLUMN", help="read only what is above the last run")
     command.add_argument("--name", help="the flow's name, under which it goes on the next time")
     command.add_argument(
@@ -71,6 +74,7 @@ def run(arguments: argparse.Namespace, run_here: RunHere) -> int:
         mode=arguments.mode,
         key=[key for key in keys if key],
         cursor=arguments.cursor,
+        kind=arguments.type,
     )
 
     def opened(arguments: argparse.Namespace) -> Coordinator:

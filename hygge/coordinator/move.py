@@ -23,6 +23,7 @@ from hygge.config.written import (
     with_variables,
 )
 from hygge.connectors.databases.known import database_of
+from hygge.connectors.sql.connection import shown
 from hygge.errors import ConfigError, UsageError
 from hygge.registry import by_suffix, suffixes
 
@@ -61,11 +62,13 @@ def flow_of(
     mode: str | None = None,
     key: Sequence[str] = (),
     cursor: str | None = None,
+    kind: str | None = None,
 ) -> Move:
     """Return the flow from `source` to `target`, each a path, a URL or `connection#table`.
 
-    `file` has the connections that they may name. Raises ConfigError for what flows.yml could not
-    say either, and UsageError for a cursor of files.
+    `file` has the connections that they may name; `kind` is the `type:` of a target that is a
+    folder. Raises ConfigError for what flows.yml could not say either, and UsageError for a cursor
+    of files and a type of tables.
     """
     written = _Written(connections_of(file) if os.path.exists(file) else {})
     home: object = _end(source, "source", written)
@@ -75,6 +78,8 @@ def flow_of(
         home = {"connection": home.rpartition("#")[0], "tables": [table]}
         if isinstance(store, str) and "{table}" not in store and "#" not in store:
             store = f"{store.rstrip('/')}/{{table}}"
+    if kind is not None:
+        store = _with_type(store, target, kind)
     if cursor is not None:
         home = _with_cursor(home, source, cursor)
     flow: dict[str, object] = {"home": home, "store": store}
@@ -93,7 +98,8 @@ def flow_of(
         read = read_written(text, COMMAND, environ)
     except ConfigError as error:  # nobody sees the lines of this text
         message = re.sub(rf"(?m)^{COMMAND}:\d+: ", f"{COMMAND}: ", error.message)
-        raise ConfigError(message, error.hint) from error
+        hint = re.sub(r"(?m)^(key|mode): \[?([\w,]+)\]?$", r"--\1 \2", error.hint or "")
+        raise ConfigError(message, hint or None) from error
     return Move(read, text, written.hidden.variables)
 
 
@@ -131,6 +137,15 @@ def _end(word: str, side: str, written: _Written) -> str:
         written.urls[name] = url
         written.connections[name] = written.hidden.url(url, name)
     return f"{name}#{with_variables(table)}"
+
+
+def _with_type(store: object, target: str, kind: str) -> object:
+    url, table = _parts(target)
+    if table or (_URL.match(url) and not is_bucket_url(url) and not url.startswith("file:")):
+        raise UsageError(
+            f"--type is for files and folders, and {shown(target)} is a table", "leave --type out"
+        )
+    return {"type": kind, "path": store}
 
 
 def _with_cursor(home: object, source: str, cursor: str) -> object:

@@ -59,11 +59,14 @@ class FlowView:
         return max(0.0, moved / passed_s), max(0.0, gone / passed_s)
 
     def share(self) -> float | None:
-        """Return which part is done, 0 to 1: of the rows, else of the splits; None: not known."""
+        """Return which part is done, 0 to 1: of the rows, else of the splits; None: not known.
+
+        Until the first split is staged, the splits tell nothing: all lanes are in the midst of one.
+        """
         seen = self.progress
         if seen.rows_expected:
             return min(1.0, seen.rows / seen.rows_expected)
-        return seen.splits_done / seen.splits if seen.splits > 1 else None
+        return seen.splits_done / seen.splits if seen.splits > 1 and seen.splits_done else None
 
     def left_s(self, now: float) -> float | None:
         """Return about how many seconds are left; None: not known."""
@@ -138,9 +141,13 @@ class Board:
         return [view for view in self.flows.values() if view.report is not None]
 
     def count_text(self) -> str:
-        """Return how many flows have ended: `3 of 10 flows`; "" where there is one flow only."""
-        names = {name for name in (*self.expected, *self.flows) if not name.startswith("\0")}
-        if len(names) < 2:
+        """Return how many flows have ended: `3 of 10 flows`.
+
+        "" where there is one flow only, or where nobody told how many there are (`--quiet`).
+        """
+        expected = {name for name in self.expected if not name.startswith("\0")}
+        names = expected | self.flows.keys()
+        if len(names) < 2 or not expected:
             return ""
         ended = self.ended()
         failed = sum(view.report is not None and view.report.status == "failed" for view in ended)

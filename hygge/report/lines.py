@@ -81,5 +81,7 @@ def end_text(report: Report) -> str:
         parts.append(duration_text(report.seconds))
         return f"{flow}: done, {' · '.join(parts)}"
     reason = report.error or report.note
+    if reason == report.status:  # stopped: stopped
+        reason = report.note
     after = f" after {duration_text(report.seconds)}" if report.seconds else ""
     return f"{flow}: {report.status}{after}" + (f": {reason}" if reason else "")

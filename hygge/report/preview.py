@@ -90,7 +90,7 @@ def _amount(found: Preview) -> str:
     if number == 0:
         return "no row"
     if found.has_more:
-        return f"the first {number:,} row{'s'[: number != 1]}"
+        return "the first row" if number == 1 else f"the first {number:,} rows"
     return "the one row" if number == 1 else f"all {number:,} rows"
 
 

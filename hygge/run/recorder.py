@@ -65,6 +65,8 @@ class Recorder:
         self.watch.expects(flows)
 
     def began(self, flow: str, splits: int) -> None:
+        # What comes now is moved from now on, and not while the plan was made.
+        self._points.append((self._passed_s(), self._last.rows, self._last.bytes, 0, 0))
         self.watch.began(flow, splits)
 
     def moved(self, flow: str, progress: Progress) -> None:

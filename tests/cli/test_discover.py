@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 
 from hygge.cli.main import main
 from hygge.config.hidden import Hidden
@@ -103,6 +104,7 @@ def test_files_of_a_folder(said):
         pq.write_table(table, f"data/parts/{at}.parquet")
     pc.write_csv(table, "data/one.csv")
     pc.write_csv(table.rename_columns(["x", "y"]), "data/two.csv")
+    feather.write_feather(table, "data/f.arrow")
     Path("data/lines.jsonl").write_text('{"n": 1}\n' * 5)
     Path("data/.hidden.csv").write_text("a\n1\n")
     Path("data/events/.hoodie").mkdir(parents=True)
@@ -114,6 +116,7 @@ def test_files_of_a_folder(said):
     assert rows["parts"][3:] == ["3", "parquet", "id,", "v"]
     assert rows["one.csv"][:2] == ["about", "3"]
     assert rows["two.csv"][:2] == ["about", "3"]
+    assert rows["f.arrow"][0] == "3"
     assert rows["lines.jsonl"][:2] == ["about", "5"]
     assert "events is a Hudi table: hygge does not read such tables" in text
     assert "hidden" not in text

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from deltalake import DeltaTable
 
 from hygge.cli.main import main
 from hygge.coordinator.move import flow_of, saved_text
@@ -51,6 +52,10 @@ def test_a_file_into_a_table_and_back(moved):
     assert pq.read_table("lake/t").num_rows == 3
     moved("sqlite:///x.db#t", "out.csv")
     assert Path("out.csv").read_text().splitlines()[1:] == ['1,"a"', '2,"B"', '3,"c"']
+    moved("out.csv", "lake/d", "--type", "delta", "--mode", "merge", "--key", "id")
+    assert DeltaTable("lake/d").to_pyarrow_table().num_rows == 3
+    said = moved("lake/d", "sqlite:///x.db#d", "--type", "delta", code=2)
+    assert "--type is for files and folders" in said
 
 
 def test_what_is_saved_goes_on_where_the_command_was(moved, capsys):
@@ -102,8 +107,10 @@ def test_connections_of_a_file_and_many_tables(moved):
         (("nope.csv", "out"), "nope.csv"),
         (
             ("in.parquet", "sqlite:///x.db#t", "--mode", "merge"),
-            "hygge move: flow 'in_to_t': mode merge needs",
+            "hygge move: flow 'in_to_t': mode merge needs 'key': the columns that tell rows apart"
+            "\n\nhint: --key id\n",
         ),
+        (("in.parquet", "out", "--type", "delt"), "did you mean 'delta'?"),
         (("shop#t", "out"), "there is no connection 'shop'"),
         (("postgresql://a:geheim@127.0.0.1:9/x#t", "out"), "127.0.0.1"),
         (("postgresql://a:geheim@127.0.0.1:9/x", "out"), "a database URL without a table"),

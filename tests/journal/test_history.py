@@ -149,11 +149,15 @@ def test_the_rates_begin_when_the_engine_is_ready():
     recorder._start -= 60.0  # as if a minute had passed
     recorder.moved("f", Progress(waits_for="its plan"))
     recorder.restart_clock()
+    recorder._start -= 30.0  # the plan takes half of that
+    recorder.began("f", 1)
+    recorder._start -= 1.0
     facts = recorder.facts(Report("f", "done", rows=7))
     assert facts["waited_s"]["the engine"] >= 60
     points = facts["over_time"]["points"]
     assert points[0] == [0.0, 0, 0, 0, 0]
-    assert points[-1][0] < 60
+    assert [int(point[0]) for point in points] == [0, 30, 31]
+    assert [point[1] for point in points] == [0, 0, 7], "nothing moves while the plan is made"
     assert facts["messages"] == [[0.0, "waiting for the engine"]]
 
 

@@ -81,6 +81,10 @@ def test_the_time_left_follows_from_the_rate_of_the_last_seconds():
     assert view.rates(30.0)[0] < 60  # it stands still
     view.note(Progress(rows=5000, rows_expected=4000), 31.0)  # an estimate that was too low
     assert (view.share(), view.left_s(31.0)) == (1.0, None)
+    view.note(Progress(rows=5000, splits=4), 32.0)
+    assert view.share() is None  # of splits that are begun nobody knows how far they are
+    view.note(Progress(rows=9000, splits=4, splits_done=1), 33.0)
+    assert view.share() == 0.25
 
 
 def test_a_log_has_a_line_when_a_flow_begins_fails_and_ends():
@@ -122,9 +126,10 @@ def test_quiet_says_warnings_and_failures_alone():
     quiet.said("", "warning: look here")
     quiet.ended(Report("users", "done"))
     quiet.ended(Report("orders", "failed", error="the disk is full"))
+    quiet.ended(Report("lines", "failed", error="no room"))  # and not "2 of 2 flows"
     quiet.close()
     assert [line[10:] for line in out.getvalue().splitlines()] == [
-        "warning: look here", "orders: failed: the disk is full",
+        "warning: look here", "orders: failed: the disk is full", "lines: failed: no room",
     ]  # fmt: skip
 
 

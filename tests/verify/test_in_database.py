@@ -1,7 +1,8 @@
-"""Two tables of PostgreSQL are compared by the servers; where these differ, the rows are read."""
+"""Two tables of PostgreSQL, or of DuckDB, are compared there; where these differ, rows are read."""
 
 from __future__ import annotations
 
+import duckdb
 import pytest
 
 from hygge import Flow, SQLHome, SQLStore
@@ -86,3 +87,49 @@ def test_an_append_with_a_cursor_is_compared_where_nothing_is_newer(pg, schema, 
     assert verdict.notes == ["1 row of the source is beyond the watermark"]
     pg.ask(f"UPDATE {schema}.there SET id = 9 WHERE id = 2")
     assert verify_flow(flow).status == "different"
+
+
+def test_duckdb_compares_two_of_its_tables(tmp_path):
+    url = f"duckdb:///{tmp_path}/d.duckdb"
+
+    def do(*statements):
+        with duckdb.connect(tmp_path / "d.duckdb") as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def digest(table):
+        home = SQLHome(table=table, connection=url)
+        with home.open(None) as plan:
+            return home.digest(plan)
+
+    do(
+        "CREATE TABLE here (id INT PRIMARY KEY, m DECIMAL(30,2), t VARCHAR, f DOUBLE, "
+        'moment TIMESTAMP, b BLOB, "Odd, (name)" BOOLEAN)',
+        "INSERT INTO here SELECT i, i, 'ä' || i, i / 7, now()::TIMESTAMP, 'x', NULL "
+        "FROM range(9) r(i)",
+        "CREATE TABLE a (h HUGEINT, u UUID, t VARCHAR COLLATE NOCASE)",
+        "INSERT INTO a VALUES (1, '00000000-0000-0000-0000-000000000001', 'x')",
+        "CREATE TABLE spans AS SELECT INTERVAL 1 MONTH AS span",
+    )
+    flow = Flow(
+        SQLHome(table="here", connection=url), SQLStore(table="there", connection=url),
+        engine="inline", state=tmp_path / "state", name="f",
+    )  # fmt: skip
+    assert flow.run().rows == 9
+    verdict = verify_flow(flow)
+    assert (verdict.status, verdict.rows_store, verdict.notes) == ("same", 9, [BY_SERVERS])
+    do("UPDATE there SET m = CASE id WHEN 3 THEN 4 ELSE 3 END WHERE id IN (3, 4)")
+    verdict = verify_flow(flow)
+    assert (verdict.status, sorted(verdict.first)) == (
+        "different", ["changed: id 3 in m", "changed: id 4 in m"],
+    )  # fmt: skip
+
+    # What has one hash in DuckDB.
+    for change in (
+        "h = 18446744073709551616",
+        "u = '00000000-0000-0001-0000-000000000000'",
+        "t = 'X'",
+    ):
+        do("CREATE OR REPLACE TABLE b AS FROM a", f"UPDATE b SET {change}")
+        assert digest("a") != digest("b"), change
+    assert digest("spans") is None

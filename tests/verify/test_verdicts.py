@@ -72,6 +72,14 @@ def test_a_source_that_has_moved_on_is_not_called_wrong(here, capsys):
     assert "f: same" in verify(capsys)
 
 
+def test_a_run_that_writes_the_file_that_it_read_has_not_moved_its_source(here, capsys):
+    home = HOME.replace("}", ", options: {splits: 3}}")
+    flows(f"{{f: {{home: {home}, store: {{connection: 'sqlite:///home.db', table: there}}}}}}")
+    run()
+    execute(Path("home.db"), "delete from there where id = 3")
+    assert "lost: id 3" in verify(capsys, code=1)
+
+
 def test_files_that_were_rewritten_since_the_run_have_moved_on(here, capsys):
     pq.write_table(pa.table({"id": [1, 2, 3]}), "users.parquet")
     flows("{f: {home: users.parquet, store: out}}")

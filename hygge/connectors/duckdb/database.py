@@ -68,6 +68,7 @@ DUCKDB = Database(
     suffixes=(".duckdb", ".ddb"),
     file_holds=(8, b"DUCK"),
     locks_out_writers=True,
+    hashes_rows=True,
     own_catalog=True,
     default_schema=MAIN,
     is_cased=False,

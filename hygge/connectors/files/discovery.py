@@ -11,15 +11,18 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import cast
+
+import pyarrow as pa
 
 from hygge import registry
 from hygge.connectors.files import lake_tables
 from hygge.connectors.files.source_file import is_hidden
 from hygge.errors import HyggeError, SourceMissing
+from hygge.formats.arrow import count_rows
 from hygge.home import Home
 from hygge.model import MIB, Plan
 from hygge.places.access import ObjectUrl, access_of
@@ -77,9 +80,12 @@ def data_sets(path: str, include: Sequence[str], exclude: Sequence[str]) -> list
         name, at = folder or os.path.basename(top.rstrip("/")), _joined(top, folder)
         type_of_it = _TYPES.get(kind, "")
         if kind == lake_tables.ICEBERG and is_object_url(top):
-            why = "in a bucket it is read through its catalog: `home: connection#namespace.table`"
+            why = (
+                "in a bucket it is read through its catalog: make that a connection of flows.yml "
+                "(`type: iceberg`), then `hygge discover NAME` lists its tables"
+            )
         elif type_of_it:
-            found.append(_described(top, name, at, type_of_it, keys, sizes))
+            found.append(_described(top, name, at, type_of_it, keys, sizes, _of_table))
             continue
         else:
             why = "hygge does not read such tables: export it as plain files, and read those"
@@ -210,21 +216,57 @@ def _plan(kind: str, path: str) -> Plan:
         return plan
 
 
+def _of_table(plan: Plan) -> tuple[int, int] | None:
+    """Return the files of a lake table that count now, and their bytes.
+
+    Neither its log nor the files of older versions are among them. None: its library reads it, and
+    hygge does not know the files.
+    """
+    files: set[str] = set()
+    for split in plan.splits:
+        if "files" not in split.where or split.bytes is None:
+            return None
+        files |= {piece if isinstance(piece, str) else piece[0] for piece in split.where["files"]}
+    return len(files), sum(split.bytes or 0 for split in plan.splits)
+
+
 def _described(
-    top: str, name: str, path: str, kind: str, keys: Sequence[str], sizes: Mapping[str, int]
+    top: str,
+    name: str,
+    path: str,
+    kind: str,
+    keys: Sequence[str],
+    sizes: Mapping[str, int],
+    counted: Callable[[Plan], tuple[int, int] | None] = lambda plan: None,
 ) -> DataSet:
-    """Return a data set with its columns and rows, as its Home plans it."""
+    """Return a data set with its columns and rows, as its Home plans it.
+
+    `counted` tells the files and bytes of a plan, where they are not all of `keys`.
+    """
     size = sum(sizes[key] for key in keys)
     try:
         plan = _plan(kind, path)
         rows = [split.rows for split in plan.splits]
         known = [number for number in rows if number is not None]
-        is_exact = len(known) == len(rows)
-        number = sum(known) if is_exact else _estimate(_joined(top, keys[0]), size)
+        number = sum(known) if len(known) == len(rows) else _counted(top, kind, keys)
+        is_exact = number is not None
+        if number is None:
+            number = _estimate(_joined(top, keys[0]), size)
     except HyggeError as error:
         return DataSet(name, path, kind, len(keys), size, problem=error.message)
     columns = tuple(column.name for column in plan.columns or ())
-    return DataSet(name, path, kind, len(keys), size, number, is_exact, columns)
+    files, size = counted(plan) or (len(keys), size)
+    return DataSet(name, path, kind, files, size, number, is_exact, columns)
+
+
+def _counted(top: str, kind: str, keys: Sequence[str]) -> int | None:
+    """Return the rows of Arrow files on a disk, whose plan does not know them; None: of others."""
+    if kind != "arrow" or is_object_url(top):
+        return None
+    try:
+        return sum(count_rows(_joined(top, key)) for key in keys)
+    except pa.ArrowException:  # a stream, which would have to be read
+        return None
 
 
 def _estimate(path: str, total: int) -> int | None:

@@ -126,8 +126,11 @@ class CatalogVerbs(Protocol):
 class DigestVerbs(Protocol):
     """`digest.py` of a database that sums up the hashes of rows."""
 
-    def digest(self, ask: Ask, plan: Plan) -> tuple[int, int]:
-        """Return rows, and the sum of their hashes; equal for the same rows in any order."""
+    def digest(self, ask: Ask, plan: Plan) -> tuple[int, int] | None:
+        """Return rows, and the sum of their hashes; equal for the same rows in any order.
+
+        None: there is no hash for values of these types.
+        """
         ...
 
 
@@ -222,7 +225,7 @@ class Database:
     sets_aside: bool = False
     """Whether its commit sets rows aside that the table refuses: there is a `refusing.py`."""
     hashes_rows: bool = False
-    """Whether the server sums up the hashes of rows: there is a `digest.py`."""
+    """Whether the database sums up the hashes of rows: there is a `digest.py`."""
     home_lossy: tuple[str, ...] = NESTED
     """Arrow types, or how their names begin, that a Home does not give exactly."""
     store_lossy: tuple[str, ...] = NESTED

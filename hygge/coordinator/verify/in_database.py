@@ -38,5 +38,11 @@ def rows_if_same(flow: Flow, store: Home, head: Head) -> int | None:
     return None
 
 
+def are_in_one_file(flow: Flow) -> bool:
+    """Return whether one database file holds both ends: then the run itself changes its state."""
+    file = flow.home.on_disk() if isinstance(flow.home, SQLHome) else None
+    return file is not None and file == flow.store.on_disk()
+
+
 def _types(plan: Plan) -> list[tuple[str, str | None, object]]:
     return [(column.name, column.native, column.type) for column in plan.columns or ()]

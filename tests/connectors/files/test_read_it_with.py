@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from hygge import ArrowStore, Flow, ParquetHome, ParquetStore
+from hygge import ArrowStore, CsvStore, Flow, JsonlStore, ParquetHome, ParquetStore
 from hygge.connectors.files import heads
 from tests.connectors.files.old_heads import make_old
 
@@ -46,6 +46,19 @@ def test_a_directory_of_arrow_files_is_read_by_all(tmp_path):
         tuple(row.values()) for row in ROWS.to_pylist()
     ]
     assert ds.dataset(tmp_path / "lake", format="ipc").count_rows() == 2
+
+
+@pytest.mark.parametrize(
+    ("store", "scan", "ending"),
+    [(CsvStore, pl.scan_csv, "csv"), (JsonlStore, pl.scan_ndjson, "jsonl")],
+)
+def test_a_directory_of_text_is_read_by_a_pattern(store, scan, ending, tmp_path):
+    lake = tmp_path / "lake"
+    moved(tmp_path, store(path=lake), "append", 2)
+    assert scan(lake / f"**/*.{ending}").collect().height == 4
+    assert len(duckdb.sql(f"SELECT * FROM '{lake}/**/*.{ending}'").fetchall()) == 4
+    if ending == "csv":
+        assert ds.dataset(lake, format="csv").count_rows() == 4
 
 
 def test_hidden_names_are_those_that_spark_and_hive_skip(tmp_path):
