@@ -1,13 +1,15 @@
 """Read CSV text into tables, and set aside the records that do not fit.
 
 Each block of whole records (`hygge/formats/csv_records.py`) is read at once. pyarrow leaves out
-records with another count of values; a block with a value that it refuses is read as text, and each
-value that `text_values.fit` refuses is found. A mark behind each block shows that no row was lost.
+records with another count of values. Of a block with a value that it refuses, the column is read as
+text, and each value that `text_values.fit` refuses is found. A mark behind each block shows that no
+row was lost.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import IO, Any, cast
@@ -22,12 +24,16 @@ from hygge.formats.csv_reader import MARK, CsvReader, has_infinity
 from hygge.formats.csv_records import BadRecord, Block, Records
 from hygge.formats.text import BLOCK_BYTES, lines_before
 
+_COLUMN = re.compile(r"In CSV column #(\d+):")
 _MOST_ROWS = 1_000
 """Bad rows that are given on at once: above the limit of the run, it fails early."""
 
 
 class SettingAsideReader(CsvReader):
     """A `CsvReader` whose bad records are bad rows, in a `bad_table`, instead of errors."""
+
+    as_text: set[str]
+    """The columns of a block that are read as text, as a value of theirs was refused."""
 
     def tables(self) -> Iterator[pa.Table]:
         """Yield the rows in order, and bad rows in between."""
@@ -68,8 +74,9 @@ class SettingAsideReader(CsvReader):
     ) -> pa.Table:
         """Return the rows of a block that fit; add the others to `bad`."""
         self.all_as_text = False
+        self.as_text = set()
         try:
-            batch, skipped = self._parsed(records, block, names)
+            batch, skipped = self._parsed_with_texts(records, block, names)
             if any(has_infinity(column) for column in batch.columns):
                 self.all_as_text = True  # its text tells "inf" from a number that is too large
         except pa.ArrowInvalid:
@@ -86,7 +93,6 @@ class SettingAsideReader(CsvReader):
         arrays, unfit = self._converted(batch)
         if not (skipped or unfit):
             return self._table(arrays, batch.num_rows)
-        records.expect_bad()
         starts, ends = records.places(block)
         if len(starts) != batch.num_rows + len(skipped):
             read = batch.num_rows + len(skipped)
@@ -96,18 +102,39 @@ class SettingAsideReader(CsvReader):
                 "where values hold line ends, say `options: {newlines_in_values: true}`",
             )
         left_out = sorted(number - 1 for number, _, _ in skipped)
-        found: list[tuple[int, UnfitValue]] = []
-        for number, count, expected in skipped:
-            text, line = self._record(block, starts[number - 1], ends[number - 1])
-            shown = text_values.shortened(text.decode(errors="replace").rstrip("\r\n"))
-            found.append((number - 1, unfit_count(self.file.path, line, count, expected, shown)))
-        for at, (field, value) in unfit.items():
-            place = _place_among_all(at, left_out)
-            _, line = self._record(block, starts[place], ends[place])
-            found.append((place, self.unfit(field, line, value)))
-        for place, fault in sorted(found, key=lambda pair: pair[0]):
-            bad.append(self._bad(fault, *self._record(block, starts[place], ends[place])))
+        unfit_at = {_place_among_all(at, left_out): why for at, why in unfit.items()}
+        counts = {number - 1: (count, expected) for number, count, expected in skipped}
+        line, before = block.line + 1, 0
+        for place in sorted({*counts, *unfit_at}):
+            start = int(starts[place])
+            line, before = line + block.text.count(b"\n", before, start), start
+            record = block.text[start : ends[place]]
+            if place in counts:
+                shown = text_values.shortened(record.decode(errors="replace").rstrip("\r\n"))
+                fault = unfit_count(self.file.path, line, *counts[place], shown)
+            else:
+                field, value = unfit_at[place]
+                fault = self.unfit(field, line, value)
+            bad.append(self._bad(fault, record, line))
         return without(self._table(arrays, batch.num_rows), list(unfit))
+
+    def read_as(self, name: str) -> pa.DataType:
+        """Return the type that pyarrow.csv is asked for."""
+        return pa.string() if name in self.as_text else super().read_as(name)
+
+    def _parsed_with_texts(
+        self, records: Records, block: Block, names: list[str]
+    ) -> tuple[pa.Table, list[tuple[int, int, int]]]:
+        """Return what `_parsed` does; a column with a value that pyarrow refuses becomes text."""
+        while True:
+            try:
+                return self._parsed(records, block, names)
+            except pa.ArrowInvalid as error:
+                found = _COLUMN.match(str(error))
+                name = names[int(found[1])] if found and int(found[1]) < len(names) else None
+                if name is None or name in self.as_text:
+                    raise
+                self.as_text.add(name)
 
     def _parsed(
         self, records: Records, block: Block, names: list[str]
@@ -147,6 +174,7 @@ class SettingAsideReader(CsvReader):
 
         The texts that do not fit are NULL in the columns.
         """
+        import numpy as np
         import pyarrow.compute as pc
 
         arrays: list[pa.ChunkedArray] = []
@@ -169,13 +197,17 @@ class SettingAsideReader(CsvReader):
                     plain = self.file.forms.plain(texts, field.type, inferred)
                     return text_values.fit(plain, field.type, inferred)
 
+                is_refused = field.name in self.as_text
                 try:
-                    array = convert(array)
+                    array = array if is_refused else convert(array)
                 except text_values.Unfit:
+                    is_refused = True
+                if is_refused:
                     places = text_values.unfit_places(array, fits)
                     for at in places:
                         unfit.setdefault(at, (field, array[at].as_py()))
-                    is_bad = pc.is_in(pa.array(range(len(array))), value_set=pa.array(places))
+                    is_bad = np.zeros(len(array), np.bool_)
+                    is_bad[places] = True
                     array = convert(pc.if_else(is_bad, pa.scalar(None, pa.string()), array))
             arrays.append(array)
         return arrays, unfit
@@ -184,10 +216,6 @@ class SettingAsideReader(CsvReader):
         if not arrays:
             return pa.table({"row": pa.nulls(rows)}).select([])
         return pa.Table.from_arrays(arrays, schema=self.schema)
-
-    def _record(self, block: Block, start: int, end: int) -> tuple[bytes, int]:
-        """Return the bytes of a record, and the line that it begins on."""
-        return block.text[start:end], block.line + block.text.count(b"\n", 0, start) + 1
 
     def _bad(self, error: UnfitValue, record: bytes, line: int) -> BadRow:
         prefix = f"{self.file.path}, line {line}"

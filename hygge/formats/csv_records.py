@@ -7,7 +7,7 @@ take the records behind it along, so it stays an error, as are two kinds of line
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -158,6 +158,8 @@ class Records:
             return starts, ends
         lengths = ends - starts
         is_record = lengths > 2
+        if is_record.all():
+            return starts, ends
         for at in np.flatnonzero(~is_record).tolist():  # few are so short
             is_record[at] = bool(text[starts[at] : ends[at]].strip(b"\r\n"))
         return starts[is_record], ends[is_record]
@@ -183,10 +185,9 @@ class Records:
             return csv_bits.last_line_end(self._masked(text), self.quote) + 1
         return 0  # a file with such line ends is read in one piece
 
-    def _ends(self, text: bytes) -> list[int]:
+    def _ends(self, text: bytes) -> Sequence[int] | NDArray[np.int64]:
         if self.sign == b"\n":
-            places: list[int] = csv_bits.line_ends(self._masked(text), self.quote).tolist()
-            return places
+            return csv_bits.line_ends(self._masked(text), self.quote)
         masked = self._masked(text)
         inside = False
         places = []
@@ -210,7 +211,7 @@ class Records:
         0 where it does not end in this part.
         """
         ends = self._ends(part[:place])
-        return (ends[-1] + 1 if ends else 0), part.find(self.sign, place) + 1
+        return (int(ends[-1]) + 1 if len(ends) else 0), part.find(self.sign, place) + 1
 
     def _blank_comments(self, text: bytes, is_last: bool) -> bytes:
         """Return the text with blank lines in the place of comments."""

@@ -41,7 +41,7 @@ _TIME_OF = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{
 _ZONE = "(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
 
 
-_PIECES = 16
+_PIECES = 4
 """Parts that a column is cut into to find what does not fit; few values are bad."""
 
 ArrowColumn: TypeAlias = pa.Array | pa.ChunkedArray

@@ -231,9 +231,10 @@ class _ActiveRun:
         for receipt in decision.receipts:
             self.outcome.notes += (receipt.reached or {}).get("notes", ())
         if commit.set_aside or any(receipt.set_aside for receipt in decision.receipts):
+            can_replay = not self.flow.home.traits.changes
             self.outcome.notes.append(
                 f"the rows that were set aside are in {self.driver.bad_files.describe(self.run.id)}"
-                "; `hygge bad` lists them, and moves them again after the mend"
+                "; `hygge bad` lists them" + ", and moves them again after the mend" * can_replay
             )
         self.driver.close(self.run, COMMITTED, True, decision.receipts, commit)
 

@@ -8,6 +8,7 @@ value always has the same hash, and joins on it go on. NULL stays NULL.
 from __future__ import annotations
 
 import hashlib
+from binascii import hexlify
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ _BLOCK_BYTES, _HEX_DIGITS = 64, 64
 _LEAST_KEY_BYTES = 16
 _SAMPLE = 1_000
 """Values that tell whether a batch has most of its values more than once."""
+_AT_ONCE = 4_096
+"""Values whose hashes are made one after the other: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +115,19 @@ def _each_hash(chunk: pa.Array, key: bytes) -> pa.Array:
     # By hand, as RFC 2104 has it, and each key hashed once: `hmac` takes twice the time.
     inner = sha256(bytes(byte ^ 0x36 for byte in key))
     outer = sha256(bytes(byte ^ 0x5C for byte in key))
-    digests = []
-    for value in pc.fill_null(chunk.cast(pa.large_binary()), b"").to_pylist():
-        within = inner.copy()
-        within.update(value)
-        around = outer.copy()
-        around.update(within.digest())
-        digests.append(around.digest())
-    text = b"".join(digests).hex().encode()
+    values = chunk.cast(pa.large_binary())
+    if values.null_count:
+        values = pc.fill_null(values, b"")
+    text = bytearray()
+    for start in range(0, len(values), _AT_ONCE):
+        digests = []
+        for value in values.slice(start, _AT_ONCE).to_pylist():
+            within = inner.copy()
+            within.update(value)
+            around = outer.copy()
+            around.update(within.digest())
+            digests.append(around.digest())
+        text += hexlify(b"".join(digests))
     ends = np.arange(0, _HEX_DIGITS * (len(chunk) + 1), _HEX_DIGITS, dtype=np.int32)
     hashes = pa.StringArray.from_buffers(len(chunk), pa.py_buffer(ends), pa.py_buffer(text))
     if chunk.null_count == 0:

@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from hygge.batches import conform, widens
 from hygge.dataframes import as_table
-from hygge.errors import ConfigError, HyggeError, raised_at, without_password
+from hygge.errors import ConfigError, HyggeError, UnfitValue, raised_at, without_password
 from hygge.shape.own_code import Transform
 from hygge.shape.step import Reading
-from hygge.type_words import type_of
+from hygge.type_words import type_of, words_of
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,16 @@ class Call:
                 "return the same columns for each batch, also for one without rows; `schema` "
                 "states them",
             )
+        for field in self.schema:
+            came = made.schema.field(field.name).type
+            if came != field.type and not widens(came, field.type):
+                here, there = words_of(came, field.type)
+                raise UnfitValue(
+                    f"{reading.who}: {named} gave column '{field.name}' as {here}, and it is "
+                    f"{there}",
+                    "return the same types for each batch, also for one without rows; `schema` of "
+                    "`transform` states them",
+                )
         return conform(made, self.schema, f"{reading.who}: {named}")
 
 

@@ -7,6 +7,7 @@ date '2024-01-31'  timestamp '2024-01-31 12:00:00'  timestamptz '2024-01-31 12:0
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +25,10 @@ _TYPED = {
     "TIMESTAMPTZ": "timestamptz", "TIME": "time", "TEXT": "text", "VARCHAR": "text",
     "DECIMAL": "number", "INT": "number", "BIGINT": "number", "DOUBLE": "number",
 }  # fmt: skip
+
+
+_CLOSED = re.compile(r"""(?:[^'"]|'(?:[^']|'')*'|"(?:[^"]|"")*")*""")
+"""A text up to a quote that is not closed."""
 
 
 class Literal(NamedTuple):
@@ -44,14 +49,22 @@ def parsed(text: str) -> exp.Expr:
         trees = sqlglot.parse(text, dialect="postgres")
     except SqlglotError as error:
         details = (getattr(error, "errors", None) or [{}])[0]
-        place = f" at character {details['col']}" if details.get("line") == 1 else ""
-        near = details.get("highlight")
+        near, place = details.get("highlight"), ""
+        if "col" in details:
+            line = f"line {details['line']}, " if details["line"] > 1 else ""
+            place = f" at {line}character {max(1, details['col'] - len(near or '.') + 1)}"
+        closed = _CLOSED.match(text)
+        if closed is not None and closed.end() < len(text):
+            place = f": a quote at character {closed.end() + 1} is not closed"
         raise ConfigError(
             f"'where' cannot be read{place}{f', near {near!r}' if near else ''}: {text}", SUBSET
         ) from None
     tree = trees[0] if len(trees) == 1 else None
     if tree is None:
-        raise ConfigError(f"'where' is not one condition: {text}", SUBSET)
+        tokens = sqlglot.tokenize(text, dialect="postgres")
+        ends = [each.start for each in tokens if each.token_type.name == "SEMICOLON"]
+        place = f", but ends at character {ends[0] + 1}" if ends else ""
+        raise ConfigError(f"'where' is not one condition{place}: {text}", SUBSET)
     _check(text, tree)
     return tree.unnest() if isinstance(tree, exp.Paren) else tree
 

@@ -37,13 +37,15 @@ BASES = ["postgresql", "mariadb", "sqlite"]
 class Halves(Home):
     """A table in two splits."""
 
+    source_key = ()
+
     def __init__(self, table: pa.Table) -> None:
         super().__init__("halves")
         self.table = table
 
     def open(self, since=None):
         columns = tuple(Column(each.name, each.type) for each in self.table.schema)
-        return nullcontext(Plan(columns, (Split(0, "1"), Split(1, "1"))))
+        return nullcontext(Plan(columns, (Split(0, "1"), Split(1, "1")), self.source_key))
 
     def read(self, split):
         half = self.table.num_rows // 2
@@ -188,6 +190,11 @@ def test_what_else_postgres_refuses(tmp_path, pg, schema):
     report, bad = moved(tmp_path, base.store(), table, "append")
     assert {*bad} == {300, 350, 390}
     assert len(base.ask("SELECT id FROM t")) == report.applied == COUNT - 3
+    base.ask("CREATE TABLE child (t bigint REFERENCES t (id) DEFERRABLE)")
+    base.ask("INSERT INTO child VALUES (5), (6)")  # whose key still waits for the new rows
+    report, bad = moved(tmp_path, base.store(adopt=True), table, "replace")
+    assert {*bad} == {300, 350, 390}
+    assert len(base.ask("SELECT id FROM t")) == report.applied == COUNT - 3
     base.ask("CREATE TYPE mood AS ENUM ('good')")
     base.ask("CREATE TABLE u (id bigint, v mood, at inet)")
     texts, places = ["good"] * 100, [f"10.0.0.{n}" for n in range(100)]
@@ -197,6 +204,30 @@ def test_what_else_postgres_refuses(tmp_path, pg, schema):
     _, bad = moved(tmp_path / "u", store, table, "append")
     assert {*bad} == {7, 60}
     assert json.loads(bad[60]["text"]) == {"id": 60, "v": "good", "at": "nowhere"}
+
+
+def test_rows_of_a_new_table_that_break_the_key_of_their_source(tmp_path, pg, schema, monkeypatch):
+    monkeypatch.setattr(Halves, "source_key", ("id",))
+    base = Postgres(pg, schema)
+    table = rows(id={300: 3, 5: None}, n={3: 7})
+    for at in range(2):  # a new table, and the same once more
+        report, bad = moved(tmp_path, base.store(), table, "replace")
+        assert sorted(bad, key=str) == [3, None]
+        assert bad[3]["split"] == 1
+        assert report.applied == len(base.ask("SELECT id FROM t")) == COUNT - 2, at
+        assert base.ask("SELECT n FROM t WHERE id = 3") == [(7,)]
+        with pytest.raises(Exception, match="t_pkey"):
+            base.ask("INSERT INTO t (id) VALUES (3)")
+
+
+def test_a_check_of_a_table_that_hygge_made_in_mariadb(request, tmp_path):
+    base = database(request, "mariadb", tmp_path)
+    moved(tmp_path, base.store(), rows(), "replace")
+    base.ask("ALTER TABLE t ADD CHECK (n > 0)")
+    for _ in range(2):
+        report, bad = moved(tmp_path, base.store(), rows(n={7: -1, 300: 0}), "replace")
+        assert {*bad} == {7, 300}
+        assert report.applied == len(base.ask("SELECT id FROM t")) == COUNT - 2
 
 
 def test_rules_of_a_table_that_follows_new_columns(base, tmp_path):
@@ -219,14 +250,27 @@ def test_a_unique_index_of_a_table_that_is_made_anew(base, tmp_path):
         assert len(base.ask("SELECT id FROM t")) == COUNT - 1
 
 
-def test_a_trigger_that_ends_the_transaction_fails_the_run(tmp_path):
+def test_a_trigger_of_sqlite_that_ends_the_transaction(tmp_path):
     base = Lite(tmp_path / "x.db")
-    base.ask("CREATE TABLE t (id bigint, code varchar(20), n integer)")
-    base.ask("CREATE TRIGGER g BEFORE INSERT ON t WHEN NEW.n < 0 "
-             "BEGIN SELECT RAISE(ROLLBACK, 'all of it'); END")  # fmt: skip
+    base.ask("CREATE TABLE t (id bigint PRIMARY KEY, code varchar(20), n integer)")
+    base.ask("CREATE TABLE log (said text)")
+    base.ask("CREATE TRIGGER first AFTER INSERT ON t WHEN NEW.n = 5 "
+             "BEGIN INSERT INTO log VALUES ('RAISE(ROLLBACK, it''s)'); END")  # fmt: skip
+    base.ask("CREATE TRIGGER g BEFORE INSERT ON t WHEN NEW.n < 0 BEGIN SELECT 1; "
+             "SELECT raise ( Rollback, 'all of it'); END")  # fmt: skip
+    base.ask("CREATE TRIGGER deep AFTER INSERT ON log WHEN (SELECT count(*) FROM log) > 1 "
+             "BEGIN SELECT RAISE(ROLLBACK, 'one line'); END")  # fmt: skip
+    made = base.ask("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY rowid")
     with pytest.raises(FlowFailed, match="all of it"):
-        moved(tmp_path, base.store(), rows(n={7: -1}), "append")
+        moved(tmp_path, base.store(), rows(n={7: -1}), "append", on_bad_row="fail")
     assert base.ask("SELECT * FROM t") == []
+    for mode in ("append", "merge", "replace"):
+        _, bad = moved(tmp_path, base.store(adopt=True), rows(n={7: -1, 9: 5, 300: 5}), mode)
+        assert {*bad} == {7, 300} if mode == "append" else {7} < {*bad}, mode
+        assert "all of it" in bad[7]["reason"]
+        assert base.ask("SELECT said FROM log") == [("RAISE(ROLLBACK, it's)",)]
+        now = base.ask("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY rowid")
+        assert now == made
 
 
 @pytest.mark.parametrize("moment", ["before the COMMIT", "after the COMMIT"])

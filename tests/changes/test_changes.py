@@ -115,6 +115,8 @@ def test_a_rule_of_the_table_is_not_asked_of_a_delete(tmp_path):
     report = flow(home, sqlite_store(tmp_path), tmp_path, limits=ASIDE).run()
     assert ask(tmp_path) == AFTER
     assert report.set_aside == 2
+    assert "a change that the table refuses in the commit is not set aside" in report.note
+    assert "moves them again" not in report.note
 
 
 def test_a_column_op_of_the_target_is_left_alone(tmp_path):

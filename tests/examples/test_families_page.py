@@ -12,6 +12,8 @@ import pytest
 
 from hygge import Coordinator
 from hygge.cli.main import main
+from hygge.connectors.sql.listing import Table
+from hygge.coordinator.members import flow_name, path_word
 from tests import ROOT
 
 PAGE = (ROOT / "docs" / "families.md").read_text()
@@ -53,6 +55,15 @@ def test_each_file_is_a_flow(tmp_path, monkeypatch, capsys):
         assert line in said
     assert "2 flows: 2 done" in said
     assert pq.read_table(tmp_path / "lake/eu/people")["zip"].to_pylist() == ["01067", "00100"]
+
+
+def test_names_of_flows_and_folders_are_as_the_page_says():
+    lines = re.findall(r"^\| `(.+?)`.* \| `(.+?)` \| `(.+?)` \|$", PAGE, re.MULTILINE)
+    assert len(lines) == 5
+    for table, flow, folder in lines:
+        is_cased = flow.startswith("shop.public.")
+        assert flow_name("shop", Table("public" if is_cased else "main", table)) == flow
+        assert path_word(table, is_cased) == folder
 
 
 @pytest.mark.parametrize("word", ["date", "file"])

@@ -94,6 +94,10 @@ def people(batch):
         ("return {1: 2}", "not Arrow-shaped"),
         ("return batch if len(batch) == 0 else batch.select(['id'])", "gave the columns id, and"),
         ("return batch.append_column('x', [[None] * len(batch)])", "gives no type for x"),
+        (
+            "return batch.set_column(0, 'id', [['x'] * len(batch)]) if len(batch) else batch",
+            "gave column 'id' as string, and it is int64",
+        ),
     ],
 )
 def test_what_a_function_does_wrong_is_said(body, said, tmp_path, module):

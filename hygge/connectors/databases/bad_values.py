@@ -80,14 +80,16 @@ def checks_of(
 
 @contextmanager
 def trial_of(
-    goal: Goal, database: Database, bad_rows: BadRows, adds: bool
+    goal: Goal, database: Database, bad_rows: BadRows, adds: bool, only_firm: bool = False
 ) -> Iterator[Trial | None]:
     """Open the trial of one split's rows; None where the table has no rule that can be asked for.
 
-    `adds`: each row is added; a merge updates rows.
+    `adds`: each row is added; a merge updates rows. `only_firm`: other rows of the table are going.
     """
     names = bad_rows.schema.names if bad_rows.schema is not None else []
     rules = [rule for rule in _rules(goal, database, names, adds) if rule.broken]
+    if only_firm:
+        rules = [rule for rule in rules if rule.is_firm]
     with ExitStack() as stack:
         trial = None
         if rules:

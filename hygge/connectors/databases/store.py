@@ -38,6 +38,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from hygge.batches import again, raw_format
+from hygge.changes import has_op
 from hygge.connectors.anysql.database import ANYSQL
 from hygge.connectors.databases.bad_values import checks_of, trial_of
 from hygge.connectors.databases.bad_values import remarks as remarks_on_rules
@@ -184,6 +185,10 @@ class SQLStore(Store):
             with suppress(HyggeError):  # the run itself says that it cannot be reached
                 database, adds = self._reached(), self.flow_mode == "append"
                 remarks += remarks_on_rules(self._goal(), database, schema.names, adds)
+        if self.most_bad_rows is not None and has_op(schema):
+            remarks.append(
+                "a change that the table refuses in the commit is not set aside, but fails the run"
+            )
         wider, goal = dict(self.database.wider_types), self._goal()
         texts = {field.name for field in schema if goal.on_value(field.name) == "as_text"}
         nested = [f"'{each.name}'" for each in schema if is_json(each) and each.name not in texts]
@@ -244,6 +249,9 @@ class SQLStore(Store):
             if database is not None and self.flow_mode != "replace":
                 adds = self.flow_mode == "append"
                 trial = stack.enter_context(trial_of(goal, database, bad_rows, adds))
+            elif database is None and self._reached().keeps_checks:
+                of_rows = trial_of(goal, self._reached(), bad_rows, adds=False, only_firm=True)
+                trial = stack.enter_context(of_rows)
             if trial is not None:
                 batches = trial.sifted(batches)
             receipt = verbs.stage(goal, ticket, staged(schema), staged_batches(batches, schema))

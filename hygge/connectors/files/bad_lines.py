@@ -7,8 +7,11 @@ reads as any other. What is still wrong with one of them is an error.
 from __future__ import annotations
 
 import base64
+import bisect
+import itertools
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -45,15 +48,35 @@ def read(open_bad: OpenBad, rows: pa.Table) -> Iterator[pa.Table]:
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(form[_SCHEMA])))
         inside = pa.schema([field for field in schema if field.name not in keys])
         is_of_form = pa.array([other == text for other in rows["form"].to_pylist()])
+        lines = rows.filter(is_of_form)
         with tempfile.TemporaryDirectory(prefix="hygge-bad-") as folder:
             path = os.path.join(folder, "rows")
             with open(path, "wb") as file:
-                for line in rows.filter(is_of_form)["raw"].to_pylist():
-                    file.write(line.rstrip(b"\r\n") + b"\n")
+                for line in lines["raw"].to_pylist():
+                    file.write(_ended(line))
             try:
                 for table in open_bad(path, form, inside):
                     full = filled(with_partitions(table, schema, keys), schema)
                     yield full.select(schema.names)
             except UnfitValue as error:
-                message = error.message.replace(path, "the lines that were set aside")
-                raise UnfitValue(message, error.hint) from error
+                raise UnfitValue(_placed(error.message, path, lines), error.hint) from error
+
+
+def _ended(line: bytes) -> bytes:
+    return line.rstrip(b"\r\n") + b"\n"
+
+
+def _placed(message: str, path: str, lines: pa.Table) -> str:
+    """Return an error about the file `path`, which holds `lines`, with the place in their source.
+
+    A line that was set aside may hold line ends within quotes.
+    """
+    sizes = [_ended(line).count(b"\n") for line in lines["raw"].to_pylist()]
+    starts = [*itertools.accumulate(sizes, initial=1)][:-1]
+
+    def place(found: re.Match[str]) -> str:
+        row = lines.slice(bisect.bisect_right(starts, int(found[1])) - 1, 1).to_pylist()[0]
+        return f"{row['file']}, line {row['line']}"
+
+    message = re.sub(re.escape(path) + r", line (\d+)", place, message)
+    return message.replace(path, "the lines that were set aside")

@@ -92,10 +92,13 @@ def followed(
     ]
     changes += [f"column '{field.name}' ({word_of(field.type)}) is added" for field in new]
     if (gone or new) and not (file_format.unites_columns or replaces):
+        columns = [f"'{field.name}' is not in the rows any more" for field in gone]
+        columns += [f"'{field.name}' ({word_of(field.type)}) is added" for field in new]
         raise StoreError(
-            f"{path}: {changes[0] if changes else 'columns are gone'}, but all of its files have "
-            "one header",
-            "leave new columns out with `columns`, use `mode: replace`, or write elsewhere",
+            f"{path}: column {', '.join(columns)}, but all of its files have one header",
+            "leave new columns out with `columns`, use `mode: replace`, or write elsewhere"
+            if new
+            else "give the rows that column, use `mode: replace`, or write elsewhere",
         )
     for field in () if replaces else left:
         for other in new:

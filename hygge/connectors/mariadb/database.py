@@ -25,6 +25,7 @@ MARIADB = Database(
     schema_is_database=True,
     package="hygge.connectors.mariadb",
     sets_aside=True,
+    keeps_checks=True,
     default_driver="pymysql",
     timeout_drivers=("pymysql", "mysqldb"),
     names=NameRules(longest=64, cased_columns=False, blank_at_end=False, beyond_bmp=False),

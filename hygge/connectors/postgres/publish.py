@@ -66,6 +66,21 @@ def add_key(connection: sa.Connection, goal: Goal, names: Names, key: tuple[str,
         ) from error
 
 
+def build_key(connection: sa.Connection, goal: Goal, names: Names, key: tuple[str, ...]) -> bool:
+    """Add the primary key to the run table; False where rows break it that may be set aside."""
+    if goal.refused is None:
+        add_key(connection, goal, names, key)
+        return True
+    session.execute(connection, "SAVEPOINT hygge_key")
+    try:
+        add_key(connection, goal, names, key)
+    except Rejected:
+        session.execute(connection, "ROLLBACK TO SAVEPOINT hygge_key")
+        return False
+    session.execute(connection, "RELEASE SAVEPOINT hygge_key")
+    return True
+
+
 def convert_texts(connection: sa.Connection, goal: Goal, run: Run, names: Names) -> None:
     """Give columns of the run table that are text the type that they have in the target.
 
@@ -104,17 +119,21 @@ def replace(
 ) -> list[str]:
     """Put the run table's rows in the place of the target's; return what there is to say.
 
-    `key` is the primary key of the rows' source; `last_change` the last transaction that changed
-    the run table. Raises NotOurs where hygge did not make the target, Rejected where other columns
-    would need another table and something hangs on this one.
+    `key` is the primary key of the rows' source, which a new table has; `last_change` the last
+    transaction that changed the run table. The goal's `refused` takes rows that break the key.
+
+    Raises NotOurs where hygge did not make the target, Rejected where other columns would need
+    another table and something hangs on this one.
     """
     old = target.existing(connection, names, key)
     can_swap = not _has_old_reader(connection, goal, last_change) and _is_logged(connection, names)
+    keeps_key = not key or bool(old and old.hangs) or build_key(connection, goal, names, key)
+    can_swap = can_swap and keeps_key
     if old is None:
         if can_swap:
             _take_name(connection, goal, names, key)
         else:
-            _create_like_run_table(connection, names)
+            _create_like_run_table(connection, names, () if keeps_key else key)
             insert(connection, goal, run, names, rows)
         return []
     own = own_columns(connection, sql_ledger.target_of(goal))
@@ -122,14 +141,14 @@ def replace(
     same_columns = target.takes_rows(old, own, columns)
     if not old.hangs and can_swap and same_columns:
         can_swap = _lock_at_once(connection, names)
-    elif not old.hangs and not same_columns:
+    elif not old.hangs and not (same_columns and keeps_key):
         session.execute(connection, f"LOCK TABLE {names.target} IN ACCESS EXCLUSIVE MODE")
     # Looked at once more: under the lock nobody else can change it.
     old = target.existing(connection, names, key)
     if old is None or not sql_ledger.is_made(connection, goal):
         raise not_ours(goal.who)
     check_columns(connection, goal, old, columns)
-    if same_columns and (old.hangs or not can_swap):
+    if same_columns and (old.hangs or (keeps_key and not can_swap)):
         delete_rows(connection, goal, names)
         insert(connection, goal, run, names, rows)
         return []
@@ -141,7 +160,7 @@ def replace(
     else:
         statements = _attributes_of(connection, names, old, names.target)
         session.execute(connection, f"DROP TABLE {names.target}")
-        _create_like_run_table(connection, names)
+        _create_like_run_table(connection, names, () if keeps_key else key)
         _set_attributes(connection, names.target, old, statements)
         insert(connection, goal, run, names, rows)
     return notes
@@ -238,9 +257,14 @@ def _take_name(
     session.execute(connection, f"ALTER TABLE {names.target} RENAME CONSTRAINT {old} TO {new}")
 
 
-def _create_like_run_table(connection: sa.Connection, names: Names) -> None:
-    """Create the target like the run table, without rows."""
+def _create_like_run_table(
+    connection: sa.Connection, names: Names, key: tuple[str, ...] = ()
+) -> None:
+    """Create the target like the run table, without rows; with a key that the run table lacks."""
     session.execute(connection, f"CREATE TABLE {names.target} (LIKE {names.rows} INCLUDING ALL)")
+    if key:
+        listed = session.quoted_list(key)
+        session.execute(connection, f"ALTER TABLE {names.target} ADD PRIMARY KEY ({listed})")
 
 
 def _is_logged(connection: sa.Connection, names: Names) -> bool:

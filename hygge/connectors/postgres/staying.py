@@ -42,3 +42,31 @@ def delete_rows(connection: sa.Connection, goal: Goal, names: Names) -> None:
     session.execute(connection, f"DELETE FROM {names.target}")
     if session.fetch_all(connection, f"SELECT 1 FROM {names.target} LIMIT 1"):
         raise keeps_rows(goal.who)
+    if goal.refused is not None:
+        _look_at_rows_at_once(connection, names)
+
+
+def _look_at_rows_at_once(connection: sa.Connection, names: Names) -> None:
+    """Have the table's own deferrable constraints looked at with each statement.
+
+    Else a row that breaks one would be found in COMMIT, which nothing undoes. Keys of other tables
+    that refer to this one still wait, and triggers for DELETE, which would miss the new rows. A
+    name that a constraint of another table has, too, waits: the statement would mean both.
+    """
+    constraints = session.fetch_all(
+        connection,
+        """
+        WITH tables AS (SELECT %s::regclass::oid AS oid
+                        UNION SELECT relid FROM pg_partition_tree(%s::regclass))
+        SELECT n.nspname, c.conname FROM pg_constraint c JOIN pg_namespace n ON n.oid = connamespace
+        WHERE c.condeferrable AND c.conrelid <> 0
+        GROUP BY 1, 2 HAVING bool_and(c.conrelid IN (SELECT oid FROM tables)
+            AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgconstraint = c.oid
+                            AND c.contype = 't' AND t.tgtype & 8 <> 0))
+        """,
+        names.target, names.target,
+    )  # fmt: skip
+    if constraints:
+        listed = ", ".join(f"{session.quoted(schema)}.{session.quoted(name)}"
+                           for schema, name in constraints)  # fmt: skip
+        session.execute(connection, f"SET CONSTRAINTS {listed} IMMEDIATE")

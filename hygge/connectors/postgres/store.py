@@ -273,7 +273,7 @@ def _build_key(connection: sa.Connection, goal: Goal, run: Run) -> None:
         return
     old = target.existing(connection, names, key_in(schema))
     if old is None or not old.hangs:
-        publish.add_key(connection, goal, names, key_in(schema))
+        publish.build_key(connection, goal, names, key_in(schema))
 
 
 class _Publisher(SQLPublisher):

@@ -224,6 +224,9 @@ class Database:
     """Whether rows may come in the server's own format: `store.py` has `takes`."""
     sets_aside: bool = False
     """Whether its commit sets rows aside that the table refuses: there is a `refusing.py`."""
+    keeps_checks: bool = False
+    """Whether rows of a `replace` are loaded into a new table that has the CHECKs of the old one,
+    and refuses a row before the commit."""
     hashes_rows: bool = False
     """Whether the database sums up the hashes of rows: there is a `digest.py`."""
     home_lossy: tuple[str, ...] = NESTED

@@ -160,7 +160,7 @@ class Trial:
             )
 
     def _error(self, rule: Rule) -> UnfitValue:
-        error = UnfitValue(f"{self.who}: {rule.said}")  # it stands in the list of bad rows
+        error = UnfitValue(rule.said)  # it stands in the list of bad rows, of which a line is short
         return error.at(rule.columns[0]) if len(rule.columns) == 1 else error
 
 

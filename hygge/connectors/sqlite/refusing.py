@@ -65,7 +65,7 @@ class RowsOfSQLite(StagedRows):
         self.connection.execute(sql)
 
     def refusal(self, error: Exception) -> UnfitValue | None:
-        # RAISE(ROLLBACK) has ended the transaction, and nothing of it is left to go on with.
+        # What has ended the transaction leaves nothing to go on with.
         if not isinstance(error, sqlite3.IntegrityError) or not self.connection.in_transaction:
             return None
         found = _OF_COLUMN.search(str(error))

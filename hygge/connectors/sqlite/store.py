@@ -17,7 +17,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import pyarrow as pa
@@ -35,6 +35,7 @@ from hygge.connectors.sql.heads import lost_target, not_ours
 from hygge.connectors.sql.ledger import ticket_name
 from hygge.connectors.sql.own_columns import generated_note, gone_notes
 from hygge.connectors.sqlite import catalog, ledger, session
+from hygge.connectors.sqlite.aborting import aborting
 from hygge.connectors.sqlite.database import table_name
 from hygge.connectors.sqlite.errors import in_words
 from hygge.connectors.sqlite.evolving import evolution_of, evolved_columns, follow
@@ -217,23 +218,25 @@ class _Publisher(Publisher[sqlite3.Connection]):
             sources = [Source(f"staged.{table}", split) for table, split in self.tables]
             moved = AppendedRows(connection, target, columns, sources, goal.who)
             moved.total = rows
-            if self.run.mode == "merge":
-                superseded, deleted = merge(
-                    connection, target, columns, [each.table for each in sources], made,
-                    self.run, goal.who, self.are_changes, refused,
-                )  # fmt: skip
-                rows -= superseded
-                notes += [note_of(rows - deleted, deleted)] if self.are_changes else []
-            elif self.run.mode == "append":
-                append(moved, refused)
-            elif exists and goal.keeps_table(self.run.mode):
-                put_in_place(moved, refused)
-            elif exists and must_stay(catalog.columns(connection, target), schema):
-                refill(moved, refused)
-            else:
-                present = [column.name for column in catalog.columns(connection, target)]
-                notes += gone_notes(present, [column.name for column in columns])
-                notes += replace(moved, refused)
+            stays = goal.keeps_table(self.run.mode)
+            with aborting(connection) if stays and refused is not None else nullcontext():
+                if self.run.mode == "merge":
+                    superseded, deleted = merge(
+                        connection, target, columns, [each.table for each in sources], made,
+                        self.run, goal.who, self.are_changes, refused,
+                    )  # fmt: skip
+                    rows -= superseded
+                    notes += [note_of(rows - deleted, deleted)] if self.are_changes else []
+                elif self.run.mode == "append":
+                    append(moved, refused)
+                elif exists and stays:
+                    put_in_place(moved, refused)
+                elif exists and must_stay(catalog.columns(connection, target), schema):
+                    refill(moved, refused)
+                else:
+                    present = [column.name for column in catalog.columns(connection, target)]
+                    notes += gone_notes(present, [column.name for column in columns])
+                    notes += replace(moved, refused)
         elif exists and self.run.mode == "replace":
             delete_rows(connection, target, goal.who)
         made_as = identity(connection, target) if made else None
