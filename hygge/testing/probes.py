@@ -36,8 +36,14 @@ def in_worker(work: Callable[..., Result], *args: object) -> Result:
             f"this cannot travel to a worker, because it cannot be pickled: {error!r}; open "
             "connections and files inside the verbs, not in __init__"
         ) from error
-    with ProcessPoolExecutor(1, mp_context=_processes()) as pool:
+    with ProcessPoolExecutor(1, _processes(), _set_variables, (dict(os.environ),)) as pool:
         return pool.submit(work, *args).result()
+
+
+def _set_variables(variables: dict[str, str]) -> None:
+    """Set the variables of this process, whose parent may have started with others."""
+    os.environ.clear()
+    os.environ.update(variables)
 
 
 @cache

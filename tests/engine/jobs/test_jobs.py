@@ -22,7 +22,8 @@ from tests.chaos import only_in_chaos
 from tests.waiting import LIMIT_S, free_port, said_by, until
 
 RAY = Path(sys.executable).parent / "ray"
-pytestmark = pytest.mark.ray_versions
+# tests/cli/test_cluster.py has a run whose flows are jobs, one of which fails, on the standing Ray.
+pytestmark = [pytest.mark.ray_versions, only_in_chaos]
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +213,6 @@ def test_ray_list_actors_shows_home_inbox_and_store_in_different_processes(clust
     assert not (tmp_path / "out").exists()
 
 
-@only_in_chaos
 def test_the_tables_or_files_of_one_flow_are_one_job_and_each_has_its_report(cluster, tmp_path):
     with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
         for n in range(3):
@@ -243,7 +243,6 @@ def test_the_tables_or_files_of_one_flow_are_one_job_and_each_has_its_report(clu
     assert sorted(os.listdir(tmp_path / "out")) == ["t0", "t1", "t2", "x", "y"]
 
 
-@only_in_chaos
 def test_a_driver_runs_on_the_node_that_has_what_it_takes(cluster, second_node, flows):
     a_flow = "home: users.parquet, mode: append, store: out"
     takes = "{cpus: 0.5, memory: 64MiB, resources: {off_head: 1}}"
@@ -274,8 +273,7 @@ def test_a_driver_runs_on_the_node_that_has_what_it_takes(cluster, second_node, 
         assert pq.read_table(flows.parent / "out" / flow).num_rows == 1000
 
 
-@only_in_chaos
-@pytest.mark.parametrize("dies", [False, pytest.param(True, marks=only_in_chaos)])
+@pytest.mark.parametrize("dies", [False, True])
 def test_small_flows_share_one_job_and_each_has_its_report_also_after_its_driver_died(
     dies, cluster, tmp_path
 ):
