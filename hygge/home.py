@@ -34,7 +34,6 @@ passing(raw)
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import itertools
 import sys
@@ -155,6 +154,8 @@ class Home(Connector):
 
         The full form reads in a thread, so the event loop stays free.
         """
+        import asyncio  # slow to load, and not needed by the full form
+
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix="hygge-home") as thread:
             tables = _all_splits(self)
@@ -218,6 +219,8 @@ def _as_tables(batches: object, who: str) -> Iterator[pa.Table]:
 
 def _from_async(batches: AsyncIterable[object]) -> Iterator[object]:
     """Iterate over `batches` with a private event loop in the calling thread."""
+    import asyncio
+
     loop = asyncio.new_event_loop()
     iterator = batches.__aiter__()
     try:

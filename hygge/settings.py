@@ -31,7 +31,10 @@ _LONGEST_VALUE = 80
 class Settings(BaseModel):
     """Root of every connector's settings. Unknown keys are refused; values never change later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    # `defer_build`: a command imports many models, and validates with few of them.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, defer_build=True
+    )
 
     @classmethod
     def read(cls, who: str, given: dict[str, Any]) -> Self:

@@ -68,7 +68,6 @@ discard(run)
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import sys
@@ -187,6 +186,8 @@ class Store(Connector):
         self, ticket: Ticket, schema: pa.Schema | None, batches: Iterator[pa.Table]
     ) -> Receipt:
         """Take the batches of a split (full form). The simple form awaits `write` for each."""
+        import asyncio  # slow to load, and not needed by the full form
+
         rows = size = 0
         loop = asyncio.new_event_loop()
         try:
@@ -220,6 +221,8 @@ class Store(Connector):
 
         `df` is anything Arrow-shaped. When the full form returns, its rows are durable and visible.
         """
+        import asyncio
+
         await asyncio.to_thread(_append, self, as_table(df, f"{type(self).__name__}.write"))
 
 

@@ -11,6 +11,7 @@
 # [tool.bench.variants."dlt pyarrow"]
 # setting = "pyarrow"
 # once = true
+# long = ["pg_to_pg"]
 # jobs = ["pg_to_parquet", "pg_to_pg"]
 # ///
 """dlt: for databases its backend ConnectorX (its fastest that fits), and pyarrow beside it.

@@ -5,6 +5,7 @@
 # ]
 # [tool.bench]
 # name = "DuckDB 1.5 extension"
+# long = ["parquet_to_my"]
 # ///
 """DuckDB with its extensions for databases, whose newest on PyPI are of 1.5.5; all defaults."""
 

@@ -10,6 +10,7 @@
 # [tool.bench.variants."hygge one lane"]
 # setting = "one lane"
 # jobs = ["parquet_to_parquet", "pg_to_parquet", "parquet_to_iceberg"]
+# long = ["parquet_to_parquet", "pg_to_parquet", "parquet_to_iceberg"]
 # ///
 """The command `hygge flows.yml`, as somebody types it: all defaults. CSV is told the types.
 

@@ -4,6 +4,7 @@
 # ]
 # [tool.bench]
 # name = "pandas"
+# long = ["pg_to_parquet"]
 # ///
 """pandas: read, then write, with Arrow's types and readers; a table of PostgreSQL in chunks."""
 

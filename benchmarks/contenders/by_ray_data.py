@@ -5,6 +5,7 @@
 # [tool.bench]
 # name = "Ray Data"
 # once = true
+# long = ["jsonl_to_parquet", "pg_to_parquet"]
 # ///
 """Ray Data: read and write, all defaults. Ray is started as hygge starts it, quiet and without a
 dashboard, which is quicker than by itself; `move` begins when it stands. CSV is told the types."""

@@ -10,7 +10,8 @@ A file begins with the block of PEP 723, from which its environment is made:
 
 `here = true` under `tool.bench` takes this checkout's own environment. `variants` has names, each
 with `setting` (given to the file), optionally `jobs` (a part of them) and `ray = true` (a Ray has
-to stand); `once = true` says that the contender is too slow to be repeated. The jobs of a contender
+to stand); `once = true` says that the contender is too slow to be repeated, and `long` names the
+jobs in which it is too slow for a quick run. The jobs of a contender
 are the functions of its file that are named like a job; they are found without importing the file.
 """
 
@@ -41,6 +42,7 @@ class Contender:
     only: frozenset[str] | None = None
     ray: bool = False
     once: bool = False
+    long: frozenset[str] = frozenset()
 
     def does(self, job: str) -> bool:
         return job in self.functions and (self.only is None or job in self.only)
@@ -68,6 +70,7 @@ def read(file: Path) -> list[Contender]:
             variant.get("setting", ""),
             frozenset(variant["jobs"]) if "jobs" in variant else None,
             variant.get("ray", False), variant.get("once", bench.get("once", False)),
+            frozenset(variant.get("long", bench.get("long", ()))),
         )
         for name, variant in variants.items()
     ]  # fmt: skip

@@ -30,6 +30,11 @@ class Job:
         return self.function + more + (f":x{self.times}" if self.times > 1 else "")
 
     @property
+    def is_long(self) -> bool:
+        """Whether a quick run leaves it out: six times the rows, and the table of mixed types."""
+        return self.times > 1 or self.data == "wide"
+
+    @property
     def servers(self) -> set[str]:
         return {self.source, self.target} & {"pg", "my"}
 
@@ -56,7 +61,7 @@ ALL = (
     Job("parquet_to_parquet", "Parquet → Parquet, six times", "parquet", "parquet", times=6),
     Job("pg_to_parquet", "PostgreSQL → Parquet, six times", "pg", "parquet", times=6),
 )  # fmt: skip
-"""In the order in which they run: a quick run may have no time for the last ones."""
+"""In the order in which they run: on a slow machine a quick run has no time for the last ones."""
 JOBS = {job.name: job for job in ALL}
 MEMORY_ONLY = frozenset({"parquet_to_parquet:x6", "pg_to_parquet:x6"})
 """Only what has `one lane` in its name does them: they are for the bars of memory."""

@@ -30,6 +30,7 @@ from .room import ROOT, Room
 LAUNCH = Path(__file__).with_name("launch.py")
 KEEPS_NOTHING = {("limit", "pg_to_parquet"), ("limit", "my_to_parquet")}
 CLIENTS = ("limit",)
+ONLY_FULL = "measured in a full run, `make bench FULL=1`"
 PREPARE_S = 60.0
 DONE, WRONG = "done", "wrong"
 
@@ -74,7 +75,8 @@ class Rounds:
     timeout_s: float
     is_time_left: Callable[[], bool] = lambda: True
     is_quick: bool = False
-    """Who wants a Ray that stands is left out: to start it for each job takes half of the time."""
+    """Long jobs are left out, and so are contenders in jobs that are long for them, and who wants a
+    Ray that stands: to start it for each job takes half of the time."""
     python_path: dict[str, str] = field(default_factory=dict)
     """Contender → PYTHONPATH, where it is another checkout."""
 
@@ -86,10 +88,12 @@ class Rounds:
             for result in results.values():
                 result.status, result.words = "left out", lacking[0]
             return list(results.values())
-        for contender in chosen:
-            if contender.ray and self.is_quick:
+        if self.is_quick and job.is_long:
+            return [Result(job.name, "all", "left out", ONLY_FULL)]
+        for contender in chosen if self.is_quick else ():
+            if contender.ray or job.function in contender.long:
                 result = results[contender.name]
-                result.status, result.words = "left out", "a Ray is not started in a quick run"
+                result.status, result.words = "left out", ONLY_FULL
         if chosen and self.is_time_left():
             self.room.load(job)
         for number in range(self.rounds):

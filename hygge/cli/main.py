@@ -7,6 +7,7 @@ they are called, so that `hygge --help` and `hygge check` answer at once.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import signal
@@ -21,9 +22,8 @@ from hygge.cli import move, report
 from hygge.cli.arguments import LOOKING, OWN, make_parser, parse, wants_json_log
 from hygge.cli.ending import kill_descendants, release_all
 from hygge.cli.named_file import check_file
-from hygge.cli.opening import open_file
+from hygge.cli.opening import collect_again, open_file
 from hygge.cli.say import is_submitted, print_error, print_traceback
-from hygge.engine.jobs import restarts
 from hygge.errors import HyggeError, UsageError
 
 if TYPE_CHECKING:
@@ -40,14 +40,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv`, or that of this process; return the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in given or bool(os.environ.get("HYGGE_DEBUG"))
+    gc.disable()  # until `collect_again`
     try:
         if "_ARGCOMPLETE" in os.environ and argv is None:  # a shell asks
             from hygge.cli.completing import complete
 
             complete(make_parser())
         arguments = parse(given)
-        if arguments.command == "run" and _is_restartable():
-            return restarts.run_with_restarts(given, _say_in_log)
+        if arguments.command == "run" and _is_submitted_coordinator():
+            from hygge.engine.jobs import restarts
+
+            if restarts.read_try() is None:
+                return restarts.run_with_restarts(given, _say_in_log)
         return _COMMANDS[arguments.command](arguments)
     except UsageError as error:
         return print_error(error, 2, debug, wants_json_log(given) or is_submitted())
@@ -59,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    finally:
+        gc.unfreeze()
+        gc.enable()
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -91,6 +98,7 @@ def _run_here(
     watch = _watch(arguments)
     try:
         coordinator = opened(arguments)
+        collect_again()
         outcome: list[Summary | BaseException] = []
 
         def run_in_thread() -> None:
@@ -237,10 +245,10 @@ def _print_report(summary: Summary, arguments: argparse.Namespace) -> None:
     print(as_json(summary) if arguments.json else report_text(summary), flush=True)
 
 
-def _is_restartable() -> bool:
-    """Return whether `hygge submit` started this process as the Coordinator of a run."""
-    is_first = restarts.read_try() is None and not os.environ.get("HYGGE_FLOW_JOB")
-    return is_first and bool(os.environ.get("HYGGE_SUBMITTED_BY"))
+def _is_submitted_coordinator() -> bool:
+    """Return whether `hygge submit` started this process, or its parent, for a Coordinator."""
+    in_flow_job = os.environ.get("HYGGE_FLOW_JOB")
+    return bool(os.environ.get("HYGGE_SUBMITTED_BY")) and not in_flow_job
 
 
 def _say_in_log(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ def open_file(arguments: argparse.Namespace) -> Coordinator:
     check_file(arguments.file)
     from hygge.coordinator.coordinator import Coordinator
 
-    return Coordinator(
+    coordinator = Coordinator(
         arguments.file,
         select=arguments.select,
         exclude=arguments.exclude,
@@ -27,6 +28,17 @@ def open_file(arguments: argparse.Namespace) -> Coordinator:
         fresh=arguments.fresh,
         start_from=arguments.start_from,
     )
+    collect_again()
+    return coordinator
+
+
+def collect_again() -> None:
+    """Let Python look for unreachable objects again, now that the command is loaded.
+
+    A start makes few of them. To look through all that is imported is a sixth of its time.
+    """
+    gc.freeze()
+    gc.enable()
 
 
 def ask_at(address: str, arguments: argparse.Namespace, words: Sequence[str] = ()) -> int:

@@ -16,11 +16,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from hygge.config.connectors import build
 from hygge.config.specs import FlowSpec
-from hygge.connectors.databases.home import SQLHome
 from hygge.connectors.databases.sizes import table_sizes
 from hygge.connectors.files.home import FileHome
 from hygge.connectors.files.listing import find_files
@@ -28,6 +27,9 @@ from hygge.journal import FlowJournal
 from hygge.model import MIB
 from hygge.places.place import Place
 from hygge.report.progress import bytes_text
+
+if TYPE_CHECKING:
+    from hygge.connectors.databases.home import SQLHome
 
 SMALL_BYTES = 64 * MIB
 """Of files, together, or of a table, that a flow of its own kind moves in seconds."""
@@ -129,6 +131,9 @@ def _home_to_ask(
     if isinstance(home, FileHome):
         size = sum(file.size for file in find_files(home.path, home.suffixes))
         _note_bytes(reasons, flow.name, "files have", size)
+        return None
+    from hygge.connectors.databases.home import SQLHome  # slow to load: not for files
+
     return home if isinstance(home, SQLHome) and home.table and not home.settings.query else None
 
 

@@ -8,7 +8,6 @@ it.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
 from collections.abc import Generator, Iterator
@@ -35,6 +34,12 @@ _MOST_ROWS = 1_000_000
 """Rows of a batch at most: a Store may make a Python object of each value, even of one bit."""
 
 
+def _cancelled() -> type[BaseException]:
+    import asyncio  # slow to load, and needed only where something was raised
+
+    return asyncio.CancelledError
+
+
 @contextlib.contextmanager
 def _attributing_errors(end: Home | Store) -> Iterator[None]:
     """Note on a foreign error which connector raised it, and where; the note travels with it."""
@@ -48,7 +53,7 @@ def _attributing_errors(end: Home | Store) -> Iterator[None]:
             f"{name} ended the process with sys.exit({error.code!r}) ({_find_line(end, error)})",
             "raise an error there instead, or return",
         ) from error
-    except asyncio.CancelledError as error:
+    except _cancelled() as error:
         raise HyggeError(
             f"{name} gave up something that it waited for: CancelledError {error} "
             f"({_find_line(end, error)})",

@@ -11,16 +11,14 @@ import csv
 import io
 import re
 import sys
-from array import array
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 
 import pyarrow as pa
 
 from hygge.errors import HomeError
 from hygge.formats.csv_syntax import NO_DELIMITER, Dialect
-from hygge.formats.text_values import shortened
+from hygge.formats.text_values import array_of, shortened
 
 SAMPLE_BYTES = 64 * 1024
 TAB = "\t"
@@ -147,8 +145,8 @@ def check_header(
         # Only here are types needed: what infers them is slow to load.
         for index in named:
             values = [row[index] for row in rows if row[index] not in nulls]
-            kind = _family(infer(_texts([first[index]])))
-            family = _family(infer(_texts(values))) if values else kind
+            kind = _family(infer(array_of([first[index]])))
+            family = _family(infer(array_of(values))) if values else kind
             if family != "text":
                 data += family == kind
                 header += family != kind
@@ -303,14 +301,6 @@ class _Lines:
                 continue
             self.is_at_start = False
             yield line
-
-
-def _texts(values: Sequence[str]) -> pa.Array:
-    """Return an array; without `pa.array`, which loads pandas."""
-    encoded = [value.encode(errors="replace") for value in values]
-    offsets = array("i", accumulate(map(len, encoded), initial=0))
-    buffers = [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(b"".join(encoded))]
-    return pa.Array.from_buffers(pa.string(), len(values), buffers)
 
 
 def _without_title(sample: str, count: int) -> str:

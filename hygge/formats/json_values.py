@@ -42,6 +42,12 @@ Json = None | bool | str | list["Json"] | dict[str, "Json"]
 """A parsed value; its numbers are `Number`s, which are str."""
 
 
+_KINDS = {
+    Number: "a number", str: "a text", bool: "true or false", list: "a list", dict: "an object",
+}  # fmt: skip
+"""The class of a value that is not null → its kind, in words."""
+
+
 class Misfit(Exception):
     """A value that its column's type does not hold; the message shows it."""
 
@@ -197,7 +203,7 @@ def infer(
     values = [(line, value) for line, value in values if value is not None]
     if not values:
         return nothing or pa.string()
-    first_lines = {_described(value): line for line, value in reversed(values)}
+    first_lines = {_KINDS[type(value)]: line for line, value in reversed(values)}
     if len(first_lines) > 1:
         by_line = sorted(first_lines.items(), key=lambda pair: pair[1])
         (one, one_line), (other, other_line) = by_line[:2]
@@ -207,8 +213,10 @@ def infer(
         )
     kind = next(iter(first_lines))
     if kind == "a text":
-        texts = pa.array([value for _, value in values], pa.string())
-        return pa.string() if column else text_values.infer(texts, only_times=True)
+        if column:
+            return pa.string()
+        texts = [value for _, value in values if isinstance(value, str)]
+        return text_values.infer(text_values.array_of(texts), only_times=True)
     if kind == "true or false":
         return pa.bool_()
     if kind == "a list":
@@ -246,17 +254,6 @@ def _infer_struct(
 def _word_for(kinds: Iterable[str]) -> str:
     """Return the word of `types` that keeps values of these kinds apart."""
     return "json" if "an object" in kinds else "string"
-
-
-def _described(value: Json) -> str:
-    """Return the kind of a JSON value, in words."""
-    if isinstance(value, Number):
-        return "a number"
-    if isinstance(value, str):
-        return "a text"
-    if isinstance(value, bool):
-        return "true or false"
-    return "a list" if isinstance(value, list) else "an object"
 
 
 def _infer_number(

@@ -340,7 +340,7 @@ class ParquetWriter:
 
 def _repeating_columns(table: pa.Table) -> list[str] | bool:
     """Return the columns in which the first rows repeat themselves, by their paths in Parquet."""
-    import pyarrow.compute as pc
+    from pyarrow._compute import call_function  # pyarrow.compute is slow to load
 
     if table.num_rows < 1000:  # too few rows to tell; they matter where their values are long
         return _short_columns(table)
@@ -353,7 +353,7 @@ def _repeating_columns(table: pa.Table) -> list[str] | bool:
             repeating.append(field.name)  # for its leaves Parquet decides
             continue
         try:
-            distinct = pc.count_distinct(column).as_py()
+            distinct = call_function("count_distinct", [column]).as_py()
         except pa.ArrowNotImplementedError:
             continue
         if distinct < _DICTIONARY_BELOW * sample.num_rows:

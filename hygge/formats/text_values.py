@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
+from itertools import accumulate
 from typing import TypeAlias
 
 import pyarrow as pa
@@ -57,6 +59,16 @@ class Unfit(Exception):
     def __init__(self, index: int) -> None:
         super().__init__(index)
         self.index = index
+
+
+def array_of(values: Sequence[str]) -> pa.Array:
+    """Return an array of a sample's texts, without `pa.array`: pyarrow loads pandas for that, which
+    takes half a second. A lone surrogate, which no text in UTF-8 has, becomes `?`.
+    """
+    encoded = [value.encode(errors="replace") for value in values]
+    offsets = array("i", accumulate(map(len, encoded), initial=0))
+    buffers = [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(values), buffers)
 
 
 def infer(texts: ArrowColumn, *, only_times: bool = False) -> pa.DataType:
@@ -160,10 +172,9 @@ def is_inexact(texts: pa.Array) -> bool:
     """Whether float64 does not give back one of these numbers."""
     import pyarrow.compute as pc
 
-    # Numbers of up to 15 digits are exact, unless an exponent leads out of the range.
-    exponent = pc.match_substring(texts, "e", ignore_case=True)
-    doubtful = pc.or_(pc.greater(pc.binary_length(texts), pa.scalar(15)), exponent)
-    texts = texts.filter(doubtful)
+    # Numbers of up to 15 digits are exact, unless an exponent leads out of the range. There is no
+    # scalar to compare a length with: for one, pyarrow loads pandas.
+    texts = texts.filter(pc.match_substring_regex(texts, "(?s)^.{16}|[eE]"))
     again = texts.cast(pa.float64()).cast(pa.string())
     texts = texts.filter(pc.not_equal(texts, again))
     return not all(float_gives_back(text) for text in texts.to_pylist() if text is not None)
@@ -284,7 +295,7 @@ def _refuse_other_forms(texts: ArrowColumn, kind: pa.DataType) -> None:
         return pc.starts_with(texts, prefix)
 
     if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
-        refuse(pc.and_(starts("0"), pc.greater(pc.binary_length(texts), pa.scalar(1))))
+        refuse(pc.match_substring_regex(texts.filter(starts("0")), "(?s)^.."))
         refuse(pc.or_(starts("-0"), starts("+")))
         if pa.types.is_decimal(kind):
             refuse(pc.match_substring_regex(texts, "[^0-9-]"))
@@ -295,7 +306,7 @@ def _refuse_other_forms(texts: ArrowColumn, kind: pa.DataType) -> None:
         if is_inexact(texts):
             raise ValueError("a number that float64 does not give back")
     elif pa.types.is_boolean(kind):
-        refuse(pc.is_in(texts, value_set=pa.array(["0", "1"])))
+        refuse(pc.is_in(texts, value_set=array_of(["0", "1"])))
 
 
 def shortened(value: str) -> str:

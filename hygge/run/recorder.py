@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from hygge.journal import history
@@ -27,7 +26,7 @@ _FIRST_EVERY_S = 0.5
 _MESSAGES, _LONGEST = 50, 500
 _WAITS = 20
 _COLUMNS = 500
-_PACKAGES = {"hygge": "hygge-data", "ray": "ray", "pyarrow": "pyarrow"}
+_PACKAGES = ("hygge", "ray", "pyarrow")
 
 
 class Recorder:
@@ -130,11 +129,10 @@ class Recorder:
         return round(time.monotonic() - self._start, 3)
 
 
-@cache  # each look reads the metadata of a package: ten times what a small flow keeps
 def versions() -> dict[str, str]:
-    """Return the versions of what moved the rows."""
+    """Return the versions of what moved the rows; a package that is not loaded did not."""
     found = {"python": platform.python_version()}
-    for name, package in _PACKAGES.items():
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(package)
+    for name in _PACKAGES:
+        if name in sys.modules:  # to read the metadata of a package takes much longer
+            found[name] = str(sys.modules[name].__version__)
     return found

@@ -7,7 +7,6 @@ show something stand in `hygge/report`.
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import sys
 import threading
@@ -89,6 +88,8 @@ async def run_in_thread(
     run: Callable[[Watch, threading.Event], Result], watch: Watch | None
 ) -> Result:
     """Return what `run(watch, stop)` returns, which blocks; cancelling the task sets `stop`."""
+    import asyncio  # slow to load, and not needed by a command
+
     stop, shown = threading.Event(), default_watch() if watch is None else watch
     running = asyncio.get_running_loop().run_in_executor(None, run, shown, stop)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -11,10 +12,11 @@ import pytest
 
 from benchmarks.suite import data, environments, guard, publish
 from benchmarks.suite.__main__ import main
-from benchmarks.suite.bars import Bar
+from benchmarks.suite.bars import BARS as OF_PROJECT
+from benchmarks.suite.bars import MEMORY, Bar
 from benchmarks.suite.contenders import FOLDER, all_contenders, read
-from benchmarks.suite.jobs import ALL
-from benchmarks.suite.rounds import Result, fits
+from benchmarks.suite.jobs import ALL, JOBS
+from benchmarks.suite.rounds import ONLY_FULL, Result, Rounds, fits
 
 WRONG = """# /// script
 # dependencies = []
@@ -134,6 +136,21 @@ def test_six_times_the_rows_is_for_one_lane_alone() -> None:
     six = next(job for job in ALL if job.times == 6)
     able = [each for each in all_contenders() if each.does(six.function)]
     assert [each.name for each in able if fits(each, six)] == ["hygge one lane"]
+
+
+def test_a_quick_run_leaves_long_jobs_out_and_says_so_but_nobody_whom_a_bar_of_time_names() -> None:
+    rounds = Rounds(SimpleNamespace(missing={}), 1, 1.0, is_quick=True)  # type: ignore[arg-type]
+    for job in (job for job in ALL if job.is_long):
+        (result,) = rounds.run(job, all_contenders())
+        assert (result.status, result.words) == ("left out", ONLY_FULL)
+    by_name = {each.name: each for each in all_contenders()}
+    for bar in OF_PROJECT:
+        if bar.figure != MEMORY:
+            job = JOBS[bar.job]
+            assert not job.is_long
+            named = [by_name[name] for name in (bar.contender, bar.peer) if name]
+            assert all(each.does(job.function) for each in named)
+            assert not [each for each in named if job.function in each.long]
 
 
 def test_who_cannot_be_installed_is_tried_once_a_run(

@@ -38,7 +38,7 @@ from hygge.type_words import word_of
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-NEEDS: tuple[str, ...] = ("duckdb",)
+NEEDS: tuple[str, ...] = ("duckdb", "pyarrow.compute")
 """Modules that its processes import, beside this one."""
 
 LOCKED = (

@@ -86,6 +86,7 @@ class CsvHome(FileHome):
     """`CsvHome("users", path="data/users.csv", options={"types": {"zip": "string"}})`."""
 
     traits: HomeTraits = HomeTraits(lossy=NO_TEXT)
+    imports = ("pyarrow.compute", "pyarrow.csv")
     suffixes: ClassVar[tuple[str, ...]] = with_compressed(".csv", ".tsv")
 
     class Settings(FileHome.Settings):

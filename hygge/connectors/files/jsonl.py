@@ -104,6 +104,7 @@ class JsonlHome(FileHome):
     """`JsonlHome("events", path="data/events.jsonl", options={"types": {"id": "uint64"}})`."""
 
     traits: HomeTraits = HomeTraits(lossy=json_values.NO_JSON)
+    imports = ("pyarrow.compute", "pyarrow.json")
     suffixes: ClassVar[tuple[str, ...]] = with_compressed(".jsonl", ".ndjson")
 
     class Settings(FileHome.Settings):

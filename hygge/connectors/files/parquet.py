@@ -205,7 +205,7 @@ class ParquetStore(FileStore):
     """`ParquetStore("users", path="data/users", options={"compression": "zstd"})`."""
 
     traits = replace(FileStore.traits, metadata=True)
-    imports = ("pyarrow.compute", "pyarrow.parquet")
+    imports = ("pyarrow.parquet",)
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq", ".parq")
     keeps_metadata: ClassVar[bool] = True
 

@@ -62,7 +62,7 @@ from hygge.refused_rows import RefusedRows
 if TYPE_CHECKING:
     from pymysql.connections import Connection
 
-NEEDS = ("numpy", "pyarrow.compute", "sqlalchemy.dialects.mysql.pymysql")
+NEEDS = ("numpy", "pandas", "pyarrow.compute", "sqlalchemy.dialects.mysql.pymysql")
 """Modules that its processes import, beside this one."""
 _PAUSE_S = 60
 """A driver that stands still for so long in the middle of a commit loses its session, and locks."""

@@ -41,7 +41,7 @@ __all__ = ["NEEDS", "held", "planned", "read", "reshaped"]
 _BINARY_ENDS = (b"\xff\xff", b"PGCOPY\n\xff\r\n\0" + b"\0" * 8 + b"\xff\xff")
 """The last message of a binary COPY, which is no row: its trailer, or header and trailer."""
 
-NEEDS = ("numpy", "psycopg", "pyarrow.csv", "sqlalchemy.engine")
+NEEDS = ("numpy", "psycopg", "pyarrow.compute", "pyarrow.csv", "sqlalchemy.engine")
 """Modules that its processes import."""
 
 

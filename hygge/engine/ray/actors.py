@@ -20,6 +20,7 @@ import ray
 from ray import cloudpickle
 
 from hygge.batches import rows_in
+from hygge.engine.ray import shared
 from hygge.engine.ray.inbox import Batch, End, Inbox
 from hygge.engine.reading import read_split, stage_split
 from hygge.errors import ConfigError, HyggeError, Transient, as_hygge_error
@@ -90,10 +91,6 @@ class HomeActor(_EndActor):
 
     home: Home
 
-    def warm(self, modules: tuple[str, ...]) -> None:
-        """Import the connector's modules, and those that `ray.put` of an Arrow table imports."""
-        super().warm(("pyarrow.compute", "pandas", *modules))
-
     def load(self, blob: bytes, paths: list[str]) -> None:
         """Unpickle the connector. Not in __init__, where Ray would lose the cause of an error."""
         self.home = cast("Home", _unpickle(blob, paths))
@@ -108,8 +105,10 @@ class HomeActor(_EndActor):
                 # Home and Store each hold a copy of what exceeds a batch's size (one huge row).
                 weight = nbytes + 2 * max(0, nbytes - limits.batch_bytes)
                 self.inbox.charge(weight, nbytes)
-                self.inbox.put(Batch(ticket, seq, count, nbytes, weight, [ray.put(table)]))
+                ref = shared.put(table, limits.batch_bytes)
                 del table
+                self.inbox.put(Batch(ticket, seq, count, nbytes, weight, [ref]))
+                del ref
                 pa.default_memory_pool().release_unused()  # otherwise it keeps 70 to 100 MB
                 seq, rows = seq + 1, rows + count
         pa.default_memory_pool().release_unused()
@@ -159,7 +158,7 @@ def _receive(inbox: Inbox, ticket: Ticket) -> Generator[pa.Table]:
             return
         if message.seq != seq:
             raise Transient(f"split {ticket.split}: batch {seq} is missing")
-        table = ray.get(message.refs[0])
+        table = shared.get(message.refs[0])
         del message
         seq, rows = seq + 1, rows + rows_in(table)
         yield table

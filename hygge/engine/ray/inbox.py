@@ -2,11 +2,11 @@
 
     Home actor                    Inbox actor                       Store actor
     charge(nbytes)  ── waits ──▶  charged + nbytes ≤ limit
-    ref = ray.put(table)
+    ref = shared.put(table)
     put(Batch(.., [ref]))  ────▶  queue  ─────────────────────────▶ get(freed)
                                   charged -= freed                   table = ray.get(ref)
 
-Bytes are charged before `ray.put` and given back with the Store's next `get`, when the Store has
+Bytes are charged before `shared.put` and given back with the Store's next `get`, when the Store has
 dropped its last reference. So the bound holds for what is charged, and nothing is estimated. An
 empty lane always admits one batch, so a row larger than the budget passes alone. The part of a
 batch above `batch_bytes` is charged three times, because the Home and the Store each hold a copy of
