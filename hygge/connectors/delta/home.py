@@ -25,7 +25,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from hygge.arrow_errors import in_words
-from hygge.connectors.delta import changes, library, source
+from hygge.connectors.delta import changes, damage, library, source
 from hygge.connectors.files.file_options import FileOptions, FileOptionsDict
 from hygge.errors import ConfigError, HomeError, SourceMissing
 from hygge.home import Home, is_quick
@@ -126,11 +126,12 @@ class DeltaHome(Home):
             columns = self._projected(source.columns_of(table))
             schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in columns])
             if self.settings.changes:
-                changes.check(self.path, table, schema, since)
+                changes.check(self.path, self.settings.connection, table, schema, since)
                 if since is not None:
-                    plan = changes.planned(self.path, table, columns, schema, int(since))
+                    start = changes.version_at(since)
+                    plan = changes.planned(self.path, table, columns, schema, start)
                 else:
-                    plan = changes.begun(self._planned(table, columns, schema), table.version())
+                    plan = changes.begun(self._planned(table, columns, schema), table)
             else:
                 plan = self._planned(table, columns, schema)
         yield plan
@@ -140,7 +141,7 @@ class DeltaHome(Home):
         with self._in_words():
             if "until" in split.where:
                 table = source.version_of(self.path, self.settings.connection, split)
-                yield from changes.read(table, split, schema, self.settings.options)
+                yield from changes.read(self.path, table, split, schema, self.settings.options)
             elif "files" in split.where:
                 yield from source.read_files(
                     self.path, self.settings.connection, split, schema, self.settings.options
@@ -182,6 +183,7 @@ class DeltaHome(Home):
                     f"{self.path} has no version as of {given.as_of}",
                     f"its first is of {source.time_text(made_ms)}",
                 )
+        damage.check_not_empty(self.path, table.version())
         return table
 
     def _planned(self, table: DeltaTable, columns: tuple[Column, ...], schema: pa.Schema) -> Plan:
@@ -248,7 +250,7 @@ class DeltaHome(Home):
     @contextmanager
     def _in_words(self) -> Iterator[None]:
         with (
-            library.in_words(self.path, HomeError),
+            library.in_words(self.path, self.settings.connection, HomeError),
             in_words(self.path, HomeError),
             source.changed(self.path),
         ):

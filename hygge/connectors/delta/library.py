@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from hygge.connectors.delta.damage import damaged
 from hygge.errors import ConfigError, HyggeError, StoreError, Transient, without_password
 from hygge.places.access import Access, credentials, storage_options
 from hygge.places.objects import is_object_url
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'deltalake>=1.6.6,<2' (on every node of a cluster)"
 _REFUSED = ("privileges", "Forbidden", "403", "401", "credentials", "SignatureDoesNotMatch")
+_OF_LOG = "Kernel error: "
+"""How an error begins that may come of a file of the log."""
 _DECODED = re.compile(r"%[0-9A-Fa-f]{2}|\\")
 _DECODED_IN_URLS = re.compile(r"%[0-9A-Fa-f]{2}|[\\#?]")
 
@@ -107,7 +110,7 @@ def is_refused(error: Exception, is_merge_here: bool) -> bool:
 
 
 @contextmanager
-def in_words(url: str, side: type[HyggeError]) -> Iterator[None]:
+def in_words(url: str, access: Access | None, side: type[HyggeError]) -> Iterator[None]:
     """Raise errors of the library as `side` (StoreError or HomeError), or as Transient."""
     try:
         yield
@@ -116,10 +119,10 @@ def in_words(url: str, side: type[HyggeError]) -> Iterator[None]:
     except Exception as error:
         if not is_of_library(error):
             raise
-        raise said(url, side, error) from None  # its text may hold a whole URL
+        raise said(url, access, side, error) from None  # its text may hold a whole URL
 
 
-def said(url: str, side: type[HyggeError], error: Exception) -> HyggeError:
+def said(url: str, access: Access | None, side: type[HyggeError], error: Exception) -> HyggeError:
     """Return an error of the library in hygge's words."""
     text = line(error)
     if "is not supported" in text:  # a feature that a newer engine gave the table
@@ -127,6 +130,8 @@ def said(url: str, side: type[HyggeError], error: Exception) -> HyggeError:
             f"{url}: the package deltalake does not know all of this table: {text}",
             "upgrade the package deltalake, or let the engine that made the table take that out",
         )
+    if text.startswith(_OF_LOG) and (problem := damaged(url, access, side)):
+        return problem
     if not is_object_url(url):
         verb = "written" if issubclass(side, StoreError) else "read"
         if isinstance(error, OSError) and error.errno is not None:

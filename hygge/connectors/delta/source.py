@@ -315,10 +315,15 @@ def changed(url: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise _changed(url, os.path.basename(error.filename or "") or "a file") from error
     except Exception as error:
-        is_foreign = isinstance(error, pa.ArrowException) or library.is_of_library(error)
-        if is_foreign and any(word in str(error) for word in _GONE):
+        if is_gone(error):
             raise _changed(url, "a file") from error
         raise
+
+
+def is_gone(error: Exception) -> bool:
+    """Return whether a file could not be read since it is not there."""
+    is_foreign = isinstance(error, pa.ArrowException) or library.is_of_library(error)
+    return is_foreign and any(word in str(error) for word in _GONE)
 
 
 def made_at(url: str, access: Access | None, version: int) -> int:

@@ -283,5 +283,9 @@ class DeltaStore(Store):
 
     @contextmanager
     def _in_words(self, unfit: type[HyggeError] = UnfitValue) -> Iterator[None]:
-        with in_words(self.path, StoreError, unfit), library.in_words(self.path, StoreError):
+        access = self.settings.connection
+        with (
+            in_words(self.path, StoreError, unfit),
+            library.in_words(self.path, access, StoreError),
+        ):
             yield
