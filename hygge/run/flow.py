@@ -312,7 +312,7 @@ class Flow:
         is_own_class = not type(self.home).__module__.startswith("hygge.")
         if is_own_class or self.mode != "append" or self.cursor is not None:
             return ""
-        why = "a home of files does not know which are new"
+        why = "the home does not know which are new"
         if self.home.traits.cursor:
             why = "no `cursor` says which are new"
         return f"each run adds all rows of the home again: {why}"

@@ -24,7 +24,7 @@ from hygge.places.objects import is_object_url
 
 _LOG = "_delta_log"
 _ENTRY = re.compile(r"(\d{20})\.json")
-_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(\..+)?\.parquet")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(\..+)?\.(parquet|json)")
 _LAST = "_last_checkpoint"
 _ADVICE = (
     "restore it from a copy of the table. Where there is none and it is the newest entry, remove "
@@ -49,26 +49,30 @@ def check_not_empty(url: str, version: int) -> None:
         return
     with os.scandir(os.path.join(url, _LOG)) as listed:
         names = {entry.name: entry for entry in listed}
-    since = max(_by_version(_CHECKPOINT, names), default=-1)
+    since = max((at for at in _by_version(_CHECKPOINT, names) if at <= version), default=-1)
     for entry, (name,) in sorted(_by_version(_ENTRY, names).items()):
         if since < entry <= version and not names[name].stat().st_size:
             raise HomeError(f"{url}/{_LOG}/{name} is empty: what it said of rows is lost", _ADVICE)
+
+
+def oldest_version(url: str, access: Access | None) -> int:
+    """Return the oldest version that the log still tells: a clean-up removes entries."""
+    names = [key.split("/", 1)[1] for key in files_at(url, access).sizes(_LOG)]
+    whole = [0] if 0 in _by_version(_ENTRY, names) else []
+    return min([*whole, *_by_version(_CHECKPOINT, names)], default=0)
 
 
 def _found(files: Disk | Objects) -> Iterator[tuple[str, str, str]]:
     """Yield what is damaged: the name of a file, what is wrong with it, what to do."""
     names = [key.split("/", 1)[1] for key in files.sizes(_LOG)]
     entries, checkpoints = _by_version(_ENTRY, names), _by_version(_CHECKPOINT, names)
-    since = -1
-    for version, parts in sorted(checkpoints.items()):
-        is_told = all(entry in entries for entry in range(version + 1))
-        hint = _ADVICE
-        if is_told:
-            hint = f"remove it and {_LAST}: the entries of the log hold the same"
-        for name in parts:
-            if not _is_parquet(files.get(f"{_LOG}/{name}") or b""):
-                yield name, "is truncated or damaged", hint
-        since = version
+    since = max(checkpoints, default=-1)
+    for name in checkpoints.get(since, ()):
+        if name.endswith(".parquet") and not _is_parquet(files.get(f"{_LOG}/{name}") or b""):
+            hint = _ADVICE
+            if all(version in entries for version in range(since + 1)):
+                hint = f"remove it and {_LAST}: the entries of the log hold the same"
+            yield name, "is truncated or damaged", hint
     last = _number(files.get(f"{_LOG}/{_LAST}") or b"")
     if last is not None and last not in checkpoints:
         what = f"names the checkpoint of version {last}, which is gone"
@@ -119,6 +123,7 @@ def _wrong_with(content: bytes) -> str:
     for number, line in enumerate(content.splitlines(), 1):
         try:
             said = json.loads(line)
+            said.items()
             for kind in ("add", "remove"):
                 if kind in said:
                     said[kind]["path"] + ""
@@ -128,6 +133,4 @@ def _wrong_with(content: bytes) -> str:
                 json.loads(said["metaData"]["schemaString"])["fields"]
         except (ValueError, TypeError, KeyError, AttributeError):
             return f"is cut off or damaged in line {number}"
-        if not isinstance(said, dict):
-            return f"is damaged in line {number}"
     return ""

@@ -174,9 +174,9 @@ class DeltaHome(Home):
                 raise SourceMissing(
                     f"{self.path} has no version {given.version}", f"its newest is {newest}"
                 )
-            table.load_as_version(given.version)
+            self._go_back(table, given.version)
         elif self.moment is not None:
-            table.load_as_version(self.moment)  # the first one where all are younger
+            self._go_back(table, self.moment)  # the first one where all are younger
             made_ms = source.made_at(self.path, given.connection, table.version())
             if made_ms > self.moment.timestamp() * 1000:
                 raise SourceMissing(
@@ -185,6 +185,23 @@ class DeltaHome(Home):
                 )
         damage.check_not_empty(self.path, table.version())
         return table
+
+    def _go_back(self, table: DeltaTable, to: int | datetime) -> None:
+        """Load an older version. Raises SourceMissing where the log does not tell it any more."""
+        try:
+            table.load_as_version(to)
+        except Exception as error:
+            if not library.is_of_library(error):
+                raise
+            oldest = damage.oldest_version(self.path, self.settings.connection)
+            if oldest == 0 or (isinstance(to, int) and to >= oldest):
+                raise
+            as_of = f"version as of {self.settings.as_of}"
+            which = f"version {to}" if isinstance(to, int) else as_of
+            raise SourceMissing(
+                f"{self.path} has no {which} any more: its log was cleaned up",
+                f"its oldest version is {oldest}",
+            ) from error
 
     def _planned(self, table: DeltaTable, columns: tuple[Column, ...], schema: pa.Schema) -> Plan:
         text = base64.b64encode(schema.serialize().to_pybytes()).decode()

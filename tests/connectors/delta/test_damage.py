@@ -13,7 +13,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from hygge import DeltaHome, DeltaStore
-from hygge.errors import HomeError, StoreError
+from hygge.errors import HomeError, SourceMissing, StoreError
 from hygge.testing.staging import FLOW
 from tests.connectors.delta.test_home import rows_of
 
@@ -99,3 +99,20 @@ def test_what_the_advice_says_to_remove_makes_the_table_whole(tmp_path: Path, wh
     assert sorted(rows_of(before)["id"].to_pylist()) == [0, 1, 2]
     (log / entry(3)).unlink()
     assert rows_of(home).num_rows == 3
+
+
+def test_a_version_that_the_log_does_not_tell_any_more_is_said(tmp_path: Path, whole: Path) -> None:
+    shutil.copytree(whole, tmp_path / "t")
+    log = tmp_path / "t" / "_delta_log"
+    DeltaTable(tmp_path / "t").create_checkpoint()
+    for name in (CHECKPOINT, entry(0), entry(1)):
+        (log / name).unlink()
+    moment, words = "2001-01-01T00:00:00Z", "any more: its log was cleaned up"
+    for wanted, said in (
+        ({"version": 2}, "version 2"),
+        ({"as_of": moment}, f"version as of {moment}"),
+    ):
+        with pytest.raises(SourceMissing, match=f"has no {said} {words}") as raised:
+            rows_of(DeltaHome(path=tmp_path / "t", **wanted))
+        assert raised.value.hint == "its oldest version is 3"
+    assert rows_of(DeltaHome(path=tmp_path / "t", version=3)).num_rows == 4
