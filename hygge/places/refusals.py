@@ -8,6 +8,8 @@ from urllib.parse import unquote
 from hygge.errors import HyggeError, Transient, without_password
 from hygge.places.access import Access, credentials, endpoint
 
+HINT = "see what the object store says about it"
+"""The hint of an error of which nothing is known here."""
 _WRONG_REGION = "AuthorizationHeaderMalformed"
 _MISSING_BUCKET = re.compile(
     "<Code>NoSuchBucket|ContainerNotFound|bucket does not exist|bucket not found"
@@ -88,9 +90,7 @@ def problem(root: str, place: str, error: Exception, access: Access | None) -> H
             "connection), then run it again",
         )
     line = re.sub(r"https?://\S+", "its URL", text.strip().split("\n")[0])
-    return HyggeError(
-        f"{place}: {reason or without_password(line)}", "see what the object store says about it"
-    )
+    return HyggeError(f"{place}: {reason or without_password(line)}", HINT)
 
 
 def _asked(root: str, access: Access | None) -> str:

@@ -236,9 +236,8 @@ def plan_text(
         form = raw_format(plan.raw)
         lines.append(f"  passes  no {form} through: `on_bad_row: set_aside` looks at each row")
     lines += [f"  but     {remark}" for remark in flow.store.remarks(taken)]
-    if plan.watermark is not None:
-        read = f"cursor  {flow.cursor}" if flow.cursor else "changes"
-        lines.append(f"  {one_line(f'{read} up to {plan.watermark}')}")
+    if plan.watermark is not None and flow.cursor is not None:
+        lines.append(f"  cursor  {one_line(f'{flow.cursor} up to {plan.watermark}')}")
     if flow.mode == "merge":
         lines.append(f"  key     {one_line(', '.join(flow.key))}")
     if flow.home.traits.changes:

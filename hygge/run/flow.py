@@ -313,7 +313,7 @@ class Flow:
         is_known = type(self.home).__module__.startswith(("hygge.connectors.", "hygge.engine."))
         if not is_known or self.mode != "append" or self.cursor is not None:
             return ""
-        why = "a home of files does not know which are new"
+        why = "the home does not know which are new"
         if self.home.traits.cursor:
             why = "no `cursor` says which are new"
         return f"each run adds all rows of the home again: {why}"

@@ -25,7 +25,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from hygge.arrow_errors import in_words
-from hygge.connectors.delta import changes, library, source
+from hygge.connectors.delta import changes, damage, library, source
 from hygge.connectors.files.file_options import FileOptions, FileOptionsDict
 from hygge.errors import ConfigError, HomeError, SourceMissing
 from hygge.home import Home, is_quick
@@ -126,11 +126,12 @@ class DeltaHome(Home):
             columns = self._projected(source.columns_of(table))
             schema = pa.schema([pa.field(c.name, c.type, c.nullable) for c in columns])
             if self.settings.changes:
-                changes.check(self.path, table, schema, since)
+                changes.check(self.path, self.settings.connection, table, schema, since)
                 if since is not None:
-                    plan = changes.planned(self.path, table, columns, schema, int(since))
+                    start = changes.version_at(since)
+                    plan = changes.planned(self.path, table, columns, schema, start)
                 else:
-                    plan = changes.begun(self._planned(table, columns, schema), table.version())
+                    plan = changes.begun(self._planned(table, columns, schema), table)
             else:
                 plan = self._planned(table, columns, schema)
         yield plan
@@ -140,7 +141,7 @@ class DeltaHome(Home):
         with self._in_words():
             if "until" in split.where:
                 table = source.version_of(self.path, self.settings.connection, split)
-                yield from changes.read(table, split, schema, self.settings.options)
+                yield from changes.read(self.path, table, split, schema, self.settings.options)
             elif "files" in split.where:
                 yield from source.read_files(
                     self.path, self.settings.connection, split, schema, self.settings.options
@@ -173,16 +174,34 @@ class DeltaHome(Home):
                 raise SourceMissing(
                     f"{self.path} has no version {given.version}", f"its newest is {newest}"
                 )
-            table.load_as_version(given.version)
+            self._go_back(table, given.version)
         elif self.moment is not None:
-            table.load_as_version(self.moment)  # the first one where all are younger
+            self._go_back(table, self.moment)  # the first one where all are younger
             made_ms = source.made_at(self.path, given.connection, table.version())
             if made_ms > self.moment.timestamp() * 1000:
                 raise SourceMissing(
                     f"{self.path} has no version as of {given.as_of}",
                     f"its first is of {source.time_text(made_ms)}",
                 )
+        damage.check_not_empty(self.path, table.version())
         return table
+
+    def _go_back(self, table: DeltaTable, to: int | datetime) -> None:
+        """Load an older version. Raises SourceMissing where the log does not tell it any more."""
+        try:
+            table.load_as_version(to)
+        except Exception as error:
+            if not library.is_of_library(error):
+                raise
+            oldest = damage.oldest_version(self.path, self.settings.connection)
+            if oldest == 0 or (isinstance(to, int) and to >= oldest):
+                raise
+            as_of = f"version as of {self.settings.as_of}"
+            which = f"version {to}" if isinstance(to, int) else as_of
+            raise SourceMissing(
+                f"{self.path} has no {which} any more: its log was cleaned up",
+                f"its oldest version is {oldest}",
+            ) from error
 
     def _planned(self, table: DeltaTable, columns: tuple[Column, ...], schema: pa.Schema) -> Plan:
         text = base64.b64encode(schema.serialize().to_pybytes()).decode()
@@ -248,7 +267,7 @@ class DeltaHome(Home):
     @contextmanager
     def _in_words(self) -> Iterator[None]:
         with (
-            library.in_words(self.path, HomeError),
+            library.in_words(self.path, self.settings.connection, HomeError),
             in_words(self.path, HomeError),
             source.changed(self.path),
         ):

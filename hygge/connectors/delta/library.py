@@ -16,8 +16,11 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from hygge.connectors.delta.damage import damaged
 from hygge.errors import ConfigError, HyggeError, StoreError, Transient, without_password
+from hygge.places import refusals
 from hygge.places.access import Access, credentials, storage_options
+from hygge.places.bucket import Bucket
 from hygge.places.objects import is_object_url
 
 if TYPE_CHECKING:
@@ -25,6 +28,11 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'deltalake>=1.6.6,<2' (on every node of a cluster)"
 _REFUSED = ("privileges", "Forbidden", "403", "401", "credentials", "SignatureDoesNotMatch")
+_NESTED = re.compile(r"\n\s*\x1b\[31m↳\x1b\[0m ")
+"""How the library shows that one error came of another."""
+_GONE = ("not found", "No such file", "NoSuchKey")
+_OF_LOG = re.compile("kernel error: ", re.IGNORECASE)
+"""What is in an error that may come of a file of the log."""
 _DECODED = re.compile(r"%[0-9A-Fa-f]{2}|\\")
 _DECODED_IN_URLS = re.compile(r"%[0-9A-Fa-f]{2}|[\\#?]")
 
@@ -107,7 +115,7 @@ def is_refused(error: Exception, is_merge_here: bool) -> bool:
 
 
 @contextmanager
-def in_words(url: str, side: type[HyggeError]) -> Iterator[None]:
+def in_words(url: str, access: Access | None, side: type[HyggeError]) -> Iterator[None]:
     """Raise errors of the library as `side` (StoreError or HomeError), or as Transient."""
     try:
         yield
@@ -116,10 +124,10 @@ def in_words(url: str, side: type[HyggeError]) -> Iterator[None]:
     except Exception as error:
         if not is_of_library(error):
             raise
-        raise said(url, side, error) from None  # its text may hold a whole URL
+        raise said(url, access, side, error) from None  # its text may hold a whole URL
 
 
-def said(url: str, side: type[HyggeError], error: Exception) -> HyggeError:
+def said(url: str, access: Access | None, side: type[HyggeError], error: Exception) -> HyggeError:
     """Return an error of the library in hygge's words."""
     text = line(error)
     if "is not supported" in text:  # a feature that a newer engine gave the table
@@ -127,17 +135,30 @@ def said(url: str, side: type[HyggeError], error: Exception) -> HyggeError:
             f"{url}: the package deltalake does not know all of this table: {text}",
             "upgrade the package deltalake, or let the engine that made the table take that out",
         )
+    if _OF_LOG.search(text) and (problem := damaged(url, access, side)):
+        return problem
     if not is_object_url(url):
         verb = "written" if issubclass(side, StoreError) else "read"
         if isinstance(error, OSError) and error.errno is not None:
             text = os.strerror(error.errno)
         return side(f"{url} cannot be {verb}: {text}", "look at the folder, then run it again")
+    if isinstance(error, OSError) and not is_missing(error):
+        flat = OSError(_NESTED.sub(": ", str(error)))
+        told = refusals.problem(Bucket(url, access).root, url, flat, access)
+        if told.hint != refusals.HINT:
+            return told if isinstance(told, Transient) else side(told.message, told.hint)
     if any(word in str(error) for word in _REFUSED):
         hint = f"look at the rights and the credentials: {credentials(url)}"
         return side(f"{url} cannot be reached: {text}", hint)
     if isinstance(error, OSError):
         return Transient(f"{url} cannot be reached: {text}", "run it again")
     return side(f"{url}: {text}", "look at what it says, then run it again")
+
+
+def is_missing(error: Exception) -> bool:
+    """Return whether an error says that a file is not there, and not that its bucket is not."""
+    text = str(error)
+    return any(word in text for word in _GONE) and not refusals.is_missing_bucket(error)
 
 
 def line(error: Exception) -> str:

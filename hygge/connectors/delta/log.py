@@ -128,8 +128,8 @@ class Log:
             ) from None
         is_remote = is_object_url(self.url)
         if library.is_refused(error, run.mode == "merge" and not is_remote):
-            raise library.said(self.url, Rejected, error) from None
-        problem = library.said(self.url, StoreError, error)
+            raise library.said(self.url, self.access, Rejected, error) from None
+        problem = library.said(self.url, self.access, StoreError, error)
         if is_remote and isinstance(error, OSError):  # it may still be on its way
             raise Unknown(problem.message, "run it again: the table's head tells") from None
         raise problem from None

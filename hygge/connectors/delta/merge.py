@@ -1,13 +1,15 @@
 """The commit of `mode: merge`: the library joins the staged rows with those of the table.
 
 It writes anew the files of the table in which it finds a key, and shows them with one entry of the
-log, which has the head, too. It does not look for two staged rows of one key, and adds both where
-the table has none; so the keys of all staged rows are looked at first, in memory.
+log, which has the head, too. Files in which the statistics of the log show no whole number or date
+between the least and the greatest of the key are left unread: without it the library reads all. It
+does not look for two staged rows of one key, and adds both where the table has none; so the keys of
+all staged rows are looked at first, in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 _AT, _HAS = "_hygge_at", "_hygge_has"
+_LEAST = -(2**63)
+"""A number that has no literal in SQL: it would be the negative of one that is too big."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Source:
     """Rows that gave way to a newer one of their key."""
     deleted: int
     """Rows that count, and delete their key."""
+    ends: Mapping[str, tuple[str, str]]
+    """The least and the greatest value of whole numbers and dates of the key, in words of SQL."""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows that count."""
@@ -118,7 +124,24 @@ def source_of(paths: Sequence[str], schema: pa.Schema, run: Run, who: str) -> So
         if is_kept is not None:
             deletes = pc.and_(deletes, pa.array(is_kept))
         deleted = pc.sum(deletes).as_py() or 0
-    return Source(paths, plain, is_kept, is_changes, keys.num_rows - count, deleted)
+    ends = {name: found for name in run.key if (found := _ends(keys.column(name)))}
+    return Source(paths, plain, is_kept, is_changes, keys.num_rows - count, deleted, ends)
+
+
+def _ends(column: pa.ChunkedArray) -> tuple[str, str] | None:
+    """Return the least and the greatest value as literals; None for a type that has none here."""
+    import pyarrow.compute as pc
+
+    is_number = pa.types.is_signed_integer(column.type)
+    if not len(column) or not (is_number or pa.types.is_date32(column.type)):
+        return None
+    try:
+        least, most = pc.min_max(column).as_py().values()
+    except (OverflowError, ValueError):  # a year that Python does not know
+        return None
+    if is_number:
+        return (str(least), str(most)) if least > _LEAST else None
+    return f"DATE '{least}'", f"DATE '{most}'"
 
 
 def merge(
@@ -130,10 +153,13 @@ def merge(
 ) -> None:
     """Merge and commit; `updated` are the columns that rows of the table get anew."""
     reader = pa.RecordBatchReader.from_batches(source.schema, source.batches())
+    conditions = [f"t.{_quoted(name)} = s.{_quoted(name)}" for name in run.key]
+    for name, (least, most) in source.ends.items():  # by which files are left unread
+        conditions.append(f"t.{_quoted(name)} BETWEEN {least} AND {most}")
     columns = [name for name in source.schema.names if name != STAGED or not source.is_changes]
     merger = table.merge(
         reader,
-        " AND ".join(f"t.{_quoted(name)} = s.{_quoted(name)}" for name in run.key),
+        " AND ".join(conditions),
         source_alias="s",
         target_alias="t",
         commit_properties=no_retries(transactions),

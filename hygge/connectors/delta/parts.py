@@ -32,7 +32,10 @@ from hygge.type_words import value_text
 _GATHERED_BYTES = 64 * MIB
 """Rows of partitions that wait in memory until there are enough for a row group."""
 _MOST_FILES = 500
-"""Files that are open at one time."""
+"""Files that are open at one time. Of more partitions the largest file is closed; rows of its
+partition that come later go into another one."""
+_MOST_PARTITIONS = 10_000
+"""Of one split."""
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 """What stands for NULL in the name of a folder."""
 _MOST_BYTES = 255
@@ -100,8 +103,8 @@ class PartWriter:
                     for values, piece in _partitioned(batch, self.partition_by):
                         self._take(local, values, piece)
                     del batch
-                for each in list(self._open.values()):
-                    self._close(each)
+                while self._open:
+                    self._close(next(iter(self._open.values())))
             finally:
                 for each in self._open.values():  # after an error, which is the one to report
                     with suppress(Exception):
@@ -113,11 +116,11 @@ class PartWriter:
     def _take(self, local: str, values: tuple[object, ...], piece: pa.Table) -> None:
         each = self._open.get(values)
         if each is None:
-            if len(self._open) == _MOST_FILES:
+            if len(self._open) == _MOST_PARTITIONS:
                 raise StoreError(
-                    f"one split has rows of more than {_MOST_FILES} partitions "
-                    f"({', '.join(self.partition_by)})",
-                    "partition by fewer values, or let the home read in their order",
+                    f"one split has rows of more than {_MOST_PARTITIONS:,} partitions "
+                    f"({', '.join(self.partition_by)}), each of them a file",
+                    "partition by fewer values, such as the date of a timestamp",
                 )
             texts = map(partition_text, self.partition_by, values)
             partition = dict(zip(self.partition_by, texts, strict=True))
@@ -140,7 +143,7 @@ class PartWriter:
                 self._flush(max(self._open.values(), key=lambda one: one.gathered_bytes))
         else:
             each.writer.write(piece)
-        if each.writer.size() >= self.file_bytes:
+        if values in self._open and each.writer.size() >= self.file_bytes:
             self._close(each)
 
     def _flush(self, each: _Open) -> None:
@@ -148,6 +151,10 @@ class PartWriter:
             tables, size = each.gathered, each.gathered_bytes
             each.gathered, each.gathered_bytes = [], 0
             self._gathered -= size
+            others = [one for one in self._open.values() if one.is_begun and one is not each]
+            if len(others) >= _MOST_FILES:
+                self._close(max(others, key=lambda one: one.writer.size()))
+            each.is_begun = True
             each.writer.write(pa.concat_tables(tables))
 
     def _close(self, each: _Open) -> None:
@@ -174,6 +181,8 @@ class _Open:
     rows: int = 0
     gathered: list[pa.Table] = field(default_factory=list)
     gathered_bytes: int = 0
+    is_begun: bool = False
+    """Whether the file is there: before that all its rows are gathered."""
 
 
 def partition_text(column: str, value: object) -> str | None:

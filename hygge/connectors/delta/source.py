@@ -46,7 +46,6 @@ NEVER_GIVEN = (
 """Types that no Delta table has."""
 _READ_HERE = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck", "deletionVectors"}
 """Features of readers that change nothing for who reads files by the log."""
-_GONE = ("not found", "No such file", "NoSuchKey")
 
 
 @dataclass(frozen=True)
@@ -254,7 +253,7 @@ def _scanned(table: DeltaTable, names: Sequence[str]) -> Iterator[pa.RecordBatch
     try:
         yield from pa.RecordBatchReader.from_stream(table.scan(columns=list(names)))
     except pa.ArrowException as error:
-        if any(word in str(error) for word in _GONE):
+        if library.is_missing(error):
             raise
         raise HomeError(
             f"{table.table_uri} cannot be read by its library: {said(error)}",
@@ -315,10 +314,15 @@ def changed(url: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise _changed(url, os.path.basename(error.filename or "") or "a file") from error
     except Exception as error:
-        is_foreign = isinstance(error, pa.ArrowException) or library.is_of_library(error)
-        if is_foreign and any(word in str(error) for word in _GONE):
+        if is_gone(error):
             raise _changed(url, "a file") from error
         raise
+
+
+def is_gone(error: Exception) -> bool:
+    """Return whether a file could not be read since it is not there."""
+    is_foreign = isinstance(error, pa.ArrowException) or library.is_of_library(error)
+    return is_foreign and library.is_missing(error)
 
 
 def made_at(url: str, access: Access | None, version: int) -> int:

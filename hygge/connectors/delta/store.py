@@ -214,7 +214,10 @@ class DeltaStore(Store):
             rows = map(stored, batches)
             options = self.settings.options
             parquet = ParquetSettings(
-                options.compression, options.compression_level, options.row_group_bytes
+                options.compression,
+                options.compression_level,
+                options.row_group_bytes,
+                background_below=options.file_bytes,
             )
             key = staging.key(ticket)
             writer = PartWriter(self._files(), key, how.split_by, parquet, options.file_bytes)
@@ -283,5 +286,9 @@ class DeltaStore(Store):
 
     @contextmanager
     def _in_words(self, unfit: type[HyggeError] = UnfitValue) -> Iterator[None]:
-        with in_words(self.path, StoreError, unfit), library.in_words(self.path, StoreError):
+        access = self.settings.connection
+        with (
+            in_words(self.path, StoreError, unfit),
+            library.in_words(self.path, access, StoreError),
+        ):
             yield

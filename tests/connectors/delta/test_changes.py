@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -45,7 +47,8 @@ def test_a_copy_follows_inserts_updates_deletes_and_replaces(tmp_path):
     assert moved() == 1 + 2 + 2 + 2 + 1
     write_deltalake(source, rows((2, "z"), (8, "y")), mode="overwrite")
     assert moved() == 6 + 2
-    assert copy.head("f").watermark == DeltaTable(source).version()
+    table = DeltaTable(source)
+    assert copy.head("f").watermark == f"{table.version()}:{table.metadata().id}"
     assert read(copy).schema.field("id").nullable is False
 
 
@@ -127,11 +130,36 @@ def test_a_table_that_does_not_tell_its_changes_is_refused(tmp_path):
         DeltaHome(path=tmp_path / "t", changes=True, version=0)
 
 
-def test_a_table_that_was_made_anew_is_no_source_of_changes(tmp_path):
+def test_changes_that_nobody_knows_any_more_are_an_error_before_a_row_moves(tmp_path):
     path = str(tmp_path / "t")
+
+    def planned(since: object) -> None:
+        DeltaHome(path=path, changes=True).open(since).__enter__()
+
     write_deltalake(path, rows((1, "a")), configuration=FEED)
-    with pytest.raises(HomeError, match="it was made anew"):
-        DeltaHome(path=path, changes=True).open(5).__enter__()
+    former = f"0:{DeltaTable(path).metadata().id}"
+    with pytest.raises(HomeError, match="is at version 0, and was read up to 5: it was made anew"):
+        planned(5)
+    shutil.rmtree(path)
+    write_deltalake(path, rows((1, "a")), configuration=FEED)
+    with pytest.raises(HomeError, match="is not the table that was read up to version 0"):
+        planned(former)
+    since = f"0:{DeltaTable(path).metadata().id}"
+    for is_on in ("false", "true"):
+        DeltaTable(path).alter.set_table_properties({"delta.enableChangeDataFeed": is_on})
+    with pytest.raises(HomeError, match="version 1 kept no change data feed, so its changes are"):
+        planned(since)
+    planned(2)  # as a head of before the id was in it
+    DeltaTable(path).delete("id = 1")
+    with DeltaHome(path=path, changes=True).open(2) as plan:
+        pass
+    shutil.rmtree(tmp_path / "t" / "_change_data")
+    with pytest.raises(HomeError, match="t: somebody has vacuumed files of the changes"):
+        list(DeltaHome(path=path, changes=True).read(plan.splits[0]))
+    DeltaTable(path).create_checkpoint()
+    (tmp_path / "t" / "_delta_log" / f"{2:020d}.json").unlink()
+    with pytest.raises(HomeError, match="version 2 is no longer in the log, so its changes are"):
+        planned(1)
 
 
 def changes(schema, *each) -> pa.Table:

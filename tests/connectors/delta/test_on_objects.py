@@ -15,6 +15,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from hygge import ConfigError, DeltaHome, DeltaStore
+from hygge.errors import HyggeError
 from hygge.testing import StoreContract
 from tests.chaos import only_in_chaos
 from tests.connectors.delta.staged import staged
@@ -85,6 +86,27 @@ def test_a_prefix_that_the_library_takes_for_another_is_refused(name, s3):  # no
     for end in (DeltaStore(path=f"{s3}/{name}"), DeltaHome(path=f"{s3}/{name}")):
         with pytest.raises(ConfigError, match="it would look into another folder"):
             end.head("f") if isinstance(end, DeltaStore) else end.open().__enter__()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "bucket", "words"),
+    [
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9", BUCKET, f"s3://{BUCKET} cannot be reached at"),
+        ("AWS_SECRET_ACCESS_KEY", "wrong", BUCKET, "may not be read or written"),
+        ("AWS_REGION", "us-east-1", "no-such-bucket", "there is no bucket s3://no-such-bucket"),
+    ],
+)
+def test_what_an_object_store_refuses_is_said_as_for_files(
+    variable, value, bucket, words, monkeypatch
+):
+    monkeypatch.setenv(variable, value)
+    url = f"s3://{bucket}/refused"
+    asks = DeltaHome(path=url).open().__enter__, lambda: DeltaStore(path=url).head("f")
+    for ask in asks[: 1 if variable == "AWS_ENDPOINT_URL" else 2]:  # the library waits for it
+        with pytest.raises(HyggeError, match=words) as raised:
+            ask()
+        assert "error" not in raised.value.message
+        assert raised.value.hint
 
 
 @only_in_chaos

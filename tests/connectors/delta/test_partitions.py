@@ -11,7 +11,9 @@ import pytest
 from deltalake import write_deltalake
 
 from hygge import DeltaStore
+from hygge.connectors.delta import parts
 from hygge.errors import ConfigError, Rejected, StoreError, UnfitValue
+from hygge.model import Receipt, Run, Ticket
 from hygge.testing.values import difference
 from tests.connectors.delta.staged import read, staged
 
@@ -32,6 +34,28 @@ def test_a_reader_that_takes_partitions_from_the_path_finds_each_value(tmp_path:
     seen = pl.read_delta(str(tmp_path / "t")).sort("id")
     assert seen.select(ROWS.column_names).rows() == pl.DataFrame(ROWS).rows()
     assert difference(read(store), ROWS) is None
+
+
+def test_more_partitions_than_files_may_be_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DeltaStore(path=tmp_path / "t", partition_by=["d"])
+    rows = pa.table({"id": range(60), "d": [f"d{at % 6}" for at in range(60)]})
+
+    def stage(run: Run) -> Receipt:
+        store.prepare(run, rows.schema)
+        batches = iter([rows.slice(at, 15) for at in range(0, 60, 15)])
+        return store.stage(Ticket(run.id, 0), rows.schema, batches)
+
+    monkeypatch.setattr(parts, "_MOST_FILES", 2)
+    monkeypatch.setattr(parts, "_GATHERED_BYTES", 150)
+    receipt = stage(Run("r1", "f", "append"))
+    assert receipt.parts > 6
+    store.commit(Run("r1", "f", "append"), None, [receipt], None)
+    assert difference(read(store), rows) is None
+    monkeypatch.setattr(parts, "_MOST_PARTITIONS", 5)
+    with pytest.raises(StoreError, match=r"more than 5 partitions \(d\), each of them a file"):
+        stage(Run("r2", "f", "append"))
 
 
 @pytest.mark.parametrize("mode", ["append", "merge"])

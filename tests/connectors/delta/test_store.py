@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from hygge.model import Limits, Run
 from hygge.testing.values import difference, every_type
 from tests.connectors.delta.staged import by_id, ids, read, staged
 
+M, DAY = 2**63 - 1, date(2024, 1, 1)
 SCHEMA = pa.schema([pa.field("id", pa.int64()), pa.field("v", pa.string())])
 
 
@@ -202,6 +204,36 @@ def test_a_merge_keeps_every_type_and_the_rows_it_does_not_touch(tmp_path):
     staged(store, table, mode="merge", key=["n"])()
     staged(store, table.slice(1), mode="merge", key=["n"])()
     assert difference(read(store), table) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "keys", "unread"),
+    [
+        (pa.int64(), [[-M, 0], [5, 6], [M]], [5, 7], 2),
+        (pa.int64(), [[-M, 0], [5, 6], [M]], [-M, 5, 7, M], 0),
+        (pa.int64(), [[-M - 1, 0], [5, 6]], [-M - 1, 5], 0),
+        (pa.int8(), [[-128, 2], [5, 6]], [-128, -127], 1),
+        (pa.date32(), [[date(1, 1, 1), date(9999, 12, 31)], [DAY], [date(2025, 1, 1)]], [DAY], 1),
+        (pa.date32(), [[date(1, 1, 1), date(9999, 12, 31)], [DAY]], [date(9999, 12, 31)], 1),
+        (pa.string(), [["a"], ["it's"]], ["it's", "z"], 0),
+    ],
+)
+def test_a_merge_leaves_files_unread_that_cannot_have_its_keys(tmp_path, kind, files, keys, unread):
+    store = DeltaStore(path=tmp_path / "t")
+
+    def rows(values, v):
+        columns = {"k`é y": pa.array(values, kind), "v": pa.array([v] * len(values), pa.string())}
+        return pa.table(columns)
+
+    for values in files:
+        staged(store, rows(values, "old"))()
+    staged(store, rows(keys, "new"), mode="merge", key=["k`é y"])()
+    expected = dict.fromkeys([each for values in files for each in values], "old")
+    expected |= dict.fromkeys(keys, "new")
+    assert {row["k`é y"]: row["v"] for row in read(store).to_pylist()} == expected
+    assert read(store).num_rows == len(expected)
+    (entry,) = DeltaTable(store.path).history(1)
+    assert entry["operationMetrics"]["num_target_files_skipped_during_scan"] == unread
 
 
 def test_of_two_rows_of_a_key_the_last_by_cursor_counts_else_it_is_refused(tmp_path):
