@@ -54,3 +54,14 @@ def test_every_folder_of_a_tree_is_synced(tmp_path, calls):
     (tmp_path / "a/b").mkdir(parents=True)
     durable.sync_tree(str(tmp_path))
     assert sorted(path for _, path in calls) == [str(tmp_path / name) for name in (".", "a", "a/b")]
+
+
+@pytest.mark.parametrize("path", ["/proc/x/y", "/sys/x"])
+def test_nobody_has_the_right_to_write_where_linux_shows_itself(path):
+    with pytest.raises(OSError, match="Operation not supported: '/(proc|sys)'"):
+        durable.check_rights(path)
+
+
+def test_a_disk_of_files_may_be_written(tmp_path):
+    durable.check_rights(f"{tmp_path}/a/b")
+    durable.check_rights("/dev/shm/x")

@@ -265,6 +265,7 @@ def test_a_flow_onto_what_it_reads_is_refused():
         ("_delta_log/00.json", "dt=1/", "a Delta table"),
         ("metadata/v1.metadata.json", "data/dt=1/", "an Iceberg table"),
         (".hoodie/hoodie.properties", "dt=1/", "a Hudi table"),
+        ("base_0000002/b", "delta_0000001_0000001/", "a transactional table of Hive"),
     ],
 )
 def test_a_lake_table_in_a_bucket_is_refused_by_its_name(log, data, kind):
