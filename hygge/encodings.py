@@ -10,13 +10,16 @@ What is within lists, structs and maps is given back by Arrow alone (`hygge/form
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
 from hygge.batches import plain_schema
 
 KEY = b"hygge.encoding"
+MARKS = b"hygge.parquet_mark"
+"""What a Parquet file says of a column beside that, as `INTERVAL:` and the mark itself: see
+`hygge/formats/parquet_marks.py`. There is no word where Arrow has the type, too."""
 _MOST_BYTES = 64 * 1024 * 1024
 """Of the categories of one column of one file, which are held in memory."""
 _T = pa.types
@@ -38,14 +41,9 @@ def can_be_kept(kind: pa.DataType) -> bool:
         return any(is_value(kind.value_type) for is_value in _VALUES)
     if _T.is_dictionary(kind) and not kind.ordered:
         return any(is_value(plain_of(kind)) for is_value in _VALUES)
-    return is_nested(kind) and kind != plain_of(kind) and all(map(_can_be_within, inner_of(kind)))
-
-
-def _can_be_within(kind: pa.DataType) -> bool:
-    """Return whether a type can be brought back within a nested one; runs there have no limit."""
-    if _T.is_run_end_encoded(kind) and kind.run_end_type == pa.int16():
+    if not is_nested(kind) or kind == plain_of(kind):
         return False
-    return kind == plain_of(kind) or can_be_kept(kind)
+    return all(inner == plain_of(inner) or can_be_kept(inner) for inner in inner_of(kind))
 
 
 def is_nested(kind: pa.DataType) -> bool:
@@ -122,15 +120,27 @@ def encodings_of(schema: pa.Schema) -> dict[str, pa.DataType]:
 
 
 def following(schema: pa.Schema, held: pa.Schema | None) -> pa.Schema:
-    """Return `schema` with the encodings that `held` has too: all files of a place are alike."""
-    noted = {} if held is None else encodings_of(held)
+    """Return `schema` with the notes that `held` has too: all files of a place are alike."""
+    noted, marks = ({}, {}) if held is None else (encodings_of(held), marks_of(held))
     other = [field.name for field in schema if encoding_of(field) != noted.get(field.name)]
-    return _without(schema, other) if other else schema
+    unmarked = [name for name, mark in marks_of(schema).items() if marks.get(name) != mark]
+    return _without(_without(schema, other, KEY), unmarked, MARKS)
+
+
+def has_notes(schema: pa.Schema) -> bool:
+    """Return whether a column has a note of its encoding, or a mark of Parquet."""
+    return bool(encodings_of(schema) or marks_of(schema))
+
+
+def marks_of(schema: pa.Schema) -> dict[str, bytes]:
+    """Return the marks of Parquet of the columns that have one."""
+    notes = ((field.name, (field.metadata or {}).get(MARKS)) for field in schema)
+    return {name: note.partition(b":")[2] for name, note in notes if note is not None}
 
 
 def without_encodings(schema: pa.Schema) -> pa.Schema:
     """Return `schema` without the notes: no file has them."""
-    return _without(schema, schema.names)
+    return _without(_without(schema, schema.names, KEY), schema.names, MARKS)
 
 
 def encoded_schema(schema: pa.Schema, kinds: Mapping[str, pa.DataType]) -> pa.Schema:
@@ -221,11 +231,13 @@ def plain_of(kind: pa.DataType) -> pa.DataType:
     return plain_schema(pa.schema([pa.field("", kind)])).field(0).type
 
 
-def _without(schema: pa.Schema, names: list[str]) -> pa.Schema:
+def _without(schema: pa.Schema, names: Sequence[str], key: bytes) -> pa.Schema:
+    if not names:
+        return schema
     fields = []
     for field in schema:
         metadata = dict(field.metadata or {})
-        if field.name in names and metadata.pop(KEY, None) is not None:
+        if field.name in names and metadata.pop(key, None) is not None:
             field = field.with_metadata(metadata or None)
         fields.append(field)
     return pa.schema(fields, schema.metadata)

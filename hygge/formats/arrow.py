@@ -108,8 +108,7 @@ class ArrowWriter:
                 for array in table.column(name).chunks:
                     nested.add_values(array, kind, name, self._categories)
         if self._kinds and not self._categories:
-            for piece in encodings.encoded(self._formed(table), self._schema, {}):
-                self._writer.write_table(piece)
+            self._write_as_kinds(table)
         else:
             self._writer.write_table(table)
 
@@ -130,6 +129,11 @@ class ArrowWriter:
     def _close(self) -> None:
         self._writer.close()
         self._file.close()
+
+    def _write_as_kinds(self, table: pa.Table) -> None:
+        for part in nested.pieces(table, self._kinds):
+            for piece in encodings.encoded(self._formed(part), self._schema, self._categories):
+                self._writer.write_table(piece)
 
     def _formed(self, table: pa.Table) -> pa.Table:
         """Return rows with their nested columns in the types of the file."""
@@ -155,9 +159,7 @@ class ArrowWriter:
             reader = pa.ipc.open_file(source)
             for index in range(reader.num_record_batches):
                 rows = as_marked(pa.Table.from_batches([reader.get_batch(index)]))
-                rows = self._formed(rows)
-                for piece in encodings.encoded(rows, self._schema, self._categories):
-                    self._writer.write_table(piece)
+                self._write_as_kinds(rows)
         self._close()
         os.unlink(f"{self._path}.plain")
 

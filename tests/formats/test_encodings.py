@@ -9,7 +9,9 @@ from hygge.batches import plain as plain_table
 from hygge.connectors.files.directory import Directory
 from hygge.encodings import KEY, Categories, plain_of
 from hygge.formats import nested
+from hygge.formats.arrow import ArrowWriter
 from hygge.report.text import plan_text
+from hygge.run.engines import schema_of
 
 WORDS = ["b", None, "a", "b", "b", "a", None, "c"]
 SMALL = pa.dictionary(pa.int8(), pa.string())
@@ -179,6 +181,25 @@ def test_runs_longer_than_their_ends_can_count(tmp_path):
     read = read_arrow(tmp_path / "o.arrow")
     assert read.column("c").type == runs
     assert read.num_rows == 40_000
+
+
+def test_runs_within_lists_that_are_longer_than_their_ends_can_count(tmp_path):
+    """Two batches of the source may be one of what is written."""
+    runs = pa.run_end_encoded(pa.int16(), pa.string())
+    values = of(runs, ["a"] * 20_000)
+    lists = pa.ListArray.from_arrays(pa.array(range(0, 20_001, 100), pa.int32()), values)
+    part = pa.table({"c": lists, "w": of(SMALL, ["x"] * 200)})
+    source = write_arrow(tmp_path / "in.arrows", part, part)
+    for columns in (["c"], ["c", "w"]):
+        home = ArrowHome(path=source, columns=columns)
+        with home.open() as plan:
+            writer = ArrowWriter(str(tmp_path / "o.arrow"), schema_of(plan), "lz4")
+            writer.write(pa.concat_tables(home.read(plan.splits[0])).combine_chunks())
+        writer.close()
+        read = read_arrow(tmp_path / "o.arrow")
+        read.validate(full=True)
+        assert read.column("c").type == pa.list_(runs)
+        assert plain_table(read).column("c").to_pylist() == [["a"] * 100] * 400
 
 
 def test_an_append_follows_the_files_that_are_there(tmp_path):

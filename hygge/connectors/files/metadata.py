@@ -16,13 +16,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from hygge.encodings import can_be_kept, has_ordered, not_kept, with_encoding
+from hygge.encodings import MARKS, can_be_kept, has_ordered, not_kept, with_encoding
 from hygge.extension_types import extension_of
 
 Texts = dict[bytes, bytes]
 Change = Callable[[dict[str, Any], Any], dict[str, Any] | None]
 _OWN = b"hygge."
 """Begins the keys that mean something to hygge itself; no file may state them."""
+_NO_MARKS: Mapping[str, bytes] = {}
 _OF_ALL_COLUMNS = (b"org.apache.spark.sql.parquet.row.metadata", b"parquet.avro.schema",
                    b"avro.schema", b"iceberg.schema", b"huggingface")  # fmt: skip
 """Keys whose text lists every column: readers would not see another one."""
@@ -42,10 +43,17 @@ class FilesMetadata:
     """Sentences about what is not kept, in order."""
     files: int = 0
 
-    def add(self, schema: pa.Schema, unites: bool = False) -> None:
-        """Take in the schema of one more file; `unites`: each file may lack columns."""
+    def add(
+        self, schema: pa.Schema, unites: bool = False, marks: Mapping[str, bytes] = _NO_MARKS
+    ) -> None:
+        """Take in the schema of one more file; `unites`: each file may lack columns.
+
+        `marks` are those of Parquet: see `hygge/formats/parquet_marks.py`.
+        """
         texts = _without_own(schema.metadata)
         fields = {each.name: _without_own(each.metadata) for each in schema}
+        for name, mark in marks.items():
+            fields[name][MARKS] = mark
         types = {each.name: each.type for each in schema}
         for name, kind in types.items():
             if has_ordered(kind):
@@ -67,9 +75,16 @@ class FilesMetadata:
             self.types = {n: kind for n, kind in self.types.items() if types.get(n) == kind}
             for name, marks in self.fields.items():
                 other = fields.get(name, {})
+                if marks.get(MARKS) != other.get(MARKS):
+                    words = {
+                        note.partition(b":")[0]
+                        for note in (marks.get(MARKS, b""), other.get(MARKS, b""))
+                    }
+                    for word in words - {b""}:
+                        self.lose(f"'{word.decode()}' of column '{name}': not all files have it")
                 for key in [key for key in marks if other.get(key) != marks[key]]:
                     del marks[key]
-                    if not key.startswith(b"PARQUET:"):
+                    if key != MARKS and not key.startswith(b"PARQUET:"):
                         self.lose(f"'{_shown(key)}' of column '{name}': not all files have it")
         self.files += 1
 
