@@ -66,6 +66,22 @@ def open_arrow(path: str, columns: Sequence[str] = ()) -> Iterator[ArrowReader]:
         yield ArrowReader(reader, is_file)
 
 
+def orders_in(path: str, schema: pa.Schema) -> dict[str, bytes]:
+    """Return the notes of the ordered dictionaries of a file, which has one for each column.
+
+    Of a stream they are not known: it may replace them.
+    """
+    names = encodings.ordered_in(schema)
+    if not names:
+        return {}
+    with open_arrow(path, names) as opened:
+        if not opened.is_file or not opened.batch_count:
+            return {}
+        (batch,) = opened.batches(0, 1)
+    notes = {name: encodings.order_of(batch.column(name).dictionary) for name in names}
+    return {name: note for name, note in notes.items() if note is not None}
+
+
 def unreadable(path: str, error: Exception) -> HomeError:
     """Return the error for a file that Arrow cannot read."""
     if (other := first_bytes.other_format(path, "Arrow")) is not None:
@@ -87,8 +103,9 @@ class ArrowWriter:
     def __init__(self, path: str, schema: pa.Schema, compression: str) -> None:
         self._path = path
         self._kinds = encodings.encodings_of(schema)
+        orders = encodings.orders_of(schema)
         self._categories = {
-            path: encodings.Categories(each)
+            path: encodings.Categories(each, orders.get(path))
             for name, kind in self._kinds.items()
             for path, each in nested.dictionaries_in(kind, name)
         }

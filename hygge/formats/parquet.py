@@ -24,6 +24,7 @@ from hygge.extension_types import as_marked
 from hygge.formats import first_bytes, int96
 from hygge.formats.format import FileStatistics, RowCounter
 from hygge.formats.parquet_marks import put_marks
+from hygge.formats.parquet_order import Orders
 from hygge.formats.parquet_statistics import statistics_of
 from hygge.formats.source import open_source
 from hygge.model import MIB
@@ -216,11 +217,14 @@ class ParquetWriter:
 
     def __init__(self, path: str, schema: pa.Schema, settings: ParquetSettings) -> None:
         self.path, self.settings = path, settings
-        self.schema = encodings.without_encodings(schema)
+        self._plain = encodings.without_encodings(schema)
         kinds = encodings.encodings_of(schema).items()
         forms = {name: encodings.in_parquet(kind) for name, kind in kinds}
+        known = {name: kind for name, kind in forms.items() if kind is not None}
+        self._orders = Orders(known, encodings.orders_of(schema))
+        self.schema = self._orders.in_schema(self._plain)
         self._marks = encodings.marks_of(schema)
-        self._kinds = {name: kind for name, kind in forms.items() if kind is not None}
+        self._kinds = {name: known[name] for name in known if name not in self._orders.names()}
         self._categories = {
             name: encodings.Categories(kind)
             for name, kind in self._kinds.items()
@@ -280,7 +284,7 @@ class ParquetWriter:
                 self._encoder.shutdown()
         if self._marks:
             put_marks(self.path, self._marks)
-        return statistics_of(pq.read_metadata(self.path), self.schema, self._counter)
+        return statistics_of(pq.read_metadata(self.path), self._plain, self._counter)
 
     def _flush(self, last: pa.Table | None = None) -> None:
         """Write what is gathered, and `last`, as one row group."""
@@ -292,7 +296,8 @@ class ParquetWriter:
         is_copy = last is None
         if last is not None:
             tables.append(last)
-        table = pa.concat_tables(tables) if tables else pa.Table.from_batches([], self.schema)
+        table = pa.concat_tables(tables) if tables else pa.Table.from_batches([], self._plain)
+        table = self._orders.encoded(table)
         del tables, last
         self._wait()
         if self._writer is None:
@@ -334,7 +339,7 @@ class ParquetWriter:
             self.schema,
             compression=self.settings.compression.upper(),
             compression_level=self.settings.compression_level,
-            use_dictionary=_repeating_columns(first),
+            use_dictionary=_repeating_columns(first, self._orders.names()),
             write_statistics=_ordered_columns(first, self._marks),
             write_page_checksum=True,
             store_decimal_as_integer=True,  # up to 18 digits; a third less of all the work
@@ -342,8 +347,11 @@ class ParquetWriter:
         )
 
 
-def _repeating_columns(table: pa.Table) -> list[str] | bool:
-    """Return the columns in which the first rows repeat themselves, by their paths in Parquet."""
+def _repeating_columns(table: pa.Table, ordered: Collection[str]) -> list[str] | bool:
+    """Return the columns in which the first rows repeat themselves, by their paths in Parquet.
+
+    Those that are `ordered` dictionaries are among them.
+    """
     import pyarrow.compute as pc
 
     if table.num_rows < 1000:  # too few rows to tell; they matter where their values are long
@@ -352,6 +360,9 @@ def _repeating_columns(table: pa.Table) -> list[str] | bool:
     repeating = []
     for field, column in zip(sample.schema, sample.columns, strict=True):
         if pa.types.is_boolean(field.type):
+            continue
+        if field.name in ordered:
+            repeating.append(field.name)
             continue
         if pa.types.is_nested(field.type):
             repeating.append(field.name)  # for its leaves Parquet decides

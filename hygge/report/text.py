@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hygge.bad_rows import share_text
 from hygge.batches import raw_format
-from hygge.encodings import MARKS
+from hygge.encodings import MARKS, ORDER
 from hygge.errors import HyggeError, rows_text
 from hygge.model import (
     MIB,
@@ -349,6 +349,9 @@ def _lost_metadata(plan: Plan, store: StoreTraits) -> str:
             lost.append(f"metadata '{word}' of column '{column.name}': Arrow has no such type")
     if store.metadata:
         return "; ".join(lost)
+    for column in plan.columns or ():
+        if ORDER in column.metadata:
+            lost.append(f"metadata 'ordered' of column '{column.name}': it becomes plain values")
     homeless = [f"metadata '{key.decode(errors='replace')}'" for key in plan.metadata]
     for column in plan.columns or ():
         name = column.metadata.get(b"ARROW:extension:name")

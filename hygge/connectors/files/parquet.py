@@ -40,6 +40,7 @@ from hygge.extension_types import as_marked, marked_schema
 from hygge.formats import parquet
 from hygge.formats.format import Writer
 from hygge.formats.parquet_marks import read_marks
+from hygge.formats.parquet_order import orders_in
 from hygge.formats.parquet_types import check_parquet_schema
 from hygge.model import MIB, Column
 
@@ -87,7 +88,7 @@ class ParquetHome(FileHome):
                 plain_names = [name for name in own.names if name in found]
                 marks = read_marks(file.path, plain_names) if plain_names else {}
                 marks = {name: f"{found[name]}:".encode() + mark for name, mark in marks.items()}
-                metadata.add(own, self.unites, marks)
+                metadata.add(own, self.unites, marks, orders_in(opened))
                 schema = plain_schema(own)
                 may_be_null.update(field.name for field in schema if field.nullable)
                 if first is None:
