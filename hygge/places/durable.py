@@ -37,10 +37,15 @@ def make_folder(folder: str) -> None:
     sync(above)
 
 
-def check_rights(folder: str) -> None:
-    """Raise OSError where this user may not write into a folder, or make it."""
+def check_rights(folder: str, name: str = "") -> None:
+    """Raise OSError where this user may not write into a folder, or make it.
+
+    `name` is what will be made in it: it may be too long.
+    """
+    names = [name]
     while not os.path.lexists(folder):
-        folder = os.path.dirname(folder)
+        folder, missing = os.path.split(folder)
+        names.append(missing)
     if not os.path.isdir(folder):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
     if _is_of_the_kernel(folder):  # which root seems to have the rights for
@@ -48,6 +53,9 @@ def check_rights(folder: str) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
         raise PermissionError(number, os.strerror(number), folder)
+    longest = os.pathconf(folder, "PC_NAME_MAX")
+    if 0 < longest < max(len(os.fsencode(each)) for each in names):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), folder)
 
 
 def _is_of_the_kernel(folder: str) -> bool:

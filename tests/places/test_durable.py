@@ -65,3 +65,10 @@ def test_nobody_has_the_right_to_write_where_linux_shows_itself(path):
 def test_a_disk_of_files_may_be_written(tmp_path):
     durable.check_rights(f"{tmp_path}/a/b")
     durable.check_rights("/dev/shm/x")
+
+
+@pytest.mark.parametrize(("folder", "name"), [("n" * 256, "a"), (".", "é" * 128)])
+def test_a_name_that_is_too_long_for_the_disk_is_known_before_it_is_made(tmp_path, folder, name):
+    with pytest.raises(OSError, match="File name too long"):
+        durable.check_rights(f"{tmp_path}/{folder}/more", name)
+    durable.check_rights(f"{tmp_path}/{folder[1:]}/more", name[1:])

@@ -80,17 +80,14 @@ class FilesMetadata:
                 types = {**self.types, **types}
                 fields = {**self.fields, **fields}
             self.types = {n: kind for n, kind in self.types.items() if types.get(n) == kind}
-            for name, marks in self.fields.items():
+            for name, own in self.fields.items():
                 other = fields.get(name, {})
-                if marks.get(MARKS) != other.get(MARKS):
-                    words = {
-                        note.partition(b":")[0]
-                        for note in (marks.get(MARKS, b""), other.get(MARKS, b""))
-                    }
-                    for word in words - {b""}:
+                notes = [own.get(MARKS, b""), other.get(MARKS, b"")]
+                for word in {note.partition(b":")[0] for note in notes if notes[0] != notes[1]}:
+                    if word:
                         self.lose(f"'{word.decode()}' of column '{name}': not all files have it")
-                for key in [key for key in marks if other.get(key) != marks[key]]:
-                    del marks[key]
+                for key in [key for key in own if other.get(key) != own[key]]:
+                    del own[key]
                     if key == ORDER:
                         self.lose(f"'ordered' of column '{name}': the files differ in categories")
                     elif key != MARKS and not key.startswith(b"PARQUET:"):

@@ -306,7 +306,8 @@ def _rename_dead(folder: str, name: str) -> None:
 
 def check_rights(target: str) -> None:
     """Raise OSError where this user may not write the folders that a run of `target` needs."""
-    durable.check_rights(os.path.dirname(target))
+    folder, name = os.path.split(target)
+    durable.check_rights(folder, f".{name}.hygge")
     if os.path.isdir(target):
         durable.check_rights(target)
 
