@@ -382,7 +382,8 @@ def _ordered_columns(table: pa.Table, marks: Collection[str]) -> list[str] | boo
     if not marks:
         return short
     names = table.column_names if short is True else list(short or ())
-    return [name for name in names if name not in marks]
+    times = [field.name for field in table.schema if pa.types.is_time(field.type)]
+    return [name for name in names if name not in marks or name in times]
 
 
 def _short_columns(table: pa.Table) -> list[str] | bool:

@@ -123,7 +123,8 @@ def refuse_prefixes(
     for key in listed:
         parts = key.split("/")
         for index, part in enumerate(parts[:-1]):
-            _refuse_hive(f"{bucket.describe()}/{'/'.join(parts[:index])}".rstrip("/"), [part])
+            if _OF_HIVE.fullmatch(part):
+                _refuse_hive("/".join([bucket.describe(), *parts[:index]]), [part])
             if part in _KINDS:
                 inside = "/".join(parts[: index + 1])
                 names.setdefault(inside, []).append(parts[index + 1])
