@@ -228,7 +228,7 @@ def test_a_column_is_read_with_few_requests(proxy):  # noqa: F811
         assert sum(t.num_rows for s in plan.splits for t in home.read(s)) == 20_000
     ranges = [each.removeprefix("bytes=").split("-") for each in asked if each]
     read = sum(int(end) - int(start) + 1 for start, end in ranges)
-    assert 2 <= len(asked) < 25, asked
+    assert 2 <= len(asked) < 28, asked  # most of them look for lake tables above it, at once
     assert read < size / 2, (read, size)
 
 
