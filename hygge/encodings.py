@@ -3,20 +3,28 @@
 Rows travel as plain values (`hygge/batches.py`). A Home of Arrow or Parquet notes in the metadata
 of a field in which type the source holds its values, and their writers give them back in it. Only
 types are noted that hold exactly the plain values again: no floats, because equal ones may differ
-(-0.0), and no dictionary whose categories are ordered, because its order would be that of the rows.
+(-0.0). Of a dictionary whose categories are ordered they are noted, too, since their order tells
+something; where they are not known, or too many, it is not kept.
 What is within lists, structs and maps is given back by Arrow alone (`hygge/formats/nested.py`).
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
-from hygge.batches import plain_schema
+from hygge.batches import plain, plain_schema
 
 KEY = b"hygge.encoding"
+MARKS = b"hygge.parquet_mark"
+"""What a Parquet file says of a column beside that, as `INTERVAL:` and the mark itself: see
+`hygge/formats/parquet_marks.py`. There is no word where Arrow has the type, too."""
+ORDER = b"hygge.categories"
+"""The categories of a column that is an ordered dictionary."""
+_MOST_NOTED_BYTES = 64 * 1024
+"""Of ordered categories: they travel with the schema."""
 _MOST_BYTES = 64 * 1024 * 1024
 """Of the categories of one column of one file, which are held in memory."""
 _T = pa.types
@@ -38,14 +46,9 @@ def can_be_kept(kind: pa.DataType) -> bool:
         return any(is_value(kind.value_type) for is_value in _VALUES)
     if _T.is_dictionary(kind) and not kind.ordered:
         return any(is_value(plain_of(kind)) for is_value in _VALUES)
-    return is_nested(kind) and kind != plain_of(kind) and all(map(_can_be_within, inner_of(kind)))
-
-
-def _can_be_within(kind: pa.DataType) -> bool:
-    """Return whether a type can be brought back within a nested one; runs there have no limit."""
-    if _T.is_run_end_encoded(kind) and kind.run_end_type == pa.int16():
+    if not is_nested(kind) or kind == plain_of(kind):
         return False
-    return kind == plain_of(kind) or can_be_kept(kind)
+    return all(inner == plain_of(inner) or can_be_kept(inner) for inner in inner_of(kind))
 
 
 def is_nested(kind: pa.DataType) -> bool:
@@ -68,7 +71,7 @@ def in_parquet(kind: pa.DataType) -> pa.DataType | None:
     """
     if _T.is_dictionary(kind):
         value = _IN_PARQUET.get(plain_of(kind))
-        return None if value is None else pa.dictionary(kind.index_type, value)
+        return None if value is None else pa.dictionary(kind.index_type, value, kind.ordered)
     return None if _T.is_run_end_encoded(kind) or is_nested(kind) else kind
 
 
@@ -122,15 +125,70 @@ def encodings_of(schema: pa.Schema) -> dict[str, pa.DataType]:
 
 
 def following(schema: pa.Schema, held: pa.Schema | None) -> pa.Schema:
-    """Return `schema` with the encodings that `held` has too: all files of a place are alike."""
-    noted = {} if held is None else encodings_of(held)
-    other = [field.name for field in schema if encoding_of(field) != noted.get(field.name)]
-    return _without(schema, other) if other else schema
+    """Return `schema` with the notes that `held` has too: all files of a place are alike."""
+    noted, marks = ({}, {}) if held is None else (encodings_of(held), marks_of(held))
+    order = {} if held is None else {field.name: _order_note(field) for field in held}
+    other = [
+        field.name
+        for field in schema
+        if encoding_of(field) != noted.get(field.name)
+        or _order_note(field) != order.get(field.name)
+    ]
+    unmarked = [name for name, mark in marks_of(schema).items() if marks.get(name) != mark]
+    return _without(_without(schema, other, KEY, ORDER), unmarked, MARKS)
+
+
+def ordered_in(schema: pa.Schema) -> list[str]:
+    """Return the columns that are ordered dictionaries which can be kept with their categories."""
+    return [
+        field.name
+        for field in schema
+        if _T.is_dictionary(field.type)
+        and field.type.ordered
+        and any(is_value(plain_of(field.type)) for is_value in _VALUES)
+    ]
+
+
+def order_of(categories: pa.Array) -> bytes | None:
+    """Return the note of the categories of an ordered dictionary; None: they are not kept."""
+    values = plain(pa.table({"": categories})).column(0).combine_chunks()
+    if values.null_count or values.nbytes > _MOST_NOTED_BYTES or len(values.unique()) < len(values):
+        return None
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, pa.schema([("", values.type)])) as writer:
+        writer.write_batch(pa.record_batch([values], [""]))
+    return bytes(base64.b64encode(sink.getvalue().to_pybytes()))
+
+
+def orders_of(schema: pa.Schema) -> dict[str, pa.Array]:
+    """Return the categories of the columns that are ordered dictionaries."""
+    notes = ((field.name, _order_note(field)) for field in schema)
+    return {
+        name: pa.ipc.open_stream(base64.b64decode(note)).read_next_batch().column(0)
+        for name, note in notes
+        if note is not None
+    }
+
+
+def _order_note(field: pa.Field) -> bytes | None:
+    note: bytes | None = (field.metadata or {}).get(ORDER)
+    return note if note is not None and encoding_of(field) is not None else None
+
+
+def has_notes(schema: pa.Schema) -> bool:
+    """Return whether a column has a note of its encoding, or a mark of Parquet."""
+    return bool(encodings_of(schema) or marks_of(schema))
+
+
+def marks_of(schema: pa.Schema) -> dict[str, bytes]:
+    """Return the marks of Parquet of the columns that have one."""
+    notes = ((field.name, (field.metadata or {}).get(MARKS)) for field in schema)
+    return {name: note.partition(b":")[2] for name, note in notes if note is not None}
 
 
 def without_encodings(schema: pa.Schema) -> pa.Schema:
     """Return `schema` without the notes: no file has them."""
-    return _without(schema, schema.names)
+    return _without(schema, schema.names, KEY, ORDER, MARKS)
 
 
 def encoded_schema(schema: pa.Schema, kinds: Mapping[str, pa.DataType]) -> pa.Schema:
@@ -169,11 +227,16 @@ def encoded(
 
 
 class Categories:
-    """The distinct values of one column of one file, in the order in which they came."""
+    """The distinct values of one column of one file, in the order in which they came.
 
-    def __init__(self, kind: pa.DataType) -> None:
+    Those of an ordered dictionary are given, and stay as they are.
+    """
+
+    def __init__(self, kind: pa.DataType, ordered: pa.Array | None = None) -> None:
         self._kind = kind
         self._values: pa.Array | None = pa.array([], plain_of(kind))
+        if ordered is not None:
+            self._values = ordered.cast(plain_of(kind))
 
     def add(self, column: pa.ChunkedArray) -> None:
         """Take in the values of more rows."""
@@ -184,6 +247,9 @@ class Categories:
         new = pc.drop_null(pc.unique(column)).cast(self._values.type)
         if len(self._values):
             new = new.filter(pc.invert(pc.is_in(new, value_set=self._values)))
+        if len(new) and self._kind.ordered:
+            self._values = None  # it has no place in their order
+            return
         if len(new):
             self._values = pa.concat_arrays([self._values, new])
         if self._values.nbytes > _MOST_BYTES:
@@ -213,7 +279,8 @@ class Categories:
 
         assert self._values is not None  # else `kind` is no dictionary
         indices = pc.index_in(array, value_set=self._values).cast(kind.index_type)
-        return pa.DictionaryArray.from_arrays(indices, self._values.cast(kind.value_type))
+        values = self._values.cast(kind.value_type)
+        return pa.DictionaryArray.from_arrays(indices, values, ordered=kind.ordered)
 
 
 def plain_of(kind: pa.DataType) -> pa.DataType:
@@ -221,11 +288,14 @@ def plain_of(kind: pa.DataType) -> pa.DataType:
     return plain_schema(pa.schema([pa.field("", kind)])).field(0).type
 
 
-def _without(schema: pa.Schema, names: list[str]) -> pa.Schema:
+def _without(schema: pa.Schema, names: Sequence[str], *keys: bytes) -> pa.Schema:
+    if not names:
+        return schema
     fields = []
     for field in schema:
         metadata = dict(field.metadata or {})
-        if field.name in names and metadata.pop(KEY, None) is not None:
+        if field.name in names and any(key in metadata for key in keys):
+            metadata = {key: text for key, text in metadata.items() if key not in keys}
             field = field.with_metadata(metadata or None)
         fields.append(field)
     return pa.schema(fields, schema.metadata)

@@ -68,6 +68,8 @@ class StoreTraits:
     """Arrow types that cannot be kept exactly, each as its text or a prefix of it."""
     metadata: bool = False
     """True if the metadata of schema and fields is kept, and with it extension types."""
+    parquet_types: bool = False
+    """True if types are kept that Parquet has and Arrow has not, such as INTERVAL."""
     json: bool = False
     """True if it is given nested values as JSON, in text columns that say so in their metadata."""
     changes: bool = False
@@ -369,11 +371,9 @@ class Limits:
     retries: int = 3
     """Number of times that one split, or one step of the driver, is tried again."""
     stall_timeout_s: float = 3600.0
-    """Seconds without any progress after which a flow fails: while it is planned or prepared, while
-    rows move, and in the commit (which a very large merge may need to be longer for)."""
+    """Seconds without any progress after which a flow fails, also in planning and in the commit."""
     wait_at_most_s: float | None = None
-    """Seconds to wait for a node that has what a lane needs. None: 30 minutes on a cluster that may
-    grow, one minute on another."""
+    """Seconds to wait for a node for a lane. None: 1,800 on a cluster that may grow, or else 60."""
     resume_within_s: float = 24 * 3600.0
     """Seconds after which a run that died is abandoned instead of resumed."""
     on_bad_row: Literal["fail", "set_aside"] = "fail"

@@ -66,6 +66,22 @@ def open_arrow(path: str, columns: Sequence[str] = ()) -> Iterator[ArrowReader]:
         yield ArrowReader(reader, is_file)
 
 
+def orders_in(path: str, schema: pa.Schema) -> dict[str, bytes]:
+    """Return the notes of the ordered dictionaries of a file, which has one for each column.
+
+    Of a stream they are not known: it may replace them.
+    """
+    names = encodings.ordered_in(schema)
+    if not names:
+        return {}
+    with open_arrow(path, names) as opened:
+        if not opened.is_file or not opened.batch_count:
+            return {}
+        (batch,) = opened.batches(0, 1)
+    notes = {name: encodings.order_of(batch.column(name).dictionary) for name in names}
+    return {name: note for name, note in notes.items() if note is not None}
+
+
 def unreadable(path: str, error: Exception) -> HomeError:
     """Return the error for a file that Arrow cannot read."""
     if (other := first_bytes.other_format(path, "Arrow")) is not None:
@@ -87,8 +103,9 @@ class ArrowWriter:
     def __init__(self, path: str, schema: pa.Schema, compression: str) -> None:
         self._path = path
         self._kinds = encodings.encodings_of(schema)
+        orders = encodings.orders_of(schema)
         self._categories = {
-            path: encodings.Categories(each)
+            path: encodings.Categories(each, orders.get(path))
             for name, kind in self._kinds.items()
             for path, each in nested.dictionaries_in(kind, name)
         }
@@ -108,8 +125,7 @@ class ArrowWriter:
                 for array in table.column(name).chunks:
                     nested.add_values(array, kind, name, self._categories)
         if self._kinds and not self._categories:
-            for piece in encodings.encoded(self._formed(table), self._schema, {}):
-                self._writer.write_table(piece)
+            self._write_as_kinds(table)
         else:
             self._writer.write_table(table)
 
@@ -130,6 +146,11 @@ class ArrowWriter:
     def _close(self) -> None:
         self._writer.close()
         self._file.close()
+
+    def _write_as_kinds(self, table: pa.Table) -> None:
+        for part in nested.pieces(table, self._kinds):
+            for piece in encodings.encoded(self._formed(part), self._schema, self._categories):
+                self._writer.write_table(piece)
 
     def _formed(self, table: pa.Table) -> pa.Table:
         """Return rows with their nested columns in the types of the file."""
@@ -155,9 +176,7 @@ class ArrowWriter:
             reader = pa.ipc.open_file(source)
             for index in range(reader.num_record_batches):
                 rows = as_marked(pa.Table.from_batches([reader.get_batch(index)]))
-                rows = self._formed(rows)
-                for piece in encodings.encoded(rows, self._schema, self._categories):
-                    self._writer.write_table(piece)
+                self._write_as_kinds(rows)
         self._close()
         os.unlink(f"{self._path}.plain")
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from hygge.encodings import Categories, inner_of, is_nested
 
 _T = pa.types
+_MOST_OF_INT16 = 2**15 - 1
 
 
 def dictionaries_in(kind: pa.DataType, path: str) -> Iterator[tuple[str, pa.DataType]]:
@@ -59,6 +60,37 @@ def type_in_file(kind: pa.DataType, path: str, categories: Mapping[str, Categori
         (_T.is_large_list, pa.large_list),
     )  # fmt: skip
     return next((make for is_kind, make in makers if is_kind(kind)), pa.list_)(fields[0])
+
+
+def pieces(table: pa.Table, kinds: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
+    """Yield a table in pieces whose runs within nested values are no longer than they can count.
+
+    The rows of an Arrow file can always be cut so: what was encoded there was no longer, either.
+    """
+    columns = [(name, kind) for name, kind in kinds.items() if _has_short_runs(kind)]
+    too_long = any(
+        _is_too_long(array, kind) for name, kind in columns for array in table.column(name).chunks
+    )
+    if not too_long or table.num_rows < 2:
+        yield table
+        return
+    half = table.num_rows // 2
+    for part in (table.slice(0, half), table.slice(half)):
+        yield from pieces(part, kinds)
+
+
+def _has_short_runs(kind: pa.DataType) -> bool:
+    if _T.is_run_end_encoded(kind):
+        return bool(kind.run_end_type == pa.int16())
+    return is_nested(kind) and any(map(_has_short_runs, inner_of(kind)))
+
+
+def _is_too_long(array: pa.Array, kind: pa.DataType) -> bool:
+    """Return whether there are more values in a column within its nested ones than int16 counts."""
+    if not is_nested(kind):
+        return _has_short_runs(kind) and len(array) > _MOST_OF_INT16
+    children = zip(_children(_compact(array)), inner_of(kind), strict=True)
+    return any(_is_too_long(child, inner) for child, inner in children if _has_short_runs(inner))
 
 
 def in_form(

@@ -8,7 +8,7 @@ repeat themselves: it makes those smaller, and the others slower.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +23,8 @@ from hygge.errors import HomeError
 from hygge.extension_types import as_marked
 from hygge.formats import first_bytes, int96
 from hygge.formats.format import FileStatistics, RowCounter
+from hygge.formats.parquet_marks import put_marks
+from hygge.formats.parquet_order import Orders
 from hygge.formats.parquet_statistics import statistics_of
 from hygge.formats.source import open_source
 from hygge.model import MIB
@@ -84,7 +86,7 @@ def native_types(file: pq.ParquetFile) -> dict[str, str]:
 def marks_without_arrow(file: pq.ParquetFile) -> Iterator[tuple[str, str]]:
     """Yield (path of a column, its type in Parquet) where Arrow has no such type.
 
-    DuckDB's TIMETZ is a time that is adjusted to UTC; other writers mark any time so.
+    DuckDB's TIMETZ is a time that is adjusted to UTC; others mark any time so: "" is its type then.
     """
     is_duckdb = str(file.metadata.created_by).startswith("DuckDB")
     for index in range(len(file.schema)):
@@ -92,8 +94,8 @@ def marks_without_arrow(file: pq.ParquetFile) -> Iterator[tuple[str, str]]:
         logical = str(column.logical_type)
         if logical.startswith(_NOT_IN_ARROW):
             yield column.path, logical.partition("(")[0].upper()
-        elif is_duckdb and logical.startswith("Time(isAdjustedToUTC=true"):
-            yield column.path, "TIMETZ"
+        elif logical.startswith("Time(isAdjustedToUTC=true"):
+            yield column.path, "TIMETZ" if is_duckdb else ""
 
 
 def row_groups(file: pq.ParquetFile) -> Iterator[tuple[int, int]]:
@@ -215,10 +217,14 @@ class ParquetWriter:
 
     def __init__(self, path: str, schema: pa.Schema, settings: ParquetSettings) -> None:
         self.path, self.settings = path, settings
-        self.schema = encodings.without_encodings(schema)
+        self._plain = encodings.without_encodings(schema)
         kinds = encodings.encodings_of(schema).items()
         forms = {name: encodings.in_parquet(kind) for name, kind in kinds}
-        self._kinds = {name: kind for name, kind in forms.items() if kind is not None}
+        known = {name: kind for name, kind in forms.items() if kind is not None}
+        self._orders = Orders(known, encodings.orders_of(schema))
+        self.schema = self._orders.in_schema(self._plain)
+        self._marks = encodings.marks_of(schema)
+        self._kinds = {name: known[name] for name in known if name not in self._orders.names()}
         self._categories = {
             name: encodings.Categories(kind)
             for name, kind in self._kinds.items()
@@ -276,7 +282,9 @@ class ParquetWriter:
             self._file.close()
             if self._encoder is not None:
                 self._encoder.shutdown()
-        return statistics_of(pq.read_metadata(self.path), self.schema, self._counter)
+        if self._marks:
+            put_marks(self.path, self._marks)
+        return statistics_of(pq.read_metadata(self.path), self._plain, self._counter)
 
     def _flush(self, last: pa.Table | None = None) -> None:
         """Write what is gathered, and `last`, as one row group."""
@@ -288,7 +296,8 @@ class ParquetWriter:
         is_copy = last is None
         if last is not None:
             tables.append(last)
-        table = pa.concat_tables(tables) if tables else pa.Table.from_batches([], self.schema)
+        table = pa.concat_tables(tables) if tables else pa.Table.from_batches([], self._plain)
+        table = self._orders.encoded(table)
         del tables, last
         self._wait()
         if self._writer is None:
@@ -330,16 +339,19 @@ class ParquetWriter:
             self.schema,
             compression=self.settings.compression.upper(),
             compression_level=self.settings.compression_level,
-            use_dictionary=_repeating_columns(first),
-            write_statistics=_short_columns(first),
+            use_dictionary=_repeating_columns(first, self._orders.names()),
+            write_statistics=_ordered_columns(first, self._marks),
             write_page_checksum=True,
             store_decimal_as_integer=True,  # up to 18 digits; a third less of all the work
             store_schema=not self._kinds,
         )
 
 
-def _repeating_columns(table: pa.Table) -> list[str] | bool:
-    """Return the columns in which the first rows repeat themselves, by their paths in Parquet."""
+def _repeating_columns(table: pa.Table, ordered: Collection[str]) -> list[str] | bool:
+    """Return the columns in which the first rows repeat themselves, by their paths in Parquet.
+
+    Those that are `ordered` dictionaries are among them.
+    """
     from pyarrow._compute import call_function  # pyarrow.compute is slow to load
 
     if table.num_rows < 1000:  # too few rows to tell; they matter where their values are long
@@ -348,6 +360,9 @@ def _repeating_columns(table: pa.Table) -> list[str] | bool:
     repeating = []
     for field, column in zip(sample.schema, sample.columns, strict=True):
         if pa.types.is_boolean(field.type):
+            continue
+        if field.name in ordered:
+            repeating.append(field.name)
             continue
         if pa.types.is_nested(field.type):
             repeating.append(field.name)  # for its leaves Parquet decides
@@ -359,6 +374,16 @@ def _repeating_columns(table: pa.Table) -> list[str] | bool:
         if distinct < _DICTIONARY_BELOW * sample.num_rows:
             repeating.append(field.name)
     return repeating
+
+
+def _ordered_columns(table: pa.Table, marks: Collection[str]) -> list[str] | bool:
+    """Return `_short_columns` without those whose mark may give their values another order."""
+    short = _short_columns(table)
+    if not marks:
+        return short
+    names = table.column_names if short is True else list(short or ())
+    times = [field.name for field in table.schema if pa.types.is_time(field.type)]
+    return [name for name in names if name not in marks or name in times]
 
 
 def _short_columns(table: pa.Table) -> list[str] | bool:

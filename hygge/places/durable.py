@@ -8,6 +8,11 @@ from __future__ import annotations
 import errno
 import os
 
+_OF_THE_KERNEL = {
+    "proc", "sysfs", "cgroup", "cgroup2", "devpts", "securityfs", "debugfs", "tracefs", "pstore",
+    "bpf", "mqueue", "efivarfs", "binfmt_misc", "configfs", "fusectl", "nsfs",
+}  # fmt: skip
+
 
 def sync(path: str) -> None:
     """Call fsync on a file or a directory."""
@@ -32,15 +37,41 @@ def make_folder(folder: str) -> None:
     sync(above)
 
 
-def check_rights(folder: str) -> None:
-    """Raise OSError where this user may not write into a folder, or make it."""
+def check_rights(folder: str, name: str = "") -> None:
+    """Raise OSError where this user may not write into a folder, or make it.
+
+    `name` is what will be made in it: it may be too long.
+    """
+    names = [name]
     while not os.path.lexists(folder):
-        folder = os.path.dirname(folder)
+        folder, missing = os.path.split(folder)
+        names.append(missing)
     if not os.path.isdir(folder):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
+    if _is_of_the_kernel(folder):  # which root seems to have the rights for
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), folder)
     if not os.access(folder, os.W_OK | os.X_OK):
         number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
         raise PermissionError(number, os.strerror(number), folder)
+    longest = os.pathconf(folder, "PC_NAME_MAX")
+    if 0 < longest < max(len(os.fsencode(each)) for each in names):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), folder)
+
+
+def _is_of_the_kernel(folder: str) -> bool:
+    """Return whether a folder shows what Linux says of itself (`/proc`, `/sys`): it holds no files.
+
+    Where nothing is known of what is mounted there, it does not.
+    """
+    try:
+        with open("/proc/self/mountinfo") as mounts:
+            lines = [line.split() for line in mounts]
+        device = os.stat(folder).st_dev
+    except OSError:
+        return False
+    number = f"{os.major(device)}:{os.minor(device)}"
+    kinds = {words[words.index("-") + 1] for words in lines if words[2] == number}
+    return bool(kinds & _OF_THE_KERNEL)
 
 
 def sync_tree(top: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hygge.bad_rows import share_text
 from hygge.batches import raw_format
+from hygge.encodings import MARKS, ORDER
 from hygge.errors import HyggeError, rows_text
 from hygge.model import (
     MIB,
@@ -19,6 +20,7 @@ from hygge.model import (
     Limits,
     Plan,
     Report,
+    StoreTraits,
     Summary,
     TargetState,
     from_facts,
@@ -238,6 +240,8 @@ def plan_text(
     lines += [f"  but     {remark}" for remark in flow.store.remarks(taken)]
     if plan.watermark is not None and flow.cursor is not None:
         lines.append(f"  cursor  {one_line(f'{flow.cursor} up to {plan.watermark}')}")
+    elif plan.watermark is not None:  # of changes; behind a colon may stand which table it is
+        lines.append(f"  changes up to {str(plan.watermark).partition(':')[0]}")
     if flow.mode == "merge":
         lines.append(f"  key     {one_line(', '.join(flow.key))}")
     if flow.home.traits.changes:
@@ -248,7 +252,7 @@ def plan_text(
         lines.append(f"  a reader of the store sees {sees}")
     lines.append(f"  if the driver dies: {plan.dead_driver}")
     lines += [f"  before it {sentence}" for sentence in left_open]
-    if lost := _lost_metadata(plan, traits.metadata):
+    if lost := _lost_metadata(plan, traits):
         lines.append(f"  loses   {lost}")
     lines += _columns(plan, traits.lossy)
     return "\n".join(lines)
@@ -339,11 +343,17 @@ def is_lossy(column: Column, lossy: Iterable[str]) -> bool:
     return str(column.type).startswith(tuple(lossy))
 
 
-def _lost_metadata(plan: Plan, is_kept: bool) -> str:
+def _lost_metadata(plan: Plan, store: StoreTraits) -> str:
     """Return what files say about their rows that does not come to the store; "": nothing."""
     lost = [f"metadata {sentence}" for sentence in plan.lost]
-    if is_kept:
+    for column in () if store.parquet_types else plan.columns or ():
+        if word := column.metadata.get(MARKS, b"").partition(b":")[0].decode():
+            lost.append(f"metadata '{word}' of column '{column.name}': Arrow has no such type")
+    if store.metadata:
         return "; ".join(lost)
+    for column in plan.columns or ():
+        if ORDER in column.metadata:
+            lost.append(f"metadata 'ordered' of column '{column.name}': it becomes plain values")
     homeless = [f"metadata '{key.decode(errors='replace')}'" for key in plan.metadata]
     for column in plan.columns or ():
         name = column.metadata.get(b"ARROW:extension:name")

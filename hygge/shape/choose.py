@@ -13,6 +13,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from hygge.batches import widens
+from hygge.encodings import has_notes
 from hygge.errors import ConfigError, UnfitValue
 from hygge.shape.settings import FILE_NAME, Shape
 from hygge.shape.step import Reading
@@ -63,7 +64,8 @@ def choose(shape: Shape, source: pa.Schema, who: str) -> Choose:
         kind = column.type if choice.type is None else type_of(choice.type)
         if is_nested(column.type) and _is_text(kind):
             texts.append(name)
-        elif kind != column.type:
+        elif kind != column.type or (choice.type is not None and has_notes(pa.schema([column]))):
+            # What is stated is the plain type: no dictionary, and no mark of Parquet.
             _check_cast(column, kind, who)
             casts.add(name)
             column = column.with_type(kind).remove_metadata()

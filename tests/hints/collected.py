@@ -18,6 +18,7 @@ _ERRORS = re.compile(
 _FACTORIES = ("side",)
 _CONSTANTS = re.compile(
     r"_?(ADVICE|STOPS|HINTS?|REMEDY|ROW_SECURITY|PERMIT|IN_THE_WAY|OR_REPLACE|SAME_VERSIONS)"
+    r"|\w+_HINT"
 )
 _FUNCTIONS = re.compile(r"_?(hint\w*|\w*_hint|suggest\w*|\w*remedy|explain_unknown|remedies)")
 

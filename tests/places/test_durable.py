@@ -54,3 +54,21 @@ def test_every_folder_of_a_tree_is_synced(tmp_path, calls):
     (tmp_path / "a/b").mkdir(parents=True)
     durable.sync_tree(str(tmp_path))
     assert sorted(path for _, path in calls) == [str(tmp_path / name) for name in (".", "a", "a/b")]
+
+
+@pytest.mark.parametrize("path", ["/proc/x/y", "/sys/x"])
+def test_nobody_has_the_right_to_write_where_linux_shows_itself(path):
+    with pytest.raises(OSError, match="Operation not supported: '/(proc|sys)'"):
+        durable.check_rights(path)
+
+
+def test_a_disk_of_files_may_be_written(tmp_path):
+    durable.check_rights(f"{tmp_path}/a/b")
+    durable.check_rights("/dev/shm/x")
+
+
+@pytest.mark.parametrize(("folder", "name"), [("n" * 256, "a"), (".", "é" * 128)])
+def test_a_name_that_is_too_long_for_the_disk_is_known_before_it_is_made(tmp_path, folder, name):
+    with pytest.raises(OSError, match="File name too long"):
+        durable.check_rights(f"{tmp_path}/{folder}/more", name)
+    durable.check_rights(f"{tmp_path}/{folder[1:]}/more", name[1:])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hygge.arrow_errors import is_noted
+from hygge.connectors.sql.errors import READ_ONLY_HINT
 from hygge.errors import (
     HomeError,
     HyggeError,
@@ -90,6 +91,8 @@ def translated(error: Exception, who: str, side: type[HyggeError]) -> HyggeError
             return SourceMissing(
                 said_of, "check the names in `table`, `columns`, `where` and `query`"
             )
+        if "attached in read-only mode" in said:
+            return HomeError(said_of, READ_ONLY_HINT)
         if kinds & {"ConversionException", "OutOfRangeException", "InvalidInputException"}:
             return UnfitValue(
                 said_of, "read the column as text, by its name: options: {types: {…: string}}"

@@ -65,7 +65,7 @@ class ArrowHome(FileHome):
             with arrow.open_arrow(file.path) as opened:
                 self.check_names(file, opened.schema.names)
                 own = marked_schema(opened.schema)
-            metadata.add(own, self.unites)
+            metadata.add(own, self.unites, orders=arrow.orders_in(file.path, own))
             schema = plain_schema(own)
             may_be_null.update(field.name for field in schema if field.nullable)
             if first is None:

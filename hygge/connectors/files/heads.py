@@ -22,7 +22,7 @@ from hygge.connectors.files import publish
 from hygge.connectors.files.evolving import Held, apart, conformed, followed, with_changes
 from hygge.connectors.files.head_files import files_in, head_in
 from hygge.connectors.files.metadata import differ
-from hygge.encodings import encodings_of, following
+from hygge.encodings import following, has_notes
 from hygge.errors import StoreError
 from hygge.extension_types import extension_of, marked_schema
 from hygge.formats.format import Format
@@ -247,7 +247,7 @@ def staged_as(
         columns, _, _ = apart(read_schema(prepared))
         assert columns is not None
         return columns, conformed(batches, columns, "the rows")
-    if not encodings_of(schema):
+    if not has_notes(schema):
         return schema, batches
     prepared = read_prepared()
     return following(schema, read_schema(prepared) if prepared else None), batches

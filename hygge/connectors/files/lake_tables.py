@@ -1,7 +1,9 @@
 """Refuse the files of a lake table: beside them stands which of them count.
 
-Delta, Iceberg, Hudi and Paimon keep that in a log; so does Spark for files that a stream writes.
-DuckLake keeps it in a database, and its files are known by their names.
+Delta, Iceberg, Hudi, Paimon and Lance keep that in a log; so does Spark for files that a stream
+writes. DuckLake keeps it in a database, and its files are known by their names. A transactional
+table of Hive has a folder for each change (`delta_0000001_0000001`), and the metastore knows which
+of them count.
 
 A lake table deletes a row by leaving a file out of its log, and removes the file days later. Read
 as a plain folder of Parquet it gives such rows back, so nothing below one is read. A path into the
@@ -27,14 +29,19 @@ _DELTA, _HUDI, _ICEBERG = "_delta_log", ".hoodie", "metadata"
 _KINDS = {
     _DELTA: "a Delta table", _HUDI: "a Hudi table", _ICEBERG: "an Iceberg table",
     "snapshot": "a Paimon table", "_spark_metadata": "a folder that a stream of Spark writes",
+    "_versions": "a Lance dataset",
 }  # fmt: skip
 """Folders in a lake table, by which it is known."""
 _NAMES = {
     _ICEBERG: re.compile(r".*\.metadata\.json(\.gz)?"),
     "snapshot": re.compile(r"snapshot-\d+|LATEST|EARLIEST"),
+    "_versions": re.compile(r".*\.manifest"),
 }
 """What has to lie in such a folder, where its name says too little."""
 _DUCKLAKE = re.compile(r"ducklake-[0-9a-f-]{36}(-delete)?\.parquet")
+_HIVE = "a transactional table of Hive"
+_OF_HIVE = re.compile(r"((delete_)?delta_\d{7,}_\d{7,}(_\d{4,})?|base_\d{7,})(_v\d{7,})?")
+"""The folders of such a table: of a change, or of all rows up to one."""
 DELTA, ICEBERG = "Delta table", "Iceberg table"
 """Kinds of `lake_tables_in`."""
 _AT_ONCE = 8
@@ -49,22 +56,29 @@ def refuse_folders(folders: Iterable[str]) -> None:
                 if (root, child) in seen:
                     break  # what is above it was looked at, too
                 seen.add((root, child))
+                _refuse_hive(root or os.sep, [child] if child else _list(root, ""))
                 _refuse(root or os.sep, child, partial(_list, root))
 
 
 def refuse_writing(folder: str) -> None:
     """Raise StoreError where files would be written into a lake table."""
     for path in dict.fromkeys((os.path.abspath(folder), os.path.realpath(folder))):
-        for root, _ in _upwards(path, os.sep):
+        for root, child in _upwards(path, os.sep):
             for marker, kind in _KINDS.items():
                 if _of_log(marker, _list(root, marker)):
                     raise _unseen(root or os.sep, kind)
+            of_table = root in (path, os.path.dirname(path))  # a list of what is above may be long
+            if any(map(_OF_HIVE.fullmatch, [child, *(_list(root, "") if of_table else [])])):
+                raise _unseen(root or os.sep, _HIVE)
 
 
 def refuse_writing_below(bucket: Bucket, prefix: str) -> None:
     """Raise StoreError where objects would be written into a lake table."""
-    roots = [root for root, _ in _upwards(prefix.strip("/"), "/")]
-    asked = [(root, marker) for root in roots for marker in _KINDS]
+    way = list(_upwards(prefix.strip("/"), "/"))
+    asked = [(root, marker) for root, _ in way for marker in _KINDS]
+    for root, child in way:
+        if _OF_HIVE.fullmatch(child):
+            raise _unseen(f"{bucket.describe()}/{root}".rstrip("/"), _HIVE)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = pool.map(for_this_call(lambda at: _names(bucket, _joined(*at))), asked)
         for (root, marker), names in zip(asked, found, strict=True):
@@ -109,6 +123,8 @@ def refuse_prefixes(
     for key in listed:
         parts = key.split("/")
         for index, part in enumerate(parts[:-1]):
+            if _OF_HIVE.fullmatch(part):
+                _refuse_hive("/".join([bucket.describe(), *parts[:index]]), [part])
             if part in _KINDS:
                 inside = "/".join(parts[: index + 1])
                 names.setdefault(inside, []).append(parts[index + 1])
@@ -127,6 +143,7 @@ def refuse_prefixes(
             if (root, child) not in seen:
                 seen.add((root, child))
                 shown = f"{bucket.describe()}/{root}".rstrip("/")
+                _refuse_hive(shown, [child])
                 _refuse(shown, child, partial(_listed, names, root))
 
 
@@ -145,11 +162,23 @@ def lake_tables_in(keys: Iterable[str]) -> dict[str, str]:
         parts = key.split("/")
         for index, part in enumerate(parts[:-1]):
             name = parts[index + 1]
+            if _OF_HIVE.fullmatch(part):
+                found.setdefault("/".join(parts[:index]), _HIVE.partition(" ")[2])
+                break
             if part in _KINDS and _of_log(part, [name]):
                 kind = _KINDS[part].partition(" ")[2]
                 found.setdefault("/".join(parts[:index]), kind)
                 break
     return found
+
+
+def _refuse_hive(root: str, children: Iterable[str]) -> None:
+    """Raise HomeError where one of the names in `root` is that of a folder of Hive's."""
+    for child in filter(_OF_HIVE.fullmatch, children):
+        raise _not_read(
+            f"{root} is {_HIVE}: the metastore says which of its folders count ({child} is one), "
+            "and some of them hold rows that were deleted"
+        )
 
 
 def _refuse(root: str, child: str, names_in: Callable[[str], list[str]]) -> None:

@@ -137,7 +137,7 @@ def _matches(folder: str, parts: Sequence[str], suffixes: Sequence[str]) -> Iter
             continue
         if stat.S_ISDIR(mode):
             yield from _matches(path, rest, suffixes) if rest else _walk(path, suffixes)
-        elif not rest and stat.S_ISREG(mode):
+        elif not rest:
             yield path
 
 
@@ -150,5 +150,10 @@ def _described(path: str, top: str) -> SourceFile:
                 f"{path} is a link to a file that is not there", "mend the link, or remove it"
             ) from None
         raise
+    if not stat.S_ISREG(now.st_mode):
+        raise HomeError(
+            f"{path} is no file, but a pipe, a device or a socket, which cannot be read twice",
+            "write what it gives to a file, and read that",
+        )
     folder = os.path.dirname(os.path.relpath(path, top)) if top else os.path.dirname(path)
     return SourceFile(path, now.st_size, version_of(path, now), partitions(folder.split(os.sep)))

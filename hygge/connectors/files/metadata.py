@@ -16,13 +16,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from hygge.encodings import can_be_kept, has_ordered, not_kept, with_encoding
+from hygge.encodings import MARKS, ORDER, can_be_kept, has_ordered, not_kept, with_encoding
 from hygge.extension_types import extension_of
 
 Texts = dict[bytes, bytes]
 Change = Callable[[dict[str, Any], Any], dict[str, Any] | None]
 _OWN = b"hygge."
 """Begins the keys that mean something to hygge itself; no file may state them."""
+_NONE: Mapping[str, bytes] = {}
 _OF_ALL_COLUMNS = (b"org.apache.spark.sql.parquet.row.metadata", b"parquet.avro.schema",
                    b"avro.schema", b"iceberg.schema", b"huggingface")  # fmt: skip
 """Keys whose text lists every column: readers would not see another one."""
@@ -42,13 +43,27 @@ class FilesMetadata:
     """Sentences about what is not kept, in order."""
     files: int = 0
 
-    def add(self, schema: pa.Schema, unites: bool = False) -> None:
-        """Take in the schema of one more file; `unites`: each file may lack columns."""
+    def add(
+        self,
+        schema: pa.Schema,
+        unites: bool = False,
+        marks: Mapping[str, bytes] = _NONE,
+        orders: Mapping[str, bytes] = _NONE,
+    ) -> None:
+        """Take in the schema of one more file; `unites`: each file may lack columns.
+
+        `marks` are those of Parquet: see `hygge/formats/parquet_marks.py`. `orders` are the
+        categories of ordered dictionaries, where these are known.
+        """
         texts = _without_own(schema.metadata)
         fields = {each.name: _without_own(each.metadata) for each in schema}
+        for name, mark in marks.items():
+            fields[name][MARKS] = mark
+        for name, order in orders.items():
+            fields[name][ORDER] = order
         types = {each.name: each.type for each in schema}
         for name, kind in types.items():
-            if has_ordered(kind):
+            if has_ordered(kind) and name not in orders:
                 self.lose(f"'ordered' of column '{name}': categories become plain values")
             for encoding in not_kept(kind):
                 self.lose(f"'{encoding}' of column '{name}': its values become plain ones")
@@ -65,11 +80,17 @@ class FilesMetadata:
                 types = {**self.types, **types}
                 fields = {**self.fields, **fields}
             self.types = {n: kind for n, kind in self.types.items() if types.get(n) == kind}
-            for name, marks in self.fields.items():
+            for name, own in self.fields.items():
                 other = fields.get(name, {})
-                for key in [key for key in marks if other.get(key) != marks[key]]:
-                    del marks[key]
-                    if not key.startswith(b"PARQUET:"):
+                notes = [own.get(MARKS, b""), other.get(MARKS, b"")]
+                for word in {note.partition(b":")[0] for note in notes if notes[0] != notes[1]}:
+                    if word:
+                        self.lose(f"'{word.decode()}' of column '{name}': not all files have it")
+                for key in [key for key in own if other.get(key) != own[key]]:
+                    del own[key]
+                    if key == ORDER:
+                        self.lose(f"'ordered' of column '{name}': the files differ in categories")
+                    elif key != MARKS and not key.startswith(b"PARQUET:"):
                         self.lose(f"'{_shown(key)}' of column '{name}': not all files have it")
         self.files += 1
 
@@ -85,7 +106,8 @@ class FilesMetadata:
     def of_field(self, name: str) -> Texts:
         """Return the metadata of a column, with its type in the files where that is encoded."""
         texts, kind = self.fields[name], self.types.get(name)
-        return with_encoding(texts, kind) if kind is not None and can_be_kept(kind) else texts
+        is_kept = kind is not None and (can_be_kept(kind) or ORDER in texts)
+        return with_encoding(texts, kind) if is_kept else texts
 
     def of_columns(self, read: Sequence[str]) -> Texts:
         """Return the texts that hold true of the columns `read`; say what does not."""

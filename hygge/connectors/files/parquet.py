@@ -39,6 +39,8 @@ from hygge.encodings import encodings_of, in_parquet
 from hygge.extension_types import as_marked, marked_schema
 from hygge.formats import parquet
 from hygge.formats.format import Writer
+from hygge.formats.parquet_marks import read_marks
+from hygge.formats.parquet_order import orders_in
 from hygge.formats.parquet_types import check_parquet_schema
 from hygge.model import MIB, Column
 
@@ -82,13 +84,18 @@ class ParquetHome(FileHome):
             with parquet.open_parquet(file.path, unit) as opened:
                 self.check_names(file, opened.schema_arrow.names)
                 own = marked_schema(opened.schema_arrow)
-                metadata.add(own, self.unites)
+                found = dict(parquet.marks_without_arrow(opened))
+                plain_names = [name for name in own.names if name in found]
+                marks = read_marks(file.path, plain_names) if plain_names else {}
+                marks = {name: f"{found[name]}:".encode() + mark for name, mark in marks.items()}
+                metadata.add(own, self.unites, marks, orders_in(opened))
                 schema = plain_schema(own)
                 may_be_null.update(field.name for field in schema if field.nullable)
                 if first is None:
                     first, native = schema, parquet.native_types(opened)
-                for path, mark in parquet.marks_without_arrow(opened):
-                    metadata.lose(f"'{mark}' of column '{path}': Arrow has no such type")
+                for path, mark in found.items():
+                    if mark and path not in marks:
+                        metadata.lose(f"'{mark}' of column '{path}': Arrow has no such type")
             if self.unites:
                 united.add(file.path, schema)
             elif not schema.equals(first, check_metadata=True):
@@ -204,7 +211,7 @@ class ParquetStoreArguments(FileStoreArguments, total=False):
 class ParquetStore(FileStore):
     """`ParquetStore("users", path="data/users", options={"compression": "zstd"})`."""
 
-    traits = replace(FileStore.traits, metadata=True)
+    traits = replace(FileStore.traits, metadata=True, parquet_types=True)
     imports = ("pyarrow.parquet",)
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq", ".parq")
     keeps_metadata: ClassVar[bool] = True

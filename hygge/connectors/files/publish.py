@@ -306,7 +306,8 @@ def _rename_dead(folder: str, name: str) -> None:
 
 def check_rights(target: str) -> None:
     """Raise OSError where this user may not write the folders that a run of `target` needs."""
-    durable.check_rights(os.path.dirname(target))
+    folder, name = os.path.split(target)
+    durable.check_rights(folder, f".{name}.hygge")
     if os.path.isdir(target):
         durable.check_rights(target)
 
@@ -343,13 +344,15 @@ _IN_THE_WAY_OF_IT = (
 )  # fmt: skip
 _PERMIT = "let this user write the folder; hygge writes beside the target, then renames"
 _IN_THE_WAY = "a file stands where a folder is needed; choose another path"
+_NO_ENTRIES_HINT = "that folder can have no new entries; choose another path"
 _HINTS = {
     errno.EACCES: _PERMIT,
     errno.EPERM: _PERMIT,
     errno.EROFS: "choose a path on a disk that is not read-only, or mount it for writing",
     errno.ENOTDIR: _IN_THE_WAY,
     errno.EEXIST: _IN_THE_WAY,
-    errno.ENOENT: "that folder can have no new entries; choose another path",
+    errno.ENOENT: _NO_ENTRIES_HINT,
+    errno.EOPNOTSUPP: _NO_ENTRIES_HINT,
     errno.EFBIG: "a limit on the size of files was met (see `ulimit -f`): raise it, or let a "
     "directory store write smaller files with `options: {file_bytes: …}`",
     errno.ENAMETOOLONG: "choose a shorter name",

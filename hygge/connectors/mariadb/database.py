@@ -28,7 +28,13 @@ MARIADB = Database(
     keeps_checks=True,
     default_driver="pymysql",
     timeout_drivers=("pymysql", "mysqldb"),
-    names=NameRules(longest=64, cased_columns=False, blank_at_end=False, beyond_bmp=False),
+    names=NameRules(
+        longest=64,
+        cased_columns=False,
+        blank_at_end=False,
+        beyond_bmp=False,
+        most_columns=1015,  # InnoDB takes 1,017, and what is staged has two of hygge's own
+    ),
     port=3306,
     heeds=frozenset({"consistency", "on_value"}),
     holds_snapshots=True,

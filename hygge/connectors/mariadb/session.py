@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from hygge.arrow_errors import is_noted
 from hygge.connectors.sql import pins
 from hygge.connectors.sql.connection import seconds_of
-from hygge.connectors.sql.errors import driver_error
+from hygge.connectors.sql.errors import READ_ONLY_HINT, WIDE_ROW_HINT, driver_error
 from hygge.errors import (
     ConfigError,
     HomeError,
@@ -68,6 +68,7 @@ _HINTS: dict[tuple[int, ...], tuple[str, str]] = {
     ),
     (3, 1021, 1114): ("mendable", "make room on the database's disk; nothing became visible"),
     (1290, 1792, 1836): ("mendable", "connect to the primary, or let this user write"),
+    (1118,): ("fatal", WIDE_ROW_HINT),
     (1148, 3948, 4166): (
         "fatal", "rows are loaded by LOAD DATA LOCAL: SET GLOBAL local_infile = ON on the server",
     ),
@@ -77,6 +78,8 @@ _HINTS: dict[tuple[int, ...], tuple[str, str]] = {
     ),
 }  # fmt: skip
 _BY_NUMBER = {number: hint for numbers, hint in _HINTS.items() for number in numbers}
+_READ_ONLY = 1792
+"""What a statement that writes gets in a transaction that only reads."""
 _WRONG_STATEMENT = (1064, 1136, 1305)
 """Syntax, numbers of columns, a function that is not there: no row is at fault."""
 
@@ -288,6 +291,8 @@ def translated(error: BaseException, who: str, side: type[HyggeError]) -> HyggeE
     if known is None:
         return driver_error(error, who, side, lost=is_lost(error))
     kind, hint = known
+    if side is HomeError and number_of(error) == _READ_ONLY:
+        return HomeError(text, READ_ONLY_HINT)
     if kind == "retry":
         return Transient(text, hint)
     if kind == "missing":

@@ -38,6 +38,7 @@ POSTGRES = Database(
     names=NameRules(
         longest=63,
         in_bytes=True,
+        most_columns=1600,
         system_columns=frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}),
     ),
     port=5432,

@@ -65,7 +65,7 @@ def merge(
         if not target_exists:
             _create_target(connection, run, names, schema)
         put_all(rows, goal.refused)
-    except psycopg.IntegrityError as error:
+    except (psycopg.IntegrityError, psycopg.errors.WithCheckOptionViolation) as error:
         raise broken_rule(str(error), goal.who, merges=True) from error
     return kept + taken, deleted
 

@@ -178,7 +178,7 @@ def insert(connection: sa.Connection, goal: Goal, run: Run, names: Names, rows: 
     staged.total = rows
     try:
         put_all(staged, goal.refused)
-    except psycopg.IntegrityError as error:
+    except (psycopg.IntegrityError, psycopg.errors.WithCheckOptionViolation) as error:
         raise broken_rule(str(error), goal.who, merges=False) from error
 
 

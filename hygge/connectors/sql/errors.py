@@ -87,6 +87,16 @@ _STOPS = {
 }
 
 
+READ_ONLY_HINT = "a home only reads: take out of `query` what writes, such as nextval()"
+NULL_OF_DOMAIN_HINT = (
+    "a view over an outer join has NULL where the domain of its column takes none: read it with "
+    "`query: SELECT * FROM …`, which has the type that the domain is made of; a NULL for a domain "
+    "of the store's own table is left out with `where`"
+)
+WIDE_ROW_HINT = (
+    "a row must fit into a page of the database, and each long text takes some bytes of it: choose "
+    "fewer `columns`, or move them in several flows to tables of their own"
+)
 _CANNOT_COMPUTE = ("22012", "22003", "2201E", "2201F", "2201B", "22P02")
 """Division by zero and the like: in a view, in a query, or in `where`."""
 COMPUTE_HINT = (
@@ -174,6 +184,14 @@ def driver_error(orig: Any, who: str, side: type[HyggeError], lost: bool) -> Hyg
         return side(text, "was it altered or dropped while the run went on? run again")
     if ROW_SECURITY_SAID in said:
         return side(text, ROW_SECURITY)
+    if state == "25006" and side is HomeError:
+        return HomeError(text, READ_ONLY_HINT)
+    if state == "23502" and "domain" in said:
+        return side(text, NULL_OF_DOMAIN_HINT)
+    if state == "54011":  # a merge, which stages one or two columns more
+        return side(text, "choose fewer `columns`: hygge needs up to two of its own for a merge")
+    if state == "54000" and "row is too big" in said:
+        return side(text, WIDE_ROW_HINT)
     for start, hint in _STOPS.items():
         if state.startswith(start):
             return side(text, hint)

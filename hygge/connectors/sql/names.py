@@ -42,6 +42,8 @@ class NameRules:
     """Whether a name may hold characters of more than 16 bits, such as emoji."""
     system_columns: frozenset[str] = frozenset()
     """Columns that every table has."""
+    most_columns: int | None = None
+    """How many columns of rows a table may have, beside those that hygge adds while it stages."""
 
 
 _ASCII_SMALL = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
@@ -95,6 +97,13 @@ def check_table(rules: NameRules, parts: Iterable[str | None], who: str) -> None
 
 def check_columns(rules: NameRules, names: Iterable[str], database: str, who: str) -> None:
     """Raise StoreError for names of columns that the database would not keep apart, or not take."""
+    names = list(names)
+    if rules.most_columns is not None and len(names) > rules.most_columns:
+        raise StoreError(
+            f"{who}: the rows have {len(names):,} columns, and a table of {database} takes "
+            f"{rules.most_columns:,}",
+            "choose fewer `columns`, or move them in several flows to tables of their own",
+        )
     seen: dict[str, str] = {}
     for name in names:
         fault = fault_of(rules, name, rules.empty)

@@ -63,7 +63,7 @@ SQLITE = Database(
     has_schemas=False,
     tells_sizes=True,
     is_cased=False,
-    names=NameRules(cased_columns=False, only_ascii_case=True, empty=True),
+    names=NameRules(cased_columns=False, only_ascii_case=True, empty=True, most_columns=2000),
     reserved_prefixes=("_hygge_", "sqlite_"),
     harmless_connect_args=frozenset(
         {"check_same_thread", "timeout", "isolation_level", "detect_types", "cached_statements"}

@@ -87,7 +87,8 @@ def check_rights(path: str, who: str) -> None:
     if os.path.exists(path) and not os.access(path, os.W_OK):
         raise StoreError(f"{who}: the file may not be written", "allow this user to")
     try:
-        durable.check_rights(os.path.dirname(path))
+        folder, name = os.path.split(path)
+        durable.check_rights(folder, f".{name}.hygge")
     except OSError as error:
         raise StoreError(
             f"{who}: cannot stage in {error.filename}: {error.strerror}",

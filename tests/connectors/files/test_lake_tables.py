@@ -20,6 +20,8 @@ KINDS = {
     "a Hudi table": (".hoodie/hoodie.properties", ""),
     "a Paimon table": ("snapshot/snapshot-1", "bucket-0/"),
     "a folder that a stream of Spark writes": ("_spark_metadata/0", ""),
+    "a Lance dataset": ("_versions/18446744073709551614.manifest", "data/"),
+    "a transactional table of Hive": ("base_0000002/_orc_acid_version", "delta_0000001_0000001/"),
 }
 
 

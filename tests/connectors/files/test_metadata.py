@@ -185,29 +185,3 @@ def test_splits_have_the_names_that_they_had_without_metadata(tmp_path):
     with ParquetHome(path=write(TABLE, tmp_path / "in.parquet")).open() as plan:
         (split,) = plan.splits
     assert base64.b64decode(split.where["schema"]) == bare.serialize().to_pybytes()
-
-
-def test_plan_says_which_marks_of_parquet_arrow_has_no_type_for(tmp_path):
-    duckdb = pytest.importorskip("duckdb")
-    duckdb.sql(
-        "COPY (SELECT INTERVAL 1 MONTH AS i, '12:00:00+02'::TIMETZ AS t, TIME '12:00' AS plain) "
-        f"TO '{tmp_path}/in.parquet'"
-    )
-    with ParquetHome(path=tmp_path / "in.parquet").open() as plan:
-        assert plan.lost == (
-            "'INTERVAL' of column 'i': Arrow has no such type",
-            "'TIMETZ' of column 't': Arrow has no such type",
-        )
-        for store in (CsvStore(path=tmp_path / "o.csv"), ParquetStore(path=tmp_path / "o")):
-            assert (
-                "\n  loses   metadata 'INTERVAL' of column 'i': Arrow has no such type; "
-                "metadata 'TIMETZ' of column 't': Arrow has no such type"
-            ) in plan_text(move(ParquetHome(path=tmp_path / "in.parquet"), store), plan)
-
-
-def test_a_mark_of_a_later_file_is_said_too(tmp_path):
-    duckdb = pytest.importorskip("duckdb")
-    pq.write_table(pa.table({"t": pa.array([1], pa.time64("us"))}), tmp_path / "a.parquet")
-    duckdb.sql(f"COPY (SELECT '12:00:00+02'::TIMETZ AS t) TO '{tmp_path}/b.parquet'")
-    with ParquetHome(path=tmp_path).open() as plan:
-        assert plan.lost == ("'TIMETZ' of column 't': Arrow has no such type",)

@@ -234,7 +234,7 @@ def test_a_column_is_read_with_few_requests(proxy):  # noqa: F811
         assert sum(t.num_rows for s in plan.splits for t in home.read(s)) == 20_000
     ranges = [each.removeprefix("bytes=").split("-") for each in asked if each]
     read = sum(int(end) - int(start) + 1 for start, end in ranges)
-    assert 2 <= len(asked) < 25, asked
+    assert 2 <= len(asked) < 28, asked  # most of them look for lake tables above it, at once
     assert read < size / 2, (read, size)
 
 
@@ -270,6 +270,7 @@ def test_a_flow_onto_what_it_reads_is_refused():
         ("_delta_log/00.json", "dt=1/", "a Delta table"),
         ("metadata/v1.metadata.json", "data/dt=1/", "an Iceberg table"),
         (".hoodie/hoodie.properties", "dt=1/", "a Hudi table"),
+        ("base_0000002/b", "delta_0000001_0000001/", "a transactional table of Hive"),
     ],
 )
 def test_a_lake_table_in_a_bucket_is_refused_by_its_name(log, data, kind):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from hygge import ArrowHome, CsvHome, JsonlHome, ParquetHome
-from hygge.errors import HyggeError
+from hygge.errors import HomeError, HyggeError
 
 
 def read(home) -> list[dict]:
@@ -66,3 +68,12 @@ def test_a_deep_column_of_a_binary_file_is_said_and_can_be_left_out(tmp_path):
     with pytest.raises(HyggeError, match="column 'a' is nested 62 levels deep"):
         read(ParquetHome(path=tmp_path / "in.parquet"))
     assert read(ParquetHome(path=tmp_path / "in.parquet", columns=["id"])) == [{"id": 1}]
+
+
+@pytest.mark.parametrize("path", ["in/a.csv", "in", "in/*.csv", "in/**"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, path):
+    (tmp_path / "in").mkdir()
+    os.mkfifo(tmp_path / "in/a.csv")
+    (tmp_path / "in/b.csv").write_text("id\n1\n")
+    with pytest.raises(HomeError, match=r"a\.csv is no file, but a pipe, a device or a socket"):
+        CsvHome(path=tmp_path / path).open().__enter__()

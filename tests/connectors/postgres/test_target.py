@@ -96,3 +96,12 @@ def test_columns_of_other_values_make_the_table_anew_only_while_nothing_hangs_on
     with pytest.raises(psycopg.errors.UndefinedColumn):
         seen(pg, schema)
     assert pg.ask(f"SELECT id FROM {schema}.t") == [("x",)]
+
+
+def test_rows_that_the_check_option_of_a_view_refuses_break_a_rule(pg, schema, store):
+    pg.ask(f"CREATE TABLE {schema}.under (id bigint, v text)")
+    shown = f"SELECT * FROM {schema}.under WHERE id < 3"
+    pg.ask(f"CREATE VIEW {schema}.t AS {shown} WITH CHECK OPTION")
+    with pytest.raises(Rejected, match="the rows break a rule of .*: new row violates check opt"):
+        moved(store, Run("r0", "f", "append"), ROWS)
+    assert seen(pg, schema) == []

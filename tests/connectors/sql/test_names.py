@@ -162,3 +162,13 @@ def test_two_long_names_that_begin_alike_each_get_the_index_of_their_merge(kind,
         store = store_for(kind, f'"{N62}{end}"')
         assert moved(store, rows_of("id"), mode="merge", key=("id",)).applied == 1
         assert moved(store, rows_of("id"), mode="merge", key=("id",), run="r2").applied == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), {"sqlite": 2000, "mariadb": 1015, "postgresql": 1600}.items()
+)
+def test_more_columns_than_a_table_takes_are_an_error_before_rows_move(kind, most, store_for):
+    rows = pa.table({f"c{n}": pa.array([1], pa.int16()) for n in range(most + 1)})
+    with pytest.raises(StoreError, match=f"the rows have {most + 1:,} columns, and .* {most:,}"):
+        store_for(kind).examine(Run("r1", "f"), rows.schema)
+    assert moved(store_for(kind), rows.drop_columns(["c0"])).applied == 1

@@ -126,6 +126,20 @@ def test_a_view_over_a_left_join_promises_nothing(my, my_schema, pg, schema, tmp
         assert table["v"].to_pylist() == [None]
 
 
+def test_a_view_with_null_for_a_domain_that_is_not_null_is_told_to_be_a_query(pg, schema, tmp_path):
+    pg.ask(f"CREATE DOMAIN {schema}.n AS int NOT NULL")
+    pg.ask(f"CREATE TABLE {schema}.a AS SELECT 1 AS id, 2::{schema}.n AS v")
+    joined = f"SELECT 7 AS id, a.v FROM (SELECT) AS one LEFT JOIN {schema}.a ON false"
+    pg.ask(f"CREATE VIEW {schema}.w AS {joined}")
+    view = SQLHome("w", connection=pg.url, table=f"{schema}.w")
+    with pytest.raises(FlowFailed, match="does not allow null values") as failed:
+        moved(view, SQLStore("t", connection=pg.url, table=f"{schema}.t"), tmp_path)
+    assert "`query: SELECT * FROM" in str(failed.value)
+    query = SQLHome("w", connection=pg.url, query=f"SELECT * FROM {schema}.w")
+    moved(query, SQLStore("t", connection=pg.url, table=f"{schema}.t"), tmp_path)
+    assert pg.ask(f"SELECT id, v FROM {schema}.t") == [(7, None)]
+
+
 def test_sqlalchemy_promises_nothing_of_a_table_that_others_inherit_from(pg, schema, tmp_path):
     pg.ask(f"CREATE TABLE {schema}.p (v text CONSTRAINT k NOT NULL NO INHERIT)")
     pg.ask(f"CREATE TABLE {schema}.c () INHERITS ({schema}.p)")
