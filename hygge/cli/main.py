@@ -76,9 +76,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _run_here(
-    arguments: argparse.Namespace, opened: Callable[[argparse.Namespace], Coordinator]
+    arguments: argparse.Namespace,
+    opened: Callable[[argparse.Namespace], Coordinator],
+    note: str = "",
 ) -> int:
-    """Run the flows of the Coordinator that `opened` returns; return the exit code."""
+    """Say `note`, and run the flows of the Coordinator that `opened` returns; return the code."""
     _check_version()
     stop = threading.Event()
     signalled: list[float] = []
@@ -91,6 +93,8 @@ def _run_here(
     watch = _watch(arguments)
     try:
         coordinator = opened(arguments)
+        if note:
+            watch.said("", note)
         outcome: list[Summary | BaseException] = []
 
         def run_in_thread() -> None:
