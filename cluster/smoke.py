@@ -4,9 +4,10 @@
     ray job submit --working-dir cluster -- python smoke.py --store s3://bucket/smoke
 
 Life: attach → a flow from a Home that needs no disk to Parquet → when a third of its splits is
-staged, a node that is neither the head nor this one loses its raylet, and with it all that it runs
-→ the flow goes on → pyarrow, which knows nothing of hygge, reads what a plain listing shows → what
-was written is removed. Other people's lanes on that node die as well; `--no-kill` spares it.
+staged and all lanes work, a node that is neither the head nor this one loses its raylet, and with
+it all that it runs → the flow goes on → pyarrow, which knows nothing of hygge, reads what a plain
+listing shows → what was written is removed. Other people's lanes on that node die as well;
+`--no-kill` spares it.
 
 Exit codes: 0 every value is right, 1 it is not or the flow failed, 3 right, but no node was killed
 while its lanes worked.
@@ -33,7 +34,7 @@ from hygge.errors import FlowFailed
 from hygge.model import Column, Limits, Plan, Split
 from hygge.run.watch import Progress, Silent
 
-SPLITS, BATCHES, ROWS, BATCH_S = 12, 5, 4_000, 0.1
+SPLITS, BATCHES, ROWS, BATCH_S = 24, 5, 2_000, 0.1
 FIELDS = {"id": pa.int64(), "text": pa.string(), "amount": pa.decimal128(21, 2)}
 
 
@@ -58,13 +59,17 @@ class Numbers(Home):
 
 
 class Striking(Silent):
-    """Watches the flow, and does `strike` once, when a third of its splits is staged."""
+    """Watches the flow, and does `strike` once, when a third of its splits is staged.
 
-    def __init__(self, strike: Any) -> None:
-        self.thread = threading.Thread(target=strike)
+    While not all `lanes` work, for the last of them may start late, it waits for two thirds.
+    """
+
+    def __init__(self, strike: Any, lanes: int) -> None:
+        self.thread, self.lanes = threading.Thread(target=strike), lanes
 
     def moved(self, flow: str, seen: Progress) -> None:
-        if seen.splits_done >= SPLITS // 3 and self.thread.ident is None:
+        least = SPLITS // 3 if seen.lanes >= self.lanes else SPLITS * 2 // 3
+        if seen.splits_done >= least and self.thread.ident is None:
             self.thread.start()
 
     def said(self, flow: str, text: str) -> None:
@@ -97,7 +102,10 @@ def kill_a_node(killed: list[str]) -> None:
     if not workers:
         print("  there is no worker node: nobody is killed", flush=True)
         return
-    node = workers[-1]
+    groups = ray.util.placement_group_table().values()
+    placed = [each["bundles_to_node_id"].values() for each in groups if each["state"] == "CREATED"]
+    with_lanes = {node for nodes in placed for node in nodes}
+    node = max(workers, key=lambda node: node["NodeID"] in with_lanes)
     print(f"  the raylet of {node['NodeManagerAddress']} is killed", flush=True)
     killed.append(node["NodeManagerAddress"])
     here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -151,7 +159,7 @@ def main() -> int:
     top = f"{root}/hygge-smoke-{uuid.uuid4().hex[:8]}"
     store, killed = f"{top}/numbers", list[str]()
     lanes = min(SPLITS, cpus())  # one a CPU, so that every node has some
-    watch = Striking((lambda: None) if asked.no_kill else lambda: kill_a_node(killed))
+    watch = Striking((lambda: None) if asked.no_kill else lambda: kill_a_node(killed), lanes)
     try:
         flow = Flow(
             Numbers("smoke"),

@@ -213,6 +213,9 @@ class Connector:
         module = type(self).__module__
         return (module, *self.imports) if module.startswith("hygge.") else ()
 
+    def check_packages(self) -> None:
+        """Raise ConfigError where a package is not installed that this needs, whatever it holds."""
+
     def check_here(self, mode: Mode) -> None:
         """Raise what this machine alone can tell: a missing file or driver, a folder of others.
 
@@ -227,6 +230,14 @@ class Connector:
         """Return the absolute path of the file or folder that this is; None if it is neither."""
         kind, _, path = (self.place() or "").partition(":")
         return path if kind == "file" and os.path.isabs(path) else None
+
+    def seen_by_nodes(self) -> dict[str, str]:
+        """Return what every node of a cluster must see: the end of its name → its path on a disk.
+
+        The name begins with "the home" or "the store"; the end is "" for the data themselves.
+        """
+        path = self.on_disk()
+        return {} if path is None else {"": path}
 
     def holds(self, other: Connector) -> bool:
         """Return whether the next run would read from here what was written to `other`."""

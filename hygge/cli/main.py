@@ -83,9 +83,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _run_here(
-    arguments: argparse.Namespace, opened: Callable[[argparse.Namespace], Coordinator]
+    arguments: argparse.Namespace,
+    opened: Callable[[argparse.Namespace], Coordinator],
+    note: str = "",
 ) -> int:
-    """Run the flows of the Coordinator that `opened` returns; return the exit code."""
+    """Say `note`, and run the flows of the Coordinator that `opened` returns; return the code."""
     _check_version()
     stop = threading.Event()
     signalled: list[float] = []
@@ -99,6 +101,8 @@ def _run_here(
     try:
         coordinator = opened(arguments)
         collect_again()
+        if note:
+            watch.said("", note)
         outcome: list[Summary | BaseException] = []
 
         def run_in_thread() -> None:

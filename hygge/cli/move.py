@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hygge.coordinator.coordinator import Coordinator
     from hygge.run.engines import EngineName
 
-RunHere = Callable[[argparse.Namespace, Callable[[argparse.Namespace], "Coordinator"]], int]
+RunHere = Callable[[argparse.Namespace, Callable[[argparse.Namespace], "Coordinator"], str], int]
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace, run_here: RunHere) -> int:
         # A Ray job of its own would need the file.
         return Coordinator(move.file, engine=engine, jobs="one", fresh=arguments.fresh)
 
-    code = run_here(arguments, opened)
+    code = run_here(arguments, opened, "" if arguments.inline else _unused_cluster())
     if code == 0 and arguments.save:
         with open(arguments.save, "x", encoding="utf-8") as file:
             file.write(saved_text(move, arguments.save))
@@ -91,6 +91,20 @@ def run(arguments: argparse.Namespace, run_here: RunHere) -> int:
             said += f"\nit {missing}"
         print(said, file=sys.stderr)
     return code
+
+
+def _unused_cluster() -> str:
+    """Return a sentence about the cluster that a variable names, which files are submitted to."""
+    from hygge.engine.jobs.addresses import choose_address
+
+    # A dashboard in RAY_ADDRESS is refused by whoever would join that Ray.
+    address = None if os.environ.get("RAY_ADDRESS") else choose_address(None)
+    if not address:
+        return ""
+    return (
+        f"move runs on this machine, not at {address} (RAY_API_SERVER_ADDRESS); "
+        "a file that --save writes runs there"
+    )
 
 
 def _check_new(path: str) -> None:

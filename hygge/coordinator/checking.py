@@ -62,6 +62,8 @@ def _refusal(end: Connector, spec: FlowSpec) -> HyggeError | None:
     try:
         if spec.tables is None or not isinstance(end, Store) or end.on_disk() is None:
             end.check_here(spec.mode)
+        else:
+            end.check_packages()
         if isinstance(end, FileHome) and spec.tables is not None and end.on_disk() is not None:
             check_files(spec)
     except Exception as error:

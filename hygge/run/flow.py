@@ -187,19 +187,18 @@ class Flow:
 
         Returns what could not be checked, for people, or "".
         """
-        read, written = self.home.on_disk(), self.store.on_disk()
-        written_paths = {"the store": written} if written else {}
+        read = {f"the home{end}": path for end, path in self.home.seen_by_nodes().items()}
+        written = {f"the store{end}": path for end, path in self.store.seen_by_nodes().items()}
         state = place_at(self.state)
         if isinstance(state, Folder):
-            written_paths["the state"] = state.path
-        for what, path in written_paths.items():
+            written["the state"] = state.path
+        for what, path in written.items():
             if SHIPPED in path:
                 raise ConfigError(
                     f"{what}, {path}, {GOES_WITH_THE_JOB}",
                     "give an absolute path on a disk that stays, or the URL of an object store",
                 )
-        read_paths = {"the home": read} if read else {}
-        return engine.check_paths(read_paths, written_paths, self.shared_paths, self.limits)
+        return engine.check_paths(read, written, self.shared_paths, self.limits)
 
     def _run(self, engine: Engine, watch: Recorder, stop: threading.Event) -> Outcome:
         stop = LinkedStop(stop)  # losing the lease stops this flow, and no other one

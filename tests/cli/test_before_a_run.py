@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -88,6 +90,31 @@ def test_a_folder_without_the_right_to_write_is_refused(flows, capsys, tmp_path,
 )
 def test_a_driver_that_is_not_installed_is_named_with_its_package(url, package, flows, capsys):
     _all_refuse(capsys, flows(f=f'store: "{url}#t"'), package, here=True)
+
+
+@pytest.mark.parametrize(
+    ("store", "module", "package"),
+    [
+        ("{connection: lake, table: 'shop.{table}'}", "pyiceberg.io.pyarrow", "pyiceberg["),
+        ("{type: delta, path: 'lake/{table}'}", "deltalake", "deltalake"),
+        ("{connection: 'duckdb:///w.duckdb', table: '{table}'}", "duckdb", "duckdb"),
+    ],
+)
+def test_check_of_many_tables_names_the_package_that_their_store_lacks(
+    store, module, package, tmp_path, capsys, monkeypatch
+):
+    with closing(sqlite3.connect(tmp_path / "s.db")) as database:
+        database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    (tmp_path / "flows.yml").write_text(
+        "connections:\n  lake: {type: iceberg, catalog: {uri: 'sqlite:///c.db', warehouse: w}}\n"
+        f"flows: {{f: {{home: {{connection: 'sqlite:///s.db', tables: ['*']}}, store: {store}}}}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "flows.yml"]) == 0
+    monkeypatch.setitem(sys.modules, module, None)
+    said = _refused(capsys, "check", "flows.yml")
+    assert "is not installed" in said
+    assert f"pip install {package}" in said.replace("'", "")
 
 
 def test_a_table_of_somebody_else_in_sqlite(flows, capsys):

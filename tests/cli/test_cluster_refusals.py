@@ -109,7 +109,7 @@ def test_the_token_is_missing_or_wrong_and_is_never_done_without(folder):
     assert "Ray's token cannot be read" in said
     said = refused(folder, "flows.yml", RAY_ADDRESS=standing_ray().environ["RAY_ADDRESS"],
                    **none)  # fmt: skip
-    assert "there is no Ray at" in said
+    assert "asks for a token, and this process has another one, or none" in said
 
 
 def test_an_id_that_nobody_knows_and_a_cluster_that_nobody_named(folder):

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from deltalake import DeltaTable
 
+from hygge.cli import move
+from hygge.cli.arguments import parse
 from hygge.cli.main import main
 from hygge.coordinator.move import flow_of, saved_text
 
@@ -152,3 +154,20 @@ def test_a_password_is_a_variable_in_what_is_saved(monkeypatch):
     (spec,) = move.file.flows
     assert spec.home.settings["connection"].startswith("postgresql://app:p%40ss%23@db/shop")
     assert "p%40ss" not in repr(move)
+
+
+def test_a_cluster_that_a_variable_names_is_told_to_be_left_out(monkeypatch):
+    pq.write_table(pa.table({"id": [1]}), "in.parquet")
+    notes: list[str] = []
+
+    def run_here(arguments, opened, note):
+        notes.append(note)
+        return 0
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for address in ("", "head:8265"):
+        monkeypatch.setenv("RAY_API_SERVER_ADDRESS", address)
+        for more in ([], ["--inline"]):
+            assert move.run(parse(["move", "in.parquet", "out", *more]), run_here) == 0
+    there = "move runs on this machine, not at http://head:8265 (RAY_API_SERVER_ADDRESS)"
+    assert [note.partition(";")[0] for note in notes] == ["", "", there, ""]

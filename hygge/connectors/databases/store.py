@@ -211,8 +211,11 @@ class SQLStore(Store):
         with self._in_words():
             self._verbs().prepare(self._goal(), run, staged(schema))
 
-    def check_here(self, mode: Mode) -> None:
+    def check_packages(self) -> None:
         check_driver(self.settings.connection, self.describe())
+
+    def check_here(self, mode: Mode) -> None:
+        self.check_packages()
         if self.database.is_file and self.database.package != ANYSQL.package:
             self.examine(Run("check", "", mode), None)
 

@@ -165,8 +165,11 @@ class DeltaStore(Store):
     def reader(self, schema: pa.Schema) -> Home:
         return DeltaHome(path=self.path, connection=self.settings.connection)
 
-    def check_here(self, mode: Mode) -> None:
+    def check_packages(self) -> None:
         library.check_installed(self.describe())
+
+    def check_here(self, mode: Mode) -> None:
+        self.check_packages()
         if not is_object_url(self.path):
             self.examine(Run("check", "", mode), None)
 

@@ -126,6 +126,9 @@ class IcebergHome(Home):
     def on_disk(self) -> str | None:
         return super().on_disk() if self.lake is None else self.lake.on_disk()
 
+    def seen_by_nodes(self) -> dict[str, str]:
+        return super().seen_by_nodes() if self.lake is None else self.lake.seen_by_nodes()
+
     def check_here(self, mode: Mode) -> None:
         check_installed(self.describe())
         if self.lake is None:

@@ -73,6 +73,11 @@ class Lake:
         is_folder = warehouse.startswith(_FOLDER)
         return warehouse.removeprefix(_FOLDER) if is_folder else self.database_file
 
+    def seen_by_nodes(self) -> dict[str, str]:
+        """Return the folder of the tables' files and the file of the catalog, where they are."""
+        found = {"": self.on_disk(), "'s catalog": self.database_file}
+        return {end: path for end, path in found.items() if path is not None}
+
     @contextmanager
     def opened(self, side: type[HyggeError] = StoreError) -> Iterator[Any]:
         """Open the catalog; raise its errors as `side`, and as Transient where a retry may help."""

@@ -112,8 +112,14 @@ class IcebergStore(Store):
     def on_disk(self) -> str | None:
         return self.lake.on_disk()
 
-    def check_here(self, mode: Mode) -> None:
+    def seen_by_nodes(self) -> dict[str, str]:
+        return self.lake.seen_by_nodes()
+
+    def check_packages(self) -> None:
         check_installed(self.describe())
+
+    def check_here(self, mode: Mode) -> None:
+        self.check_packages()
         if self.lake.database_file is not None:
             self.examine(Run("check", "", mode), None)
 

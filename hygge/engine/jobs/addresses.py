@@ -26,7 +26,7 @@ def choose_address(given: str | None) -> str | None:
     is_dashboard = ray_address.lower().startswith(("http://", "https://"))
     if connection.is_in_job() or (ray_address and not is_dashboard):
         return None
-    return ray_address or os.environ.get("RAY_API_SERVER_ADDRESS") or None
+    return normalize(ray_address, "RAY_ADDRESS") if ray_address else _read_api_server()
 
 
 def require_address(given: str | None) -> str:
@@ -49,16 +49,23 @@ def find_address(given: str | None) -> str | None:
     As `choose_address`, and where that gives None, RAY_API_SERVER_ADDRESS or the Ray that runs on
     this machine.
     """
-    address = choose_address(given) or os.environ.get("RAY_API_SERVER_ADDRESS")
+    address = choose_address(given) or _read_api_server()
     if address is None and connection.find_running() is not None:
         address = connection.connect().dashboard
     return address
 
 
-def normalize(address: str) -> str:
+def _read_api_server() -> str | None:
+    name = "RAY_API_SERVER_ADDRESS"
+    text = os.environ.get(name, "").strip()
+    return normalize(text, name) if text else None
+
+
+def normalize(address: str, variable: str = "") -> str:
     """Return the address as a URL; raise UsageError for another scheme, or a password in it.
 
     It may be copied from a browser, which shows the dashboard at `http://head:8265/#/overview`.
+    `variable`: where it stands, unless the command line gives it.
     """
     text = re.split("[?#]", address.strip())[0].rstrip("/")
     try:
@@ -67,8 +74,10 @@ def normalize(address: str) -> str:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not _has_host(parts):
         shown = without_password(text) or "an empty text"
+        where = f"{variable}: " if variable else ""
         raise UsageError(
-            f"{shown} is no address of Ray's dashboard", "name it as --address http://head:8265"
+            f"{where}{shown} is no address of Ray's dashboard",
+            "name it as --address http://head:8265",
         )
     if parts.username or parts.password:
         raise UsageError(

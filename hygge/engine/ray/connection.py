@@ -305,8 +305,9 @@ def _start_or_attach(dashboard: bool) -> Connected:
             with _without_worker_messages():
                 info = ray.init(address=address, **quiet)
         except (ConnectionError, TimeoutError, ray.exceptions.AuthenticationError) as error:
+            why = str(error.__cause__ or error).strip().splitlines()[-1]  # of a traceback
             raise HyggeError(
-                f"there is no Ray at {address}, or it does not answer: {error.__cause__ or error}",
+                f"there is no Ray at {address}, or it does not answer: {why}",
                 "unset RAY_ADDRESS to use a private Ray, or start that cluster; one with token "
                 "authentication needs its token here (RAY_AUTH_MODE=token, ~/.ray/auth_token)",
             ) from error

@@ -132,11 +132,71 @@ def check_gcs(address: str) -> None:
             else "on a node of the cluster name its GCS, RAY_ADDRESS=head:6379; from elsewhere its "
             "dashboard, --address http://head:8265",
         )
-    from ray._private.services import find_gcs_addresses
-
-    if not find_gcs_addresses():
+    if not _has_node_here(address):
         raise UsageError(
             f"RAY_ADDRESS is {shown}, and this machine is no node of that cluster, so that no "
             "process here can join it",
             f"submit to its dashboard instead, with RAY_ADDRESS unset: --address http://{host}:8265",
         )
+    _check_loopback(host, int(port), shown)
+
+
+def _check_loopback(host: str, port: int, shown: str) -> None:
+    """Raise HyggeError where Ray would ask for the cluster at another address, and hang there.
+
+    In place of 127.0.0.1 Ray takes the outer address of this machine.
+    """
+    from ray._private.services import resolve_ip_for_localhost
+
+    joined = resolve_ip_for_localhost(host)
+    if joined == host:
+        return
+    try:
+        socket.create_connection((joined, port), timeout=_CONNECT_WITHIN_S).close()
+    except OSError as error:
+        raise HyggeError(
+            f"RAY_ADDRESS is {shown}, which Ray takes for {joined}:{port}, and that cluster "
+            "listens on 127.0.0.1 alone",
+            "set what its nodes were started with, RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0, or submit "
+            "to its dashboard: --address http://127.0.0.1:8265",
+        ) from error
+
+
+def _has_node_here(address: str) -> bool:
+    """Return whether a process of this machine can join the cluster; True where it is not known.
+
+    It joins by the socket of a node, which is a file. Where there is none, Ray ends the process, or
+    waits for minutes, also when a node of another cluster runs here. Raises HyggeError where the
+    cluster does not take this process's token.
+    """
+    from ray._private.authentication.http_token_authentication import (
+        get_auth_headers_if_auth_enabled,
+    )
+    from ray._private.services import find_gcs_addresses
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # it is compiled
+    from ray.core.generated.gcs_pb2 import GcsNodeInfo
+    from ray.exceptions import AuthenticationError
+
+    if not find_gcs_addresses():
+        return False
+    try:
+        get_auth_headers_if_auth_enabled({})  # without a token, the next line ends the process
+    except (RuntimeError, AuthenticationError) as error:
+        raise _without_token(address) from error
+    try:
+        nodes = GcsClient(address=address).get_all_node_info(timeout=_ANSWER_WITHIN_S).values()
+    except AuthenticationError as error:
+        raise _without_token(address) from error
+    except Exception:  # an answer that is late, for one: `ray.init` has more patience
+        return True
+    alive = [node.raylet_socket_name for node in nodes if node.state == GcsNodeInfo.ALIVE]
+    return any(os.path.exists(name) for name in alive) or not alive
+
+
+def _without_token(address: str) -> HyggeError:
+    return HyggeError(
+        f"the Ray at {without_password(address)} asks for a token, and this process has another "
+        "one, or none that can be read",
+        "put the cluster's token into ~/.ray/auth_token, or name its file with "
+        "RAY_AUTH_TOKEN_PATH; `ray get-auth-token` on the head prints it",
+    )

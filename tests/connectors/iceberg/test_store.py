@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import sqlite3
+from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +17,9 @@ from pyiceberg.exceptions import CommitStateUnknownException, ServerError
 from pyiceberg.expressions import EqualTo, GreaterThanOrEqual
 from pyiceberg.types import LongType, StringType
 
-from hygge import IcebergHome, IcebergStore
+from hygge import Flow, IcebergHome, IcebergStore, SQLHome
 from hygge.connectors.iceberg.commit import check_writable
+from hygge.engine.inline import InlineEngine
 from hygge.errors import ConfigError, NotOurs, Rejected, StoreError, Superseded, UnfitValue, Unknown
 from hygge.model import Run
 from hygge.testing.staging import FLOW, copy_of, stage_run, tagged_rows
@@ -346,3 +349,27 @@ def test_the_library_still_has_what_is_not_public(tmp_path: Path) -> None:
         assert kinds == {"assert-ref-snapshot-id"}
         actions = [update.action for update in transaction._updates]
         assert actions == ["add-snapshot", "set-snapshot-ref"]
+
+
+def test_nodes_are_asked_for_the_catalog_and_for_the_warehouse(tmp_path: Path) -> None:
+    """They may be on two disks, of which a node sees one."""
+
+    class Asked(InlineEngine):
+        def check_paths(self, read: Any, written: Any, *more: Any) -> str:
+            asked.update({**read, **written})
+            return ""
+
+    asked: dict[str, str] = {}
+    (tmp_path / "b").mkdir()
+    with closing(sqlite3.connect(tmp_path / "s.db")) as database:
+        database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    store = lakes.store(tmp_path / "b")
+    home = SQLHome("t", connection=f"sqlite:///{tmp_path}/s.db")
+    Flow(home, store, engine=Asked(), state=str(tmp_path / "state")).run()
+    there = {"'s catalog": f"{tmp_path}/b/catalog.db", "": f"{tmp_path}/b/lake"}
+    assert asked == {
+        "the home": f"{tmp_path}/s.db",
+        "the state": f"{tmp_path}/state",
+        **{f"the store{end}": path for end, path in there.items()},
+    }
+    assert IcebergHome(lakes.TABLE, catalog=lakes.settings(tmp_path / "b")).seen_by_nodes() == there

@@ -34,7 +34,15 @@ def test_what_is_no_address_is_a_wrong_use(given: str) -> None:
 
 def test_a_variable_with_the_line_end_of_a_secret_names_a_cluster(monkeypatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "HTTP://head:8265\n")
-    assert normalize(choose_address(None) or "") == "http://head:8265"
+    assert choose_address(None) == "http://head:8265"
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "other:8265\n")
+    assert choose_address(None) == "http://other:8265"
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", " ")
+    assert choose_address(None) is None
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "auto")
+    with pytest.raises(UsageError, match="^RAY_API_SERVER_ADDRESS: auto is no address of Ray's"):
+        choose_address(None)
 
 
 def test_a_dashboard_in_ray_address_is_for_files_of_flows_alone(monkeypatch) -> None:

@@ -51,10 +51,15 @@ def address(port, request) -> str:
 
 
 @pytest.fixture(scope="module")
-def other(ports: dict[str, int]) -> Iterator[str]:
+def home() -> str:
+    """Where the second cluster has its files; Ray's socket paths must be short."""
+    return tempfile.mkdtemp(prefix="hygge-", dir="/tmp")
+
+
+@pytest.fixture(scope="module")
+def other(ports: dict[str, int], home: str) -> Iterator[str]:
     """A second cluster, whose nodes have variables that name the first one; its dashboard."""
     standing = standing_ray().environ
-    home = tempfile.mkdtemp(prefix="hygge-", dir="/tmp")  # Ray's socket paths must be short
     command = [RAY, "start", "--head", "--block", f"--port={ports['gcs']}", "--num-cpus=2"]
     command += [f"--dashboard-port={ports['dashboard']}", "--dashboard-host=127.0.0.1"]
     command += [f"--dashboard-agent-listen-port={ports['agent']}", "--disable-usage-stats"]
@@ -66,6 +71,7 @@ def other(ports: dict[str, int]) -> Iterator[str]:
         "RAY_AUTH_TOKEN_PATH": standing["RAY_AUTH_TOKEN_PATH"],
         "RAY_TMPDIR": home,
         "RAY_worker_niceness": "0",
+        "RAY_raylet_start_wait_time_s": "120",  # a busy machine may take its time
         "PATH": f"{RAY.parent}:{os.environ['PATH']}",
     }
     with open(Path(home) / "start.log", "w") as log:
@@ -229,18 +235,32 @@ def test_a_port_that_is_none_is_told(folder, port):
         assert f"http://127.0.0.1:{port} is no address of Ray's dashboard" in asked.stderr
 
 
-@pytest.mark.parametrize("port", ["gcs"])
-def test_a_ray_address_on_a_machine_that_is_no_node_names_the_dashboard(folder, port, address):
-    """In a process namespace of its own, where no process of Ray can be seen."""
-    words = ["unshare", "--fork", "--pid", "--mount-proc", sys.executable, "-m", "hygge"]
+def joining(folder: Path, address: str, *before: str) -> subprocess.CompletedProcess[str]:
+    """`hygge flows.yml` with the token of both clusters, and without their other variables."""
     standing = standing_ray().environ
     token = {name: standing[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")}
-    asked = subprocess.run(
-        [*words, "flows.yml"], cwd=folder, text=True, capture_output=True, timeout=LIMIT_S,
-        env={**OUTSIDE, **token, "RAY_ADDRESS": address},
+    return subprocess.run(
+        [*before, sys.executable, "-m", "hygge", "flows.yml"], cwd=folder, text=True,
+        capture_output=True, timeout=LIMIT_S, env={**OUTSIDE, **token, "RAY_ADDRESS": address},
     )  # fmt: skip
-    if "unshare" in asked.stderr:
+
+
+@only_in_chaos
+def test_a_ray_address_on_a_machine_that_is_no_node_names_the_dashboard(folder, other, ports, home):
+    """It sees nodes of both clusters run, and not the disk of this one's."""
+    hidden = f'mount -t tmpfs none {home} && exec "$@"'
+    words = ["unshare", "--mount", "sh", "-c", hidden, "-"]
+    asked = joining(folder, f"127.0.0.1:{ports['gcs']}", *words)
+    if "unshare" in asked.stderr or "mount: " in asked.stderr:
         pytest.skip(f"needs namespaces: {asked.stderr}")
-    assert asked.returncode == 2
+    assert asked.returncode == 2, asked.stderr
     assert "this machine is no node of that cluster" in asked.stderr
     assert "--address http://127.0.0.1:8265" in asked.stderr
+
+
+def test_a_cluster_on_loopback_is_not_asked_for_at_another_address(folder):
+    """Ray would take 127.0.0.1 for the outer address of this machine, and wait there for ever."""
+    asked = joining(folder, standing_ray().environ["RAY_ADDRESS"])
+    assert asked.returncode == 1, asked.stderr
+    assert "that cluster listens on 127.0.0.1 alone" in asked.stderr
+    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0" in asked.stderr
