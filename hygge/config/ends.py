@@ -36,6 +36,7 @@ from hygge.connectors.databases.known import (
     SERVER,
     backends,
     database_by_suffix,
+    service_url,
 )
 from hygge.errors import nearest
 from hygge.places.access import ObjectUrl
@@ -43,7 +44,6 @@ from hygge.registry import by_suffix
 from hygge.settings import Connector
 
 _NAMED_TABLE = re.compile(r"""([A-Za-z_][\w\-]*)#([\w.$"`\[\]{}* ]+)""")
-_MOTHERDUCK = re.compile(r"(duckdb:)?(md|motherduck):")
 _TEXT_KEYS = ("type", "name", "path", "connection", "table", "query")
 
 
@@ -228,8 +228,8 @@ def _as_mapping(side: Side, node: Node, context: Context) -> Node:
         return mapping(path=text)
     if hash_ and (name in context.connections or name in context.lakes):
         return mapping(connection=name, table=table)
-    if _MOTHERDUCK.match(text):  # which the connector of DuckDB refuses
-        return mapping(connection=f"duckdb:///{name.removeprefix('duckdb:')}", table=table or "t")
+    if url := service_url(name):  # which its connector refuses, in words
+        return mapping(connection=url, table=table or "t")
     _refuse_connection(side, node, text, context)
     return mapping(path=text)
 

@@ -15,7 +15,7 @@ from hygge.config.document import Node
 from hygge.config.environment import shorten
 from hygge.config.problems import Problem
 from hygge.config.specs import GOES_WITH_THE_JOB, Side
-from hygge.connectors.databases.known import database_of
+from hygge.connectors.databases.known import database_of, is_of_service
 from hygge.places.names import unexpanded
 from hygge.places.shipped import SHIPPED
 
@@ -27,8 +27,6 @@ BUCKET_URLS = ", ".join(f"{scheme}://" for scheme in OBJECT_STORES)
 _WRITTEN_AS = {
     "s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss", "wasb": "abfss", "wasbs": "abfss",
 }  # fmt: skip
-_NO_PATH = ("file:", "md:", "motherduck:")
-"""How what is no path of a file begins, in the URL of a database that is a file."""
 _NOT_BUILT = ("adl", "http", "https", "hdfs", "ftp", "sftp", "hf")
 
 
@@ -68,7 +66,10 @@ def absolute(path: str, root: str, line: int) -> str:
 def absolute_url(url: str, root: str, line: int) -> str:
     """Return the URL of a database with an absolute path, where the database is a file."""
     match = re.match(r"(\w+(?:\+\w+)?:///)([^/?#:][^?]*)(.*)", url, re.DOTALL)
-    if match is None or match[2].startswith(_NO_PATH) or not database_of(url).is_file:
+    if match is None or match[2].startswith("file:"):
+        return url
+    database = database_of(url)
+    if not database.is_file or is_of_service(match[2], database):
         return url
     path = os.path.expanduser(match[2])
     _refuse_variable(path, line, root)

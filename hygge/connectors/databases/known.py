@@ -56,6 +56,21 @@ def database_by_suffix(path: str) -> Database | None:
     return next((each for each in DATABASES if name.endswith(each.suffixes or ("\0",))), None)
 
 
+def is_of_service(name: str, database: Database) -> bool:
+    """Return whether a database of this name is held by a service, and is no file."""
+    return name.startswith(database.service_prefixes or ("\0",))
+
+
+def service_url(name: str) -> str | None:
+    """Return the URL of a database that a service holds, by its name; None for any other name."""
+    for database in DATABASES:
+        for backend in database.backends:
+            own = name.removeprefix(f"{backend}:")
+            if is_of_service(own, database):
+                return f"{backend}:///{own}"
+    return None
+
+
 def reached(url: str, who: str, side: type[HyggeError]) -> Database:
     """Return the database that answers at a URL; errors of the connection are raised as `side`.
 

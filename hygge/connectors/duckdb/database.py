@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING
 
 from hygge.connectors.sql.connection import split_name
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 MAIN = "main"
+_SERVICE = ("md:", "motherduck:")
 """The schema of a table that names none."""
 _NOT_HELD = (
     "duration", "null", "fixed_size_binary", "month_day_nano_interval", "decimal256",
@@ -36,7 +36,7 @@ def normalized(url: URL, who: str) -> URL:
             f"{who}: an in-memory DuckDB database cannot travel to other processes",
             "use a file: duckdb:///path/to.duckdb",
         )
-    if re.match(r"(md|motherduck):", database):
+    if database.startswith(_SERVICE):
         raise ConfigError(
             f"{who}: MotherDuck is not built: rows are staged beside the file of the database",
             "write a file, duckdb:///path/to.duckdb, and copy it there with DuckDB",
@@ -66,6 +66,7 @@ DUCKDB = Database(
     package="hygge.connectors.duckdb",
     is_file=True,
     suffixes=(".duckdb", ".ddb"),
+    service_prefixes=_SERVICE,
     file_holds=(8, b"DUCK"),
     locks_out_writers=True,
     hashes_rows=True,

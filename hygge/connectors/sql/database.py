@@ -186,6 +186,8 @@ class Database:
     """A position and the bytes that each of its files has there, which tell it from others."""
     suffixes: tuple[str, ...] = ()
     """Endings of the names of its files, where no other file has them."""
+    service_prefixes: tuple[str, ...] = ()
+    """How the names of databases begin that a service holds, and no file."""
     has_schemas: bool = True
     """Whether tables are in schemas."""
     locks_out_writers: bool = False
