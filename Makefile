@@ -44,7 +44,7 @@ build/ray-%/.tested: FORCE
 	HYGGE_CRASH=all build/ray-$*/bin/python -m pytest -n 0 -m ray_versions -o filterwarnings=
 
 # Likewise the oldest and the newest DuckDB.
-DUCKDB_VERSIONS ?= 1.5.0 2.0.1
+DUCKDB_VERSIONS ?= 1.5.6 2.0.1
 duckdb-versions: $(DUCKDB_VERSIONS:%=build/duckdb-%/.tested)
 build/duckdb-%/.tested: FORCE
 	$(PYTHON) -m venv build/duckdb-$*

@@ -28,7 +28,7 @@ _WITHOUT_DIALECT = ("duckdb",)
 _MODULES = {
     "MySQLdb": "mysqlclient",
     "cx_Oracle": "cx_Oracle",
-    "duckdb": "'duckdb>=1.5,<3'",
+    "duckdb": "'duckdb>=1.5.6,<3'",
     "mysql": "mysql-connector-python",
     "psycopg": "'psycopg[binary]'",
     "psycopg2": "psycopg2-binary",
