@@ -228,8 +228,8 @@ def _as_mapping(side: Side, node: Node, context: Context) -> Node:
         return mapping(path=text)
     if hash_ and (name in context.connections or name in context.lakes):
         return mapping(connection=name, table=table)
-    if url := service_url(name):  # which its connector refuses, in words
-        return mapping(connection=url, table=table or "t")
+    if of_service := service_url(name):  # which its connector refuses, in words
+        return mapping(connection=of_service, table=table or "t")
     _refuse_connection(side, node, text, context)
     return mapping(path=text)
 
