@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +24,7 @@ from hygge.connectors.files.heads import check_none_added, schema_text
 from hygge.connectors.files.target import check_staged_rows, next_commit
 from hygge.connectors.iceberg import merge
 from hygge.connectors.iceberg.columns import Columns, columns_after
-from hygge.connectors.iceberg.files import Found, data_file, entries, planned
+from hygge.connectors.iceberg.files import Found, data_files, entries, planned
 from hygge.connectors.iceberg.goal import Goal
 from hygge.connectors.iceberg.lake import explained
 from hygge.connectors.iceberg.partitions import parts_of, spec_of
@@ -177,10 +176,11 @@ class Trial:
         prepared = staged.read_note(PREPARED)
         sizes = staged.sizes()
         named: list[tuple[int, str]] = []
+        held = dict.fromkeys((receipt.ticket.split for receipt in receipts), 0)
+        if len(held) < len(receipts):
+            raise Rejected("a split has two receipts")
         for receipt in sorted(receipts, key=lambda receipt: receipt.ticket.split):
             split = receipt.ticket.split
-            if named and split in {number for number, _ in named}:
-                raise Rejected(f"split {split} has two receipts")
             named += [(split, ticket_file(receipt.ticket, at)) for at in range(receipt.parts)]
         footers = at_once(staged.footer, [name for _, name in named])
         found = []
@@ -189,10 +189,10 @@ class Trial:
                 raise Rejected(
                     f"{staged.url(name)} is gone, or not as it was written", "run it again"
                 )
-            found.append(Found(name, staged.url(name), footer, sizes[name], split))
+            found.append(Found(name, staged.url(name), footer, sizes[name]))
+            held[split] += footer.num_rows
         for receipt in receipts:
-            held = sum(f.footer.num_rows for f in found if f.split == receipt.ticket.split)
-            check_staged_rows(receipt.ticket.split, receipt.rows, held)
+            check_staged_rows(receipt.ticket.split, receipt.rows, held[receipt.ticket.split])
         if prepared is not None and prepared[0].names:
             schema, note = prepared
             self._check_partitions(note["parts"])
@@ -220,9 +220,13 @@ class Trial:
         return Staged(location, io, self.run.id)
 
     def _check_ids(self, found: Sequence[Found], columns: Columns) -> None:
-        now = ids_of(columns.arrow)
+        now, checked = ids_of(columns.arrow), pa.schema([])
         for each in found:
-            for path, number in ids_of(each.schema).items():
+            schema = each.schema.remove_metadata()  # the fields keep theirs, with the ids
+            if schema.equals(checked, check_metadata=True):
+                continue
+            checked = schema
+            for path, number in ids_of(schema).items():
                 if now.get(path) != number:
                     raise Rejected(
                         f"{self.where}: column '{path}' was changed by others while this run "
@@ -272,7 +276,7 @@ class Trial:
             gone = [entry.data_file for entry in entries(self.table)]
             said = rows_of_others(self.table, self.base)
             result = replace(result, note="; ".join(filter(None, [result.note, said])))
-        data = at_once(partial(data_file, metadata), added)
+        data = data_files(metadata, added)
         update = transaction.update_snapshot(snapshot_properties={RUN: self.run.id})
         with update.overwrite() if gone else update.fast_append() as snapshot:
             for one in data:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,7 +32,6 @@ class Found:
     url: str
     footer: Any
     size: int
-    split: int = 0
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -40,8 +39,8 @@ class Found:
         return self.footer.schema.to_arrow_schema()
 
 
-def data_file(metadata: Any, found: Found) -> Any:
-    """Return a staged file as a commit adds it, with the statistics of its footer."""
+def data_files(metadata: Any, found: Iterable[Found]) -> list[Any]:
+    """Return staged files as a commit adds them, with the statistics of their footers."""
     from pyiceberg.io.pyarrow import (
         compute_statistics_plan,
         data_file_statistics_from_parquet_metadata,
@@ -52,31 +51,35 @@ def data_file(metadata: Any, found: Found) -> Any:
     from pyiceberg.typedef import Record
 
     schema = metadata.schema()
+    ids = parquet_path_to_id_mapping(schema)
+    wanted = compute_statistics_plan(schema, metadata.properties)
+    counts = compute_statistics_plan(schema, {"write.metadata.metrics.default": "counts"})
 
-    def told(properties: dict[str, str]) -> Any:
+    def told(one: Found, columns: Any) -> Any:
         return data_file_statistics_from_parquet_metadata(
-            parquet_metadata=found.footer,
-            stats_columns=compute_statistics_plan(schema, properties),
-            parquet_column_mapping=parquet_path_to_id_mapping(schema),
+            parquet_metadata=one.footer, stats_columns=columns, parquet_column_mapping=ids
         ).to_serialized_dict()
 
-    try:
-        statistics = told(metadata.properties)
-    except (OverflowError, ValueError):  # a date beyond Python's, a text that cannot be cut
-        statistics = told({"write.metadata.metrics.default": "counts"})
-    key = (found.schema.metadata or {}).get(PARTITION, b"[]")
-    return DataFile.from_args(
-        content=DataFileContent.DATA,
-        file_path=found.url,
-        file_format=Format.PARQUET,
-        partition=Record(*text_key(key.decode())),
-        file_size_in_bytes=found.size,
-        sort_order_id=None,
-        spec_id=metadata.default_spec_id,
-        equality_ids=None,
-        key_metadata=None,
-        **statistics,
-    )
+    def file_of(one: Found) -> Any:
+        try:
+            statistics = told(one, wanted)
+        except (OverflowError, ValueError):  # a date beyond Python's, a text that cannot be cut
+            statistics = told(one, counts)
+        key = (one.schema.metadata or {}).get(PARTITION, b"[]")
+        return DataFile.from_args(
+            content=DataFileContent.DATA,
+            file_path=one.url,
+            file_format=Format.PARQUET,
+            partition=Record(*text_key(key.decode())),
+            file_size_in_bytes=one.size,
+            sort_order_id=None,
+            spec_id=metadata.default_spec_id,
+            equality_ids=None,
+            key_metadata=None,
+            **statistics,
+        )
+
+    return [file_of(one) for one in found]
 
 
 def entries(table: Any) -> Iterator[Any]:

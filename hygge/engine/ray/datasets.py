@@ -205,7 +205,8 @@ class RayDataHome(Home):
 
         if self.dataset is None:
             raise HomeError(f"{self.describe()} is read in the process that made it alone")
-        done = self.dataset.materialize()
+        with _in_order(self.dataset):
+            done = self.dataset.materialize()
         refs = done.to_arrow_refs()
         looked = ray.remote(num_cpus=0)(_look_at)
         found = ray.get([looked.remote(ref) for ref in refs])
@@ -261,6 +262,20 @@ class RayDataHome(Home):
                 "random), or write it to files first",
             )
         yield table
+
+
+@contextmanager
+def _in_order(dataset: Dataset) -> Iterator[None]:
+    """Have the blocks of a Dataset in its own order, and not in that in which they were done.
+
+    A run goes on with the splits of the one before by their numbers.
+    """
+    options = dataset.context.execution_options
+    before, options.preserve_order = options.preserve_order, True
+    try:
+        yield
+    finally:
+        options.preserve_order = before
 
 
 class _Keeper:
