@@ -145,8 +145,8 @@ CASES = {
         both(USERS, file("plain", "x")), "plain/o.csv"),
     "database below a file": Case("u.parquet", CHECK, ("plain", "Not a directory"),
         both(USERS, file("plain", "x")), "'sqlite:///plain/o.db#t'"),
-    "folder that takes nothing": Case("u.parquet", CHECK, ("/proc/none/o cannot be written",), USERS,
-        "/proc/none/o"),
+    "folder that takes nothing": Case("u.parquet", CHECK, ("/proc/none/o cannot be written",),
+        USERS, "/proc/none/o"),
 }  # fmt: skip
 
 HOMES = {

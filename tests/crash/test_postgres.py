@@ -9,6 +9,7 @@ import pytest
 from hygge.connectors.databases.store import SQLStore
 from hygge.connectors.sql import commit as sql_commit
 from hygge.connectors.sql import heads, ledger
+from tests.chaos import only_in_chaos
 from tests.connectors.postgres.test_store import (
     test_two_processes_that_commit_one_run_commit_it_once as commits_one_run_at_once,
 )
@@ -38,6 +39,7 @@ def test_no_row_is_lost_or_doubled_wherever_the_driver_is_killed(pg, tmp_path):
         assert each["points"] >= least
 
 
+@only_in_chaos
 def test_a_head_that_moves_apart_from_its_rows_is_caught(pg, tmp_path):
     (found,) = killed_everywhere(pg, tmp_path, ("append", "head apart"))
     assert any("rows" in each for each in found["wrong"])

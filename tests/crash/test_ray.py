@@ -76,12 +76,10 @@ class Looking(threading.Thread):
 
 
 # Each process, each step and each kind of store; then what repeats them in other pairs.
-ACTORS = [
-    ("home", "reading", "directory"),
-    ("store", "sealed", "table"),
-]
+ACTORS = [("store", "sealed", "table")]
 if ALL:
     ACTORS += [
+        ("home", "reading", "directory"),
         ("store", "staging", "file"),
         ("inbox", "sealed", "directory"),
         ("store", "reading", "table"),

@@ -15,6 +15,7 @@ import pytest
 
 from hygge import Flow, FlowFailed, ParquetHome, ParquetStore
 from hygge.places.bucket import Bucket
+from tests.chaos import only_in_chaos
 from tests.servers.s3 import SECRET, proxy, s3  # noqa: F401  # fixtures
 from tests.waiting import LIMIT_S
 
@@ -39,6 +40,7 @@ def test_no_row_is_lost_or_doubled_whenever_the_driver_dies(deaths, s3, tmp_path
     assert outcome["points"] >= 5, "hardly any call was seen"
 
 
+@only_in_chaos
 def test_a_store_that_does_not_look_at_its_head_is_caught(s3, tmp_path):  # noqa: F811
     assert killed_everywhere(tmp_path, s3, 1, "head")["wrong"]
 

@@ -24,6 +24,7 @@ from hygge.model import Head, Run, Ticket
 from hygge.places.bucket import Bucket
 from hygge.store import new_run_id
 from hygge.testing import StoreContract
+from tests.chaos import only_in_chaos
 from tests.crash.side_by_side import run_each
 from tests.forked import hygge
 from tests.readers.objects import all_keys, ids_at, newest, rows_at, users
@@ -104,6 +105,7 @@ def test_no_row_is_lost_or_doubled_whenever_a_driver_dies_or_sleeps(tmp_path):
         assert outcome["points"] >= 15, "hardly any call was seen"
 
 
+@only_in_chaos
 def test_stores_that_remove_too_early_or_do_not_look_at_their_head_are_caught(tmp_path):
     tries = [
         ("replace", "dies", "9", "settle"),
