@@ -19,7 +19,7 @@ from . import chart
 from .bars import INLINE, ON_RAY, Bar, Judged
 from .jobs import JOBS
 from .report import ROOT, Facts, bars_table
-from .rounds import DONE, WRONG, Result
+from .rounds import DONE, LEFT_OUT, WRONG, Result
 
 BEGIN, END = "<!-- bench -->", "<!-- end of bench -->"
 SHOWN = ("parquet_to_parquet", "csv_to_parquet", "pg_to_parquet", "pg_to_pg", "pg_small_tables")
@@ -79,8 +79,9 @@ def _table(results: list[Result]) -> list[str]:
         ]  # fmt: skip
         best = min(peers, key=lambda each: each.median("whole_s") or 1e9, default=None)
         peer = "" if best is None else f"{best.contender} {_seconds(best)}"
-        mine = [_seconds(of_job.get(name)) for name in (ON_RAY, INLINE)]
-        if any(mine):
+        both = [of_job.get(name) for name in (ON_RAY, INLINE)]
+        mine = [_seconds(each) for each in both]
+        if any(each is not None and each.status != LEFT_OUT for each in both):
             limit = _seconds(of_job.get("limit"))
             lines.append(f"| {JOBS[job].title} | {mine[0]} | {mine[1]} | {peer} | {limit} |")
     return lines

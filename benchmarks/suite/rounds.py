@@ -32,7 +32,7 @@ KEEPS_NOTHING = {("limit", "pg_to_parquet"), ("limit", "my_to_parquet")}
 CLIENTS = ("limit",)
 ONLY_FULL = "measured in a full run, `make bench FULL=1`"
 PREPARE_S = 60.0
-DONE, WRONG = "done", "wrong"
+DONE, WRONG, LEFT_OUT = "done", "wrong", "left out"
 
 
 @dataclass
@@ -86,14 +86,14 @@ class Rounds:
         results = {each.name: Result(job.name, each.name) for each in chosen}
         if lacking := [why for server, why in self.room.missing.items() if server in job.servers]:
             for result in results.values():
-                result.status, result.words = "left out", lacking[0]
+                result.status, result.words = LEFT_OUT, lacking[0]
             return list(results.values())
         if self.is_quick and job.is_long:
-            return [Result(job.name, "all", "left out", ONLY_FULL)]
+            return [Result(job.name, "all", LEFT_OUT, ONLY_FULL)]
         for contender in chosen if self.is_quick else ():
             if contender.ray or job.function in contender.long:
                 result = results[contender.name]
-                result.status, result.words = "left out", ONLY_FULL
+                result.status, result.words = LEFT_OUT, ONLY_FULL
         if chosen and self.is_time_left():
             self.room.load(job)
         for number in range(self.rounds):
@@ -103,7 +103,7 @@ class Rounds:
                     continue
                 if not self.is_time_left():
                     if not result.runs:
-                        result.status, result.words = "left out", "there was no time left"
+                        result.status, result.words = LEFT_OUT, "there was no time left"
                     continue
                 try:
                     figures, result.words = self._once(job, contender)
