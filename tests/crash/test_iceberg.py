@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 from tests.chaos import only_in_chaos
+from tests.connectors.iceberg import lakes
 from tests.crash.side_by_side import run_each
+from tests.servers import s3
 
 LEAST = {"append": 14, "replace": 14, "merge": 14}
 
@@ -21,6 +23,12 @@ def test_no_row_is_lost_or_doubled_wherever_the_driver_is_killed(tmp_path: Path)
     assert [each["wrong"] for each in found] == [[]] * len(LEAST)
     for each, least in zip(found, LEAST.values(), strict=True):
         assert each["points"] >= least
+
+
+@only_in_chaos
+def test_so_it_is_where_the_files_lie_in_an_object_store(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv(lakes.OBJECTS, s3.started())
+    test_no_row_is_lost_or_doubled_wherever_the_driver_is_killed(tmp_path)
 
 
 @only_in_chaos  # the conformance suite has a head that does not move

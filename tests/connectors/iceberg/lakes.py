@@ -1,7 +1,11 @@
-"""Iceberg tables for tests: a catalog in a file of SQLite, and what a foreign reader sees."""
+"""Iceberg tables for tests: a catalog in a file of SQLite, and what a foreign reader sees.
+
+Their files lie beside the catalog, or in the object store whose endpoint OBJECTS names.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +17,26 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 
 from hygge import IcebergStore
+from tests.servers import s3
 
 TABLE = "sales.lines"
+OBJECTS = "HYGGE_TEST_OBJECTS"
+"""The variable of the environment."""
 
 
 def settings(folder: Path) -> dict[str, str]:
     """The settings of a catalog below a folder."""
-    return {"uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"{folder}/lake"}
+    uri, endpoint = f"sqlite:///{folder}/catalog.db", os.environ.get(OBJECTS)
+    if not endpoint:
+        return {"uri": uri, "warehouse": f"{folder}/lake"}
+    return {
+        "uri": uri,
+        "warehouse": f"s3://{s3.BUCKET}/lakes{folder}",
+        "s3.endpoint": endpoint,
+        "s3.access-key-id": "hygge",
+        "s3.secret-access-key": s3.SECRET,
+        "s3.region": "us-east-1",
+    }
 
 
 def store(folder: Path, **more: Any) -> IcebergStore:
@@ -30,7 +47,9 @@ def store(folder: Path, **more: Any) -> IcebergStore:
 def catalog(folder: Path) -> Iterator[SqlCatalog]:
     """The catalog as any other program opens it."""
     given = settings(folder)
-    opened = SqlCatalog("default", uri=given["uri"], warehouse=f"file://{given['warehouse']}")
+    if OBJECTS not in os.environ:
+        given["warehouse"] = f"file://{given['warehouse']}"
+    opened = SqlCatalog("default", **given)
     try:
         yield opened
     finally:
@@ -52,6 +71,8 @@ def rows(folder: Path, name: str = TABLE) -> pa.Table | None:
         return None
     try:
         with table(folder, name) as found:
+            if OBJECTS in os.environ:
+                return found.scan().to_arrow()
             tables = [found.schema().as_arrow().empty_table()]
             for task in found.scan().plan_files():
                 assert not task.delete_files
