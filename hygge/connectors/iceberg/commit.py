@@ -176,11 +176,12 @@ class Trial:
         prepared = staged.read_note(PREPARED)
         sizes = staged.sizes()
         named: list[tuple[int, str]] = []
-        held = dict.fromkeys((receipt.ticket.split for receipt in receipts), 0)
-        if len(held) < len(receipts):
-            raise Rejected("a split has two receipts")
+        held: dict[int, int] = {}
         for receipt in sorted(receipts, key=lambda receipt: receipt.ticket.split):
             split = receipt.ticket.split
+            if split in held:
+                raise Rejected(f"split {split} has two receipts")
+            held[split] = 0
             named += [(split, ticket_file(receipt.ticket, at)) for at in range(receipt.parts)]
         footers = at_once(staged.footer, [name for _, name in named])
         found = []
