@@ -18,6 +18,7 @@ import pytest
 from hygge import Flow, Home, SQLStore
 from hygge.cli.main import main
 from hygge.connectors.sql import refusing
+from hygge.connectors.sqlite import aborting
 from hygge.errors import FlowFailed
 from hygge.journal.bad_files import BadFiles
 from hygge.model import Column, Limits, Plan, Split
@@ -271,6 +272,29 @@ def test_a_trigger_of_sqlite_that_ends_the_transaction(tmp_path):
         assert base.ask("SELECT said FROM log") == [("RAISE(ROLLBACK, it's)",)]
         now = base.ask("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY rowid")
         assert now == made
+
+
+def test_killed_while_triggers_of_sqlite_are_changed_they_are_as_they_were(tmp_path, monkeypatch):
+    base = Lite(tmp_path / "x.db")
+    base.ask("CREATE TABLE t (id bigint PRIMARY KEY, code varchar(20), n integer)")
+    base.ask("CREATE TRIGGER g BEFORE INSERT ON t WHEN NEW.n < 0 "
+             "BEGIN SELECT RAISE(ROLLBACK, 'all of it'); END")  # fmt: skip
+    made = base.ask("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+    given = tmp_path, base.store(), rows(n={7: -1}), "append"
+    make_again = aborting._make_again
+
+    def dying(*arguments):
+        make_again(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as child:
+        child.setattr(aborting, "_make_again", dying)
+        assert forked(tmp_path, {}, lambda: flow_of(*given).run()) is None
+    assert base.ask("SELECT * FROM t") == []
+    assert base.ask("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'") == made
+    _, bad = moved(*given)
+    assert {*bad} == {7}
+    assert len(base.ask("SELECT id FROM t")) == COUNT - 1
 
 
 @pytest.mark.parametrize("moment", ["before the COMMIT", "after the COMMIT"])
