@@ -65,6 +65,9 @@ def refuse_nul(path: str, who: str) -> None:
 def hint_for_missing(path: str) -> str:
     """Return a hint for a path that is not there: the nearest name, or what its folder holds."""
     path = path.rstrip(os.sep)
+    if os.path.exists(path):
+        kind = "a folder" if os.path.isdir(path) else "a pipe, a device or a socket"
+        return f"{path} is {kind}, and no file: give the path of a file"
     folder = os.path.dirname(path) or "."
     missing_folder = ""
     while not os.path.isdir(folder):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from hygge.places.names import file_name, fixed_prefix, hint_for_missing
@@ -27,6 +29,13 @@ def test_a_missing_path_is_hinted_at_by_the_nearest_name(tmp_path):
     (tmp_path / "users.csv").touch()
     assert hint_for_missing(f"{tmp_path}/user.csv") == f"did you mean {tmp_path}/users.csv?"
     assert hint_for_missing(f"{tmp_path}/zzz") == f"{tmp_path} holds users.csv"
+
+
+def test_what_is_there_and_no_file_is_not_hinted_at_as_its_own_nearest_name(tmp_path):
+    os.mkfifo(tmp_path / "p.db")
+    said = "is a pipe, a device or a socket, and no file: give the path of a file"
+    assert hint_for_missing(f"{tmp_path}/p.db") == f"{tmp_path}/p.db {said}"
+    assert "is a folder, and no file" in hint_for_missing(str(tmp_path))
 
 
 def test_a_missing_folder_is_hinted_at_by_what_is_above_it(tmp_path):
