@@ -12,17 +12,17 @@ started in a thread that lives as long as the process.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import json
 import logging
 import os
 import queue
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hygge.engine.ray import private
 from hygge.engine.ray.ports import check_gcs, is_open
 from hygge.errors import HyggeError, UsageError, without_password
 
@@ -167,55 +167,6 @@ def _announce_end() -> None:
         function()
 
 
-@contextlib.contextmanager
-def _replaced(parts: list[tuple[Any, str, Callable[..., object]]]) -> Iterator[None]:
-    """Replace parts of Ray, given as (owner, name, replacement), during `ray.init`.
-
-    Ray has no settings for them. A name that another version of Ray does not have is left alone.
-    """
-    originals = [(owner, name, getattr(owner, name, None)) for owner, name, _ in parts]
-    for (owner, name, replacement), (_, _, original) in zip(parts, originals, strict=True):
-        if original is not None:
-            setattr(owner, name, replacement)
-    try:
-        yield
-    finally:
-        for owner, name, original in originals:
-            if original is not None:
-                setattr(owner, name, original)
-
-
-def _without_dashboard_parts() -> contextlib.AbstractContextManager[None]:
-    """Do not start what a private Ray without a dashboard has no use for.
-
-    These are the API server (`ray.init` would wait for it), the autoscaler's monitor, and the parts
-    of the node's agent that belong to the dashboard.
-    """
-    import ray._private.utils as utils
-    from ray._private.node import Node
-
-    def start_no_api_server(node: Any, **_: object) -> None:
-        node._webui_url = ""
-
-    return _replaced(
-        [
-            (Node, "start_api_server", start_no_api_server),
-            (Node, "start_monitor", lambda node: None),
-            (utils, "get_dashboard_dependency_error", lambda: "hygge asks for none"),
-        ]
-    )
-
-
-def _without_worker_messages() -> contextlib.AbstractContextManager[None]:
-    """Keep Ray from printing twelve lines to standard output for each worker that dies.
-
-    The flow says it in one line on standard error; standard output is for reports.
-    """
-    import ray._private.worker as worker
-
-    return _replaced([(worker, "listen_error_messages", lambda *_: None)])
-
-
 def has_token() -> bool:
     """Return whether this process has a token for Ray clusters, and sends it."""
     if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
@@ -297,13 +248,12 @@ def _start_or_attach(dashboard: bool) -> Connected:
     if ray.is_initialized():
         context = ray.get_runtime_context()
         return Connected(context.gcs_address, True, _dashboard_in_job(), is_in_job())
-    quiet: dict[str, object] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is not None:
         if address == os.environ.get("RAY_ADDRESS"):
             check_gcs(address)
         try:
-            with _without_worker_messages():
-                info = ray.init(address=address, **quiet)
+            with private.without_worker_messages():
+                info = ray.init(address=address, logging_level="ERROR", log_to_driver=False)
         except (ConnectionError, TimeoutError, ray.exceptions.AuthenticationError) as error:
             why = str(error.__cause__ or error).strip().splitlines()[-1]  # of a traceback
             raise HyggeError(
@@ -312,16 +262,7 @@ def _start_or_attach(dashboard: bool) -> Connected:
                 "authentication needs its token here (RAY_AUTH_MODE=token, ~/.ray/auth_token)",
             ) from error
     else:
-        parts = contextlib.nullcontext() if dashboard else _without_dashboard_parts()
-        with _without_worker_messages(), parts:
-            info = ray.init(
-                include_dashboard=dashboard,
-                dashboard_host="127.0.0.1",
-                # Free the memory of a batch at once. Ray's default frees it up to a second later,
-                # in which a fast lane fills hundreds of MiB beyond its budget.
-                _system_config={"free_objects_period_milliseconds": 0},
-                **quiet,
-            )
+        info = private.start(dashboard)
         atexit.register(ray.shutdown)
     url = f"http://{info.dashboard_url}" if info.dashboard_url else None
     return Connected(info.address_info["gcs_address"], address is not None, url, is_in_job())
