@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from hygge.batches import raw_format, raw_table, slices
-from hygge.connectors.postgres import boundary, catalog, passing, session, types
+from hygge.connectors.postgres import boundary, catalog, idle, passing, session, types
 from hygge.connectors.postgres import splits as pg_splits
 from hygge.connectors.postgres.catalog import Relation
 from hygge.connectors.postgres.copy_out import CopyOut
@@ -48,6 +48,12 @@ NEEDS = ("numpy", "psycopg", "pyarrow.compute", "pyarrow.csv", "sqlalchemy.engin
 @contextmanager
 def planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
     """Plan a run; under `consistency: snapshot` its snapshot is held until the run ends."""
+    with idle.keeping(ask.url), _planned(ask, since) as plan:
+        yield plan
+
+
+@contextmanager
+def _planned(ask: Ask, since: Watermark) -> Iterator[Plan]:
     name = session.application_name(ask.flow)
     if ask.snapshot is not None or ask.options.consistency == "split":
         with reading(ask.url, ask.who, name) as connection:

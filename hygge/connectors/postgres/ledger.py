@@ -29,10 +29,9 @@ from hygge.connectors.postgres.target import rows_table, schema_of
 from hygge.connectors.postgres.types import passthrough_of
 from hygge.connectors.sql import ledger as sql_ledger
 from hygge.connectors.sql.ask import pack, unpack
-from hygge.connectors.sql.commit import check_staged
 from hygge.connectors.sql.goal import Goal
 from hygge.connectors.sql.ledger import LEDGER, OLD_S
-from hygge.errors import HyggeError, Rejected, StoreError, Transient
+from hygge.errors import HyggeError, StoreError, Transient
 from hygge.model import Receipt, Run, Ticket
 
 if TYPE_CHECKING:
@@ -271,38 +270,6 @@ def beat_apart(goal: Goal, run: str) -> None:
     """Give a sign of life in a session of its own: others do not see the loading transaction."""
     with suppress(HyggeError), opened(goal) as connection, transaction(connection):
         sql_ledger.beat(connection, goal, run)
-
-
-def count_staged(
-    connection: sa.Connection, goal: Goal, run: Run, receipts: Sequence[Receipt], table: str
-) -> int:
-    """Check that the run table holds the rows of these receipts and no others; return their count.
-
-    The caller holds a lock on it under which nobody can load. Raises Rejected where rows of a
-    receipt are not there, Transient where there are rows of no receipt: the next try deletes them.
-    """
-    sealed = seals(connection, goal, run.id)
-    has_table = has_relation(connection, schema_of(connection, goal), rows_table(run.id))
-    wanted = 0
-    for receipt in receipts:
-        match = sealed.pop((receipt.ticket.split, receipt.ticket.epoch), None)
-        rows = match.rows if match and match.ticket == receipt.ticket else None
-        # Rows that are sealed in a table that is gone are missing; no rows need no table.
-        check_staged(receipt, rows, rows if has_table or not rows else None, goal.who)
-        wanted += receipt.rows
-    if any(other.rows for other in sealed.values()):
-        raise Transient(
-            f"{goal.who}: a try that nobody waits for sealed its rows in this moment",
-            "its rows are removed, and the commit is tried again",
-        )
-    if has_table:
-        (count,) = session.fetch_one(connection, f"SELECT count(*) FROM {table}")
-        if count != wanted:
-            raise Rejected(
-                f"{goal.who}: {wanted:,} rows were staged, but {count:,} rows can be found",
-                "its staging was changed; run again",
-            )
-    return wanted
 
 
 def tidy(connection: sa.Connection, goal: Goal, run: Run, receipts: Sequence[Receipt]) -> None:

@@ -12,16 +12,18 @@ PostgreSQL writes it) and `application_name`, which is `hygge/<flow>` unless the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
+from hygge.connectors.postgres import idle
 from hygge.connectors.sql import pins
 from hygge.connectors.sql.connection import close_lost
 from hygge.connectors.sql.errors import driver_error, in_words
 from hygge.connectors.sql.goal import Goal
 from hygge.errors import HyggeError, StoreError
+from hygge.open_connections import note_connection
 from hygge.open_connections import opened as opened_connection
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     AnyConnection = psycopg.Connection | sa.Connection
 
 _LONGEST_NAME_BYTES = 63
+_OWN_PARAMETERS = ("application_name", "statement_timeout")
+"""Parameters of a URL that hygge treats itself."""
 _SETTINGS = {
     # TCP finds a connection that hangs, also behind a router that forgot it.
     "keepalives_idle": 30,
@@ -56,20 +60,27 @@ def application_name(flow: str | None, *suffixes: object) -> str:
 def connected(
     url: str, who: str, side: type[HyggeError], name: str, *, read_only: bool = False
 ) -> Iterator[psycopg.Connection]:
-    """Open a psycopg connection in autocommit, and close it at the end.
+    """Give a psycopg connection in autocommit, and close it at the end.
 
     `name` is its application_name. With `read_only` it can change nothing, and its transactions are
-    REPEATABLE READ. psycopg's errors become `side` (HomeError or StoreError), Transient or
-    UnfitValue.
+    REPEATABLE READ; it may be one that was used before (`idle`), and is not closed then but kept.
+    psycopg's errors become `side` (HomeError or StoreError), Transient or UnfitValue.
     """
     with translated_errors(who, side):
-        connection = connect(url, name, read_only)
+        connection = (_used_before(url, name) if read_only else None) or connect(
+            url, name, read_only
+        )
+    is_done = False
     try:
         with translated_errors(who, side):
             yield connection
+        is_done = read_only
     finally:
-        with suppress(Exception):
-            connection.close()
+        if is_done:
+            idle.give_back(url, connection)
+        else:
+            with suppress(Exception):
+                connection.close()
 
 
 def connect(url: str, name: str, read_only: bool = False) -> psycopg.Connection:
@@ -93,15 +104,38 @@ def connect(url: str, name: str, read_only: bool = False) -> psycopg.Connection:
     connection = opened_connection(
         lambda: psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)
     )
-    settings = dict(pins.POSTGRES_READING) if read_only else pins.postgres_writing(url)
-    if statement_timeout:
-        settings["statement_timeout"] = statement_timeout
+    settings = {} if statement_timeout is None else {"statement_timeout": str(statement_timeout)}
     try:
-        execute(connection, pins.in_postgres({**pins.POSTGRES, **settings}))
+        _set_up(connection, url, read_only, settings)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _set_up(
+    connection: psycopg.Connection, url: str, read_only: bool, settings: Mapping[str, str]
+) -> None:
+    own = pins.POSTGRES_READING if read_only else pins.postgres_writing(url)
+    execute(connection, pins.in_postgres({**pins.POSTGRES, **own, **settings}))
+
+
+def _used_before(url: str, name: str) -> psycopg.Connection | None:
+    """Return a session that reads and waits, set up as `connect` does; None where there is none."""
+    import psycopg
+    from sqlalchemy.engine import make_url
+
+    while (connection := idle.take(url)) is not None:
+        note_connection(connection)
+        given = {"application_name": name, **make_url(url).query}
+        settings = {key: str(given[key]) for key in _OWN_PARAMETERS if key in given}
+        try:
+            _set_up(connection, url, True, settings)
+            return connection
+        except psycopg.Error:  # the server has closed it meanwhile
+            with suppress(Exception):
+                connection.close()
+    return None
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from hygge.connectors.postgres import session
+from hygge.connectors.postgres import idle, session
 from hygge.connectors.postgres.session import literal, quoted
 from hygge.connectors.sql.connection import split_name
 from hygge.errors import HomeError, SourceChanged, Transient, UnfitValue, without_password
@@ -221,5 +221,5 @@ def held(
         for table in quoted_tables:
             session.execute(connection, f"EXPLAIN SELECT FROM {table}")
 
-    with holding(url, who, flow, quoted_tables, lock_rest) as (_, snapshot):
+    with idle.keeping(url), holding(url, who, flow, quoted_tables, lock_rest) as (_, snapshot):
         yield snapshot, ""

@@ -3,8 +3,9 @@
 Life of a run: `prepare` refuses what can be refused and makes the run table (`stage` makes it where
 only the rows know the columns). `stage` loads and seals a split in one transaction. `commit`
 deletes what is sealed beside the decided tickets and builds the primary key. Then, in one
-transaction, it waits for other commits to the table, compares the head, counts the rows, publishes
-them, and moves the head. `ledger` tells which rows a split has, `publish` what readers see.
+transaction, it waits for other commits to the table, compares the head, checks that all rows are
+there (see `counting`), publishes them, and moves the head. `ledger` tells which rows a split has,
+`publish` what readers see.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from hygge.batches import again, plain, raw_format
 from hygge.changes import note_of
 from hygge.connectors.postgres import choosing, ledger, publish, rights, session, staying, target
 from hygge.connectors.postgres.catalog import has_relation
+from hygge.connectors.postgres.counting import count_staged, report
 from hygge.connectors.postgres.evolving import evolution_of, plain_columns
 from hygge.connectors.postgres.kept import check_columns
 from hygge.connectors.postgres.load import check_batch as check_batch
@@ -129,6 +131,7 @@ def stage(
                 raise _SealedBefore  # rolls back its own rows
         with session.transaction(connection):
             receipt = ledger.sealed_before(connection, goal, ticket)
+            report(connection)
     if receipt is None:
         raise StoreError(f"{goal.who}: the run was decided without this try", "run again")
     return receipt
@@ -296,7 +299,7 @@ class _Publisher(SQLPublisher):
         self.names = names_of(connection, goal, run.id)
         schema = _lock_staged(connection, goal, run, self.names)
         self.are_changes = are_changes(schema)
-        self.rows = ledger.count_staged(connection, goal, run, self.receipts, self.names.rows)
+        self.rows = count_staged(connection, goal, run, self.receipts, self.names.rows)
         return of_target(schema)
 
     def check(self, schema: pa.Schema | None) -> bool:

@@ -38,8 +38,9 @@ class SQLHomeOptions(Settings):
     batch_bytes: int = Field(default=32 * MIB, gt=0)
     """About the bytes of a batch. The lower of the two bounds counts; a larger row passes alone."""
     splits: Literal["auto"] | int = "auto"
-    """How many parts are read independently. `auto`: parts of about 200,000 rows or 64 MiB, or five
-    times as large where a run that stopped could not use finished parts again anyway."""
+    """How many parts are read independently. `auto`: parts of about 200,000 rows or 64 MiB; where a
+    run that stopped could not use finished parts again anyway five times as large, or 25 times
+    where one lane reads."""
     types: dict[str, str] = Field(default_factory=dict)
     """Types of columns, in words, instead of what the catalog says: {price: "decimal(10,2)"}."""
     null_cursor: Literal["error", "skip", "read"] = "error"

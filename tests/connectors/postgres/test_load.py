@@ -17,7 +17,7 @@ from hygge.connectors.postgres import ledger
 from hygge.connectors.postgres import store as pg_store
 from hygge.connectors.postgres.copy_in import CopyIn
 from hygge.connectors.postgres.target import rows_table
-from hygge.errors import HyggeError, Rejected, StoreError, Transient, UnfitValue
+from hygge.errors import HyggeError, StoreError, Transient, UnfitValue
 from hygge.model import Run, Ticket
 from hygge.testing.probes import in_worker
 from tests.servers.postgres import MORE, ROWS, rows_of, seen, staged, store_at
@@ -321,17 +321,6 @@ def test_a_run_whose_transactions_are_too_long_ago_keeps_nothing(pg, schema, sto
     assert pg.ask(f"SELECT count(*) FROM {schema}.{rows_table('r1')}") == [(0,)]
     again = staged(store, run, ROWS, epoch=1)
     assert store.commit(run, None, again, None).applied == 3
-
-
-def test_rows_that_somebody_takes_out_of_the_staging_are_missed(pg, schema, store):
-    run = Run("r1", "f")
-    receipts = staged(store, run, ROWS)
-    pg.ask(f"DELETE FROM {schema}.{rows_table('r1')} WHERE id = 1")
-    with pytest.raises(Rejected, match="3 rows were staged, but 2 rows can be found"):
-        store.commit(run, None, receipts, None)
-    pg.ask(f"DROP TABLE {schema}.{rows_table('r1')}")
-    with pytest.raises(Rejected, match="nothing can be found"):
-        store.commit(run, None, receipts, None)
 
 
 def test_last_by_cursor_wins_and_ties_go_to_the_later_row_of_the_later_split(pg, schema, store):

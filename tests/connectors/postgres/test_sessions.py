@@ -6,9 +6,9 @@ from contextlib import closing
 
 import pytest
 
-from hygge import Flow, ParquetStore, SQLHome, SQLStore
+from hygge import Coordinator, Flow, ParquetStore, SQLHome, SQLStore
 from hygge.connectors.anysql.session import connected
-from hygge.connectors.postgres import session
+from hygge.connectors.postgres import idle, session
 from hygge.connectors.sql import pins
 from hygge.errors import FlowFailed, HomeError, StoreError
 
@@ -52,6 +52,57 @@ def settings_of(connection, names):
         name: session.fetch_one(connection, f"SELECT current_setting('{name}')")[0]
         for name in names
     }
+
+
+def test_a_session_that_is_used_again_is_as_it_was_when_it_was_opened(pg, wrong):
+    names = [*pins.POSTGRES, *pins.POSTGRES_READING, "search_path", "application_name"]
+
+    def opened(name):
+        return session.connected(wrong, "t", HomeError, name, read_only=True)
+
+    with opened("one") as first:
+        number, expected = first.info.backend_pid, settings_of(first, names)
+    with idle.keeping(wrong):
+        with idle.keeping(wrong), opened("two") as connection:
+            assert connection.info.backend_pid != number
+            number = connection.info.backend_pid
+            connection.execute("SET search_path = pg_catalog")
+            connection.execute("SELECT pg_advisory_lock(18)")
+            connection.execute("BEGIN")
+            connection.execute("SET TimeZone = 'Asia/Tokyo'")
+        with opened("one") as again:
+            assert again.info.backend_pid == number
+            assert settings_of(again, names) == expected
+            held = f"SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = {number}"
+            assert pg.ask(held) == []
+        pg.ask(f"SELECT pg_terminate_backend({number})")  # it waits; the next one gets another
+        with opened("one") as connection:
+            assert connection.info.backend_pid != number
+            number = connection.info.backend_pid
+        with pytest.raises(ZeroDivisionError), opened("one") as failed:
+            assert failed.info.backend_pid == number
+            raise ZeroDivisionError
+        with opened("one") as connection:
+            assert connection.info.backend_pid != number
+    with opened("one") as connection, idle.keeping(wrong):
+        assert idle.take(wrong) is None
+
+
+def test_tables_of_one_pattern_are_planned_and_read_in_a_few_sessions(
+    pg, schema, tmp_path, monkeypatch
+):
+    for number in range(10):
+        pg.ask(f"CREATE TABLE {schema}.t{number} AS SELECT 1 AS id")
+    (tmp_path / "flows.yml").write_text(
+        f"connections: {{shop: '{pg.url}'}}\nflows:\n  shop:\n"
+        f"    home: {{connection: shop, tables: ['{schema}.*']}}\n    store: 'lake/{{table}}'\n"
+    )
+    opened, connect = [], session.connect
+    monkeypatch.setattr(session, "connect", lambda *of: opened.append(of) or connect(*of))
+    report = Coordinator(tmp_path / "flows.yml", engine="inline").run()
+    assert [(flow.status, flow.rows) for flow in report.flows] == [("done", 1)] * 10
+    # One finds the tables, one holds their snapshot; the others plan and read side by side.
+    assert len(opened) < 10
 
 
 def test_every_way_to_open_a_session_pins_it(wrong):

@@ -12,6 +12,7 @@ import pytest
 from hygge import SQLHome
 from hygge.batches import raw_schema, rows_in
 from hygge.connectors.postgres import splits as pg_splits
+from hygge.connectors.sql.splits import how_many
 from hygge.errors import ConfigError, HomeError
 from tests.connectors.postgres.test_home import each_once, home_of, numbers, rows_of
 from tests.servers.postgres import unframed
@@ -245,3 +246,9 @@ def test_what_is_turned_is_not_offered_as_it_is(pg, schema):
         ways = ("type", "as_text", "by_value")
         assert {key: value for key, value in n.items() if key in ways} == told
         assert not any("as_text" in column or "by_value" in column for column in others)
+
+
+def test_parts_are_the_larger_the_less_they_are_kept_or_divided():
+    counts = [how_many("auto", 6_000_000, 150, lanes) for lanes in (None, 1, 2, 8)]
+    assert counts == [30, 2, 8, 30]
+    assert [how_many(3, 10, 1, lanes) for lanes in (None, 1)] == [3, 3]
