@@ -20,6 +20,10 @@ RAW_FORMAT, RAW_ABOUT, _RAW_ROWS = b"hygge.format", b"hygge.about", b"hygge.rows
 _KEY, _NOTES, _REACHED = b"hygge.key", b"hygge.notes", b"hygge.reached"
 
 
+DICTIONARY = pa.dictionary(pa.int32(), pa.string())
+"""The type of a column of text that `Home.gives_dictionaries` allows to be one."""
+
+
 def with_key(schema: pa.Schema | None, key: Sequence[str]) -> pa.Schema | None:
     """Return `schema` with the source's primary key in its metadata, for `Store.prepare`."""
     if schema is None or not key:
@@ -242,6 +246,16 @@ def conform(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
         _refuse_nulls(array, field, who)
         arrays.append(array)
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def with_dictionaries(schema: pa.Schema, table: pa.Table) -> pa.Schema:
+    """Return `schema` with the columns as dictionaries that come so in `table`."""
+    for index, field in enumerate(schema):
+        at = table.schema.get_field_index(field.name)
+        is_given = at >= 0 and table.schema.field(at).type == DICTIONARY
+        if is_given and field.type == DICTIONARY.value_type:
+            schema = schema.set(index, field.with_type(DICTIONARY))
+    return schema
 
 
 def _refuse_nulls(array: pa.ChunkedArray, field: pa.Field, who: str) -> None:

@@ -86,8 +86,13 @@ class Home(Connector):
     """The same for the columns of the plan; `read` still gives those of the source."""
     reading: Reading | None = None
     """What the shape may know of the run; None: there is none yet."""
+    gives_dictionaries: bool | None = None
+    """Whether `read` may give columns of text as dictionaries; None: it never does. See
+    `hygge/formats/parquet_dictionaries.py`."""
     to_json: bool = False
     """Whether nested values become JSON, since the Store keeps them so."""
+    batches_stay: ClassVar[bool] = False
+    """True if a batch that `read` gave is never changed, so that a Store need not copy it."""
     schema: ClassVar[pa.Schema | None] = None
     """Simple form: the Arrow schema, where the first batches do not show it."""
 

@@ -118,8 +118,12 @@ class Store(Connector):
     """The mode of the flow that writes it."""
     bad_rows: BadRows | None = None
     """While `stage` runs: what takes the rows that the Store cannot hold; None: they are errors."""
+    batches_stay: bool = False
+    """While `stage` runs: whether a batch may be used after the next one was asked for."""
     refused_rows: RefusedRows | None = None
     """While `commit` runs: what takes the rows that the target refuses; None: they are errors."""
+    takes_dictionaries: ClassVar[bool] = False
+    """True if columns of text may come as dictionaries, as `Home.gives_dictionaries` says."""
     receives: ClassVar[Literal["pandas", "arrow"]] = "pandas"
     """Simple form: the kind of batch that `write` gets."""
 

@@ -110,7 +110,8 @@ class InlineEngine:
                 _progress(move, moved, rows, size),
             )
             try:
-                receipt = stage_split(move.store, ticket, move.schema, observed, speaker)
+                stay = _batches_stay(move.home)
+                receipt = stage_split(move.store, ticket, move.schema, observed, speaker, stay)
                 moved.rows_read += sum(row_counts)
                 move.attempts.ended(ticket, "staged", receipt.rows)
                 return receipt
@@ -131,6 +132,11 @@ class InlineEngine:
                 observed.close()
                 tables.close()
         raise AssertionError("unreachable")
+
+
+def _batches_stay(home: Home) -> bool:
+    """Return whether nobody changes a batch later: no Home, and no function of the user's."""
+    return home.batches_stay and (home.bound is None or not home.bound.calls)
 
 
 def _progress(move: MoveRequest, moved: MoveResult, rows: int, size: int) -> Progress:

@@ -18,7 +18,15 @@ from typing import Any
 import pyarrow as pa
 
 from hygge.bad_rows import SOURCE, BadRows, is_bad, sift
-from hygge.batches import conform, peek, raw_format, reached_of, rows_in, slices
+from hygge.batches import (
+    conform,
+    peek,
+    raw_format,
+    reached_of,
+    rows_in,
+    slices,
+    with_dictionaries,
+)
 from hygge.errors import HyggeError, StoreError, raised_at
 from hygge.formats.json_columns import to_text, with_json
 from hygge.home import Home
@@ -118,6 +126,8 @@ def _read_split(
                 yield table
                 continue
             source = schema if bound is None else bound.source
+            if home.gives_dictionaries:
+                source = with_dictionaries(source, table)
             whole = conform(table, source, f"{name}: batch {number}")
             del table
             if bound is not None:
@@ -152,8 +162,11 @@ def stage_split(
     schema: pa.Schema | None,
     tables: Iterator[pa.Table],
     speaker: Speaker | None = None,
+    batches_stay: bool = False,
 ) -> Receipt:
     """Have the Store stage one split, and return its receipt, with the rows that were set aside.
+
+    `batches_stay`: whether it may use a batch after it has asked for the next one.
 
     Raises StoreError when the Store left batches untaken, or when the receipt does not count
     every row that it was handed.
@@ -167,7 +180,7 @@ def stage_split(
     if bad_rows is not None:
         bad_rows.schema = schema
     with _attributing_errors(store), speaking(speaker):
-        store.bad_rows = bad_rows
+        store.bad_rows, store.batches_stay = bad_rows, batches_stay
         receipt = store.stage(ticket, schema, handed)
     if receipt.ticket != ticket:
         for _ in handed:  # the receipt is an earlier attempt's: these rows are only counted

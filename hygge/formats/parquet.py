@@ -1,14 +1,12 @@
 """Parquet files: open one for reading, write one with its statistics, join several.
 
-The writer gathers batches to row groups of a size. Column statistics are written for every column
-but those of very long values. A dictionary is written only for columns in which the first rows
-repeat themselves: it makes those smaller, and the others slower.
+The writer gathers batches to row groups of a size, and may encode them in a thread of its own.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,11 +16,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from hygge import encodings
-from hygge.batches import plain
+from hygge.batches import DICTIONARY, plain
 from hygge.errors import HomeError
 from hygge.extension_types import as_marked
 from hygge.formats import first_bytes, int96
 from hygge.formats.format import FileStatistics, RowCounter
+from hygge.formats.parquet_columns import repeating, with_statistics
+from hygge.formats.parquet_dictionaries import as_in_file, columns_in, names_in
 from hygge.formats.parquet_marks import put_marks
 from hygge.formats.parquet_order import Orders
 from hygge.formats.parquet_statistics import statistics_of
@@ -35,16 +35,20 @@ if TYPE_CHECKING:
 
 _BUFFER_BYTES, _OBJECT_BUFFER_BYTES = 64 * 1024, 2 * MIB
 """Read at a time of each column; without it a row group's columns are read whole, into memory."""
-_SAMPLE_ROWS = 20_000
-_LONG_BYTES = 64 * 1024
-"""Longer values (of a row, on average) get neither statistics nor a dictionary."""
 _NOT_IN_ARROW = ("Interval", "Enum", "BSON", "Geometry", "Geography", "Variant")
-_DICTIONARY_BELOW = 0.5
-"""A dictionary pays where fewer than this share of the sampled values are distinct."""
 
 
-def open_parquet(path: str, int96_unit: int96.Unit = "us") -> pq.ParquetFile:
-    """Open a path or an object. Raises HomeError where it is no Parquet file."""
+def open_parquet(
+    path: str,
+    int96_unit: int96.Unit = "us",
+    dictionaries: Sequence[str] = (),
+    footer: pq.FileMetaData | None = None,
+) -> pq.ParquetFile:
+    """Open a path or an object, of which `footer` may be known.
+
+    `dictionaries`: columns of text that are read as such.
+    Raises HomeError where it is no Parquet file.
+    """
     import pyarrow.parquet as pq
 
     try:
@@ -55,6 +59,8 @@ def open_parquet(path: str, int96_unit: int96.Unit = "us") -> pq.ParquetFile:
             buffer_size=_OBJECT_BUFFER_BYTES if on_objects else _BUFFER_BYTES,
             page_checksum_verification=True,
             coerce_int96_timestamp_unit=int96_unit,
+            read_dictionary=list(dictionaries),
+            metadata=footer,
         )
     except (PermissionError, FileNotFoundError):
         raise
@@ -154,15 +160,24 @@ def _in_exact_unit(
 
 
 def read_row_group(
-    path: str, group: int, schema: pa.Schema, batch_rows: int, batch_bytes: int
+    path: str,
+    group: int,
+    schema: pa.Schema,
+    batch_rows: int,
+    batch_bytes: int,
+    gives_dictionaries: bool = False,
 ) -> Iterator[pa.RecordBatch]:
     """Yield one row group in batches of at most `batch_rows` rows and about `batch_bytes`.
 
+    `gives_dictionaries`: columns of text that are dictionaries in the file come as such.
     Raises HomeError where other than the rows come that the footer counts.
     """
     with ExitStack() as stack:
         file = stack.enter_context(open_parquet(path))
         file = _in_exact_unit(stack, path, file, group, schema)
+        names = columns_in(file, group, schema.names) if gives_dictionaries else []
+        if names and not int96.columns_of(file):
+            file = stack.enter_context(open_parquet(path, "us", names, file.metadata))
         metadata = file.metadata.row_group(group)
         rows = 0
         # The uncompressed size of encoded pages is below that of Arrow's arrays.
@@ -210,6 +225,8 @@ class ParquetSettings:
     row_group_bytes: int
     background_below: int = 0
     """While a file is smaller, another core may encode a row group as the next rows are read."""
+    copies: bool = True
+    """Whether rows are copied that wait for that; False: their memory stays as it is."""
 
 
 class ParquetWriter:
@@ -224,6 +241,8 @@ class ParquetWriter:
         self._orders = Orders(known, encodings.orders_of(schema))
         self.schema = self._orders.in_schema(self._plain)
         self._marks = encodings.marks_of(schema)
+        self._dictionaries: list[str] = []
+        """The columns that are given on as dictionaries; no reader is told."""
         self._kinds = {name: known[name] for name in known if name not in self._orders.names()}
         self._categories = {
             name: encodings.Categories(kind)
@@ -233,7 +252,7 @@ class ParquetWriter:
         self._counter = RowCounter(schema)
         self._writer: pq.ParquetWriter | None = None
         self._file: pa.NativeFile | None = None
-        self._gathered: list[tuple[pa.Buffer, pa.Schema]] = []
+        self._gathered: list[pa.Table] = []
         self._gathered_bytes = 0
         self._has_background = settings.background_below > 0 and pa.cpu_count() > 1
         self._encoder: ThreadPoolExecutor | None = None
@@ -251,9 +270,7 @@ class ParquetWriter:
         if is_full and not (self._has_background and table.nbytes <= 2 * size):
             self._flush(table)
             return
-        # A copy: the batch may lie in shared memory that is given back when we ask for more, or in
-        # arrays that their owner fills anew.
-        self._gathered += [(batch.serialize(), table.schema) for batch in table.to_batches()]
+        self._gathered.append(_copied(table) if self.settings.copies else table)
         self._gathered_bytes += table.nbytes
         if is_full:
             self._flush()
@@ -275,7 +292,7 @@ class ParquetWriter:
         assert self._file is not None
         try:
             self._wait()
-            if self._kinds:
+            if self._kinds or self._dictionaries:
                 self._writer.add_key_value_metadata(self._file_metadata())
             self._writer.close()
         finally:
@@ -288,15 +305,13 @@ class ParquetWriter:
 
     def _flush(self, last: pa.Table | None = None) -> None:
         """Write what is gathered, and `last`, as one row group."""
-        tables = [
-            pa.Table.from_batches([pa.ipc.read_record_batch(copy, schema)])
-            for copy, schema in self._gathered
-        ]
-        self._gathered, self._gathered_bytes = [], 0
-        is_copy = last is None
+        tables, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        can_wait = last is None
         if last is not None:
             tables.append(last)
-        table = pa.concat_tables(tables) if tables else pa.Table.from_batches([], self._plain)
+        if self._writer is None:
+            self._dictionaries = names_in(tables)
+        table = as_in_file(tables or [pa.Table.from_batches([], self._plain)], self._dictionaries)
         table = self._orders.encoded(table)
         del tables, last
         self._wait()
@@ -305,7 +320,7 @@ class ParquetWriter:
         if not table.num_rows:
             return
         write = partial(self._writer.write_table, table, row_group_size=table.num_rows)
-        if is_copy and self._has_background:
+        if can_wait and self._has_background:
             assert self._file is not None
             self._size, self._pending_bytes = int(self._file.tell()), table.nbytes
             if self._encoder is None:
@@ -334,65 +349,31 @@ class ParquetWriter:
         import pyarrow.parquet as pq
 
         self._file = pa.OSFile(self.path, "wb")
+        given_on = dict.fromkeys(self._dictionaries, DICTIONARY)
         return pq.ParquetWriter(
             self._file,
-            self.schema,
+            encodings.encoded_schema(self.schema, given_on) if given_on else self.schema,
             compression=self.settings.compression.upper(),
             compression_level=self.settings.compression_level,
-            use_dictionary=_repeating_columns(first, self._orders.names()),
-            write_statistics=_ordered_columns(first, self._marks),
+            use_dictionary=repeating(first, [*self._orders.names(), *self._dictionaries]),
+            write_statistics=with_statistics(first, self._marks),
             write_page_checksum=True,
             store_decimal_as_integer=True,  # up to 18 digits; a third less of all the work
-            store_schema=not self._kinds,
+            store_schema=not (self._kinds or self._dictionaries),
         )
 
 
-def _repeating_columns(table: pa.Table, ordered: Collection[str]) -> list[str] | bool:
-    """Return the columns in which the first rows repeat themselves, by their paths in Parquet.
-
-    Those that are `ordered` dictionaries are among them.
+def _copied(table: pa.Table) -> pa.Table:
+    """Return a copy: a batch may lie in shared memory that is given back when we ask for more, or
+    in arrays that their owner fills anew.
     """
-    from pyarrow._compute import call_function  # pyarrow.compute is slow to load
-
-    if table.num_rows < 1000:  # too few rows to tell; they matter where their values are long
-        return _short_columns(table)
-    sample = table.slice(0, _SAMPLE_ROWS)
-    repeating = []
-    for field, column in zip(sample.schema, sample.columns, strict=True):
-        if pa.types.is_boolean(field.type):
-            continue
-        if field.name in ordered:
-            repeating.append(field.name)
-            continue
-        if pa.types.is_nested(field.type):
-            repeating.append(field.name)  # for its leaves Parquet decides
-            continue
-        try:
-            distinct = call_function("count_distinct", [column]).as_py()
-        except pa.ArrowNotImplementedError:
-            continue
-        if distinct < _DICTIONARY_BELOW * sample.num_rows:
-            repeating.append(field.name)
-    return repeating
+    sink = pa.MockOutputStream()
+    _write_stream(table, sink)
+    copy = pa.allocate_buffer(sink.size())
+    _write_stream(table, pa.FixedSizeBufferWriter(copy))
+    return pa.ipc.open_stream(copy).read_all()
 
 
-def _ordered_columns(table: pa.Table, marks: Collection[str]) -> list[str] | bool:
-    """Return `_short_columns` without those whose mark may give their values another order."""
-    short = _short_columns(table)
-    if not marks:
-        return short
-    names = table.column_names if short is True else list(short or ())
-    times = [field.name for field in table.schema if pa.types.is_time(field.type)]
-    return [name for name in names if name not in marks or name in times]
-
-
-def _short_columns(table: pa.Table) -> list[str] | bool:
-    """Return True, or the columns whose values are short where some have long ones.
-
-    Of long values the smallest and the largest are copied while a row group is written, and left
-    out of the file then, and so are those of a dictionary: 300 MB for a value of 50 MB.
-    """
-    most = _LONG_BYTES * max(1, table.num_rows)
-    columns = zip(table.column_names, table.columns, strict=True)
-    short = [name for name, column in columns if column.nbytes <= most]
-    return short if len(short) < table.num_columns else True
+def _write_stream(table: pa.Table, sink: pa.NativeFile) -> None:
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)

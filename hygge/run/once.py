@@ -47,6 +47,7 @@ from hygge.run.engines import (
 )
 from hygge.run.receipts import ReceiptLog
 from hygge.run.recovery import FinishedRun, Recovery, changed_since, committed_run, recover
+from hygge.run.shaping import home_for
 from hygge.run.stall import Stalled
 from hygge.shape.step import Reading
 
@@ -276,8 +277,9 @@ class _ActiveRun:
         splits = tuple(split for split in self.plan.splits if split.index not in staged)
         if not splits:
             return MoveResult(lanes=0)
+        home = home_for(store, self.home, self.schema)
         request = MoveRequest(
-            self.flow.name, run, self.home, store, self.schema, splits,
+            self.flow.name, run, home, store, self.schema, splits,
             self.flow.limits, driver.epoch, receipts_log.add, driver.watch.attempts,
         )  # fmt: skip
         try:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from hygge.changes import OP
+from hygge.encodings import has_notes
 from hygge.errors import ConfigError
 from hygge.formats.json_columns import to_text, with_json
 from hygge.home import Home
@@ -18,6 +19,7 @@ from hygge.run.engines import schema_of
 from hygge.shape.bound import Bound, bind, check_names
 from hygge.shape.changes import with_changes
 from hygge.shape.settings import Choice, Shape, missing
+from hygge.store import Store
 
 End = TypeVar("End", bound=Home)
 
@@ -90,6 +92,19 @@ def shaped_plan(flow: DrivenFlow, plan: Plan) -> Plan:
         plan = _shaped(home, plan, bound)
     _check_columns(flow, plan, source)
     return plan
+
+
+def home_for(store: Store, home: Home, schema: pa.Schema | None) -> Home:
+    """Return the home as it reads for a Store: with dictionaries, if rows go on as they are."""
+    if home.gives_dictionaries is None or not store.takes_dictionaries:
+        return home
+    if schema is None or has_notes(schema):
+        return home
+    if home.bound is not None or home.most_bad_rows is not None:
+        return home
+    home = copy(home)
+    home.gives_dictionaries = True
+    return home
 
 
 def _check_columns(flow: DrivenFlow, plan: Plan, source: pa.Schema) -> None:

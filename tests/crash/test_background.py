@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hygge import Flow, ParquetHome, ParquetStore
+from hygge import Flow, IcebergStore, ParquetHome, ParquetStore, SQLHome, SQLStore
+from hygge.connectors.duckdb import staging
+from tests.chaos import only_in_chaos
 
 ROWS = 40_000
 DRIVER = """
@@ -21,7 +24,7 @@ import pyarrow as pa
 from hygge.formats import parquet
 from tests.crash.test_background import flow
 
-folder, dies_at = sys.argv[1], int(sys.argv[2])
+folder, dies_at, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 pa.set_cpu_count(2)
 encoded = []
 
@@ -35,15 +38,25 @@ class Encoder(ThreadPoolExecutor):
         return super().submit(dies)
 
 parquet.ThreadPoolExecutor = Encoder
-flow(folder).run()
+flow(folder, kind).run()
 print(len(encoded))
 """
 
 
-def flow(folder):
+def flow(folder, kind="parquet"):
     home = ParquetHome(path=f"{folder}/in.parquet", options={"split_bytes": 1, "batch_size": 1000})
-    store = ParquetStore(path=f"{folder}/out", options={"row_group_bytes": 20_000})
-    return Flow(home, store, name="f", engine="inline", state=f"{folder}/state")
+    return Flow(home, store(folder, kind), name="f", engine="inline", state=f"{folder}/state")
+
+
+def store(folder, kind):
+    if kind == "duckdb":
+        staging._SETTINGS = replace(staging._SETTINGS, row_group_bytes=20_000)
+        return SQLStore("rows", connection=f"duckdb:///{folder}/rows.duckdb")
+    options = {"row_group_bytes": 20_000}
+    if kind == "iceberg":
+        catalog = {"uri": f"sqlite:///{folder}/lake.db", "warehouse": f"{folder}/lake"}
+        return IcebergStore("a.rows", catalog=catalog, options=options)
+    return ParquetStore(path=f"{folder}/out", options=options)
 
 
 @pytest.fixture
@@ -53,19 +66,28 @@ def folder(tmp_path):
     return tmp_path
 
 
-def moved(folder):
-    return sorted(pq.read_table(folder / "out")["id"].to_pylist())
+def moved(folder, kind="parquet"):
+    if kind == "duckdb":
+        home = SQLHome(table="rows", connection=f"duckdb:///{folder}/rows.duckdb")
+    else:
+        home = store(folder, kind).reader(pa.schema([]))
+    with home.open() as plan:
+        tables = [table for split in plan.splits for table in home.read(split)]
+    return sorted(number for table in tables for number in table["id"].to_pylist())
 
 
-def test_no_row_is_lost_or_doubled_where_a_driver_dies_as_a_row_group_is_encoded(folder):
+@pytest.mark.parametrize(
+    "kind", ["parquet", "duckdb", pytest.param("iceberg", marks=only_in_chaos)]
+)
+def test_no_row_is_lost_or_doubled_where_a_driver_dies_as_a_row_group_is_encoded(folder, kind):
     command = [sys.executable, "-c", DRIVER, str(folder)]
-    for dies_at in ("2", "7", "11"):  # each goes on from the splits that are sealed
-        died = subprocess.run([*command, dies_at], capture_output=True)
-        assert died.returncode == -signal.SIGKILL, died.stderr
-        assert not list((folder / "out").glob("*.parquet"))
-    done = subprocess.run([*command, "0"], capture_output=True, check=True)
-    assert int(done.stdout) > 0, "nothing was encoded in another thread"
-    assert moved(folder) == list(range(ROWS))
+    died = subprocess.run([*command, "17", kind], capture_output=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert not list((folder / "out").glob("*.parquet"))
+    assert not (folder / "rows.duckdb").exists()
+    done = subprocess.run([*command, "0", kind], capture_output=True, check=True)
+    assert 0 < int(done.stdout) < 40, "all in another thread, and what was sealed is not done again"
+    assert moved(folder, kind) == list(range(ROWS))
 
 
 def test_a_process_that_is_forked_after_a_run_writes_files_of_its_own(folder, monkeypatch):

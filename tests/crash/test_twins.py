@@ -42,7 +42,7 @@ def both_staging(world, points=everywhere):
         world,
         points(world),
         "hygge.connectors.files.parts.stage_parts 4",
-        dies="hygge.formats.parquet._repeating_columns 4",
+        dies="hygge.formats.parquet.repeating 4",
     )
 
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hygge.formats import parquet
 from hygge.formats.parquet import ParquetSettings, ParquetWriter
 
 ROWS, GROUPS = 2_000, 5
@@ -44,6 +45,23 @@ def test_rows_are_those_that_were_given_although_the_array_is_filled_anew(tmp_pa
     assert pq.read_table(tmp_path / "there.parquet")["n"].to_pylist() == [*range(GROUPS * ROWS)]
     # Of a row group that is not encoded yet the size is guessed, and not too small.
     assert all(guess >= size > 0 for guess, size in zip(sizes_there, sizes_here, strict=True))
+
+
+def test_rows_that_stay_as_they_are_need_no_copy(tmp_path, monkeypatch):
+    """They are the same file, of memory that no other rows were copied to."""
+    schema = pa.schema([("n", pa.int64()), ("text", pa.string())])
+    rows = [
+        pa.table({"n": range(at, at + ROWS), "text": [str(n) for n in range(ROWS)]}, schema)
+        for at in range(0, GROUPS * ROWS, ROWS)
+    ]
+    for copies in (True, False):
+        settings = ParquetSettings("snappy", None, 24 * ROWS, 1 << 30, copies)
+        writer = ParquetWriter(str(tmp_path / f"{copies}.parquet"), schema, settings)
+        for table in rows:
+            writer.write(table)
+        writer.close()
+        monkeypatch.setattr(parquet, "_copied", None)
+    assert (tmp_path / "True.parquet").read_bytes() == (tmp_path / "False.parquet").read_bytes()
 
 
 def test_a_file_ends_where_it_would_without_a_second_core(tmp_path):

@@ -232,7 +232,8 @@ class SQLStore(Store):
         with self._in_words():
             if self.bad_rows is None:
                 batches = staged_batches(batches, schema)
-                return self._verbs().stage(self._goal(), ticket, staged(schema), batches)
+                goal = replace(self._goal(), batches_stay=self.batches_stay)
+                return self._verbs().stage(goal, ticket, staged(schema), batches)
             return self._stage_good(ticket, schema, batches, self.bad_rows)
 
     def _stage_good(

@@ -221,6 +221,7 @@ class DeltaStore(Store):
                 options.compression_level,
                 options.row_group_bytes,
                 background_below=options.file_bytes,
+                copies=not self.batches_stay,
             )
             key = staging.key(ticket)
             writer = PartWriter(self._files(), key, how.split_by, parquet, options.file_bytes)

@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -30,7 +31,7 @@ from hygge.formats.parquet import ParquetSettings, ParquetWriter
 from hygge.model import MIB, Receipt, Run, Ticket
 from hygge.places import durable
 
-_SETTINGS = ParquetSettings("lz4", None, 32 * MIB)
+_SETTINGS = ParquetSettings("lz4", None, 32 * MIB, background_below=sys.maxsize)
 _TRIES = 100
 _ROWS_OF_A_SPLIT = 40
 """Bits that number the rows of a split; the split's own number stands above them."""
@@ -94,17 +95,20 @@ def write(
     batches: Iterator[pa.Table],
     numbers_rows: bool,
     who: str,
+    batches_stay: bool,
 ) -> Receipt:
     """Write the rows of a ticket to its file, and seal it.
 
-    `numbers_rows`: a column gives the order of the rows of all splits.
+    `numbers_rows`: a column gives the order of the rows of all splits. `batches_stay`: as in
+    `Store.batches_stay`.
     """
     import numpy as np
 
     folder = folder_of(path, ticket.run)
     final = os.path.join(folder, f"{ticket_name(ticket)}.parquet")
     known = schema
-    writer = None if known is None else _writer(final, known, numbers_rows)
+    settings = replace(_SETTINGS, copies=not batches_stay)
+    writer = None if known is None else _writer(final, known, numbers_rows, settings)
     alive = beating(lambda: os.utime(folder))
     rows = size = 0
     try:
@@ -112,7 +116,7 @@ def write(
             batch = plain(batch)
             if known is None or writer is None:
                 known = batch.schema
-                writer = _writer(final, known, numbers_rows)
+                writer = _writer(final, known, numbers_rows, settings)
             rows += batch.num_rows
             size += batch.nbytes
             if numbers_rows:
@@ -126,7 +130,8 @@ def write(
             del batch
         if known is None or writer is None:
             return Receipt(ticket, "", 0, 0, parts=0)
-        writer.close()
+        closing, writer = writer, None
+        closing.close()
         durable.sync(f"{final}.tmp")
         facts = {"bytes": size, "schema": pack(plain_schema(known))}
         durable.write_synced(_facts_of(final), json.dumps(facts).encode())
@@ -134,14 +139,20 @@ def write(
         durable.sync(folder)
     except FileNotFoundError:
         raise _gone(ticket.run, who) from None
+    finally:
+        if writer is not None:  # after an error, which is the one to report
+            with suppress(Exception):
+                writer.close()
     return Receipt(ticket, "", rows, size, parts=1)
 
 
-def _writer(final: str, schema: pa.Schema, numbers_rows: bool) -> ParquetWriter:
+def _writer(
+    final: str, schema: pa.Schema, numbers_rows: bool, settings: ParquetSettings
+) -> ParquetWriter:
     schema = plain_schema(schema)
     if numbers_rows:
         schema = schema.append(_NUMBER)
-    return ParquetWriter(f"{final}.tmp", schema, _SETTINGS)
+    return ParquetWriter(f"{final}.tmp", schema, settings)
 
 
 def sealed_before(path: str, ticket: Ticket) -> Receipt | None:

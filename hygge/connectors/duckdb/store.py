@@ -106,7 +106,9 @@ def stage(
         return earlier
     if schema is not None:
         _refuse_types(goal, schema)
-    return staging.write(path, ticket, schema, _checked(goal, batches), mode == "merge", goal.who)
+    return staging.write(
+        path, ticket, schema, _checked(goal, batches), mode == "merge", goal.who, goal.batches_stay
+    )
 
 
 def _checked(goal: Goal, batches: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from hygge.arrow_errors import in_words
 from hygge.bad_rows import is_bad
-from hygge.batches import conform, slices
+from hygge.batches import conform, slices, with_dictionaries
 from hygge.connectors.files import bad_lines
 from hygge.connectors.files.file_options import FileOptions
 from hygge.connectors.files.listing import check_unchanged, find_files
@@ -61,6 +61,7 @@ class FileHome(Home):
 
     traits: HomeTraits = HomeTraits()
     suffixes: ClassVar[tuple[str, ...]] = ()
+    batches_stay: ClassVar[bool] = True
     only: bool = False
     """True if it is one of the files of a flow of many."""
     own_columns: tuple[str, ...] = ()
@@ -239,7 +240,10 @@ class FileHome(Home):
                         yield bad_lines.with_source(table, partition, schema)
                         continue
                     full = with_partitions(table, schema, partition)
-                    full = conform(full if names is None else filled(full, schema), schema, path)
+                    if names is not None:
+                        full = filled(full, schema)
+                    kept = with_dictionaries(schema, full) if self.gives_dictionaries else schema
+                    full = conform(full, kept, path)
                     del table
                     yield from slices(full, options.batch_size, options.batch_bytes)
                     del full

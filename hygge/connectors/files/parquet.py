@@ -39,6 +39,7 @@ from hygge.encodings import encodings_of, in_parquet
 from hygge.extension_types import as_marked, marked_schema
 from hygge.formats import parquet
 from hygge.formats.format import Writer
+from hygge.formats.parquet_dictionaries import small_only
 from hygge.formats.parquet_marks import read_marks
 from hygge.formats.parquet_order import orders_in
 from hygge.formats.parquet_types import check_parquet_schema
@@ -67,6 +68,7 @@ class ParquetHome(FileHome):
     def __init__(self, name: str | None = None, **settings: Unpack[ParquetHomeArguments]) -> None:
         super().__init__(name, **settings)
 
+    gives_dictionaries = False
     _planned: pa.Schema
     _condition: pc.Expression | None = None
     """The `where` of the flow's shape, by which row groups are left unread."""
@@ -165,10 +167,15 @@ class ParquetHome(FileHome):
         options = self.settings.options
         try:
             batches = parquet.read_row_group(
-                file.path, where["group"], schema, options.batch_size, options.batch_bytes
-            )
+                file.path, where["group"], schema, options.batch_size, options.batch_bytes,
+                bool(self.gives_dictionaries),
+            )  # fmt: skip
             for batch in batches:
-                yield plain(as_marked(pa.Table.from_batches([batch]))).select(schema.names)
+                table = as_marked(pa.Table.from_batches([batch]))
+                del batch
+                table = small_only(table) if self.gives_dictionaries else plain(table)
+                yield table.select(schema.names)
+                del table
         except (pa.ArrowException, OSError) as error:
             raise parquet.unreadable(file.path, error) from error
 
@@ -215,6 +222,7 @@ class ParquetStore(FileStore):
     imports = ("pyarrow.parquet",)
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq", ".parq")
     keeps_metadata: ClassVar[bool] = True
+    takes_dictionaries: ClassVar[bool] = True
 
     class Settings(FileStore.Settings):
         options: ParquetOptions = ParquetOptions()
@@ -250,4 +258,5 @@ class ParquetStore(FileStore):
             options.compression_level,
             options.row_group_bytes,
             background_below=options.file_bytes,
+            copies=not self.batches_stay,
         )

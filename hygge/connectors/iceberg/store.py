@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypedDict, Unpack
 
@@ -98,7 +99,10 @@ class IcebergStore(Store):
         )
         options = given.options
         written_as = ParquetSettings(
-            options.compression, options.compression_level, options.row_group_bytes
+            options.compression,
+            options.compression_level,
+            options.row_group_bytes,
+            background_below=options.file_bytes,
         )
         parts = None if given.partition_by is None else read_parts(given.partition_by, who)
         self.goal = Goal(self.lake, parts, options.contract, written_as, options.file_bytes)
@@ -207,8 +211,9 @@ class IcebergStore(Store):
             if self.bad_rows is not None:
                 batches = self.bad_rows.sifted(batches, lambda rows: _fitted(rows, files, where))
             size = 0
+            written_as = replace(self.goal.written_as, copies=not self.batches_stay)
             writer = PartedWriter(
-                staged, files, parts, self.goal.written_as, self.goal.file_bytes,
+                staged, files, parts, written_as, self.goal.file_bytes,
                 partial(ticket_file, ticket),
             )  # fmt: skip
             with in_words(where, StoreError), publish.disk_errors(staged.folder), writer:

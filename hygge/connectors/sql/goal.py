@@ -67,6 +67,8 @@ class Goal:
     """True if rows that the table refuses may be set aside in the commit."""
     refused: RefusedRows | None = dataclass_field(default=None, compare=False, repr=False)
     """In a commit: what takes such rows; None: they are errors."""
+    batches_stay: bool = False
+    """In `stage`: see `Store.batches_stay`."""
 
     @property
     def evolves(self) -> bool:
