@@ -14,10 +14,12 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from hygge.arrays import booleans, integers, texts
 from hygge.batches import serialized
 from hygge.errors import TooManyBadRows, UnfitValue
 from hygge.model import MIB
@@ -35,9 +37,12 @@ _MOST_BYTES = 64 * MIB
 """Bytes of the bad rows of one split: they travel to the driver with its receipt."""
 _MOST_SHOWN = 10_000
 """Characters of a value or a text that people are shown; `raw` holds all of it."""
-_PIECES = 16
+_PIECE_ROWS = 16_384
+"""Rows that are looked at together where some are bad, and fewer where these are close."""
 _AT_ONCE = 1_000
 """Bad rows that are Python objects at one time."""
+_FEW = 1_000
+"""Rows to each one that is taken out, for which slices are quicker than a copy of all."""
 
 _FOUND = [
     pa.field("reason", pa.string(), False),
@@ -79,15 +84,21 @@ class BadRow:
 
 def bad_table(rows: Iterable[BadRow]) -> pa.Table:
     """Return a batch that a Home yields among its others: rows that it could not read."""
-    facts = [
-        {
-            "reason": row.reason, "column": row.column, "value": _shown(row.value),
-            "file": row.file, "line": row.line, "text": _shown(row.text), "form": row.form,
-            "raw": row.raw,
-        }
-        for row in rows
-    ]  # fmt: skip
-    return pa.Table.from_pylist(facts, schema=_FOUND_SCHEMA)
+    rows = [*rows]
+    if len(rows) > 1 and sum(len(row.raw) for row in rows) > 1024 * MIB:
+        middle = len(rows) // 2
+        return pa.concat_tables([bad_table(rows[:middle]), bad_table(rows[middle:])])
+    columns = [
+        texts([row.reason for row in rows]),
+        texts([row.column for row in rows]),
+        texts([_shown(row.value) for row in rows]),
+        texts([row.file for row in rows]),
+        integers([row.line for row in rows]),
+        texts([_shown(row.text) for row in rows]),
+        texts([row.form for row in rows]),
+        texts([row.raw for row in rows], pa.binary()),
+    ]
+    return pa.Table.from_arrays(columns, schema=_FOUND_SCHEMA)
 
 
 def is_bad(table: pa.Table) -> bool:
@@ -153,7 +164,7 @@ class BadRows:
             return None
         found = pa.concat_tables([table.select(_FOUND_SCHEMA.names) for table in self._tables])
         count = found.num_rows
-        splits = pa.repeat(pa.scalar(self.ticket.split, pa.int64()), count)
+        splits = integers([self.ticket.split] * count)
         return content_of(found, self.flow, self.ticket.run, splits, self.schema)
 
 
@@ -161,7 +172,7 @@ def content_of(
     found: pa.Table, flow: str, run: str, splits: pa.Array, schema: pa.Schema | None
 ) -> bytes:
     """Return the rows of a `bad_table` as a Parquet file; `schema` is what they should have had."""
-    names = [pa.repeat(pa.scalar(value, pa.string()), found.num_rows) for value in (flow, run)]
+    names = [texts([value] * found.num_rows) for value in (flow, run)]
     written = SCHEMA
     if schema is not None:
         written = SCHEMA.with_metadata({_ROWS: base64.b64encode(serialized(schema))})
@@ -176,7 +187,7 @@ def sift(
 
     Above `most_rows`, or what one split may set aside, it looks no further: the run fails then.
     """
-    misfits = iter(_misfits(table, check, 0))
+    misfits = _misfits(table, check)
     places: list[int] = []
     tables: list[pa.Table] = []
     while found := list(itertools.islice(misfits, _AT_ONCE)):
@@ -203,30 +214,59 @@ def bad_table_of(table: pa.Table, found: Iterable[tuple[int, UnfitValue]], form:
 
 
 def without(table: pa.Table, places: Sequence[int]) -> pa.Table:
-    """Return a table without the rows at these places."""
+    """Return a table without the rows at these places, in any order; not copied where few are."""
     import numpy as np
 
+    if len(places) * _FEW <= table.num_rows:
+        borders = [-1, *sorted(places), table.num_rows]
+        return pa.concat_tables(
+            table.slice(before + 1, at - before - 1) for before, at in pairwise(borders)
+        )
     keeps = np.ones(table.num_rows, np.bool_)
     keeps[list(places)] = False
-    return table.filter(pa.array(keeps))
+    return table.filter(booleans(keeps))
 
 
 def _misfits(
-    table: pa.Table, check: Callable[[pa.Table], object], start: int
-) -> Iterable[tuple[int, UnfitValue]]:
+    table: pa.Table, check: Callable[[pa.Table], object]
+) -> Iterator[tuple[int, UnfitValue]]:
     """Yield the place and the error of each row for which `check` raises."""
+    if _refusal(table, check) is None:
+        return
+    at, step = 0, _PIECE_ROWS
+    while at < table.num_rows:
+        part = table.slice(at, step)
+        error = _refusal(part, check)
+        if error is None:
+            at, step = at + part.num_rows, min(2 * step, _PIECE_ROWS)
+            continue
+        first, count = 0, part.num_rows  # rows among which the first bad one is
+        if count > 1 and error.row is not None:  # a good guess
+            if _refusal(part.slice(0, error.row), check) is None:
+                first, count = error.row, 1
+            else:
+                count = error.row
+        while count > 1:
+            half = count // 2
+            if _refusal(part.slice(first, half), check) is None:
+                first, count = first + half, count - half
+            else:
+                count = half
+        if part.num_rows > 1:
+            error = _refusal(part.slice(first, 1), check)
+        if error is not None:
+            yield at + first, error
+        at, step = at + first + 1, max(1, min(2 * first, _PIECE_ROWS))
+
+
+def _refusal(table: pa.Table, check: Callable[[pa.Table], object]) -> UnfitValue | None:
     try:
         check(table)
-        return
     except UnfitValue as error:
-        if table.num_rows == 1:
-            yield start, error
-            return
         if not table.num_rows:
             raise
-    step = -(-table.num_rows // _PIECES)
-    for at in range(0, table.num_rows, step):
-        yield from _misfits(table.slice(at, step), check, start + at)
+        return error
+    return None
 
 
 def as_parquet(table: pa.Table) -> bytes:
@@ -242,7 +282,7 @@ def from_parquet(content: bytes) -> pa.Table:
     """Return the bad rows of a file."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(pa.BufferReader(content))
+    table = pq.ParquetFile(pa.BufferReader(content)).read()  # `read_table` loads datasets
     return table.cast(SCHEMA.with_metadata(table.schema.metadata))
 
 

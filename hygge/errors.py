@@ -82,10 +82,12 @@ class UnfitValue(HyggeError):
 
     column: str | None = None
     value: str | None = None
+    row: int | None = None
+    """The place of the row in the batch that was looked at, where a check knows it."""
 
-    def at(self, column: str, value: str | None = None) -> Self:
-        """Return the error itself, with the column and the value."""
-        self.column, self.value = column, value
+    def at(self, column: str, value: str | None = None, row: int | None = None) -> Self:
+        """Return the error itself, with the column, the value and the row."""
+        self.column, self.value, self.row = column, value, row
         return self
 
 

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import IO, Any, cast
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ import pyarrow as pa
 from hygge.bad_rows import BadRow, bad_table, without
 from hygge.errors import HomeError, UnfitValue
 from hygge.formats import text_values
+from hygge.formats.csv_bits import count_of
 from hygge.formats.csv_file import unfit_count
 from hygge.formats.csv_reader import MARK, CsvReader, has_infinity
 from hygge.formats.csv_records import BadRecord, Block, Records
@@ -32,11 +34,10 @@ _MOST_ROWS = 1_000
 class SettingAsideReader(CsvReader):
     """A `CsvReader` whose bad records are bad rows, in a `bad_table`, instead of errors."""
 
-    as_text: set[str]
-    """The columns of a block that are read as text, as a value of theirs was refused."""
-
     def tables(self) -> Iterator[pa.Table]:
         """Yield the rows in order, and bad rows in between."""
+        self.as_text: set[str] = set()
+        """The columns that are read as text, as a value of theirs was refused in the last block."""
         with self.file.opened(self.where) as (text, names, before):
             if before < 0:
                 before = lines_before(self.file.path, -before)
@@ -74,7 +75,6 @@ class SettingAsideReader(CsvReader):
     ) -> pa.Table:
         """Return the rows of a block that fit; add the others to `bad`."""
         self.all_as_text = False
-        self.as_text = set()
         try:
             batch, skipped = self._parsed_with_texts(records, block, names)
             if any(has_infinity(column) for column in batch.columns):
@@ -93,27 +93,27 @@ class SettingAsideReader(CsvReader):
         arrays, unfit = self._converted(batch)
         if not (skipped or unfit):
             return self._table(arrays, batch.num_rows)
-        starts, ends = records.places(block)
-        if len(starts) != batch.num_rows + len(skipped):
-            read = batch.num_rows + len(skipped)
-            raise HomeError(
-                f"{self.file.path}, from line {block.line + 1} on: {len(starts):,} records were "
-                f"found and {read:,} read, so bad ones cannot be set aside",
-                "where values hold line ends, say `options: {newlines_in_values: true}`",
-            )
         left_out = sorted(number - 1 for number, _, _ in skipped)
         unfit_at = {_place_among_all(at, left_out): why for at, why in unfit.items()}
         counts = {number - 1: (count, expected) for number, count, expected in skipped}
+        numbers = sorted({*counts, *unfit_at})
+        found, places = records.places(block, numbers)
+        read = batch.num_rows + len(skipped)
+        if found != read:
+            raise HomeError(
+                f"{self.file.path}, from line {block.line + 1} on: {found:,} records were "
+                f"found and {read:,} read, so bad ones cannot be set aside",
+                "where values hold line ends, say `options: {newlines_in_values: true}`",
+            )
         line, before = block.line + 1, 0
-        for place in sorted({*counts, *unfit_at}):
-            start = int(starts[place])
-            line, before = line + block.text.count(b"\n", before, start), start
-            record = block.text[start : ends[place]]
-            if place in counts:
+        for number, (start, end) in zip(numbers, places, strict=True):
+            line, before = line + count_of(block.text, records.sign, before, start), start
+            record = block.text[start:end]
+            if number in counts:
                 shown = text_values.shortened(record.decode(errors="replace").rstrip("\r\n"))
-                fault = unfit_count(self.file.path, line, *counts[place], shown)
+                fault = unfit_count(self.file.path, line, *counts[number], shown)
             else:
-                field, value = unfit_at[place]
+                field, value = unfit_at[number]
                 fault = self.unfit(field, line, value)
             bad.append(self._bad(fault, record, line))
         return without(self._table(arrays, batch.num_rows), list(unfit))
@@ -167,52 +167,35 @@ class SettingAsideReader(CsvReader):
             )
         return table.slice(0, table.num_rows - 1), skipped
 
-    def _converted(
-        self, batch: pa.Table
-    ) -> tuple[list[pa.ChunkedArray], dict[int, tuple[pa.Field, str]]]:
+    def _converted(self, batch: pa.Table) -> tuple[list[pa.Array], dict[int, tuple[pa.Field, str]]]:
         """Return the columns in their types, and row → field and text of what does not fit.
 
         The texts that do not fit are NULL in the columns.
         """
-        import numpy as np
-        import pyarrow.compute as pc
-
-        arrays: list[pa.ChunkedArray] = []
+        arrays: list[pa.Array] = []
         unfit: dict[int, tuple[pa.Field, str]] = {}
+        refused, self.as_text = self.as_text, set()
         for field in self.schema:
-            array = batch.column(field.name).combine_chunks()
+            column = batch.column(field.name)
+            array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
             if array.type != field.type:
-                is_inferred = self.is_inferred(field.name)
-
-                def fits(texts: Any, field: pa.Field = field, inferred: bool = is_inferred) -> bool:
-                    try:
-                        plain = self.file.forms.plain(texts, field.type, inferred)
-                    except text_values.Unfit:
-                        return False
-                    return text_values.fits(plain, field.type, inferred)
-
-                def convert(
-                    texts: Any, field: pa.Field = field, inferred: bool = is_inferred
-                ) -> Any:
-                    plain = self.file.forms.plain(texts, field.type, inferred)
-                    return text_values.fit(plain, field.type, inferred)
-
-                is_refused = field.name in self.as_text
+                inferred = self.is_inferred(field.name)
+                plain = partial(self.file.forms.plain, kind=field.type, inferred=inferred)
                 try:
-                    array = array if is_refused else convert(array)
+                    if field.name in refused:
+                        raise text_values.Unfit(0)
+                    converted = text_values.fit(plain(array), field.type, inferred)
                 except text_values.Unfit:
-                    is_refused = True
-                if is_refused:
-                    places = text_values.unfit_places(array, fits)
+                    converted, places = text_values.fit_around(array, field.type, inferred, plain)
                     for at in places:
                         unfit.setdefault(at, (field, array[at].as_py()))
-                    is_bad = np.zeros(len(array), np.bool_)
-                    is_bad[places] = True
-                    array = convert(pc.if_else(is_bad, pa.scalar(None, pa.string()), array))
+                    if places:
+                        self.as_text.add(field.name)
+                array = converted
             arrays.append(array)
         return arrays, unfit
 
-    def _table(self, arrays: list[pa.ChunkedArray], rows: int) -> pa.Table:
+    def _table(self, arrays: list[pa.Array], rows: int) -> pa.Table:
         if not arrays:
             return pa.table({"row": pa.nulls(rows)}).select([])
         return pa.Table.from_arrays(arrays, schema=self.schema)

@@ -71,6 +71,48 @@ def line_ends(block: bytes, quote: bytes) -> NDArray[np.int64]:
     return np.flatnonzero(bits)
 
 
+class LineEnds:
+    """The `line_ends` of a block, counted and not listed: few of them are asked for."""
+
+    def __init__(self, block: bytes, quote: bytes) -> None:
+        import numpy as np
+
+        self._mask = _ends(block, quote)
+        self._counts = np.cumsum(_count_ones(self._mask), dtype=np.int64)
+        self.count = int(self._counts[-1]) if len(self._counts) else 0
+
+    def place(self, number: int) -> int:
+        """Return the place of the line end `number`, from 0; -1 for -1, before the block."""
+        if number < 0:
+            return -1
+        word = int(self._counts.searchsorted(number, "right"))
+        ones = int(self._mask[word])
+        for _ in range(number - (int(self._counts[word - 1]) if word else 0)):
+            ones &= ones - 1
+        return word * 64 + (ones & -ones).bit_length() - 1
+
+    def has_short_lines(self) -> bool:
+        """Whether a line has at most two bytes, with its end."""
+        import numpy as np
+
+        begins = _next(self._mask, True)
+        return bool(np.bitwise_or.reduce(self._mask & (begins | _next(begins, True))))
+
+
+def count_of(block: bytes, sign: bytes, start: int = 0, end: int | None = None) -> int:
+    """Return how often one byte stands in a part of a block: as `bytes.count`, and quicker."""
+    end = len(block) if end is None else end
+    if end - start < _PIECE_BYTES // 4:
+        return block.count(sign, start, end)
+    import numpy as np
+
+    signs = np.frombuffer(block, np.uint8)[start:end]
+    return sum(
+        int(np.count_nonzero(signs[at : at + _PIECE_BYTES // 4] == sign[0]))
+        for at in range(0, len(signs), _PIECE_BYTES // 4)
+    )
+
+
 def last_line_end(block: bytes, quote: bytes) -> int:
     """Return the last of `line_ends`; -1 where there is none."""
     if not quote or quote not in block:
@@ -160,6 +202,18 @@ def _before(mask: Mask) -> Mask:
     moved = mask >> np.uint64(1)
     moved[:-1] |= mask[1:] << np.uint64(63)
     return moved
+
+
+def _count_ones(mask: Mask) -> Mask:
+    """Return how many bytes of each 64 are in `mask`."""
+    import numpy as np
+
+    ones = mask - (mask >> np.uint64(1) & np.uint64(0x5555555555555555))
+    pairs = np.uint64(0x3333333333333333)
+    ones = (ones & pairs) + (ones >> np.uint64(2) & pairs)
+    ones = ones + (ones >> np.uint64(4)) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    counts: Mask = ones * np.uint64(0x0101010101010101) >> np.uint64(56)
+    return counts
 
 
 def _parity(quotes: Mask, is_odd: bool) -> Mask:

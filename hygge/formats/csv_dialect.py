@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from hygge import arrays
 from hygge.errors import HomeError
 from hygge.formats.csv_syntax import NO_DELIMITER, Dialect
-from hygge.formats.text_values import array_of, shortened
+from hygge.formats.text_values import shortened
 
 SAMPLE_BYTES = 64 * 1024
 TAB = "\t"
@@ -145,8 +146,8 @@ def check_header(
         # Only here are types needed: what infers them is slow to load.
         for index in named:
             values = [row[index] for row in rows if row[index] not in nulls]
-            kind = _family(infer(array_of([first[index]])))
-            family = _family(infer(array_of(values))) if values else kind
+            kind = _family(infer(arrays.texts([first[index]])))
+            family = _family(infer(arrays.texts(values))) if values else kind
             if family != "text":
                 data += family == kind
                 header += family != kind

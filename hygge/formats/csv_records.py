@@ -145,11 +145,32 @@ class Records:
             most = _PIECE_BYTES
         return b""
 
-    def places(self, block: Block) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return where the records of a block begin, and where they end, as the reader counts."""
+    def places(self, block: Block, numbers: Sequence[int]) -> tuple[int, list[tuple[int, int]]]:
+        """Return how many records a block has, as the reader counts, and where some are.
+
+        `numbers` are those of the records, from 0; each gets the places where it begins and ends.
+        """
+        text = block.text
+        if self.sign == b"\n":
+            found = csv_bits.LineEnds(self._masked(text), self.quote)
+            last = len(text) - found.place(found.count - 1) - 1  # bytes behind the last line end
+            if len(self.names) == 1 or not (0 < last <= 2 or found.has_short_lines()):
+                count = found.count + (last > 0)
+                return count, [
+                    (
+                        found.place(n - 1) + 1,
+                        found.place(n) + 1 if n < found.count else len(text),
+                    )
+                    for n in numbers
+                    if n < count
+                ]
+        starts, ends = self._all_places(text)
+        return len(starts), [(int(starts[n]), int(ends[n])) for n in numbers if n < len(starts)]
+
+    def _all_places(self, text: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return where each record of a block begins, and where it ends; blank lines are none."""
         import numpy as np
 
-        text = block.text
         ends = np.asarray(self._ends(text), np.int64) + 1
         if not len(ends) or ends[-1] != len(text):
             ends = np.append(ends, len(text))
@@ -210,8 +231,12 @@ class Records:
 
         0 where it does not end in this part.
         """
-        ends = self._ends(part[:place])
-        return (int(ends[-1]) + 1 if len(ends) else 0), part.find(self.sign, place) + 1
+        before = part[:place]
+        if self.sign == b"\n":
+            start = self._last_end(before)
+        else:
+            start = max(self._ends(before), default=-1) + 1
+        return start, part.find(self.sign, place) + 1
 
     def _blank_comments(self, text: bytes, is_last: bool) -> bytes:
         """Return the text with blank lines in the place of comments."""

@@ -321,7 +321,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 def count_line_ends(text: bytes) -> int:
     """Return how many lines of a text have an end."""
-    return text.count(b"\n") or text.count(b"\r")
+    return csv_bits.count_of(text, b"\n") or text.count(b"\r")
 
 
 def value_at(text: bytes, offset: int, dialect: Dialect) -> tuple[int, int]:

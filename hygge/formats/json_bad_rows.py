@@ -101,13 +101,13 @@ class _Lines:
 
     def _read_stream(self, first: int, end: int) -> Iterator[None]:
         """Read lines that are objects, in UTF-8, until the stream fails; go on behind that."""
-        run = 1  # of bad lines that follow each other
+        run = 0  # of bad lines that follow each other
         while first < end:
             first, hint = self._streamed(first, end)
             if hint is not None and first + hint < end:
                 self._read_parts(first, first + hint)
                 first += hint
-                run = 1 if hint else min(2 * run, _LONGEST_RUN)
+                run = 1 if hint else min(max(1, 2 * run), _LONGEST_RUN)
                 for number in range(first, min(first + run, end)):
                     self._read_line(number)
                 first += run
@@ -158,14 +158,10 @@ class _Lines:
 
     def _read_part(self, first: int, end: int, has_fast_way: bool) -> None:
         text = self._text(first, end)
-        if has_fast_way and len(text) > _SMALL_BYTES:
-            if (table := self.file.fast(text, self.schema)) is not None:
-                self.good.append(table)
-                return
-        elif end - first == 1:
-            self._read_line(first)
+        if has_fast_way and (table := self.file.fast(text, self.schema)) is not None:
+            self.good.append(table)
             return
-        else:
+        if end - first > 1 and len(text) <= _SMALL_BYTES:
             try:
                 self.good.append(self.file.slow(text, self.schema, (0, self.line + first)))
                 return

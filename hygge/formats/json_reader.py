@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Literal, NoReturn, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 import pyarrow as pa
 
@@ -165,10 +165,10 @@ class JsonlFile:
             numbers.append(number)
             if keeps_text:
                 texts.append(texts_of(raw.decode()))
-        arrays = []
+        columns: list[list[Any]] = []  # arrays of them are made once all of them fit
         for field in schema:
             if field.name in self.as_json:
-                arrays.append(pa.array(_kept(field.name, rows, texts), field.type))
+                columns.append(_kept(field.name, rows, texts))
                 continue
             stated = field.name in self.stated
             values = []
@@ -186,7 +186,10 @@ class JsonlFile:
                     message = f", column '{field.name}': {misfit} is no {word_of(field.type)}"
                     hint = self._hint(field.name, field.type, row.get(field.name))
                     self._fail(begin, number, message, hint, (field.name, row.get(field.name)))
-            arrays.append(pa.array(values, field.type))
+            columns.append(values)
+        arrays = [
+            pa.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)
+        ]
         if not arrays:
             return pa.table({"row": pa.nulls(len(rows))}).select([])
         return pa.Table.from_arrays(arrays, schema=schema)

@@ -20,6 +20,7 @@ from decimal import Decimal
 
 import pyarrow as pa
 
+from hygge import arrays
 from hygge.errors import UnfitValue
 from hygge.formats import text_values
 
@@ -216,7 +217,7 @@ def infer(
         if column:
             return pa.string()
         texts = [value for _, value in values if isinstance(value, str)]
-        return text_values.infer(text_values.array_of(texts), only_times=True)
+        return text_values.infer(arrays.texts(texts), only_times=True)
     if kind == "true or false":
         return pa.bool_()
     if kind == "a list":

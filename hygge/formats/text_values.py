@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from array import array
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
-from itertools import accumulate
 from typing import TypeAlias
 
 import pyarrow as pa
+
+from hygge import arrays
 
 NO_TEXT = (
     "list", "large_list", "fixed_size_list", "struct", "map", "dense_union", "sparse_union",
@@ -43,8 +44,10 @@ _TIME_OF = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{
 _ZONE = "(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
 
 
-_PIECES = 4
-"""Parts that a column is cut into to find what does not fit; few values are bad."""
+_PIECE_ROWS = 4096
+"""Rows of a column that are converted at once where some do not fit; few values are bad."""
+_NAMED = re.compile("(?s)'(.*)'")
+"""The text that pyarrow names, in the error of a cast."""
 
 ArrowColumn: TypeAlias = pa.Array | pa.ChunkedArray
 
@@ -59,16 +62,6 @@ class Unfit(Exception):
     def __init__(self, index: int) -> None:
         super().__init__(index)
         self.index = index
-
-
-def array_of(values: Sequence[str]) -> pa.Array:
-    """Return an array of a sample's texts, without `pa.array`: pyarrow loads pandas for that, which
-    takes half a second. A lone surrogate, which no text in UTF-8 has, becomes `?`.
-    """
-    encoded = [value.encode(errors="replace") for value in values]
-    offsets = array("i", accumulate(map(len, encoded), initial=0))
-    buffers = [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(b"".join(encoded))]
-    return pa.Array.from_buffers(pa.string(), len(values), buffers)
 
 
 def infer(texts: ArrowColumn, *, only_times: bool = False) -> pa.DataType:
@@ -129,29 +122,73 @@ def fit(texts: ArrowColumn, kind: pa.DataType, inferred: bool) -> ArrowColumn:
         raise Unfit(start) from None
 
 
-def fits(texts: ArrowColumn, kind: pa.DataType, inferred: bool) -> bool:
-    """Whether `fit` converts all of the texts."""
-    try:
-        _converted(texts, kind, inferred)
-    except (pa.ArrowInvalid, ValueError):
-        return False
-    return True
+def fit_around(
+    texts: ArrowColumn,
+    kind: pa.DataType,
+    inferred: bool,
+    plain: Callable[[ArrowColumn], ArrowColumn],
+) -> tuple[pa.Array, list[int]]:
+    """Convert texts as `fit` does; NULL in the place of those that do not fit, and their places.
+
+    `plain` makes the texts that are converted; it raises Unfit or ValueError for others.
+    """
+    import numpy as np
+    import pyarrow.compute as pc
+
+    def convert(part: ArrowColumn) -> ArrowColumn:
+        return _converted(plain(part), kind, inferred)
+
+    pieces: list[pa.Array] = []
+    places: list[int] = []
+    for start in range(0, len(texts), _PIECE_ROWS):
+        piece = texts.slice(start, _PIECE_ROWS)
+        is_done = False
+        while not is_done:
+            try:
+                pieces.append(convert(piece))
+                is_done = True
+            except (pa.ArrowInvalid, ValueError, Unfit) as error:
+                refused = _refused(piece, convert, error)
+                places += [start + at for at in refused]
+                is_bad = np.zeros(len(piece), np.bool_)
+                is_bad[refused] = True
+                nulls = pa.nulls(len(piece), pa.string())
+                piece = pc.if_else(arrays.booleans(is_bad), nulls, piece)
+    whole = pa.concat_arrays(pieces) if pieces else pa.nulls(0, kind)
+    return whole, sorted(places)
 
 
-def unfit_places(
-    texts: ArrowColumn, fits: Callable[[ArrowColumn], bool], start: int = 0
+def _refused(
+    texts: ArrowColumn, convert: Callable[[ArrowColumn], object], error: Exception
 ) -> list[int]:
-    """Return the places of the texts that do not fit."""
-    if fits(texts):
-        return []
-    if len(texts) == 1:
-        return [start]
-    step = -(-len(texts) // _PIECES)
-    return [
-        place
-        for at in range(0, len(texts), step)
-        for place in unfit_places(texts.slice(at, step), fits, start + at)
-    ]
+    """Return places of texts that do not fit, at least one; `error` is that of all of them.
+
+    It may name a text: then all that are the same are found at once.
+    """
+    import pyarrow.compute as pc
+
+    def fits(start: int, count: int) -> bool:
+        try:
+            convert(texts.slice(start, count))
+        except (pa.ArrowInvalid, ValueError, Unfit):
+            return False
+        return True
+
+    if named := _NAMED.search(str(error)):
+        same = pc.is_in(texts, value_set=arrays.texts([named[1]]))
+        places: list[int] = pc.indices_nonzero(same).to_pylist()
+        if places and not fits(places[0], 1):
+            return places
+    start, length = 0, len(texts)
+    while length > 1:
+        half = length // 2
+        if fits(start, half):
+            start, length = start + half, length - half
+        else:
+            length = half
+    if fits(start, 1):
+        raise error  # each fits, and all do not
+    return [start]
 
 
 def must_be_read_as_text(kind: pa.DataType, inferred: bool) -> bool:
@@ -306,7 +343,7 @@ def _refuse_other_forms(texts: ArrowColumn, kind: pa.DataType) -> None:
         if is_inexact(texts):
             raise ValueError("a number that float64 does not give back")
     elif pa.types.is_boolean(kind):
-        refuse(pc.is_in(texts, value_set=array_of(["0", "1"])))
+        refuse(pc.is_in(texts, value_set=arrays.texts(["0", "1"])))
 
 
 def shortened(value: str) -> str:

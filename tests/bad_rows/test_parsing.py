@@ -54,7 +54,7 @@ def lines(bad: dict[str, str], count: int, seed: int) -> tuple[list[str], dict[i
 
 
 @pytest.mark.parametrize("block", [64, 1024, 2**20])
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_each_csv_record_comes_or_is_set_aside_with_its_own_text(tmp_path, monkeypatch, block, end):
     monkeypatch.setattr(csv_records, "_SMALL_BYTES", block)
     monkeypatch.setattr(csv_records, "_LARGE_BYTES", 4 * block)

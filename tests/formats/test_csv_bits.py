@@ -1,6 +1,7 @@
 """The fast test of a block of CSV finds no fault exactly where a look at each place finds none."""
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -58,3 +59,23 @@ def test_the_fast_test_and_the_look_at_each_place_agree(monkeypatch, piece):
         monkeypatch.setattr(Check, "_is_surely_right", recorded)
         assert checked(blocks, *how) == slowly, (blocks, how)
     assert sum(was_right) > len(was_right) / 3  # else it tests nothing
+
+
+@pytest.mark.parametrize("quote", [b"", b'"'])
+def test_line_ends_that_are_counted_are_those_that_are_listed(quote):
+    rng = random.Random(7)
+    for _ in range(300):
+        block = random_text(rng) * rng.choice([1, 1, 40])
+        listed = csv_bits.line_ends(block, quote).tolist()
+        counted = csv_bits.LineEnds(block, quote)
+        assert counted.count == len(listed)
+        assert [counted.place(n) for n in range(-1, len(listed))] == [-1, *listed], block
+        lengths = [after - before for before, after in pairwise([-1, *listed])]
+        assert counted.has_short_lines() == any(length <= 2 for length in lengths), block
+
+
+def test_bytes_are_counted_in_any_part(monkeypatch):
+    monkeypatch.setattr(csv_bits, "_PIECE_BYTES", 64)
+    block = random_text(random.Random(1)) * 9
+    for start, end in ((0, None), (3, 90), (5, 16), (17, len(block))):
+        assert csv_bits.count_of(block, b"\n", start, end) == block.count(b"\n", start, end)

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from hygge.connectors.files.csv import CsvHome
 from hygge.errors import UnfitValue
+from hygge.formats import text_values
 
 
 def read(path: object, **options: Any) -> pa.Table:
@@ -104,6 +106,51 @@ def test_a_stated_type_that_does_not_fit_names_the_line(file):
         read(file("a,b\n1,inf\n2,1e999\n"), types={"b": "float64"})
     assert read(file("a\ninf\n-Infinity\n"), types={"a": "float64"})["a"].to_pylist() == [
         float("inf"), float("-inf")]  # fmt: skip
+
+
+SOME = [
+    "1",
+    " 2 ",
+    "x",
+    "1,2,3",
+    "1.2.3",
+    "1.5",
+    "",
+    "x",
+    None,
+    "007",
+    "many",
+    "2024-02-29",
+    "'",
+    "inf",
+]
+
+
+@pytest.mark.parametrize("inferred", [False, True])
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float64(), pa.date32(), pa.time64("us"),
+                                  pa.decimal128(9, 2)], ids=str)  # fmt: skip
+def test_each_text_that_does_not_fit_is_found_also_where_its_plain_form_is_another(
+    monkeypatch, kind, inferred
+):
+    monkeypatch.setattr(text_values, "_PIECE_ROWS", 5)
+
+    def plain(texts):  # "1,2,3" is refused as "1.2.3", which is a number here: 123
+        return pc.replace_substring(pc.replace_substring(texts, ".", ""), ",", ".")
+
+    def fits(text):
+        try:
+            text_values.fit(plain(pa.array([text], pa.string())), kind, inferred)
+        except text_values.Unfit:
+            return False
+        return True
+
+    texts = pa.array(SOME * 3, pa.string())
+    values, places = text_values.fit_around(texts, kind, inferred, plain)
+    assert places == [at for at, text in enumerate(SOME * 3) if not fits(text)]
+    assert places
+    assert [at for at, value in enumerate(values.to_pylist()) if value is None] == sorted(
+        [*places, *(at for at, text in enumerate(SOME * 3) if text is None)]
+    )
 
 
 def test_a_stated_type_is_taken_at_its_word(file):

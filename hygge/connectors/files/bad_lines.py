@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.arrays import texts
 from hygge.connectors.files.source_file import with_partitions
 from hygge.connectors.files.uniting import filled
 from hygge.errors import UnfitValue
@@ -37,7 +38,7 @@ def with_source(table: pa.Table, keys: Mapping[str, str | None], schema: pa.Sche
         for form in table["form"].to_pylist()
     ]
     at = table.schema.get_field_index("form")
-    return table.set_column(at, table.schema.field(at), pa.array(forms, pa.string()))
+    return table.set_column(at, table.schema.field(at), texts(forms))
 
 
 def read(open_bad: OpenBad, rows: pa.Table) -> Iterator[pa.Table]:

@@ -176,19 +176,22 @@ def check_batch(goal: Goal, batch: pa.Table) -> None:
     for field, column in zip(batch.schema, batch.columns, strict=True):
         if goal.on_value(field.name) != "error":
             continue
+        begin = 0
         for chunk in column.chunks:
             is_misfit = _misfits(chunk)
             if is_misfit is not None and pc.any(is_misfit).as_py():
-                raise _misfit_error(goal, field.name, chunk.filter(is_misfit)[0])
+                first = pc.indices_nonzero(is_misfit)[0].as_py()
+                raise _misfit_error(goal, field.name, chunk[first], begin + first)
+            begin += len(chunk)
 
 
-def _misfit_error(goal: Goal, name: str, value: pa.Scalar) -> UnfitValue:
+def _misfit_error(goal: Goal, name: str, value: pa.Scalar, row: int | None = None) -> UnfitValue:
     return UnfitValue(
         f"{goal.who}: column '{name}' holds {value_text(value)}, which MariaDB cannot keep in a "
         f"column of {word_of(value.type)}",
         f"decide: options: {{on_value: {{{name}: set_null}}}} on the store writes NULL, "
         f"{{on_value: {{{name}: as_text}}}} makes the column a text",
-    ).at(name)
+    ).at(name, row=row)
 
 
 def _misfits(array: pa.Array) -> pa.Array | None:

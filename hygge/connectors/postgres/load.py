@@ -294,8 +294,8 @@ def misfit_error(
     goal: Goal, name: str, column: pa.ChunkedArray, mask: pa.ChunkedArray
 ) -> UnfitValue:
     """Return the error that names the column and the first value for which `mask` is true."""
-    first = column.filter(pc.fill_null(mask, False))[0]
-    kind, value = column.type, value_text(first)
+    row = pc.indices_nonzero(mask)[0].as_py()
+    kind, value = column.type, value_text(column[row])
     option = f"or NULL instead of it: options: {{on_value: {{{name}: set_null}}}}"
     if kind in _TEXTS:
         what = "the character NUL" if "\\x00" in value else "bytes that are not UTF-8"
@@ -303,7 +303,7 @@ def misfit_error(
             f"{goal.who}: column '{name}' holds {what}, which a text of PostgreSQL cannot keep; "
             f"the first such value is {value}",
             f"take it out before, make the column binary, {option}",
-        ).at(name)
+        ).at(name, row=row)
     if pa.types.is_decimal(kind):
         why = "which is beyond the precision of the column"
     else:
@@ -311,7 +311,7 @@ def misfit_error(
     return UnfitValue(
         f"{goal.who}: column '{name}' is {word_of(kind)}, but holds {value}, {why}",
         f"leave such rows out, write text (options: {{on_value: {{{name}: as_text}}}}), {option}",
-    ).at(name)
+    ).at(name, row=row)
 
 
 def _as_text(goal: Goal, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
