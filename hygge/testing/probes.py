@@ -101,6 +101,11 @@ def open_files() -> list[str]:
     return sorted(names)
 
 
+def is_file(name: str) -> bool:
+    """Return whether the name of an open handle is the path of a file; a socket has none."""
+    return name.startswith("/") and not name.startswith(("/dev/", "/proc/", "/memfd:"))
+
+
 def all_text_of(connector: Home | Store, error: BaseException | None = None) -> str:
     """Return all that a connector and its error may put into a log, a plan or a traceback."""
     texts = [repr(connector), str(connector), connector.describe(), str(connector.place())]

@@ -13,7 +13,7 @@ USES = Path(__file__).with_name("uses.py")
 CONFIGURATION = """
 [mypy]
 strict = true
-[mypy-ray.*,grpc.*,pyarrow.*,pandas.*,pymysql.*,pyiceberg.*,requests.*]
+[mypy-ray.*,grpc.*,pyarrow.*,pandas.*,pymysql.*,pyiceberg.*,requests.*,sqlglot.*,obstore.*,rich.*,duckdb.*,deltalake.*]
 ignore_missing_imports = true
 follow_imports = skip
 """

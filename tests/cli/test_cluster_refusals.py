@@ -9,8 +9,6 @@ import contextlib
 import http.server
 import json
 import socket
-import subprocess
-import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -27,10 +25,8 @@ from hygge.engine.jobs.following import Following
 from hygge.engine.jobs.shipping import _heeds_rayignore, make_package
 from hygge.errors import HyggeError, Stopped
 from hygge.report.events import parse_event
+from tests.forked import hygge
 from tests.servers.standing import OUTSIDE, standing_ray
-from tests.waiting import LIMIT_S
-
-HYGGE = [sys.executable, "-m", "hygge"]
 
 
 @pytest.fixture
@@ -44,9 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 def refused(folder: Path, *words: str, code: int = 1, **variables: str) -> str:
     environ = {**OUTSIDE, "HOME": str(folder.parent / "nobody"), **variables}
-    ran = subprocess.run(
-        [*HYGGE, *words], cwd=folder, env=environ, text=True, capture_output=True, timeout=LIMIT_S
-    )
+    ran = hygge(*words, cwd=folder, env=environ)
     assert ran.returncode == code, ran.stdout + ran.stderr
     assert ran.stdout == ""
     assert ran.stderr.count("error: ") == ran.stderr.count("hint: ") == 1, ran.stderr
@@ -170,10 +164,7 @@ def test_a_ray_that_cannot_be_used_as_it_is_named(folder):
 
 def test_another_version_of_hygge_submitted_it(folder):
     environ = OUTSIDE | {"HYGGE_SUBMITTED_BY": "0.0.9"}
-    ran = subprocess.run(
-        [*HYGGE, "flows.yml"], cwd=folder, env=environ, text=True, capture_output=True,
-        timeout=LIMIT_S,
-    )  # fmt: skip
+    ran = hygge("flows.yml", cwd=folder, env=environ)
     event = parse_event(ran.stderr)  # in the log of a job, which the submitter reads
     assert event is not None
     assert (ran.returncode, event["code"]) == (1, 1)
@@ -187,10 +178,8 @@ def test_a_module_that_is_not_there_is_named_by_the_cluster(folder):
     )
     standing = standing_ray().environ
     kept = {name: standing[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")}
-    ran = subprocess.run(
-        [*HYGGE, "flows.yml", "--quiet", "--address", standing["RAY_API_SERVER_ADDRESS"]],
-        cwd=folder, env=OUTSIDE | kept, text=True, capture_output=True, timeout=LIMIT_S,
-    )  # fmt: skip
+    words = ("flows.yml", "--quiet", "--address", standing["RAY_API_SERVER_ADDRESS"])
+    ran = hygge(*words, cwd=folder, env=OUTSIDE | kept)
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "nowhere" in ran.stderr
     assert ran.stderr.count("hint: ") == 1

@@ -3,6 +3,7 @@
 The programs are those of Debian's package `mariadb-server`; the server that the package starts is
 never used. A test module names this plugin, `pytest_plugins = ["tests.servers.mariadb"]`, so that
 all of them share one server. Without the programs the tests are skipped, in CI they fail.
+They import from it too, before pytest loads it as a plugin: PYTEST_DONT_REWRITE.
 """
 
 from __future__ import annotations

@@ -84,11 +84,10 @@ class NoSchemaWhenEmpty(FolderHome):
 class RoundsDecimals(FolderHome):
     def tables(self, path):
         for table in super().tables(path):
-            at = table.schema.get_field_index("v")
-            if at >= 0:
-                rounded = table.column("v").cast(pa.float64()).cast(pa.decimal256(60, 10))
-                rounded = rounded.cast(table.schema.field("v").type, safe=False)
-                table = table.set_column(at, "v", rounded)
+            for at, field in enumerate(table.schema):
+                if field.type == pa.decimal128(38, 10):
+                    rounded = table.column(at).cast(pa.float64()).cast(pa.decimal256(60, 10))
+                    table = table.set_column(at, field, rounded.cast(field.type, safe=False))
             yield table
 
 

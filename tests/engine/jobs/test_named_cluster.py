@@ -26,6 +26,7 @@ import pytest
 
 from hygge.engine.ray import connection
 from hygge.engine.ray.ports import look_at
+from tests import forked
 from tests.chaos import only_in_chaos
 from tests.servers.standing import OUTSIDE, standing_ray
 from tests.waiting import LIMIT_S, free_port, until
@@ -108,10 +109,7 @@ def jobs_of(dashboard: str) -> dict[str, Any]:
 def hygge(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     standing = standing_ray().environ
     token = {name: standing[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")}
-    return subprocess.run(
-        [sys.executable, "-m", "hygge", *words], cwd=folder, env={**OUTSIDE, **token, **variables},
-        text=True, capture_output=True, timeout=LIMIT_S,
-    )  # fmt: skip
+    return forked.hygge(*words, cwd=folder, env={**OUTSIDE, **token, **variables})
 
 
 @pytest.fixture
