@@ -41,7 +41,7 @@ from hygge.errors import ConfigError, HomeError
 from hygge.model import Column, Plan, Split, Watermark
 from hygge.type_words import word_of
 
-NEEDS: tuple[str, ...] = ("pandas",)  # `pa.array` loads it
+NEEDS: tuple[str, ...] = ("numpy",)
 """Modules that the processes of a Home import, beside this one."""
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.connectors.sql.arrays import array_of
 from hygge.errors import UnfitValue
 from hygge.type_words import value_text, word_of
 
@@ -63,7 +64,7 @@ def decode(values: Sequence[Any], kind: Any, who: str, column: str) -> Any:
             raise TypeError("another class")
         if datetime in allowed and any(v is not None and bool(v.tzinfo) != zoned for v in some):
             raise TypeError("with or without a zone")
-        return pa.array(some, kind)
+        return array_of(some, kind)
 
     try:
         return made(values)

@@ -38,7 +38,7 @@ from hygge.model import Plan, Split, Watermark
 if TYPE_CHECKING:
     from pymysql.connections import Connection
 
-NEEDS = ("numpy", "pandas", "pyarrow.csv", "sqlalchemy.dialects.mysql.pymysql")
+NEEDS = ("numpy", "pyarrow.csv", "sqlalchemy.dialects.mysql.pymysql")
 """Modules that its processes import, beside this one."""
 
 

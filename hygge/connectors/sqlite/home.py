@@ -32,7 +32,7 @@ from hygge.connectors.sqlite.values import decode
 from hygge.errors import HomeError, SourceChanged, rows_text
 from hygge.model import Column, Plan, Split, Watermark
 
-NEEDS: tuple[str, ...] = ("pandas",)  # `pa.array` loads it
+NEEDS: tuple[str, ...] = ("numpy",)
 """Modules that its processes import, beside this one."""
 
 _TRIES = 5

@@ -14,6 +14,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from hygge.connectors.sql.arrays import array_of
 from hygge.connectors.sqlite.session import Value
 from hygge.connectors.sqlite.types import DIGITS
 from hygge.errors import UnfitValue
@@ -159,21 +160,22 @@ def _only(classes: Classes, allowed: Classes) -> None:
 def _integers(values: Values, classes: Classes, kind: pa.DataType, asked: bool) -> pa.Array:
     _only(classes, {int})
     if pa.types.is_duration(kind):
-        return pa.array(values, pa.int64()).cast(kind)
-    return pa.array(values, kind)
+        return array_of(values, pa.int64()).cast(kind)
+    return array_of(values, kind)
 
 
 def _unsigned(values: Values, classes: Classes, kind: pa.DataType, asked: bool) -> pa.Array:
     _only(classes, {int, str})
     if str in classes:
-        return pa.array([None if v is None else str(v) for v in values], pa.string()).cast(kind)
+        texts = [None if v is None else str(v) for v in values]
+        return array_of(texts, pa.string()).cast(kind)
     return pa.array(values, kind)
 
 
 def _floats(values: Values, classes: Classes, kind: pa.DataType, asked: bool) -> pa.Array:
     if classes - {float}:
         values = [_float(value) for value in values]
-    wide = pa.array(values, pa.float64())
+    wide = array_of(values, pa.float64())
     if kind == pa.float64():
         return wide
     narrow = wide.cast(kind)
@@ -199,12 +201,12 @@ def _booleans(values: Values, classes: Classes, kind: pa.DataType, asked: bool) 
     _only(classes, {int})
     if not set(values) <= {0, 1, None}:
         raise ValueError("neither 0 nor 1")
-    return pa.array(values, pa.int8()).cast(kind)
+    return array_of(values, pa.int8()).cast(kind)
 
 
 def _decimals(values: Values, classes: Classes, kind: pa.DataType, asked: bool) -> pa.Array:
     if classes <= {str} and kind.bit_width >= 128:
-        return pa.array(values, pa.string()).cast(kind)
+        return array_of(values, pa.string()).cast(kind)
     _only(classes, {int, float, str})
     # A REAL counts as the shortest decimal that gives it, which is what people wrote into it.
     exact = [
@@ -218,7 +220,7 @@ def _texts(values: Values, classes: Classes, kind: pa.DataType, asked: bool) -> 
         values = [_as_text(value) for value in values]
     else:
         _only(classes, {str})
-    return pa.array(values, kind)
+    return array_of(values, kind)
 
 
 def _as_text(value: Value) -> str | None:
@@ -232,13 +234,13 @@ def _bytes(values: Values, classes: Classes, kind: pa.DataType, asked: bool) -> 
         values = [v.encode() if isinstance(v, str) else v for v in values]
         classes = classes - {str} | {bytes}
     _only(classes, {bytes})
-    return pa.array(values, kind)
+    return array_of(values, kind)
 
 
 def _moments(values: Values, classes: Classes, kind: pa.DataType, asked: bool) -> pa.Array:
     t = pa.types
     _only(classes, {str})
-    texts = pa.array(values, pa.string())
+    texts = array_of(values, pa.string())
     if t.is_time(kind):
         import pyarrow.compute as pc
 
