@@ -246,6 +246,8 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     for each in words:
         if each.lower() == word.lower():
             return each
+    if len(word) < 2:
+        return None  # one letter is in too many words
     matches = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     return matches[0] if matches else None
 

@@ -33,7 +33,7 @@ staged rows with one key, unless the home has a `cursor`: then the last one by c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -57,6 +57,7 @@ from hygge.connectors.sql.connection import shown
 from hygge.connectors.sql.database import NESTED, Database, StoreVerbs
 from hygge.connectors.sql.drivers import check_driver
 from hygge.connectors.sql.goal import Goal, SQLStoreOptions, SQLStoreOptionsDict
+from hygge.connectors.sql.heads import OR_ELSEWHERE, OR_REPLACE
 from hygge.connectors.sql.names import check_columns, check_table
 from hygge.errors import ConfigError, HyggeError, StoreError, UnfitValue
 from hygge.extension_types import is_json
@@ -285,8 +286,15 @@ class SQLStore(Store):
         with self._in_words():
             self._verbs().discard(self._goal(), run)
 
-    def _in_words(self, unfit: type[HyggeError] = UnfitValue) -> AbstractContextManager[None]:
-        return in_words(self.describe(), StoreError, unfit)
+    @contextmanager
+    def _in_words(self, unfit: type[HyggeError] = UnfitValue) -> Iterator[None]:
+        try:
+            with in_words(self.describe(), StoreError, unfit):
+                yield
+        except HyggeError as error:
+            if self._goal().options.adopt and error.hint:
+                error.hint = error.hint.replace(OR_REPLACE, OR_ELSEWHERE)
+            raise
 
     def _refuse_columns(self, schema: pa.Schema | None) -> None:
         """Raise StoreError for rows without columns, and for columns that hygge itself needs."""

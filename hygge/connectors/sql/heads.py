@@ -185,6 +185,8 @@ def check_base(now: Head | None, base: Head | None, who: str) -> None:
 
 OR_REPLACE = "or use `mode: replace`, which makes a table of hygge's anew, or another table"
 """The end of hints about a table that rows do not fit: `replace` refuses tables of others."""
+OR_ELSEWHERE = "or use another table"
+"""The same where the table is adopted: `replace` is what the flow does."""
 
 
 def not_ours(who: str) -> NotOurs:
