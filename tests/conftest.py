@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import sys
 import zlib
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -42,24 +42,28 @@ SHARED = {
     "standing_ray": "standing Ray",
     "azurite": "Azurite",
     "ray_here": "Ray",
+    "tests.servers.s3": "S3",
 }
 """What stands in a file of tests that uses a slow server → the group of all files that do.
 
-A Ray that idles in each worker costs as much as many tests.
+A Ray that idles in each worker costs as much as many tests, so that it ends before the next file
+that does not use it.
 """
-MARIADBS = 2
-"""So many groups, each with a server of its own, share the files that use MariaDB."""
+MARIADBS = 3
+"""So many groups, each with a server of its own, share the files that use MariaDB and no Ray.
+
+What uses both is one group more. None may be as long as the sixth part of all tests.
+"""
 LONGEST_FIRST = [
     "Ray",
     "standing Ray",
     "MariaDB",
-    "tests/engine/",
-    "tests/config/test_buckets",
-    "tests/k8s/test_runs",
+    "S3",
     "Azurite",
+    "tests/engine/",
+    "tests/k8s/test_runs",
     "tests/crash/",
     "tests/examples/",
-    "tests/connectors/files/test_prefix",
     "tests/cli/",
 ]
 """The groups that take more than a quarter of a minute, the longest first.
@@ -70,8 +74,8 @@ to do.
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest groups first."""
-    items.sort(key=lambda item: _place(_group(item.nodeid)))
+    """Put the longest groups first, and in each what uses Ray last, so that Ray starts once."""
+    items.sort(key=lambda item: (_place(_group(item.nodeid)), _uses("ray_here", item)))
 
 
 def pytest_collection_finish() -> None:
@@ -100,11 +104,23 @@ def _group(nodeid: str) -> str:
     return _group_of_file(nodeid.partition("::")[0])
 
 
+def _uses(name: str, item: pytest.Item | None) -> bool:
+    """Return whether the file of a test has this word in it; without a test, it has not."""
+    return item is not None and name in _text_of_file(item.nodeid.partition("::")[0])
+
+
+@functools.cache
+def _text_of_file(file: str) -> str:
+    return (ROOT / file).read_text()
+
+
 @functools.cache
 def _group_of_file(file: str) -> str:
-    text = (ROOT / file).read_text()
+    text = _text_of_file(file)
     group = next((group for used, group in SHARED.items() if used in text), file)
-    return f"MariaDB {zlib.crc32(file.encode()) % MARIADBS}" if group == "MariaDB" else group
+    if group != "MariaDB":
+        return group
+    return f"MariaDB {'Ray' if 'ray_here' in text else zlib.crc32(file.encode()) % MARIADBS}"
 
 
 def _place(group: str) -> int:
@@ -120,8 +136,8 @@ def pytest_terminal_summary(terminalreporter) -> None:
         terminalreporter.write_line(line)
 
 
-@pytest.fixture(scope="session")
-def ray_here() -> Iterator[None]:
+@pytest.fixture
+def ray_here() -> None:
     """The private Ray of this process; tests share it because starting one takes seconds."""
     from hygge.engine.ray import connection, lane
 
@@ -129,8 +145,21 @@ def ray_here() -> Iterator[None]:
     # processes of a lane takes seven seconds of CPU.
     lane.SHORTEST_IDLE_S = 20.0
     connection.connect()
-    yield
-    connection.disconnect()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End each Ray of this process before a file that does not use it."""
+    if nextitem is not None and nextitem.path == item.path:
+        return
+    if "hygge.engine.ray.connection" in sys.modules and not _uses("ray_here", nextitem):
+        from hygge.engine.ray import connection
+
+        connection.disconnect()
+    if "tests.servers.standing" in sys.modules and not _uses("standing_ray", nextitem):
+        from tests.servers import standing
+
+        standing.end_standing_ray()
 
 
 @pytest.fixture(autouse=True)

@@ -124,7 +124,7 @@ class StoreContract(Changes, Attempts):
         reader = threading.Thread(target=read)
         reader.start()
         try:
-            for at, tag in enumerate("abcdefghijkl"):
+            for at, tag in enumerate("abcdefgh"):
                 parts = [tagged_rows(tag, 100 * at + 20 * split) for split in range(3)]
                 run = stage_run(store, *parts)
                 runs[run.run.id] = tag

@@ -14,11 +14,13 @@ import yaml
 from hygge.cli.main import main
 from hygge.config.hidden import Hidden
 from hygge.coordinator.move import flow_of, saved_text
+from tests.chaos import only_in_chaos
 
 pytest_plugins = ["tests.servers.postgres"]
 
 ODD = ["a${bGEHEIM", "$${GEHEIM}", "p#GEHEIM", "p/GEHEIM", "p?GEHEIM=1", "p:GEHEIM&password=GEHEIM",
        "GEHEIM%40GEHEIM", "'\"GEHEIM{"]  # fmt: skip
+MORE = "?sslpassword=GEHEIM1&sslpassword=GEHEIM2&sslmode=disable"
 
 
 @pytest.fixture
@@ -35,8 +37,14 @@ def said(tmp_path, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize("password", ODD)
-@pytest.mark.parametrize("query", ["", "?sslpassword=GEHEIM1&sslpassword=GEHEIM2&sslmode=disable"])
+@pytest.mark.parametrize(
+    ("password", "query"),
+    [
+        *((password, "") for password in ODD),
+        *((password, MORE) for password in ODD[:2]),
+        *(pytest.param(password, MORE, marks=only_in_chaos) for password in ODD[2:]),
+    ],
+)
 def test_an_odd_password_is_a_variable(pg, schema, said, monkeypatch, password, query):
     pg.ask(f"CREATE TABLE {schema}.t (id int PRIMARY KEY); INSERT INTO {schema}.t VALUES (1)")
     url = pg.url.replace("postgres@", f"postgres:{password}@") + query

@@ -255,6 +255,8 @@ def test_on_ray_tables_hand_their_lanes_on(flows, tmp_path, monkeypatch, ray_her
 
     cpus = int(ray.cluster_resources()["CPU"])
     most = [0]
+    while lanes._idle:  # those of a test before this one
+        lanes.shut_down_lane(lanes._idle.pop())
     until(lambda: not lanes._alive, "lanes that a test before this one left stay")
 
     class Counted(lanes.Lane):

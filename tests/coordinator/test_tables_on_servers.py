@@ -361,7 +361,7 @@ def test_the_tables_of_a_url_without_a_driver_are_found_like_one_table(my, my_sc
 
 
 def test_many_tables_of_mariadb_over_lanes_on_ray_are_of_one_moment(
-    my, my_schema, my_flows, tmp_path
+    my, my_schema, my_flows, tmp_path, ray_here
 ):
     """Two lanes for each of two flows, while somebody pays from one table to the other."""
     for name in ("left", "right"):

@@ -18,7 +18,8 @@ COMMITTING = "hygge.connectors.sqlite.store.commit 1"
 
 
 def everywhere(world):
-    return range(world.points)
+    """All points, those that are far from each other first: the first that finds it is enough."""
+    return [point for first in range(9) for point in range(first, world.points, 9)]
 
 
 def backwards(world):

@@ -98,3 +98,10 @@ def standing_ray() -> Standing:
     standing = Standing("1", *size, environment={STOP_WAIT: str(int(LIMIT_S))})
     atexit.register(standing.end)
     return standing
+
+
+def end_standing_ray() -> None:
+    """End it, if there is one; who asks for it later gets another."""
+    if standing_ray.cache_info().currsize:
+        standing_ray().end()
+        standing_ray.cache_clear()

@@ -14,6 +14,7 @@ from hygge import Flow, FlowFailed
 from hygge.engine.ray.calls import Reservation
 from hygge.model import MIB, Limits
 from hygge.run.watch import Silent
+from tests.chaos import only_in_chaos
 from tests.engine.ends import Careful, Counted, OnceSaid
 from tests.waiting import LIMIT_S
 
@@ -66,7 +67,7 @@ def test_a_dead_inbox_costs_no_row(tmp_path, monkeypatch):
     assert report.retries >= 1
 
 
-@pytest.mark.parametrize("end", ["home", "store"])
+@pytest.mark.parametrize("end", ["home", pytest.param("store", marks=only_in_chaos)])
 def test_an_error_that_no_retry_mends_stops_at_once_with_its_cause(tmp_path, end):
     home = Counted(act="permanent" if end == "home" else "")
     store = Careful(path=tmp_path / "out", act="permanent" if end == "store" else "")
@@ -232,12 +233,19 @@ def test_lanes_that_the_memory_of_others_held_back_are_added_when_those_end(tmp_
     ("by", "lanes", "limits"),
     [
         ("CPUs", 2, lambda cpus, store: {"lanes": 17, "cpus_per_lane": cpus / 2}),
-        ("max_connections", 1, lambda cpus, store: {"lanes": 2, "most_lanes": 1}),
-        ("Ray's object store", 1, lambda cpus, store: {"lanes": 2, "memory_per_lane": store // 2}),
+        pytest.param(
+            "max_connections", 1, lambda cpus, store: {"lanes": 2, "most_lanes": 1},
+            marks=only_in_chaos,
+        ),
+        pytest.param(
+            "Ray's object store", 1,
+            lambda cpus, store: {"lanes": 2, "memory_per_lane": store // 2},
+            marks=only_in_chaos,
+        ),
         ("the store", 1, lambda cpus, store: {"lanes": 2}),
         ("", 1, lambda cpus, store: {"lanes": 1}),
     ],
-)
+)  # fmt: skip
 def test_the_report_says_the_lanes_that_ran_and_what_bounded_them(
     tmp_path, monkeypatch, by, lanes, limits
 ):
@@ -303,7 +311,7 @@ def test_lanes_follow_splits_and_what_the_store_allows(tmp_path, monkeypatch):
     assert lanes(8, 3, None, share=1e-6) == 1, "jobs side by side share the object stores"
 
 
-@pytest.mark.parametrize("end", ["home", "store"])
+@pytest.mark.parametrize("end", [pytest.param("home", marks=only_in_chaos), "store"])
 def test_a_process_that_dies_each_time_is_said_each_time_and_ends_the_flow(tmp_path, end, capfd):
     class Heard(Silent):
         def said(self, flow, text):

@@ -19,6 +19,7 @@ from hygge import Flow, FlowFailed
 from hygge.engine.ray import engine
 from hygge.model import Column, Limits, Plan, Split
 from hygge.run.watch import Silent
+from tests.chaos import only_in_chaos
 from tests.engine.ends import Careful, Counted, OnceSaid
 from tests.waiting import LIMIT_S, is_gone, join, said_by, until
 
@@ -47,7 +48,7 @@ class OneHangs(Counted):
 
 
 @pytest.mark.usefixtures("ray_here")
-@pytest.mark.parametrize("end", ["home", "store"])
+@pytest.mark.parametrize("end", [pytest.param("home", marks=only_in_chaos), "store"])
 def test_an_end_that_hangs_is_named_then_fails_the_flow_and_leaves_no_process(
     end, tmp_path, monkeypatch
 ):
