@@ -25,14 +25,14 @@ def texts(values: Sequence[str | bytes | None], kind: pa.DataType | None = None)
     """
     encoded = [v.encode(errors="replace") if isinstance(v, str) else v or b"" for v in values]
     offsets = array("i", accumulate(map(len, encoded), initial=0))
-    data = [_validity(values), pa.py_buffer(offsets.tobytes()), pa.py_buffer(b"".join(encoded))]
+    data = [validity(values), pa.py_buffer(offsets.tobytes()), pa.py_buffer(b"".join(encoded))]
     return pa.Array.from_buffers(kind or pa.string(), len(values), data)
 
 
 def integers(values: Sequence[int | None]) -> pa.Array:
     """Return an array of int64."""
     numbers = pa.py_buffer(array("q", [value or 0 for value in values]).tobytes())
-    return pa.Array.from_buffers(pa.int64(), len(values), [_validity(values), numbers])
+    return pa.Array.from_buffers(pa.int64(), len(values), [validity(values), numbers])
 
 
 def booleans(values: NDArray[np.bool_]) -> pa.Array:
@@ -40,7 +40,8 @@ def booleans(values: NDArray[np.bool_]) -> pa.Array:
     return pa.Array.from_buffers(pa.bool_(), len(values), [None, _bits(values)])
 
 
-def _validity(values: Sequence[object]) -> pa.Buffer | None:
+def validity(values: Sequence[object]) -> pa.Buffer | None:
+    """Return a bit for each value, whether it is not None; None where all of them are values."""
     import numpy as np
 
     if None not in values:

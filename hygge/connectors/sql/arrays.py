@@ -15,6 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.arrays import validity
+
 _MOST_ENCODED = 100_000
 """Texts of a batch that are encoded one by one; for more, pandas is loaded in less time."""
 
@@ -27,33 +29,32 @@ def array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     if "pandas" in sys.modules:
         return pa.array(values, kind)
     classes = set(map(type, values))
-    has_nulls = type(None) in classes
     only = classes - {type(None)}
     made: pa.Array | None = None
     if pa.types.is_integer(kind) and kind != pa.uint64() and only <= {int}:
-        made = _numbers(values, pa.int64(), has_nulls).cast(kind)
+        made = _numbers(values, pa.int64()).cast(kind)
     elif kind == pa.float64() and only <= {float}:
-        made = _numbers(values, kind, has_nulls)
+        made = _numbers(values, kind)
     elif (kind == pa.string() and only <= {str}) or (kind == pa.binary() and only <= {bytes}):
-        made = _pieces(values, kind, has_nulls)
+        made = _pieces(values, kind)
     return pa.array(values, kind) if made is None else made
 
 
-def _numbers(values: Sequence[Any], kind: pa.DataType, has_nulls: bool) -> pa.Array:
-    nulls = _valid(values) if has_nulls else None
-    if has_nulls:
+def _numbers(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    nulls = validity(values)
+    if nulls is not None:
         values = [0 if value is None else value for value in values]
     numbers = array("q" if kind == pa.int64() else "d", values)
     return pa.Array.from_buffers(kind, len(numbers), [nulls, pa.py_buffer(numbers)])
 
 
-def _pieces(values: Sequence[Any], kind: pa.DataType, has_nulls: bool) -> pa.Array | None:
+def _pieces(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:
     """Return an array of texts or bytes; None where `pa.array` is quicker, or they are too long."""
     import numpy as np
 
-    nulls = _valid(values) if has_nulls else None
+    nulls = validity(values)
     empty: Any = "" if kind == pa.string() else b""
-    if has_nulls:
+    if nulls is not None:
         values = [empty if value is None else value for value in values]
     joined = empty.join(values)
     if isinstance(joined, str):
@@ -70,11 +71,3 @@ def _pieces(values: Sequence[Any], kind: pa.DataType, has_nulls: bool) -> pa.Arr
     np.cumsum(np.fromiter(map(len, values), np.int32, len(values)), out=ends[1:])
     buffers = [nulls, pa.py_buffer(ends), pa.py_buffer(joined)]
     return pa.Array.from_buffers(kind, len(values), buffers)
-
-
-def _valid(values: Sequence[Any]) -> pa.Buffer:
-    """Return a bit for each value: whether it is not None."""
-    import numpy as np
-
-    valid = bytes([value is not None for value in values])
-    return pa.py_buffer(np.packbits(np.frombuffer(valid, np.uint8), bitorder="little"))
