@@ -146,6 +146,8 @@ def leaves(array: pa.Array, wanted: Callable[[pa.DataType], bool]) -> Iterator[p
         yield from leaves(array.storage, wanted)
     elif wanted(kind):
         yield array
+    elif t.is_dictionary(kind):
+        yield from leaves(array.dictionary, wanted)
     elif t.is_struct(kind):
         for child in array.flatten():
             yield from leaves(child, wanted)

@@ -1,4 +1,4 @@
-"""Columns of text that go from one Parquet file into another as dictionaries.
+"""Columns of text that go from one Parquet file into another as dictionaries, also of Iceberg.
 
 A column of few different texts is a dictionary in its file: each text once, and a small number for
 each row. As plain values they are made and looked up again row by row, which is a fifth of the work
@@ -18,6 +18,8 @@ from hygge.batches import DICTIONARY, plain, plain_schema
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
+_ENCODINGS = {"PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "RLE", "BIT_PACKED"}
+"""Of chunks that pyarrow reads as dictionaries. Where one grew too large, others may follow it."""
 _BYTES_A_ROW = 2
 """A chunk that holds fewer has no plain text in it: of that, the length alone takes four."""
 
@@ -34,6 +36,7 @@ def columns_in(file: pq.ParquetFile, group: int, wanted: Collection[str]) -> lis
         for chunk in chunks
         if chunk.path_in_schema in texts
         and chunk.has_dictionary_page
+        and _ENCODINGS.issuperset(chunk.encodings)
         and chunk.total_uncompressed_size < _BYTES_A_ROW * chunk.num_values
     ]
 

@@ -15,13 +15,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypedDict, Unpack
+from typing import Any, ClassVar, TypedDict, Unpack
 
 import pyarrow as pa
 from pydantic import Field
 
 from hygge.arrow_errors import in_words
-from hygge.batches import again
+from hygge.batches import again, plain
 from hygge.changes import without_op
 from hygge.connectors.files import publish
 from hygge.connectors.files.changes import check_upserts, renamed, with_op
@@ -77,6 +77,7 @@ class IcebergStore(Store):
         changes=True,
     )
     imports = ("pyarrow.parquet", "pyiceberg.io.pyarrow")
+    takes_dictionaries: ClassVar[bool] = True
 
     class Settings(Settings):
         catalog: Mapping[str, Any] = Field(repr=False)
@@ -219,6 +220,7 @@ class IcebergStore(Store):
             with in_words(where, StoreError), publish.disk_errors(staged.folder), writer:
                 for batch in batches:
                     size += batch.nbytes
+                    batch = plain(batch) if parts else batch
                     writer.write(_fitted(batch, files, where))
                     del batch
         return Receipt(ticket, "", writer.rows, size, parts=len(writer.names))

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from hygge.batches import with_dictionaries
 from hygge.errors import UnfitValue
 from hygge.extension_types import marked_schema
 from hygge.formats.exact_text import extension_as_text, has_text
@@ -181,11 +182,12 @@ def ids_of(schema: pa.Schema) -> dict[str, int]:
 
 
 def cast(table: pa.Table, schema: pa.Schema, who: str) -> pa.Table:
-    """Return rows with the columns of a file, NULL where they lack one.
+    """Return rows with the columns of a file, NULL where they lack one; dictionaries stay so.
 
     Raises UnfitValue, with the column, for a value that its type does not hold.
     """
     arrays = []
+    schema = with_dictionaries(schema, table)
     for field in schema:
         index = table.schema.get_field_index(field.name)
         array = pa.nulls(table.num_rows, field.type) if index < 0 else table.column(index)

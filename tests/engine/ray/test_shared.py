@@ -42,6 +42,24 @@ def tables() -> dict[str, pa.Table]:
     }
 
 
+def large_tables() -> dict[str, pa.Table]:
+    """Return tables of which each column is larger than a few pages of memory."""
+    rows = 100_000
+    texts = pa.array([None if n % 7 == 0 else f"text {n % 50}" for n in range(rows)])
+    columns = {
+        "id": pa.array(range(rows)),
+        "text": texts,
+        "kind": texts.dictionary_encode(),
+        "lists": pa.array([[n] * (n % 3) for n in range(rows)], pa.list_(pa.int64())),
+    }
+    whole = pa.table(columns).replace_schema_metadata({"hygge.key": "id"})
+    return {
+        "whole": whole,
+        "part": whole.slice(90_000),
+        "two parts": pa.concat_tables([whole, whole]),
+    }
+
+
 @pytest.mark.usefixtures("ray_here")
 def test_a_batch_comes_out_of_shared_memory_as_it_went_in():
     for name, table in tables().items():
@@ -50,6 +68,13 @@ def test_a_batch_comes_out_of_shared_memory_as_it_went_in():
         assert found.schema.equals(table.schema, check_metadata=True), name
         assert found.num_rows == table.num_rows, name
         assert found.equals(table), name
+    for name, table in large_tables().items():
+        found = shared.get(shared.put(table, 1 << 30))
+        found.validate(full=True)
+        assert found.schema.equals(table.schema, check_metadata=True), name
+        assert found.equals(table), name
+        # What is mapped is the batch alone, however large the table that it is a part of.
+        assert found.get_total_buffer_size() < 1.2 * table.nbytes, name
     huge = tables()["whole"].select(["text", "money"])
     assert shared.get(shared.put(huge, 1)).equals(huge)
 
@@ -62,7 +87,9 @@ def test_no_end_of_a_lane_loads_pandas_for_a_batch():
         "loads = SimpleNamespace(put=lambda it: pickle.dumps(it, protocol=5), get=pickle.loads)\n"
         "shared.ray = loads\n"
         "table = pyarrow.csv.read_csv(io.BytesIO(b'id,name\\n1,a\\n2,b\\n'))\n"
-        "assert shared.get(shared.put(table, 1 << 20)).equals(table)\n"
+        "for each in (1, 100_000):\n"
+        "    large = pyarrow.concat_tables([table] * each).combine_chunks()\n"
+        "    assert shared.get(shared.put(large, 1 << 30)).equals(large)\n"
         "print({'pandas', 'pyarrow.compute'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
