@@ -58,12 +58,19 @@ def application_name(flow: str | None, *suffixes: object) -> str:
 
 @contextmanager
 def connected(
-    url: str, who: str, side: type[HyggeError], name: str, *, read_only: bool = False
+    url: str,
+    who: str,
+    side: type[HyggeError],
+    name: str,
+    *,
+    read_only: bool = False,
+    is_last: bool = False,
 ) -> Iterator[psycopg.Connection]:
     """Give a psycopg connection in autocommit, and close it at the end.
 
     `name` is its application_name. With `read_only` it can change nothing, and its transactions are
-    REPEATABLE READ; it may be one that was used before (`idle`), and is not closed then but kept.
+    REPEATABLE READ; it may be one that was used before (`idle`), and is kept for others afterwards,
+    unless `is_last`: then the server is asked for nothing at the end.
     psycopg's errors become `side` (HomeError or StoreError), Transient or UnfitValue.
     """
     with translated_errors(who, side):
@@ -74,7 +81,7 @@ def connected(
     try:
         with translated_errors(who, side):
             yield connection
-        is_done = read_only
+        is_done = read_only and not is_last
     finally:
         if is_done:
             idle.give_back(url, connection)

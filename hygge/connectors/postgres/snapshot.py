@@ -48,13 +48,13 @@ ORDER BY l.granted DESC LIMIT 1
 
 
 @contextmanager
-def reading(url: str, who: str, name: str) -> Iterator[psycopg.Connection]:
+def reading(url: str, who: str, name: str, is_last: bool = False) -> Iterator[psycopg.Connection]:
     """Open a session that reads; its errors are those of `home_errors`.
 
     It waits 30 s for a lock, unless the URL or the user's settings say otherwise.
     """
     with (
-        session.connected(url, who, HomeError, name, read_only=True) as connection,
+        session.connected(url, who, HomeError, name, read_only=True, is_last=is_last) as connection,
         home_errors(connection, who),
     ):
         session.fetch_all(
@@ -159,7 +159,7 @@ def holding(
     `lock_rest(connection)` plans what will be read, which locks the rest; it is called again where
     a table was written anew in between.
     """
-    with reading(url, who, session.application_name(flow)) as connection:
+    with reading(url, who, session.application_name(flow), is_last=True) as connection:
         disable_idle_timeouts(connection)
         for _ in range(_TRIES):
             session.execute(connection, _BEGIN)
