@@ -49,7 +49,7 @@ KINDS = {
 }
 TITLES = {
     "home": ("ray::read ", "ray::HomeActor", "ray::Home("),
-    "store": ("ray::stage ", "ray::StoreActor", "ray::Store("),
+    "store": ("ray::stage ", "ray::move ", "ray::StoreActor", "ray::Store("),
     "inbox": ("ray::InboxActor", "ray::Inbox"),
 }
 WEIGHTS = {"home": 3, "store": 3, "inbox": 2, "driver": 4}

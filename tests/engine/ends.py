@@ -40,6 +40,8 @@ class Counted(Home):
         batches: int = 4
         rows: int = 100
         width: int = 0
+        size: int | None = None
+        """Bytes that the plan says of each split."""
         flag: str = ""
         act: str = ""
         pids: str = ""
@@ -52,7 +54,10 @@ class Counted(Home):
         columns = [Column("n", pa.int64())]
         if self.settings.width:
             columns.append(Column("pad", pa.string()))
-        splits = tuple(Split(i, "1", rows=self.per_split) for i in range(self.settings.splits))
+        splits = tuple(
+            Split(i, "1", rows=self.per_split, bytes=self.settings.size)
+            for i in range(self.settings.splits)
+        )
         return nullcontext(Plan(tuple(columns), splits))
 
     @property

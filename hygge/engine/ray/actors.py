@@ -1,8 +1,9 @@
 """The two actors of a lane: each a process of its own that runs one call at a time.
 
 The Home reads a split and puts its batches into the Inbox; the Store takes them and stages the
-split. `load` hands a connector to its actor as bytes, and unpickles it after the user's folders
-were put on `sys.path`. So a class of a script, a notebook or a module beside flows.yml is found.
+split. A split of one batch is read by the Store's process itself: the two would take turns.
+`load` hands a connector to its actor as bytes, and unpickles it after the user's folders were put
+on `sys.path`. So a class of a script, a notebook or a module beside flows.yml is found.
 """
 
 from __future__ import annotations
@@ -123,10 +124,35 @@ class StoreActor(_EndActor):
     """Stages splits from an Inbox."""
 
     store: Store
+    home: Home
 
-    def load(self, blob: bytes, paths: list[str]) -> None:
-        """Unpickle the connector. Not in __init__, where Ray would lose the cause of an error."""
+    def load(self, blob: bytes, paths: list[str], home: bytes | None = None) -> None:
+        """Unpickle the connector. Not in __init__, where Ray would lose the cause of an error.
+
+        `home`: the Home for `move`, as bytes.
+        """
         self.store = cast("Store", _unpickle(blob, paths))
+        if home is not None:
+            self.home = cast("Home", _unpickle(home, paths))
+
+    def move(
+        self, ticket: Ticket, split: Split, schema: pa.Schema | None, limits: Limits
+    ) -> tuple[int, Receipt]:
+        """Read a split and stage it, both here; return the number of rows read, and the receipt."""
+        speaker = Speaker(self.inbox.say)
+        batches = read_split(self.home, split, schema, limits, speaker)
+        tables = _Passing(batches, self.inbox)
+        try:
+            with _with_picklable_errors(), contextlib.closing(batches):
+                receipt = stage_split(self.store, ticket, schema, tables, speaker)
+        except Exception:
+            if tables.error is not None:  # the Store may have replaced it by one of its own
+                with _with_picklable_errors():
+                    raise tables.error from tables.error.__cause__
+            raise
+        finally:
+            pa.default_memory_pool().release_unused()
+        return tables.rows, receipt
 
     def stage(self, ticket: Ticket, schema: pa.Schema | None) -> Receipt:
         """Stage one split from the batches that the Home sends under this ticket."""
@@ -139,6 +165,30 @@ class StoreActor(_EndActor):
 
     def __repr__(self) -> str:
         return f"Store({self.label})"
+
+
+class _Passing(Iterator[pa.Table]):
+    """The batches of a split that one process reads and stages; the Inbox counts each of them."""
+
+    def __init__(self, tables: Iterator[pa.Table], inbox: Inbox) -> None:
+        self.tables, self.inbox = tables, inbox
+        self.batches = self.rows = 0
+        self.error: Exception | None = None
+        """What the Home raised."""
+
+    def __next__(self) -> pa.Table:
+        if self.batches > 1:  # there are more than was thought, and the next one may take long
+            self.inbox.note_asked(self.batches + 1)
+        try:
+            table = next(self.tables)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.error = error
+            raise
+        self.batches, self.rows = self.batches + 1, self.rows + rows_in(table)
+        self.inbox.note_passed(rows_in(table), max(1, table.nbytes))
+        return table
 
 
 def _receive(inbox: Inbox, ticket: Ticket) -> Generator[pa.Table]:

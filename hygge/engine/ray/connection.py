@@ -145,6 +145,11 @@ def is_connected() -> bool:
     return _connected is not None and is_initialized()
 
 
+def is_private() -> bool:
+    """Return whether the Ray of this process is its own; that has one node, which stays."""
+    return _connected is not None and not _connected.outlives
+
+
 def disconnect() -> None:
     """End a private Ray, or leave a running one, now instead of at exit."""
     global _connected

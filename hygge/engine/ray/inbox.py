@@ -90,13 +90,18 @@ class InboxActor(_QueueActor):
         self.rate = Rate(None)
         self._reset_counters(0)
 
-    async def begin_flow(self, max_bytes: int, is_rate_limited: bool) -> None:
+    async def begin_flow(
+        self, max_bytes: int, is_rate_limited: bool, has_one_process: bool = False
+    ) -> None:
         """Set the budget of a flow, and all counters to zero.
 
-        With `is_rate_limited` no byte passes before the first `set_rate`.
+        With `is_rate_limited` no byte passes before the first `set_rate`. `has_one_process`: one
+        process reads and stages, and begins by asking for a batch.
         """
         self.rate = Rate(0.0 if is_rate_limited else None)
         self._reset_counters(max_bytes)
+        if has_one_process:
+            await self.note_asked(1)
 
     async def set_rate(self, bytes_per_second: float) -> None:
         """Set this lane's share of the flow's `max_bytes_per_second`."""
@@ -107,6 +112,7 @@ class InboxActor(_QueueActor):
         self.charged = self.most_charged = 0
         self.rows_in = self.bytes_in = self.rows_out = self.bytes_out = 0
         self.wait_home = self.wait_store = 0.0
+        self.asked = self.passed = 0
         self.home_waits_since: float | None = None
         self.store_waits_since: float | None = None
         self.lines: list[str] = []
@@ -152,6 +158,24 @@ class InboxActor(_QueueActor):
             self.rows_out += item.rows
             self.bytes_out += item.nbytes
         return item
+
+    async def note_asked(self, number: int) -> None:
+        """Note that the Store asks its own process for the batch `number`, and waits.
+
+        The numbers are from 1. Notes may come in another order than they were sent in.
+        """
+        self.asked = max(self.asked, number)
+        if self.asked > self.passed:
+            self.store_waits_since = self.store_waits_since or time.monotonic()
+
+    async def note_passed(self, rows: int, nbytes: int) -> None:
+        """Count a batch that goes from Home to Store within one process."""
+        self.passed += 1
+        if self.store_waits_since and self.asked <= self.passed:
+            self.wait_store += time.monotonic() - self.store_waits_since
+            self.store_waits_since = None
+        self.rows_in, self.bytes_in = self.rows_in + rows, self.bytes_in + nbytes
+        self.rows_out, self.bytes_out = self.rows_out + rows, self.bytes_out + nbytes
 
     async def stats(self) -> InboxStats:
         """Return the counters of this moment."""
@@ -242,6 +266,14 @@ class Inbox(Queue):
     def charge(self, weight: int, nbytes: int) -> None:
         """Wait until `nbytes` may pass and there is room for `weight`; charge it."""
         ray.get(self.actor.charge.remote(weight, nbytes))
+
+    def note_asked(self, number: int) -> None:
+        """Note that a batch is waited for that does not come through here."""
+        self.actor.note_asked.remote(number)
+
+    def note_passed(self, rows: int, nbytes: int) -> None:
+        """Count a batch that does not come through here; its answer is not waited for."""
+        self.actor.note_passed.remote(rows, nbytes)
 
     def say(self, lines: list[str]) -> None:
         """Pass on lines that the user's code wrote to the driver."""

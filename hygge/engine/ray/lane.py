@@ -38,6 +38,8 @@ from hygge.run.engines import MoveRequest
 from hygge.run.watch import Progress
 
 SHORTEST_IDLE_S, LONGEST_IDLE_S = 2.0, 30.0
+_LARGER = 8
+"""How many times larger the rows of a split may be in memory than at the source."""
 
 
 @dataclass
@@ -59,6 +61,16 @@ class PackedMove:
     home: bytes = field(repr=False)
     store: bytes = field(repr=False)
     paths: list[str] = field(default_factory=lambda: [path for path in sys.path if path])
+
+    @property
+    def is_small(self) -> bool:
+        """Return whether the move is one split of one batch, as far as its plan tells.
+
+        Then a Store's process does all of it: two would take turns. Being wrong costs time alone.
+        """
+        limits, splits = self.move.limits, self.move.splits
+        size = splits[0].bytes if len(splits) == 1 and not limits.max_bytes_per_second else None
+        return size is not None and size * _LARGER <= limits.batch_bytes
 
 
 def pack(move: MoveRequest) -> PackedMove:
@@ -147,11 +159,16 @@ class Lane:
         limits = packed.move.limits
         self.start_calls = [
             self.inbox.actor.begin_flow.remote(
-                limits.memory_per_lane, limits.max_bytes_per_second is not None
+                limits.memory_per_lane, limits.max_bytes_per_second is not None, packed.is_small
             ),
-            self.home.load.remote(packed.home, packed.paths),
-            self.store.load.remote(packed.store, packed.paths),
         ]
+        if packed.is_small:
+            self.start_calls.append(self.store.load.remote(packed.store, packed.paths, packed.home))
+        else:
+            self.start_calls += [
+                self.home.load.remote(packed.home, packed.paths),
+                self.store.load.remote(packed.store, packed.paths),
+            ]
         if self._node_call is not None:
             self.start_calls.append(self._node_call)
 
@@ -159,6 +176,12 @@ class Lane:
         """Begin an attempt at a split, behind the one that is being staged, if there is one."""
         move = self.packed.move
         name = f"{move.flow} split {split.index}"
+        if self.packed.is_small:
+            call = self.store.move.options(name=f"move {name}", num_returns=2)
+            read, stage = call.remote(ticket, split, move.schema, move.limits)
+            attempt = SplitAttempt(split, ticket, read, stage)
+            self.attempts.append(attempt)
+            return attempt
         read = self.home.read.options(name=f"read {name}").remote(
             ticket, split, move.schema, move.limits
         )

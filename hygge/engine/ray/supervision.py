@@ -294,6 +294,7 @@ class Supervision:
             key, end = _failure_key(lane), ""
         else:
             key, end = attempt.split.index, "home" if call == attempt.read else "store"
+            end = "" if lane.packed.is_small else end  # one process does both
             self.move.attempts.ended(attempt.ticket, "failed")
         text, tries = describe_failure(error, cause, end), self.move.limits.retries + 1
         was_left = is_left(node)

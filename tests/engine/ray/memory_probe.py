@@ -44,6 +44,7 @@ _RAYS_OWN = (
     "ray::RuntimeEnvAgent",
 )
 _NAMES = {"HomeActor": "home", "::read ": "home", "StoreActor": "store", "::stage ": "store",
+          "::move ": "store",
           "InboxActor": "inbox", "IDLE": "idle"}  # fmt: skip
 
 
