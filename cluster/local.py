@@ -190,7 +190,9 @@ def add_node(cluster: Any, asked: argparse.Namespace, *, head: bool) -> Any:
     web = {"include_dashboard": not asked.no_dashboard, "dashboard_host": "127.0.0.1"}
     if head and not asked.no_dashboard:
         web["dashboard_port"] = free_port(8265)
-        web["dashboard_agent_listen_port"] = free_port(52400)  # jobs go through this one
+        # Jobs go through this one. It is below the ports that systems give out by themselves: where
+        # somebody was given it meanwhile, the agent goes on without it, and takes no job.
+        web["dashboard_agent_listen_port"] = free_port(8365)
     size = {"num_cpus": asked.cpus, "object_store_memory": asked.store_mib * MIB}
     with own_handlers():
         node = cluster.add_node(**size, **(web if head else {}))

@@ -35,7 +35,9 @@ def shown(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str
 
 
 def everything() -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    """Return all files and what is in them, without what Python compiles of a user's module."""
+    found = [path for path in Path().rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    return {str(path): path.read_bytes() for path in found}
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -70,7 +70,7 @@ def test_a_connection_cut_while_reading_is_tried_again(pg, schema, tmp_path):
         f"CREATE TABLE {schema}.s AS SELECT g AS id, repeat('x', 500) AS v "
         "FROM generate_series(1, 3000) g"
     )
-    budgets = iter([None, None, 400_000, None, None])  # two to plan, then the read
+    budgets = iter([None, 400_000, None, None])  # one holds the snapshot, one plans and reads
     with Proxy(pg.port, lambda: next(budgets)) as proxy:
         home = SQLHome("s", table=f"{schema}.s", connection=proxy.url())
         heard = Heard()

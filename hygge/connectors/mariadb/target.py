@@ -45,10 +45,8 @@ _KEYABLE = ("int", "decimal", "date", "time", "bool", "uint")
 class OwnValues(NamedTuple):
     """What the database writes into a column by itself."""
 
-    is_filled: bool
-    """Where a row does not give the column; NULL counts too."""
     is_supplied: bool
-    """The same, and it is not NULL: a default, a number, a generated value."""
+    """Where a row does not give the column: a default, a number, a generated value; not NULL."""
     fills_nulls: bool
     """Also in the place of NULL."""
     is_generated: bool
@@ -67,11 +65,6 @@ class TargetTable(NamedTuple):
     """What would be lost with the table, in words; empty if nothing depends on it."""
     own: dict[str, OwnValues]
     """What the database writes into each column by itself."""
-
-    @property
-    def filled(self) -> frozenset[str]:
-        """Columns that the database fills in where a row does not give them."""
-        return frozenset(name for name, own in self.own.items() if own.is_filled)
 
     @property
     def generated(self) -> frozenset[str]:
@@ -150,7 +143,6 @@ def _own_values(default: str | None, nullable: str, extra: str, kind: str) -> Ow
     is_supplied = default not in (None, "NULL") or is_numbered or is_generated
     sequence = re.fullmatch(r"nextval\((`.*`)\)", default or "", re.DOTALL)
     return OwnValues(
-        is_filled=is_supplied or nullable == "YES",
         is_supplied=is_supplied,
         fills_nulls=is_numbered or (kind == "timestamp" and nullable == "NO"),
         is_generated=is_generated,
@@ -239,11 +231,8 @@ def check_fit(
                 f"{word_of(field.type)} exactly",
                 f"change the column's type (`schema: evolve` widens it), {OR_REPLACE}",
             )
-    # Where nothing is said of the columns, one that may be NULL may be missing.
-    is_frozen = goal.options.contract == "freeze"
     for name in by_name:
-        own = table.own[name]
-        if not (own.is_supplied or (own.is_filled and not is_frozen)) and name not in dealt_with:
+        if not table.own[name].is_supplied and name not in dealt_with:
             raise StoreError(
                 f"{goal.who} has column '{name}', which the rows lack",
                 f"give it a DEFAULT, drop it, leave it NULL with `schema: evolve`, {OR_REPLACE}",

@@ -93,6 +93,17 @@ def test_a_double_and_a_longer_decimal_fit_behind_evolve(request, tmp_path, kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_column_that_rows_lack_is_an_error_where_nothing_is_said_of_columns(
+    request, tmp_path, kind
+):
+    base = database(request, kind, tmp_path)
+    moved(base.store(), pa.table({"n": [1], "more": [2]}), "append", "r1")
+    with pytest.raises(StoreError, match="has column 'more', which the rows lack"):
+        moved(base.store(), pa.table({"n": [2]}), "append", "r2")
+    assert base.ask("SELECT n, more FROM t") == [(1, 2)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_another_type_is_an_error_that_names_both(request, tmp_path, kind):
     base = database(request, kind, tmp_path)
     moved(base.store(), of(pa.int32(), 1), "append", "r1")
